@@ -1,0 +1,131 @@
+"""The handle of one attempt, and the fields that callers may give it."""
+
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from engine.codec import encode_canonical, to_microseconds
+from engine.commands import Request, UpdateAttempt
+from engine.errors import InvalidValue
+from engine.model import COMPLETED, TERMINAL_STATUSES, AttemptChanges, AttemptLog
+from engine.names import check_name
+from engine.ports import Recorded, Views
+from engine.values import check_document, check_parameters, check_text
+from engine.writer import Writer
+
+
+class Attempt:
+    """One try at a step. Make one by `Branch.attempt`, `Branch.start_attempt` or `Run.find_attempt`."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        views: Views,
+        run_id: str,
+        branch: str,
+        step: str,
+        attempt_id: str,
+        attempt_index: int,
+    ) -> None:
+        self._writer = writer
+        self._views = views
+        self.run_id = run_id
+        self.branch = branch
+        self.step = step
+        self.attempt_id = attempt_id
+        self.attempt_index = attempt_index
+        self._finished = False
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.attempt_index} of {self.step!a} in {self.run_id!a} {self.branch!a}>"
+
+    async def update(self, **changes: Any) -> Recorded:
+        """Set fields: `status`, `status_reason`, `operator_key`, `operator_type`, `external_id`, `operator_data`,
+        `relative_path`, `message`, `inputs`, `outputs`, `metrics`, `details`, `submitted_at`, `ended_at`.
+
+        What is not given stays. `submitted_at` is stamped when the status first leaves `CREATED`, and `ended_at` when it
+        first becomes terminal.
+
+        Raises:
+            InvalidValue, AttemptNotFound
+        """
+        return await self._write(attempt_changes(changes), step_status=None)
+
+    async def finish(self, status: str = COMPLETED, reason: str | None = None) -> Recorded:
+        """Set the attempt's last status, and the step's with it while this is the step's current attempt."""
+        changes = {"status": status} if reason is None else {"status": status, "status_reason": reason}
+        return await self._write(attempt_changes(changes), step_status=status)
+
+    async def finish_unless_finished(self, status: str, reason: str | None) -> None:
+        """`finish`, unless this handle has set a terminal status already."""
+        if not self._finished:
+            await self.finish(status, reason)
+
+    async def log(self) -> AttemptLog:
+        """Return the attempt as it stands."""
+        _, log = await self._views.attempt(self.run_id, self.attempt_id)
+        return log
+
+    async def _write(self, changes: AttemptChanges, *, step_status: str | None) -> Recorded:
+        command = UpdateAttempt(
+            branch=self.branch, attempt_id=self.attempt_id, changes=changes, step_status=step_status
+        )
+        recorded = await self._writer.submit(Request(run_id=self.run_id, commands=(command,)))
+        self._finished |= changes.status in TERMINAL_STATUSES
+        return recorded
+
+
+def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:
+    """Return the fields that a new attempt may begin with."""
+    for name in ("status", "status_reason", "submitted_at", "ended_at"):
+        if name in fields:
+            raise InvalidValue("attempt", name, "is not a field that an attempt begins with")
+    return attempt_changes(fields)
+
+
+def attempt_changes(fields: Mapping[str, Any]) -> AttemptChanges:
+    """Return the fields as changes.
+
+    Raises:
+        InvalidValue: an unknown field, or a value that its field cannot hold.
+    """
+    checked = {}
+    for name, value in fields.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            raise InvalidValue("attempt", name, f"is none of the fields {', '.join(_CHECKS)}")
+        checked[name] = None if value is None and name in _NULLABLE else check(value, name)
+    return AttemptChanges(**checked)
+
+
+def derived_attempt_id(run_id: str, idempotency_key: str) -> str:
+    """Return the id of the attempt that a key asks for: the same at every retry."""
+    return blake2b(encode_canonical((run_id, idempotency_key)), digest_size=16).hexdigest()
+
+
+def _parameters(value: Any, _name: str) -> Any:
+    return check_parameters(value)
+
+
+def _time(value: Any, _name: str) -> Any:
+    to_microseconds(value)
+    return value
+
+
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "status": check_name,
+    "status_reason": check_text,
+    "operator_key": check_text,
+    "operator_type": check_text,
+    "external_id": check_text,
+    "operator_data": check_document,
+    "relative_path": check_text,
+    "message": check_text,
+    "inputs": _parameters,
+    "outputs": _parameters,
+    "metrics": _parameters,
+    "details": check_document,
+    "submitted_at": _time,
+    "ended_at": _time,
+}
+_NULLABLE = frozenset(_CHECKS) - {"status", "message", "inputs", "outputs", "metrics", "details"}

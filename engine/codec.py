@@ -1,0 +1,124 @@
+"""Events as bytes: canonical encoding, hashes, schema versions, upcasters.
+
+The payload is MessagePack with mappings in key order and fields at their default left out, so equal events have equal
+bytes. The hash of an event is
+
+    blake2b-256(hash of the event before it in the stream ‖ header ‖ blake2b-256(payload))
+
+with 32 zero bytes before a stream's first event and the header a MessagePack array of run id, branch, stream version,
+event type, schema version, event id (16 bytes) and recorded time (microseconds since 1970, UTC). Hashing the payload's
+digest lets a payload be erased later: while the digest stays, the chain stays whole.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any, Final, get_args
+
+import msgspec
+
+from engine.errors import InvalidValue, MalformedPayload, NewerEventVersion, UnknownEventType
+from engine.events import Event
+
+EVENT_BYTES_MAX: Final = 1024 * 1024
+GENESIS_HASH: Final = bytes(32)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+EVENT_TYPES: Final[dict[str, type]] = {event_type.__name__: event_type for event_type in get_args(Event)}
+SCHEMA_VERSIONS: Final[dict[str, int]] = dict.fromkeys(EVENT_TYPES, 1)
+
+# (event type, version it lifts from) → the payload one version on. Applied in turn until the version is today's.
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
+
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
+_DECODERS = {name: msgspec.msgpack.Decoder(event_type) for name, event_type in EVENT_TYPES.items()}
+
+encode_canonical = _ENCODER.encode
+
+
+def decode_event(event_type: str, schema_version: int, payload: bytes, position: int | None = None) -> Event:
+    """Return the event that `payload` holds.
+
+    Raises:
+        UnknownEventType, NewerEventVersion, MalformedPayload: each names the type and the position.
+    """
+    decoder = _DECODERS.get(event_type)
+    if decoder is None:
+        raise UnknownEventType(event_type, schema_version, "no such event is known", position)
+    current = SCHEMA_VERSIONS[event_type]
+    if schema_version > current:
+        raise NewerEventVersion(
+            event_type, schema_version, f"this anabranch reads up to version {current}", position
+        )
+    try:
+        if schema_version == current:
+            event: Event = decoder.decode(payload)
+            return event
+        return _lift(event_type, schema_version, payload)
+    # msgspec reports bad UTF-8 and deep nesting with errors that are not its own
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, KeyError) as error:
+        raise MalformedPayload(event_type, schema_version, str(error), position) from error
+
+
+def _lift(event_type: str, schema_version: int, payload: bytes) -> Event:
+    data = msgspec.msgpack.decode(payload, type=dict[str, Any])
+    for version in range(schema_version, SCHEMA_VERSIONS[event_type]):
+        data = UPCASTERS[event_type, version](data)
+    event: Event = msgspec.convert(data, EVENT_TYPES[event_type])
+    return event
+
+
+def payload_digest(payload: bytes) -> bytes:
+    """Return the 32 bytes that stand for `payload` in the chain."""
+    return blake2b(payload, digest_size=32).digest()
+
+
+def link(
+    previous: bytes,
+    run_id: str,
+    branch: str,
+    stream_version: int,
+    event_type: str,
+    schema_version: int,
+    event_id: bytes,
+    recorded_at: int,
+    digest: bytes,
+) -> bytes:
+    """Return the hash of an event: see the module's docstring."""
+    header = encode_canonical(
+        (run_id, branch, stream_version, event_type, schema_version, event_id, recorded_at)
+    )
+    return blake2b(previous + header + digest, digest_size=32).digest()
+
+
+def new_event_id() -> bytes:
+    """Return 16 fresh bytes in the layout of a UUID version 7 (RFC 9562): ordered by time, then random."""
+    random = bytearray(os.urandom(10))
+    random[0] = 0x70 | (random[0] & 0x0F)
+    random[2] = 0x80 | (random[2] & 0x3F)
+    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + bytes(random)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return an aware time as microseconds since 1970 in UTC.
+
+    Raises:
+        InvalidValue: the time is naive.
+    """
+    if moment.tzinfo is None:
+        raise InvalidValue("time", moment, "has no time zone")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return microseconds since 1970 as an aware time in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def same(left: object, right: object) -> bool:
+    """Say whether two values are recorded as the same bytes: 1, 1.0 and True differ, NaN equals NaN."""
+    return encode_canonical(left) == encode_canonical(right)

@@ -1,0 +1,173 @@
+"""What callers ask for. `decisions.py` turns each into events.
+
+Commands are plain data: their canonical bytes are what an idempotency key is compared by.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct, field
+
+from engine.events import Event, RunCreated, RunForked
+from engine.expected_version import ANY, ExpectedVersion
+from engine.model import (
+    CREATED,
+    AttemptChanges,
+    Head,
+    Parameter,
+    StepDocument,
+    TaskSpec,
+)
+
+OnConflict: TypeAlias = Literal["child", "parent", "error"]
+
+
+class _Command(Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """`branch` names the stream that the expected version guards."""
+
+    branch: str = ""
+
+
+class OpenRun(_Command, frozen=True):
+    event: RunCreated | RunForked = field(default_factory=lambda: RunCreated(branch=""))
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    exist_ok: bool = False
+
+
+class Fork(_Command, frozen=True):
+    """Open `branch` as a child of `parent`; `logged` also marks it as having a branch log."""
+
+    parent: str = ""
+    status: str = CREATED
+    exist_ok: bool = False
+
+
+class Record(_Command, frozen=True):
+    """Append events that need nothing but an open stream."""
+
+    events: tuple[Event, ...]
+
+
+class MergeParameters(_Command, frozen=True):
+    """Set only what differs from what the branch sees: `"resolved"` through its forks, or `"own"` alone."""
+
+    values: dict[str, Parameter]
+    unless: Literal["resolved", "own"] = "resolved"
+
+
+class Configure(_Command, frozen=True):
+    """Merge what differs into the run's configuration, and set its job log when that differs."""
+
+    config: dict[str, Any] | None = None
+    job: dict[str, Any] | None = None
+
+
+class SetStatus(_Command, frozen=True):
+    """Set the status of a run (the root branch) or a branch, unless it is that already."""
+
+    status: str
+    reason: str | None = None
+
+
+class DescribeBranch(_Command, frozen=True):
+    details: dict[str, Any]
+
+
+class LogStep(_Command, frozen=True):
+    """Record what a step document says that the log does not say yet."""
+
+    document: StepDocument
+    spec: TaskSpec | None = None
+
+
+class SetStepStatus(_Command, frozen=True):
+    step: str
+    status: str
+    reason: str | None = None
+
+
+class RemoveStep(_Command, frozen=True):
+    step: str
+    reason: str | None = None
+
+
+class StartAttempt(_Command, frozen=True):
+    """Open the next attempt at a step, logging the step when it is new; `status` also becomes the step's."""
+
+    step: str
+    attempt_id: str
+    status: str
+    fields: AttemptChanges = field(default_factory=AttemptChanges)
+
+
+class UpdateAttempt(_Command, frozen=True):
+    attempt_id: str
+    changes: AttemptChanges
+    step_status: str | None = None
+
+
+class Reduce(_Command, frozen=True):
+    """Fold children into the branch; None means all of its children, in the order they were forked.
+
+    `computed` are values that a caller's function made of the children at the heads `relies_on`.
+    """
+
+    children: tuple[str, ...] | None = None
+    rules: dict[str, str] = field(default_factory=dict)
+    default_rule: str = "last"
+    on_conflict: OnConflict = "child"
+    computed: dict[str, Parameter] = field(default_factory=dict)
+    relies_on: tuple[Head, ...] = ()
+
+
+class Finalize(_Command, frozen=True):
+    """Record every head of the run."""
+
+
+class RegisterExternalRun(_Command, frozen=True):
+    task_id: str
+    operator_type: str
+    status: str
+    external_id: str | None = None
+    operator_data: dict[str, Any] | None = None
+    relative_path: str | None = None
+
+
+class UpdateExternalRun(_Command, frozen=True):
+    task_id: str
+    status: str
+    external_id: str | None = None
+    operator_data: dict[str, Any] | None = None
+    relative_path: str | None = None
+
+
+Command: TypeAlias = (
+    OpenRun
+    | Fork
+    | Record
+    | MergeParameters
+    | Configure
+    | SetStatus
+    | DescribeBranch
+    | LogStep
+    | SetStepStatus
+    | RemoveStep
+    | StartAttempt
+    | UpdateAttempt
+    | Reduce
+    | Finalize
+    | RegisterExternalRun
+    | UpdateExternalRun
+)
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """Commands for one run that are recorded together or not at all.
+
+    `expected_version` guards the stream of the first command's branch. `idempotency_key` is the caller's name for the
+    request within the run.
+    """
+
+    run_id: str
+    commands: tuple[Command, ...]
+    expected_version: ExpectedVersion = ANY
+    idempotency_key: str | None = None

@@ -1,0 +1,105 @@
+"""Putting the parts together: the only module of the engine that knows the projections."""
+
+import sqlite3
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from engine.codec import EVENT_BYTES_MAX
+from engine.engine import Engine
+from engine.errors import InvalidValue
+from engine.logs.sqlite import Durability, Settings, open_sqlite_log
+from engine.logs.sqlite_rebuild import SqliteViewMaintenance
+from engine.ports import Projector, State, StreamHeads
+from projections.decision_state import DecisionState
+from projections.partitions import Partitions
+from projections.queries import SqliteViews
+from projections.rebuild import ViewRebuilder
+from projections.state import StateViews
+
+
+def open_engine(
+    path: str | Path,
+    *,
+    durability: Durability = "full",
+    event_bytes_max: int = EVENT_BYTES_MAX,
+    busy_timeout: float = 30.0,
+    allow_network: bool = False,
+) -> "OpeningEngine":
+    """Open the store at `path`: `async with open_engine("runs.db") as engine`, or `engine = await open_engine(…)`.
+
+    The file and its folder are created when missing, and migrated when they are of an older version.
+
+    Args:
+        path: of a SQLite file, or a URL: `sqlite:///relative.db`, `sqlite:////absolute.db`.
+        durability: `"full"` survives a power cut with every acknowledged write; `"relaxed"` is faster, survives the
+            death of the process, and may lose the last writes in a power cut.
+        event_bytes_max: the largest encoded event that is accepted, in bytes.
+        busy_timeout: how long a write waits for other processes, in seconds.
+        allow_network: open a file on a network file system all the same.
+
+    Raises:
+        CannotOpen, StoreBusy: when it is entered or awaited.
+    """
+    if durability not in ("full", "relaxed"):
+        raise InvalidValue("durability", durability, "is neither full nor relaxed")
+    settings = Settings(
+        durability=durability,
+        event_bytes_max=event_bytes_max,
+        busy_timeout=busy_timeout,
+        allow_network=allow_network,
+    )
+    return OpeningEngine(_as_path(path), settings)
+
+
+class OpeningEngine:
+    """An engine about to be opened: enter it, or await it."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self._path = path
+        self._settings = settings
+        self._engine: Engine | None = None
+
+    def __await__(self) -> Generator[Any, None, Engine]:
+        return _open(self._path, self._settings).__await__()
+
+    async def __aenter__(self) -> Engine:
+        self._engine = await self
+        return self._engine
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+
+
+async def _open(path: Path, settings: Settings) -> Engine:
+    log, stale = await open_sqlite_log(path, make_projectors, _make_state, settings)
+    maintenance = SqliteViewMaintenance(log, lambda: ViewRebuilder(make_projectors))
+    engine = Engine(log, SqliteViews(log.readers), maintenance)
+    if stale:
+        try:
+            await engine.rebuild()
+        except BaseException:
+            await engine.close()
+            raise
+    return engine
+
+
+def make_projectors(connection: sqlite3.Connection) -> Sequence[Projector]:
+    """Return the inline views on a connection."""
+    return Partitions(connection), StateViews(connection)
+
+
+def _make_state(connection: sqlite3.Connection, heads: StreamHeads, projectors: Sequence[Projector]) -> State:
+    partitions, views = projectors
+    return DecisionState(connection, heads, cast(Partitions, partitions), cast(StateViews, views))
+
+
+def _as_path(path: str | Path) -> Path:
+    if isinstance(path, Path) or "://" not in path:
+        return Path(path)
+    url = urlsplit(path)
+    if url.scheme != "sqlite" or url.netloc or len(url.path) < 2:  # noqa: PLR2004 - a slash and a name
+        raise InvalidValue("path", path, "is not a URL like sqlite:///relative.db or sqlite:////absolute.db")
+    return Path(url.path[1:])

@@ -1,0 +1,416 @@
+"""Decisions: what is, and what is asked, give the events that say what happens, or an error. Pure.
+
+A decision reads `State` and returns drafts; it never writes. Document-shaped commands are decided into the fine-grained
+events that say what changed, so writing the same document twice records nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+from msgspec import UNSET, Struct, structs
+
+from engine.codec import encode_canonical, same
+from engine.commands import (
+    Command,
+    Configure,
+    DescribeBranch,
+    Finalize,
+    Fork,
+    LogStep,
+    MergeParameters,
+    OpenRun,
+    Record,
+    Reduce,
+    RegisterExternalRun,
+    RemoveStep,
+    SetStatus,
+    SetStepStatus,
+    StartAttempt,
+    UpdateAttempt,
+    UpdateExternalRun,
+)
+from engine.errors import (
+    AttemptExists,
+    AttemptNotFound,
+    BranchExists,
+    BranchNotFound,
+    Conflict,
+    InvalidValue,
+    PointNotFound,
+    ReductionConflict,
+    RunExists,
+    RunNotFound,
+    StepNotFound,
+)
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    BranchForked,
+    BranchLogged,
+    BranchStatusChanged,
+    Event,
+    ExternalRunRegistered,
+    ExternalRunUpdated,
+    JobLogged,
+    ParametersReduced,
+    ParametersSet,
+    RunConfigured,
+    RunFinalized,
+    RunForked,
+    RunStatusChanged,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.model import CREATED, AttemptLog, AttemptChanges, AttemptDocument, Head, StepDocument
+from engine.names import ROOT
+from engine.ports import State, Stream
+from engine.reduction import Child, fold
+
+
+class HeadsMoved(Conflict):
+    """A child has written since the caller's function saw its values; the reduction is to be computed again."""
+
+
+class Opening(Struct, frozen=True):
+    """A stream that the first event of a decision opens, and the stream it continues, if any."""
+
+    branch: str
+    parent: Stream | None
+
+
+class Decision(Struct, frozen=True):
+    """Events for one stream; `opens` when it does not exist yet."""
+
+    branch: str
+    events: Sequence[Event]
+    opens: Opening | None = None
+
+
+def decide(run_id: str, command: Command, state: State) -> Decision:
+    """Return what the command does to the run as it stands.
+
+    Raises:
+        NotFound, AlreadyExists, Conflict, InvalidInput: the command cannot be carried out; see `errors.py`.
+    """
+    match command:
+        case OpenRun():
+            return _open_run(run_id, command, state)
+        case Fork():
+            return _fork(run_id, command, state)
+        case _:
+            stream = _open_stream(run_id, command.branch, state)
+            return Decision(command.branch, _events(command, stream, state))
+
+
+def _events(command: Command, stream: Stream, state: State) -> Sequence[Event]:
+    if isinstance(command, Record):
+        return command.events
+    handler: _Handler | None = _HANDLERS.get(type(command))
+    if handler is None:
+        raise TypeError(f"no decision for {type(command).__name__}")
+    return handler(command, stream, state)
+
+
+def _open_stream(run_id: str, branch: str, state: State) -> Stream:
+    stream = state.stream(run_id, branch)
+    if stream is None:
+        if branch == ROOT or state.stream(run_id, ROOT) is None:
+            raise RunNotFound(run_id)
+        raise BranchNotFound(run_id, branch)
+    return stream
+
+
+def _open_run(run_id: str, command: OpenRun, state: State) -> Decision:
+    if state.stream(run_id, ROOT) is not None:
+        if command.exist_ok:
+            return Decision(ROOT, ())
+        raise RunExists(run_id)
+    source = None
+    if isinstance(command.event, RunForked):
+        source = _open_stream(command.event.source_run_id, command.event.source_branch, state)
+        if not 1 <= command.event.source_version <= source.version:
+            raise PointNotFound(source.run_id, source.branch, command.event.source_version, source.version)
+        source = structs.replace(source, version=command.event.source_version)
+    events: list[Event] = [command.event]
+    if command.parameters:
+        events.append(ParametersSet(branch=ROOT, values=command.parameters))
+    return Decision(ROOT, events, Opening(ROOT, source))
+
+
+def _fork(run_id: str, command: Fork, state: State) -> Decision:
+    parent = _open_stream(run_id, command.parent, state)
+    if state.stream(run_id, command.branch) is not None:
+        if command.exist_ok:
+            return Decision(command.branch, ())
+        raise BranchExists(run_id, command.branch)
+    event = BranchForked(
+        branch=command.branch,
+        parent=parent.branch,
+        parent_version=parent.version,
+        parent_hash=parent.hash,
+        status=command.status,
+    )
+    return Decision(command.branch, (event,), Opening(command.branch, parent))
+
+
+def _merge_parameters(command: MergeParameters, stream: Stream, state: State) -> Sequence[Event]:
+    if command.unless == "own":
+        seen = {name: own.parameter for name, own in state.own_parameters(stream).items()}
+    else:
+        seen = state.parameters(stream, names=command.values.keys())
+    values = {
+        name: value
+        for name, value in command.values.items()
+        if name not in seen or not same(seen[name], value)
+    }
+    return (ParametersSet(branch=stream.branch, values=values),) if values else ()
+
+
+def _configure(command: Configure, stream: Stream, state: State) -> Sequence[Event]:
+    events: list[Event] = []
+    if command.config is not None:
+        known = state.config(stream.run_id)
+        config = {
+            key: value
+            for key, value in command.config.items()
+            if key not in known or not same(known[key], value)
+        }
+        if config:
+            events.append(RunConfigured(branch=ROOT, config=config))
+    if command.job is not None and not same(state.job(stream.run_id), command.job):
+        events.append(JobLogged(branch=ROOT, job=command.job))
+    return events
+
+
+def _set_status(command: SetStatus, stream: Stream, state: State) -> Sequence[Event]:
+    if command.reason is None and state.status(stream) == command.status:
+        return ()
+    return (_status_event(stream, command.status, command.reason),)
+
+
+def _status_event(stream: Stream, status: str, reason: str | None) -> Event:
+    if stream.branch == ROOT:
+        return RunStatusChanged(branch=ROOT, status=status, reason=reason)
+    return BranchStatusChanged(branch=stream.branch, status=status, reason=reason)
+
+
+def _describe_branch(command: DescribeBranch, stream: Stream, state: State) -> Sequence[Event]:
+    if same(state.branch_details(stream), command.details):
+        return ()
+    return (BranchLogged(branch=stream.branch, details=command.details),)
+
+
+def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
+    document = command.document
+    events = [*_step_description(command, stream, state)]
+    known = state.attempts(stream, document.step) if document.attempts else []
+    for index, attempt in enumerate(document.attempts, start=1):
+        if index > len(known):
+            events.append(_created(stream, document, attempt, index))
+        else:
+            events.extend(_updated(stream, document.step, attempt, known[index - 1]))
+    return events
+
+
+def _step_description(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
+    document = command.document
+    known = state.logged_step(stream, document.step)
+    described = StepLogged(
+        branch=stream.branch,
+        step=document.step,
+        name=document.name,
+        status=document.status,
+        step_type=document.step_type,
+        message=document.message,
+        mock=document.mock,
+        spec=command.spec if command.spec is not None or known is None else known.spec,
+        details=document.details,
+    )
+    if known is None or not same(structs.replace(known, status=document.status), described):
+        return (described,)
+    if known.status != document.status:
+        return (StepStatusChanged(branch=stream.branch, step=document.step, status=document.status),)
+    return ()
+
+
+def _created(stream: Stream, document: StepDocument, attempt: AttemptDocument, index: int) -> AttemptCreated:
+    return AttemptCreated(
+        branch=stream.branch,
+        step=document.step,
+        attempt_id=_attempt_id(stream, document.step, index),
+        attempt_index=index,
+        **structs.asdict(attempt),
+    )
+
+
+def _attempt_id(stream: Stream, step: str, index: int) -> str:
+    # It follows from the place, so that two processes handing in one document agree on it.
+    place = encode_canonical((stream.run_id, stream.branch, step, index))
+    return blake2b(place, digest_size=16).hexdigest()
+
+
+def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
+    changed = {
+        name: value
+        for name, value in structs.asdict(attempt).items()
+        if not same(getattr(known, name), value)
+    }
+    if not changed:
+        return ()
+    changes = AttemptChanges(**changed)
+    return (AttemptUpdated(branch=stream.branch, step=step, attempt_id=known.attempt_id, changes=changes),)
+
+
+def _set_step_status(command: SetStepStatus, stream: Stream, state: State) -> Sequence[Event]:
+    if state.step(stream, command.step) is None:
+        raise StepNotFound(stream.run_id, stream.branch, command.step)
+    return (
+        StepStatusChanged(
+            branch=stream.branch, step=command.step, status=command.status, reason=command.reason
+        ),
+    )
+
+
+def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[Event]:
+    if state.step(stream, command.step) is None:
+        raise StepNotFound(stream.run_id, stream.branch, command.step)
+    return (StepRemoved(branch=stream.branch, step=command.step, reason=command.reason),)
+
+
+def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Sequence[Event]:
+    if state.attempt(command.attempt_id) is not None:
+        raise AttemptExists(command.attempt_id)
+    step = state.step(stream, command.step)
+    index = 1 if step is None else step.attempts + 1
+    events: list[Event] = []
+    if step is None:
+        events.append(
+            StepLogged(branch=stream.branch, step=command.step, name=command.step, status=command.status)
+        )
+    fields = {name: value for name, value in structs.asdict(command.fields).items() if value is not UNSET}
+    events.append(
+        AttemptCreated(
+            branch=stream.branch,
+            step=command.step,
+            attempt_id=command.attempt_id,
+            attempt_index=index,
+            status=CREATED,
+            **fields,
+        )
+    )
+    if command.status != CREATED:
+        changes = AttemptChanges(status=command.status)
+        events.append(
+            AttemptUpdated(
+                branch=stream.branch, step=command.step, attempt_id=command.attempt_id, changes=changes
+            )
+        )
+    if step is not None and step.status != command.status:
+        events.append(StepStatusChanged(branch=stream.branch, step=command.step, status=command.status))
+    return events
+
+
+def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Sequence[Event]:
+    attempt = state.attempt(command.attempt_id)
+    if attempt is None or attempt.stream_id != stream.stream_id:
+        raise AttemptNotFound(stream.run_id, command.attempt_id)
+    events: list[Event] = [
+        AttemptUpdated(
+            branch=stream.branch, step=attempt.task_id, attempt_id=command.attempt_id, changes=command.changes
+        )
+    ]
+    if command.step_status is not None:
+        step = state.step(stream, attempt.task_id)
+        current = step is not None and step.current_attempt_id == command.attempt_id
+        if current and step is not None and step.status != command.step_status:
+            events.append(
+                StepStatusChanged(branch=stream.branch, step=attempt.task_id, status=command.step_status)
+            )
+    return events
+
+
+def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
+    children = _children(command, stream, state)
+    heads = [Head(child.branch, child.version, child.hash) for child in children]
+    if command.relies_on and tuple(heads) != command.relies_on:
+        raise HeadsMoved(
+            f"the children of branch {stream.branch!a} have written since their values were read"
+        )
+    folded = [_as_child(child, stream, state) for child in children]
+    outcome = fold(
+        folded,
+        state.parameters(stream, names={name for child in folded for name in child.own}),
+        rules=command.rules,
+        default_rule=command.default_rule,
+        keep_parent=command.on_conflict == "parent",
+        computed=command.computed,
+    )
+    if command.on_conflict == "error" and outcome.conflicts:
+        raise ReductionConflict(stream.run_id, stream.branch, outcome.conflicts)
+    event = ParametersReduced(
+        branch=stream.branch,
+        children=heads,
+        rules=outcome.rules,
+        values=outcome.values,
+        sources=outcome.sources,
+        on_conflict="parent" if command.on_conflict == "parent" else "child",
+        conflicts=outcome.conflicts,
+    )
+    return (event,)
+
+
+def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
+    children = state.children(stream)
+    if command.children is None:
+        return children
+    known = {child.branch: child for child in children}
+    for name in command.children:
+        if name not in known:
+            raise BranchNotFound(stream.run_id, name)
+    if len(set(command.children)) != len(command.children):
+        raise InvalidValue("children", list(command.children), "names a branch twice")
+    return [known[name] for name in command.children]
+
+
+def _as_child(child: Stream, parent: Stream, state: State) -> Child:
+    own = state.own_parameters(child)
+    base = state.parameters(parent, version=child.parent_version, names=own.keys()) if own else {}
+    return Child(Head(child.branch, child.version, child.hash), own, base)
+
+
+def _finalize(_command: Finalize, stream: Stream, state: State) -> Sequence[Event]:
+    heads = [Head(each.branch, each.version, each.hash) for each in state.streams(stream.run_id)]
+    return (RunFinalized(branch=ROOT, heads=heads),)
+
+
+def _register_external_run(command: RegisterExternalRun, stream: Stream, state: State) -> Sequence[Event]:
+    if state.step(stream, command.task_id) is None:
+        raise StepNotFound(stream.run_id, stream.branch, command.task_id)
+    return (ExternalRunRegistered(**structs.asdict(command)),)
+
+
+def _update_external_run(command: UpdateExternalRun, stream: Stream, state: State) -> Sequence[Event]:
+    if state.external_run(stream, command.task_id) is None:
+        raise StepNotFound(stream.run_id, stream.branch, command.task_id)
+    return (ExternalRunUpdated(**structs.asdict(command)),)
+
+
+_Handler: TypeAlias = Callable[[Any, Stream, State], Sequence[Event]]
+
+_HANDLERS: dict[type, _Handler] = {
+    MergeParameters: _merge_parameters,
+    Configure: _configure,
+    SetStatus: _set_status,
+    DescribeBranch: _describe_branch,
+    LogStep: _log_step,
+    SetStepStatus: _set_step_status,
+    RemoveStep: _remove_step,
+    StartAttempt: _start_attempt,
+    UpdateAttempt: _update_attempt,
+    Reduce: _reduce,
+    Finalize: _finalize,
+    RegisterExternalRun: _register_external_run,
+    UpdateExternalRun: _update_external_run,
+}

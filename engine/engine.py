@@ -1,0 +1,251 @@
+"""The engine: the door to all runs of one store."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from engine.codec import EVENT_TYPES, to_microseconds
+from engine.commands import OpenRun, Request
+from engine.errors import InvalidValue
+from engine.events import RecordedEvent, RunCreated, RunForked
+from engine.model import CREATED, RunPage
+from engine.names import ROOT, check_branch, check_name
+from engine.ports import EventFilter, EventLog, Progress, ViewDifference, ViewMaintenance, Views
+from engine.run import Run
+from engine.subscription import Follower, read_log
+from engine.values import check_document, check_parameters, check_text
+from engine.writer import Writer
+
+
+class Engine:
+    """Made by `open_engine`; an async context manager that closes it.
+
+    Use it from the event loop and the process that opened it.
+    """
+
+    def __init__(self, log: EventLog, views: Views, maintenance: ViewMaintenance) -> None:
+        self._log = log
+        self._views = views
+        self._maintenance = maintenance
+        self._writer = Writer(log)
+        self._follower = Follower(log)
+
+    async def __aenter__(self) -> "Engine":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock."""
+        await self._follower.close()
+        await self._writer.close()
+        await self._log.close()
+
+    async def create_run(
+        self,
+        run_id: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        tag: str = "",
+        status: str = CREATED,
+        dag_hash: str | None = None,
+        original_run_id: str | None = None,
+        use_cached: bool = False,
+        workspace_slug: str | None = None,
+        root_path: str | None = None,
+        description: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        exist_ok: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Open a run, with its first parameters, and return it.
+
+        Args:
+            exist_ok: return a run that exists already as it is.
+            created_at: when it was created, where that is not now.
+
+        Raises:
+            RunExists, InvalidName, InvalidValue
+        """
+        if created_at is not None:
+            to_microseconds(created_at)
+        texts = {
+            "tag": tag,
+            "dag_hash": dag_hash,
+            "original_run_id": original_run_id,
+            "workspace_slug": workspace_slug,
+            "root_path": root_path,
+            "description": description,
+        }
+        event = RunCreated(
+            branch=ROOT,
+            status=check_name(status, "status"),
+            use_cached=use_cached,
+            tags=check_document(tags or {}, "tags"),
+            created_at=created_at,
+            **{name: check_text(text, name) for name, text in texts.items() if text is not None},
+        )
+        command = OpenRun(event=event, parameters=check_parameters(parameters or {}), exist_ok=exist_ok)
+        return await self._open(run_id, command, idempotency_key)
+
+    async def fork_run(
+        self,
+        source_run_id: str,
+        *,
+        run_id: str,
+        branch: str | None = None,
+        at: int | None = None,
+        tag: str = "",
+        status: str = CREATED,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Open a run that sees another run's parameters as they stood at a point. Nothing is copied.
+
+        Args:
+            branch: the branch of the source; its root unless given.
+            at: the version of that branch's stream; the last one unless given.
+
+        Raises:
+            RunExists, RunNotFound, BranchNotFound, PointNotFound
+        """
+        head = await self._views.head_at(source_run_id, check_branch(branch), at)
+        event = RunForked(
+            branch=ROOT,
+            source_run_id=source_run_id,
+            source_branch=head.branch,
+            source_version=head.stream_version,
+            source_hash=head.hash,
+            tag=check_text(tag, "tag"),
+            status=check_name(status, "status"),
+        )
+        return await self._open(run_id, OpenRun(event=event), idempotency_key)
+
+    async def _open(self, run_id: str, command: OpenRun, idempotency_key: str | None) -> Run:
+        check_name(run_id, "run id")
+        if idempotency_key is not None:
+            check_name(idempotency_key, "idempotency key")
+        await self._writer.submit(
+            Request(run_id=run_id, commands=(command,), idempotency_key=idempotency_key)
+        )
+        return Run(self._writer, self._views, run_id)
+
+    async def run(self, run_id: str) -> Run:
+        """Return a run.
+
+        Raises:
+            RunNotFound
+        """
+        await self._views.stream(run_id, ROOT)
+        return Run(self._writer, self._views, run_id)
+
+    async def runs(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        created_from: datetime | None = None,
+        created_until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return a page of runs, newest first.
+
+        Args:
+            created_from, created_until: aware times; both ends belong to the range.
+            limit: 1 to 1,000 runs.
+            cursor: of the page before.
+        """
+        for moment in (created_from, created_until):
+            if moment is not None:
+                to_microseconds(moment)
+        return await self._views.runs(
+            status=status,
+            tag=tag,
+            created_from=created_from,
+            created_until=created_until,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def events(
+        self,
+        *,
+        run_id: str | None = None,
+        branch: str | None = None,
+        descendants: bool = False,
+        types: Iterable[type | str] | None = None,
+        after: int = 0,
+        until: int | None = None,
+    ) -> AsyncGenerator[RecordedEvent, None]:
+        """Yield what is recorded now, in order of position.
+
+        Args:
+            run_id: only this run's.
+            branch: only this branch's (`""` is the root; None is every branch); needs `run_id`.
+            descendants: also of the branches below `branch`.
+            types: only these: event classes or their names.
+            after, until: positions; `after` is exclusive, `until` inclusive.
+
+        Raises:
+            RunNotFound, BranchNotFound, CannotDecode
+        """
+        wanted = _filter(run_id, branch, types, descendants=descendants)
+        async with contextlib.aclosing(read_log(self._log, wanted, after, until)) as found:
+            async for recorded in found:
+                yield recorded
+
+    async def subscribe(
+        self,
+        *,
+        run_id: str | None = None,
+        branch: str | None = None,
+        descendants: bool = False,
+        types: Iterable[type | str] | None = None,
+        after: int = 0,
+    ) -> AsyncGenerator[RecordedEvent, None]:
+        """Yield what is recorded, then what comes, from this process or another, without gap or duplicate.
+
+        Takes the arguments of `events`; ends when the engine is closed.
+        """
+        wanted = _filter(run_id, branch, types, descendants=descendants)
+        async with contextlib.aclosing(self._follower.follow(wanted, after)) as found:
+            async for recorded in found:
+                yield recorded
+
+    async def last_position(self) -> int:
+        """Return the position of the last event, 0 when there is none."""
+        return await self._log.last_position()
+
+    async def rebuild(self, progress: Progress | None = None) -> int:
+        """Make every view anew from the events alone; return how many events there were.
+
+        Args:
+            progress: called with the position reached and the last position, after each chunk.
+
+        Raises:
+            RebuildRunning
+        """
+        return await self._maintenance.rebuild(progress)
+
+    async def verify_views(self, progress: Progress | None = None) -> list[ViewDifference]:
+        """Fold the log anew and return where the live views differ from it: an empty list when they are true."""
+        return await self._maintenance.compare(progress)
+
+
+def _filter(
+    run_id: str | None, branch: str | None, types: Iterable[type | str] | None, *, descendants: bool
+) -> EventFilter:
+    if branch is not None and run_id is None:
+        raise InvalidValue("branch", branch, "is given without its run_id")
+    names = None if types is None else frozenset(_event_type(each) for each in types)
+    return EventFilter(run_id, branch, descendants, names)
+
+
+def _event_type(event_type: type | str) -> str:
+    name = event_type if isinstance(event_type, str) else event_type.__name__
+    if name not in EVENT_TYPES:
+        raise InvalidValue("types", name, f"is none of the events {', '.join(EVENT_TYPES)}")
+    return name

@@ -1,0 +1,225 @@
+"""What can happen to a run: one frozen struct per event, all in the union `Event`, and the recorded envelope.
+
+An event names its branch itself and carries data, never a class path. Its type and schema version stand in the
+envelope's header, where they outlive an erased payload and can be filtered on; `codec.py` maps them to bytes.
+
+An event's fields may be added to with a default, never renamed, retyped or removed: then its schema version goes up in
+`codec.SCHEMA_VERSIONS` and an upcaster lifts the older payloads.
+"""
+
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct, field
+
+from engine.model import (
+    CREATED,
+    AttemptChanges,
+    Head,
+    Parameter,
+    ParameterConflict,
+    Source,
+    TaskSpec,
+)
+
+
+class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    branch: str
+
+
+class RunCreated(_Event):
+    """Opens a run's root stream. `created_at` is set where the run is older than the log."""
+
+    tag: str = ""
+    status: str = CREATED
+    dag_hash: str | None = None
+    original_run_id: str | None = None
+    use_cached: bool = False
+    workspace_slug: str | None = None
+    root_path: str | None = None
+    description: str | None = None
+    tags: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+class RunForked(_Event):
+    """Opens a run's root stream as a continuation of another run's branch, as it stood at a version."""
+
+    source_run_id: str
+    source_branch: str
+    source_version: int
+    source_hash: bytes
+    tag: str = ""
+    status: str = CREATED
+
+
+class RunStatusChanged(_Event):
+    status: str
+    reason: str | None = None
+
+
+class RunConfigured(_Event):
+    """Merges `config` into the run's configuration."""
+
+    config: dict[str, Any]
+
+
+class JobLogged(_Event):
+    """Sets the run's job log, a document of the host's own shape."""
+
+    job: dict[str, Any]
+
+
+class RunFinalized(_Event):
+    """Names the head of every stream of the run: its own hash commits to all of them."""
+
+    heads: list[Head]
+
+
+class BranchForked(_Event):
+    """Opens a branch's stream. Nothing is copied: the parent is read as of `parent_version`."""
+
+    parent: str
+    parent_version: int
+    parent_hash: bytes
+    status: str = CREATED
+
+
+class BranchLogged(_Event):
+    """Sets the details of a branch's own log."""
+
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class BranchStatusChanged(_Event):
+    status: str
+    reason: str | None = None
+
+
+class ParametersSet(_Event):
+    values: dict[str, Parameter]
+
+
+class ParametersReduced(_Event):
+    """Folds what child branches wrote into the parent. Replaying it calls nobody's code.
+
+    `children` are the heads that the values were read from. A value whose sources are empty came from the caller.
+    """
+
+    children: list[Head]
+    rules: dict[str, str]
+    values: dict[str, Parameter]
+    sources: dict[str, list[Source]]
+    on_conflict: Literal["child", "parent"] = "child"
+    conflicts: list[ParameterConflict] = field(default_factory=list)
+
+
+class StepLogged(_Event):
+    """Describes a step; again whenever its description changes."""
+
+    step: str
+    name: str
+    status: str = CREATED
+    step_type: str = "task"
+    message: str = ""
+    mock: bool = False
+    spec: TaskSpec | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class StepStatusChanged(_Event):
+    step: str
+    status: str
+    reason: str | None = None
+
+
+class StepRemoved(_Event):
+    """Takes a step out of the views; its history stays."""
+
+    step: str
+    reason: str | None = None
+
+
+class AttemptCreated(_Event):
+    """Opens an attempt and makes it the step's current one."""
+
+    step: str
+    attempt_id: str
+    attempt_index: int
+    status: str = CREATED
+    operator_key: str | None = None
+    operator_type: str | None = None
+    external_id: str | None = None
+    operator_data: dict[str, Any] | None = None
+    relative_path: str | None = None
+    message: str = ""
+    inputs: dict[str, Parameter] = field(default_factory=dict)
+    outputs: dict[str, Parameter] = field(default_factory=dict)
+    metrics: dict[str, Parameter] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+class AttemptUpdated(_Event):
+    """Sets the fields that `changes` names."""
+
+    step: str
+    attempt_id: str
+    changes: AttemptChanges
+
+
+class ExternalRunRegistered(_Event):
+    task_id: str
+    operator_type: str
+    status: str
+    external_id: str | None = None
+    operator_data: dict[str, Any] | None = None
+    relative_path: str | None = None
+
+
+class ExternalRunUpdated(_Event):
+    task_id: str
+    status: str
+    external_id: str | None = None
+    operator_data: dict[str, Any] | None = None
+    relative_path: str | None = None
+
+
+Event: TypeAlias = (
+    RunCreated
+    | RunForked
+    | RunStatusChanged
+    | RunConfigured
+    | JobLogged
+    | RunFinalized
+    | BranchForked
+    | BranchLogged
+    | BranchStatusChanged
+    | ParametersSet
+    | ParametersReduced
+    | StepLogged
+    | StepStatusChanged
+    | StepRemoved
+    | AttemptCreated
+    | AttemptUpdated
+    | ExternalRunRegistered
+    | ExternalRunUpdated
+)
+
+
+class RecordedEvent(Struct, frozen=True):
+    """An event and its envelope.
+
+    `position` is the place in the whole log and `stream_version` the place in the stream of (`run_id`, `branch`), both
+    from 1; `event_id` is 32 hexadecimal digits, ordered by time (RFC 9562, version 7); `recorded_at` is aware and in
+    UTC, to the microsecond; `hash` is 32 bytes and commits to the stream up to here.
+    """
+
+    position: int
+    run_id: str
+    branch: str
+    stream_version: int
+    event_id: str
+    recorded_at: datetime
+    hash: bytes
+    event: Event

@@ -1,0 +1,58 @@
+"""The expected-version rule: one pure function, checked under the write lock.
+
+The constants are the ones that event stores share; see EventStoreDB's and Emmett's documentation.
+"""
+
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+from engine.errors import InvalidValue
+
+
+class _Expectation(Enum):
+    ANY = "ANY"
+    NO_STREAM = "NO_STREAM"
+    STREAM_EXISTS = "STREAM_EXISTS"
+
+    def __repr__(self) -> str:
+        return self.value
+
+    __str__ = __repr__
+
+
+ANY: Final = _Expectation.ANY
+NO_STREAM: Final = _Expectation.NO_STREAM
+STREAM_EXISTS: Final = _Expectation.STREAM_EXISTS
+
+ExpectedVersion: TypeAlias = (
+    int
+    | Literal[
+        _Expectation.ANY,
+        _Expectation.NO_STREAM,
+        _Expectation.STREAM_EXISTS,
+    ]
+)
+
+
+def check_expected_version(value: object) -> ExpectedVersion:
+    """Return `value` when it can be expected at all: a constant, or a version of 0 or more (0: no stream)."""
+    if isinstance(value, _Expectation):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise InvalidValue(
+        "expected_version", value, "is neither ANY, NO_STREAM, STREAM_EXISTS nor a version of 0 or more"
+    )
+
+
+def holds(expected: ExpectedVersion, actual: int) -> bool:
+    """Say whether a stream at version `actual` (0: it does not exist) is what the caller expected."""
+    match expected:
+        case _Expectation.ANY:
+            return True
+        case _Expectation.NO_STREAM:
+            return actual == 0
+        case _Expectation.STREAM_EXISTS:
+            return actual > 0
+        case int():
+            return actual == expected

@@ -1,0 +1,1 @@
+"""Event logs: one file per kind of log, each behind `engine.ports.EventLog`."""

@@ -1,0 +1,70 @@
+"""A SQLite connection on a thread of its own: aiosqlite's, used one whole job at a time.
+
+aiosqlite's public calls are one hop to the thread each, and a task cancelled between two of them leaves a transaction
+open. A job is a plain function that does all its work in one hop and cannot be left half done.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+import aiosqlite
+
+from engine.errors import AnabranchError
+
+Result = TypeVar("Result")
+
+_ITER_CHUNK_SIZE = 64  # aiosqlite asks for it; cursors are never iterated from the event loop here
+
+
+class ThreadConnection:
+    """Made by `ThreadConnection.open`; closed by `close`."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """The connection itself, for jobs only."""
+        return self._connection._conn  # noqa: SLF001 - aiosqlite has no public way to it
+
+    @classmethod
+    async def open(cls, connector: Callable[[], sqlite3.Connection]) -> "ThreadConnection":
+        """Run `connector` on a new thread.
+
+        A connect that is cancelled would leak its thread and descriptor; this one always ends, and is then closed.
+        """
+        connecting = asyncio.ensure_future(cls._connect(connector))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.ensure_future(_discard(connecting)))
+            raise
+
+    @classmethod
+    async def _connect(cls, connector: Callable[[], sqlite3.Connection]) -> "ThreadConnection":
+        return cls(await aiosqlite.Connection(connector, _ITER_CHUNK_SIZE))
+
+    async def run(self, job: Callable[[], Result]) -> Result:
+        """Run `job` on the thread and return what it returns. Once begun, it ends even when the caller is cancelled."""
+        result: Result = await self._connection._execute(job)  # noqa: SLF001 - the one place that needs it
+        return result
+
+    async def close(self, job: Callable[[], None] | None = None) -> None:
+        """Run a last job, then close the connection and end the thread, even when the caller is cancelled."""
+        await asyncio.shield(asyncio.ensure_future(self._close(job)))
+
+    async def _close(self, job: Callable[[], None] | None) -> None:
+        try:
+            if job is not None:
+                await self.run(job)
+        finally:
+            await self._connection.close()
+
+
+async def _discard(connecting: "asyncio.Future[ThreadConnection]") -> None:
+    with contextlib.suppress(sqlite3.Error, AnabranchError):
+        connection = await connecting
+        await connection.close()

@@ -1,0 +1,62 @@
+"""Read-only connections, each with its own thread: readers never wait for the writer, nor the event loop for readers."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from engine.errors import EngineClosed
+from engine.logs.connections import ThreadConnection
+
+Result = TypeVar("Result")
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Return a connection that cannot write."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+
+
+class Readers:
+    """Up to `size` connections, opened when they are first needed."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[ThreadConnection] = []
+        self._all: list[ThreadConnection] = []
+        self._closed = False
+
+    async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run `job` on a connection's thread, inside one snapshot of the database."""
+        async with self._free:
+            if self._closed:
+                raise EngineClosed
+            connection = self._idle.pop() if self._idle else await self._open()
+            try:
+                return await connection.run(lambda: _in_snapshot(connection.raw, job))
+            finally:
+                self._idle.append(connection)
+
+    async def close(self) -> None:
+        """Close every connection, once what runs on it has ended."""
+        self._closed = True
+        while self._all:
+            await self._all.pop().close()
+
+    async def _open(self) -> ThreadConnection:
+        connection = await ThreadConnection.open(lambda: connect_read_only(self._path))
+        if self._closed:
+            await connection.close()
+            raise EngineClosed
+        self._all.append(connection)
+        return connection
+
+
+def _in_snapshot(connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], Result]) -> Result:
+    connection.execute("BEGIN")
+    try:
+        return job(connection)
+    finally:
+        connection.execute("COMMIT")

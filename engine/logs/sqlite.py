@@ -1,0 +1,254 @@
+"""The embedded event log: one SQLite file in WAL mode, written by any number of processes.
+
+One aiosqlite connection writes, and a batch is one job on its thread; readers have read-only connections of their own.
+Writers of all processes queue for a lock file beside the database (`file_lock.py`). Checkpoints happen only inside a
+commit, or at the last close, and so only under that lock: SQLite before 3.51.3 can corrupt a database that several
+processes checkpoint at once.
+"""
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+import structlog
+from msgspec import Struct
+
+from engine.codec import EVENT_BYTES_MAX
+from engine.commands import Request
+from engine.errors import AnabranchError, EngineClosed, StoreBusy, WrongProcess
+from engine.events import RecordedEvent
+from engine.logs.connections import ThreadConnection
+from engine.logs.file_lock import FileLock
+from engine.logs.file_system import prepare_file
+from engine.logs.readers import Readers
+from engine.logs.sqlite_append import Appender, CachedHeads
+from engine.logs.sqlite_errors import translate
+from engine.logs.sqlite_read import last_position, read_events
+from engine.logs.sqlite_schema import check_ours, migrate
+from engine.ports import Answer, Capabilities, EventFilter, Projector, State, StreamHeads
+
+Durability: TypeAlias = Literal["full", "relaxed"]
+Result = TypeVar("Result")
+
+BATCH_REQUESTS_MAX = 4096
+READERS_MAX = 4
+WAL_PAGES_MAX = 1000
+WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
+
+MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Sequence[Projector]]
+MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Sequence[Projector]], State]
+
+_log = structlog.get_logger(__name__)
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """How a SQLite log is opened.
+
+    `durability="full"` syncs every commit; `"relaxed"` leaves that to checkpoints, and a power cut may lose the last
+    ones. `event_bytes_max` is the largest encoded event in bytes; `busy_timeout` in seconds.
+    """
+
+    durability: Durability = "full"
+    event_bytes_max: int = EVENT_BYTES_MAX
+    busy_timeout: float = 30.0
+    allow_network: bool = False
+
+
+class SqliteEventLog:
+    """`engine.ports.EventLog` on one SQLite file. Made by `open_sqlite_log`."""
+
+    def __init__(
+        self, path: Path, connection: ThreadConnection, lock: FileLock, appender: Appender, settings: Settings
+    ) -> None:
+        self.path = path
+        self.capabilities = Capabilities(settings.event_bytes_max, BATCH_REQUESTS_MAX, dense_order=True)
+        self.readers = Readers(path, READERS_MAX)
+        self.appender = appender
+        self._connection = connection
+        self._lock = lock
+        self._busy_timeout = settings.busy_timeout
+        self._callbacks: list[Callable[[], None]] = []
+        self._process = os.getpid()
+        self._closed = False
+
+    async def append(self, requests: Sequence[Request]) -> Sequence[Answer]:
+        """Record a batch as one transaction; see `engine.ports.EventLog`."""
+        try:
+            answers = await self.exclusively(lambda _: self.appender.append(requests))
+        except AnabranchError as error:
+            return [error] * len(requests)
+        for callback in self._callbacks:
+            callback()
+        return answers
+
+    async def exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run `job` on the writing connection's thread while holding the cross-process lock.
+
+        It is done wholly or not at all, whatever becomes of the task that waits for it.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess
+        """
+        self.check_open()
+        turn = _Turn(self._lock, lambda: job(self._connection.raw))
+        running = asyncio.ensure_future(self._connection.run(turn.take))
+        try:
+            done, _ = await asyncio.wait({running}, timeout=self._busy_timeout)
+            if not done and turn.give_up():
+                raise StoreBusy(self.path, self._busy_timeout)
+            await running
+        except sqlite3.Error as error:
+            _log.warning("write failed", path=str(self.path), error=str(error))
+            raise translate(error, self.path, busy_timeout=self._busy_timeout) from error
+        return turn.result()
+
+    async def read(
+        self, events: EventFilter, after: int, until: int | None, limit: int
+    ) -> tuple[list[RecordedEvent], int]:
+        self.check_open()
+        return await self.readers.run(lambda connection: read_events(connection, events, after, until, limit))
+
+    async def last_position(self) -> int:
+        self.check_open()
+        return await self.readers.run(last_position)
+
+    def on_append(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def check_open(self) -> None:
+        """Raise `WrongProcess` or `EngineClosed` unless the log can be used here and now."""
+        if os.getpid() != self._process:
+            raise WrongProcess(self._process, os.getpid())
+        if self._closed:
+            raise EngineClosed
+
+    async def close(self) -> None:
+        """Close every connection and the lock file, once what is under way has ended."""
+        if not self._closed:
+            self.check_open()
+            self._closed = True
+            await self.readers.close()
+            await _close(self._connection, self._lock)
+
+
+class _Turn(Generic[Result]):
+    """A job that waits for the lock on a thread, and may be given up on until it has it."""
+
+    def __init__(self, lock: FileLock, job: Callable[[], Result]) -> None:
+        self._lock = lock
+        self._job = job
+        self._mutex = threading.Lock()
+        self._given_up = False
+        self._begun = False
+        self._results: list[Result] = []
+
+    def take(self) -> None:
+        with self._lock.held():
+            with self._mutex:
+                if self._given_up:
+                    return
+                self._begun = True
+            self._results.append(self._job())
+
+    def give_up(self) -> bool:
+        """Say whether the job had not begun; then it never will."""
+        with self._mutex:
+            self._given_up = not self._begun
+            return self._given_up
+
+    def result(self) -> Result:
+        return self._results[0]
+
+
+async def open_sqlite_log(
+    path: Path, make_projectors: MakeProjectors, make_state: MakeState, settings: Settings
+) -> tuple[SqliteEventLog, list[str]]:
+    """Open `path`, creating or migrating it; also return the views that have to be rebuilt.
+
+    Raises:
+        CannotOpen, StoreUnavailable: the file is as it was.
+    """
+    set_up = _SetUp(path, settings)
+    try:
+        connection = await ThreadConnection.open(set_up.connect)
+    except sqlite3.Error as error:
+        raise translate(error, path, busy_timeout=settings.busy_timeout) from error
+    lock = FileLock(beside(path, "-lock"))
+    try:
+        projectors = make_projectors(connection.raw)
+        stale = await connection.run(lambda: set_up.prepare(connection.raw, lock, projectors))
+    except BaseException as error:
+        await _close(connection, lock)
+        if isinstance(error, sqlite3.Error):
+            raise translate(error, path, busy_timeout=settings.busy_timeout) from error
+        raise
+    heads = CachedHeads(connection.raw)
+    state = make_state(connection.raw, heads, projectors)
+    appender = Appender(connection.raw, heads, state, projectors, event_bytes_max=settings.event_bytes_max)
+    return SqliteEventLog(path, connection, lock, appender, settings), stale
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Return the file of that suffix beside the database."""
+    return path.with_name(path.name + suffix)
+
+
+async def _close(connection: ThreadConnection, lock: FileLock) -> None:
+    def close_under_lock() -> None:
+        # The last connection to close checkpoints, which must happen under the lock like every checkpoint.
+        with lock.held():
+            connection.raw.close()
+
+    try:
+        await connection.close(close_under_lock)
+    finally:
+        lock.close()
+
+
+class _SetUp:
+    """Makes a connection ready to write, and the file one that today's code reads. Runs on the connection's thread."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self._path = path
+        self._settings = settings
+
+    def connect(self) -> sqlite3.Connection:
+        if prepare_file(self._path, allow_network=self._settings.allow_network):
+            _log.info("database created", path=str(self._path))
+        return sqlite3.connect(self._path, isolation_level=None, timeout=self._settings.busy_timeout)
+
+    def prepare(
+        self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector]
+    ) -> list[str]:
+        """Return the names of the views that have to be rebuilt."""
+        execute = connection.execute
+        with lock.held():
+            check_ours(connection, self._path)
+            execute("PRAGMA journal_mode = WAL")
+            execute(f"PRAGMA synchronous = {'FULL' if self._settings.durability == 'full' else 'NORMAL'}")
+            execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+            execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
+            execute("BEGIN IMMEDIATE")
+            try:
+                migrate(connection)
+                stale = [name for projector in projectors for name in _prepare_view(connection, projector)]
+                execute("COMMIT")
+            except BaseException:
+                execute("ROLLBACK")
+                raise
+        return stale
+
+
+def _prepare_view(connection: sqlite3.Connection, projector: Projector) -> list[str]:
+    row = connection.execute(
+        "SELECT version FROM view_checkpoints WHERE view = ?", (projector.name,)
+    ).fetchone()
+    if row is not None:
+        return [] if row[0] == projector.version else [projector.name]
+    projector.create_tables()
+    connection.execute("INSERT INTO view_checkpoints VALUES (?, ?, 0)", (projector.name, projector.version))
+    return [projector.name] if last_position(connection) else []

@@ -1,0 +1,377 @@
+"""Appending to the SQLite log: one batch, one transaction, one job on the writing connection's thread.
+
+Under the cross-process lock and `BEGIN IMMEDIATE`: look up idempotency keys, check expected versions, decide, hash,
+insert, project, commit. Stream heads and view rows are kept in memory between batches and dropped when another process
+has written. A request that is refused is refused alone.
+"""
+
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+
+from engine.codec import (
+    GENESIS_HASH,
+    SCHEMA_VERSIONS,
+    encode_canonical,
+    from_microseconds,
+    link,
+    new_event_id,
+    payload_digest,
+)
+from engine.commands import Request
+from engine.decisions import Decision, decide
+from engine.errors import EventTooLarge, IdempotencyConflict, VersionConflict
+from engine.events import Event, RecordedEvent
+from engine.expected_version import holds
+from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded
+from engine.names import ROOT
+from engine.ports import Answer, Projector, Recorded, State, Stream
+
+_STREAMS_CACHED_MAX = 50_000
+_SELECT_STREAM = "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
+
+
+class CachedHeads:
+    """`engine.ports.StreamHeads`: every stream's head, read once and then kept in step with the batch."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._streams: dict[tuple[str, str], Stream] = {}
+        self._changed: dict[int, Stream] = {}
+        self._next_id: int | None = None
+
+    def find(self, run_id: str, branch: str) -> Stream | None:
+        known = self._streams.get((run_id, branch))
+        if known is not None:
+            return known
+        row = self._connection.execute(
+            f"{_SELECT_STREAM} WHERE run_id = ? AND branch = ?", (run_id, branch)
+        ).fetchone()
+        return None if row is None else self._keep(Stream(*row))
+
+    def children(self, stream: Stream) -> list[Stream]:
+        return self._several("parent_id", stream.stream_id)
+
+    def of_run(self, run_id: str) -> list[Stream]:
+        return self._several("run_id", run_id)
+
+    def open(self, run_id: str, branch: str, parent: Stream | None) -> Stream:
+        """Insert a stream that has no events yet."""
+        stream = Stream(
+            stream_id=self._take_id(),
+            run_id=run_id,
+            branch=branch,
+            parent_id=None if parent is None else parent.stream_id,
+            parent_version=0 if parent is None else parent.version,
+            version=0,
+            hash=GENESIS_HASH,
+        )
+        root = stream if branch == ROOT else self.find(run_id, ROOT)
+        assert root is not None, "decisions refuse branches of unknown runs"
+        self._connection.execute(
+            "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            (
+                stream.stream_id,
+                root.stream_id,
+                run_id,
+                branch,
+                stream.parent_id,
+                stream.parent_version,
+                stream.hash,
+            ),
+        )
+        return self._keep(stream)
+
+    def moved(self, stream: Stream) -> None:
+        """Note that the stream's head has changed."""
+        self._changed[stream.stream_id] = stream
+
+    def flush(self) -> None:
+        self._connection.executemany(
+            "UPDATE streams SET version = ?, hash = ? WHERE stream_id = ?",
+            [(stream.version, stream.hash, stream.stream_id) for stream in self._changed.values()],
+        )
+        self._changed.clear()
+        if len(self._streams) > _STREAMS_CACHED_MAX:
+            self._streams.clear()
+
+    def forget(self) -> None:
+        self._streams.clear()
+        self._changed.clear()
+        self._next_id = None
+
+    def _several(self, column: str, value: str | int) -> list[Stream]:
+        found = self._connection.execute(
+            f"SELECT run_id, branch FROM streams WHERE {column} = ? ORDER BY stream_id", (value,)
+        )
+        return [stream for run_id, branch in found if (stream := self.find(run_id, branch)) is not None]
+
+    def _keep(self, stream: Stream) -> Stream:
+        self._streams[stream.run_id, stream.branch] = stream
+        return stream
+
+    def _take_id(self) -> int:
+        if self._next_id is None:
+            last = self._connection.execute("SELECT coalesce(max(stream_id), 0) FROM streams").fetchone()[0]
+            self._next_id = last + 1
+        taken, self._next_id = self._next_id, self._next_id + 1
+        return taken
+
+
+class _Spoiled(Exception):
+    """A request failed after part of it was applied: the batch is rolled back and made again without it."""
+
+    def __init__(self, index: int, error: Exception) -> None:
+        self.index, self.error = index, error
+
+
+class Appender:
+    """Makes batches on the connection it is given. Every method runs on that connection's thread.
+
+    Args:
+        connection: in autocommit mode; its transactions are made here.
+        heads: the streams' heads.
+        state: what decisions read.
+        projectors: the inline views.
+        event_bytes_max: the largest encoded event that is accepted, in bytes.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        heads: CachedHeads,
+        state: State,
+        projectors: Sequence[Projector],
+        *,
+        event_bytes_max: int,
+    ) -> None:
+        self._connection = connection
+        self._heads = heads
+        self._state = state
+        self._projectors = projectors
+        self._event_bytes_max = event_bytes_max
+        self._data_version = -1
+        self._position = 0
+        self._recorded_at = 0
+        self._rows: list[tuple[object, ...]] = []
+        self._touched = False
+        self._wrote = False
+
+    def append(self, requests: Sequence[Request]) -> list[Answer]:
+        """Record a batch and return an answer to each request. The caller holds the cross-process lock.
+
+        Raises:
+            sqlite3.Error: the batch failed as a whole.
+        """
+        spoiled: dict[int, Exception] = {}
+        while True:
+            try:
+                return self._transaction(requests, spoiled)
+            except _Spoiled as spoil:
+                spoiled[spoil.index] = spoil.error
+
+    def _transaction(self, requests: Sequence[Request], spoiled: Mapping[int, Exception]) -> list[Answer]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._wrote = False
+        try:
+            self._refresh()
+            answers = [
+                spoiled[index] if index in spoiled else self._answer(index, request)
+                for index, request in enumerate(requests)
+            ]
+            if self._wrote:
+                self._flush()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        return answers
+
+    def _roll_back(self) -> None:
+        self.forget()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def forget(self) -> None:
+        """Drop all that is cached: the next batch reads it anew."""
+        self._data_version = -1
+        self._rows.clear()
+        self._heads.forget()
+        for projector in self._projectors:
+            projector.forget()
+
+    def _refresh(self) -> None:
+        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._data_version:
+            self.forget()
+            self._data_version = version
+            last = self._connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+            self._position = last
+        self._recorded_at = time.time_ns() // 1000
+
+    def _answer(self, index: int, request: Request) -> Answer:
+        self._touched = False
+        try:
+            return self._record(request)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - what one request brings about must not fail its neighbours
+            if self._touched:
+                raise _Spoiled(index, error) from error
+            return error
+
+    def _record(self, request: Request) -> Answer:
+        guarded = request.commands[0].branch
+        digest = b""
+        if request.idempotency_key is not None:
+            digest = _content(request)
+            recorded = self._recorded_before(request, digest)
+            if recorded is not None:
+                return recorded
+        stream = self._heads.find(request.run_id, guarded)
+        actual = 0 if stream is None else stream.version
+        if not holds(request.expected_version, actual):
+            raise VersionConflict(request.run_id, guarded, request.expected_version, actual)
+        first = self._position + 1
+        events: list[RecordedEvent] = []
+        for command in request.commands:
+            events += self._apply(request.run_id, decide(request.run_id, command, self._state))
+        stream = self._heads.find(request.run_id, guarded)
+        answer = Recorded(tuple(events), 0 if stream is None else stream.version)
+        if request.idempotency_key is not None:
+            self._remember(request, digest, first, answer)
+        return answer
+
+    def _apply(self, run_id: str, decision: Decision) -> Sequence[RecordedEvent]:
+        if not decision.events:
+            return ()
+        encoded = [self._encoded(event) for event in decision.events]
+        self._touched = self._wrote = True
+        if decision.opens is not None:
+            stream: Stream | None = self._heads.open(run_id, decision.opens.branch, decision.opens.parent)
+        else:
+            stream = self._heads.find(run_id, decision.branch)
+        root = self._heads.find(run_id, ROOT)
+        assert stream is not None, "decisions name open streams"
+        assert root is not None, "decisions refuse unknown runs"
+        recorded_at = from_microseconds(self._recorded_at)
+        recorded = [
+            self._append(root.stream_id, stream, event, payload, recorded_at)
+            for event, payload in zip(decision.events, encoded, strict=True)
+        ]
+        self._heads.moved(stream)
+        return recorded
+
+    def _encoded(self, event: Event) -> bytes:
+        payload = encode_canonical(event)
+        if len(payload) > self._event_bytes_max:
+            raise EventTooLarge(type(event).__name__, len(payload), self._event_bytes_max)
+        return payload
+
+    def _append(
+        self, root_id: int, stream: Stream, event: Event, payload: bytes, recorded_at: datetime
+    ) -> RecordedEvent:
+        event_type = type(event).__name__
+        schema_version = SCHEMA_VERSIONS[event_type]
+        event_id = new_event_id()
+        self._position += 1
+        stream.version += 1
+        stream.hash = link(
+            stream.hash,
+            stream.run_id,
+            stream.branch,
+            stream.version,
+            event_type,
+            schema_version,
+            event_id,
+            self._recorded_at,
+            payload_digest(payload),
+        )
+        self._rows.append(
+            (
+                self._position,
+                root_id,
+                stream.stream_id,
+                stream.version,
+                event_type,
+                schema_version,
+                event_id,
+                self._recorded_at,
+                payload,
+                stream.hash,
+            )
+        )
+        recorded = RecordedEvent(
+            self._position,
+            stream.run_id,
+            stream.branch,
+            stream.version,
+            event_id.hex(),
+            recorded_at,
+            stream.hash,
+            event,
+        )
+        for projector in self._projectors:
+            projector.apply(stream, recorded)
+        return recorded
+
+    def _recorded_before(self, request: Request, digest: bytes) -> Recorded | None:
+        root = self._heads.find(request.run_id, ROOT)
+        if root is None:
+            return None
+        row = self._connection.execute(
+            "SELECT digest, first_position, events, stream_version FROM idempotency_keys"
+            " WHERE root_id = ? AND idempotency_key = ?",
+            (root.stream_id, request.idempotency_key),
+        ).fetchone()
+        if row is None:
+            return None
+        known, first, count, stream_version = row
+        if known != digest:
+            raise IdempotencyConflict(request.run_id, str(request.idempotency_key))
+        self._insert_events()
+        events = self._connection.execute(
+            f"{SELECT_EVENTS} WHERE position >= ? AND position < ? ORDER BY position", (first, first + count)
+        )
+        return Recorded(tuple(as_recorded(event) for event in events), stream_version, duplicate=True)
+
+    def _remember(self, request: Request, digest: bytes, first: int, answer: Recorded) -> None:
+        root = self._heads.find(request.run_id, ROOT)
+        assert root is not None, "a recorded request has a run"
+        self._touched = self._wrote = True
+        self._connection.execute(
+            "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                root.stream_id,
+                request.idempotency_key,
+                digest,
+                first,
+                len(answer.events),
+                answer.stream_version,
+            ),
+        )
+
+    def _flush(self) -> None:
+        self._insert_events()
+        self._heads.flush()
+        for projector in self._projectors:
+            projector.flush()
+        self._connection.executemany(
+            "UPDATE view_checkpoints SET position = ? WHERE view = ?",
+            [(self._position, projector.name) for projector in self._projectors],
+        )
+
+    def _insert_events(self) -> None:
+        self._connection.executemany(
+            "INSERT INTO events (position, root_id, stream_id, stream_version, event_type, schema_version, event_id,"
+            " recorded_at, payload, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self._rows,
+        )
+        self._rows.clear()
+
+
+def _content(request: Request) -> bytes:
+    """Return what an idempotency key stands for: the digest of the commands."""
+    return blake2b(encode_canonical(request.commands), digest_size=32).digest()

@@ -1,0 +1,30 @@
+"""SQLite's errors as the engine's own, told apart by their codes."""
+
+import sqlite3
+from pathlib import Path
+
+from engine.errors import (
+    AnabranchError,
+    DiskFull,
+    FolderNotWritable,
+    NotADatabase,
+    OutcomeUnknown,
+    StoreBusy,
+)
+
+_PRIMARY_CODE = 0xFF
+_NOT_WRITABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+
+
+def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
+    """Return the error of ours that a failed write, or a failed opening, means."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFull(path)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(path, busy_timeout)
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return NotADatabase(path, str(error))
+    if code in _NOT_WRITABLE:
+        return FolderNotWritable(path, str(error))
+    return OutcomeUnknown(path, str(error))

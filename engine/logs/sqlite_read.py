@@ -1,0 +1,108 @@
+"""Reading the SQLite log: rows as recorded events, and the filters as SQL."""
+
+import sqlite3
+from typing import Any
+
+from engine.codec import decode_event, from_microseconds
+from engine.errors import BranchNotFound, RunNotFound
+from engine.events import RecordedEvent
+from engine.names import ROOT
+from engine.ports import EventFilter
+
+SELECT_EVENTS = (
+    "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type,"
+    " schema_version, payload FROM events JOIN streams USING (stream_id)"
+)
+
+_DESCENDANTS = (
+    "WITH RECURSIVE descendants (stream_id) AS (SELECT ? UNION ALL SELECT streams.stream_id FROM streams"
+    " JOIN descendants ON streams.parent_id = descendants.stream_id WHERE streams.run_id = ?)"
+    " SELECT stream_id FROM descendants"
+)
+
+
+def as_recorded(row: tuple[Any, ...]) -> RecordedEvent:
+    """Return a row of `SELECT_EVENTS` as a recorded event.
+
+    Raises:
+        CannotDecode: naming the type and the position.
+    """
+    (
+        position,
+        run_id,
+        branch,
+        stream_version,
+        event_id,
+        recorded_at,
+        hash_,
+        event_type,
+        schema_version,
+        payload,
+    ) = row
+    event = decode_event(event_type, schema_version, payload, position)
+    return RecordedEvent(
+        position,
+        run_id,
+        branch,
+        stream_version,
+        event_id.hex(),
+        from_microseconds(recorded_at),
+        hash_,
+        event,
+    )
+
+
+def last_position(connection: sqlite3.Connection) -> int:
+    """Return the position of the last event, 0 when there is none."""
+    position: int = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+    return position
+
+
+def read_events(
+    connection: sqlite3.Connection, events: EventFilter, after: int, until: int | None, limit: int
+) -> tuple[list[RecordedEvent], int]:
+    """Return up to `limit` events that pass the filter, and the position up to which all were looked at.
+
+    Raises:
+        RunNotFound, BranchNotFound: what the filter names does not exist.
+        CannotDecode: an event that this version cannot read.
+    """
+    last = last_position(connection)
+    until = last if until is None else min(until, last)
+    where, values = _conditions(connection, events)
+    rows = connection.execute(
+        f"{SELECT_EVENTS} WHERE position > ? AND position <= ?{where} ORDER BY position LIMIT ?",
+        (after, until, *values, limit),
+    ).fetchall()
+    found = [as_recorded(row) for row in rows]
+    return found, found[-1].position if len(found) == limit else max(until, after)
+
+
+def _conditions(connection: sqlite3.Connection, events: EventFilter) -> tuple[str, list[Any]]:
+    where, values = "", []
+    if events.run_id is not None:
+        root = _stream_id(connection, events.run_id, ROOT)
+        where += " AND events.root_id = ?"
+        values.append(root)
+        if events.branch is not None:
+            stream = _stream_id(connection, events.run_id, events.branch)
+            where += (
+                f" AND events.stream_id IN ({_DESCENDANTS})"
+                if events.descendants
+                else " AND events.stream_id = ?"
+            )
+            values += [stream, events.run_id] if events.descendants else [stream]
+    if events.types is not None:
+        where += f" AND event_type IN ({', '.join('?' * len(events.types))})"
+        values += sorted(events.types)
+    return where, values
+
+
+def _stream_id(connection: sqlite3.Connection, run_id: str, branch: str) -> int:
+    row = connection.execute(
+        "SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?", (run_id, branch)
+    ).fetchone()
+    if row is None:
+        raise RunNotFound(run_id) if branch == ROOT else BranchNotFound(run_id, branch)
+    stream_id: int = row[0]
+    return stream_id

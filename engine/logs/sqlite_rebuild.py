@@ -1,0 +1,162 @@
+"""Rebuilding and checking the views of a SQLite log.
+
+The log is folded in chunks into a scratch database beside the file, while others go on writing. At the end, under the
+lock, the last events are folded too and the scratch tables replace the live ones in one transaction.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.errors import RebuildRunning
+from engine.logs.connections import ThreadConnection
+from engine.logs.file_lock import FileLock
+from engine.logs.readers import connect_read_only
+from engine.logs.sqlite import SqliteEventLog, beside
+from engine.logs.sqlite_read import as_recorded, last_position
+from engine.ports import Progress, Rebuilder, Stream, ViewDifference
+
+CHUNK_EVENTS = 5000
+
+_SELECT = (
+    "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type, schema_version,"
+    " payload, stream_id, parent_id, parent_version FROM events JOIN streams USING (stream_id)"
+    " WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+)
+
+
+class SqliteViewMaintenance:
+    """`engine.ports.ViewMaintenance` for a SQLite log; `make_rebuilder` makes one for each use."""
+
+    def __init__(self, log: SqliteEventLog, make_rebuilder: Callable[[], Rebuilder]) -> None:
+        self._log = log
+        self._make_rebuilder = make_rebuilder
+
+    async def rebuild(self, progress: Progress | None) -> int:
+        """Make every view anew; return how many events there were.
+
+        Raises:
+            RebuildRunning: another process, or another task, is rebuilding this file.
+        """
+        self._log.check_open()
+        lock = FileLock(beside(self._log.path, "-rebuild-lock"))
+        try:
+            if not lock.try_acquire():
+                raise RebuildRunning(self._log.path)
+            async with _Scratch(self._log.path, self._make_rebuilder()) as scratch:
+                await scratch.catch_up(progress)
+                return await self._log.exclusively(lambda connection: _swap(connection, scratch, self._log))
+        finally:
+            lock.close()
+
+    async def compare(self, progress: Progress | None) -> list[ViewDifference]:
+        """Return where the live views differ from views made anew."""
+        self._log.check_open()
+        async with _Scratch(self._log.path, self._make_rebuilder()) as scratch:
+            await scratch.catch_up(progress)
+            return await scratch.compare()
+
+
+def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog) -> int:
+    # The writer's lock is held: nothing is appended between the last chunk and the swap.
+    position = last_position(connection)
+    while scratch.position < position:
+        scratch.fold_chunk(connection)
+    connection.execute("ATTACH ? AS scratch", (str(scratch.path),))
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            scratch.rebuilder.replace(connection, "scratch", position)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+    finally:
+        connection.execute("DETACH scratch")
+        log.appender.forget()
+    return position
+
+
+class _Scratch:
+    """A database beside the file that holds the views as far as they are folded. An async context manager."""
+
+    def __init__(self, path: Path, rebuilder: Rebuilder) -> None:
+        self.path = beside(path, f"-rebuild-{os.getpid()}-{id(self):x}")
+        self.rebuilder = rebuilder
+        self.position = 0
+        self._source_path = path
+        self._source: ThreadConnection | None = None
+        self._scratch: sqlite3.Connection | None = None
+        self._streams: dict[int, Stream] = {}
+
+    async def __aenter__(self) -> "_Scratch":
+        self._source = await ThreadConnection.open(self._connect)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._source is not None, "entered"
+        await self._source.close(self._remove)
+
+    def _connect(self) -> sqlite3.Connection:
+        # The swap folds the last chunk on the writer's thread; the two are never at it at once.
+        self._scratch = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._scratch.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
+        self._scratch.execute("PRAGMA synchronous = OFF")
+        self.rebuilder.create(self._scratch)
+        return connect_read_only(self._source_path)
+
+    def _remove(self) -> None:
+        if self._scratch is not None:
+            self._scratch.close()
+        self.path.unlink(missing_ok=True)
+
+    async def catch_up(self, progress: Progress | None) -> None:
+        """Fold chunk after chunk until the end of the log as it is then."""
+        source = self._running()
+        while True:
+            last = await source.run(lambda: self._fold_to_end_of_chunk(source.raw))
+            if progress is not None:
+                progress(self.position, last)
+            if self.position >= last:
+                return
+            await asyncio.sleep(0)
+
+    async def compare(self) -> list[ViewDifference]:
+        """Compare with the live tables in one snapshot."""
+        source = self._running()
+
+        def compare() -> list[ViewDifference]:
+            source.raw.execute("ATTACH ? AS scratch", (str(self.path),))
+            source.raw.execute("BEGIN")
+            while self.position < last_position(source.raw):
+                self.fold_chunk(source.raw)
+            return self.rebuilder.differences(source.raw, "scratch")
+
+        return await source.run(compare)
+
+    def fold_chunk(self, source: sqlite3.Connection) -> None:
+        """Fold the next chunk as `source` sees the log."""
+        rows = source.execute(_SELECT, (self.position, last_position(source), CHUNK_EVENTS)).fetchall()
+        self.rebuilder.fold((self._stream(row), as_recorded(row[:10])) for row in rows)
+        self.position = rows[-1][0] if rows else self.position
+
+    def _fold_to_end_of_chunk(self, source: sqlite3.Connection) -> int:
+        self.fold_chunk(source)
+        return last_position(source)
+
+    def _stream(self, row: tuple[Any, ...]) -> Stream:
+        stream_id = row[10]
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            if len(self._streams) >= CHUNK_EVENTS:
+                self._streams.clear()
+            stream = Stream(stream_id, row[1], row[2], row[11], row[12], 0, b"")
+            self._streams[stream_id] = stream
+        return stream
+
+    def _running(self) -> ThreadConnection:
+        assert self._source is not None, "entered"
+        return self._source

@@ -1,0 +1,97 @@
+"""The SQLite log's own tables, their numbered migrations, and the checks before a file is used."""
+
+import sqlite3
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from engine.errors import ForeignDatabase, NewerDatabase
+
+APPLICATION_ID: Final = 0x616E6162
+"""`anab`, in the header of every file of ours."""
+
+_VERSION_1 = """
+CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE streams (
+    stream_id INTEGER PRIMARY KEY,
+    root_id INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    branch TEXT NOT NULL,
+    parent_id INTEGER,
+    parent_version INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    UNIQUE (run_id, branch)
+) STRICT;
+CREATE INDEX streams_by_parent ON streams (parent_id);
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    root_id INTEGER NOT NULL,
+    stream_id INTEGER NOT NULL,
+    stream_version INTEGER NOT NULL,
+    event_type TEXT NOT NULL,
+    schema_version INTEGER NOT NULL,
+    event_id BLOB NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    payload BLOB,
+    payload_digest BLOB,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX events_by_run ON events (root_id);
+CREATE TABLE idempotency_keys (
+    root_id INTEGER NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    first_position INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    stream_version INTEGER NOT NULL,
+    PRIMARY KEY (root_id, idempotency_key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE view_checkpoints (
+    view TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    position INTEGER NOT NULL
+) STRICT;
+"""
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in _VERSION_1.split(";\n"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO store VALUES ('store_id', ?)", (str(uuid.uuid4()),))
+
+
+# Migration n takes the log's tables from version n - 1 to n; version 0 is an empty file.
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_create,)
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+
+
+def check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise unless the file is empty or one of ours that this version can read.
+
+    Raises:
+        ForeignDatabase, NewerDatabase
+    """
+    application_id, version = _identity(connection)
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application_id != APPLICATION_ID and (tables or application_id or version):
+        raise ForeignDatabase(path, "it is a SQLite database, but not one of anabranch's")
+    if version > SCHEMA_VERSION:
+        raise NewerDatabase(path, version, SCHEMA_VERSION)
+
+
+def migrate(connection: sqlite3.Connection) -> bool:
+    """Bring the log's tables up to date, inside the caller's transaction; say whether anything was done."""
+    _, version = _identity(connection)
+    for migration in MIGRATIONS[version:]:
+        migration(connection)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return version < SCHEMA_VERSION
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    return application_id, version

@@ -1,0 +1,258 @@
+"""What a run is made of: plain, frozen structs without behaviour.
+
+Times are `datetime`s in UTC. JSON values are `None`, `bool`, `int` (64 bits, signed), `float` (NaN and the infinities
+included, kept exactly), `str`, and lists and string-keyed mappings of these. Mappings come back in key order.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from engine.names import ROOT
+
+ParameterKind = Literal["json", "metric", "object"]
+
+CREATED = "CREATED"
+RUNNING = "RUNNING"
+COMPLETED = "COMPLETED"
+FAILED = "FAILED"
+CANCELLED = "CANCELLED"
+
+# The union of what the two seed systems call finished: task attempts, and the steps of a run log.
+TERMINAL_STATUSES = frozenset({COMPLETED, FAILED, "FAILED_INIT", CANCELLED, "SUCCESS", "FAIL"})
+
+
+class Parameter(Struct, frozen=True, omit_defaults=True):
+    """A value that steps hand to each other.
+
+    `kind` is `"json"` for plain values, `"metric"` for measurements, `"object"` for a reference (a text) to something
+    kept elsewhere.
+    """
+
+    value: Any
+    kind: ParameterKind = "json"
+
+
+class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a step needs to be run as a task. `memory_gb` in GB, `time_limit_minutes` in minutes."""
+
+    image: str = ""
+    command: str = ""
+    files: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    dependencies: list[str] = field(default_factory=list)
+    cores: int | None = None
+    memory_gb: float | None = None
+    gpus: int | None = None
+    time_limit_minutes: int | None = None
+    allow_dependency_failure: bool = False
+    allow_failure: bool = False
+    download_patterns: list[str] = field(default_factory=list)
+    task_type: str = "Task"
+    operator_key: str | None = None
+
+
+class Head(Struct, frozen=True):
+    """A stream's last version and its hash (32 bytes)."""
+
+    branch: str
+    stream_version: int
+    hash: bytes
+
+
+class Source(Struct, frozen=True):
+    """The child event that a reduced value came from."""
+
+    branch: str
+    stream_version: int
+
+
+class ParameterConflict(Struct, frozen=True):
+    """Both sides changed `name` since the fork, to different values.
+
+    `base` is the parameter as it stood at the fork, None where there was none.
+    """
+
+    name: str
+    branch: str
+    base: Parameter | None
+    parent: Parameter
+    child: Parameter
+
+
+class AttemptLog(Struct, frozen=True, kw_only=True):
+    """One try at a step. `attempt_index` counts 1, 2, 3 … per step of a branch.
+
+    `inputs`, `outputs` and `metrics` are parameters; `details` holds what else the caller wants kept.
+    """
+
+    attempt_id: str
+    step: str
+    attempt_index: int
+    status: str
+    status_reason: str | None = None
+    operator_key: str | None = None
+    operator_type: str | None = None
+    external_id: str | None = None
+    operator_data: dict[str, Any] | None = None
+    relative_path: str | None = None
+    message: str = ""
+    inputs: dict[str, Parameter] = field(default_factory=dict)
+    outputs: dict[str, Parameter] = field(default_factory=dict)
+    metrics: dict[str, Parameter] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The fields of an attempt that an update sets; the others are left alone."""
+
+    status: str | UnsetType = UNSET
+    status_reason: str | None | UnsetType = UNSET
+    operator_key: str | None | UnsetType = UNSET
+    operator_type: str | None | UnsetType = UNSET
+    external_id: str | None | UnsetType = UNSET
+    operator_data: dict[str, Any] | None | UnsetType = UNSET
+    relative_path: str | None | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    inputs: dict[str, Parameter] | UnsetType = UNSET
+    outputs: dict[str, Parameter] | UnsetType = UNSET
+    metrics: dict[str, Parameter] | UnsetType = UNSET
+    details: dict[str, Any] | UnsetType = UNSET
+    submitted_at: datetime | None | UnsetType = UNSET
+    ended_at: datetime | None | UnsetType = UNSET
+
+
+class AttemptDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt as a caller hands it over inside a whole step."""
+
+    status: str = CREATED
+    message: str = ""
+    inputs: dict[str, Parameter] = field(default_factory=dict)
+    outputs: dict[str, Parameter] = field(default_factory=dict)
+    metrics: dict[str, Parameter] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class StepDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A whole step as a caller hands it over; `attempts` in order, the first is number 1."""
+
+    step: str
+    name: str
+    status: str = CREATED
+    step_type: str = "task"
+    message: str = ""
+    mock: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+    attempts: list[AttemptDocument] = field(default_factory=list)
+
+
+class StepLog(Struct, frozen=True, kw_only=True):
+    """One step of a branch, with its attempts in order. `step` is its internal name, `name` the one for people.
+
+    `spec` is set where the step is a task.
+    """
+
+    step: str
+    name: str
+    status: str
+    status_reason: str | None = None
+    step_type: str = "task"
+    message: str = ""
+    mock: bool = False
+    spec: TaskSpec | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    current_attempt_id: str | None = None
+    attempts: list[AttemptLog] = field(default_factory=list)
+
+
+class ExternalRun(Struct, frozen=True, kw_only=True):
+    """A job outside the engine, in the old (v1) way: one per task, without attempts."""
+
+    task_id: str
+    operator_type: str
+    status: str
+    external_id: str | None = None
+    operator_data: dict[str, Any] | None = None
+    relative_path: str | None = None
+
+
+class RunInfo(Struct, frozen=True, kw_only=True):
+    """One row of the list of runs: never its payloads."""
+
+    run_id: str
+    status: str
+    status_reason: str | None
+    tag: str
+    created_at: datetime
+    dag_hash: str | None
+    original_run_id: str | None
+    workspace_slug: str | None
+    root_path: str | None
+    description: str | None
+    tags: dict[str, Any]
+    finalized: bool
+
+
+class RunPage(Struct, frozen=True):
+    """A page of runs, newest first; `cursor` asks for the next page and is None on the last."""
+
+    runs: list[RunInfo]
+    cursor: str | None
+
+
+class BranchLog(Struct, frozen=True, kw_only=True):
+    """A compiled branch: its own steps and parameters, and its child branches inside it.
+
+    `steps` by internal name and `branches` by full name, each in the order they were opened; `parameters` are resolved
+    through the forks. `parent` is the branch that it was forked from.
+    """
+
+    branch: str
+    parent: str | None
+    status: str
+    status_reason: str | None
+    stream_version: int
+    steps: dict[str, StepLog]
+    branches: dict[str, "BranchLog"]
+    parameters: dict[str, Parameter]
+    details: dict[str, Any]
+
+
+class RunLog(Struct, frozen=True, kw_only=True):
+    """The compiled, nested log of one run: the root branch's own steps and parameters, and all branches below it."""
+
+    run_id: str
+    status: str
+    status_reason: str | None
+    tag: str
+    dag_hash: str | None
+    created_at: datetime
+    stream_version: int
+    steps: dict[str, StepLog]
+    branches: dict[str, BranchLog]
+    parameters: dict[str, Parameter]
+    config: dict[str, Any]
+    job: dict[str, Any] | None
+    finalized: bool
+    branch: str = ROOT
+
+
+class Reduction(Struct, frozen=True, kw_only=True):
+    """What a reduction recorded on the parent.
+
+    `children` are the heads it read; `rules`, `values` and `sources` go by parameter name, `sources` naming the child
+    events that each value came from, in the order of the children.
+    """
+
+    run_id: str
+    branch: str
+    stream_version: int
+    children: list[Head]
+    rules: dict[str, str]
+    values: dict[str, Parameter]
+    sources: dict[str, list[Source]]
+    conflicts: list[ParameterConflict]

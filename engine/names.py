@@ -1,0 +1,61 @@
+"""The names that callers give: runs, branches, steps, parameters, attempts, idempotency keys.
+
+A name is any printable Unicode text of 1 to 512 bytes in UTF-8. Map branches are named after arbitrary values, such as
+`map.0.5` or `map.[1, 2]`, so dots carry no structure: a branch's parent is what its fork event says. Names are compared
+code point by code point; nothing is normalised, so look-alikes stay different names.
+
+The root branch is `""`; callers may also say `None`.
+"""
+
+import unicodedata
+from functools import lru_cache
+
+from engine.errors import InvalidName
+
+NAME_BYTES_MAX = 512
+ROOT = ""
+
+# Control, format (bidi overrides, zero-width), surrogate, line and paragraph separators: what a terminal would
+# obey, or a reader could not see.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def check_name(value: object, what: str) -> str:
+    """Return `value` when it can be a name, else raise `InvalidName` saying what is wrong with it.
+
+    Args:
+        value: the candidate.
+        what: the thing it names, for the message: "run id", "branch name", …
+    """
+    if not isinstance(value, str):
+        raise InvalidName(what, value, f"is {type(value).__name__}, not text")
+    return _checked(value, what)
+
+
+@lru_cache(maxsize=8192)
+def _checked(value: str, what: str) -> str:
+    if not value:
+        raise InvalidName(what, value, "is empty")
+    if not (value.isascii() and value.isprintable()):
+        for index, character in enumerate(value):
+            if unicodedata.category(character) in _UNPRINTABLE:
+                raise InvalidName(
+                    what, value, f"has the unprintable character {character!a} at index {index}"
+                )
+    size = len(value.encode())
+    if size > NAME_BYTES_MAX:
+        raise InvalidName(what, value, f"is {size} bytes long; the limit is {NAME_BYTES_MAX}")
+    return value
+
+
+def check_branch(value: object) -> str:
+    """Return the branch name that `value` means, where both `None` and `""` mean the root branch."""
+    if value is None or value == ROOT:
+        return ROOT
+    return check_name(value, "branch name")
+
+
+def child_branch(parent: str, name: object) -> str:
+    """Return the full name of the branch `name` below `parent`."""
+    check_name(name, "branch name")
+    return check_name(f"{parent}.{name}" if parent else name, "branch name")

@@ -1,0 +1,252 @@
+"""The protocols between the engine's parts, and the data that crosses them.
+
+An `EventLog` keeps events; a `Projector` folds them into rows; `State` is what decisions may ask while they are made;
+`Views` is what handles read. No log but SQLite's needs the `Rebuilder`; what guards an append is the head of each stream that it
+touches, named exactly, and a position is an opaque, comparable cursor.
+"""
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
+
+from engine.commands import Request
+from engine.events import RecordedEvent, StepLogged
+from engine.model import (
+    AttemptLog,
+    BranchLog,
+    ExternalRun,
+    Head,
+    Parameter,
+    RunInfo,
+    RunLog,
+    RunPage,
+    Source,
+    StepLog,
+)
+
+Point: TypeAlias = int | datetime | None
+"""A point of a stream: its version, a time, or None for now."""
+
+
+class Stream(Struct):
+    """One partition's stream and where it stands. `stream_id` is the log's own short name for it.
+
+    `parent_id` and `parent_version` say what it was forked from, of whichever run.
+    """
+
+    stream_id: int
+    run_id: str
+    branch: str
+    parent_id: int | None
+    parent_version: int
+    version: int
+    hash: bytes
+
+
+class Recorded(Struct, frozen=True):
+    """The request's events are in the log; `duplicate` when they were already, under the same idempotency key.
+
+    `events` is empty when the request had nothing new to say. `stream_version` is the guarded stream's.
+    """
+
+    events: tuple[RecordedEvent, ...]
+    stream_version: int
+    duplicate: bool = False
+
+
+Answer: TypeAlias = Recorded | Exception
+"""Recorded, or why not: a `Conflict`, a refusal by name, `OutcomeUnknown` or `StoreUnavailable`."""
+
+
+class Capabilities(Struct, frozen=True):
+    """What a log can do, as data.
+
+    `event_bytes_max` is the largest encoded event in bytes, `batch_requests_max` the most requests in one append;
+    `dense_order` says that positions are 1, 2, 3 … without gaps.
+    """
+
+    event_bytes_max: int
+    batch_requests_max: int
+    dense_order: bool
+
+
+class EventFilter(Struct, frozen=True):
+    """Which events: of a run, of a branch (with its descendants, when asked), of some types. None asks for all."""
+
+    run_id: str | None = None
+    branch: str | None = None
+    descendants: bool = False
+    types: frozenset[str] | None = None
+
+
+class EventLog(Protocol):
+    """Keeps events in order. Each answer of `append` stands at the place of its request."""
+
+    capabilities: Capabilities
+
+    async def append(self, requests: Sequence[Request]) -> Sequence[Answer]: ...
+
+    async def read(
+        self, events: EventFilter, after: int, until: int | None, limit: int
+    ) -> tuple[list[RecordedEvent], int]:
+        """Return up to `limit` events after a position, and the position up to which all were looked at."""
+        ...
+
+    async def last_position(self) -> int: ...
+
+    def on_append(self, callback: Callable[[], None]) -> None:
+        """Call `callback` on the event loop after each append of this process."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class StepState(Protocol):
+    """What a decision asks of a step: its status and how many attempts it has had."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def current_attempt_id(self) -> str | None: ...
+
+
+class AttemptState(Protocol):
+    """What a decision asks of an attempt: where it belongs and how it stands."""
+
+    @property
+    def stream_id(self) -> int: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+
+
+class OwnParameter(Struct, frozen=True):
+    """A parameter that a branch set or reduced itself, and the version of its stream that did."""
+
+    parameter: Parameter
+    stream_version: int
+
+
+class State(Protocol):
+    """What is, as a decision sees it: the streams' heads and the partitions, current under the write lock."""
+
+    def stream(self, run_id: str, branch: str) -> Stream | None: ...
+    def children(self, stream: Stream) -> list[Stream]: ...
+    def streams(self, run_id: str) -> list[Stream]: ...
+    def status(self, stream: Stream) -> str: ...
+    def branch_details(self, stream: Stream) -> dict[str, object]: ...
+    def config(self, run_id: str) -> dict[str, object]: ...
+    def job(self, run_id: str) -> dict[str, object] | None: ...
+    def step(self, stream: Stream, step: str) -> StepState | None: ...
+    def logged_step(self, stream: Stream, step: str) -> StepLogged | None: ...
+    def attempt(self, attempt_id: str) -> AttemptState | None: ...
+    def attempts(self, stream: Stream, step: str) -> list[AttemptLog]: ...
+    def external_run(self, stream: Stream, task_id: str) -> ExternalRun | None: ...
+    def own_parameters(self, stream: Stream) -> dict[str, OwnParameter]: ...
+    def parameters(
+        self, stream: Stream, version: int | None = None, names: Collection[str] | None = None
+    ) -> dict[str, Parameter]: ...
+
+
+class StreamHeads(Protocol):
+    """The streams of a log and where each stands."""
+
+    def find(self, run_id: str, branch: str) -> Stream | None: ...
+    def children(self, stream: Stream) -> list[Stream]: ...
+    def of_run(self, run_id: str) -> list[Stream]: ...
+
+
+class Projector(Protocol):
+    """A pure fold from recorded events to the rows of its tables.
+
+    `version` goes up when the tables or the fold change: the log then rebuilds them from its events. Rows are buffered
+    by `apply` and written by `flush`, in the transaction of the events and the checkpoint; `forget` drops what is
+    buffered and cached, after a rollback or when another process has written.
+    """
+
+    name: str
+    version: int
+
+    def create_tables(self) -> None: ...
+    def drop_tables(self) -> None: ...
+    def tables(self) -> Sequence[str]: ...
+    def apply(self, stream: Stream, recorded: RecordedEvent) -> None: ...
+    def flush(self) -> None: ...
+    def forget(self) -> None: ...
+
+
+class ChildValues(Struct, frozen=True):
+    """What children set themselves, read at one point: their heads, and name → values in the children's order."""
+
+    heads: tuple[Head, ...]
+    values: dict[str, list[Parameter]]
+
+
+class ViewDifference(Struct, frozen=True):
+    """Rows of a view table that the log does not account for (`unexpected`), and rows that it does (`missing`)."""
+
+    table: str
+    missing: int
+    unexpected: int
+
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told the position reached and the last position, after each chunk."""
+
+
+class ViewMaintenance(Protocol):
+    """Makes the views anew from the events, or says where they differ from them."""
+
+    async def rebuild(self, progress: Progress | None) -> int: ...
+    async def compare(self, progress: Progress | None) -> list[ViewDifference]: ...
+
+
+class Rebuilder(Protocol):
+    """Folds the log into fresh tables on one connection, to replace the live ones or be compared with them."""
+
+    def create(self, scratch: sqlite3.Connection) -> None: ...
+    def fold(self, events: Iterable[tuple[Stream, RecordedEvent]]) -> None: ...
+    def replace(self, connection: sqlite3.Connection, scratch_name: str, position: int) -> None: ...
+    def differences(self, connection: sqlite3.Connection, scratch_name: str) -> list[ViewDifference]: ...
+
+
+class Views(Protocol):
+    """What handles read: each call one consistent snapshot that never waits for a writer.
+
+    Raises, where they apply: RunNotFound, BranchNotFound, StepNotFound, AttemptNotFound, PointNotFound.
+    """
+
+    async def stream(self, run_id: str, branch: str) -> Stream: ...
+    async def head_at(self, run_id: str, branch: str, version: int | None) -> Head: ...
+    async def run_info(self, run_id: str) -> RunInfo: ...
+    async def runs(
+        self,
+        *,
+        status: str | None,
+        tag: str | None,
+        created_from: datetime | None,
+        created_until: datetime | None,
+        limit: int,
+        cursor: str | None,
+    ) -> RunPage: ...
+    async def parameters(
+        self, run_id: str, branch: str, *, at: Point, names: Collection[str] | None, inherited: bool
+    ) -> dict[str, Parameter]: ...
+    async def sources(self, run_id: str, branch: str) -> dict[str, Source]: ...
+    async def steps(self, run_id: str, branch: str) -> dict[str, StepLog]: ...
+    async def step(self, run_id: str, branch: str, step: str) -> StepLog: ...
+    async def attempts(
+        self, run_id: str, branch: str | None, step: str | None
+    ) -> list[tuple[str, AttemptLog]]: ...
+    async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]: ...
+    async def external_run(self, run_id: str, branch: str, task_id: str) -> ExternalRun | None: ...
+    async def children(self, run_id: str, branch: str) -> list[str]: ...
+    async def own_values(self, run_id: str, branch: str, children: Sequence[str] | None) -> ChildValues: ...
+    async def compile(self, run_id: str) -> RunLog: ...
+    async def compile_branch(self, run_id: str, branch: str) -> BranchLog: ...

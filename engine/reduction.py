@@ -1,0 +1,199 @@
+"""Reduction: what child branches wrote themselves, folded into values for their parent. Pure.
+
+Only a child's own writes (its sets, and what it reduced from its own children) take part: an inherited copy that went
+stale in the meantime can overwrite nothing. A conflict is found by comparing three ways, as a version-control merge does:
+the base as it stood at the child's fork, the parent's value now, and the child's.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from engine.codec import same
+from engine.errors import InvalidValue, ReductionImpossible
+from engine.model import Head, Parameter, ParameterConflict, Source
+from engine.ports import OwnParameter
+from engine.values import check_parameter
+
+FUNCTION_RULE: Final = "function"
+"""The rule recorded for a value that the caller's own function made."""
+
+
+class Child(Struct, frozen=True):
+    """A child branch as a reduction reads it: its head, its own writes, and what it inherited at its fork."""
+
+    head: Head
+    own: Mapping[str, OwnParameter]
+    base: Mapping[str, Parameter]
+
+
+class Outcome(Struct, frozen=True):
+    """Values, rules and sources by parameter name; and every conflict, whether or not the child's value was taken."""
+
+    values: dict[str, Parameter]
+    rules: dict[str, str]
+    sources: dict[str, list[Source]]
+    conflicts: list[ParameterConflict]
+
+
+class _Contribution(Struct, frozen=True):
+    parameter: Parameter
+    source: Source
+
+
+_Contributions = Sequence[_Contribution]
+_Folded = tuple[Parameter, Sequence[Source]]
+
+
+def fold(
+    children: Sequence[Child],
+    parent: Mapping[str, Parameter],
+    *,
+    rules: Mapping[str, str],
+    default_rule: str,
+    keep_parent: bool,
+    computed: Mapping[str, Parameter],
+) -> Outcome:
+    """Fold the children's own writes by the rules.
+
+    Args:
+        children: in the order that the rules take them.
+        parent: the parent's parameters as they stand now.
+        rules: rule by parameter name; `default_rule` for the others.
+        keep_parent: leave a name alone on which a child conflicts with the parent.
+        computed: values that a caller's function made already.
+
+    Raises:
+        ReductionImpossible: a rule cannot fold the values it was given, or is unknown.
+    """
+    contributions = _by_name(children)
+    conflicts = [conflict for child in children for conflict in _conflicts(child, parent)]
+    kept = {conflict.name for conflict in conflicts} if keep_parent else set()
+    outcome = Outcome({}, {}, {}, conflicts)
+    for name in sorted(contributions.keys() - kept):
+        rule = FUNCTION_RULE if name in computed else rules.get(name, default_rule)
+        made = (computed[name], _all_sources(contributions[name])) if name in computed else None
+        value, sources = made or _apply(name, rule, contributions[name])
+        outcome.values[name], outcome.rules[name], outcome.sources[name] = value, rule, list(sources)
+    return outcome
+
+
+def check_rule(name: str, rule: str) -> None:
+    """Raise `ReductionImpossible` unless the rule is one of `RULES`."""
+    if rule not in RULES:
+        raise ReductionImpossible(name, rule, f"it is none of {', '.join(RULES)} and no function")
+
+
+def _by_name(children: Sequence[Child]) -> dict[str, list[_Contribution]]:
+    contributions: dict[str, list[_Contribution]] = {}
+    for child in children:
+        for name, own in child.own.items():
+            source = Source(child.head.branch, own.stream_version)
+            contributions.setdefault(name, []).append(_Contribution(own.parameter, source))
+    return contributions
+
+
+def _conflicts(child: Child, parent: Mapping[str, Parameter]) -> list[ParameterConflict]:
+    found = []
+    for name, own in child.own.items():
+        base, now = child.base.get(name), parent.get(name)
+        if now is None or same(now, own.parameter):
+            continue
+        if base is not None and (same(base, now) or same(base, own.parameter)):
+            continue
+        found.append(ParameterConflict(name, child.head.branch, base, now, own.parameter))
+    return found
+
+
+def _apply(name: str, rule: str, contributions: _Contributions) -> _Folded:
+    check_rule(name, rule)
+    try:
+        value, sources = RULES[rule](contributions)
+        check_parameter(value, name)
+    except (_NotFoldable, InvalidValue) as error:
+        raise ReductionImpossible(name, rule, str(error)) from error
+    return value, sources
+
+
+class _NotFoldable(Exception):
+    """The values are not of the kind that the rule folds."""
+
+
+def _all_sources(contributions: _Contributions) -> list[Source]:
+    return [contribution.source for contribution in contributions]
+
+
+def _values(contributions: _Contributions, wanted: type | tuple[type, ...], called: str) -> list[Any]:
+    for contribution in contributions:
+        value = contribution.parameter.value
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise _NotFoldable(f"branch {contribution.source.branch!a} set {value!a}, which is not {called}")
+    return [contribution.parameter.value for contribution in contributions]
+
+
+def _numbers(contributions: _Contributions) -> list[Any]:
+    return _values(contributions, (int, float), "a number")
+
+
+def _combined(value: Any, contributions: _Contributions) -> _Folded:
+    metric = all(contribution.parameter.kind == "metric" for contribution in contributions)
+    return Parameter(value, "metric" if metric else "json"), _all_sources(contributions)
+
+
+def _one(contribution: _Contribution) -> _Folded:
+    return contribution.parameter, [contribution.source]
+
+
+def _extreme(contributions: _Contributions, choose: Callable[..., int]) -> _Folded:
+    numbers = _numbers(contributions)
+    for contribution, number in zip(contributions, numbers, strict=True):
+        if math.isnan(number):  # comparing with NaN would make the result depend on the order
+            return _one(contribution)
+    return _one(contributions[choose(range(len(numbers)), key=numbers.__getitem__)])
+
+
+def _mean(contributions: _Contributions) -> _Folded:
+    numbers = _numbers(contributions)
+    return _combined(sum(numbers) / len(numbers), contributions)
+
+
+def _merge(contributions: _Contributions) -> _Folded:
+    merged: dict[str, Any] = {}
+    for mapping in _values(contributions, dict, "a mapping"):
+        merged |= mapping
+    return _combined(merged, contributions)
+
+
+def _concat(contributions: _Contributions) -> _Folded:
+    lists = _values(contributions, (list, tuple), "a list")
+    return _combined([member for members in lists for member in members], contributions)
+
+
+def _unanimous(contributions: _Contributions) -> _Folded:
+    first = contributions[0]
+    for other in contributions[1:]:
+        if not same(first.parameter, other.parameter):
+            raise _NotFoldable(
+                f"branch {first.source.branch!a} set {first.parameter.value!a},"
+                f" branch {other.source.branch!a} set {other.parameter.value!a}"
+            )
+    return first.parameter, _all_sources(contributions)
+
+
+RULES: Final[dict[str, Callable[[_Contributions], _Folded]]] = {
+    "last": lambda contributions: _one(contributions[-1]),
+    "first": lambda contributions: _one(contributions[0]),
+    "collect": lambda contributions: _combined(
+        [each.parameter.value for each in contributions], contributions
+    ),
+    "sum": lambda contributions: _combined(sum(_numbers(contributions)), contributions),
+    "min": lambda contributions: _extreme(contributions, min),
+    "max": lambda contributions: _extreme(contributions, max),
+    "mean": _mean,
+    "merge": _merge,
+    "concat": _concat,
+    "unanimous": _unanimous,
+}
+"""The built-in rules, each from the contributions in the children's order to a value and its sources."""

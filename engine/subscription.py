@@ -1,0 +1,92 @@
+"""Reading the log as it is, and following it as it grows: without gaps, without duplicates, across processes.
+
+A subscriber is woken at once by this process's commits; those of others are seen by asking for the last position, one
+small read every 20 ms while anybody waits.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from engine.events import RecordedEvent
+from engine.ports import EventFilter, EventLog
+
+CHUNK_EVENTS: Final = 512
+POLL_SECONDS: Final = 0.02
+
+
+async def read_log(
+    log: EventLog, events: EventFilter, after: int, until: int | None
+) -> AsyncIterator[RecordedEvent]:
+    """Yield what the log holds now, in order. No read stays open between chunks, so no reader holds up a checkpoint."""
+    last = await log.last_position()
+    until = last if until is None else min(until, last)
+    while after < until:
+        found, after = await log.read(events, after, until, CHUNK_EVENTS)
+        for recorded in found:
+            yield recorded
+
+
+class Follower:
+    """Tells subscribers that the log may have grown. One for an engine."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._grown = asyncio.Event()
+        self._generation = 0
+        self._waiting = 0
+        self._polling: asyncio.Task[None] | None = None
+        self._closed = False
+        log.on_append(self._wake)
+
+    async def follow(self, events: EventFilter, after: int) -> AsyncIterator[RecordedEvent]:
+        """Yield every event after a position that passes the filter: first what is there, then what comes.
+
+        Ends when the engine is closed.
+        """
+        while not self._closed:
+            generation = self._generation
+            found, after = await self._log.read(events, after, None, CHUNK_EVENTS)
+            for recorded in found:
+                yield recorded
+            if not found:
+                await self._wait(generation)
+
+    async def close(self) -> None:
+        """End every subscription and the polling."""
+        self._closed = True
+        self._wake()
+        if self._polling is not None:
+            self._polling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._polling
+
+    async def _wait(self, generation: int) -> None:
+        if generation != self._generation or self._closed:
+            return
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll())
+        self._waiting += 1
+        try:
+            await self._grown.wait()
+        finally:
+            self._waiting -= 1
+
+    def _wake(self) -> None:
+        self._generation += 1
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    async def _poll(self) -> None:
+        # It ends itself when nobody has waited for a while, and the next waiter starts it again.
+        try:
+            seen = -1
+            while self._waiting:
+                last = await self._log.last_position()
+                if last != seen:
+                    seen = last
+                    self._wake()
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            self._polling = None

@@ -1,0 +1,88 @@
+"""What may be recorded as a value: checked before a batch is formed, so that one bad value cannot fail its neighbours.
+
+NaN and the infinities are values like any other and are kept exactly: a diverging loss is worth recording.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from engine.errors import InvalidValue
+from engine.model import Parameter
+from engine.names import check_name
+
+VALUE_DEPTH_MAX: Final = 64
+
+_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**63 - 1
+
+
+def check_parameters(values: object) -> dict[str, Parameter]:
+    """Return what a caller wants set as parameters; a plain value becomes `Parameter(value)`.
+
+    Raises:
+        InvalidName, InvalidValue: naming the parameter.
+    """
+    if not isinstance(values, Mapping):
+        raise InvalidValue("parameters", values, "is not a mapping of names to values")
+    checked = {}
+    for name, value in values.items():
+        check_name(name, "parameter name")
+        parameter = value if type(value) is Parameter else Parameter(value)
+        check_parameter(parameter, name)
+        checked[name] = parameter
+    return checked
+
+
+def check_parameter(parameter: Parameter, name: str) -> None:
+    """Raise `InvalidValue`, naming the parameter, unless it can be recorded and read back exactly."""
+    if parameter.kind not in ("json", "metric", "object"):
+        raise InvalidValue(f"parameter {name!a}", parameter.kind, "is not a kind: json, metric or object")
+    if parameter.kind == "object" and not isinstance(parameter.value, str):
+        raise InvalidValue(
+            f"parameter {name!a}", parameter.value, "is an object parameter's value and not text"
+        )
+    check_value(parameter.value, f"parameter {name!a}")
+
+
+def check_document(document: object, where: str) -> dict[str, Any]:
+    """Return a copy of a caller's free-form mapping when it can be recorded and read back exactly."""
+    if not isinstance(document, Mapping):
+        raise InvalidValue(where, document, "is not a mapping")
+    check_value(dict(document), where)
+    return dict(document)
+
+
+def check_text(text: object, where: str) -> str:
+    """Return `text` when it is text that UTF-8 can encode."""
+    if not isinstance(text, str):
+        raise InvalidValue(where, text, f"is {type(text).__name__}, not text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(where, text, "holds a lone surrogate, which UTF-8 cannot encode") from error
+    return text
+
+
+def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> None:
+    """Raise `InvalidValue`, naming `where`, unless `value` is JSON that can be recorded and read back exactly."""
+    kind = type(value)
+    if kind is str:
+        check_text(value, where)
+    elif kind is int:
+        if not _INTEGER_MIN <= value <= _INTEGER_MAX:
+            raise InvalidValue(where, value, "is an integer over 64 bits")
+    elif isinstance(value, dict | list | tuple):
+        if depth == 0:
+            raise InvalidValue(where, kind.__name__, f"is nested deeper than {VALUE_DEPTH_MAX} levels")
+        _check_members(value, where, depth - 1)
+    elif value is not None and kind is not float and kind is not bool:
+        raise InvalidValue(where, value, f"is {kind.__name__}, which is not JSON")
+
+
+def _check_members(value: dict[Any, Any] | list[Any] | tuple[Any, ...], where: str, depth: int) -> None:
+    if isinstance(value, dict):
+        for key, member in value.items():
+            check_text(key, f"{where}, a key")
+            check_value(member, where, depth)
+    else:
+        for member in value:
+            check_value(member, where, depth)

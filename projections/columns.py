@@ -1,0 +1,53 @@
+"""How values stand in the view tables: JSON as text, times as UTC text, booleans as 0 and 1."""
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from engine.model import Parameter
+
+_JSON = msgspec.json.Encoder(order="deterministic")
+_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON text with mappings in key order, so that equal values have equal text.
+
+    NaN and the infinities become JSON5's `NaN`, `Infinity` and `-Infinity`, which SQLite reads from 3.42 on.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    text = _JSON.encode(value)
+    if b"null" in text:  # also what msgspec writes for a NaN inside a list or a mapping
+        return json.dumps(
+            msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True
+        )
+    return text.decode()
+
+
+def from_json(text: str) -> Any:
+    """Return what `to_json` was given."""
+    return json.loads(text)
+
+
+def parameters_to_json(values: dict[str, Parameter]) -> str | None:
+    """Return parameters as one JSON text, None when there are none."""
+    return to_json({name: [value.kind, value.value] for name, value in values.items()}) if values else None
+
+
+def parameters_from_json(text: str | None) -> dict[str, Parameter]:
+    """Return what `parameters_to_json` was given."""
+    return {name: Parameter(value, kind) for name, (kind, value) in from_json(text).items()} if text else {}
+
+
+def to_text(moment: datetime) -> str:
+    """Return a time as UTC text: `YYYY-MM-DD HH:MM:SS.ffffff`."""
+    return moment.astimezone(UTC).strftime(_TIME_FORMAT)
+
+
+def from_text(text: str) -> datetime:
+    """Return the aware time that `to_text` was given."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -1,0 +1,105 @@
+"""What is, for decisions: the log's stream heads and the partitions' rows, written or still in the batch."""
+
+import sqlite3
+from collections.abc import Collection
+
+from engine.events import StepLogged
+from engine.model import AttemptLog, ExternalRun, Parameter
+from engine.ports import AttemptState, OwnParameter, StepState, Stream, StreamHeads
+from projections.columns import from_json
+from projections.partitions import Partitions
+from projections.reading import (
+    LATEST,
+    SELECT_ATTEMPTS,
+    as_attempt,
+    as_external_run,
+    as_task_spec,
+    own_parameters,
+    resolved_parameters,
+)
+from projections.state import AttemptRow, StateViews
+
+
+class DecisionState:
+    """`engine.ports.State` over the inline views, on the writing connection and under the write lock."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, heads: StreamHeads, partitions: Partitions, views: StateViews
+    ) -> None:
+        self._connection = connection
+        self._heads = heads
+        self._partitions = partitions
+        self._views = views
+
+    def stream(self, run_id: str, branch: str) -> Stream | None:
+        return self._heads.find(run_id, branch)
+
+    def children(self, stream: Stream) -> list[Stream]:
+        return [child for child in self._heads.children(stream) if child.run_id == stream.run_id]
+
+    def streams(self, run_id: str) -> list[Stream]:
+        return self._heads.of_run(run_id)
+
+    def status(self, stream: Stream) -> str:
+        row = self._partitions.branches.get(stream.stream_id)
+        return "" if row is None else row.status
+
+    def branch_details(self, stream: Stream) -> dict[str, object]:
+        row = self._partitions.branches.get(stream.stream_id)
+        return {} if row is None else from_json(row.details)
+
+    def config(self, run_id: str) -> dict[str, object]:
+        row = self._views.runs.get(run_id)
+        return {} if row is None else from_json(row.config)
+
+    def job(self, run_id: str) -> dict[str, object] | None:
+        row = self._views.runs.get(run_id)
+        return None if row is None or row.job is None else from_json(row.job)
+
+    def step(self, stream: Stream, step: str) -> StepState | None:
+        return self._partitions.steps.get(stream.stream_id, step)
+
+    def logged_step(self, stream: Stream, step: str) -> StepLogged | None:
+        row = self._partitions.steps.get(stream.stream_id, step)
+        if row is None:
+            return None
+        return StepLogged(
+            branch=stream.branch,
+            step=row.step,
+            name=row.name,
+            status=row.status,
+            step_type=row.step_type,
+            message=row.message,
+            mock=bool(row.mock),
+            spec=as_task_spec(row.spec),
+            details=from_json(row.details),
+        )
+
+    def attempt(self, attempt_id: str) -> AttemptState | None:
+        return self._views.attempts.get(attempt_id)
+
+    def attempts(self, stream: Stream, step: str) -> list[AttemptLog]:
+        self._views.attempts.flush()
+        rows = self._connection.execute(
+            f"{SELECT_ATTEMPTS} WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index",
+            (stream.stream_id, step),
+        )
+        return [as_attempt(AttemptRow(*row)) for row in rows]
+
+    def external_run(self, stream: Stream, task_id: str) -> ExternalRun | None:
+        row = self._views.external_runs.get(stream.stream_id, task_id)
+        return None if row is None else as_external_run(row)
+
+    def own_parameters(self, stream: Stream) -> dict[str, OwnParameter]:
+        self._partitions.flush_parameters()
+        return own_parameters(self._connection, stream.stream_id)
+
+    def parameters(
+        self, stream: Stream, version: int | None = None, names: Collection[str] | None = None
+    ) -> dict[str, Parameter]:
+        self._partitions.flush_parameters()
+        self._partitions.branches.flush()
+        resolved = resolved_parameters(
+            self._connection, stream.stream_id, LATEST if version is None else version, names
+        )
+        return {name: own.parameter for name, (_, own) in resolved.items()}

@@ -1,0 +1,260 @@
+"""The partitions: each branch's parameters by version, step logs and branch log.
+
+A partition's rows are keyed by its `stream_id`; `branches` gives each stream its run and name. A fork copies nothing: a
+parameter is looked up in the branch's own rows first, then in its parent's up to the version of the fork, and so on up.
+The SQL view `resolved_parameters` does that for readers of the file.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import Struct, structs
+
+from engine.events import (
+    AttemptCreated,
+    BranchForked,
+    BranchLogged,
+    BranchStatusChanged,
+    ParametersReduced,
+    ParametersSet,
+    RecordedEvent,
+    RunCreated,
+    RunForked,
+    RunStatusChanged,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.model import Parameter
+from engine.ports import Stream
+from projections.columns import to_json, to_text
+from projections.table import Table
+
+_TABLES = """
+CREATE TABLE branches (
+    stream_id INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL,
+    branch TEXT NOT NULL,
+    parent_stream_id INTEGER,
+    parent_version INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    details TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (run_id, branch)
+) STRICT;
+CREATE TABLE parameters (
+    stream_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    stream_version INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (stream_id, name, stream_version)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE step_logs (
+    stream_id INTEGER NOT NULL,
+    step TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    step_type TEXT NOT NULL,
+    message TEXT NOT NULL,
+    mock INTEGER NOT NULL,
+    spec TEXT,
+    details TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    current_attempt_id TEXT,
+    PRIMARY KEY (stream_id, step)
+) STRICT, WITHOUT ROWID;
+CREATE VIEW resolved_parameters AS
+WITH RECURSIVE lineage (stream_id, source_id, until_version, depth) AS (
+    SELECT stream_id, stream_id, 9223372036854775807, 0 FROM branches
+    UNION ALL
+    SELECT lineage.stream_id, branches.parent_stream_id, branches.parent_version, depth + 1
+    FROM lineage JOIN branches ON branches.stream_id = lineage.source_id
+    WHERE branches.parent_stream_id IS NOT NULL
+),
+ranked AS (
+    SELECT lineage.stream_id, lineage.source_id, name, kind, value, stream_version,
+        row_number() OVER (
+            PARTITION BY lineage.stream_id, name ORDER BY depth, stream_version DESC
+        ) AS place
+    FROM lineage JOIN parameters ON parameters.stream_id = lineage.source_id AND stream_version <= until_version
+)
+SELECT branches.run_id, branches.branch, ranked.name, ranked.kind, ranked.value,
+    source.branch AS source_branch, ranked.stream_version AS source_version
+FROM ranked
+JOIN branches ON branches.stream_id = ranked.stream_id
+JOIN branches AS source ON source.stream_id = ranked.source_id
+WHERE place = 1;
+"""
+
+
+class BranchRow(Struct, frozen=True):
+    stream_id: int
+    run_id: str
+    branch: str
+    parent_stream_id: int | None
+    parent_version: int
+    status: str
+    status_reason: str | None
+    details: str
+    created_at: str
+
+
+class StepRow(Struct, frozen=True):
+    stream_id: int
+    step: str
+    position: int
+    name: str
+    status: str
+    status_reason: str | None
+    step_type: str
+    message: str
+    mock: int
+    spec: str | None
+    details: str
+    attempts: int
+    current_attempt_id: str | None
+
+
+class Partitions:
+    """Folds events into `branches`, `parameters` and `step_logs`."""
+
+    name = "partitions"
+    version = 1
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.branches = Table(connection, "branches", BranchRow, ("stream_id",))
+        self.steps = Table(connection, "step_logs", StepRow, ("stream_id", "step"))
+        self._parameters: list[tuple[Any, ...]] = []
+        self._handlers: dict[type, Callable[[Stream, RecordedEvent, Any], None]] = {
+            RunCreated: self._opened,
+            RunForked: self._opened,
+            BranchForked: self._opened,
+            RunStatusChanged: self._branch_status,
+            BranchStatusChanged: self._branch_status,
+            BranchLogged: self._branch_logged,
+            ParametersSet: self._parameters_set,
+            ParametersReduced: self._parameters_set,
+            StepLogged: self._step_logged,
+            StepStatusChanged: self._step_status,
+            StepRemoved: self._step_removed,
+            AttemptCreated: self._attempt_created,
+        }
+
+    def create_tables(self) -> None:
+        for statement in _TABLES.split(";\n"):
+            self._connection.execute(statement)
+
+    def drop_tables(self) -> None:
+        self._connection.execute("DROP VIEW IF EXISTS resolved_parameters")
+        for table in self.tables():
+            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+
+    def tables(self) -> Sequence[str]:
+        return "branches", "parameters", "step_logs"
+
+    def apply(self, stream: Stream, recorded: RecordedEvent) -> None:
+        handler = self._handlers.get(type(recorded.event))
+        if handler is not None:
+            handler(stream, recorded, recorded.event)
+
+    def flush(self) -> None:
+        self.branches.flush()
+        self.steps.flush()
+        self.flush_parameters()
+
+    def flush_parameters(self) -> None:
+        """Write the parameters set so far, so that they can be read by SQL within the batch."""
+        if self._parameters:
+            self._connection.executemany("INSERT INTO parameters VALUES (?, ?, ?, ?, ?, ?)", self._parameters)
+            self._parameters.clear()
+
+    def forget(self) -> None:
+        self.branches.forget()
+        self.steps.forget()
+        self._parameters.clear()
+
+    def _opened(
+        self, stream: Stream, recorded: RecordedEvent, event: RunCreated | RunForked | BranchForked
+    ) -> None:
+        created_at = getattr(event, "created_at", None) or recorded.recorded_at
+        row = BranchRow(
+            stream.stream_id,
+            stream.run_id,
+            stream.branch,
+            stream.parent_id,
+            stream.parent_version,
+            event.status,
+            None,
+            "{}",
+            to_text(created_at),
+        )
+        self.branches.put((stream.stream_id,), row)
+
+    def _branch(self, stream: Stream) -> BranchRow:
+        row = self.branches.get(stream.stream_id)
+        assert row is not None, "a stream's first event opens its branch"
+        return row
+
+    def _branch_status(
+        self, stream: Stream, _recorded: RecordedEvent, event: RunStatusChanged | BranchStatusChanged
+    ) -> None:
+        row = structs.replace(self._branch(stream), status=event.status, status_reason=event.reason)
+        self.branches.put((stream.stream_id,), row)
+
+    def _branch_logged(self, stream: Stream, _recorded: RecordedEvent, event: BranchLogged) -> None:
+        row = structs.replace(self._branch(stream), details=to_json(event.details))
+        self.branches.put((stream.stream_id,), row)
+
+    def _parameters_set(
+        self, stream: Stream, recorded: RecordedEvent, event: ParametersSet | ParametersReduced
+    ) -> None:
+        stream_id, version, position = stream.stream_id, recorded.stream_version, recorded.position
+        self._parameters += [
+            (stream_id, name, version, position, parameter.kind, to_json(parameter.value))
+            for name, parameter in event.values.items()
+        ]
+
+    def _step_logged(self, stream: Stream, recorded: RecordedEvent, event: StepLogged) -> None:
+        key = (stream.stream_id, event.step)
+        known = self.steps.get(*key)
+        row = StepRow(
+            stream_id=stream.stream_id,
+            step=event.step,
+            position=recorded.position if known is None else known.position,
+            name=event.name,
+            status=event.status,
+            status_reason=None,
+            step_type=event.step_type,
+            message=event.message,
+            mock=int(event.mock),
+            spec=None if event.spec is None else to_json(event.spec),
+            details=to_json(event.details),
+            attempts=0 if known is None else known.attempts,
+            current_attempt_id=None if known is None else known.current_attempt_id,
+        )
+        self.steps.put(key, row)
+
+    def _step(self, stream: Stream, step: str) -> StepRow:
+        row = self.steps.get(stream.stream_id, step)
+        assert row is not None, "decisions refuse unknown steps"
+        return row
+
+    def _step_status(self, stream: Stream, _recorded: RecordedEvent, event: StepStatusChanged) -> None:
+        row = structs.replace(self._step(stream, event.step), status=event.status, status_reason=event.reason)
+        self.steps.put((stream.stream_id, event.step), row)
+
+    def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
+        self.steps.remove(stream.stream_id, event.step)
+
+    def _attempt_created(self, stream: Stream, _recorded: RecordedEvent, event: AttemptCreated) -> None:
+        row = structs.replace(
+            self._step(stream, event.step), attempts=event.attempt_index, current_attempt_id=event.attempt_id
+        )
+        self.steps.put((stream.stream_id, event.step), row)

@@ -1,0 +1,136 @@
+"""Rows of the view tables as the model's structs, and the lookups that decisions and readers share."""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from engine.model import AttemptLog, ExternalRun, Parameter, StepLog, TaskSpec
+from engine.ports import OwnParameter
+from projections.columns import from_json, from_text, parameters_from_json
+from projections.partitions import BranchRow, StepRow
+from projections.state import AttemptRow, ExternalRunRow
+
+LATEST = 2**63 - 1
+"""A version that no stream reaches."""
+
+_NAMES_IN_SQL_MAX = 100
+
+SELECT_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM task_attempts"  # noqa: S608 - constants
+SELECT_STEPS = f"SELECT {', '.join(StepRow.__struct_fields__)} FROM step_logs"  # noqa: S608 - constants
+SELECT_BRANCHES = f"SELECT {', '.join(BranchRow.__struct_fields__)} FROM branches"  # noqa: S608 - constants
+
+
+def lineage(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[tuple[int, int]]:
+    """Yield the streams that a branch reads through, nearest first, each with the version up to which it does."""
+    current: int | None = stream_id
+    while current is not None:
+        yield current, version
+        current, version = connection.execute(
+            "SELECT parent_stream_id, parent_version FROM branches WHERE stream_id = ?", (current,)
+        ).fetchone()
+
+
+def own_parameters(
+    connection: sqlite3.Connection,
+    stream_id: int,
+    version: int = LATEST,
+    names: Collection[str] | None = None,
+) -> dict[str, OwnParameter]:
+    """Return what a stream itself set or reduced up to a version, by name and in name order."""
+    if names is None or len(names) > _NAMES_IN_SQL_MAX:
+        rows = connection.execute(
+            "SELECT name, kind, value, max(stream_version) FROM parameters"
+            " WHERE stream_id = ? AND stream_version <= ? GROUP BY name",
+            (stream_id, version),
+        )
+        return _own(row for row in rows if names is None or row[0] in names)
+    return _own(
+        row
+        for name in sorted(names)
+        for row in connection.execute(
+            "SELECT name, kind, value, stream_version FROM parameters"
+            " WHERE stream_id = ? AND name = ? AND stream_version <= ? ORDER BY stream_version DESC LIMIT 1",
+            (stream_id, name, version),
+        )
+    )
+
+
+def _own(rows: Iterable[tuple[str, Any, str, int]]) -> dict[str, OwnParameter]:
+    return {
+        name: OwnParameter(Parameter(from_json(value), kind), version) for name, kind, value, version in rows
+    }
+
+
+def resolved_parameters(
+    connection: sqlite3.Connection,
+    stream_id: int,
+    version: int = LATEST,
+    names: Collection[str] | None = None,
+) -> dict[str, tuple[int, OwnParameter]]:
+    """Return what a branch sees as of a version, by name: the stream that it comes from, and the parameter."""
+    resolved: dict[str, tuple[int, OwnParameter]] = {}
+    wanted = names
+    for source, until in lineage(connection, stream_id, version):
+        for name, own in own_parameters(connection, source, until, wanted).items():
+            resolved.setdefault(name, (source, own))
+        if names is not None:
+            wanted = [name for name in names if name not in resolved]
+            if not wanted:
+                break
+    return dict(sorted(resolved.items()))
+
+
+def as_attempt(row: AttemptRow) -> AttemptLog:
+    return AttemptLog(
+        attempt_id=row.attempt_id,
+        step=row.task_id,
+        attempt_index=row.attempt_index,
+        status=row.status,
+        status_reason=row.status_reason,
+        operator_key=row.operator_key,
+        operator_type=row.operator_type,
+        external_id=row.external_id,
+        operator_data=from_json(row.operator_data) if row.operator_data else None,
+        relative_path=row.relative_path,
+        message=row.message,
+        inputs=parameters_from_json(row.inputs),
+        outputs=parameters_from_json(row.outputs),
+        metrics=parameters_from_json(row.metrics),
+        details=from_json(row.details) if row.details else {},
+        created_at=from_text(row.created_at),
+        submitted_at=from_text(row.submitted_at) if row.submitted_at else None,
+        ended_at=from_text(row.ended_at) if row.ended_at else None,
+    )
+
+
+def as_step(row: StepRow, attempts: list[AttemptLog]) -> StepLog:
+    return StepLog(
+        step=row.step,
+        name=row.name,
+        status=row.status,
+        status_reason=row.status_reason,
+        step_type=row.step_type,
+        message=row.message,
+        mock=bool(row.mock),
+        spec=as_task_spec(row.spec),
+        details=from_json(row.details),
+        current_attempt_id=row.current_attempt_id,
+        attempts=attempts,
+    )
+
+
+def as_task_spec(text: str | None) -> TaskSpec | None:
+    return None if text is None else msgspec.convert(from_json(text), TaskSpec)
+
+
+def as_external_run(row: ExternalRunRow) -> ExternalRun:
+    return ExternalRun(
+        task_id=row.task_id,
+        operator_type=row.operator_type,
+        status=row.status,
+        external_id=row.external_id,
+        operator_data=from_json(row.operator_data) if row.operator_data else None,
+        relative_path=row.relative_path,
+    )

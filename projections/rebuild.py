@@ -1,0 +1,68 @@
+"""Views from events alone: folded into scratch tables, which then replace the live ones or are compared with them."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+
+from engine.events import RecordedEvent
+from engine.ports import Projector, Stream, ViewDifference
+
+MakeProjectors = Callable[[sqlite3.Connection], Sequence[Projector]]
+
+
+class ViewRebuilder:
+    """`engine.ports.Rebuilder` for the projectors that `make_projectors` makes on a connection."""
+
+    def __init__(self, make_projectors: MakeProjectors) -> None:
+        self._make_projectors = make_projectors
+        self._scratch: sqlite3.Connection | None = None
+        self._projectors: Sequence[Projector] = ()
+
+    def create(self, scratch: sqlite3.Connection) -> None:
+        """Make the tables in a database of their own, which `scratch` is connected to in autocommit mode."""
+        self._scratch = scratch
+        self._projectors = self._make_projectors(scratch)
+        for projector in self._projectors:
+            projector.create_tables()
+
+    def fold(self, events: Iterable[tuple[Stream, RecordedEvent]]) -> None:
+        """Fold a chunk of the log, in one transaction of the scratch database."""
+        assert self._scratch is not None, "create comes first"
+        self._scratch.execute("BEGIN")
+        for stream, recorded in events:
+            for projector in self._projectors:
+                projector.apply(stream, recorded)
+        for projector in self._projectors:
+            projector.flush()
+        self._scratch.execute("COMMIT")
+
+    def replace(self, connection: sqlite3.Connection, scratch_name: str, position: int) -> None:
+        """Make the live tables what the scratch tables are, inside the caller's transaction on `connection`.
+
+        `scratch_name` is what the scratch database is attached as.
+        """
+        for projector in self._make_projectors(connection):
+            projector.drop_tables()
+            projector.create_tables()
+            for table in projector.tables():
+                connection.execute(f"DELETE FROM main.{table}")
+                connection.execute(f"INSERT INTO main.{table} SELECT * FROM {scratch_name}.{table}")
+            connection.execute(
+                "INSERT OR REPLACE INTO view_checkpoints VALUES (?, ?, ?)",
+                (projector.name, projector.version, position),
+            )
+
+    def differences(self, connection: sqlite3.Connection, scratch_name: str) -> list[ViewDifference]:
+        """Compare the live tables with the scratch tables, row by row and byte by byte."""
+        found = []
+        for table in (table for projector in self._projectors for table in projector.tables()):
+            missing = _count_except(connection, f"{scratch_name}.{table}", f"main.{table}")
+            unexpected = _count_except(connection, f"main.{table}", f"{scratch_name}.{table}")
+            if missing or unexpected:
+                found.append(ViewDifference(table, missing, unexpected))
+        return found
+
+
+def _count_except(connection: sqlite3.Connection, left: str, right: str) -> int:
+    statement = f"SELECT count(*) FROM (SELECT * FROM {left} EXCEPT SELECT * FROM {right})"
+    count: int = connection.execute(statement).fetchone()[0]
+    return count

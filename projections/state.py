@@ -1,0 +1,435 @@
+"""The state views: runs, tasks, task attempts and external runs, under the state store's own names and columns.
+
+Any SQL tool that read a state store reads these as before. Our own columns stand behind the old ones. A task is a step
+that carries a `TaskSpec`; attempts of every step are in `task_attempts`.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import UNSET, Struct, structs
+
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    ExternalRunRegistered,
+    ExternalRunUpdated,
+    JobLogged,
+    RecordedEvent,
+    RunConfigured,
+    RunCreated,
+    RunFinalized,
+    RunForked,
+    RunStatusChanged,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.model import CREATED, TERMINAL_STATUSES, AttemptChanges
+from engine.ports import Stream
+from projections.columns import from_json, parameters_to_json, to_json, to_text
+from projections.table import Table
+
+STATE_SCHEMA_VERSION = "4"
+
+_TABLES = """
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY,
+    workspace_slug TEXT,
+    root_path TEXT,
+    created_at TEXT NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    tags TEXT,
+    description TEXT,
+    stream_id INTEGER NOT NULL UNIQUE,
+    tag TEXT NOT NULL,
+    dag_hash TEXT,
+    original_run_id TEXT,
+    use_cached INTEGER NOT NULL,
+    config TEXT NOT NULL,
+    job TEXT,
+    finalized_hash TEXT
+) STRICT;
+CREATE TABLE tasks (
+    task_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    image TEXT,
+    command TEXT,
+    files TEXT,
+    env TEXT,
+    dependencies TEXT,
+    cores INTEGER,
+    memory_gb REAL,
+    gpus INTEGER,
+    time_limit_minutes INTEGER,
+    allow_dependency_failure INTEGER NOT NULL,
+    allow_failure INTEGER NOT NULL,
+    download_patterns TEXT,
+    status TEXT,
+    task_type TEXT,
+    operator_key TEXT,
+    current_attempt_id TEXT,
+    stream_id INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, task_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE task_attempts (
+    attempt_id TEXT NOT NULL UNIQUE,
+    task_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    attempt_index INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    operator_key TEXT,
+    operator_type TEXT,
+    external_id TEXT,
+    operator_data TEXT,
+    relative_path TEXT,
+    created_at TEXT NOT NULL,
+    submitted_at TEXT,
+    ended_at TEXT,
+    status_reason TEXT,
+    stream_id INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    inputs TEXT,
+    outputs TEXT,
+    metrics TEXT,
+    details TEXT,
+    PRIMARY KEY (stream_id, task_id, attempt_index)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE external_runs (
+    task_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    operator_type TEXT NOT NULL,
+    external_id TEXT,
+    status TEXT NOT NULL,
+    operator_data TEXT,
+    relative_path TEXT,
+    stream_id INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, task_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE schema_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+
+class RunRow(Struct, frozen=True):
+    run_id: str
+    workspace_slug: str | None
+    root_path: str | None
+    created_at: str
+    status: str
+    status_reason: str | None
+    tags: str | None
+    description: str | None
+    stream_id: int
+    tag: str
+    dag_hash: str | None
+    original_run_id: str | None
+    use_cached: int
+    config: str
+    job: str | None
+    finalized_hash: str | None
+
+
+class TaskRow(Struct, frozen=True):
+    task_id: str
+    run_id: str
+    image: str
+    command: str
+    files: str
+    env: str
+    dependencies: str
+    cores: int | None
+    memory_gb: float | None
+    gpus: int | None
+    time_limit_minutes: int | None
+    allow_dependency_failure: int
+    allow_failure: int
+    download_patterns: str
+    status: str
+    task_type: str
+    operator_key: str | None
+    current_attempt_id: str | None
+    stream_id: int
+
+
+class AttemptRow(Struct, frozen=True):
+    attempt_id: str
+    task_id: str
+    run_id: str
+    attempt_index: int
+    status: str
+    operator_key: str | None
+    operator_type: str | None
+    external_id: str | None
+    operator_data: str | None
+    relative_path: str | None
+    created_at: str
+    submitted_at: str | None
+    ended_at: str | None
+    status_reason: str | None
+    stream_id: int
+    message: str
+    inputs: str | None
+    outputs: str | None
+    metrics: str | None
+    details: str | None
+
+
+class ExternalRunRow(Struct, frozen=True):
+    task_id: str
+    run_id: str
+    operator_type: str
+    external_id: str | None
+    status: str
+    operator_data: str | None
+    relative_path: str | None
+    stream_id: int
+
+
+class StateViews:
+    """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
+
+    name = "state"
+    version = 1
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.runs = Table(connection, "runs", RunRow, ("run_id",))
+        self.tasks = Table(connection, "tasks", TaskRow, ("stream_id", "task_id"))
+        self.attempts = Table(connection, "task_attempts", AttemptRow, ("attempt_id",))
+        self.external_runs = Table(connection, "external_runs", ExternalRunRow, ("stream_id", "task_id"))
+        self._handlers: dict[type, Callable[[Stream, RecordedEvent, Any], None]] = {
+            RunCreated: self._run_created,
+            RunForked: self._run_forked,
+            RunStatusChanged: self._run_status,
+            RunConfigured: self._run_configured,
+            JobLogged: self._job_logged,
+            RunFinalized: self._run_finalized,
+            StepLogged: self._step_logged,
+            StepStatusChanged: self._step_status,
+            StepRemoved: self._step_removed,
+            AttemptCreated: self._attempt_created,
+            AttemptUpdated: self._attempt_updated,
+            ExternalRunRegistered: self._external_run,
+            ExternalRunUpdated: self._external_run_updated,
+        }
+
+    def create_tables(self) -> None:
+        for statement in _TABLES.split(";\n"):
+            self._connection.execute(statement)
+        self._connection.execute("INSERT INTO schema_info VALUES ('version', ?)", (STATE_SCHEMA_VERSION,))
+
+    def drop_tables(self) -> None:
+        for table in self.tables():
+            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+
+    def tables(self) -> Sequence[str]:
+        return "runs", "tasks", "task_attempts", "external_runs", "schema_info"
+
+    def apply(self, stream: Stream, recorded: RecordedEvent) -> None:
+        handler = self._handlers.get(type(recorded.event))
+        if handler is not None:
+            handler(stream, recorded, recorded.event)
+
+    def flush(self) -> None:
+        for table in (self.runs, self.tasks, self.attempts, self.external_runs):
+            table.flush()
+
+    def forget(self) -> None:
+        for table in (self.runs, self.tasks, self.attempts, self.external_runs):
+            table.forget()
+
+    def _run_created(self, stream: Stream, recorded: RecordedEvent, event: RunCreated) -> None:
+        row = RunRow(
+            run_id=stream.run_id,
+            workspace_slug=event.workspace_slug,
+            root_path=event.root_path,
+            created_at=to_text(event.created_at or recorded.recorded_at),
+            status=event.status,
+            status_reason=None,
+            tags=to_json(event.tags) if event.tags else None,
+            description=event.description,
+            stream_id=stream.stream_id,
+            tag=event.tag,
+            dag_hash=event.dag_hash,
+            original_run_id=event.original_run_id,
+            use_cached=int(event.use_cached),
+            config="{}",
+            job=None,
+            finalized_hash=None,
+        )
+        self.runs.put((stream.run_id,), row)
+
+    def _run_forked(self, stream: Stream, recorded: RecordedEvent, event: RunForked) -> None:
+        source = self._run(event.source_run_id)
+        row = structs.replace(
+            source,
+            run_id=stream.run_id,
+            created_at=to_text(recorded.recorded_at),
+            status=event.status,
+            status_reason=None,
+            stream_id=stream.stream_id,
+            tag=event.tag,
+            original_run_id=event.source_run_id,
+            config="{}",
+            job=None,
+            finalized_hash=None,
+        )
+        self.runs.put((stream.run_id,), row)
+
+    def _run(self, run_id: str) -> RunRow:
+        row = self.runs.get(run_id)
+        assert row is not None, "a run's first event opens it"
+        return row
+
+    def _run_status(self, stream: Stream, _recorded: RecordedEvent, event: RunStatusChanged) -> None:
+        row = structs.replace(self._run(stream.run_id), status=event.status, status_reason=event.reason)
+        self.runs.put((stream.run_id,), row)
+
+    def _run_configured(self, stream: Stream, _recorded: RecordedEvent, event: RunConfigured) -> None:
+        row = self._run(stream.run_id)
+        config = from_json(row.config) | event.config
+        self.runs.put((stream.run_id,), structs.replace(row, config=to_json(config)))
+
+    def _job_logged(self, stream: Stream, _recorded: RecordedEvent, event: JobLogged) -> None:
+        self.runs.put((stream.run_id,), structs.replace(self._run(stream.run_id), job=to_json(event.job)))
+
+    def _run_finalized(self, stream: Stream, recorded: RecordedEvent, _event: RunFinalized) -> None:
+        row = structs.replace(self._run(stream.run_id), finalized_hash=recorded.hash.hex())
+        self.runs.put((stream.run_id,), row)
+
+    def _step_logged(self, stream: Stream, _recorded: RecordedEvent, event: StepLogged) -> None:
+        spec = event.spec
+        if spec is None:
+            return
+        key = (stream.stream_id, event.step)
+        known = self.tasks.get(*key)
+        row = TaskRow(
+            task_id=event.step,
+            run_id=stream.run_id,
+            image=spec.image,
+            command=spec.command,
+            files=to_json(spec.files),
+            env=to_json(spec.env),
+            dependencies=to_json(spec.dependencies),
+            cores=spec.cores,
+            memory_gb=spec.memory_gb,
+            gpus=spec.gpus,
+            time_limit_minutes=spec.time_limit_minutes,
+            allow_dependency_failure=int(spec.allow_dependency_failure),
+            allow_failure=int(spec.allow_failure),
+            download_patterns=to_json(spec.download_patterns),
+            status=event.status,
+            task_type=spec.task_type,
+            operator_key=spec.operator_key,
+            current_attempt_id=None if known is None else known.current_attempt_id,
+            stream_id=stream.stream_id,
+        )
+        self.tasks.put(key, row)
+
+    def _change_task(self, stream: Stream, task_id: str, **changes: Any) -> None:
+        row = self.tasks.get(stream.stream_id, task_id)
+        if row is not None:
+            self.tasks.put((stream.stream_id, task_id), structs.replace(row, **changes))
+
+    def _step_status(self, stream: Stream, _recorded: RecordedEvent, event: StepStatusChanged) -> None:
+        self._change_task(stream, event.step, status=event.status)
+
+    def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
+        key = (stream.stream_id, event.step)
+        self.tasks.remove(*key)
+        self.external_runs.remove(*key)
+        self.attempts.flush()
+        attempts = "SELECT attempt_id FROM task_attempts WHERE stream_id = ? AND task_id = ?"
+        for (attempt_id,) in self._connection.execute(attempts, key).fetchall():
+            self.attempts.remove(attempt_id)
+        self.attempts.flush()
+
+    def _attempt_created(self, stream: Stream, recorded: RecordedEvent, event: AttemptCreated) -> None:
+        created_at = to_text(event.created_at or recorded.recorded_at)
+        row = AttemptRow(
+            attempt_id=event.attempt_id,
+            task_id=event.step,
+            run_id=stream.run_id,
+            attempt_index=event.attempt_index,
+            status=event.status,
+            operator_key=event.operator_key,
+            operator_type=event.operator_type,
+            external_id=event.external_id,
+            operator_data=None if event.operator_data is None else to_json(event.operator_data),
+            relative_path=event.relative_path,
+            created_at=created_at,
+            submitted_at=created_at if event.status != CREATED else None,
+            ended_at=created_at if event.status in TERMINAL_STATUSES else None,
+            status_reason=None,
+            stream_id=stream.stream_id,
+            message=event.message,
+            inputs=parameters_to_json(event.inputs),
+            outputs=parameters_to_json(event.outputs),
+            metrics=parameters_to_json(event.metrics),
+            details=to_json(event.details) if event.details else None,
+        )
+        self.attempts.put((event.attempt_id,), row)
+        self._change_task(stream, event.step, current_attempt_id=event.attempt_id)
+
+    def _attempt_updated(self, _stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
+        row = self.attempts.get(event.attempt_id)
+        assert row is not None, "decisions refuse unknown attempts"
+        changes = _attempt_columns(event.changes)
+        status = changes.get("status", row.status)
+        now = to_text(recorded.recorded_at)
+        if row.submitted_at is None and status != CREATED:
+            changes.setdefault("submitted_at", now)
+        if row.ended_at is None and status in TERMINAL_STATUSES:
+            changes.setdefault("ended_at", now)
+        self.attempts.put((event.attempt_id,), structs.replace(row, **changes))
+
+    def _external_run(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunRegistered) -> None:
+        row = ExternalRunRow(
+            task_id=event.task_id,
+            run_id=stream.run_id,
+            operator_type=event.operator_type,
+            external_id=event.external_id,
+            status=event.status,
+            operator_data=None if event.operator_data is None else to_json(event.operator_data),
+            relative_path=event.relative_path,
+            stream_id=stream.stream_id,
+        )
+        self.external_runs.put((stream.stream_id, event.task_id), row)
+
+    def _external_run_updated(
+        self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunUpdated
+    ) -> None:
+        key = (stream.stream_id, event.task_id)
+        row = self.external_runs.get(*key)
+        assert row is not None, "decisions refuse unknown external runs"
+        changed = structs.replace(
+            row,
+            external_id=event.external_id,
+            status=event.status,
+            operator_data=None if event.operator_data is None else to_json(event.operator_data),
+            relative_path=event.relative_path,
+        )
+        self.external_runs.put(key, changed)
+
+
+_JSON_COLUMNS: dict[str, Callable[[Any], str | None]] = {
+    "operator_data": to_json,
+    "inputs": parameters_to_json,
+    "outputs": parameters_to_json,
+    "metrics": parameters_to_json,
+    "details": lambda details: to_json(details) if details else None,
+    "submitted_at": to_text,
+    "ended_at": to_text,
+}
+
+
+def _attempt_columns(changes: AttemptChanges) -> dict[str, Any]:
+    """Return the columns that an update sets."""
+    columns: dict[str, Any] = {}
+    for name, value in structs.asdict(changes).items():
+        if value is not UNSET:
+            convert = _JSON_COLUMNS.get(name)
+            columns[name] = value if convert is None or value is None else convert(value)
+    return columns
