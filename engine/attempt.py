@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
+from typing_extensions import override
+
 from engine.codec import encode_canonical, to_microseconds
 from engine.commands import Request, UpdateAttempt
 from engine.errors import InvalidValue
@@ -36,6 +38,7 @@ class Attempt:
         self.attempt_index = attempt_index
         self._finished = False
 
+    @override
     def __repr__(self) -> str:
         return f"<Attempt {self.attempt_index} of {self.step!a} in {self.run_id!a} {self.branch!a}>"
 
@@ -43,8 +46,8 @@ class Attempt:
         """Set fields: `status`, `status_reason`, `operator_key`, `operator_type`, `external_id`, `operator_data`,
         `relative_path`, `message`, `inputs`, `outputs`, `metrics`, `details`, `submitted_at`, `ended_at`.
 
-        What is not given stays. `submitted_at` is stamped when the status first leaves `CREATED`, and `ended_at` when it
-        first becomes terminal.
+        What is not given stays. `submitted_at` is stamped when the status first leaves `CREATED`, and `ended_at`
+        when it first becomes terminal.
 
         Raises:
             InvalidValue, AttemptNotFound
@@ -89,7 +92,7 @@ def attempt_changes(fields: Mapping[str, Any]) -> AttemptChanges:
     Raises:
         InvalidValue: an unknown field, or a value that its field cannot hold.
     """
-    checked = {}
+    checked: dict[str, Any] = {}
     for name, value in fields.items():
         check = _CHECKS.get(name)
         if check is None:

@@ -35,7 +35,9 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
-_DECODERS = {name: msgspec.msgpack.Decoder(event_type) for name, event_type in EVENT_TYPES.items()}
+_DECODERS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
+    name: msgspec.msgpack.Decoder(event_type) for name, event_type in EVENT_TYPES.items()
+}
 
 encode_canonical = _ENCODER.encode
 
@@ -51,9 +53,7 @@ def decode_event(event_type: str, schema_version: int, payload: bytes, position:
         raise UnknownEventType(event_type, schema_version, "no such event is known", position)
     current = SCHEMA_VERSIONS[event_type]
     if schema_version > current:
-        raise NewerEventVersion(
-            event_type, schema_version, f"this anabranch reads up to version {current}", position
-        )
+        raise NewerEventVersion(event_type, schema_version, f"this anabranch reads up to version {current}", position)
     try:
         if schema_version == current:
             event: Event = decoder.decode(payload)
@@ -77,7 +77,7 @@ def payload_digest(payload: bytes) -> bytes:
     return blake2b(payload, digest_size=32).digest()
 
 
-def link(
+def link(  # noqa: PLR0917 - one argument for each field of the header, in the header's order
     previous: bytes,
     run_id: str,
     branch: str,
@@ -89,9 +89,7 @@ def link(
     digest: bytes,
 ) -> bytes:
     """Return the hash of an event: see the module's docstring."""
-    header = encode_canonical(
-        (run_id, branch, stream_version, event_type, schema_version, event_id, recorded_at)
-    )
+    header = encode_canonical((run_id, branch, stream_version, event_type, schema_version, event_id, recorded_at))
     return blake2b(previous + header + digest, digest_size=32).digest()
 
 

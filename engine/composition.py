@@ -93,7 +93,7 @@ def make_projectors(connection: sqlite3.Connection) -> Sequence[Projector]:
 
 def _make_state(connection: sqlite3.Connection, heads: StreamHeads, projectors: Sequence[Projector]) -> State:
     partitions, views = projectors
-    return DecisionState(connection, heads, cast(Partitions, partitions), cast(StateViews, views))
+    return DecisionState(connection, heads, cast("Partitions", partitions), cast("StateViews", views))
 
 
 def _as_path(path: str | Path) -> Path:

@@ -63,7 +63,7 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import CREATED, AttemptLog, AttemptChanges, AttemptDocument, Head, StepDocument
+from engine.model import CREATED, AttemptChanges, AttemptDocument, AttemptLog, Head, StepDocument
 from engine.names import ROOT
 from engine.ports import State, Stream
 from engine.reduction import Child, fold
@@ -160,11 +160,7 @@ def _merge_parameters(command: MergeParameters, stream: Stream, state: State) ->
         seen = {name: own.parameter for name, own in state.own_parameters(stream).items()}
     else:
         seen = state.parameters(stream, names=command.values.keys())
-    values = {
-        name: value
-        for name, value in command.values.items()
-        if name not in seen or not same(seen[name], value)
-    }
+    values = {name: value for name, value in command.values.items() if name not in seen or not same(seen[name], value)}
     return (ParametersSet(branch=stream.branch, values=values),) if values else ()
 
 
@@ -173,9 +169,7 @@ def _configure(command: Configure, stream: Stream, state: State) -> Sequence[Eve
     if command.config is not None:
         known = state.config(stream.run_id)
         config = {
-            key: value
-            for key, value in command.config.items()
-            if key not in known or not same(known[key], value)
+            key: value for key, value in command.config.items() if key not in known or not same(known[key], value)
         }
         if config:
             events.append(RunConfigured(branch=ROOT, config=config))
@@ -252,11 +246,7 @@ def _attempt_id(stream: Stream, step: str, index: int) -> str:
 
 
 def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
-    changed = {
-        name: value
-        for name, value in structs.asdict(attempt).items()
-        if not same(getattr(known, name), value)
-    }
+    changed = {name: value for name, value in structs.asdict(attempt).items() if not same(getattr(known, name), value)}
     if not changed:
         return ()
     changes = AttemptChanges(**changed)
@@ -266,11 +256,7 @@ def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: Attempt
 def _set_step_status(command: SetStepStatus, stream: Stream, state: State) -> Sequence[Event]:
     if state.step(stream, command.step) is None:
         raise StepNotFound(stream.run_id, stream.branch, command.step)
-    return (
-        StepStatusChanged(
-            branch=stream.branch, step=command.step, status=command.status, reason=command.reason
-        ),
-    )
+    return (StepStatusChanged(branch=stream.branch, step=command.step, status=command.status, reason=command.reason),)
 
 
 def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[Event]:
@@ -286,9 +272,7 @@ def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Seque
     index = 1 if step is None else step.attempts + 1
     events: list[Event] = []
     if step is None:
-        events.append(
-            StepLogged(branch=stream.branch, step=command.step, name=command.step, status=command.status)
-        )
+        events.append(StepLogged(branch=stream.branch, step=command.step, name=command.step, status=command.status))
     fields = {name: value for name, value in structs.asdict(command.fields).items() if value is not UNSET}
     events.append(
         AttemptCreated(
@@ -303,9 +287,7 @@ def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Seque
     if command.status != CREATED:
         changes = AttemptChanges(status=command.status)
         events.append(
-            AttemptUpdated(
-                branch=stream.branch, step=command.step, attempt_id=command.attempt_id, changes=changes
-            )
+            AttemptUpdated(branch=stream.branch, step=command.step, attempt_id=command.attempt_id, changes=changes)
         )
     if step is not None and step.status != command.status:
         events.append(StepStatusChanged(branch=stream.branch, step=command.step, status=command.status))
@@ -325,9 +307,7 @@ def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Seq
         step = state.step(stream, attempt.task_id)
         current = step is not None and step.current_attempt_id == command.attempt_id
         if current and step is not None and step.status != command.step_status:
-            events.append(
-                StepStatusChanged(branch=stream.branch, step=attempt.task_id, status=command.step_status)
-            )
+            events.append(StepStatusChanged(branch=stream.branch, step=attempt.task_id, status=command.step_status))
     return events
 
 
@@ -335,9 +315,7 @@ def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     children = _children(command, stream, state)
     heads = [Head(child.branch, child.version, child.hash) for child in children]
     if command.relies_on and tuple(heads) != command.relies_on:
-        raise HeadsMoved(
-            f"the children of branch {stream.branch!a} have written since their values were read"
-        )
+        raise HeadsMoved(f"the children of branch {stream.branch!a} have written since their values were read")
     folded = [_as_child(child, stream, state) for child in children]
     outcome = fold(
         folded,

@@ -127,9 +127,7 @@ class Engine:
         check_name(run_id, "run id")
         if idempotency_key is not None:
             check_name(idempotency_key, "idempotency key")
-        await self._writer.submit(
-            Request(run_id=run_id, commands=(command,), idempotency_key=idempotency_key)
-        )
+        await self._writer.submit(Request(run_id=run_id, commands=(command,), idempotency_key=idempotency_key))
         return Run(self._writer, self._views, run_id)
 
     async def run(self, run_id: str) -> Run:

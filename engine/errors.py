@@ -190,9 +190,7 @@ class ForeignDatabase(CannotOpen):
 class NewerDatabase(CannotOpen):
     def __init__(self, path: Path | str, found: int, supported: int) -> None:
         self.found, self.supported = found, supported
-        super().__init__(
-            path, f"its log schema is version {found}; this anabranch reads up to version {supported}"
-        )
+        super().__init__(path, f"its log schema is version {found}; this anabranch reads up to version {supported}")
 
 
 class FolderNotWritable(CannotOpen):
@@ -242,9 +240,7 @@ class OutcomeUnknown(AnabranchError):
 class CannotDecode(AnabranchError):
     """A recorded event that this version cannot read. `position` is None outside a log."""
 
-    def __init__(
-        self, event_type: str, schema_version: int, reason: str, position: int | None = None
-    ) -> None:
+    def __init__(self, event_type: str, schema_version: int, reason: str, position: int | None = None) -> None:
         self.event_type, self.schema_version = event_type, schema_version
         self.reason, self.position = reason, position
         where = "" if position is None else f" at position {position}"

@@ -27,7 +27,7 @@ class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     branch: str
 
 
-class RunCreated(_Event):
+class RunCreated(_Event, frozen=True):
     """Opens a run's root stream. `created_at` is set where the run is older than the log."""
 
     tag: str = ""
@@ -42,7 +42,7 @@ class RunCreated(_Event):
     created_at: datetime | None = None
 
 
-class RunForked(_Event):
+class RunForked(_Event, frozen=True):
     """Opens a run's root stream as a continuation of another run's branch, as it stood at a version."""
 
     source_run_id: str
@@ -53,30 +53,30 @@ class RunForked(_Event):
     status: str = CREATED
 
 
-class RunStatusChanged(_Event):
+class RunStatusChanged(_Event, frozen=True):
     status: str
     reason: str | None = None
 
 
-class RunConfigured(_Event):
+class RunConfigured(_Event, frozen=True):
     """Merges `config` into the run's configuration."""
 
     config: dict[str, Any]
 
 
-class JobLogged(_Event):
+class JobLogged(_Event, frozen=True):
     """Sets the run's job log, a document of the host's own shape."""
 
     job: dict[str, Any]
 
 
-class RunFinalized(_Event):
+class RunFinalized(_Event, frozen=True):
     """Names the head of every stream of the run: its own hash commits to all of them."""
 
     heads: list[Head]
 
 
-class BranchForked(_Event):
+class BranchForked(_Event, frozen=True):
     """Opens a branch's stream. Nothing is copied: the parent is read as of `parent_version`."""
 
     parent: str
@@ -85,22 +85,22 @@ class BranchForked(_Event):
     status: str = CREATED
 
 
-class BranchLogged(_Event):
+class BranchLogged(_Event, frozen=True):
     """Sets the details of a branch's own log."""
 
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class BranchStatusChanged(_Event):
+class BranchStatusChanged(_Event, frozen=True):
     status: str
     reason: str | None = None
 
 
-class ParametersSet(_Event):
+class ParametersSet(_Event, frozen=True):
     values: dict[str, Parameter]
 
 
-class ParametersReduced(_Event):
+class ParametersReduced(_Event, frozen=True):
     """Folds what child branches wrote into the parent. Replaying it calls nobody's code.
 
     `children` are the heads that the values were read from. A value whose sources are empty came from the caller.
@@ -114,7 +114,7 @@ class ParametersReduced(_Event):
     conflicts: list[ParameterConflict] = field(default_factory=list)
 
 
-class StepLogged(_Event):
+class StepLogged(_Event, frozen=True):
     """Describes a step; again whenever its description changes."""
 
     step: str
@@ -127,20 +127,20 @@ class StepLogged(_Event):
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class StepStatusChanged(_Event):
+class StepStatusChanged(_Event, frozen=True):
     step: str
     status: str
     reason: str | None = None
 
 
-class StepRemoved(_Event):
+class StepRemoved(_Event, frozen=True):
     """Takes a step out of the views; its history stays."""
 
     step: str
     reason: str | None = None
 
 
-class AttemptCreated(_Event):
+class AttemptCreated(_Event, frozen=True):
     """Opens an attempt and makes it the step's current one."""
 
     step: str
@@ -160,7 +160,7 @@ class AttemptCreated(_Event):
     created_at: datetime | None = None
 
 
-class AttemptUpdated(_Event):
+class AttemptUpdated(_Event, frozen=True):
     """Sets the fields that `changes` names."""
 
     step: str
@@ -168,7 +168,7 @@ class AttemptUpdated(_Event):
     changes: AttemptChanges
 
 
-class ExternalRunRegistered(_Event):
+class ExternalRunRegistered(_Event, frozen=True):
     task_id: str
     operator_type: str
     status: str
@@ -177,7 +177,7 @@ class ExternalRunRegistered(_Event):
     relative_path: str | None = None
 
 
-class ExternalRunUpdated(_Event):
+class ExternalRunUpdated(_Event, frozen=True):
     task_id: str
     status: str
     external_id: str | None = None

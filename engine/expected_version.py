@@ -6,6 +6,8 @@ The constants are the ones that event stores share; see EventStoreDB's and Emmet
 from enum import Enum
 from typing import Final, Literal, TypeAlias
 
+from typing_extensions import override
+
 from engine.errors import InvalidValue
 
 
@@ -14,10 +16,13 @@ class _Expectation(Enum):
     NO_STREAM = "NO_STREAM"
     STREAM_EXISTS = "STREAM_EXISTS"
 
+    @override
     def __repr__(self) -> str:
         return self.value
 
-    __str__ = __repr__
+    @override
+    def __str__(self) -> str:
+        return self.value
 
 
 ANY: Final = _Expectation.ANY
@@ -40,9 +45,7 @@ def check_expected_version(value: object) -> ExpectedVersion:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise InvalidValue(
-        "expected_version", value, "is neither ANY, NO_STREAM, STREAM_EXISTS nor a version of 0 or more"
-    )
+    raise InvalidValue("expected_version", value, "is neither ANY, NO_STREAM, STREAM_EXISTS nor a version of 0 or more")
 
 
 def holds(expected: ExpectedVersion, actual: int) -> bool:

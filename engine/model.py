@@ -111,19 +111,19 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The fields of an attempt that an update sets; the others are left alone."""
 
     status: str | UnsetType = UNSET
-    status_reason: str | None | UnsetType = UNSET
-    operator_key: str | None | UnsetType = UNSET
-    operator_type: str | None | UnsetType = UNSET
-    external_id: str | None | UnsetType = UNSET
-    operator_data: dict[str, Any] | None | UnsetType = UNSET
-    relative_path: str | None | UnsetType = UNSET
+    status_reason: str | UnsetType | None = UNSET
+    operator_key: str | UnsetType | None = UNSET
+    operator_type: str | UnsetType | None = UNSET
+    external_id: str | UnsetType | None = UNSET
+    operator_data: dict[str, Any] | UnsetType | None = UNSET
+    relative_path: str | UnsetType | None = UNSET
     message: str | UnsetType = UNSET
     inputs: dict[str, Parameter] | UnsetType = UNSET
     outputs: dict[str, Parameter] | UnsetType = UNSET
     metrics: dict[str, Parameter] | UnsetType = UNSET
     details: dict[str, Any] | UnsetType = UNSET
-    submitted_at: datetime | None | UnsetType = UNSET
-    ended_at: datetime | None | UnsetType = UNSET
+    submitted_at: datetime | UnsetType | None = UNSET
+    ended_at: datetime | UnsetType | None = UNSET
 
 
 class AttemptDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):

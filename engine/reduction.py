@@ -1,8 +1,8 @@
 """Reduction: what child branches wrote themselves, folded into values for their parent. Pure.
 
 Only a child's own writes (its sets, and what it reduced from its own children) take part: an inherited copy that went
-stale in the meantime can overwrite nothing. A conflict is found by comparing three ways, as a version-control merge does:
-the base as it stood at the child's fork, the parent's value now, and the child's.
+stale in the meantime can overwrite nothing. A conflict is found by comparing three ways, as in a version-control
+merge: the base as it stood at the child's fork, the parent's value now, and the child's.
 """
 
 import math
@@ -185,9 +185,7 @@ def _unanimous(contributions: _Contributions) -> _Folded:
 RULES: Final[dict[str, Callable[[_Contributions], _Folded]]] = {
     "last": lambda contributions: _one(contributions[-1]),
     "first": lambda contributions: _one(contributions[0]),
-    "collect": lambda contributions: _combined(
-        [each.parameter.value for each in contributions], contributions
-    ),
+    "collect": lambda contributions: _combined([each.parameter.value for each in contributions], contributions),
     "sum": lambda contributions: _combined(sum(_numbers(contributions)), contributions),
     "min": lambda contributions: _extreme(contributions, min),
     "max": lambda contributions: _extreme(contributions, max),

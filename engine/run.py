@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from typing import Any, TypeAlias, cast
 
 import anyio
+from typing_extensions import override
 
 from engine.attempt import Attempt, attempt_fields, derived_attempt_id
 from engine.codec import new_event_id
@@ -57,15 +58,15 @@ from engine.values import check_document, check_parameter, check_parameters, che
 from engine.writer import Writer
 
 Rule: TypeAlias = str | Callable[[list[Any]], Any]
-"""The name of a built-in rule, or a function from the children's values, in their order, to the value for the parent."""
+"""The name of a built-in rule, or a function from the children's values, in their order, to the parent's value."""
 
 
 class Branch:
     """One branch of a run. Make one by `Run.branch` or `Branch.fork`; a `Run` is its own root branch.
 
     Every write returns once it is durable. `expected_version` is what this branch's stream must stand at: a version,
-    `ANY`, `NO_STREAM` or `STREAM_EXISTS`. With an `idempotency_key` (unique in the run) a write is recorded once however
-    often it is retried.
+    `ANY`, `NO_STREAM` or `STREAM_EXISTS`. With an `idempotency_key` (unique in the run) a write is recorded once,
+    however often it is retried.
 
     Every write may raise `VersionConflict`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable`, `OutcomeUnknown`
     and `EngineClosed`, and records nothing then (`OutcomeUnknown`: it may have).
@@ -77,6 +78,7 @@ class Branch:
         self._run_id = run_id
         self._name = name
 
+    @override
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._run_id!a} {self._name!a}>"
 
@@ -160,16 +162,12 @@ class Branch:
         idempotency_key: str | None = None,
     ) -> Recorded:
         """Set the branch's status; for the root branch, the run's. Records nothing when it is that already."""
-        command = SetStatus(
-            branch=self._name, status=check_name(status, "status"), reason=_optional_text(reason)
-        )
+        command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_optional_text(reason))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def describe(self, details: Mapping[str, Any]) -> Recorded:
         """Set what else is to be kept with the branch's own log."""
-        return await self._write(
-            DescribeBranch(branch=self._name, details=check_document(details, "details"))
-        )
+        return await self._write(DescribeBranch(branch=self._name, details=check_document(details, "details")))
 
     async def log_step(
         self,
@@ -269,9 +267,7 @@ class Branch:
             status=check_name(status, "status"),
             fields=attempt_fields(fields),
         )
-        recorded = await self._write(
-            command, expected_version=expected_version, idempotency_key=idempotency_key
-        )
+        recorded = await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
         created = next(each.event for each in recorded.events if isinstance(each.event, AttemptCreated))
         return Attempt(
             self._writer,
@@ -287,8 +283,8 @@ class Branch:
     async def attempt(self, step: str, **fields: Any) -> AsyncIterator[Attempt]:
         """Run a block as an attempt: `CREATED`, `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
 
-        The step's status follows. What the block raises goes on to the caller. An attempt that the block finished itself
-        is left as it is.
+        The step's status follows. What the block raises goes on to the caller. An attempt that the block finished
+        itself is left as it is.
         """
         attempt = await self.start_attempt(step, **fields)
         try:
@@ -474,9 +470,7 @@ class Run(Branch):
             AttemptNotFound
         """
         branch, log = await self._views.attempt(self.run_id, attempt_id)
-        return Attempt(
-            self._writer, self._views, self.run_id, branch, log.step, attempt_id, log.attempt_index
-        )
+        return Attempt(self._writer, self._views, self.run_id, branch, log.step, attempt_id, log.attempt_index)
 
     async def info(self) -> RunInfo:
         """Return the run's row in the list of runs."""
@@ -504,6 +498,7 @@ class Run(Branch):
         """Return the attempts of every branch, each with its branch, in the order they were created."""
         return await self._views.attempts(self.run_id, None, None)
 
+    @override
     async def compile(self) -> RunLog:
         """Return the compiled, nested run log."""
         return await self._views.compile(self.run_id)
@@ -537,7 +532,7 @@ def _reason(error: BaseException) -> str:
 
 def _as_reduction(recorded: Recorded) -> Reduction:
     envelope = recorded.events[-1]
-    event = cast(ParametersReduced, envelope.event)
+    event = cast("ParametersReduced", envelope.event)
     return Reduction(
         run_id=envelope.run_id,
         branch=envelope.branch,

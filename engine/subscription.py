@@ -6,7 +6,7 @@ small read every 20 ms while anybody waits.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from engine.events import RecordedEvent
@@ -18,7 +18,7 @@ POLL_SECONDS: Final = 0.02
 
 async def read_log(
     log: EventLog, events: EventFilter, after: int, until: int | None
-) -> AsyncIterator[RecordedEvent]:
+) -> AsyncGenerator[RecordedEvent, None]:
     """Yield what the log holds now, in order. No read stays open between chunks, so no reader holds up a checkpoint."""
     last = await log.last_position()
     until = last if until is None else min(until, last)
@@ -40,7 +40,7 @@ class Follower:
         self._closed = False
         log.on_append(self._wake)
 
-    async def follow(self, events: EventFilter, after: int) -> AsyncIterator[RecordedEvent]:
+    async def follow(self, events: EventFilter, after: int) -> AsyncGenerator[RecordedEvent, None]:
         """Yield every event after a position that passes the filter: first what is there, then what comes.
 
         Ends when the engine is closed.

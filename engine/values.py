@@ -37,9 +37,7 @@ def check_parameter(parameter: Parameter, name: str) -> None:
     if parameter.kind not in ("json", "metric", "object"):
         raise InvalidValue(f"parameter {name!a}", parameter.kind, "is not a kind: json, metric or object")
     if parameter.kind == "object" and not isinstance(parameter.value, str):
-        raise InvalidValue(
-            f"parameter {name!a}", parameter.value, "is an object parameter's value and not text"
-        )
+        raise InvalidValue(f"parameter {name!a}", parameter.value, "is an object parameter's value and not text")
     check_value(parameter.value, f"parameter {name!a}")
 
 

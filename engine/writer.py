@@ -1,7 +1,7 @@
 """Group commit: what is asked for while a batch commits becomes the next batch.
 
-Nothing lingers to fill a batch: whatever is pending is committed at once, so a lone writer waits for its own commit only,
-and many writers share one. The queue is bounded; a caller of a full one waits, and nothing is ever dropped.
+Nothing lingers to fill a batch: whatever is pending is committed at once, so a lone writer waits for its own commit
+only, and many writers share one. The queue is bounded; a caller of a full one waits, and nothing is ever dropped.
 """
 
 import asyncio

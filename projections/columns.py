@@ -22,9 +22,7 @@ def to_json(value: Any) -> str:
         return json.dumps(value)
     text = _JSON.encode(value)
     if b"null" in text:  # also what msgspec writes for a NaN inside a list or a mapping
-        return json.dumps(
-            msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True
-        )
+        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return text.decode()
 
 

@@ -26,7 +26,6 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import Parameter
 from engine.ports import Stream
 from projections.columns import to_json, to_text
 from projections.table import Table
@@ -180,9 +179,7 @@ class Partitions:
         self.steps.forget()
         self._parameters.clear()
 
-    def _opened(
-        self, stream: Stream, recorded: RecordedEvent, event: RunCreated | RunForked | BranchForked
-    ) -> None:
+    def _opened(self, stream: Stream, recorded: RecordedEvent, event: RunCreated | RunForked | BranchForked) -> None:
         created_at = getattr(event, "created_at", None) or recorded.recorded_at
         row = BranchRow(
             stream.stream_id,

@@ -1,10 +1,9 @@
 """What handles read: `engine.ports.Views` as SQL on read-only connections."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
-from collections.abc import Callable
 
 from engine.codec import to_microseconds
 from engine.errors import (
@@ -30,6 +29,7 @@ from engine.model import (
 from engine.names import ROOT
 from engine.ports import ChildValues, Point, Stream
 from projections.columns import from_json, from_text, to_text
+from projections.partitions import StepRow
 from projections.reading import (
     LATEST,
     SELECT_ATTEMPTS,
@@ -40,7 +40,6 @@ from projections.reading import (
     own_parameters,
     resolved_parameters,
 )
-from projections.partitions import StepRow
 from projections.run_log import compile_branch, compile_run
 from projections.state import AttemptRow, ExternalRunRow
 
@@ -112,9 +111,7 @@ class SqliteViews:
                 f"{_SELECT_INFO} WHERE {where} ORDER BY stream_id DESC LIMIT ?", (*values, limit + 1)
             ).fetchall()
             page = rows[:limit]
-            return RunPage(
-                [_as_run_info(row) for row in page], str(page[-1][-1]) if len(rows) > limit else None
-            )
+            return RunPage([_as_run_info(row) for row in page], str(page[-1][-1]) if len(rows) > limit else None)
 
         return await self._readers.run(read)
 
@@ -159,9 +156,7 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def attempts(
-        self, run_id: str, branch: str | None, step: str | None
-    ) -> list[tuple[str, AttemptLog]]:
+    async def attempts(self, run_id: str, branch: str | None, step: str | None) -> list[tuple[str, AttemptLog]]:
         def read(connection: sqlite3.Connection) -> list[tuple[str, AttemptLog]]:
             stream = find_stream(connection, run_id, branch or ROOT)
             values: list[Any]
@@ -294,9 +289,7 @@ def _children(connection: sqlite3.Connection, stream: Stream) -> list[Stream]:
 
 
 def _branch_name(connection: sqlite3.Connection, stream_id: int) -> str:
-    name: str = connection.execute("SELECT branch FROM streams WHERE stream_id = ?", (stream_id,)).fetchone()[
-        0
-    ]
+    name: str = connection.execute("SELECT branch FROM streams WHERE stream_id = ?", (stream_id,)).fetchone()[0]
     return name
 
 
@@ -320,9 +313,7 @@ def _run_conditions(
         if not cursor.isdecimal() or not cursor.isascii():
             raise InvalidValue("cursor", cursor, "is not one that a page of runs gave")
         conditions.append(("stream_id < ?", int(cursor)))
-    return " AND ".join(condition for condition, _ in conditions) or "TRUE", [
-        value for _, value in conditions
-    ]
+    return " AND ".join(condition for condition, _ in conditions) or "TRUE", [value for _, value in conditions]
 
 
 def _as_run_info(row: tuple[Any, ...]) -> RunInfo:

@@ -17,9 +17,9 @@ LATEST = 2**63 - 1
 
 _NAMES_IN_SQL_MAX = 100
 
-SELECT_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM task_attempts"  # noqa: S608 - constants
-SELECT_STEPS = f"SELECT {', '.join(StepRow.__struct_fields__)} FROM step_logs"  # noqa: S608 - constants
-SELECT_BRANCHES = f"SELECT {', '.join(BranchRow.__struct_fields__)} FROM branches"  # noqa: S608 - constants
+SELECT_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM task_attempts"
+SELECT_STEPS = f"SELECT {', '.join(StepRow.__struct_fields__)} FROM step_logs"
+SELECT_BRANCHES = f"SELECT {', '.join(BranchRow.__struct_fields__)} FROM branches"
 
 
 def lineage(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[tuple[int, int]]:
@@ -58,9 +58,7 @@ def own_parameters(
 
 
 def _own(rows: Iterable[tuple[str, Any, str, int]]) -> dict[str, OwnParameter]:
-    return {
-        name: OwnParameter(Parameter(from_json(value), kind), version) for name, kind, value, version in rows
-    }
+    return {name: OwnParameter(Parameter(from_json(value), kind), version) for name, kind, value, version in rows}
 
 
 def resolved_parameters(

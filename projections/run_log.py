@@ -7,7 +7,7 @@ from typing import Any
 from engine.model import BranchLog, RunLog, StepLog
 from engine.ports import Stream
 from projections.columns import from_json, from_text
-from projections.partitions import BranchRow
+from projections.partitions import BranchRow, StepRow
 from projections.reading import (
     SELECT_ATTEMPTS,
     SELECT_BRANCHES,
@@ -16,7 +16,6 @@ from projections.reading import (
     as_step,
     resolved_parameters,
 )
-from projections.partitions import StepRow
 from projections.state import AttemptRow
 
 _IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
@@ -51,13 +50,9 @@ def compile_branch(connection: sqlite3.Connection, stream: Stream) -> BranchLog:
     """Return the log of a branch and of all branches below it."""
     rows = {
         row[0]: BranchRow(*row)
-        for row in connection.execute(
-            f"{SELECT_BRANCHES} WHERE run_id = ? ORDER BY stream_id", (stream.run_id,)
-        )
+        for row in connection.execute(f"{SELECT_BRANCHES} WHERE run_id = ? ORDER BY stream_id", (stream.run_id,))
     }
-    versions = dict(
-        connection.execute("SELECT stream_id, version FROM streams WHERE run_id = ?", (stream.run_id,))
-    )
+    versions = dict(connection.execute("SELECT stream_id, version FROM streams WHERE run_id = ?", (stream.run_id,)))
     steps = _steps_by_stream(connection, stream.run_id)
     # Children open after their parents, so going backwards meets every branch after all of its children.
     below: dict[int, list[BranchLog]] = {}

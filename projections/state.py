@@ -398,9 +398,7 @@ class StateViews:
         )
         self.external_runs.put((stream.stream_id, event.task_id), row)
 
-    def _external_run_updated(
-        self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunUpdated
-    ) -> None:
+    def _external_run_updated(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunUpdated) -> None:
         key = (stream.stream_id, event.task_id)
         row = self.external_runs.get(*key)
         assert row is not None, "decisions refuse unknown external runs"

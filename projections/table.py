@@ -18,9 +18,7 @@ _CACHED_ROWS_MAX = 50_000
 class Table(Generic[Row]):
     """Rows of type `row`, whose fields are the table's columns in order; `key` names the primary key's columns."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, name: str, row: type[Row], key: tuple[str, ...]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, row: type[Row], key: tuple[str, ...]) -> None:
         columns = row.__struct_fields__
         where = " AND ".join(f"{column} = ?" for column in key)
         marks = ", ".join("?" * len(columns))
@@ -28,9 +26,9 @@ class Table(Generic[Row]):
         self._connection = connection
         self._row = row
         # Names and columns are constants of this package: nothing of a caller's comes into the text.
-        self._select = f"SELECT {', '.join(columns)} FROM {name} WHERE {where}"  # noqa: S608
-        self._upsert = f"INSERT OR REPLACE INTO {name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
-        self._delete = f"DELETE FROM {name} WHERE {where}"  # noqa: S608
+        self._select = f"SELECT {', '.join(columns)} FROM {name} WHERE {where}"
+        self._upsert = f"INSERT OR REPLACE INTO {name} ({', '.join(columns)}) VALUES ({marks})"
+        self._delete = f"DELETE FROM {name} WHERE {where}"
         self._rows: dict[tuple[Any, ...], Row | None] = {}
         self._dirty: set[tuple[Any, ...]] = set()
 

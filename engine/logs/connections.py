@@ -49,7 +49,7 @@ class ThreadConnection:
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """Run `job` on the thread and return what it returns. Once begun, it ends even when the caller is cancelled."""
-        result: Result = await self._connection._execute(job)  # noqa: SLF001 - the one place that needs it
+        result: Result = await self._connection._execute(job)  # type: ignore[no-untyped-call]  # noqa: SLF001 - the one place that needs it
         return result
 
     async def close(self, job: Callable[[], None] | None = None) -> None:

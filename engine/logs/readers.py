@@ -1,4 +1,4 @@
-"""Read-only connections, each with its own thread: readers never wait for the writer, nor the event loop for readers."""
+"""Read-only connections, each with its own thread: no reader waits for the writer, nor the event loop for a reader."""
 
 import asyncio
 import sqlite3

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-import structlog
 from msgspec import Struct
 
 from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
 from engine.errors import AnabranchError, EngineClosed, StoreBusy, WrongProcess
 from engine.events import RecordedEvent
+from engine.log import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
 from engine.logs.file_system import prepare_file
@@ -42,7 +42,7 @@ WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Sequence[Projector]]
 MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Sequence[Projector]], State]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -221,9 +221,7 @@ class _SetUp:
             _log.info("database created", path=str(self._path))
         return sqlite3.connect(self._path, isolation_level=None, timeout=self._settings.busy_timeout)
 
-    def prepare(
-        self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector]
-    ) -> list[str]:
+    def prepare(self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector]) -> list[str]:
         """Return the names of the views that have to be rebuilt."""
         execute = connection.execute
         with lock.held():
@@ -244,9 +242,7 @@ class _SetUp:
 
 
 def _prepare_view(connection: sqlite3.Connection, projector: Projector) -> list[str]:
-    row = connection.execute(
-        "SELECT version FROM view_checkpoints WHERE view = ?", (projector.name,)
-    ).fetchone()
+    row = connection.execute("SELECT version FROM view_checkpoints WHERE view = ?", (projector.name,)).fetchone()
     if row is not None:
         return [] if row[0] == projector.version else [projector.name]
     projector.create_tables()

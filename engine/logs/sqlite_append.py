@@ -46,9 +46,7 @@ class CachedHeads:
         known = self._streams.get((run_id, branch))
         if known is not None:
             return known
-        row = self._connection.execute(
-            f"{_SELECT_STREAM} WHERE run_id = ? AND branch = ?", (run_id, branch)
-        ).fetchone()
+        row = self._connection.execute(f"{_SELECT_STREAM} WHERE run_id = ? AND branch = ?", (run_id, branch)).fetchone()
         return None if row is None else self._keep(Stream(*row))
 
     def children(self, stream: Stream) -> list[Stream]:
@@ -217,7 +215,7 @@ class Appender:
             return self._record(request)
         except sqlite3.Error:
             raise
-        except Exception as error:  # noqa: BLE001 - what one request brings about must not fail its neighbours
+        except Exception as error:
             if self._touched:
                 raise _Spoiled(index, error) from error
             return error

@@ -79,18 +79,15 @@ def read_events(
 
 
 def _conditions(connection: sqlite3.Connection, events: EventFilter) -> tuple[str, list[Any]]:
-    where, values = "", []
+    where = ""
+    values: list[Any] = []
     if events.run_id is not None:
         root = _stream_id(connection, events.run_id, ROOT)
         where += " AND events.root_id = ?"
         values.append(root)
         if events.branch is not None:
             stream = _stream_id(connection, events.run_id, events.branch)
-            where += (
-                f" AND events.stream_id IN ({_DESCENDANTS})"
-                if events.descendants
-                else " AND events.stream_id = ?"
-            )
+            where += f" AND events.stream_id IN ({_DESCENDANTS})" if events.descendants else " AND events.stream_id = ?"
             values += [stream, events.run_id] if events.descendants else [stream]
     if events.types is not None:
         where += f" AND event_type IN ({', '.join('?' * len(events.types))})"
