@@ -17,7 +17,6 @@ from engine.errors import (
 from engine.model import (
     AttemptLog,
     BranchLog,
-    ExternalRun,
     Head,
     Parameter,
     RunInfo,
@@ -35,13 +34,12 @@ from projections.reading import (
     SELECT_ATTEMPTS,
     SELECT_STEPS,
     as_attempt,
-    as_external_run,
     as_step,
     own_parameters,
     resolved_parameters,
 )
 from projections.run_log import compile_branch, compile_run
-from projections.state import AttemptRow, ExternalRunRow
+from projections.state import AttemptRow
 
 Result = TypeVar("Result")
 
@@ -181,18 +179,6 @@ class SqliteViews:
                 raise AttemptNotFound(run_id, attempt_id)
             attempt = AttemptRow(*row)
             return _branch_name(connection, attempt.stream_id), as_attempt(attempt)
-
-        return await self._readers.run(read)
-
-    async def external_run(self, run_id: str, branch: str, task_id: str) -> ExternalRun | None:
-        def read(connection: sqlite3.Connection) -> ExternalRun | None:
-            stream = find_stream(connection, run_id, branch)
-            columns = ", ".join(ExternalRunRow.__struct_fields__)
-            row = connection.execute(
-                f"SELECT {columns} FROM external_runs WHERE stream_id = ? AND task_id = ?",
-                (stream.stream_id, task_id),
-            ).fetchone()
-            return None if row is None else as_external_run(ExternalRunRow(*row))
 
         return await self._readers.run(read)
 

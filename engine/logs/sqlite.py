@@ -25,8 +25,9 @@ from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
 from engine.logs.file_system import prepare_file
 from engine.logs.readers import Readers
-from engine.logs.sqlite_append import Appender, CachedHeads
+from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import translate
+from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sqlite_schema import check_ours, migrate
 from engine.ports import Answer, Capabilities, EventFilter, Projector, State, StreamHeads

@@ -1,0 +1,375 @@
+"""The handle of one branch: its parameters, steps and attempts, its forks and their reduction.
+
+Each method is one request or one read.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from typing import Any
+
+import anyio
+from typing_extensions import override
+
+from engine.attempt import Attempt, attempt_fields, derived_attempt_id
+from engine.codec import new_event_id
+from engine.commands import (
+    Command,
+    DescribeBranch,
+    Fork,
+    LogStep,
+    OnConflict,
+    Record,
+    Reduce,
+    RemoveStep,
+    Request,
+    SetStatus,
+    SetStepStatus,
+    StartAttempt,
+)
+from engine.errors import InvalidValue
+from engine.events import AttemptCreated, ParametersSet
+from engine.expected_version import ANY, ExpectedVersion, check_expected_version
+from engine.model import (
+    CANCELLED,
+    COMPLETED,
+    CREATED,
+    FAILED,
+    RUNNING,
+    AttemptDocument,
+    AttemptLog,
+    BranchLog,
+    Head,
+    Parameter,
+    Reduction,
+    RunLog,
+    Source,
+    StepDocument,
+    StepLog,
+    TaskSpec,
+)
+from engine.names import check_name, child_branch
+from engine.ports import Point, Recorded, Views
+from engine.reducing import Guard, Rule, reduce
+from engine.values import check_document, check_parameters, check_text
+from engine.writer import Writer
+
+
+class Branch:
+    """One branch of a run. Make one by `Run.branch` or `Branch.fork`; a `Run` is its own root branch.
+
+    Every write returns once it is durable. `expected_version` is what this branch's stream must stand at: a version,
+    `ANY`, `NO_STREAM` or `STREAM_EXISTS`. With an `idempotency_key` (unique in the run) a write is recorded once,
+    however often it is retried.
+
+    Every write may raise `VersionConflict`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable`, `OutcomeUnknown`
+    and `EngineClosed`, and records nothing then (`OutcomeUnknown`: it may have).
+    """
+
+    def __init__(self, writer: Writer, views: Views, run_id: str, name: str) -> None:
+        self._writer = writer
+        self._views = views
+        self._run_id = run_id
+        self._name = name
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._run_id!a} {self._name!a}>"
+
+    @property
+    def run_id(self) -> str:
+        return self._run_id
+
+    @property
+    def name(self) -> str:
+        """The branch's full name; `""` for the root branch."""
+        return self._name
+
+    async def fork(self, name: str, *, status: str = CREATED, idempotency_key: str | None = None) -> "Branch":
+        """Open a child branch that sees this branch's parameters as they stand now. Nothing is copied.
+
+        Args:
+            name: relative to this branch.
+            status: the status that it begins with.
+
+        Raises:
+            BranchExists
+        """
+        branch = child_branch(self._name, name)
+        command = Fork(branch=branch, parent=self._name, status=check_name(status, "status"))
+        await self._write(command, idempotency_key=idempotency_key)
+        return Branch(self._writer, self._views, self._run_id, branch)
+
+    async def children(self) -> list[str]:
+        """Return the full names of the branches forked from this one, in the order they were forked."""
+        return await self._views.children(self._run_id, self._name)
+
+    async def head(self) -> Head:
+        """Return the stream's last version and hash."""
+        stream = await self._views.stream(self._run_id, self._name)
+        return Head(stream.branch, stream.version, stream.hash)
+
+    async def set_parameters(
+        self,
+        values: Mapping[str, Any],
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
+        """Set parameters on this branch alone: plain values, or `Parameter(value, kind)`.
+
+        Raises:
+            InvalidName, InvalidValue, EventTooLarge
+        """
+        checked = check_parameters(values)
+        if not checked:
+            raise InvalidValue("parameters", values, "is empty")
+        event = ParametersSet(branch=self._name, values=checked)
+        command = Record(branch=self._name, events=(event,))
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+
+    async def parameters(
+        self, *, at: Point = None, names: Collection[str] | None = None, inherited: bool = True
+    ) -> dict[str, Parameter]:
+        """Return what this branch sees, by name.
+
+        Args:
+            at: as of a version of this branch's stream, or an aware time; None for now.
+            names: only these.
+            inherited: also what comes through the forks; False for what the branch set or reduced itself.
+
+        Raises:
+            PointNotFound
+        """
+        return await self._views.parameters(self._run_id, self._name, at=at, names=names, inherited=inherited)
+
+    async def sources(self) -> dict[str, Source]:
+        """Return for every parameter this branch sees the event that set or reduced it: branch and version."""
+        return await self._views.sources(self._run_id, self._name)
+
+    async def set_status(
+        self,
+        status: str,
+        reason: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
+        """Set the branch's status; for the root branch, the run's. Records nothing when it is that already."""
+        command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_optional_text(reason))
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+
+    async def describe(self, details: Mapping[str, Any]) -> Recorded:
+        """Set what else is to be kept with the branch's own log."""
+        return await self._write(DescribeBranch(branch=self._name, details=check_document(details, "details")))
+
+    async def log_step(
+        self,
+        step: str,
+        *,
+        name: str | None = None,
+        status: str = CREATED,
+        step_type: str = "task",
+        message: str = "",
+        mock: bool = False,
+        details: Mapping[str, Any] | None = None,
+        attempts: Iterable[AttemptDocument] = (),
+        spec: TaskSpec | None = None,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
+        """Record what the log does not yet say of a step: called twice with the same, it records nothing.
+
+        Args:
+            step: its internal name.
+            name: its name for people; `step` unless given.
+            attempts: all attempts so far, in order.
+            spec: what makes the step a task.
+        """
+        document = StepDocument(
+            step=check_name(step, "step name"),
+            name=check_text(step if name is None else name, "name"),
+            status=check_name(status, "status"),
+            step_type=check_text(step_type, "step_type"),
+            message=check_text(message, "message"),
+            mock=mock,
+            details=check_document(details or {}, "details"),
+            attempts=[checked_attempt(attempt) for attempt in attempts],
+        )
+        command = LogStep(branch=self._name, document=document, spec=spec)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+
+    async def set_step_status(self, step: str, status: str, reason: str | None = None) -> Recorded:
+        """Set a step's status.
+
+        Raises:
+            StepNotFound
+        """
+        check_name(status, "status")
+        command = SetStepStatus(branch=self._name, step=step, status=status, reason=_optional_text(reason))
+        return await self._write(command)
+
+    async def remove_step(self, step: str, reason: str | None = None) -> Recorded:
+        """Take a step and its attempts out of the views. Its history stays in the log.
+
+        Raises:
+            StepNotFound
+        """
+        return await self._write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
+
+    async def steps(self) -> dict[str, StepLog]:
+        """Return this branch's own steps by internal name, in the order they were first logged."""
+        return await self._views.steps(self._run_id, self._name)
+
+    async def step(self, step: str) -> StepLog:
+        """Return one step with its attempts.
+
+        Raises:
+            StepNotFound
+        """
+        return await self._views.step(self._run_id, self._name, step)
+
+    async def start_attempt(
+        self,
+        step: str,
+        *,
+        status: str = RUNNING,
+        attempt_id: str | None = None,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> Attempt:
+        """Open the next attempt at a step, which is logged when it is new.
+
+        Args:
+            status: what the attempt, and with it the step, goes on to from `CREATED` at once.
+            attempt_id: the caller's own id for it, unique in the file.
+            fields: any of `operator_key`, `operator_type`, `external_id`, `operator_data`, `relative_path`, `message`,
+                `inputs`, `outputs`, `metrics` and `details`.
+
+        Raises:
+            AttemptExists
+        """
+        if attempt_id is None:
+            attempt_id = new_event_id().hex()
+            if idempotency_key is not None:
+                attempt_id = derived_attempt_id(self._run_id, idempotency_key)
+        command = StartAttempt(
+            branch=self._name,
+            step=check_name(step, "step name"),
+            attempt_id=check_name(attempt_id, "attempt id"),
+            status=check_name(status, "status"),
+            fields=attempt_fields(fields),
+        )
+        recorded = await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        created = next(each.event for each in recorded.events if isinstance(each.event, AttemptCreated))
+        return Attempt(
+            self._writer,
+            self._views,
+            self._run_id,
+            self._name,
+            step,
+            created.attempt_id,
+            created.attempt_index,
+        )
+
+    @contextlib.asynccontextmanager
+    async def attempt(self, step: str, **fields: Any) -> AsyncIterator[Attempt]:
+        """Run a block as an attempt: `CREATED`, `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
+
+        The step's status follows. What the block raises goes on to the caller. An attempt that the block finished
+        itself is left as it is.
+        """
+        attempt = await self.start_attempt(step, **fields)
+        try:
+            yield attempt
+        except BaseException as error:
+            status = FAILED if isinstance(error, Exception) else CANCELLED
+            with anyio.CancelScope(shield=True):  # the outcome is recorded even when the block was cancelled
+                await attempt.finish_unless_finished(status, _reason(error))
+            raise
+        await attempt.finish_unless_finished(COMPLETED, None)
+
+    async def attempts(self, step: str | None = None) -> list[AttemptLog]:
+        """Return this branch's attempts, or those of one step, in the order they were created."""
+        found = await self._views.attempts(self._run_id, self._name, step)
+        return [attempt for _, attempt in found]
+
+    async def reduce(
+        self,
+        children: "Iterable[Branch | str] | None" = None,
+        *,
+        rules: Mapping[str, Rule] | None = None,
+        default: str = "last",
+        on_conflict: OnConflict = "child",
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Reduction:
+        """Fold what child branches wrote themselves into this branch, as one event.
+
+        Args:
+            children: in the order that the rules take them; all of this branch's when not given.
+            rules: by parameter name: `last`, `first`, `collect`, `sum`, `min`, `max`, `mean`, `merge`, `concat`,
+                `unanimous`, or a function of the children's values. A function is called here and now, never on replay.
+            default: the rule for every other name.
+            on_conflict: what to do with a name that both this branch and a child changed since the fork: take the
+                `"child"`'s (by its rule), keep the `"parent"`'s, or raise an `"error"` that names them all.
+
+        Raises:
+            BranchNotFound, ReductionConflict, ReductionImpossible
+        """
+        wanted = None if children is None else tuple(_branch_name(child) for child in children)
+        command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
+        guard = Guard(expected_version, idempotency_key)
+        return await reduce(self, self._views, command, rules or {}, guard)
+
+    async def compile(self) -> BranchLog | RunLog:
+        """Return the compiled log of this branch and all below it; of a run, its run log."""
+        return await self._views.compile_branch(self._run_id, self._name)
+
+    async def write(
+        self,
+        *commands: Command,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
+        """Record several commands together or not at all; what the stores are built on."""
+        if idempotency_key is not None:
+            check_name(idempotency_key, "idempotency key")
+        request = Request(
+            run_id=self._run_id,
+            commands=commands,
+            expected_version=check_expected_version(expected_version),
+            idempotency_key=idempotency_key,
+        )
+        return await self._writer.submit(request)
+
+    async def _write(
+        self, command: Command, *, expected_version: ExpectedVersion = ANY, idempotency_key: str | None = None
+    ) -> Recorded:
+        return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+
+
+def checked_attempt(attempt: AttemptDocument) -> AttemptDocument:
+    """Return an attempt's document when it can be recorded."""
+    check_name(attempt.status, "status")
+    check_text(attempt.message, "message")
+    check_document(attempt.details, "details")
+    for values in (attempt.inputs, attempt.outputs, attempt.metrics):
+        check_parameters(values)
+    return attempt
+
+
+def _optional_text(text: str | None) -> str | None:
+    return None if text is None else check_text(text, "text")
+
+
+def _branch_name(branch: Branch | str) -> str:
+    return branch.name if isinstance(branch, Branch) else check_name(branch, "branch name")
+
+
+_REASON_CHARACTERS_MAX = 1000
+
+
+def _reason(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+    return text[:_REASON_CHARACTERS_MAX]

@@ -1,0 +1,95 @@
+"""The streams of a SQLite log and where each stands, kept in memory between batches."""
+
+import sqlite3
+
+from engine.codec import GENESIS_HASH
+from engine.names import ROOT
+from engine.ports import Stream
+
+_STREAMS_CACHED_MAX = 50_000
+_SELECT_STREAM = "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
+
+
+class CachedHeads:
+    """`engine.ports.StreamHeads`: every stream's head, read once and then kept in step with the batch."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._streams: dict[tuple[str, str], Stream] = {}
+        self._changed: dict[int, Stream] = {}
+        self._next_id: int | None = None
+
+    def find(self, run_id: str, branch: str) -> Stream | None:
+        known = self._streams.get((run_id, branch))
+        if known is not None:
+            return known
+        row = self._connection.execute(f"{_SELECT_STREAM} WHERE run_id = ? AND branch = ?", (run_id, branch)).fetchone()
+        return None if row is None else self._keep(Stream(*row))
+
+    def children(self, stream: Stream) -> list[Stream]:
+        return self._several("parent_id", stream.stream_id)
+
+    def of_run(self, run_id: str) -> list[Stream]:
+        return self._several("run_id", run_id)
+
+    def open(self, run_id: str, branch: str, parent: Stream | None) -> Stream:
+        """Insert a stream that has no events yet."""
+        stream = Stream(
+            stream_id=self._take_id(),
+            run_id=run_id,
+            branch=branch,
+            parent_id=None if parent is None else parent.stream_id,
+            parent_version=0 if parent is None else parent.version,
+            version=0,
+            hash=GENESIS_HASH,
+        )
+        root = stream if branch == ROOT else self.find(run_id, ROOT)
+        assert root is not None, "decisions refuse branches of unknown runs"
+        self._connection.execute(
+            "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            (
+                stream.stream_id,
+                root.stream_id,
+                run_id,
+                branch,
+                stream.parent_id,
+                stream.parent_version,
+                stream.hash,
+            ),
+        )
+        return self._keep(stream)
+
+    def moved(self, stream: Stream) -> None:
+        """Note that the stream's head has changed."""
+        self._changed[stream.stream_id] = stream
+
+    def flush(self) -> None:
+        self._connection.executemany(
+            "UPDATE streams SET version = ?, hash = ? WHERE stream_id = ?",
+            [(stream.version, stream.hash, stream.stream_id) for stream in self._changed.values()],
+        )
+        self._changed.clear()
+        if len(self._streams) > _STREAMS_CACHED_MAX:
+            self._streams.clear()
+
+    def forget(self) -> None:
+        self._streams.clear()
+        self._changed.clear()
+        self._next_id = None
+
+    def _several(self, column: str, value: str | int) -> list[Stream]:
+        found = self._connection.execute(
+            f"SELECT run_id, branch FROM streams WHERE {column} = ? ORDER BY stream_id", (value,)
+        )
+        return [stream for run_id, branch in found if (stream := self.find(run_id, branch)) is not None]
+
+    def _keep(self, stream: Stream) -> Stream:
+        self._streams[stream.run_id, stream.branch] = stream
+        return stream
+
+    def _take_id(self) -> int:
+        if self._next_id is None:
+            last = self._connection.execute("SELECT coalesce(max(stream_id), 0) FROM streams").fetchone()[0]
+            self._next_id = last + 1
+        taken, self._next_id = self._next_id, self._next_id + 1
+        return taken

@@ -1,0 +1,93 @@
+"""Asking for a reduction: built-in rules are folded under the write lock, a caller's functions beforehand.
+
+A function's values are computed from the children as they are read, and the request says which heads it relies on; when
+a child has written in between, they are computed again.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, cast
+
+from msgspec import Struct, structs
+
+from engine.commands import Command, Reduce
+from engine.decisions import HeadsMoved
+from engine.errors import InvalidValue
+from engine.events import ParametersReduced
+from engine.expected_version import ExpectedVersion
+from engine.model import Parameter, Reduction
+from engine.ports import Recorded, Views
+from engine.reduction import check_rule
+from engine.values import check_parameter
+
+Function: TypeAlias = Callable[[list[Any]], Any]
+Rule: TypeAlias = str | Function
+"""The name of a built-in rule, or a function from the children's values, in their order, to the parent's value."""
+
+
+class Guard(Struct, frozen=True):
+    expected_version: ExpectedVersion
+    idempotency_key: str | None
+
+
+class ParentBranch(Protocol):
+    """The branch that is reduced into."""
+
+    @property
+    def run_id(self) -> str: ...
+    async def write(
+        self, *commands: Command, expected_version: ExpectedVersion, idempotency_key: str | None
+    ) -> Recorded: ...
+
+
+async def reduce(
+    parent: ParentBranch, views: Views, command: Reduce, rules: Mapping[str, Rule], guard: Guard
+) -> Reduction:
+    """Record the reduction; see `Branch.reduce`."""
+    command = structs.replace(command, rules=_built_in(rules, command))
+    functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
+    while True:
+        asked = await _computed(parent.run_id, views, command, functions) if functions else command
+        try:
+            recorded = await parent.write(
+                asked, expected_version=guard.expected_version, idempotency_key=guard.idempotency_key
+            )
+        except HeadsMoved:
+            continue
+        return _as_reduction(recorded)
+
+
+def _built_in(rules: Mapping[str, Rule], command: Reduce) -> dict[str, str]:
+    if command.on_conflict not in ("child", "parent", "error"):
+        raise InvalidValue("on_conflict", command.on_conflict, "is none of child, parent, error")
+    check_rule("default", command.default_rule)
+    built_in = {name: rule for name, rule in rules.items() if isinstance(rule, str)}
+    for name, rule in built_in.items():
+        check_rule(name, rule)
+    return built_in
+
+
+async def _computed(run_id: str, views: Views, command: Reduce, functions: Mapping[str, Function]) -> Reduce:
+    read = await views.own_values(run_id, command.branch, command.children)
+    computed = {}
+    for name, function in functions.items():
+        if name in read.values:
+            value = function([parameter.value for parameter in read.values[name]])
+            computed[name] = value if isinstance(value, Parameter) else Parameter(value)
+            check_parameter(computed[name], name)
+    children = tuple(head.branch for head in read.heads)
+    return structs.replace(command, children=children, computed=computed, relies_on=read.heads)
+
+
+def _as_reduction(recorded: Recorded) -> Reduction:
+    envelope = recorded.events[-1]
+    event = cast("ParametersReduced", envelope.event)
+    return Reduction(
+        run_id=envelope.run_id,
+        branch=envelope.branch,
+        stream_version=envelope.stream_version,
+        children=event.children,
+        rules=event.rules,
+        values=event.values,
+        sources=event.sources,
+        conflicts=event.conflicts,
+    )
