@@ -50,7 +50,7 @@ from engine.model import (
 from engine.names import check_name, child_branch
 from engine.ports import Point, Recorded, Views
 from engine.reducing import Guard, Rule, reduce
-from engine.values import check_document, check_parameters, check_text
+from engine.values import check_document, check_parameters, check_task_spec, check_text
 from engine.writer import Writer
 
 
@@ -140,6 +140,8 @@ class Branch:
         Raises:
             PointNotFound
         """
+        if names is not None:
+            names = [check_name(name, "parameter name") for name in names]
         return await self._views.parameters(self._run_id, self._name, at=at, names=names, inherited=inherited)
 
     async def sources(self) -> dict[str, Source]:
@@ -195,7 +197,7 @@ class Branch:
             details=check_document(details or {}, "details"),
             attempts=[checked_attempt(attempt) for attempt in attempts],
         )
-        command = LogStep(branch=self._name, document=document, spec=spec)
+        command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_step_status(self, step: str, status: str, reason: str | None = None) -> Recorded:
@@ -205,6 +207,7 @@ class Branch:
             StepNotFound
         """
         check_name(status, "status")
+        check_name(step, "step name")
         command = SetStepStatus(branch=self._name, step=step, status=status, reason=_optional_text(reason))
         return await self._write(command)
 
@@ -214,6 +217,7 @@ class Branch:
         Raises:
             StepNotFound
         """
+        check_name(step, "step name")
         return await self._write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
 
     async def steps(self) -> dict[str, StepLog]:
@@ -226,7 +230,7 @@ class Branch:
         Raises:
             StepNotFound
         """
-        return await self._views.step(self._run_id, self._name, step)
+        return await self._views.step(self._run_id, self._name, check_name(step, "step name"))
 
     async def start_attempt(
         self,
@@ -291,6 +295,8 @@ class Branch:
 
     async def attempts(self, step: str | None = None) -> list[AttemptLog]:
         """Return this branch's attempts, or those of one step, in the order they were created."""
+        if step is not None:
+            check_name(step, "step name")
         found = await self._views.attempts(self._run_id, self._name, step)
         return [attempt for _, attempt in found]
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from engine.cancellation import finish
 from engine.codec import EVENT_TYPES, to_microseconds
 from engine.commands import OpenRun, Request
 from engine.errors import InvalidValue
@@ -38,7 +39,13 @@ class Engine:
         await self.close()
 
     async def close(self) -> None:
-        """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock."""
+        """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock.
+
+        It does so to the end even when the caller is cancelled.
+        """
+        await finish(self._close())
+
+    async def _close(self) -> None:
         await self._follower.close()
         await self._writer.close()
         await self._log.close()
@@ -136,7 +143,7 @@ class Engine:
         Raises:
             RunNotFound
         """
-        await self._views.stream(run_id, ROOT)
+        await self._views.stream(check_name(run_id, "run id"), ROOT)
         return Run(self._writer, self._views, run_id)
 
     async def runs(

@@ -31,6 +31,7 @@
     │   ├── DiskFull
     │   └── RebuildRunning
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
+    ├── ReadFailed                   SQLite could not read the file
     ├── CannotDecode
     │   ├── UnknownEventType
     │   ├── NewerEventVersion
@@ -235,6 +236,14 @@ class OutcomeUnknown(AnabranchError):
     def __init__(self, path: Path | str, cause: str) -> None:
         self.path, self.cause = Path(path), cause
         super().__init__(f"writing to {shown(str(path))} failed around the commit: {cause}")
+
+
+class ReadFailed(AnabranchError):
+    """SQLite could not read the file."""
+
+    def __init__(self, path: Path | str, cause: str) -> None:
+        self.path, self.cause = Path(path), cause
+        super().__init__(f"reading {shown(str(path))} failed: {cause}")
 
 
 class CannotDecode(AnabranchError):

@@ -36,7 +36,7 @@ class Run(Branch):
         Raises:
             AttemptNotFound
         """
-        branch, log = await self._views.attempt(self.run_id, attempt_id)
+        branch, log = await self._views.attempt(self.run_id, check_name(attempt_id, "attempt id"))
         return Attempt(self._writer, self._views, self.run_id, branch, log.step, attempt_id, log.attempt_index)
 
     async def info(self) -> RunInfo:

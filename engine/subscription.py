@@ -9,11 +9,15 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from engine.errors import AnabranchError
 from engine.events import RecordedEvent
+from engine.log import get_logger
 from engine.ports import EventFilter, EventLog
 
 CHUNK_EVENTS: Final = 512
 POLL_SECONDS: Final = 0.02
+
+_log = get_logger(__name__)
 
 
 async def read_log(
@@ -88,5 +92,8 @@ class Follower:
                     seen = last
                     self._wake()
                 await asyncio.sleep(POLL_SECONDS)
+        except AnabranchError as error:
+            _log.warning("polling failed", error=str(error))
         finally:
             self._polling = None
+            self._wake()  # whoever waits reads again, and meets the failure itself

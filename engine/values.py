@@ -6,8 +6,10 @@ NaN and the infinities are values like any other and are kept exactly: a divergi
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from engine.errors import InvalidValue
-from engine.model import Parameter
+from engine.model import Parameter, TaskSpec
 from engine.names import check_name
 
 VALUE_DEPTH_MAX: Final = 64
@@ -47,6 +49,20 @@ def check_document(document: object, where: str) -> dict[str, Any]:
         raise InvalidValue(where, document, "is not a mapping")
     check_value(dict(document), where)
     return dict(document)
+
+
+def check_task_spec(spec: TaskSpec) -> TaskSpec:
+    """Return a task's specification when its fields are of their types and can be recorded.
+
+    Raises:
+        InvalidValue
+    """
+    try:
+        fields = msgspec.to_builtins(spec)
+        check_value(fields, "spec")
+        return msgspec.convert(fields, TaskSpec)
+    except (msgspec.ValidationError, TypeError, OverflowError) as error:
+        raise InvalidValue("spec", spec, f"is no task specification: {error}") from error
 
 
 def check_text(text: object, where: str) -> str:

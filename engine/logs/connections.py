@@ -5,14 +5,13 @@ open. A job is a plain function that does all its work in one hop and cannot be 
 """
 
 import asyncio
-import contextlib
 import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
 import aiosqlite
 
-from engine.errors import AnabranchError
+from engine.cancellation import finish
 
 Result = TypeVar("Result")
 
@@ -36,16 +35,18 @@ class ThreadConnection:
 
         A connect that is cancelled would leak its thread and descriptor; this one always ends, and is then closed.
         """
-        connecting = asyncio.ensure_future(cls._connect(connector))
+        opened: list[ThreadConnection] = []
         try:
-            return await asyncio.shield(connecting)
+            await finish(cls._connect(connector, opened))
         except asyncio.CancelledError:
-            await asyncio.shield(asyncio.ensure_future(_discard(connecting)))
+            for connection in opened:
+                await connection.close()
             raise
+        return opened[0]
 
     @classmethod
-    async def _connect(cls, connector: Callable[[], sqlite3.Connection]) -> "ThreadConnection":
-        return cls(await aiosqlite.Connection(connector, _ITER_CHUNK_SIZE))
+    async def _connect(cls, connector: Callable[[], sqlite3.Connection], opened: list["ThreadConnection"]) -> None:
+        opened.append(cls(await aiosqlite.Connection(connector, _ITER_CHUNK_SIZE)))
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """Run `job` on the thread and return what it returns. Once begun, it ends even when the caller is cancelled."""
@@ -54,7 +55,7 @@ class ThreadConnection:
 
     async def close(self, job: Callable[[], None] | None = None) -> None:
         """Run a last job, then close the connection and end the thread, even when the caller is cancelled."""
-        await asyncio.shield(asyncio.ensure_future(self._close(job)))
+        await finish(self._close(job))
 
     async def _close(self, job: Callable[[], None] | None) -> None:
         try:
@@ -62,9 +63,3 @@ class ThreadConnection:
                 await self.run(job)
         finally:
             await self._connection.close()
-
-
-async def _discard(connecting: "asyncio.Future[ThreadConnection]") -> None:
-    with contextlib.suppress(sqlite3.Error, AnabranchError):
-        connection = await connecting
-        await connection.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from engine.errors import EngineClosed
+from engine.errors import EngineClosed, ReadFailed
 from engine.logs.connections import ThreadConnection
 
 Result = TypeVar("Result")
@@ -29,13 +29,19 @@ class Readers:
         self._closed = False
 
     async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Run `job` on a connection's thread, inside one snapshot of the database."""
+        """Run `job` on a connection's thread, inside one snapshot of the database.
+
+        Raises:
+            ReadFailed, EngineClosed, and what the job raises.
+        """
         async with self._free:
             if self._closed:
                 raise EngineClosed
             connection = self._idle.pop() if self._idle else await self._open()
             try:
                 return await connection.run(lambda: _in_snapshot(connection.raw, job))
+            except sqlite3.Error as error:
+                raise ReadFailed(self._path, str(error)) from error
             finally:
                 self._idle.append(connection)
 

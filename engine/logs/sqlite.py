@@ -84,7 +84,7 @@ class SqliteEventLog:
             return [error] * len(requests)
         for callback in self._callbacks:
             callback()
-        return answers
+        return [self._translated(answer) for answer in answers]
 
     async def exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `job` on the writing connection's thread while holding the cross-process lock.
@@ -103,8 +103,7 @@ class SqliteEventLog:
                 raise StoreBusy(self.path, self._busy_timeout)
             await running
         except sqlite3.Error as error:
-            _log.warning("write failed", path=str(self.path), error=str(error))
-            raise translate(error, self.path, busy_timeout=self._busy_timeout) from error
+            raise self._failed(error) from error
         return turn.result()
 
     async def read(
@@ -116,6 +115,13 @@ class SqliteEventLog:
     async def last_position(self) -> int:
         self.check_open()
         return await self.readers.run(last_position)
+
+    def _translated(self, answer: Answer) -> Answer:
+        return self._failed(answer) if isinstance(answer, sqlite3.Error) else answer
+
+    def _failed(self, error: sqlite3.Error) -> AnabranchError:
+        _log.warning("write failed", path=str(self.path), error=str(error))
+        return translate(error, self.path, busy_timeout=self._busy_timeout)
 
     def on_append(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)

@@ -7,7 +7,7 @@ has written. A request that is refused is refused alone.
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
 
@@ -29,12 +29,8 @@ from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded
 from engine.names import ROOT
 from engine.ports import Answer, Projector, Recorded, State, Stream
 
-
-class _Spoiled(Exception):
-    """A request failed after part of it was applied: the batch is rolled back and made again without it."""
-
-    def __init__(self, index: int, error: Exception) -> None:
-        self.index, self.error = index, error
+# What SQLite says of a row that it cannot hold; its other errors are about the file.
+_BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
 class Appender:
@@ -72,25 +68,22 @@ class Appender:
     def append(self, requests: Sequence[Request]) -> list[Answer]:
         """Record a batch and return an answer to each request. The caller holds the cross-process lock.
 
-        Raises:
-            sqlite3.Error: the batch failed as a whole.
+        A request that fails after part of it was applied takes the transaction with it: then each request of the batch
+        gets a transaction of its own. An answer may be a `sqlite3.Error`, which the log translates.
         """
-        spoiled: dict[int, Exception] = {}
-        while True:
-            try:
-                return self._transaction(requests, spoiled)
-            except _Spoiled as spoil:
-                spoiled[spoil.index] = spoil.error
+        try:
+            return self._transaction(requests)
+        except Exception as error:  # noqa: BLE001 - each caller gets the error of its own request
+            if len(requests) == 1 or _is_about_the_file(error):
+                return [error] * len(requests)
+        return [answer for request in requests for answer in self.append([request])]
 
-    def _transaction(self, requests: Sequence[Request], spoiled: Mapping[int, Exception]) -> list[Answer]:
+    def _transaction(self, requests: Sequence[Request]) -> list[Answer]:
         self._connection.execute("BEGIN IMMEDIATE")
         self._wrote = False
         try:
             self._refresh()
-            answers = [
-                spoiled[index] if index in spoiled else self._answer(index, request)
-                for index, request in enumerate(requests)
-            ]
+            answers = [self._answer(request) for request in requests]
             if self._wrote:
                 self._flush()
             self._connection.execute("COMMIT")
@@ -121,15 +114,13 @@ class Appender:
             self._position = last
         self._recorded_at = time.time_ns() // 1000
 
-    def _answer(self, index: int, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Answer:
         self._touched = False
         try:
             return self._record(request)
-        except sqlite3.Error:
-            raise
         except Exception as error:
-            if self._touched:
-                raise _Spoiled(index, error) from error
+            if self._touched or isinstance(error, sqlite3.Error):
+                raise
             return error
 
     def _record(self, request: Request) -> Answer:
@@ -280,6 +271,10 @@ class Appender:
             self._rows,
         )
         self._rows.clear()
+
+
+def _is_about_the_file(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and not isinstance(error, _BAD_ROW)
 
 
 def _content(request: Request) -> bytes:
