@@ -39,10 +39,10 @@ from engine.model import (
     AttemptLog,
     BranchLog,
     Head,
+    Origin,
     Parameter,
     Reduction,
     RunLog,
-    Source,
     StepDocument,
     StepLog,
     TaskSpec,
@@ -144,8 +144,8 @@ class Branch:
             names = [check_name(name, "parameter name") for name in names]
         return await self._views.parameters(self._run_id, self._name, at=at, names=names, inherited=inherited)
 
-    async def sources(self) -> dict[str, Source]:
-        """Return for every parameter this branch sees the event that set or reduced it: branch and version."""
+    async def sources(self) -> dict[str, Origin]:
+        """Return for every parameter this branch sees the event that set or reduced it."""
         return await self._views.sources(self._run_id, self._name)
 
     async def set_status(

@@ -23,7 +23,7 @@ async def finish(work: Coroutine[Any, Any, Result]) -> Result:
             except asyncio.CancelledError as error:
                 cancelled = error
     if cancelled is not None:
-        if not running.cancelled() and (error := running.exception()) is not None:
-            raise cancelled from error
+        if not running.cancelled() and (failure := running.exception()) is not None:
+            raise cancelled from failure
         raise cancelled
     return running.result()

@@ -4,6 +4,7 @@ Times are `datetime`s in UTC. JSON values are `None`, `bool`, `int` (64 bits, si
 included, kept exactly), `str`, and lists and string-keyed mappings of these. Mappings come back in key order.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal
 
@@ -64,6 +65,14 @@ class Head(Struct, frozen=True):
 class Source(Struct, frozen=True):
     """The child event that a reduced value came from."""
 
+    branch: str
+    stream_version: int
+
+
+class Origin(Struct, frozen=True):
+    """The event that set or reduced what a branch sees; `run_id` differs from the branch's own below a forked run."""
+
+    run_id: str
     branch: str
     stream_version: int
 
@@ -198,10 +207,16 @@ class RunInfo(Struct, frozen=True, kw_only=True):
 
 
 class RunPage(Struct, frozen=True):
-    """A page of runs, newest first; `cursor` asks for the next page and is None on the last."""
+    """A page of runs, newest first; `cursor` asks for the next page and is None on the last. Iterates over its runs."""
 
     runs: list[RunInfo]
     cursor: str | None
+
+    def __iter__(self) -> Iterator[RunInfo]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
 
 
 class BranchLog(Struct, frozen=True, kw_only=True):

@@ -19,11 +19,11 @@ from engine.model import (
     BranchLog,
     ExternalRun,
     Head,
+    Origin,
     Parameter,
     RunInfo,
     RunLog,
     RunPage,
-    Source,
     StepLog,
 )
 
@@ -238,7 +238,7 @@ class Views(Protocol):
     async def parameters(
         self, run_id: str, branch: str, *, at: Point, names: Collection[str] | None, inherited: bool
     ) -> dict[str, Parameter]: ...
-    async def sources(self, run_id: str, branch: str) -> dict[str, Source]: ...
+    async def sources(self, run_id: str, branch: str) -> dict[str, Origin]: ...
     async def steps(self, run_id: str, branch: str) -> dict[str, StepLog]: ...
     async def step(self, run_id: str, branch: str, step: str) -> StepLog: ...
     async def attempts(self, run_id: str, branch: str | None, step: str | None) -> list[tuple[str, AttemptLog]]: ...

@@ -18,11 +18,11 @@ from engine.model import (
     AttemptLog,
     BranchLog,
     Head,
+    Origin,
     Parameter,
     RunInfo,
     RunLog,
     RunPage,
-    Source,
     StepLog,
 )
 from engine.names import ROOT
@@ -127,12 +127,12 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def sources(self, run_id: str, branch: str) -> dict[str, Source]:
-        def read(connection: sqlite3.Connection) -> dict[str, Source]:
+    async def sources(self, run_id: str, branch: str) -> dict[str, Origin]:
+        def read(connection: sqlite3.Connection) -> dict[str, Origin]:
             stream = find_stream(connection, run_id, branch)
             resolved = resolved_parameters(connection, stream.stream_id)
             return {
-                name: Source(_branch_name(connection, source), own.stream_version)
+                name: Origin(*_stream_name(connection, source), own.stream_version)
                 for name, (source, own) in resolved.items()
             }
 
@@ -274,9 +274,15 @@ def _children(connection: sqlite3.Connection, stream: Stream) -> list[Stream]:
     return [Stream(*row) for row in rows]
 
 
+def _stream_name(connection: sqlite3.Connection, stream_id: int) -> tuple[str, str]:
+    run_id, branch = connection.execute(
+        "SELECT run_id, branch FROM streams WHERE stream_id = ?", (stream_id,)
+    ).fetchone()
+    return run_id, branch
+
+
 def _branch_name(connection: sqlite3.Connection, stream_id: int) -> str:
-    name: str = connection.execute("SELECT branch FROM streams WHERE stream_id = ?", (stream_id,)).fetchone()[0]
-    return name
+    return _stream_name(connection, stream_id)[1]
 
 
 def _run_conditions(

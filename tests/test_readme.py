@@ -1,0 +1,45 @@
+"""What the README shows is what happens."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_prints_what_the_readme_says(tmp_path: Path) -> None:
+    """The first example, copied out and run in an empty folder, prints the block below it."""
+    example = tmp_path / "example.py"
+    example.write_text(blocks("python")[0])
+    ran = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout == blocks("text")[0]
+    assert ran.stderr == ""
+
+
+def test_the_sql_for_readers_of_the_file_runs(tmp_path: Path) -> None:
+    """The README's query shows what a branch sees and where it comes from."""
+
+    example = tmp_path / "example.py"
+    example.write_text(blocks("python")[0])
+    subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, check=True)
+    connection = sqlite3.connect(tmp_path / "runs.db")
+    rows = connection.execute(blocks("sql")[0]).fetchall()
+    connection.close()
+    assert [(name, value, branch) for name, value, branch, _ in rows] == [
+        ("epochs", "3", "fit.a"),
+        ("loss", "0.3", "fit.a"),
+        ("lr", "0.1", ""),
+    ]
+
+
+def test_there_are_two_commands() -> None:
+    """A newcomer needs two commands: `.ci/run` copies them from here."""
+    assert len(re.findall(r"^python3 -m venv", README, flags=re.MULTILINE)) == 2
