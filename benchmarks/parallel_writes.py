@@ -2,9 +2,9 @@
 
     python -m benchmarks.parallel_writes [--branches 64] [--operations 100] [--rounds 3]
 
-One run, all branches at once; the operations of a branch take turns: set two parameters; log a step with one attempt and
-finish it. The rival is plain aiosqlite with one shared connection and a commit for each operation: durable as well, but
-without order, versions, history or hashes, and one task's commit writes what another has half done.
+One run, all branches at once; the operations of a branch take turns: set two parameters; log a step with one attempt
+and finish it. The rival is plain aiosqlite with one shared connection and a commit for each operation: durable as well,
+but without order, versions, history or hashes, and one task's commit writes what another has half done.
 """
 
 import argparse
@@ -54,8 +54,8 @@ async def plain_aiosqlite(folder: Path, branches: int, operations: int) -> float
 
 async def _work_by_hand(connection: aiosqlite.Connection, branch: int, operations: int) -> None:
     for index in range(operations // 2):
-        values = [(branch, "epoch", index), (branch, "loss", 1 / (index + 1))]
-        await connection.executemany("INSERT INTO parameters VALUES (?, ?, ?)", values)
+        two = (branch, "epoch", index, branch, "loss", 1 / (index + 1))
+        await connection.execute("INSERT INTO parameters VALUES (?, ?, ?), (?, ?, ?)", two)
         await connection.commit()
         await connection.execute("INSERT INTO attempts VALUES (?, ?, ?)", (branch, f"step-{index}", "COMPLETED"))
         await connection.commit()
