@@ -144,9 +144,16 @@ class Branch:
             names = [check_name(name, "parameter name") for name in names]
         return await self._views.parameters(self._run_id, self._name, at=at, names=names, inherited=inherited)
 
-    async def sources(self) -> dict[str, Origin]:
-        """Return for every parameter this branch sees the event that set or reduced it."""
-        return await self._views.sources(self._run_id, self._name)
+    async def sources(self, *, at: Point = None) -> dict[str, Origin]:
+        """Return for every parameter this branch sees the event that set or reduced it.
+
+        Args:
+            at: as of a version of this branch's stream, or an aware time; None for now.
+
+        Raises:
+            PointNotFound
+        """
+        return await self._views.sources(self._run_id, self._name, at=at)
 
     async def set_status(
         self,

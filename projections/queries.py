@@ -127,10 +127,10 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def sources(self, run_id: str, branch: str) -> dict[str, Origin]:
+    async def sources(self, run_id: str, branch: str, *, at: Point) -> dict[str, Origin]:
         def read(connection: sqlite3.Connection) -> dict[str, Origin]:
             stream = find_stream(connection, run_id, branch)
-            resolved = resolved_parameters(connection, stream.stream_id)
+            resolved = resolved_parameters(connection, stream.stream_id, version_at(connection, stream, at))
             return {
                 name: Origin(*_stream_name(connection, source), own.stream_version)
                 for name, (source, own) in resolved.items()
