@@ -69,26 +69,30 @@ CREATE TABLE step_logs (
     PRIMARY KEY (stream_id, step)
 ) STRICT, WITHOUT ROWID;
 CREATE VIEW resolved_parameters AS
-WITH RECURSIVE lineage (stream_id, source_id, until_version, depth) AS (
-    SELECT stream_id, stream_id, 9223372036854775807, 0 FROM branches
-    UNION ALL
-    SELECT lineage.stream_id, branches.parent_stream_id, branches.parent_version, depth + 1
-    FROM lineage JOIN branches ON branches.stream_id = lineage.source_id
-    WHERE branches.parent_stream_id IS NOT NULL
-),
-ranked AS (
-    SELECT lineage.stream_id, lineage.source_id, name, kind, value, stream_version,
-        row_number() OVER (
-            PARTITION BY lineage.stream_id, name ORDER BY depth, stream_version DESC
-        ) AS place
-    FROM lineage JOIN parameters ON parameters.stream_id = lineage.source_id AND stream_version <= until_version
-)
-SELECT branches.run_id, branches.branch, ranked.name, ranked.kind, ranked.value,
-    source.branch AS source_branch, ranked.stream_version AS source_version
-FROM ranked
-JOIN branches ON branches.stream_id = ranked.stream_id
-JOIN branches AS source ON source.stream_id = ranked.source_id
-WHERE place = 1;
+SELECT seen.run_id, seen.branch, parameters.name, parameters.kind, parameters.value,
+    source.run_id AS source_run_id, source.branch AS source_branch, parameters.stream_version AS source_version
+FROM branches AS seen,
+    -- Correlated with the branch, so that asking for one branch does not resolve every branch of the file.
+    json_each((
+        WITH RECURSIVE lineage (stream_id, until_version, depth) AS (
+            SELECT seen.stream_id, 9223372036854775807, 0
+            UNION ALL
+            SELECT branches.parent_stream_id, branches.parent_version, depth + 1
+            FROM lineage JOIN branches ON branches.stream_id = lineage.stream_id
+            WHERE branches.parent_stream_id IS NOT NULL
+        ),
+        ranked AS (
+            SELECT parameters.stream_id, name, stream_version,
+                row_number() OVER (PARTITION BY name ORDER BY depth, stream_version DESC) AS place
+            FROM lineage JOIN parameters
+                ON parameters.stream_id = lineage.stream_id AND stream_version <= until_version
+        )
+        SELECT json_group_array(json_array(stream_id, name, stream_version)) FROM ranked WHERE place = 1
+    )) AS found
+JOIN parameters ON parameters.stream_id = json_extract(found.value, '$[0]')
+    AND parameters.name = json_extract(found.value, '$[1]')
+    AND parameters.stream_version = json_extract(found.value, '$[2]')
+JOIN branches AS source ON source.stream_id = parameters.stream_id;
 """
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
-from engine.errors import AnabranchError, EngineClosed, StoreBusy, WrongProcess
+from engine.errors import AnabranchError, CannotOpen, EngineClosed, StoreBusy, WrongProcess
 from engine.events import RecordedEvent
 from engine.log import get_logger
 from engine.logs.connections import ThreadConnection
@@ -37,6 +37,7 @@ Result = TypeVar("Result")
 
 BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
+SQLITE_VERSION_MIN = (3, 37, 0)  # the first with STRICT tables
 WAL_PAGES_MAX = 1000
 WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
@@ -224,6 +225,9 @@ class _SetUp:
         self._settings = settings
 
     def connect(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
+            needed = ".".join(map(str, SQLITE_VERSION_MIN))
+            raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
         if prepare_file(self._path, allow_network=self._settings.allow_network):
             _log.info("database created", path=str(self._path))
         return sqlite3.connect(self._path, isolation_level=None, timeout=self._settings.busy_timeout)
