@@ -1,6 +1,7 @@
 """Where a database may live: the folder, the file's permissions, and no network file system."""
 
 import os
+import re
 from pathlib import Path
 
 from engine.errors import FolderNotWritable, NetworkFileSystem
@@ -69,13 +70,21 @@ def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:
 def mounted_as(folder: Path, mounts: Path) -> str | None:
     """Return the type of the file system that `folder` is on, from a table in the form of proc(5)'s mountinfo."""
     try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
+        table = mounts.read_bytes()
     except OSError:
         return None
     best, kind = Path(), None
-    for line in lines:
-        fields, _, source = line.partition(" - ")
-        mount_point = Path(fields.split(" ")[4].encode().decode("unicode_escape"))
+    for line in table.splitlines():
+        fields, _, source = line.partition(b" - ")
+        mount_point = Path(os.fsdecode(_ESCAPED.sub(_unescape, fields.split(b" ")[4])))
         if folder.is_relative_to(mount_point) and len(mount_point.parts) >= len(best.parts):
-            best, kind = mount_point, source.split(" ")[0]
+            best, kind = mount_point, source.split(b" ")[0].decode()
     return kind
+
+
+# A space in a mount point stands as \\040, and so on.
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8)])
