@@ -10,7 +10,7 @@ import msgspec
 from engine.model import Parameter
 
 _JSON = msgspec.json.Encoder(order="deterministic")
-_TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+_TIME_CHARACTERS = len("YYYY-MM-DD HH:MM:SS.ffffff")
 
 
 def to_json(value: Any) -> str:
@@ -43,7 +43,7 @@ def parameters_from_json(text: str | None) -> dict[str, Parameter]:
 
 def to_text(moment: datetime) -> str:
     """Return a time as UTC text: `YYYY-MM-DD HH:MM:SS.ffffff`."""
-    return moment.astimezone(UTC).strftime(_TIME_FORMAT)
+    return moment.astimezone(UTC).isoformat(" ", "microseconds")[:_TIME_CHARACTERS]
 
 
 def from_text(text: str) -> datetime:

@@ -82,7 +82,7 @@ def mounted_as(folder: Path, mounts: Path) -> str | None:
     return kind
 
 
-# A space in a mount point stands as \\040, and so on.
+# The table writes a space in a mount point as its octal code, and so on.
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 

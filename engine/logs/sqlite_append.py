@@ -8,7 +8,6 @@ has written. A request that is refused is refused alone.
 import sqlite3
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from hashlib import blake2b
 
 from engine.codec import (
@@ -61,6 +60,7 @@ class Appender:
         self._data_version = -1
         self._position = 0
         self._recorded_at = 0
+        self._moment = from_microseconds(0)
         self._rows: list[tuple[object, ...]] = []
         self._touched = False
         self._wrote = False
@@ -113,6 +113,7 @@ class Appender:
             last = self._connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
             self._position = last
         self._recorded_at = time.time_ns() // 1000
+        self._moment = from_microseconds(self._recorded_at)
 
     def _answer(self, request: Request) -> Answer:
         self._touched = False
@@ -157,9 +158,8 @@ class Appender:
         root = self._heads.find(run_id, ROOT)
         assert stream is not None, "decisions name open streams"
         assert root is not None, "decisions refuse unknown runs"
-        recorded_at = from_microseconds(self._recorded_at)
         recorded = [
-            self._append(root.stream_id, stream, event, payload, recorded_at)
+            self._append(root.stream_id, stream, event, payload)
             for event, payload in zip(decision.events, encoded, strict=True)
         ]
         self._heads.moved(stream)
@@ -171,9 +171,7 @@ class Appender:
             raise EventTooLarge(type(event).__name__, len(payload), self._event_bytes_max)
         return payload
 
-    def _append(
-        self, root_id: int, stream: Stream, event: Event, payload: bytes, recorded_at: datetime
-    ) -> RecordedEvent:
+    def _append(self, root_id: int, stream: Stream, event: Event, payload: bytes) -> RecordedEvent:
         event_type = type(event).__name__
         schema_version = SCHEMA_VERSIONS[event_type]
         event_id = new_event_id()
@@ -210,7 +208,7 @@ class Appender:
             stream.branch,
             stream.version,
             event_id.hex(),
-            recorded_at,
+            self._moment,
             stream.hash,
             event,
         )
