@@ -59,8 +59,8 @@ def decode_event(event_type: str, schema_version: int, payload: bytes, position:
             event: Event = decoder.decode(payload)
             return event
         return _lift(event_type, schema_version, payload)
-    # msgspec reports bad UTF-8 and deep nesting with errors that are not its own
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, KeyError) as error:
+    # msgspec reports bad UTF-8 and deep nesting with errors that are not its own; an erased payload is None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise MalformedPayload(event_type, schema_version, str(error), position) from error
 
 

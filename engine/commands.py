@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, field
 
+from engine.canonical import Canonical
 from engine.events import Event, RunCreated, RunForked
 from engine.expected_version import ANY, ExpectedVersion
 from engine.model import (
@@ -21,7 +22,7 @@ from engine.model import (
 OnConflict: TypeAlias = Literal["child", "parent", "error"]
 
 
-class _Command(Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+class _Command(Canonical, frozen=True, kw_only=True, tag=True):
     """`branch` names the stream that the expected version guards."""
 
     branch: str = ""

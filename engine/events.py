@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, field
 
+from engine.canonical import Canonical
 from engine.model import (
     CREATED,
     AttemptChanges,
@@ -23,7 +24,7 @@ from engine.model import (
 )
 
 
-class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class _Event(Canonical, frozen=True, kw_only=True, forbid_unknown_fields=True):
     branch: str
 
 

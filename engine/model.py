@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from engine.canonical import Canonical
 from engine.names import ROOT
 
 ParameterKind = Literal["json", "metric", "object"]
@@ -24,7 +25,7 @@ CANCELLED = "CANCELLED"
 TERMINAL_STATUSES = frozenset({COMPLETED, FAILED, "FAILED_INIT", CANCELLED, "SUCCESS", "FAIL"})
 
 
-class Parameter(Struct, frozen=True, omit_defaults=True):
+class Parameter(Canonical, frozen=True):
     """A value that steps hand to each other.
 
     `kind` is `"json"` for plain values, `"metric"` for measurements, `"object"` for a reference (a text) to something
@@ -35,7 +36,7 @@ class Parameter(Struct, frozen=True, omit_defaults=True):
     kind: ParameterKind = "json"
 
 
-class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TaskSpec(Canonical, frozen=True, kw_only=True):
     """What a step needs to be run as a task. `memory_gb` in GB, `time_limit_minutes` in minutes."""
 
     image: str = ""
@@ -135,7 +136,7 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: datetime | UnsetType | None = UNSET
 
 
-class AttemptDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AttemptDocument(Canonical, frozen=True, kw_only=True):
     """An attempt as a caller hands it over inside a whole step."""
 
     status: str = CREATED
@@ -146,7 +147,7 @@ class AttemptDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class StepDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StepDocument(Canonical, frozen=True, kw_only=True):
     """A whole step as a caller hands it over; `attempts` in order, the first is number 1."""
 
     step: str

@@ -1,0 +1,277 @@
+"""Events as bytes: canonical encoding, the hash chain, schema versions and hostile payloads."""
+
+import contextlib
+import math
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.codec import (
+    EVENT_TYPES,
+    GENESIS_HASH,
+    SCHEMA_VERSIONS,
+    UPCASTERS,
+    decode_event,
+    encode_canonical,
+    from_microseconds,
+    link,
+    new_event_id,
+    payload_digest,
+    to_microseconds,
+)
+from engine.commands import Fork
+from engine.engine import Engine
+from engine.errors import (
+    CannotDecode,
+    InvalidValue,
+    MalformedPayload,
+    NewerEventVersion,
+    UnknownEventType,
+)
+from engine.events import BranchLogged, Event, ParametersSet, RunCreated, StepLogged
+from engine.model import AttemptDocument, Parameter, TaskSpec
+from tests.strategies import documents, names, parameters
+
+
+@given(st.dictionaries(names, parameters, max_size=4))
+def test_equal_events_have_equal_bytes_whatever_the_order_of_their_values(values: dict[str, Parameter]) -> None:
+    """Canonical bytes do not depend on the order in which a caller wrote a mapping."""
+    forwards = ParametersSet(branch="a", values=values)
+    backwards = ParametersSet(branch="a", values=dict(reversed(values.items())))
+    assert encode_canonical(forwards) == encode_canonical(backwards)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (Parameter(1, "".join(["js", "on"])), Parameter(1)),  # type: ignore[arg-type]
+        (RunCreated(branch="", status="".join(["CREA", "TED"])), RunCreated(branch="")),
+        (TaskSpec(task_type="".join(["Ta", "sk"])), TaskSpec()),
+        (Fork(branch="a", status="".join(["CREA", "TED"])), Fork(branch="a")),
+        (AttemptDocument(status="".join(["CREA", "TED"])), AttemptDocument()),
+    ],
+)
+def test_a_text_at_its_default_is_left_out_wherever_it_came_from(left: object, right: object) -> None:
+    """Equal values have equal bytes, also when a default was read from a file and not written in the code."""
+    assert encode_canonical(left) == encode_canonical(right)
+
+
+@given(documents)
+def test_an_event_decodes_to_itself_and_to_the_same_bytes(details: dict[str, Any]) -> None:
+    """Encoding loses nothing: what is decoded encodes to the same bytes again."""
+    payload = encode_canonical(BranchLogged(branch="a", details=details))
+    assert encode_canonical(decode_event("BranchLogged", 1, payload)) == payload
+
+
+def test_fields_at_their_default_are_left_out() -> None:
+    """A field added later with a default leaves the bytes of older events as they were."""
+    payload = encode_canonical(StepLogged(branch="", step="s", name="s"))
+    assert msgspec.msgpack.decode(payload) == {"branch": "", "step": "s", "name": "s"}
+
+
+def test_a_payload_carries_no_type() -> None:
+    """The type stands in the envelope, so a payload alone says nothing of the writer's classes."""
+    assert b"ParametersSet" not in encode_canonical(ParametersSet(branch="", values={}))
+
+
+def test_link_is_the_documented_formula() -> None:
+    """hash = blake2b-256(previous ‖ header ‖ blake2b-256(payload)), the header an array of seven."""
+    previous, payload, event_id = bytes(range(32)), b"payload", bytes(16)
+    digest = blake2b(payload, digest_size=32).digest()
+    header = msgspec.msgpack.encode(["r", "a.b", 7, "BranchLogged", 1, event_id, 1_700_000_000_000_000])
+    expected = blake2b(previous + header + digest, digest_size=32).digest()
+    found = link(previous, "r", "a.b", 7, "BranchLogged", 1, event_id, 1_700_000_000_000_000, payload_digest(payload))
+    assert found == expected
+
+
+async def test_the_chain_of_a_recorded_run_can_be_computed_from_the_formula_alone(engine: Engine) -> None:
+    """Whoever knows the docstring can check a stream: nothing of the engine but the recorded facts is needed."""
+    run = await engine.create_run("r", parameters={"a": math.nan})
+    branch = await run.fork("b")
+    await branch.set_parameters({"x": 1})
+    await run.reduce([branch])
+    heads: dict[str, bytes] = {}
+    async for recorded in engine.events():
+        payload = msgspec.msgpack.Encoder(order="deterministic").encode(recorded.event)
+        microseconds = (recorded.recorded_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        header = [
+            recorded.run_id,
+            recorded.branch,
+            recorded.stream_version,
+            type(recorded.event).__name__,
+            1,
+            bytes.fromhex(recorded.event_id),
+            microseconds,
+        ]
+        digest = blake2b(payload, digest_size=32).digest()
+        before = heads.get(recorded.branch, bytes(32))
+        heads[recorded.branch] = blake2b(before + msgspec.msgpack.encode(header) + digest, digest_size=32).digest()
+        assert recorded.hash == heads[recorded.branch]
+    assert heads == {"": (await run.head()).hash, "b": (await branch.head()).hash}
+
+
+@pytest.mark.parametrize("changed", range(9))
+def test_the_hash_commits_to_every_field(changed: int) -> None:
+    """Changing any one of the previous hash, the header's fields and the payload's digest changes the hash."""
+    fields: list[Any] = [GENESIS_HASH, "r", "b", 1, "RunCreated", 1, bytes(16), 5, payload_digest(b"")]
+    others: list[Any] = [b"\x01" * 32, "q", "c", 2, "RunForked", 2, b"\x01" * 16, 6, payload_digest(b"x")]
+    before = link(*fields)
+    fields[changed] = others[changed]
+    assert link(*fields) != before
+
+
+@pytest.fixture
+def lifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretends that `BranchLogged` is at version 3: version 1 had `notes`, version 2 `info`."""
+    monkeypatch.setitem(SCHEMA_VERSIONS, "BranchLogged", 3)
+    monkeypatch.setitem(UPCASTERS, ("BranchLogged", 1), lambda old: {"branch": old["branch"], "info": old["notes"]})
+    monkeypatch.setitem(UPCASTERS, ("BranchLogged", 2), lambda old: {"branch": old["branch"], "details": old["info"]})
+
+
+@pytest.mark.usefixtures("lifted")
+@pytest.mark.parametrize(("version", "field"), [(1, "notes"), (2, "info"), (3, "details")])
+def test_upcasters_lift_old_payloads_one_version_at_a_time(version: int, field: str) -> None:
+    """An event of any older version is read as today's event."""
+    payload = encode_canonical({"branch": "b", field: {"a": [1, math.inf]}})
+    assert decode_event("BranchLogged", version, payload) == BranchLogged(branch="b", details={"a": [1, math.inf]})
+
+
+@pytest.mark.usefixtures("lifted")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        encode_canonical({"branch": "b"}),
+        encode_canonical({"branch": 5, "notes": {}}),
+        encode_canonical([1]),
+        b"\xc1",
+        b"",
+    ],
+)
+def test_an_old_payload_that_cannot_be_lifted_is_malformed(payload: bytes) -> None:
+    """An upcaster that meets what it does not expect gives the same typed error as the decoder."""
+    with pytest.raises(MalformedPayload):
+        decode_event("BranchLogged", 1, payload, 9)
+
+
+@pytest.mark.usefixtures("lifted")
+@pytest.mark.parametrize("version", [0, -1])
+def test_a_version_that_never_was_is_malformed(version: int) -> None:
+    """There is no upcaster for it."""
+    with pytest.raises(MalformedPayload) as caught:
+        decode_event("BranchLogged", version, encode_canonical({"branch": "b"}), 9)
+    assert caught.value.position == 9
+
+
+def test_an_unknown_type_is_reported_by_name_and_position() -> None:
+    """It is never silently dropped."""
+    with pytest.raises(UnknownEventType, match="'RunPaused' version 1 at position 42") as caught:
+        decode_event("RunPaused", 1, b"\x80", 42)
+    assert (caught.value.event_type, caught.value.schema_version, caught.value.position) == ("RunPaused", 1, 42)
+
+
+def test_a_newer_version_is_reported_by_name_and_position() -> None:
+    """The error says which version was found and which one this code reads up to."""
+    with pytest.raises(NewerEventVersion, match=r"'BranchLogged' version 99 at position 7.*up to version 1") as caught:
+        decode_event("BranchLogged", 99, b"\x80", 7)
+    assert (caught.value.schema_version, caught.value.position) == (99, 7)
+
+
+def test_outside_a_log_there_is_no_position() -> None:
+    """A payload decoded by itself stands nowhere."""
+    with pytest.raises(CannotDecode) as caught:
+        decode_event("RunPaused", 1, b"")
+    assert caught.value.position is None
+    assert "position" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x80",
+        b"\x90",
+        b"\xc0",
+        b"\x81\xa6branch\x05",
+        b"\x81\xa6branch\xa1\xff",  # no UTF-8
+        b"\x82\xa6branch\xa0\xa5extra\x01",
+        b"\x82\xa6branch\xa0\xa7details" + b"\x81\xa1a" * 5_000 + b"\xc0",  # deeper than the interpreter's stack
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a" + b"\x91" * 100_000,
+        b"\x82\xa6branch\xa0\xa7details\xdf\xff\xff\xff\xff",  # a mapping of four billion
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xdd\xff\xff\xff\xff",  # a list of four billion
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12,  # no such time
+        encode_canonical(BranchLogged(branch="b")) + b"\x00",
+        None,  # erased
+    ],
+)
+def test_hostile_bytes_are_malformed(payload: bytes) -> None:
+    """Whatever is wrong with a payload, the error is typed and names the position."""
+    with pytest.raises(MalformedPayload) as caught:
+        decode_event("BranchLogged", 1, payload, 3)
+    assert caught.value.position == 3
+
+
+@given(st.sampled_from(sorted(EVENT_TYPES)), st.integers(-2, 3), st.binary(max_size=60))
+def test_random_bytes_give_an_event_or_cannot_decode(event_type: str, version: int, payload: bytes) -> None:
+    """No other exception ever comes out of the decoder."""
+    event: Event | None = None
+    with contextlib.suppress(CannotDecode):
+        event = decode_event(event_type, version, payload)
+    assert event is None or type(event) is EVENT_TYPES[event_type]
+
+
+@given(st.data())
+def test_damaged_payloads_give_an_event_or_cannot_decode(data: st.DataObject) -> None:
+    """The same holds for real payloads in which bytes were changed, cut off or put in."""
+    payload = bytearray(encode_canonical(BranchLogged(branch="b", details=data.draw(documents))))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(payload)))
+        payload[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+    event: Event | None = None
+    with contextlib.suppress(CannotDecode):
+        event = decode_event("BranchLogged", 1, bytes(payload))
+    assert event is None or type(event) is BranchLogged
+
+
+def test_event_ids_are_version_7_and_ordered_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9562: 48 bits of milliseconds, the version, the variant, then chance."""
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123 * 1_000_000)
+    earlier = new_event_id()
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_124 * 1_000_000)
+    later = new_event_id()
+    assert earlier < later
+    assert len(earlier) == 16
+    assert int.from_bytes(earlier[:6], "big") == 1_700_000_000_123
+    assert (earlier[6] >> 4, earlier[8] >> 6) == (7, 0b10)
+    assert new_event_id() != new_event_id()
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_times_are_microseconds_and_come_back(moment: datetime) -> None:
+    """No aware time loses a microsecond."""
+    assert from_microseconds(to_microseconds(moment)) == moment
+
+
+def test_a_time_in_another_zone_is_the_same_moment() -> None:
+    """What is recorded is UTC."""
+    there = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
+    assert from_microseconds(to_microseconds(there)) == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_naive_time_is_refused() -> None:
+    """Guessing a zone would shift history."""
+    with pytest.raises(InvalidValue, match="has no time zone"):
+        to_microseconds(datetime(2026, 1, 1))  # noqa: DTZ001 - the case
+
+
+def test_every_event_has_a_version_and_every_older_one_an_upcaster() -> None:
+    """There is a way up from each version that was ever written."""
+    assert SCHEMA_VERSIONS.keys() == EVENT_TYPES.keys()
+    steps = {(name, version) for name, current in SCHEMA_VERSIONS.items() for version in range(1, current)}
+    assert steps == UPCASTERS.keys()

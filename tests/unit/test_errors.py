@@ -1,0 +1,103 @@
+"""The error tree: its drawing, its facts, its messages."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import errors
+from engine.errors import AnabranchError, InvalidInput, NotFound
+from engine.model import Parameter, ParameterConflict
+
+PATH = Path("/data/runs.db")
+CONFLICT = ParameterConflict("loss", "a", None, Parameter(1), Parameter(2))
+
+SAMPLES: dict[str, Any] = {
+    "str": "text",
+    "int": 3,
+    "float": 0.5,
+    "object": 2**70,
+    "pathlib.Path | str": PATH,
+    "int | None": 5,
+    "collections.abc.Sequence[object]": (CONFLICT,),
+}
+"""A fact for each type that an error takes."""
+
+CALLERS_TEXTS = {"run_id", "branch", "step", "attempt_id", "value", "name", "idempotency_key", "path", "point", "rule"}
+
+
+def classes() -> dict[str, type[AnabranchError]]:
+    """Every error of the module, by name."""
+    members = inspect.getmembers(errors, inspect.isclass)
+    return {name: member for name, member in members if issubclass(member, AnabranchError)}
+
+
+def drawn() -> dict[str, str]:
+    """The tree in the module's docstring: the name of each class and of the one above it."""
+    parents, above = {}, ["AnabranchError"]
+    for line in (errors.__doc__ or "").splitlines():
+        marker = max(line.find("├── "), line.find("└── "))
+        if marker < 0:
+            continue
+        depth = marker // 4
+        name = line[marker + 4 :].split()[0]
+        del above[depth:]
+        parents[name] = above[-1]
+        above.append(name)
+    return parents
+
+
+def test_the_docstring_draws_the_tree_that_exists() -> None:
+    """Every class is drawn once, below the class it derives from."""
+    existing = {name: error.__bases__[0].__name__ for name, error in classes().items() if error is not AnabranchError}
+    assert drawn() == existing
+
+
+def leaves() -> list[type[AnabranchError]]:
+    """The errors that are raised: the groups above them only serve to catch."""
+    inner = {base for error in classes().values() for base in error.__mro__[1:]}
+    return [error for error in classes().values() if error not in inner]
+
+
+def facts(error: type[AnabranchError]) -> dict[str, Any]:
+    """A fact for everything that the error is made from."""
+    taken = inspect.signature(error).parameters.values()
+    return {each.name: SAMPLES[str(inspect.formatannotation(each.annotation))] for each in taken}
+
+
+@pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
+def test_facts_are_attributes(error: type[AnabranchError]) -> None:
+    """Whoever catches an error reads what it was made from; nobody has to parse a message."""
+    given = facts(error)
+    raised = error(**given)
+    assert {name: getattr(raised, name) for name in given} == given
+    assert str(raised)
+
+
+@pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
+def test_a_callers_text_in_a_message_is_escaped_and_cut(error: type[AnabranchError]) -> None:
+    """A hostile name can neither move the cursor of a terminal nor flood it."""
+    given = facts(error)
+    hostile = dict.fromkeys(given.keys() & CALLERS_TEXTS, "\x1b[2J\u202e" * 1000)
+    message = str(error(**given | hostile))
+    assert message.isprintable()
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("group", [NotFound, InvalidInput])
+def test_wrong_input_is_a_value_error_too(group: type[AnabranchError]) -> None:
+    """A caller that knows nothing of the engine may catch `ValueError`."""
+    assert issubclass(group, ValueError)
+
+
+def test_a_reduction_conflict_names_every_conflict() -> None:
+    """All names are in the message, once each and in order."""
+    conflicts: Sequence[ParameterConflict] = [
+        ParameterConflict(name, branch, None, Parameter(1), Parameter(2))
+        for name, branch in [("b", "x"), ("a", "x"), ("b", "y")]
+    ]
+    error = errors.ReductionConflict("r", "", conflicts)
+    assert error.conflicts == tuple(conflicts)
+    assert str(error).endswith("conflicts on 'a', 'b'")

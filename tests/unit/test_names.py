@@ -1,0 +1,147 @@
+"""The names that callers give."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import InvalidName
+from engine.names import NAME_BYTES_MAX, ROOT, check_branch, check_name, child_branch
+from tests.strategies import names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a",
+        " ",
+        "fit.a",
+        "map.0.5",
+        "map.[1, 2]",
+        "..",
+        "../../etc/passwd",
+        "C:\\temp",
+        "'; DROP TABLE runs; --",
+        "%",
+        "naïve",
+        "日本語",
+        "👩",
+        "e\u0301",
+        "\ue000",
+        "a\u00a0b",
+        "x" * NAME_BYTES_MAX,
+        "é" * (NAME_BYTES_MAX // 2),
+    ],
+)
+def test_printable_text_is_a_name_and_comes_back_unchanged(name: str) -> None:
+    """Any printable Unicode text of 1 to 512 bytes is a name; nothing is normalised."""
+    assert check_name(name, "run id") is name
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        "\x00",  # Cc
+        "\n",
+        "\x1b",
+        "\x7f",
+        "\x85",
+        "\u200b",  # Cf: zero width space
+        "\u202e",  # Cf: right-to-left override
+        "\u2066",  # Cf: isolate
+        "\ufeff",  # Cf: byte order mark
+        "\U000e0041",  # Cf: tag
+        "\ud800",  # Cs
+        "\u2028",  # Zl
+        "\u2029",  # Zp
+    ],
+)
+def test_unprintable_characters_are_refused_by_place(character: str) -> None:
+    """A character of the categories Cc, Cf, Cs, Zl and Zp is refused, and the error says which and where."""
+    with pytest.raises(InvalidName, match="at index 2") as caught:
+        check_name(f"ab{character}c", "step name")
+    assert caught.value.what == "step name"
+    assert caught.value.value == f"ab{character}c"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "is empty"),
+        ("x" * (NAME_BYTES_MAX + 1), "is 513 bytes long; the limit is 512"),
+        ("é" * (NAME_BYTES_MAX // 2) + "x", "is 513 bytes long; the limit is 512"),
+        (None, "is NoneType, not text"),
+        (5, "is int, not text"),
+        (b"a", "is bytes, not text"),
+        (["a"], "is list, not text"),
+    ],
+)
+def test_what_can_never_be_a_name_is_refused_with_the_reason(name: object, reason: str) -> None:
+    """The error's message states the limit or the type that was broken."""
+    with pytest.raises(InvalidName, match=reason) as caught:
+        check_name(name, "run id")
+    assert caught.value.reason == reason
+
+
+def test_a_long_name_is_cut_in_the_message_and_whole_in_the_error() -> None:
+    """A message stays readable; the fact stays exact."""
+    with pytest.raises(InvalidName) as caught:
+        check_name("x" * 10_000, "run id")
+    assert len(str(caught.value)) < 200
+    assert caught.value.value == "x" * 10_000
+
+
+@given(st.text(max_size=40))
+def test_the_rule_is_the_unicode_category(text: str) -> None:
+    """A text is refused exactly when it is empty, too long, or holds a character of a refused category."""
+    refused = not text or any(unicodedata.category(each) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for each in text)
+    if refused:
+        with pytest.raises(InvalidName):
+            check_name(text, "run id")
+    else:
+        assert check_name(text, "run id") == text
+
+
+@given(names)
+def test_every_name_survives_utf_8(name: str) -> None:
+    """What passes the check can be encoded, within the limit, and decoded to the same text."""
+    assert len(name.encode()) <= NAME_BYTES_MAX
+    assert check_name(name, "branch name").encode().decode() == name
+
+
+@pytest.mark.parametrize("root", [None, "", ROOT])
+def test_the_root_branch_has_two_spellings(root: str | None) -> None:
+    """Both `None` and `""` mean the root branch."""
+    assert check_branch(root) == ROOT
+
+
+def test_a_branch_name_is_checked_like_any_other() -> None:
+    """Only the root may be empty; every other branch name follows the rule of names."""
+    assert check_branch("fit.a") == "fit.a"
+    with pytest.raises(InvalidName, match="branch name"):
+        check_branch("fit.\n")
+    with pytest.raises(InvalidName, match="branch name 0 is int"):
+        check_branch(0)
+
+
+@pytest.mark.parametrize(
+    ("parent", "name", "child"),
+    [(ROOT, "a", "a"), ("a", "b", "a.b"), ("a.b", "0.5", "a.b.0.5"), (ROOT, "a.b", "a.b")],
+)
+def test_a_child_branch_is_named_below_its_parent(parent: str, name: str, child: str) -> None:
+    """The full name is the parent's, a dot and the child's; below the root it is the child's alone."""
+    assert child_branch(parent, name) == child
+
+
+def test_the_full_name_of_a_child_keeps_to_the_limit() -> None:
+    """The limit holds for the whole name, not for each part."""
+    with pytest.raises(InvalidName, match="the limit is 512"):
+        child_branch("x" * 300, "y" * 300)
+
+
+@pytest.mark.parametrize("name", [None, "", 3])
+def test_a_child_needs_a_name_of_its_own(name: object) -> None:
+    """The root is nobody's child."""
+    with pytest.raises(InvalidName, match="branch name"):
+        child_branch("a", name)

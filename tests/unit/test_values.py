@@ -1,0 +1,211 @@
+"""What may be recorded as a value, and what is refused by name."""
+
+import enum
+import math
+from collections import OrderedDict, UserDict
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from engine.codec import encode_canonical, same
+from engine.errors import InvalidName, InvalidValue
+from engine.model import Parameter
+from engine.values import (
+    VALUE_DEPTH_MAX,
+    check_document,
+    check_parameter,
+    check_parameters,
+    check_text,
+    check_value,
+)
+from projections.columns import from_json, to_json
+from tests.strategies import documents, values
+
+
+def nested(depth: int, *, of: type = list) -> Any:
+    """A value of `depth` containers, one inside the other."""
+    value: Any = 1
+    for _ in range(depth):
+        value = [value] if of is list else {"k": value}
+    return value
+
+
+class Number(int):
+    """An integer that is not exactly an `int`."""
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        False,
+        0,
+        2**63 - 1,
+        -(2**63),
+        0.0,
+        -0.0,
+        0.1,
+        5e-324,
+        math.inf,
+        -math.inf,
+        math.nan,
+        "",
+        "\x00\n",
+        "日本",
+        [],
+        {},
+        [1, [2, [3]]],
+        {"a": {"b": [None]}},
+        nested(VALUE_DEPTH_MAX),
+        nested(VALUE_DEPTH_MAX, of=dict),
+    ],
+)
+def test_json_values_can_be_recorded_and_read_back(value: Any) -> None:
+    """Each value passes, and the views' text gives back the same bytes."""
+    check_value(value, "here")
+    assert same(from_json(to_json(value)), value)
+
+
+@given(values)
+def test_every_value_comes_back_from_the_views_exactly(value: Any) -> None:
+    """The text that a view keeps stands for one value: 1, 1.0, True, 0.0 and -0.0 stay apart, NaN stays NaN."""
+    check_value(value, "here")
+    assert encode_canonical(from_json(to_json(value))) == encode_canonical(value)
+
+
+@given(documents)
+def test_equal_documents_have_equal_text_whatever_their_order(document: dict[str, Any]) -> None:
+    """Views rebuilt from events are compared byte by byte, so the order of keys must not show."""
+    backwards = dict(reversed(document.items()))
+    assert to_json(document) == to_json(backwards)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (2**63, "is an integer over 64 bits"),
+        (-(2**63) - 1, "is an integer over 64 bits"),
+        (10**400, "is an integer over 64 bits"),
+        ("\ud800", "holds a lone surrogate"),
+        (["ok", "\udfff"], "holds a lone surrogate"),
+        ({"\ud800": 1}, "holds a lone surrogate"),
+        ({1: "a"}, "is int, not text"),
+        ({None: "a"}, "is NoneType, not text"),
+        ({("a",): 1}, "is tuple, not text"),
+        (object(), "is object, which is not JSON"),
+        (b"bytes", "is bytes, which is not JSON"),
+        ({1, 2}, "is set, which is not JSON"),
+        (1j, "is complex, which is not JSON"),
+        (Decimal(1), "is Decimal, which is not JSON"),
+        (datetime(2026, 1, 1, tzinfo=UTC), "is datetime, which is not JSON"),
+        (Number(1), "is Number, which is not JSON"),
+        (Colour.RED, "is Colour, which is not JSON"),
+        (Parameter(1), "is Parameter, which is not JSON"),
+        (UserDict(a=1), "is UserDict, which is not JSON"),
+        ([[{"a": [object()]}]], "is object, which is not JSON"),
+        (nested(VALUE_DEPTH_MAX + 1), "is nested deeper than 64 levels"),
+        (nested(VALUE_DEPTH_MAX + 1, of=dict), "is nested deeper than 64 levels"),
+        (nested(900), "is nested deeper than 64 levels"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_with_the_reason(value: Any, reason: str) -> None:
+    """The error names the place and the reason, and the message stays short."""
+    with pytest.raises(InvalidValue, match=reason) as caught:
+        check_value(value, "parameter 'x'")
+    assert caught.value.where.startswith("parameter 'x'")
+    assert len(str(caught.value)) < 250
+
+
+def test_a_value_that_contains_itself_is_refused() -> None:
+    """It is nested without end, and so deeper than the limit."""
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(InvalidValue, match="nested deeper"):
+        check_value(value, "here")
+
+
+def test_mappings_and_lists_of_other_classes_are_taken_as_what_they_are() -> None:
+    """A subclass of `dict`, `list` or `tuple` is recorded as a plain mapping or list."""
+    check_value(OrderedDict(a=(1, 2)), "here")
+    assert same(OrderedDict(a=(1, 2)), {"a": [1, 2]})
+
+
+def test_text_is_refused_when_it_is_none_or_cannot_be_encoded() -> None:
+    """Texts that are no names may hold anything that UTF-8 can encode."""
+    assert check_text("\x00 any", "message") == "\x00 any"
+    with pytest.raises(InvalidValue, match="message: 5 is int, not text"):
+        check_text(5, "message")
+    with pytest.raises(InvalidValue, match="lone surrogate"):
+        check_text("a\udc80", "message")
+
+
+def test_plain_values_become_json_parameters() -> None:
+    """A plain value is a parameter of the kind json; a `Parameter` is taken as it is."""
+    metric = Parameter(0.5, "metric")
+    assert check_parameters({"a": 1, "b": metric}) == {"a": Parameter(1), "b": metric}
+
+
+def test_any_mapping_will_do_for_parameters_and_documents() -> None:
+    """A mapping that is no dict is copied into one."""
+    assert check_parameters(MappingProxyType({"a": 1})) == {"a": Parameter(1)}
+    assert check_document(MappingProxyType({"a": 1}), "details") == {"a": 1}
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "ab", [("a", 1)], {1}])
+def test_what_is_no_mapping_is_refused(wrong: object) -> None:
+    """Parameters and documents are mappings."""
+    with pytest.raises(InvalidValue, match="is not a mapping"):
+        check_parameters(wrong)
+    with pytest.raises(InvalidValue, match="is not a mapping"):
+        check_document(wrong, "details")
+
+
+@pytest.mark.parametrize("name", ["", "a\n", 5, None, "x" * 513])
+def test_a_parameters_name_is_a_name(name: Any) -> None:
+    """The rule of names holds for parameters."""
+    with pytest.raises(InvalidName, match="parameter name"):
+        check_parameters({name: 1})
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reason"),
+    [
+        (Parameter(1, "weird"), "is not a kind: json, metric or object"),  # type: ignore[arg-type]
+        (Parameter(1, ["metric"]), "is not a kind: json, metric or object"),  # type: ignore[arg-type]
+        (Parameter(1, "object"), "is an object parameter's value and not text"),
+        (Parameter(2**63), "is an integer over 64 bits"),
+        (Parameter(object(), "metric"), "is not JSON"),
+    ],
+)
+def test_a_parameter_is_refused_by_name(parameter: Parameter, reason: str) -> None:
+    """The error names the parameter and what is wrong with its kind or value."""
+    with pytest.raises(InvalidValue, match=reason) as caught:
+        check_parameter(parameter, "loss")
+    assert "'loss'" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        (1, 1.0, False),
+        (1, True, False),
+        (0.0, -0.0, False),
+        (math.nan, math.nan, True),
+        ([1], (1,), True),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        (None, "", False),
+        (Parameter(1), Parameter(1, "metric"), False),
+    ],
+)
+def test_same_means_recorded_as_the_same_bytes(left: object, right: object, equal: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Two values are the same exactly when their canonical bytes are."""
+    assert same(left, right) is equal
