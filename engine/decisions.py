@@ -4,7 +4,7 @@ A decision reads `State` and returns drafts; it never writes. Document-shaped co
 events that say what changed, so writing the same document twice records nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -67,6 +67,10 @@ from engine.model import CREATED, AttemptChanges, AttemptDocument, AttemptLog, H
 from engine.names import ROOT
 from engine.ports import State, Stream
 from engine.reduction import Child, fold
+
+
+# Well under the smallest sensible limit of an event: a run with any number of branches can be finalised.
+_FINALIZED_BYTES_MAX = 256 * 1024
 
 
 class HeadsMoved(Conflict):
@@ -360,7 +364,22 @@ def _as_child(child: Stream, parent: Stream, state: State) -> Child:
 
 def _finalize(_command: Finalize, stream: Stream, state: State) -> Sequence[Event]:
     heads = [Head(each.branch, each.version, each.hash) for each in state.streams(stream.run_id)]
-    return (RunFinalized(branch=ROOT, heads=heads),)
+    parts = list(_in_parts(heads))
+    return [
+        RunFinalized(branch=ROOT, heads=part, part=index, parts=len(parts)) for index, part in enumerate(parts, start=1)
+    ]
+
+
+def _in_parts(heads: Sequence[Head]) -> Iterator[list[Head]]:
+    part: list[Head] = []
+    size = 0
+    for head in heads:
+        size += len(encode_canonical(head))
+        if size > _FINALIZED_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(head)
+    yield part
 
 
 def _register_external_run(command: RegisterExternalRun, stream: Stream, state: State) -> Sequence[Event]:

@@ -72,9 +72,14 @@ class JobLogged(_Event, frozen=True):
 
 
 class RunFinalized(_Event, frozen=True):
-    """Names the head of every stream of the run: its own hash commits to all of them."""
+    """Names the head of every stream of the run: its own hash commits to all of them.
+
+    A run of very many branches is finalised by several events, recorded together; the last one's hash commits to all.
+    """
 
     heads: list[Head]
+    part: int = 1
+    parts: int = 1
 
 
 class BranchForked(_Event, frozen=True):
