@@ -68,7 +68,6 @@ from engine.names import ROOT
 from engine.ports import State, Stream
 from engine.reduction import Child, fold
 
-
 # Well under the smallest sensible limit of an event: a run with any number of branches can be finalised.
 _FINALIZED_BYTES_MAX = 256 * 1024
 
