@@ -1,0 +1,68 @@
+"""The command line's entry: parsing, and how it ends when parsing fails."""
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+from typer.exceptions import TyperException
+
+from engine.cli import events, parameters, rebuild, runs, show, steps, tree
+from engine.cli.failures import USAGE, leave_quietly, report
+
+_HELP: Final = """Look into runs recorded by anabranch.
+
+\b
+  anabranch demo                 record a census of this folder as a run
+  anabranch runs                 list the runs, newest first
+  anabranch show RUN             one run, and where its parameters come from
+
+Every command reads the database named by --db or ANABRANCH_DB, anabranch.db in the current folder otherwise, takes
+--json, and shows times in UTC.
+
+Exit codes: 0 done; 1 an error with a name, or a check found differences; 2 the command line is wrong; 130 interrupted;
+141 the reader of the output has gone. Errors are one line on the standard error output."""
+
+app = typer.Typer(
+    help=_HELP,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("runs")(runs.runs)
+app.command("show")(show.show)
+app.command("tree")(tree.tree)
+app.command("events")(events.events)
+app.command("params")(parameters.params)
+app.command("steps")(steps.steps)
+app.command("attempts")(steps.attempts)
+app.command("rebuild")(rebuild.rebuild)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `anabranch` and return its exit code; see `failures.py` for the codes.
+
+    Args:
+        arguments: without the program's name; those of the process unless given.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
+    try:
+        code = app(given or ["--help"], prog_name="anabranch", standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        report("UsageError", _one_line(error), as_json="--json" in given)
+        return USAGE
+    except BrokenPipeError:
+        return leave_quietly()
+    return code or 0
+
+
+def _one_line(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    hint = "" if context is None else f" ({context.command_path} --help says what there is)"
+    return f"{' '.join(error.format_message().split())}{hint}"

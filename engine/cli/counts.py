@@ -1,0 +1,54 @@
+"""What a compiled run log holds, counted, and its branches in order."""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from engine.model import AttemptLog, BranchLog, RunLog, StepLog
+
+AnyLog: TypeAlias = RunLog | BranchLog
+
+FAILED_STATUSES = frozenset({"FAILED", "FAIL", "FAILED_INIT"})
+
+
+class Counts(Struct, frozen=True, kw_only=True):
+    """Of a run with all its branches; the root is one of them."""
+
+    events: int
+    branches: int
+    steps: int
+    attempts: int
+    failed_attempts: int
+
+
+def walk(log: AnyLog) -> Iterator[AnyLog]:
+    """Yield a log and all branches below it, parents first, in the order in which they were opened."""
+    waiting: list[AnyLog] = [log]
+    while waiting:
+        log = waiting.pop()
+        yield log
+        waiting.extend(reversed(log.branches.values()))
+
+
+def steps_of(log: AnyLog) -> list[StepLog]:
+    """Return a log's own steps."""
+    return list(log.steps.values())
+
+
+def attempts_of(log: AnyLog) -> list[AttemptLog]:
+    """Return the attempts at a log's own steps."""
+    return [attempt for step in log.steps.values() for attempt in step.attempts]
+
+
+def count(log: RunLog) -> Counts:
+    """Count what a run holds. Streams have no gaps: their last versions add up to the number of events."""
+    logs = list(walk(log))
+    attempts = [attempt for each in logs for attempt in attempts_of(each)]
+    return Counts(
+        events=sum(each.stream_version for each in logs),
+        branches=len(logs),
+        steps=sum(len(each.steps) for each in logs),
+        attempts=len(attempts),
+        failed_attempts=sum(attempt.status in FAILED_STATUSES for attempt in attempts),
+    )

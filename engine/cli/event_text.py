@@ -1,0 +1,121 @@
+"""What an event says, in a few words."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from msgspec import UNSET, structs
+
+from engine.cli.escapes import visible
+from engine.cli.text import branch_text, counted, parameters_text, value_text
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    BranchForked,
+    BranchLogged,
+    BranchStatusChanged,
+    Event,
+    ExternalRunRegistered,
+    ExternalRunUpdated,
+    JobLogged,
+    ParametersReduced,
+    ParametersSet,
+    RunConfigured,
+    RunCreated,
+    RunFinalized,
+    RunForked,
+    RunStatusChanged,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.model import Parameter
+
+_VALUE_CHARACTERS_MAX: Final = 40
+
+
+def event_text(event: Event) -> str:
+    """Return one line, safe to print, that says what the event says."""
+    return _SUMMARIES[type(event)](event)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return parameters_text({name: Parameter(value) for name, value in values.items()}, _VALUE_CHARACTERS_MAX)
+
+
+def _given(event: Event, names: Iterable[str]) -> str:
+    found = {name: getattr(event, name) for name in names}
+    return _pairs({name: value for name, value in found.items() if value})
+
+
+def _status(event: RunStatusChanged | BranchStatusChanged) -> str:
+    return _with_reason(event.status, event.reason)
+
+
+def _step_status(event: StepStatusChanged) -> str:
+    return _with_reason(f"{event.step} {event.status}", event.reason)
+
+
+def _with_reason(text: str, reason: str | None) -> str:
+    return visible(f"{text}: {reason}" if reason else text)
+
+
+def _run_created(event: RunCreated) -> str:
+    rest = _given(event, ("tag", "original_run_id", "dag_hash", "workspace_slug", "root_path", "description", "tags"))
+    return f"{visible(event.status)} {rest}".rstrip()
+
+
+def _run_forked(event: RunForked) -> str:
+    return f"from {visible(event.source_run_id)}: {branch_text(event.source_branch)}@{event.source_version}"
+
+
+def _reduced(event: ParametersReduced) -> str:
+    conflicts = f", {counted(len(event.conflicts), 'conflict')}" if event.conflicts else ""
+    values = parameters_text(event.values, _VALUE_CHARACTERS_MAX)
+    return f"{counted(len(event.children), 'branch', 'branches')}{conflicts}: {values}"
+
+
+def _step_logged(event: StepLogged) -> str:
+    return visible(" ".join(part for part in (event.step, event.status, event.message) if part))
+
+
+def _attempt_created(event: AttemptCreated) -> str:
+    rest = _given(event, ("operator_key", "operator_type", "external_id", "message"))
+    inputs = parameters_text(event.inputs, _VALUE_CHARACTERS_MAX)
+    return " ".join(part for part in (f"{visible(event.step)} #{event.attempt_index}", rest, inputs) if part)
+
+
+def _attempt_updated(event: AttemptUpdated) -> str:
+    changed = {name: value for name, value in structs.asdict(event.changes).items() if value is not UNSET}
+    status = visible(changed.pop("status", ""))
+    parameters = {
+        name: value for field in ("inputs", "outputs", "metrics") for name, value in changed.pop(field, {}).items()
+    }
+    parts = visible(event.step), status, _pairs(changed), parameters_text(parameters, _VALUE_CHARACTERS_MAX)
+    return " ".join(part for part in parts if part)
+
+
+def _external_run(event: ExternalRunRegistered | ExternalRunUpdated) -> str:
+    rest = _given(event, ("external_id", "operator_data", "relative_path"))
+    return f"{visible(event.task_id)} {visible(event.status)} {rest}".rstrip()
+
+
+_SUMMARIES: Final[dict[type, Callable[[Any], str]]] = {
+    RunCreated: _run_created,
+    RunForked: _run_forked,
+    RunStatusChanged: _status,
+    RunConfigured: lambda event: _pairs(event.config),
+    JobLogged: lambda event: value_text(event.job, _VALUE_CHARACTERS_MAX),
+    RunFinalized: lambda event: f"heads of {counted(len(event.heads), 'stream')}",
+    BranchForked: lambda event: f"from {branch_text(event.parent)}@{event.parent_version}",
+    BranchLogged: lambda event: _pairs(event.details),
+    BranchStatusChanged: _status,
+    ParametersSet: lambda event: parameters_text(event.values, _VALUE_CHARACTERS_MAX),
+    ParametersReduced: _reduced,
+    StepLogged: _step_logged,
+    StepStatusChanged: _step_status,
+    StepRemoved: lambda event: _with_reason(event.step, event.reason),
+    AttemptCreated: _attempt_created,
+    AttemptUpdated: _attempt_updated,
+    ExternalRunRegistered: _external_run,
+    ExternalRunUpdated: _external_run,
+}

@@ -1,0 +1,60 @@
+"""How commands end: exit codes for scripts, and errors as one line.
+
+    0    done
+    1    an error with a name (RunNotFound, DatabaseNotFound, …), or a check that found differences
+    2    the command line itself is wrong
+    130  interrupted (Ctrl-C)
+    141  the reader of the output has gone (as in `anabranch events RUN | head`)
+
+An error is one line on the standard error output, `anabranch: Name: message`, and with `--json` one line of JSON,
+`{"error": {"type": "Name", "message": "…"}}`. The standard output then holds nothing, or the lines written before it.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import typer
+
+from engine.cli.document import json_text
+from engine.cli.escapes import visible
+from engine.errors import AnabranchError
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+READER_GONE: Final = 141
+
+
+def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
+    """Run a command to its end on an event loop of its own and leave with its exit code.
+
+    Raises:
+        typer.Exit
+    """
+    try:
+        code = asyncio.run(command)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = leave_quietly()
+    except (AnabranchError, OSError) as error:
+        code = report(type(error).__name__, str(error), as_json=as_json)
+    raise typer.Exit(code or OK)
+
+
+def report(name: str, message: str, *, as_json: bool) -> int:
+    """Write an error to the standard error output and return the exit code that goes with it."""
+    line = f"anabranch: {name}: {visible(message)}"
+    if as_json:
+        line = json_text({"error": {"type": name, "message": message}}, indent=None)
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - the command's answer
+    return FAILED
+
+
+def leave_quietly() -> int:
+    # Python flushes the standard output once more at its end, which would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return READER_GONE

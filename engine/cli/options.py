@@ -1,0 +1,47 @@
+"""The arguments and options that commands share."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.database import DEFAULT_DATABASE
+
+Database = Annotated[
+    Path,
+    typer.Option(
+        "--db", envvar="ANABRANCH_DB", metavar="PATH", help="The database file.", show_default=str(DEFAULT_DATABASE)
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
+BranchName = Annotated[
+    str | None,
+    typer.Option("--branch", metavar="BRANCH", help="The branch's full name; '' is the root.", show_default=False),
+]
+Statuses = Annotated[
+    str | None, typer.Option("--status", metavar="STATUS", help="Only those of this status.", show_default=False)
+]
+
+
+def as_time(text: str) -> datetime:
+    """Return an ISO 8601 time; without a zone it is UTC, which is also what every command shows.
+
+    Raises:
+        typer.BadParameter
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not an ISO 8601 time, such as 2026-01-31T12:00 (UTC)") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def as_point(text: str) -> int | datetime:
+    """Return a stream version or a time.
+
+    Raises:
+        typer.BadParameter
+    """
+    return int(text) if text.isascii() and text.isdecimal() else as_time(text)

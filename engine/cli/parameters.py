@@ -1,0 +1,97 @@
+"""`anabranch params`, and the table of parameters that other commands show too."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.failures import run
+from engine.cli.options import AsJson, BranchName, Database, RunId, as_point
+from engine.cli.provenance import Supplied, supplied_parameters
+from engine.cli.terminal import output, table
+from engine.cli.text import branch_text, cell, counted, value_text
+from engine.model import Origin
+
+
+def params(
+    run_id: RunId,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    branch: BranchName = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="N", help="As of a version of the branch's stream, or a time.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Show what a branch sees: its parameters, and where each comes from.
+
+    A parameter was set by an event (branch@version): on this branch, or on one above it before the fork. Where that
+    event was a reduction, its rule and the child events that supplied the value are shown too.
+
+    \b
+      anabranch params r1 --branch fit.a --at 3
+    """
+    point = None if at is None else as_point(at)
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            found = await supplied_parameters(engine, await (await engine.run(run_id)).branch(branch), point)
+        if json:
+            print_json({"run_id": run_id, "branch": branch or "", "parameters": parameters_document(found)})
+        elif found:
+            output().show(parameters_table(run_id, found))
+        else:
+            output().print("no parameters")
+
+    run(command(), as_json=json)
+
+
+def parameters_document(found: Mapping[str, Supplied]) -> dict[str, Any]:
+    """Return parameters by name: `value`, `kind`, `set_by`, `rule` and `supplied_by`."""
+    return {
+        name: {
+            "value": plain(each.parameter.value),
+            "kind": each.parameter.kind,
+            "set_by": plain(each.set_by),
+            "rule": each.rule,
+            "supplied_by": plain(each.supplied_by),
+        }
+        for name, each in found.items()
+    }
+
+
+def parameters_table(run_id: str, found: Mapping[str, Supplied]) -> Table:
+    """Return parameters as rows: name, kind, value, the event that set it, the rule, and what supplied it."""
+    headers = "PARAMETER", "KIND", "VALUE", "SET BY", "RULE", "SUPPLIED BY"
+    rows = (_row(run_id, name, each) for name, each in found.items())
+    return table(headers, rows, flexible=("PARAMETER", "VALUE", "SET BY", "SUPPLIED BY"))
+
+
+def _row(run_id: str, name: str, each: Supplied) -> tuple[Text, ...]:
+    supplied_by = "" if each.rule is None else origins_text(each.supplied_by, run_id)
+    return (
+        cell(name, "bold"),
+        cell(each.parameter.kind, "dim"),
+        cell(value_text(each.parameter.value)),
+        cell(origin_text(each.set_by, run_id)),
+        cell(each.rule),
+        cell(supplied_by),
+    )
+
+
+def origin_text(origin: Origin, run_id: str) -> str:
+    """Return `branch@version`, with the run before it where it is another one."""
+    elsewhere = "" if origin.run_id == run_id else f"{origin.run_id}: "
+    return f"{elsewhere}{branch_text(origin.branch)}@{origin.stream_version}"
+
+
+def origins_text(origins: Iterable[Origin], run_id: str) -> str:
+    """Return the branches that supplied a value, counted where they are many."""
+    texts = [origin_text(origin, run_id) for origin in origins]
+    if not texts:
+        return "the caller"
+    return texts[0] if len(texts) == 1 else f"{counted(len(texts), 'branch', 'branches')}: {', '.join(texts)}"

@@ -1,0 +1,80 @@
+"""Where parameters come from: the event that set each, and through reductions the child events behind it."""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from engine import Branch, Engine
+from engine.events import ParametersReduced
+from engine.model import Origin, Parameter
+from engine.ports import Point
+
+Reductions: TypeAlias = Mapping[Origin, "ReducedBy"]
+
+
+class ReducedBy(Struct, frozen=True):
+    """What a reduction says of its values: the rule and the child events, by parameter name."""
+
+    rules: dict[str, str]
+    sources: dict[str, list[Origin]]
+
+
+class Supplied(Struct, frozen=True):
+    """A parameter, the event that set it on the branch or above it, and what is behind that event.
+
+    `rule` is the reduction's, None where the value was set. `supplied_by` are the events that the value came from: as
+    long as a reduction took it from a single child event, that event is looked into in turn.
+    """
+
+    parameter: Parameter
+    set_by: Origin
+    rule: str | None
+    supplied_by: list[Origin]
+
+
+async def supplied_parameters(engine: Engine, branch: Branch, at: Point = None) -> dict[str, Supplied]:
+    """Return what a branch sees at a point, each with where it came from, by name.
+
+    Raises:
+        PointNotFound
+    """
+    parameters, origins = await branch.parameters(at=at), await branch.sources(at=at)
+    reductions: dict[Origin, ReducedBy] = {}
+    for run_id in {origin.run_id for origin in origins.values()}:
+        reductions |= await _reductions(engine, run_id)
+    return {
+        name: _supplied(name, parameter, origins[name], reductions)
+        for name, parameter in parameters.items()
+        if name in origins
+    }
+
+
+async def _reductions(engine: Engine, run_id: str) -> dict[Origin, ReducedBy]:
+    found = {}
+    async for recorded in engine.events(run_id=run_id, types=[ParametersReduced]):
+        event = recorded.event
+        assert isinstance(event, ParametersReduced), "only these were asked for"
+        sources = {
+            name: [Origin(run_id, source.branch, source.stream_version) for source in each]
+            for name, each in event.sources.items()
+        }
+        found[Origin(run_id, recorded.branch, recorded.stream_version)] = ReducedBy(event.rules, sources)
+    return found
+
+
+def _supplied(name: str, parameter: Parameter, set_by: Origin, reductions: Reductions) -> Supplied:
+    reduced = reductions.get(set_by)
+    if reduced is None:
+        return Supplied(parameter, set_by, None, [set_by])
+    return Supplied(parameter, set_by, reduced.rules.get(name), _behind(name, set_by, reductions))
+
+
+def _behind(name: str, origin: Origin, reductions: Reductions) -> list[Origin]:
+    # A child's event is older than the reduction that names it, so this comes to an end.
+    while (reduced := reductions.get(origin)) is not None:
+        sources = reduced.sources.get(name, [])
+        if len(sources) != 1:
+            return sources
+        origin = sources[0]
+    return [origin]

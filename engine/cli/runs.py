@@ -1,0 +1,66 @@
+"""`anabranch runs`: the list of runs."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.failures import run
+from engine.cli.options import AsJson, Database, Statuses, as_time
+from engine.cli.terminal import output, table
+from engine.cli.text import cell, status, time_text
+from engine.model import RunInfo, RunPage
+
+
+def runs(
+    *,
+    db: Database = DEFAULT_DATABASE,
+    with_status: Statuses = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with this tag.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or later.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or earlier.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on where a page ended.")] = None,
+    json: AsJson = False,
+) -> None:
+    """List runs, newest first.
+
+    Times are ISO 8601, in UTC unless they say otherwise. Where there are more runs than the limit, the cursor of the
+    next page is given.
+
+    \b
+      anabranch runs --status FAILED --since 2026-01-31
+    """
+    created_from, created_until = as_time(since) if since else None, as_time(until) if until else None
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            page = await engine.runs(
+                status=with_status,
+                tag=tag,
+                created_from=created_from,
+                created_until=created_until,
+                limit=limit,
+                cursor=cursor,
+            )
+        print_json(plain(page)) if json else _print(page)
+
+    run(command(), as_json=json)
+
+
+def _print(page: RunPage) -> None:
+    terminal = output()
+    if not page.runs:
+        terminal.print("no runs")
+        return
+    headers = "RUN", "STATUS", "CREATED (UTC)", "TAG", "ABOUT"
+    terminal.show(table(headers, map(_row, page.runs), flexible=("RUN", "TAG", "ABOUT")))
+    if page.cursor is not None:
+        terminal.print(f"more: add --cursor {page.cursor}", style="dim")
+
+
+def _row(info: RunInfo) -> tuple[Text, ...]:
+    about = info.status_reason or info.description or ""
+    return cell(info.run_id), status(info.status), cell(time_text(info.created_at)), cell(info.tag), cell(about)

@@ -1,0 +1,133 @@
+"""`anabranch show`: one run at a glance."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+from rich.text import Text
+
+from engine import Engine
+from engine.cli.counts import Counts, count
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.failures import run
+from engine.cli.options import AsJson, Database, RunId
+from engine.cli.parameters import origin_text, parameters_document, parameters_table
+from engine.cli.provenance import Supplied, supplied_parameters
+from engine.cli.terminal import facts, output
+from engine.cli.text import cell, counted, duration_text, status, time_text
+from engine.events import RunFinalized, RunForked, RunStatusChanged
+from engine.model import Origin, RunInfo
+
+
+class Finalized(Struct, frozen=True):
+    """When a run was last finalised, and the hash that commits to all of it."""
+
+    at: datetime
+    stream_version: int
+    hash: bytes
+    streams: int
+
+
+class Milestones(Struct):
+    """What the root stream says of the run as a whole."""
+
+    status_changed_at: datetime | None = None
+    forked_from: Origin | None = None
+    finalized: Finalized | None = None
+
+
+class Overview(Struct, frozen=True):
+    info: RunInfo
+    milestones: Milestones
+    counts: Counts
+    parameters: dict[str, Supplied]
+
+
+def show(run_id: RunId, *, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
+    """Show one run: how it stands, what it holds, its final parameters.
+
+    For each parameter the event that set it is shown (branch@version) and, where that was a reduction, the rule and the
+    child events that supplied the value. The hash of a finalised run commits to every event up to there.
+
+    \b
+      anabranch show r1
+    """
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            overview = await _overview(engine, run_id)
+        print_json(_document(overview)) if json else _print(overview)
+
+    run(command(), as_json=json)
+
+
+async def _overview(engine: Engine, run_id: str) -> Overview:
+    handle = await engine.run(run_id)
+    return Overview(
+        info=await handle.info(),
+        milestones=await _milestones(engine, run_id),
+        counts=count(await handle.compile()),
+        parameters=await supplied_parameters(engine, handle),
+    )
+
+
+async def _milestones(engine: Engine, run_id: str) -> Milestones:
+    found = Milestones()
+    types = RunForked, RunStatusChanged, RunFinalized
+    async for recorded in engine.events(run_id=run_id, branch="", types=types):
+        match recorded.event:
+            case RunForked() as event:
+                found.forked_from = Origin(event.source_run_id, event.source_branch, event.source_version)
+            case RunStatusChanged():
+                found.status_changed_at = recorded.recorded_at
+            case RunFinalized(heads=heads):
+                found.finalized = Finalized(recorded.recorded_at, recorded.stream_version, recorded.hash, len(heads))
+            case _:
+                raise AssertionError("no other type was asked for")
+    return found
+
+
+def _document(overview: Overview) -> dict[str, Any]:
+    return {
+        **plain(overview.info),
+        **plain(overview.milestones),
+        "counts": plain(overview.counts),
+        "parameters": parameters_document(overview.parameters),
+    }
+
+
+def _print(overview: Overview) -> None:
+    terminal = output()
+    terminal.show(facts(_facts(overview)))
+    if overview.parameters:
+        terminal.show("", parameters_table(overview.info.run_id, overview.parameters))
+
+
+def _facts(overview: Overview) -> list[tuple[str, Text]]:
+    info, milestones = overview.info, overview.milestones
+    rows = [("run", cell(info.run_id, "bold")), ("status", status(info.status)), ("reason", cell(info.status_reason))]
+    rows += [("tag", cell(info.tag)), ("about", cell(info.description)), ("folder", cell(info.root_path))]
+    rows.append(("created", cell(f"{time_text(info.created_at)} UTC")))
+    if milestones.status_changed_at is not None:
+        after = duration_text((milestones.status_changed_at - info.created_at).total_seconds())
+        rows.append((info.status.lower(), cell(f"{time_text(milestones.status_changed_at)} UTC, {after} later")))
+    if milestones.forked_from is not None:
+        rows.append(("forked from", cell(origin_text(milestones.forked_from, info.run_id))))
+    if milestones.finalized is not None:
+        rows.append(("finalised", cell(f"{time_text(milestones.finalized.at)} UTC, {_streams(milestones.finalized)}")))
+        rows.append(("hash", cell(milestones.finalized.hash.hex())))
+    rows.append(("holds", cell(_held(overview.counts))))
+    return [(name, text) for name, text in rows if text.plain]
+
+
+def _streams(finalized: Finalized) -> str:
+    return f"with the heads of {counted(finalized.streams, 'stream')}"
+
+
+def _held(counts: Counts) -> str:
+    failed = f" ({counts.failed_attempts:,} failed)" if counts.failed_attempts else ""
+    return (
+        f"{counted(counts.events, 'event')}, {counted(counts.branches, 'branch', 'branches')},"
+        f" {counted(counts.steps, 'step')}, {counted(counts.attempts, 'attempt')}{failed}"
+    )

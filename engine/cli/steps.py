@@ -1,0 +1,128 @@
+"""`anabranch steps` and `anabranch attempts`."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from engine import Engine
+from engine.cli.counts import walk
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import attempt_document, print_json, step_document
+from engine.cli.failures import run
+from engine.cli.options import AsJson, BranchName, Database, RunId, Statuses
+from engine.cli.terminal import output, table
+from engine.cli.text import branch as branch_cell
+from engine.cli.text import cell, duration_text, parameters_text, status, time_text
+from engine.model import AttemptLog, StepLog
+
+
+def steps(
+    run_id: RunId,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    branch: BranchName = None,
+    with_status: Statuses = None,
+    json: AsJson = False,
+) -> None:
+    """List the steps of a run, branch by branch, with the outcome of their last attempt.
+
+    \b
+      anabranch steps r1 --status FAILED
+    """
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            found = [
+                (name, step)
+                for name, step in await _steps(engine, run_id, branch)
+                if with_status in (None, step.status)
+            ]
+        if json:
+            print_json({"run_id": run_id, "steps": [step_document(name, step) for name, step in found]})
+        elif found:
+            headers = "BRANCH", "STEP", "STATUS", "ATTEMPTS", "TOOK", "REASON"
+            rows = (_step_row(name, step) for name, step in found)
+            output().show(table(headers, rows, flexible=("BRANCH", "STEP", "REASON"), right=("ATTEMPTS", "TOOK")))
+        else:
+            output().print("no steps")
+
+    run(command(), as_json=json)
+
+
+def attempts(
+    run_id: RunId,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    branch: BranchName = None,
+    step: Annotated[str | None, typer.Option(metavar="STEP", help="Only those at this step.")] = None,
+    with_status: Statuses = None,
+    json: AsJson = False,
+) -> None:
+    """List the attempts of a run, oldest first: who tried what, how long it took, why it failed.
+
+    \b
+      anabranch attempts r1 --status FAILED
+    """
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            found = [
+                (name, attempt)
+                for name, attempt in await _attempts(engine, run_id, branch)
+                if with_status in (None, attempt.status) and step in (None, attempt.step)
+            ]
+        if json:
+            print_json({"run_id": run_id, "attempts": [attempt_document(name, attempt) for name, attempt in found]})
+        elif found:
+            headers = "STARTED (UTC)", "BRANCH", "STEP", "#", "STATUS", "TOOK", "REASON OR OUTPUTS"
+            rows = (_attempt_row(name, attempt) for name, attempt in found)
+            output().show(table(headers, rows, flexible=("BRANCH", "STEP", headers[-1]), right=("#", "TOOK")))
+        else:
+            output().print("no attempts")
+
+    run(command(), as_json=json)
+
+
+async def _steps(engine: Engine, run_id: str, branch: str | None) -> list[tuple[str, StepLog]]:
+    handle = await engine.run(run_id)
+    if branch is not None:
+        found = await (await handle.branch(branch)).steps()
+        return [(branch, step) for step in found.values()]
+    return [(log.branch, step) for log in walk(await handle.compile()) for step in log.steps.values()]
+
+
+async def _attempts(engine: Engine, run_id: str, branch: str | None) -> list[tuple[str, AttemptLog]]:
+    handle = await engine.run(run_id)
+    if branch is None:
+        return await handle.all_attempts()
+    return [(branch, attempt) for attempt in await (await handle.branch(branch)).attempts()]
+
+
+def _step_row(branch: str, step: StepLog) -> tuple[Text, ...]:
+    last = step.attempts[-1] if step.attempts else None
+    return (
+        branch_cell(branch),
+        cell(step.name, "bold"),
+        status(step.status),
+        cell(len(step.attempts)),
+        cell("" if last is None else _took(last)),
+        cell(step.status_reason or (last.status_reason if last is not None else "")),
+    )
+
+
+def _attempt_row(branch: str, attempt: AttemptLog) -> tuple[Text, ...]:
+    return (
+        cell(time_text(attempt.created_at)),
+        branch_cell(branch),
+        cell(attempt.step, "bold"),
+        cell(attempt.attempt_index),
+        status(attempt.status),
+        cell(_took(attempt)),
+        cell(attempt.status_reason or attempt.message or parameters_text({**attempt.outputs, **attempt.metrics})),
+    )
+
+
+def _took(attempt: AttemptLog) -> str:
+    began = attempt.submitted_at or attempt.created_at
+    return "" if attempt.ended_at is None else duration_text((attempt.ended_at - began).total_seconds())

@@ -1,0 +1,85 @@
+"""The terminal: colours only where there is one, the width that it has, and tables without frames.
+
+`NO_COLOR` and `FORCE_COLOR` are respected, and `COLUMNS` sets the width. Into a file or a pipe nothing is cut.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import override
+
+_UNCUT_COLUMNS = 100_000
+
+
+class Terminal(Console):
+    """A console that takes no text for markup, and leaves a reader who has gone to the caller."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+    def show(self, *parts: RenderableType) -> None:
+        """Print under each other; into a file or a pipe without the spaces that fill a table's last column."""
+        if self.is_terminal:
+            self.print(*parts, sep="\n")
+            return
+        with self.capture() as captured:
+            self.print(*parts, sep="\n")
+        self.out("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", highlight=False)
+
+
+def output() -> Terminal:
+    """Return the console of the standard output."""
+    terminal = Terminal(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    if not terminal.is_terminal and "COLUMNS" not in os.environ:
+        terminal.width = _UNCUT_COLUMNS
+    return terminal
+
+
+def errors() -> Terminal:
+    """Return the console of the standard error output, where progress and errors go."""
+    return Terminal(file=sys.stderr, markup=False, highlight=False, emoji=False)
+
+
+def is_cut(terminal: Console) -> bool:
+    """Say whether lines end where the terminal does."""
+    return terminal.width < _UNCUT_COLUMNS
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Text]], *, flexible: Sequence[str], right: Sequence[str] = ()
+) -> Table:
+    """Return a table of one-line cells with two spaces between its columns.
+
+    Args:
+        flexible: the headers of the columns that are cut where the terminal is too narrow for all.
+        right: those of the columns that are aligned to the right.
+    """
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        justify: Literal["left", "right"] = "right" if header in right else "left"
+        made.add_column(Text(header), justify=justify, no_wrap=header not in flexible)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def facts(rows: Iterable[tuple[str, Text]]) -> Table:
+    """Return names and what they are, one to a line."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, text in rows:
+        made.add_row(Text(name, style="dim"), text)
+    return made
+
+
+def heading(text: str) -> Padding:
+    """Return a title with an empty line above it."""
+    return Padding(Text(text, style="bold"), (1, 0, 0, 0))

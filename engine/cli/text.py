@@ -1,0 +1,81 @@
+"""What the log holds as text that is safe to print: nothing in it can move the cursor, colour or reorder a line."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.text import Text
+
+from engine.cli.document import plain
+from engine.cli.escapes import visible
+from engine.model import COMPLETED, CREATED, FAILED, RUNNING, Parameter
+from engine.names import ROOT
+
+_STYLES: Final = {
+    COMPLETED: "green",
+    "SUCCESS": "green",
+    FAILED: "red",
+    "FAIL": "red",
+    "FAILED_INIT": "red",
+    RUNNING: "yellow",
+    CREATED: "cyan",
+}
+
+VALUE_CHARACTERS_MAX: Final = 2000
+
+
+def cell(value: object, style: str = "") -> Text:
+    """Return a value as one line of a table, cut with an ellipsis where the column ends. Markup in it stays text."""
+    return Text("" if value is None else visible(str(value)), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def status(name: str) -> Text:
+    """Return a status in its colour."""
+    return cell(name, _STYLES.get(name, ""))
+
+
+def branch(name: str) -> Text:
+    """Return a branch's name; the root branch, whose name is empty, is shown as `(root)`."""
+    return cell("(root)", "dim") if name == ROOT else cell(name)
+
+
+def branch_text(name: str) -> str:
+    """`branch` as plain text."""
+    return "(root)" if name == ROOT else visible(name)
+
+
+def value_text(value: Any, characters_max: int = VALUE_CHARACTERS_MAX) -> str:
+    """Return a JSON value in one line, cut to `characters_max`. NaN and the infinities stand as themselves."""
+    text = visible(json.dumps(plain(value, finite=False), ensure_ascii=False))
+    return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
+
+
+def parameters_text(values: dict[str, Parameter], characters_max: int = 60) -> str:
+    """Return `name=value` pairs in one line, each value cut to `characters_max`."""
+    return " ".join(f"{visible(name)}={value_text(each.value, characters_max)}" for name, each in values.items())
+
+
+def time_text(moment: datetime | None) -> str:
+    """Return a time in UTC to the second."""
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def clock_text(moment: datetime) -> str:
+    """Return the time of day in UTC to the millisecond."""
+    return moment.astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in the unit that suits it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:  # noqa: PLR2004 - seconds in a minute
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """Return `1 branch`, `2 branches`, `1,234 events`."""
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"

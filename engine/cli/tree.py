@@ -1,0 +1,99 @@
+"""`anabranch tree`, and the tree of branches that the demo shows too."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from rich.tree import Tree
+
+from engine.cli.counts import FAILED_STATUSES, AnyLog, attempts_of
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.escapes import visible
+from engine.cli.failures import run
+from engine.cli.options import AsJson, Database, RunId
+from engine.cli.terminal import output
+from engine.cli.text import counted, status
+from engine.model import RunLog, StepLog
+
+
+def tree(
+    run_id: RunId,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    with_steps: Annotated[bool, typer.Option("--steps", help="Show the steps of each branch too.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show a run's branches as a tree.
+
+    Each with its status, the version that its stream stands at, and how many steps and attempts it has itself.
+
+    \b
+      anabranch tree r1 --steps
+    """
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            log = await (await engine.run(run_id)).compile()
+        if json:
+            print_json({"run_id": run_id, **branch_document(log)})
+        else:
+            output().show(branch_tree(log, with_steps=with_steps))
+
+    run(command(), as_json=json)
+
+
+def branch_document(log: AnyLog) -> dict[str, Any]:
+    """Return a branch with its steps, their attempts, and the branches below it in `branches`."""
+    return {
+        "branch": log.branch,
+        "status": log.status,
+        "status_reason": log.status_reason,
+        "stream_version": log.stream_version,
+        "steps": [plain(step) for step in log.steps.values()],
+        "branches": [branch_document(child) for child in log.branches.values()],
+    }
+
+
+def branch_tree(log: RunLog, *, with_steps: bool = False) -> Tree:
+    """Return the run's branches, each a node of a tree."""
+    root = Tree(_label(log, log.run_id), guide_style="dim")
+    waiting: list[tuple[Tree, AnyLog]] = [(root, log)]
+    while waiting:
+        node, branch = waiting.pop()
+        for line in _step_lines(branch) if with_steps else ():
+            node.add(line)
+        prefix = f"{branch.branch}." if branch.branch else ""
+        waiting += [
+            (node.add(_label(child, child.branch.removeprefix(prefix))), child) for child in branch.branches.values()
+        ]
+    return root
+
+
+def _label(log: AnyLog, name: str) -> Text:
+    attempts = attempts_of(log)
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(visible(name), "bold").append("  ").append_text(status(log.status))
+    line.append(f"  v{log.stream_version}", "dim")
+    if log.steps:
+        line.append(f"  {counted(len(log.steps), 'step')}, {counted(len(attempts), 'attempt')}", "dim")
+    failed = sum(attempt.status in FAILED_STATUSES for attempt in attempts)
+    if failed:
+        line.append(f" ({failed:,} failed)", "red")
+    if log.status_reason:
+        line.append(f"  {visible(log.status_reason)}", "dim")
+    return line
+
+
+def _step_lines(log: AnyLog) -> Iterator[Text]:
+    for step in log.steps.values():
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(visible(step.name)).append("  ").append_text(status(step.status))
+        yield line.append(_tries(step), "dim")
+
+
+def _tries(step: StepLog) -> str:
+    if len(step.attempts) < 2:  # noqa: PLR2004 - one attempt goes without saying
+        return ""
+    return "  " + ", ".join(f"#{attempt.attempt_index} {visible(attempt.status)}" for attempt in step.attempts)
