@@ -335,9 +335,14 @@ class Branch:
         guard = Guard(expected_version, idempotency_key)
         return await reduce(self, self._views, command, rules or {}, guard)
 
-    async def compile(self) -> BranchLog | RunLog:
-        """Return the compiled log of this branch and all below it; of a run, its run log."""
-        return await self._views.compile_branch(self._run_id, self._name)
+    async def compile(self, *, nested: bool = True, inherited: bool = True) -> BranchLog | RunLog:
+        """Return the compiled log of this branch and all below it; of a run, its run log.
+
+        Args:
+            nested: with the branches below it.
+            inherited: with the parameters that come through the forks, not only those that each branch set itself.
+        """
+        return await self._views.compile_branch(self._run_id, self._name, nested=nested, inherited=inherited)
 
     async def write(
         self,

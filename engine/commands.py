@@ -35,9 +35,9 @@ class OpenRun(_Command, frozen=True):
 
 
 class Fork(_Command, frozen=True):
-    """Open `branch` as a child of `parent`; `logged` also marks it as having a branch log."""
+    """Open `branch` as a child of `parent`; None is its longest dotted prefix that is open, else the root."""
 
-    parent: str = ""
+    parent: str | None = ""
     status: str = CREATED
     exist_ok: bool = False
 

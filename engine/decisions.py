@@ -64,7 +64,7 @@ from engine.events import (
     StepStatusChanged,
 )
 from engine.model import CREATED, AttemptChanges, AttemptDocument, AttemptLog, Head, StepDocument
-from engine.names import ROOT
+from engine.names import ROOT, dotted_prefixes
 from engine.ports import State, Stream
 from engine.reduction import Child, fold
 
@@ -143,7 +143,7 @@ def _open_run(run_id: str, command: OpenRun, state: State) -> Decision:
 
 
 def _fork(run_id: str, command: Fork, state: State) -> Decision:
-    parent = _open_stream(run_id, command.parent, state)
+    parent = _parent(run_id, command, state)
     if state.stream(run_id, command.branch) is not None:
         if command.exist_ok:
             return Decision(command.branch, ())
@@ -156,6 +156,13 @@ def _fork(run_id: str, command: Fork, state: State) -> Decision:
         status=command.status,
     )
     return Decision(command.branch, (event,), Opening(command.branch, parent))
+
+
+def _parent(run_id: str, command: Fork, state: State) -> Stream:
+    if command.parent is not None:
+        return _open_stream(run_id, command.parent, state)
+    open_streams = (state.stream(run_id, prefix) for prefix in dotted_prefixes(command.branch))
+    return next((stream for stream in open_streams if stream is not None), None) or _open_stream(run_id, ROOT, state)
 
 
 def _merge_parameters(command: MergeParameters, stream: Stream, state: State) -> Sequence[Event]:

@@ -254,6 +254,7 @@ class RunLog(Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     job: dict[str, Any] | None
     finalized: bool
+    details: dict[str, Any]
     branch: str = ROOT
 
 

@@ -8,6 +8,7 @@ The root branch is `""`; callers may also say `None`.
 """
 
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 
 from engine.errors import InvalidName
@@ -57,3 +58,11 @@ def child_branch(parent: str, name: object) -> str:
     """Return the full name of the branch `name` below `parent`."""
     check_name(name, "branch name")
     return check_name(f"{parent}.{name}" if parent else name, "branch name")
+
+
+def dotted_prefixes(name: str) -> Iterator[str]:
+    """Yield what stands before each dot of a name, the longest first: `a.b` and `a` for `a.b.c`."""
+    end = name.rfind(".")
+    while end > 0:
+        yield name[:end]
+        end = name.rfind(".", 0, end)

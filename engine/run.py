@@ -66,6 +66,6 @@ class Run(Branch):
         return await self._views.attempts(self.run_id, None, None)
 
     @override
-    async def compile(self) -> RunLog:
-        """Return the compiled, nested run log."""
-        return await self._views.compile(self.run_id)
+    async def compile(self, *, nested: bool = True, inherited: bool = True) -> RunLog:
+        """Return the compiled run log; takes the arguments of `Branch.compile`."""
+        return await self._views.compile(self.run_id, nested=nested, inherited=inherited)

@@ -202,15 +202,19 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def compile(self, run_id: str) -> RunLog:
-        return await self._readers.run(
-            lambda connection: compile_run(connection, find_stream(connection, run_id, ROOT))
-        )
+    async def compile(self, run_id: str, *, nested: bool, inherited: bool) -> RunLog:
+        def read(connection: sqlite3.Connection) -> RunLog:
+            root = find_stream(connection, run_id, ROOT)
+            return compile_run(connection, root, nested=nested, inherited=inherited)
 
-    async def compile_branch(self, run_id: str, branch: str) -> BranchLog:
-        return await self._readers.run(
-            lambda connection: compile_branch(connection, find_stream(connection, run_id, branch))
-        )
+        return await self._readers.run(read)
+
+    async def compile_branch(self, run_id: str, branch: str, *, nested: bool, inherited: bool) -> BranchLog:
+        def read(connection: sqlite3.Connection) -> BranchLog:
+            stream = find_stream(connection, run_id, branch)
+            return compile_branch(connection, stream, nested=nested, inherited=inherited)
+
+        return await self._readers.run(read)
 
 
 def find_stream(connection: sqlite3.Connection, run_id: str, branch: str) -> Stream:

@@ -1,10 +1,8 @@
 """The compiled run log: partitions put together again into one nested document."""
 
 import sqlite3
-from collections.abc import Iterable
-from typing import Any
 
-from engine.model import BranchLog, RunLog, StepLog
+from engine.model import AttemptLog, BranchLog, Parameter, RunLog, StepLog
 from engine.ports import Stream
 from projections.columns import from_json, from_text
 from projections.partitions import BranchRow, StepRow
@@ -14,6 +12,7 @@ from projections.reading import (
     SELECT_STEPS,
     as_attempt,
     as_step,
+    own_parameters,
     resolved_parameters,
 )
 from projections.state import AttemptRow
@@ -21,9 +20,9 @@ from projections.state import AttemptRow
 _IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
 
 
-def compile_run(connection: sqlite3.Connection, root: Stream) -> RunLog:
-    """Return the log of a whole run."""
-    compiled = compile_branch(connection, root)
+def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, inherited: bool) -> RunLog:
+    """Return the log of a whole run, or of its root branch alone."""
+    compiled = compile_branch(connection, root, nested=nested, inherited=inherited)
     row = connection.execute(
         "SELECT tag, dag_hash, created_at, config, job, finalized_hash FROM runs WHERE run_id = ?",
         (root.run_id,),
@@ -43,17 +42,19 @@ def compile_run(connection: sqlite3.Connection, root: Stream) -> RunLog:
         config=from_json(config),
         job=None if job is None else from_json(job),
         finalized=finalized_hash is not None,
+        details=compiled.details,
     )
 
 
-def compile_branch(connection: sqlite3.Connection, stream: Stream) -> BranchLog:
-    """Return the log of a branch and of all branches below it."""
-    rows = {
-        row[0]: BranchRow(*row)
-        for row in connection.execute(f"{SELECT_BRANCHES} WHERE run_id = ? ORDER BY stream_id", (stream.run_id,))
-    }
-    versions = dict(connection.execute("SELECT stream_id, version FROM streams WHERE run_id = ?", (stream.run_id,)))
-    steps = _steps_by_stream(connection, stream.run_id)
+def compile_branch(connection: sqlite3.Connection, stream: Stream, *, nested: bool, inherited: bool) -> BranchLog:
+    """Return the log of a branch, and with `nested` of all branches below it.
+
+    Without `inherited`, parameters are only those that each branch set or reduced itself.
+    """
+    rows = _branches(connection, stream, nested=nested)
+    versions = _versions(connection, stream, nested=nested)
+    steps = _steps_by_stream(connection, stream, nested=nested)
+    read_parameters = _resolved if inherited else _own
     # Children open after their parents, so going backwards meets every branch after all of its children.
     below: dict[int, list[BranchLog]] = {}
     for stream_id in sorted(rows, reverse=True):
@@ -68,7 +69,7 @@ def compile_branch(connection: sqlite3.Connection, stream: Stream) -> BranchLog:
             stream_version=versions[stream_id],
             steps=steps.get(stream_id, {}),
             branches={child.branch: child for child in reversed(children)},
-            parameters=_parameters(connection, stream_id),
+            parameters=read_parameters(connection, stream_id),
             details=from_json(row.details),
         )
         if stream_id == stream.stream_id:
@@ -78,23 +79,39 @@ def compile_branch(connection: sqlite3.Connection, stream: Stream) -> BranchLog:
     raise AssertionError("the stream is one of its run's")
 
 
-def _parameters(connection: sqlite3.Connection, stream_id: int) -> Any:
-    resolved = resolved_parameters(connection, stream_id)
-    return {name: own.parameter for name, (_, own) in resolved.items()}
+def _branches(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, BranchRow]:
+    where: str = "run_id = ?"
+    values: list[str | int | None] = [stream.run_id]
+    if not nested:  # only itself, and its parent for the parent's name
+        where, values = "run_id = ? AND stream_id IN (?, ?)", [stream.run_id, stream.stream_id, stream.parent_id]
+    rows = connection.execute(f"{SELECT_BRANCHES} WHERE {where} ORDER BY stream_id", values)
+    return {row[0]: BranchRow(*row) for row in rows}
 
 
-def _steps_by_stream(connection: sqlite3.Connection, run_id: str) -> dict[int, dict[str, StepLog]]:
-    attempts: dict[tuple[int, str], list[Any]] = {}
-    for row in _rows(connection, f"{SELECT_ATTEMPTS} WHERE {_IN_RUN} ORDER BY attempt_index", run_id):
+def _versions(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, int]:
+    if not nested:
+        return {stream.stream_id: stream.version}
+    return dict(connection.execute("SELECT stream_id, version FROM streams WHERE run_id = ?", (stream.run_id,)))
+
+
+def _resolved(connection: sqlite3.Connection, stream_id: int) -> dict[str, Parameter]:
+    return {name: own.parameter for name, (_, own) in resolved_parameters(connection, stream_id).items()}
+
+
+def _own(connection: sqlite3.Connection, stream_id: int) -> dict[str, Parameter]:
+    return {name: own.parameter for name, own in own_parameters(connection, stream_id).items()}
+
+
+def _steps_by_stream(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, dict[str, StepLog]]:
+    where = _IN_RUN if nested else "stream_id = ?"
+    values: list[str | int] = [stream.run_id if nested else stream.stream_id]
+    attempts: dict[tuple[int, str], list[AttemptLog]] = {}
+    for row in connection.execute(f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY attempt_index", values):
         attempt = AttemptRow(*row)
         attempts.setdefault((attempt.stream_id, attempt.task_id), []).append(as_attempt(attempt))
     steps: dict[int, dict[str, StepLog]] = {}
-    for row in _rows(connection, f"{SELECT_STEPS} WHERE {_IN_RUN} ORDER BY position", run_id):
+    for row in connection.execute(f"{SELECT_STEPS} WHERE {where} ORDER BY position", values):
         step = StepRow(*row)
         found = attempts.get((step.stream_id, step.step), [])
         steps.setdefault(step.stream_id, {})[step.step] = as_step(step, found)
     return steps
-
-
-def _rows(connection: sqlite3.Connection, statement: str, run_id: str) -> Iterable[tuple[Any, ...]]:
-    return connection.execute(statement, (run_id,))
