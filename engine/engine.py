@@ -7,12 +7,12 @@ from typing import Any
 
 from engine.cancellation import finish
 from engine.codec import EVENT_TYPES, to_microseconds
-from engine.commands import OpenRun, Request
+from engine.commands import Command, OpenRun, Request
 from engine.errors import InvalidValue
 from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, RunPage
 from engine.names import ROOT, check_branch, check_name
-from engine.ports import EventFilter, EventLog, Progress, ViewDifference, ViewMaintenance, Views
+from engine.ports import EventFilter, EventLog, Progress, Recorded, ViewDifference, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
 from engine.values import check_document, check_parameters, check_text
@@ -131,10 +131,7 @@ class Engine:
         return await self._open(run_id, OpenRun(event=event), idempotency_key)
 
     async def _open(self, run_id: str, command: OpenRun, idempotency_key: str | None) -> Run:
-        check_name(run_id, "run id")
-        if idempotency_key is not None:
-            check_name(idempotency_key, "idempotency key")
-        await self._writer.submit(Request(run_id=run_id, commands=(command,), idempotency_key=idempotency_key))
+        await self.write(run_id, command, idempotency_key=idempotency_key)
         return Run(self._writer, self._views, run_id)
 
     async def run(self, run_id: str) -> Run:
@@ -145,6 +142,22 @@ class Engine:
         """
         await self._views.stream(check_name(run_id, "run id"), ROOT)
         return Run(self._writer, self._views, run_id)
+
+    @property
+    def views(self) -> Views:
+        """What handles read, for those who have a name and no handle, such as the stores."""
+        return self._views
+
+    async def write(self, run_id: str, *commands: Command, idempotency_key: str | None = None) -> Recorded:
+        """Record several commands for a run, which they may open themselves, together or not at all.
+
+        Raises:
+            RunNotFound, and what the commands raise.
+        """
+        if idempotency_key is not None:
+            check_name(idempotency_key, "idempotency key")
+        request = Request(run_id=check_name(run_id, "run id"), commands=commands, idempotency_key=idempotency_key)
+        return await self._writer.submit(request)
 
     async def runs(
         self,
