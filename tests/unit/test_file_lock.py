@@ -1,0 +1,103 @@
+"""The lock that writers of all processes queue for."""
+
+import fcntl
+import threading
+from pathlib import Path
+
+import pytest
+
+from engine.logs.file_lock import FileLock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db-lock"
+
+
+def is_free(path: Path) -> bool:
+    """Whether somebody else could take the lock."""
+    other = FileLock(path)
+    try:
+        return other.try_acquire()
+    finally:
+        other.close()
+
+
+def test_it_is_held_inside_the_block_and_free_after(path: Path) -> None:
+    """Leaving the block frees it, an exception too."""
+    lock = FileLock(path)
+    with lock.held():
+        assert not is_free(path)
+    assert is_free(path)
+    with pytest.raises(ZeroDivisionError), lock.held():
+        raise ZeroDivisionError
+    assert is_free(path)
+    lock.close()
+
+
+def test_a_second_lock_waits_for_the_first(path: Path) -> None:
+    """Two locks on one path never overlap."""
+    order: list[str] = []
+    first, second = FileLock(path), FileLock(path)
+
+    def wait_and_take() -> None:
+        with second.held():
+            order.append("second")
+
+    with first.held():
+        thread = threading.Thread(target=wait_and_take)
+        thread.start()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    first.close()
+    second.close()
+
+
+def test_try_acquire_takes_it_only_when_free_and_keeps_it_until_closed(path: Path) -> None:
+    """It never waits."""
+    holder, other = FileLock(path), FileLock(path)
+    assert holder.try_acquire()
+    assert not other.try_acquire()
+    holder.close()
+    assert other.try_acquire()
+    other.close()
+
+
+def test_closing_frees_it_and_closing_twice_is_nothing(path: Path) -> None:
+    """The descriptor goes back to the system once."""
+    lock = FileLock(path)
+    assert lock.try_acquire()
+    lock.close()
+    lock.close()
+    assert is_free(path)
+
+
+def test_a_closed_lock_cannot_be_taken(path: Path) -> None:
+    """Using it is a mistake of this code, and says so."""
+    lock = FileLock(path)
+    lock.close()
+    with pytest.raises(ValueError, match="is closed"), lock.held():
+        pass
+
+
+def test_only_the_owner_may_read_the_file(path: Path) -> None:
+    """The lock file has mode 0600, like the database."""
+    FileLock(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_program_started_by_this_process_inherits_it(path: Path) -> None:
+    """The descriptor is closed on exec, else a child could hold the lock for ever."""
+    lock = FileLock(path)
+    (opened,) = (int(each.name) for each in Path("/proc/self/fd").iterdir() if is_link(each, path))
+    assert fcntl.fcntl(opened, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    lock.close()
+
+
+def is_link(link: Path, path: Path) -> bool:
+    """Whether the descriptor is of that file; the listing's own is closed by the time it is looked at."""
+    try:
+        return link.readlink() == path
+    except FileNotFoundError:
+        return False

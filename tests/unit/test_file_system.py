@@ -1,0 +1,129 @@
+"""Where a database may live."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.errors import FolderNotWritable, NetworkFileSystem
+from engine.logs.file_system import NETWORK_FILE_SYSTEMS, mounted_as, prepare_file, refuse_network, sync_folder
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:21 / /proc rw - proc proc rw
+30 22 0:40 / /data rw shared:2 master:1 - nfs4 server:/export rw,vers=4.2
+31 30 8:2 / /data/local rw - xfs /dev/sdb1 rw
+32 22 0:41 / /mnt/with\\040space rw - cifs //server/share rw
+33 22 0:42 / /mnt/donn\u00e9es rw - fuse.sshfs me@host:/ rw
+34 22 8:3 / /over rw - nfs server:/a rw
+35 34 8:4 / /over rw - ext4 /dev/sdc1 rw
+36 22 0:43 / /mnt/back\\134slash rw - ceph mon:/ rw
+"""
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Path:
+    """A made-up table of mounts, in the form of proc(5)'s mountinfo."""
+    path = tmp_path / "mountinfo"
+    path.write_text(MOUNTS, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("folder", "file_system"),
+    [
+        ("/", "ext4"),
+        ("/home/me", "ext4"),
+        ("/data", "nfs4"),
+        ("/data/runs", "nfs4"),
+        ("/data/local/runs", "xfs"),
+        ("/database", "ext4"),
+        ("/mnt/with space/x", "cifs"),
+        ("/mnt/donn\u00e9es/x", "fuse.sshfs"),
+        ("/mnt/back\\slash", "ceph"),
+        ("/over/x", "ext4"),
+    ],
+)
+def test_a_folder_is_on_the_deepest_and_latest_mount_above_it(mounts: Path, folder: str, file_system: str) -> None:
+    """Mount points are compared part by part, with their escapes undone; a later mount covers an earlier one."""
+    assert mounted_as(Path(folder), mounts) == file_system
+
+
+@pytest.mark.parametrize("folder", ["/data/runs", "/mnt/with space", "/mnt/donn\u00e9es"])
+def test_a_network_file_system_is_refused_by_name(mounts: Path, folder: str) -> None:
+    """The error says which file system it is."""
+    with pytest.raises(NetworkFileSystem) as caught:
+        refuse_network(Path(folder), mounts)
+    assert caught.value.file_system in NETWORK_FILE_SYSTEMS
+    assert caught.value.path == Path(folder)
+
+
+def test_a_local_file_system_passes(mounts: Path) -> None:
+    """A disk mounted below a network file system is a disk."""
+    refuse_network(Path("/data/local"), mounts)
+
+
+def test_a_table_that_is_not_utf_8_is_read_all_the_same(tmp_path: Path) -> None:
+    """Mount points are bytes; one that nobody can decode must not keep others from opening their files."""
+    table = tmp_path / "mountinfo"
+    table.write_bytes(MOUNTS.encode() + b"40 22 0:44 / /mnt/\xff rw - nfs server:/b rw\n")
+    assert mounted_as(Path("/data"), table) == "nfs4"
+    assert mounted_as(Path(os.fsdecode(b"/mnt/\xff/x")), table) == "nfs"
+
+
+def test_without_a_table_nothing_is_refused(tmp_path: Path) -> None:
+    """Other systems have no such table."""
+    assert mounted_as(Path("/data"), tmp_path / "missing") is None
+    refuse_network(Path("/data"), tmp_path / "missing")
+
+
+def test_a_missing_file_is_made_with_its_folders_for_the_owner_alone(tmp_path: Path) -> None:
+    """The file has mode 0600, and the call says that it is new."""
+    path = tmp_path / "a" / "b" / "runs.db"
+    assert prepare_file(path, allow_network=False)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_size == 0
+
+
+def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    """Neither its content nor its mode is touched."""
+    path = tmp_path / "runs.db"
+    path.write_bytes(b"content")
+    path.chmod(0o640)
+    assert not prepare_file(path, allow_network=False)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"content", 0o640)
+
+
+def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
+    """The error is typed and names the path."""
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderNotWritable) as caught:
+        prepare_file(tmp_path / "file" / "runs.db", allow_network=False)
+    assert caught.value.path == tmp_path / "file" / "runs.db"
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    """A folder where the file should be is reported like any other path that cannot be written."""
+    with pytest.raises(FolderNotWritable):
+        prepare_file(tmp_path, allow_network=False)
+
+
+def test_a_folder_that_cannot_be_synced_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite would pass over the failure, and a power cut could then lose the file."""
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(FolderNotWritable, match="Input/output error"):
+        prepare_file(tmp_path / "runs.db", allow_network=False)
+
+
+def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    """Whatever happens, the descriptor goes back."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    sync_folder(tmp_path)
+    with pytest.raises(NotADirectoryError):
+        sync_folder(Path("/proc/self/mountinfo"))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,224 @@
+"""Group commit, on a log that is kept in memory and commits when it is told to."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from engine.commands import Record, Request
+from engine.errors import EngineClosed, RunNotFound, StoreUnavailable
+from engine.events import RecordedEvent
+from engine.ports import Answer, Capabilities, EventFilter, Recorded
+from engine.writer import Writer
+
+
+class StubLog:
+    """Records nothing but the batches it is given; each waits for `release`."""
+
+    def __init__(self, *, batch_requests_max: int = 100) -> None:
+        self.capabilities = Capabilities(1000, batch_requests_max, dense_order=True)
+        self.batches: list[list[str]] = []
+        self.answer: Callable[[str], Answer] = lambda _: Recorded((), 1)
+        self.failure: BaseException | None = None
+        self.gate = asyncio.Event()
+
+    def release(self) -> None:
+        """Let every batch commit at once from now on."""
+        self.gate.set()
+
+    async def append(self, requests: Sequence[Request]) -> Sequence[Answer]:
+        self.batches.append([request.run_id for request in requests])
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [self.answer(request.run_id) for request in requests]
+
+    async def read(
+        self, events: EventFilter, after: int, until: int | None, limit: int
+    ) -> tuple[list[RecordedEvent], int]:
+        raise NotImplementedError
+
+    async def last_position(self) -> int:
+        return 0
+
+    def on_append(self, callback: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...
+
+
+def request(name: str) -> Request:
+    return Request(run_id=name, commands=(Record(events=()),))
+
+
+def submit(writer: Writer, *names: str) -> list[asyncio.Task[Recorded]]:
+    """Submit a request of each name, each from its own task."""
+    return [asyncio.create_task(writer.submit(request(name))) for name in names]
+
+
+async def settle() -> None:
+    """Let every task run until it waits for something that is not there yet."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_what_comes_while_a_batch_commits_becomes_the_next_batch() -> None:
+    """Nothing lingers: the first request goes alone, the others together behind it, in their order."""
+    log = StubLog()
+    writer = Writer(log)
+    first = submit(writer, "a")
+    await settle()
+    others = submit(writer, "b", "c", "d")
+    await settle()
+    assert log.batches == [["a"]]
+    log.release()
+    await asyncio.gather(*first, *others)
+    assert log.batches == [["a"], ["b", "c", "d"]]
+
+
+async def test_a_batch_keeps_to_what_the_log_can_take() -> None:
+    """Capabilities are data: the largest batch is the log's to say."""
+    log = StubLog(batch_requests_max=2)
+    log.release()
+    writer = Writer(log)
+    await asyncio.gather(*submit(writer, "a", "b", "c", "d", "e"))
+    assert log.batches == [["a", "b"], ["c", "d"], ["e"]]
+
+
+async def test_a_full_queue_makes_callers_wait_and_drops_nothing() -> None:
+    """The bound is on requests that are under way; those beyond it are recorded later, in order."""
+    log = StubLog()
+    writer = Writer(log, queued_requests_max=2)
+    tasks = submit(writer, "a", "b", "c", "d", "e")
+    await settle()
+    assert log.batches == [["a", "b"]]
+    log.release()
+    await asyncio.gather(*tasks)
+    assert [name for batch in log.batches for name in batch] == ["a", "b", "c", "d", "e"]
+    assert max(len(batch) for batch in log.batches) <= 2
+
+
+async def test_each_answer_reaches_its_own_caller() -> None:
+    """A refusal is raised where its request came from; its neighbours are recorded."""
+    log = StubLog()
+    log.answer = lambda name: RunNotFound(name) if name == "b" else Recorded((), ord(name))
+    log.release()
+    writer = Writer(log)
+    a, b, c = await asyncio.gather(*submit(writer, "a", "b", "c"), return_exceptions=True)
+    assert (a, c) == (Recorded((), ord("a")), Recorded((), ord("c")))
+    assert isinstance(b, RunNotFound)
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("gone"), RuntimeError("a fault of the log")])
+async def test_an_error_of_the_log_reaches_every_caller_and_the_next_batch_goes_on(failure: Exception) -> None:
+    """No caller waits for ever, and the writer is not broken by it."""
+    log = StubLog()
+    log.failure = failure
+    log.release()
+    writer = Writer(log)
+    results = await asyncio.gather(*submit(writer, "a", "b"), return_exceptions=True)
+    assert results == [failure, failure]
+    log.failure = None
+    assert await writer.submit(request("c")) == Recorded((), 1)
+
+
+async def test_a_caller_cancelled_while_queued_takes_its_request_back() -> None:
+    """The log never sees it."""
+    log = StubLog()
+    writer = Writer(log)
+    first, second, third = submit(writer, "a", "b", "c")
+    await settle()
+    first_batch = log.batches[0]
+    late, kept = submit(writer, "late", "kept")
+    await settle()
+    late.cancel()
+    log.release()
+    results = await asyncio.gather(first, second, third, late, kept, return_exceptions=True)
+    assert first_batch == ["a", "b", "c"]
+    assert log.batches[1:] == [["kept"]]
+    assert isinstance(results[3], asyncio.CancelledError)
+
+
+async def test_a_caller_cancelled_during_the_commit_has_its_request_recorded() -> None:
+    """The batch is not torn: the log finishes it, and the other callers get their answers."""
+    log = StubLog()
+    writer = Writer(log)
+    gone, kept = submit(writer, "gone", "kept")
+    await settle()
+    gone.cancel()
+    await settle()
+    log.release()
+    assert await kept == Recorded((), 1)
+    assert gone.cancelled()
+    assert log.batches == [["gone", "kept"]]
+
+
+async def test_a_caller_cancelled_before_its_turn_gives_its_place_away() -> None:
+    """Callers that wait for a full queue can be cancelled, and do not take places with them."""
+    log = StubLog()
+    writer = Writer(log, queued_requests_max=1)
+    first, second, third = submit(writer, "a", "b", "c")
+    await settle()
+    second.cancel()
+    log.release()
+    await asyncio.gather(first, third)
+    assert log.batches == [["a"], ["c"]]
+
+
+async def test_closing_records_what_is_queued() -> None:
+    """A request that was taken is not dropped."""
+    log = StubLog()
+    writer = Writer(log)
+    tasks = submit(writer, "a")
+    await settle()
+    tasks += submit(writer, "b", "c")
+    await settle()
+    closing = asyncio.create_task(writer.close())
+    await settle()
+    assert not closing.done()
+    log.release()
+    await closing
+    assert log.batches == [["a"], ["b", "c"]]
+    assert all(task.result() for task in tasks)
+
+
+async def test_after_closing_requests_are_refused() -> None:
+    """Those that waited for a full queue, too."""
+    log = StubLog()
+    writer = Writer(log, queued_requests_max=1)
+    first, waiting = submit(writer, "a", "b")
+    await settle()
+    closing = asyncio.create_task(writer.close())
+    await settle()
+    log.release()
+    await closing
+    await first
+    with pytest.raises(EngineClosed):
+        await waiting
+    with pytest.raises(EngineClosed):
+        await writer.submit(request("c"))
+    await writer.close()
+
+
+async def test_cancelling_the_close_does_not_cancel_the_commit() -> None:
+    """The commit is shielded; the requests are recorded all the same."""
+    log = StubLog()
+    writer = Writer(log)
+    (task,) = submit(writer, "a")
+    await settle()
+    closing = asyncio.create_task(writer.close())
+    await settle()
+    closing.cancel()
+    await settle()
+    log.release()
+    assert await task == Recorded((), 1)
+
+
+async def test_a_stopped_event_loop_cancels_every_caller_of_the_batch() -> None:
+    """When the drain itself is cancelled, nobody is left waiting for an answer."""
+    log = StubLog()
+    log.failure = asyncio.CancelledError()
+    log.release()
+    writer = Writer(log)
+    results = await asyncio.gather(*submit(writer, "a", "b"), return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
