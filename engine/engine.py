@@ -12,6 +12,7 @@ from engine.errors import InvalidValue
 from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, RunPage
 from engine.names import ROOT, check_branch, check_name
+from engine.owner import OwnerProcess
 from engine.ports import EventFilter, EventLog, Progress, Recorded, ViewDifference, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
@@ -31,6 +32,7 @@ class Engine:
         self._maintenance = maintenance
         self._writer = Writer(log)
         self._follower = Follower(log)
+        self._owner = OwnerProcess()
 
     async def __aenter__(self) -> "Engine":
         return self
@@ -42,7 +44,11 @@ class Engine:
         """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock.
 
         It does so to the end even when the caller is cancelled.
+
+        Raises:
+            WrongProcess
         """
+        self._owner.check()
         await finish(self._close())
 
     async def _close(self) -> None:

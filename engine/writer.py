@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from engine.commands import Request
 from engine.errors import EngineClosed
+from engine.owner import OwnerProcess
 from engine.ports import Answer, EventLog, Recorded
 
 QUEUED_REQUESTS_MAX = 16_384
@@ -24,6 +25,7 @@ class Writer:
         self._queue: deque[tuple[Request, asyncio.Future[Recorded]]] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
+        self._owner = OwnerProcess()
 
     async def submit(self, request: Request) -> Recorded:
         """Return once the request is recorded and durable.
@@ -33,6 +35,7 @@ class Writer:
         Raises:
             AnabranchError: it was not; see `engine.ports.Answer`.
         """
+        self._owner.check()
         async with self._free:
             if self._closed:
                 raise EngineClosed

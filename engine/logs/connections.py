@@ -12,6 +12,7 @@ from typing import TypeVar
 import aiosqlite
 
 from engine.cancellation import finish
+from engine.logs.forking import inside_sqlite
 
 Result = TypeVar("Result")
 
@@ -46,20 +47,40 @@ class ThreadConnection:
 
     @classmethod
     async def _connect(cls, connector: Callable[[], sqlite3.Connection], opened: list["ThreadConnection"]) -> None:
-        opened.append(cls(await aiosqlite.Connection(connector, _ITER_CHUNK_SIZE)))
+        def connect() -> sqlite3.Connection:
+            with inside_sqlite():
+                return connector()
+
+        connection = aiosqlite.Connection(connect, _ITER_CHUNK_SIZE)
+        # An engine that nobody closed must not keep the process from ending; what is committed is safe by then.
+        connection._thread.daemon = True  # noqa: SLF001 - as above
+        opened.append(cls(await connection))
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """Run `job` on the thread and return what it returns. Once begun, it ends even when the caller is cancelled."""
-        result: Result = await self._connection._execute(job)  # type: ignore[no-untyped-call]  # noqa: SLF001 - the one place that needs it
+
+        def run() -> Result:
+            with inside_sqlite():
+                return job()
+
+        return await self.run_waiting(run)
+
+    async def run_waiting(self, job: Callable[[], Result]) -> Result:
+        """`run` a job that first waits for something and enters `inside_sqlite` itself after that."""
+        result: Result = await self._connection._execute(job)  # type: ignore[no-untyped-call]  # noqa: SLF001 - as above
         return result
 
     async def close(self, job: Callable[[], None] | None = None) -> None:
-        """Run a last job, then close the connection and end the thread, even when the caller is cancelled."""
+        """Run a last job, then close the connection and end the thread, even when the caller is cancelled.
+
+        The job is one for `run_waiting`.
+        """
         await finish(self._close(job))
 
     async def _close(self, job: Callable[[], None] | None) -> None:
         try:
             if job is not None:
-                await self.run(job)
+                await self.run_waiting(job)
+            await self.run(self.raw.close)
         finally:
             await self._connection.close()

@@ -6,10 +6,13 @@ The kernel wakes waiters in the order they came and frees the lock when its hold
 
 import fcntl
 import os
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_ASK_AGAIN_SECONDS = 0.001
 
 
 class FileLock:
@@ -29,6 +32,21 @@ class FileLock:
             yield
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    @contextmanager
+    def tried_for(self, seconds: float) -> Iterator[bool]:
+        """Wait for the lock no longer than that, and say whether it is held.
+
+        It asks again and again, so it may wait longer than its turn: for opening and closing, not for writing.
+        """
+        deadline = time.monotonic() + seconds
+        while not (held := self.try_acquire()) and time.monotonic() < deadline:
+            time.sleep(_ASK_AGAIN_SECONDS)
+        try:
+            yield held
+        finally:
+            if held:
+                fcntl.flock(self._open_descriptor(), fcntl.LOCK_UN)
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free, to hold it until `close`."""

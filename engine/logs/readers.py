@@ -9,13 +9,15 @@ from urllib.parse import quote
 
 from engine.errors import EngineClosed, ReadFailed
 from engine.logs.connections import ThreadConnection
+from engine.logs.forking import connect
+from engine.owner import OwnerProcess
 
 Result = TypeVar("Result")
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Return a connection that cannot write."""
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    return connect(f"file:{quote(str(path))}?mode=ro", uri=True)
 
 
 class Readers:
@@ -27,13 +29,15 @@ class Readers:
         self._idle: list[ThreadConnection] = []
         self._all: list[ThreadConnection] = []
         self._closed = False
+        self._owner = OwnerProcess()
 
     async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `job` on a connection's thread, inside one snapshot of the database.
 
         Raises:
-            ReadFailed, EngineClosed, and what the job raises.
+            ReadFailed, EngineClosed, WrongProcess, and what the job raises.
         """
+        self._owner.check()
         async with self._free:
             if self._closed:
                 raise EngineClosed

@@ -7,7 +7,6 @@ processes checkpoint at once.
 """
 
 import asyncio
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -18,18 +17,20 @@ from msgspec import Struct
 
 from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
-from engine.errors import AnabranchError, CannotOpen, EngineClosed, StoreBusy, WrongProcess
+from engine.errors import AnabranchError, CannotOpen, EngineClosed, FolderNotWritable, StoreBusy
 from engine.events import RecordedEvent
 from engine.log import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
 from engine.logs.file_system import prepare_file
+from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import Readers
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import translate
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sqlite_schema import check_ours, migrate
+from engine.owner import OwnerProcess
 from engine.ports import Answer, Capabilities, EventFilter, Projector, State, StreamHeads
 
 Durability: TypeAlias = Literal["full", "relaxed"]
@@ -74,7 +75,7 @@ class SqliteEventLog:
         self._lock = lock
         self._busy_timeout = settings.busy_timeout
         self._callbacks: list[Callable[[], None]] = []
-        self._process = os.getpid()
+        self._owner = OwnerProcess()
         self._closed = False
 
     async def append(self, requests: Sequence[Request]) -> Sequence[Answer]:
@@ -97,7 +98,7 @@ class SqliteEventLog:
         """
         self.check_open()
         turn = _Turn(self._lock, lambda: job(self._connection.raw))
-        running = asyncio.ensure_future(self._connection.run(turn.take))
+        running = asyncio.ensure_future(self._connection.run_waiting(turn.take))
         try:
             done, _ = await asyncio.wait({running}, timeout=self._busy_timeout)
             if not done and turn.give_up():
@@ -129,8 +130,7 @@ class SqliteEventLog:
 
     def check_open(self) -> None:
         """Raise `WrongProcess` or `EngineClosed` unless the log can be used here and now."""
-        if os.getpid() != self._process:
-            raise WrongProcess(self._process, os.getpid())
+        self._owner.check()
         if self._closed:
             raise EngineClosed
 
@@ -140,7 +140,7 @@ class SqliteEventLog:
             self.check_open()
             self._closed = True
             await self.readers.close()
-            await _close(self._connection, self._lock)
+            await _close(self._connection, self._lock, self._busy_timeout)
 
 
 class _Turn(Generic[Result]):
@@ -160,7 +160,8 @@ class _Turn(Generic[Result]):
                 if self._given_up:
                     return
                 self._begun = True
-            self._results.append(self._job())
+            with inside_sqlite():
+                self._results.append(self._job())
 
     def give_up(self) -> bool:
         """Say whether the job had not begun; then it never will."""
@@ -180,17 +181,18 @@ async def open_sqlite_log(
     Raises:
         CannotOpen, StoreUnavailable: the file is as it was.
     """
+    path = _resolved(path)
     set_up = _SetUp(path, settings)
     try:
         connection = await ThreadConnection.open(set_up.connect)
     except sqlite3.Error as error:
         raise translate(error, path, busy_timeout=settings.busy_timeout) from error
-    lock = FileLock(beside(path, "-lock"))
+    lock = await _open_lock(connection, path)
     try:
         projectors = make_projectors(connection.raw)
-        stale = await connection.run(lambda: set_up.prepare(connection.raw, lock, projectors))
+        stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, projectors))
     except BaseException as error:
-        await _close(connection, lock)
+        await _close(connection, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
             raise translate(error, path, busy_timeout=settings.busy_timeout) from error
         raise
@@ -205,10 +207,27 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-async def _close(connection: ThreadConnection, lock: FileLock) -> None:
+def _resolved(path: Path) -> Path:
+    # One file has one lock file and one log beside it, by whatever links it is reached and wherever the process goes.
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CannotOpen(path, str(error)) from error
+
+
+async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:
+    try:
+        return FileLock(beside(path, "-lock"))
+    except OSError as error:
+        await connection.close()
+        raise FolderNotWritable(path, f"its lock file: {error.strerror or error}") from error
+
+
+async def _close(connection: ThreadConnection, lock: FileLock, busy_timeout: float) -> None:
     def close_under_lock() -> None:
-        # The last connection to close checkpoints, which must happen under the lock like every checkpoint.
-        with lock.held():
+        # The last connection to close checkpoints, which must happen under the lock like every checkpoint. Who holds
+        # the lock all this time has the file open: then this connection is not the last.
+        with lock.tried_for(busy_timeout), inside_sqlite():
             connection.raw.close()
 
     try:
@@ -230,12 +249,14 @@ class _SetUp:
             raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
         if prepare_file(self._path, allow_network=self._settings.allow_network):
             _log.info("database created", path=str(self._path))
-        return sqlite3.connect(self._path, isolation_level=None, timeout=self._settings.busy_timeout)
+        return connect(self._path, busy_timeout=self._settings.busy_timeout)
 
     def prepare(self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector]) -> list[str]:
         """Return the names of the views that have to be rebuilt."""
         execute = connection.execute
-        with lock.held():
+        with lock.tried_for(self._settings.busy_timeout) as free, inside_sqlite():
+            if not free:
+                raise StoreBusy(self._path, self._settings.busy_timeout)
             check_ours(connection, self._path)
             execute("PRAGMA journal_mode = WAL")
             execute(f"PRAGMA synchronous = {'FULL' if self._settings.durability == 'full' else 'NORMAL'}")

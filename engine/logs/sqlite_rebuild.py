@@ -5,21 +5,24 @@ lock, the last events are folded too and the scratch tables replace the live one
 """
 
 import asyncio
-import os
+import secrets
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.cancellation import finish
 from engine.errors import RebuildRunning
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
+from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import connect_read_only
 from engine.logs.sqlite import SqliteEventLog, beside
 from engine.logs.sqlite_read import as_recorded, last_position
 from engine.ports import Progress, Rebuilder, Stream, ViewDifference
 
 CHUNK_EVENTS = 5000
+LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
 
 _SELECT = (
     "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type, schema_version,"
@@ -46,16 +49,18 @@ class SqliteViewMaintenance:
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
-            async with _Scratch(self._log.path, self._make_rebuilder()) as scratch:
+            # One name for all rebuilds: what one that was killed has left is removed by the next.
+            async with _Scratch(self._log.path, "-rebuild", self._make_rebuilder()) as scratch:
                 await scratch.catch_up(progress)
-                return await self._log.exclusively(lambda connection: _swap(connection, scratch, self._log))
+                return await finish(self._log.exclusively(lambda connection: _swap(connection, scratch, self._log)))
         finally:
             lock.close()
 
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from views made anew."""
         self._log.check_open()
-        async with _Scratch(self._log.path, self._make_rebuilder()) as scratch:
+        name = f"-compare-{secrets.token_hex(8)}"  # any number of processes may compare at once
+        async with _Scratch(self._log.path, name, self._make_rebuilder()) as scratch:
             await scratch.catch_up(progress)
             return await scratch.compare()
 
@@ -83,8 +88,8 @@ def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventL
 class _Scratch:
     """A database beside the file that holds the views as far as they are folded. An async context manager."""
 
-    def __init__(self, path: Path, rebuilder: Rebuilder) -> None:
-        self.path = beside(path, f"-rebuild-{os.getpid()}-{id(self):x}")
+    def __init__(self, path: Path, suffix: str, rebuilder: Rebuilder) -> None:
+        self.path = beside(path, suffix)
         self.rebuilder = rebuilder
         self.position = 0
         self._source_path = path
@@ -93,7 +98,11 @@ class _Scratch:
         self._streams: dict[int, Stream] = {}
 
     async def __aenter__(self) -> "_Scratch":
-        self._source = await ThreadConnection.open(self._connect)
+        try:
+            self._source = await ThreadConnection.open(self._connect)
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -102,7 +111,8 @@ class _Scratch:
 
     def _connect(self) -> sqlite3.Connection:
         # The swap folds the last chunk on the writer's thread; the two are never at it at once.
-        self._scratch = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self.path.unlink(missing_ok=True)
+        self._scratch = connect(self.path)
         self._scratch.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
         self._scratch.execute("PRAGMA synchronous = OFF")
         self.rebuilder.create(self._scratch)
@@ -110,17 +120,18 @@ class _Scratch:
 
     def _remove(self) -> None:
         if self._scratch is not None:
-            self._scratch.close()
+            with inside_sqlite():
+                self._scratch.close()
         self.path.unlink(missing_ok=True)
 
     async def catch_up(self, progress: Progress | None) -> None:
-        """Fold chunk after chunk until the end of the log as it is then."""
+        """Fold chunk after chunk until little is left, to which others may be adding all the time."""
         source = self._running()
         while True:
             last = await source.run(lambda: self._fold_to_end_of_chunk(source.raw))
             if progress is not None:
                 progress(self.position, last)
-            if self.position >= last:
+            if last - self.position < LOCKED_EVENTS_MAX:
                 return
             await asyncio.sleep(0)
 

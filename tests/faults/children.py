@@ -1,0 +1,75 @@
+"""Child processes for tests: forked ones that run a function, and workers started as a program of their own."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).parents[2]
+
+
+class ForkedChild:
+    """A child of `os.fork` that runs `work` on an event loop of its own and says how it ended."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        self._answers, write_end = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.write(write_end, _outcome(work).encode())
+            os._exit(0)
+        os.close(write_end)
+
+    async def outcome(self) -> str:
+        """Wait for its end; return what `work` returned, as text, or the name of the error that it raised."""
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> str:
+        with open(self._answers, "rb") as answers:  # noqa: PTH123 - a descriptor, not a path
+            text = answers.read().decode()
+        os.waitpid(self.pid, 0)
+        return text
+
+
+def _outcome(work: Callable[[], Coroutine[Any, Any, object]]) -> str:
+    try:
+        return str(asyncio.run(work()))
+    except BaseException as error:  # noqa: BLE001 - the child must end here, whatever happens
+        return type(error).__name__
+
+
+async def start_worker(task: str, *arguments: object) -> Process:
+    """Start `tests/faults/worker.py` with a task; its three streams are pipes."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.faults.worker",
+        task,
+        *map(str, arguments),
+        cwd=_ROOT,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+
+
+async def next_line(worker: Process) -> str:
+    """Return the next line that the worker prints, without its end; "" when there is no more."""
+    assert worker.stdout is not None
+    return (await worker.stdout.readline()).decode().rstrip("\n")
+
+
+async def finished(worker: Process, *, said: str = "") -> list[str]:
+    """Say something to the worker, wait for its end, and return the lines it printed; it must have succeeded."""
+    output, errors = await worker.communicate(said.encode())
+    assert worker.returncode == 0, errors.decode()
+    return output.decode().splitlines()
+
+
+async def killed(worker: Process) -> list[str]:
+    """End the worker by `kill -9` and return the whole lines it had printed."""
+    worker.kill()
+    output, _ = await worker.communicate()
+    return output.decode().split("\n")[:-1]

@@ -1,0 +1,136 @@
+"""A process that fault tests start, talk to and kill: `python -m tests.faults.worker TASK ARGUMENT…`.
+
+It prints one line for each thing that it has done, only once that is durable.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from engine import Branch, Engine, open_engine
+
+
+def _say(*words: object) -> None:
+    print(*words, flush=True)  # noqa: T201 - the pipe is how it acknowledges
+
+
+async def write_branches(path: str, name: str, branches: str, operations: str) -> None:
+    """Fork branches off run `r` and set a parameter many times on each, all at once; say how long it took."""
+    begun = time.perf_counter()
+    async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
+        run = await engine.run("r")
+        for index in range(int(branches)):
+            branch = await run.fork(f"{name}.{index}")
+            tasks.create_task(_write(branch, int(operations)))
+    _say(time.perf_counter() - begun)
+
+
+async def _write(branch: Branch, operations: int) -> None:
+    for value in range(operations):
+        await branch.set_parameters({"value": value, f"p{value % 10}": branch.name})
+
+
+async def write_until_killed(path: str, name: str) -> None:
+    """Write on four branches without end, acknowledging each write as `branch value`."""
+    async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
+        run = await engine.run("r")
+        for index in range(4):
+            branch = await run.fork(f"{name}.{index}")
+            tasks.create_task(_acknowledge(branch))
+
+
+async def _acknowledge(branch: Branch) -> None:
+    value = 0
+    while True:
+        await branch.set_parameters({"value": value})
+        _say(branch.name, value)
+        value += 1
+
+
+async def fork_then_write(path: str, name: str) -> None:
+    """Write without end, and leave a forked child asleep in the middle of it."""
+    async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
+        run = await engine.run("r")
+        for index in range(4):
+            tasks.create_task(_acknowledge(await run.fork(f"{name}.{index}")))
+        child = os.fork()
+        if child == 0:
+            sys.stdin.read()
+            os._exit(0)
+        _say("child", child)
+
+
+async def hold_lock(path: str) -> None:
+    """Hold the writers' lock of a database until told to end."""
+    with open(path + "-lock", "a+b") as lock:  # noqa: ASYNC230, PTH123 - nothing else runs in this process
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _say("held")
+        sys.stdin.read()
+
+
+async def hold_transaction(path: str) -> None:
+    """Hold SQLite's own write lock until told to end, as a program that knows nothing of the engine would."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    _say("held")
+    sys.stdin.read()
+    connection.execute("ROLLBACK")
+    connection.close()
+
+
+async def rebuild_until_killed(path: str) -> None:
+    """Rebuild the views again and again, saying how far it is."""
+    async with open_engine(path) as engine:
+        while True:
+            await engine.rebuild(_say)
+
+
+async def stamp(path: str, count: str) -> None:
+    """Set the time of writing as a parameter, once for each line that is asked for."""
+    async with open_engine(path) as engine:
+        run = await engine.run("r")
+        for _ in range(int(count)):
+            sys.stdin.readline()
+            await run.set_parameters({"at": time.monotonic()})
+            _say("written")
+
+
+async def forget_to_close(path: str) -> None:
+    """End without having closed the engine."""
+    engine = await open_engine(path)
+    await _use(engine)
+    _KEPT.append(engine)
+
+
+async def _use(engine: Engine) -> None:
+    run = await engine.create_run("unclosed", parameters={"a": 1})
+    await run.parameters()
+
+
+_KEPT: list[Engine] = []
+
+_TASKS: dict[str, Callable[..., Awaitable[None]]] = {
+    task.__name__: task
+    for task in (
+        write_branches,
+        write_until_killed,
+        fork_then_write,
+        hold_lock,
+        hold_transaction,
+        rebuild_until_killed,
+        stamp,
+        forget_to_close,
+    )
+}
+
+
+async def _main() -> None:
+    await _TASKS[sys.argv[1]](*sys.argv[2:])
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
