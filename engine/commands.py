@@ -70,7 +70,10 @@ class SetStatus(_Command, frozen=True):
 
 
 class DescribeBranch(_Command, frozen=True):
+    """Set the details of a branch's own log, or with `merge` those that are given."""
+
     details: dict[str, Any]
+    merge: bool = False
 
 
 class LogStep(_Command, frozen=True):

@@ -201,9 +201,9 @@ def _status_event(stream: Stream, status: str, reason: str | None) -> Event:
 
 
 def _describe_branch(command: DescribeBranch, stream: Stream, state: State) -> Sequence[Event]:
-    if same(state.branch_details(stream), command.details):
-        return ()
-    return (BranchLogged(branch=stream.branch, details=command.details),)
+    known = state.branch_details(stream)
+    details = {**known, **command.details} if command.merge else command.details
+    return () if same(known, details) else (BranchLogged(branch=stream.branch, details=details),)
 
 
 def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
