@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any
 
-import anyio
 from typing_extensions import override
 
 from engine.attempt import Attempt, attempt_fields, derived_attempt_id
+from engine.cancellation import finish
 from engine.codec import new_event_id
 from engine.commands import (
     Command,
@@ -295,10 +295,10 @@ class Branch:
             yield attempt
         except BaseException as error:
             status = FAILED if isinstance(error, Exception) else CANCELLED
-            with anyio.CancelScope(shield=True):  # the outcome is recorded even when the block was cancelled
-                await attempt.finish_unless_finished(status, _reason(error))
+            # The outcome is recorded even when the block is cancelled, and cancelled again.
+            await finish(attempt.finish_unless_finished(status, _reason(error)))
             raise
-        await attempt.finish_unless_finished(COMPLETED, None)
+        await finish(attempt.finish_unless_finished(COMPLETED, None))
 
     async def attempts(self, step: str | None = None) -> list[AttemptLog]:
         """Return this branch's attempts, or those of one step, in the order they were created."""

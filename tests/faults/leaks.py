@@ -1,0 +1,51 @@
+"""What a process holds: threads, descriptors, tasks and locks. Fault tests compare before and after."""
+
+import asyncio
+import fcntl
+import gc
+import os
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+_JOIN_SECONDS_MAX = 10
+
+
+def open_files(folder: Path) -> Counter[str]:
+    """Return how often each file in `folder` is open in this process."""
+    names = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            names.append(os.readlink(descriptor))  # noqa: PTH115 - a deleted file's name ends in " (deleted)"
+        except OSError:
+            continue  # the descriptor that listed the folder
+    return Counter(name for name in names if name.startswith(str(folder)))
+
+
+def locks_held(folder: Path) -> list[str]:
+    """Return the lock files in `folder` that anybody holds."""
+    held = []
+    for path in folder.glob("*-lock"):
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(path.name)
+    return held
+
+
+@asynccontextmanager
+async def nothing_left(folder: Path) -> AsyncIterator[None]:
+    """Assert that the block leaves no thread, task, open file or lock behind."""
+    threads, tasks, files = set(threading.enumerate()), asyncio.all_tasks(), open_files(folder)
+    yield
+    gc.collect()
+    for thread in set(threading.enumerate()) - threads:
+        if not thread.name.startswith("asyncio_"):  # the event loop's own pool
+            thread.join(_JOIN_SECONDS_MAX)
+            assert not thread.is_alive(), thread
+    assert asyncio.all_tasks() <= tasks
+    assert open_files(folder) == files
+    assert locks_held(folder) == []
