@@ -8,7 +8,7 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from engine.cli import events, parameters, rebuild, runs, show, steps, tree
+from engine.cli import demo, events, parameters, rebuild, runs, show, steps, tree
 from engine.cli.failures import USAGE, leave_quietly, report
 
 _HELP: Final = """Look into runs recorded by anabranch.
@@ -31,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("demo")(demo.demo)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("tree")(tree.tree)

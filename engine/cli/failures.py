@@ -36,13 +36,24 @@ def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
         typer.Exit
     """
     try:
-        code = asyncio.run(command)
+        code = asyncio.run(_alone(command))
         sys.stdout.flush()
     except BrokenPipeError:
         code = leave_quietly()
     except (AnabranchError, OSError) as error:
         code = report(type(error).__name__, str(error), as_json=as_json)
     raise typer.Exit(code or OK)
+
+
+async def _alone(command: Coroutine[Any, Any, int | None]) -> int | None:
+    # Of tasks that failed together the first error is told: one line says why.
+    try:
+        return await command
+    except ExceptionGroup as group:
+        error: Exception = group
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
 
 
 def report(name: str, message: str, *, as_json: bool) -> int:

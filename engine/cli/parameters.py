@@ -1,7 +1,7 @@
 """`anabranch params`, and the table of parameters that other commands show too."""
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -15,6 +15,9 @@ from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted, value_text
 from engine.model import Origin
+
+_HEADERS: Final = "PARAMETER", "KIND", "VALUE", "SET BY", "RULE", "SUPPLIED BY"
+_FLEXIBLE: Final = "PARAMETER", "VALUE", "SET BY", "SUPPLIED BY"
 
 
 def params(
@@ -64,23 +67,26 @@ def parameters_document(found: Mapping[str, Supplied]) -> dict[str, Any]:
     }
 
 
-def parameters_table(run_id: str, found: Mapping[str, Supplied]) -> Table:
-    """Return parameters as rows: name, kind, value, the event that set it, the rule, and what supplied it."""
-    headers = "PARAMETER", "KIND", "VALUE", "SET BY", "RULE", "SUPPLIED BY"
+def parameters_table(run_id: str, found: Mapping[str, Supplied], *, without: Collection[str] = ()) -> Table:
+    """Return parameters as rows: name, kind, value, the event that set it, the rule, and what supplied it.
+
+    Args:
+        without: the headers of columns that are left out.
+    """
+    kept = [header for header in _HEADERS if header not in without]
     rows = (_row(run_id, name, each) for name, each in found.items())
-    return table(headers, rows, flexible=("PARAMETER", "VALUE", "SET BY", "SUPPLIED BY"))
+    return table(kept, ([row[header] for header in kept] for row in rows), flexible=_FLEXIBLE)
 
 
-def _row(run_id: str, name: str, each: Supplied) -> tuple[Text, ...]:
-    supplied_by = "" if each.rule is None else origins_text(each.supplied_by, run_id)
-    return (
-        cell(name, "bold"),
-        cell(each.parameter.kind, "dim"),
-        cell(value_text(each.parameter.value)),
-        cell(origin_text(each.set_by, run_id)),
-        cell(each.rule),
-        cell(supplied_by),
-    )
+def _row(run_id: str, name: str, each: Supplied) -> dict[str, Text]:
+    return {
+        "PARAMETER": cell(name, "bold"),
+        "KIND": cell(each.parameter.kind, "dim"),
+        "VALUE": cell(value_text(each.parameter.value)),
+        "SET BY": cell(origin_text(each.set_by, run_id)),
+        "RULE": cell(each.rule),
+        "SUPPLIED BY": cell(origins_text(each.supplied_by, run_id)),
+    }
 
 
 def origin_text(origin: Origin, run_id: str) -> str:

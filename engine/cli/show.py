@@ -101,7 +101,7 @@ def _print(overview: Overview) -> None:
     terminal = output()
     terminal.show(facts(_facts(overview)))
     if overview.parameters:
-        terminal.show("", parameters_table(overview.info.run_id, overview.parameters))
+        terminal.show("", parameters_table(overview.info.run_id, overview.parameters, without=("KIND",)))
 
 
 def _facts(overview: Overview) -> list[tuple[str, Text]]:

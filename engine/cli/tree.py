@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from engine.cli.counts import FAILED_STATUSES, AnyLog, attempts_of
+from engine.cli.counts import FAILED_STATUSES, AnyLog, attempts_of, walk
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
@@ -56,18 +56,26 @@ def branch_document(log: AnyLog) -> dict[str, Any]:
     }
 
 
-def branch_tree(log: RunLog, *, with_steps: bool = False) -> Tree:
-    """Return the run's branches, each a node of a tree."""
+def branch_tree(log: RunLog, *, with_steps: bool = False, levels: int | None = None) -> Tree:
+    """Return the run's branches, each a node of a tree.
+
+    Args:
+        levels: how many below the root are drawn; what is deeper is counted.
+    """
     root = Tree(_label(log, log.run_id), guide_style="dim")
-    waiting: list[tuple[Tree, AnyLog]] = [(root, log)]
+    waiting: list[tuple[Tree, AnyLog, int]] = [(root, log, 1)]
     while waiting:
-        node, branch = waiting.pop()
+        node, branch, level = waiting.pop()
         for line in _step_lines(branch) if with_steps else ():
             node.add(line)
         prefix = f"{branch.branch}." if branch.branch else ""
-        waiting += [
-            (node.add(_label(child, child.branch.removeprefix(prefix))), child) for child in branch.branches.values()
-        ]
+        for child in branch.branches.values():
+            label = _label(child, child.branch.removeprefix(prefix))
+            if level == levels and child.branches:
+                label.append(f"  + {counted(len(list(walk(child))) - 1, 'branch', 'branches')} below", "dim")
+            added = node.add(label)
+            if level != levels:
+                waiting.append((added, child, level + 1))
     return root
 
 

@@ -1,0 +1,114 @@
+"""A run folded from its events alone, by code that shares nothing with the views: does it come to the same?"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from msgspec import UNSET, Struct, field
+
+from engine.cli.counts import walk
+from engine.cli.document import plain
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    BranchForked,
+    BranchStatusChanged,
+    ParametersReduced,
+    ParametersSet,
+    RecordedEvent,
+    RunCreated,
+    RunForked,
+    RunStatusChanged,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.model import Parameter, RunLog
+
+
+class ReplayedBranch(Struct):
+    """A branch as its events say: `writes` are the parameters it set, with the version of its stream that did."""
+
+    parent: str | None
+    parent_version: int
+    version: int = 0
+    status: str = ""
+    writes: list[tuple[int, dict[str, Parameter]]] = field(default_factory=list)
+    steps: dict[str, str] = field(default_factory=dict)
+    attempts: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class Replay:
+    """Branches by name, folded from events."""
+
+    def __init__(self) -> None:
+        self.branches: dict[str, ReplayedBranch] = {}
+        self.events = 0
+
+    async def feed(self, events: AsyncIterator[RecordedEvent]) -> None:
+        """Fold events in the order in which they come."""
+        async for recorded in events:
+            self.events += 1
+            self._apply(recorded)
+
+    def parameters(self, name: str) -> dict[str, Parameter]:
+        """Return what a branch sees: its own writes before what it saw of its parent when it was forked."""
+        seen: dict[str, Parameter] = {}
+        until, branch = self.branches[name].version, self.branches.get(name)
+        while branch is not None:
+            for version, values in reversed(branch.writes):
+                if version <= until:
+                    seen = {**values, **seen}
+            until, branch = (
+                branch.parent_version,
+                self.branches.get(branch.parent) if branch.parent is not None else None,
+            )
+        return seen
+
+    def differences(self, log: RunLog) -> list[str]:
+        """Say in which ways a compiled run log differs from what the events say: nothing when they agree."""
+        logs = {each.branch: each for each in walk(log)}
+        found = [f"branch {name!a} is in one of them only" for name in sorted(logs.keys() ^ self.branches.keys())]
+        for name in sorted(logs.keys() & self.branches.keys()):
+            replayed, compiled = self.branches[name], logs[name]
+            facts = {
+                "status": (replayed.status, compiled.status),
+                "version": (replayed.version, compiled.stream_version),
+                "parameters": (plain(self.parameters(name)), plain(compiled.parameters)),
+                "steps": (replayed.steps, {step: each.status for step, each in compiled.steps.items()}),
+                "attempts": (replayed.attempts, _attempts(compiled.steps)),
+            }
+            found += [f"branch {name!a}: {what} differ" for what, (left, right) in facts.items() if left != right]
+        return found
+
+    def _apply(self, recorded: RecordedEvent) -> None:
+        event = recorded.event
+        if isinstance(event, RunCreated | RunForked):
+            self.branches[recorded.branch] = ReplayedBranch(None, 0)
+        elif isinstance(event, BranchForked):
+            self.branches[recorded.branch] = ReplayedBranch(event.parent, event.parent_version)
+        branch = self.branches[recorded.branch]
+        branch.version = recorded.stream_version
+        match event:
+            case RunCreated() | RunForked() | BranchForked() | RunStatusChanged() | BranchStatusChanged():
+                branch.status = event.status
+            case ParametersSet() | ParametersReduced():
+                branch.writes.append((recorded.stream_version, event.values))
+            case StepLogged() | StepStatusChanged():
+                branch.steps[event.step] = event.status
+            case StepRemoved():
+                _remove_step(branch, event.step)
+            case AttemptCreated():
+                branch.attempts[event.attempt_id] = event.step, event.status
+            case AttemptUpdated() if event.changes.status is not UNSET:
+                branch.attempts[event.attempt_id] = event.step, event.changes.status
+            case _:
+                pass  # the rest changes nothing that is compared
+
+
+def _remove_step(branch: ReplayedBranch, step: str) -> None:
+    branch.steps.pop(step, None)
+    branch.attempts = {attempt: each for attempt, each in branch.attempts.items() if each[0] != step}
+
+
+def _attempts(steps: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {attempt.attempt_id: (attempt.step, attempt.status) for step in steps.values() for attempt in step.attempts}
