@@ -1,0 +1,156 @@
+"""A store of runs as plainly as it can be said: everything is copied at every fork and kept for every version.
+
+The engine copies nothing and keeps only events; the state machine holds it to this.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct, field, structs
+
+from engine.model import AttemptDocument, Parameter
+from tests.property.naive_reduction import ModelChild, ModelReduction, reduce_naively
+
+
+class ModelAttempt(Struct):
+    attempt_id: str | None
+    status: str
+    message: str = ""
+    inputs: dict[str, Parameter] = field(default_factory=dict)
+    outputs: dict[str, Parameter] = field(default_factory=dict)
+    metrics: dict[str, Parameter] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    external_id: str | None = None
+    status_reason: str | None = None
+
+
+class ModelStep(Struct):
+    status: str
+    name: str
+    message: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    status_reason: str | None = None
+    attempts: list[ModelAttempt] = field(default_factory=list)
+
+
+class ModelBranch:
+    """One branch: what it sees, what it wrote itself, and a whole copy of both for every version."""
+
+    def __init__(self, name: str, parent: str | None, seen: Mapping[str, Parameter]) -> None:
+        self.name = name
+        self.parent = parent
+        self.base = dict(seen)
+        self.seen = dict(seen)
+        self.own: dict[str, tuple[Parameter, int]] = {}
+        self.status = "CREATED"
+        self.details: dict[str, Any] = {}
+        self.steps: dict[str, ModelStep] = {}
+        self.history: list[tuple[dict[str, Parameter], dict[str, Parameter]]] = []
+        self.advance()
+
+    @property
+    def version(self) -> int:
+        return len(self.history)
+
+    def advance(self, events: int = 1) -> None:
+        """Let the stream grow by so many events."""
+        for _ in range(events):
+            self.history.append((dict(self.seen), {name: value for name, (value, _) in self.own.items()}))
+
+    def set(self, values: Mapping[str, Parameter]) -> None:
+        self.seen.update(values)
+        self.own.update({name: (value, self.version + 1) for name, value in values.items()})
+        self.advance()
+
+    def set_status(self, status: str) -> None:
+        if status != self.status:
+            self.status = status
+            self.advance()
+
+    def log_step(self, step: str, document: ModelStep, attempts: Sequence[AttemptDocument] = ()) -> None:
+        """Take a whole step; only what differs from what is known is an event."""
+        known = self.steps.get(step)
+        if known is None:
+            self.steps[step] = structs.replace(document, attempts=[])
+            self.advance()
+        else:
+            self._describe(known, document)
+        log = self.steps[step].attempts
+        for place, attempt in enumerate(attempts):
+            if place == len(log):
+                log.append(ModelAttempt(attempt_id=None, **structs.asdict(attempt)))
+                self.advance()
+            else:
+                self._change(log[place], structs.asdict(attempt))
+
+    def _describe(self, known: ModelStep, document: ModelStep) -> None:
+        described = (known.name, known.message, known.details) != (document.name, document.message, document.details)
+        if described or known.status != document.status:
+            known.name, known.message, known.details = document.name, document.message, document.details
+            known.status, known.status_reason = document.status, None
+            self.advance()
+
+    def _change(self, attempt: ModelAttempt, document: dict[str, Any]) -> None:
+        before = structs.asdict(attempt)
+        for name, value in document.items():
+            setattr(attempt, name, value)
+        if structs.asdict(attempt) != before:
+            self.advance()
+
+    def set_step_status(self, step: str, status: str, reason: str | None) -> None:
+        self.steps[step].status, self.steps[step].status_reason = status, reason
+        self.advance()
+
+    def remove_step(self, step: str) -> None:
+        del self.steps[step]
+        self.advance()
+
+    def start_attempt(self, step: str, attempt_id: str, status: str, message: str) -> None:
+        known = self.steps.get(step)
+        if known is None:
+            self.steps[step] = ModelStep(status=status, name=step)
+            self.advance()
+        elif known.status != status:
+            known.status, known.status_reason = status, None
+            self.advance()
+        self.steps[step].attempts.append(ModelAttempt(attempt_id=attempt_id, status=status, message=message))
+        self.advance(1 if status == "CREATED" else 2)
+
+    def update_attempt(self, step: str, attempt: ModelAttempt, **changes: Any) -> None:
+        for name, value in changes.items():
+            setattr(attempt, name, value)
+        self.advance()
+
+    def finish_attempt(self, step: str, attempt: ModelAttempt, status: str) -> None:
+        self.update_attempt(step, attempt, status=status)
+        known = self.steps[step]
+        if known.attempts[-1] is attempt and known.status != status:
+            known.status, known.status_reason = status, None
+            self.advance()
+
+
+class ModelRun:
+    """The branches of one run, in the order in which they were opened."""
+
+    def __init__(self, seen: Mapping[str, Parameter]) -> None:
+        self.branches = {"": ModelBranch("", None, seen)}
+
+    def fork(self, parent: str, name: str) -> None:
+        self.branches[name] = ModelBranch(name, parent, self.branches[parent].seen)
+
+    def children(self, parent: str) -> list[str]:
+        return [branch.name for branch in self.branches.values() if branch.parent == parent]
+
+    def reduce(
+        self, parent: str, children: Sequence[str], rules: Mapping[str, str], default: str, on_conflict: str
+    ) -> ModelReduction:
+        """Fold the children's own writes into the parent.
+
+        Raises:
+            Impossible, ModelConflict
+        """
+        branch = self.branches[parent]
+        read = [ModelChild(name, self.branches[name].own, self.branches[name].base) for name in children]
+        reduction = reduce_naively(read, branch.seen, rules=rules, default=default, on_conflict=on_conflict)
+        branch.set(reduction.values)
+        return reduction

@@ -1,0 +1,367 @@
+"""A state machine of runs against a model that copies everything: whatever the order of moves, both say the same."""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+from typing_extensions import override
+
+from engine import Branch, Engine, open_engine
+from engine.errors import (
+    AttemptExists,
+    AttemptNotFound,
+    BranchExists,
+    PointNotFound,
+    ReductionConflict,
+    ReductionImpossible,
+    RunExists,
+    StepNotFound,
+    VersionConflict,
+)
+from engine.model import AttemptDocument, Parameter
+from engine.reduction import RULES
+from tests.property.comparison import assert_branch
+from tests.property.model import ModelAttempt, ModelBranch, ModelRun, ModelStep
+from tests.property.naive_reduction import Impossible, ModelConflict, key
+
+Result = TypeVar("Result")
+Place = tuple[str, str]
+"""A run id and a branch's full name."""
+
+NAMES = st.sampled_from(["x", "y", "z"])
+VALUES = st.one_of(
+    st.integers(-3, 3),
+    st.floats(width=16),
+    st.lists(st.integers(0, 2), max_size=2),
+    st.dictionaries(st.sampled_from(["k", "l"]), st.integers(0, 2), max_size=2),
+    st.none(),
+)
+PARAMETERS = st.one_of(
+    VALUES.map(Parameter),
+    st.integers(-3, 3).map(lambda value: Parameter(value, "metric")),
+    st.just(Parameter("o", "object")),
+)
+SOME_PARAMETERS = st.dictionaries(NAMES, PARAMETERS, max_size=3)
+STEPS = st.sampled_from(["train", "test"])
+STATUSES = st.sampled_from(["CREATED", "RUNNING", "FAILED", "COMPLETED"])
+MESSAGES = st.sampled_from(["", "hello"])
+DETAILS = st.sampled_from([{}, {"a": [1, {"b": None}]}])
+RULE_NAMES = st.sampled_from(sorted(RULES))
+ATTEMPTS = st.lists(
+    st.builds(AttemptDocument, status=STATUSES, message=MESSAGES, outputs=SOME_PARAMETERS, details=DETAILS), max_size=2
+)
+
+
+class RunMachine(RuleBasedStateMachine):
+    """Moves on an engine and on the model; after each, the run that was moved is compared in full."""
+
+    places: Bundle[Place] = Bundle("places")
+    attempts: Bundle[tuple[Place, str, str]] = Bundle("attempts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.runs: dict[str, ModelRun] = {}
+        self.touched: Place | None = None
+        self.engine = self.run(self._open())
+
+    async def _open(self) -> Engine:
+        return await open_engine(Path(self.folder.name) / "runs.db", durability="relaxed")
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return self.runner.run(work)
+
+    @override
+    def teardown(self) -> None:
+        assert self.run(self.engine.verify_views()) == []
+        self.run(self.engine.close())
+        self.runner.close()
+        self.folder.cleanup()
+
+    def model(self, place: Place) -> ModelBranch:
+        self.touched = place
+        return self.runs[place[0]].branches[place[1]]
+
+    async def branch(self, place: Place) -> Branch:
+        return await (await self.engine.run(place[0])).branch(place[1])
+
+    def ask(self, place: Place, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of a branch's handle."""
+
+        async def call() -> Any:
+            return await getattr(await self.branch(place), method)(*arguments, **options)
+
+        return self.run(call())
+
+    @initialize(target=places, values=SOME_PARAMETERS)
+    def first_run(self, values: dict[str, Parameter]) -> Place:
+        return self._create("r0", values)
+
+    @rule(target=places, values=SOME_PARAMETERS)
+    def create_run(self, values: dict[str, Parameter]) -> Place:
+        return self._create(f"r{len(self.runs)}", values)
+
+    def _create(self, run_id: str, values: dict[str, Parameter]) -> Place:
+        self.run(self.engine.create_run(run_id, parameters=values))
+        self.runs[run_id] = ModelRun({})
+        if values:
+            self.model((run_id, "")).set(values)
+        self.touched = run_id, ""
+        return self.touched
+
+    @rule(place=places)
+    def create_a_run_that_exists(self, place: Place) -> None:
+        with pytest.raises(RunExists):
+            self.run(self.engine.create_run(place[0]))
+
+    @rule(target=places, parent=places, name=st.sampled_from(["a", "b", "a.b", "0.5", "[1, 2]"]))
+    def fork(self, parent: Place, name: str) -> Any:
+        full = f"{parent[1]}.{name}" if parent[1] else name
+        if full in self.runs[parent[0]].branches:
+            with pytest.raises(BranchExists):
+                self.ask(parent, "fork", name)
+            return multiple()
+        forked = self.ask(parent, "fork", name)
+        self.runs[parent[0]].fork(parent[1], full)
+        self.touched = parent[0], full
+        assert forked.name == full
+        return self.touched
+
+    @rule(target=places, source=places, data=st.data())
+    def fork_run(self, source: Place, data: st.DataObject) -> Place:
+        """A run is forked from any version of any branch."""
+        version = data.draw(st.integers(1, self.model(source).version))
+        run_id = f"r{len(self.runs)}"
+        self.run(self.engine.fork_run(source[0], run_id=run_id, branch=source[1], at=version))
+        seen, _ = self.model(source).history[version - 1]
+        self.runs[run_id] = ModelRun(seen)
+        self.touched = run_id, ""
+        return self.touched
+
+    @rule(place=places, values=st.dictionaries(NAMES, PARAMETERS, min_size=1, max_size=3))
+    def set_parameters(self, place: Place, values: dict[str, Parameter]) -> None:
+        self.ask(place, "set_parameters", values, expected_version=self.model(place).version)
+        self.model(place).set(values)
+
+    @rule(place=places)
+    def set_with_a_stale_expectation(self, place: Place) -> None:
+        with pytest.raises(VersionConflict) as caught:
+            self.ask(place, "set_parameters", {"x": 1}, expected_version=self.model(place).version + 1)
+        assert caught.value.actual == self.model(place).version
+
+    @rule(place=places, status=STATUSES)
+    def set_status(self, place: Place, status: str) -> None:
+        self.ask(place, "set_status", status)
+        self.model(place).set_status(status)
+
+    @rule(place=places, details=DETAILS)
+    def describe(self, place: Place, details: dict[str, Any]) -> None:
+        self.ask(place, "describe", details)
+        if self.model(place).details != details:
+            self.model(place).details = details
+            self.model(place).advance()
+
+    @rule(place=places, step=STEPS, status=STATUSES, message=MESSAGES, details=DETAILS, attempts=ATTEMPTS)
+    def log_step(
+        self,
+        place: Place,
+        step: str,
+        status: str,
+        message: str,
+        details: dict[str, Any],
+        attempts: list[AttemptDocument],
+    ) -> None:
+        """A document handed in twice is recorded once."""
+        document = {"status": status, "message": message, "details": details, "attempts": attempts}
+        self.ask(place, "log_step", step, **document)
+        model = ModelStep(status=status, name=step, message=message, details=details)
+        self.model(place).log_step(step, model, attempts)
+        assert self.ask(place, "log_step", step, **document).events == ()
+
+    @rule(place=places, step=STEPS, status=STATUSES, reason=st.sampled_from([None, "why"]))
+    def set_step_status(self, place: Place, step: str, status: str, reason: str | None) -> None:
+        if step not in self.model(place).steps:
+            with pytest.raises(StepNotFound):
+                self.ask(place, "set_step_status", step, status, reason)
+        else:
+            self.ask(place, "set_step_status", step, status, reason)
+            self.model(place).set_step_status(step, status, reason)
+
+    @rule(place=places, step=STEPS)
+    def remove_step(self, place: Place, step: str) -> None:
+        if step not in self.model(place).steps:
+            with pytest.raises(StepNotFound):
+                self.ask(place, "remove_step", step)
+        else:
+            self.ask(place, "remove_step", step)
+            self.model(place).remove_step(step)
+
+    @rule(target=attempts, place=places, step=STEPS, status=STATUSES, message=MESSAGES)
+    def start_attempt(self, place: Place, step: str, status: str, message: str) -> tuple[Place, str, str]:
+        attempt = self.ask(place, "start_attempt", step, status=status, message=message)
+        self.model(place).start_attempt(step, attempt.attempt_id, status, message)
+        assert attempt.attempt_index == len(self.model(place).steps[step].attempts)
+        return place, step, attempt.attempt_id
+
+    @rule(attempt=attempts, place=places)
+    def start_an_attempt_with_an_id_that_is_taken(self, attempt: tuple[Place, str, str], place: Place) -> None:
+        if self._known(attempt) is not None:
+            with pytest.raises(AttemptExists):
+                self.ask(place, "start_attempt", "train", attempt_id=attempt[2])
+
+    @rule(attempt=attempts, message=MESSAGES, external_id=st.sampled_from([None, "job-7"]), outputs=SOME_PARAMETERS)
+    def update_attempt(
+        self, attempt: tuple[Place, str, str], message: str, external_id: str | None, outputs: dict[str, Parameter]
+    ) -> None:
+        changes = {"message": message, "external_id": external_id, "outputs": outputs}
+        known = self._known(attempt)
+        if known is None:
+            with pytest.raises(AttemptNotFound):
+                self._find(attempt)
+        else:
+            self.run(self._find(attempt).update(**changes))
+            self.model(attempt[0]).update_attempt(attempt[1], known, **changes)
+
+    @rule(attempt=consumes(attempts), status=STATUSES)
+    def finish_attempt(self, attempt: tuple[Place, str, str], status: str) -> None:
+        known = self._known(attempt)
+        if known is not None:
+            self.run(self._find(attempt).finish(status))
+            self.model(attempt[0]).finish_attempt(attempt[1], known, status)
+
+    def _find(self, attempt: tuple[Place, str, str]) -> Any:
+        async def find() -> Any:
+            return await (await self.engine.run(attempt[0][0])).find_attempt(attempt[2])
+
+        return self.run(find())
+
+    def _known(self, attempt: tuple[Place, str, str]) -> ModelAttempt | None:
+        place, step, attempt_id = attempt
+        known = self.model(place).steps.get(step)
+        return next((each for each in known.attempts if each.attempt_id == attempt_id), None) if known else None
+
+    @rule(
+        place=places,
+        rules=st.dictionaries(NAMES, RULE_NAMES, max_size=3),
+        default=RULE_NAMES,
+        functions=st.sets(NAMES, max_size=1),
+        on_conflict=st.sampled_from(["child", "child", "parent", "error"]),
+        data=st.data(),
+    )
+    def reduce(
+        self,
+        place: Place,
+        rules: dict[str, str],
+        default: str,
+        functions: set[str],
+        on_conflict: str,
+        data: st.DataObject,
+    ) -> None:
+        """Any children in any order, any rules: values, sources and conflicts are the naive model's."""
+        run = self.runs[place[0]]
+        everyone = run.children(place[1])
+        children = data.draw(st.one_of(st.none(), st.permutations(everyone).flatmap(_some_of)))
+        asked: dict[str, Any] = {**rules, **dict.fromkeys(functions, lambda values: {"seen": values})}
+        options = {"rules": asked, "default": default, "on_conflict": on_conflict}
+        named = {**rules, **dict.fromkeys(functions, "function")}
+        self.touched = place
+        try:
+            expected = run.reduce(place[1], everyone if children is None else children, named, default, on_conflict)
+        except (Impossible, ModelConflict) as refusal:
+            error = ReductionImpossible if isinstance(refusal, Impossible) else ReductionConflict
+            with pytest.raises(error):
+                self.ask(place, "reduce", children, **options)
+            return
+        reduction = self.ask(place, "reduce", children, **options)
+        assert key(reduction.values) == key(expected.values)
+        assert [(conflict.name, conflict.branch) for conflict in reduction.conflicts] == expected.conflicts
+        sources = {
+            name: [(each.branch, each.stream_version) for each in found] for name, found in reduction.sources.items()
+        }
+        assert sources == expected.sources
+
+    @rule(place=places, data=st.data(), inherited=st.booleans())
+    def read_as_of(self, place: Place, data: st.DataObject, inherited: bool) -> None:  # noqa: FBT001 - drawn by name
+        """Every version that ever was can be read again."""
+        history = self.model(place).history
+        version = data.draw(st.integers(1, len(history)))
+        found = self.ask(place, "parameters", at=version, inherited=inherited)
+        assert key(found) == key(history[version - 1][0 if inherited else 1])
+        name = data.draw(NAMES)
+        one = self.ask(place, "parameters", at=version, inherited=inherited, names=[name])
+        assert key(one) == key({each: value for each, value in found.items() if each == name})
+
+    @rule(place=places, beyond=st.sampled_from([-1, 0, 1]))
+    def read_as_of_a_version_that_is_not_there(self, place: Place, beyond: int) -> None:
+        version = beyond if beyond < 1 else self.model(place).version + beyond
+        with pytest.raises(PointNotFound):
+            self.ask(place, "parameters", at=version)
+
+    @rule(place=places)
+    def finalize(self, place: Place) -> None:
+        """Every head of the run is recorded, and nothing is closed."""
+
+        async def finalize() -> Any:
+            return await (await self.engine.run(place[0])).finalize()
+
+        recorded = self.run(finalize())
+        heads = {head.branch: head.stream_version for head in recorded.events[-1].event.heads}
+        assert heads == {name: branch.version for name, branch in self.runs[place[0]].branches.items()}
+        self.model((place[0], "")).advance()
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.engine.close())
+        self.engine = self.run(self._open())
+
+    @rule()
+    def rebuild(self) -> None:
+        """The views made anew from the events say what the live ones said."""
+        self.run(self.engine.rebuild())
+
+    @precondition(lambda self: self.touched is not None)
+    @invariant()
+    def the_run_is_what_the_model_says(self) -> None:
+        assert self.touched is not None
+        place, self.touched = self.touched, None
+        run_id, name = place
+        compiled = self.ask((run_id, ""), "compile")
+        run = self.runs[run_id]
+        assert_branch(compiled, run, "")
+        own = self.ask(place, "parameters", inherited=False)
+        assert key(own) == key({each: value for each, (value, _) in run.branches[name].own.items()})
+        assert self.ask(place, "children") == run.children(name)
+
+
+def _some_of(children: list[str]) -> st.SearchStrategy[list[str]]:
+    return st.integers(0, len(children)).map(lambda count: children[:count])
+
+
+COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+TestRuns = RunMachine.TestCase
+TestRuns.settings = settings(COMMON, max_examples=40, stateful_step_count=25)
+
+
+class LongRunMachine(RunMachine):
+    """The same moves, in longer and in many more orders."""
+
+
+TestManyRuns = pytest.mark.slow(LongRunMachine.TestCase)
+TestManyRuns.settings = settings(COMMON, max_examples=600, stateful_step_count=60)
