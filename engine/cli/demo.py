@@ -135,12 +135,18 @@ def _print(terminal: Terminal, result: Result, plan: Plan, db: Path) -> None:
         "",
         parameters_table(result.run_id, result.parameters, without=("KIND", "SET BY")),
         "",
-        f"{counted(counts.events, 'event')} of {counted(counts.branches, 'branch', 'branches')},"
-        f" {counted(counts.attempts, 'attempt')} at {counted(counts.steps, 'step')} ({counts.failed_attempts:,} failed),"
-        f" in {duration_text(result.seconds)}: {counts.events / result.seconds:,.0f} events/s, each on disk.",
+        *_numbers(counts, result.seconds),
     )
     terminal.show(*_verdict(result), "", "Look into it:", "")
     terminal.out("\n".join(_next_commands(result.run_id, db)), highlight=False)
+
+
+def _numbers(counts: Counts, seconds: float) -> list[str]:
+    recorded = f"{counted(counts.events, 'event')} in {counted(counts.branches, 'branch', 'branches')}"
+    return [
+        f"Recorded {recorded} in {duration_text(seconds)}: {counts.events / seconds:,.0f} events/s, each synced to disk.",
+        f"{counted(counts.attempts, 'attempt')} at {counted(counts.steps, 'step')}, {counts.failed_attempts:,} failed.",
+    ]
 
 
 def _verdict(result: Result) -> list[Text]:

@@ -19,7 +19,7 @@ from engine.cli.text import branch_text, clock_text
 from engine.events import RecordedEvent
 
 _POSITION_CELLS: Final = 6
-_STREAM_CELLS_MIN, _STREAM_CELLS_MAX = 10, 28
+_STREAM_CELLS_MIN, _STREAM_CELLS_MAX = 16, 28
 
 
 def events(

@@ -97,7 +97,9 @@ def origin_text(origin: Origin, run_id: str) -> str:
 
 def origins_text(origins: Iterable[Origin], run_id: str) -> str:
     """Return the branches that supplied a value, counted where they are many."""
-    texts = [origin_text(origin, run_id) for origin in origins]
-    if not texts:
+    found = list(origins)
+    if not found:
         return "the caller"
-    return texts[0] if len(texts) == 1 else f"{counted(len(texts), 'branch', 'branches')}: {', '.join(texts)}"
+    if len(found) == 1:
+        return origin_text(found[0], run_id)
+    return f"{counted(len(found), 'branch', 'branches')}: {', '.join(branch_text(each.branch) for each in found)}"

@@ -75,7 +75,7 @@ def attempts(
         if json:
             print_json({"run_id": run_id, "attempts": [attempt_document(name, attempt) for name, attempt in found]})
         elif found:
-            headers = "STARTED (UTC)", "BRANCH", "STEP", "#", "STATUS", "TOOK", "REASON OR OUTPUTS"
+            headers = "STARTED (UTC)", "BRANCH", "STEP", "#", "STATUS", "TOOK", "OUTCOME"
             rows = (_attempt_row(name, attempt) for name, attempt in found)
             output().show(table(headers, rows, flexible=("BRANCH", "STEP", headers[-1]), right=("#", "TOOK")))
         else:

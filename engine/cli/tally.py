@@ -19,7 +19,7 @@ _SUFFIXES_MAX: Final = 200
 
 def newest(files: list[dict[str, str]]) -> dict[str, str]:
     """Return the file that was modified last; a caller's own rule."""
-    return max(files, key=lambda file: (file["modified"], file["path"]))
+    return max(files, key=lambda file: (file["modified"], file["file"]))
 
 
 def added(counts: list[dict[str, int]]) -> dict[str, int]:
@@ -118,4 +118,4 @@ def _dated(found: Found) -> dict[str, str] | None:
         modified = datetime.fromtimestamp(found.modified, UTC)
     except (OverflowError, ValueError, OSError):
         return None  # a file system may hold times that no calendar does
-    return {"path": found.shown, "modified": modified.isoformat(timespec="seconds").replace("+00:00", "Z")}
+    return {"file": found.shown, "modified": modified.isoformat(timespec="seconds").replace("+00:00", "Z")}
