@@ -6,6 +6,7 @@
     │   ├── BranchNotFound
     │   ├── StepNotFound
     │   ├── AttemptNotFound
+    │   ├── JobNotFound              a run without a job's log
     │   └── PointNotFound            a stream version or a time that the stream does not reach
     ├── AlreadyExists
     │   ├── RunExists
@@ -85,6 +86,12 @@ class AttemptNotFound(NotFound):
     def __init__(self, run_id: str, attempt_id: str) -> None:
         self.run_id, self.attempt_id = run_id, attempt_id
         super().__init__(f"no attempt {shown(attempt_id)} in run {shown(run_id)}")
+
+
+class JobNotFound(NotFound):
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"no job log in run {shown(run_id)}")
 
 
 class PointNotFound(NotFound):

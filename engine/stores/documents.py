@@ -1,0 +1,133 @@
+"""The documents of a partitioned run log, and how callers' own documents are read.
+
+The attributes have the names that hosts use, so any object with them is a document: a pydantic model, a dataclass, a
+mapping, or one of these structs. What is inside `data_catalog` and `code_identities` belongs to the host and is kept
+as it is.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+from engine.errors import InvalidValue
+from engine.model import CREATED, Parameter
+from engine.values import check_document
+
+Document = TypeVar("Document", bound=Struct)
+
+
+class StepAttempt(Struct, frozen=True, kw_only=True):
+    """One try at a step. `start_time` and `end_time` are the host's own texts."""
+
+    attempt_number: int = 1
+    start_time: str = ""
+    end_time: str = ""
+    status: str = CREATED
+    message: str = ""
+    input_parameters: dict[str, Parameter] = field(default_factory=dict)
+    output_parameters: dict[str, Parameter] = field(default_factory=dict)
+    user_defined_metrics: dict[str, Parameter] = field(default_factory=dict)
+    retry_indicator: str = ""
+    code_identities: list[Any] = field(default_factory=list)
+
+
+class StepLog(Struct, frozen=True, kw_only=True):
+    """A step with its attempts; `branches` by full name, those that the step opened."""
+
+    name: str = ""
+    internal_name: str
+    status: str = CREATED
+    step_type: str = "task"
+    message: str = ""
+    mock: bool = False
+    attempts: list[StepAttempt] = field(default_factory=list)
+    branches: dict[str, "BranchLog"] = field(default_factory=dict)
+    data_catalog: list[Any] = field(default_factory=list)
+
+
+class BranchLog(Struct, frozen=True, kw_only=True):
+    """A branch: steps by internal name, and all of its child branches by full name."""
+
+    internal_name: str
+    status: str = CREATED
+    steps: dict[str, StepLog] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    branches: dict[str, "BranchLog"] = field(default_factory=dict)
+
+
+class JobLog(Struct, frozen=True, kw_only=True):
+    """The log of a run that is a single job."""
+
+    status: str = CREATED
+    message: str = ""
+    mock: bool = False
+    code_identities: list[Any] = field(default_factory=list)
+    attempts: list[StepAttempt] = field(default_factory=list)
+    data_catalog: list[Any] = field(default_factory=list)
+
+
+class RunLog(Struct, frozen=True, kw_only=True):
+    """A run: the steps of its root branch, and all of the root's child branches by full name."""
+
+    run_id: str
+    dag_hash: str | None = None
+    tag: str | None = ""
+    status: str = CREATED
+    steps: dict[str, StepLog] = field(default_factory=dict)
+    job: JobLog | None = None
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    run_config: dict[str, Any] = field(default_factory=dict)
+    branches: dict[str, BranchLog] = field(default_factory=dict)
+
+
+def as_document(given: object, document: type[Document]) -> Document:
+    """Return what a caller handed over as a document of ours.
+
+    Raises:
+        InvalidValue: an attribute is missing or of another type.
+    """
+    if isinstance(given, document):
+        return given
+    try:
+        return msgspec.convert(_dumped(given), document, from_attributes=True)
+    except msgspec.ValidationError as error:
+        raise InvalidValue(document.__name__, given, f"is not one: {error}") from error
+
+
+def is_branch_log(given: object) -> bool:
+    """Say whether a document is the log of a branch; else it is the log of a run, which names its run."""
+    return "run_id" not in given if isinstance(given, Mapping) else not hasattr(given, "run_id")
+
+
+def as_parameters(given: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Return parameters as ours: each a plain value, or any object with a `kind` and a `value`."""
+    return {name: as_parameter(value) for name, value in given.items()}
+
+
+def as_parameter(given: Any) -> Parameter:
+    if isinstance(given, Parameter):
+        return given
+    if hasattr(given, "kind") and hasattr(given, "value"):
+        return as_document(given, Parameter)
+    return Parameter(_dumped(given))
+
+
+def as_mapping(given: object, where: str) -> dict[str, Any]:
+    """Return a host's free-form object as a mapping of JSON values.
+
+    Raises:
+        InvalidValue: it is none, and has no attributes to make one of.
+    """
+    dumped = _dumped(given)
+    if isinstance(dumped, Struct):
+        dumped = msgspec.to_builtins(dumped)
+    elif not isinstance(dumped, Mapping) and hasattr(dumped, "__dict__"):
+        dumped = vars(dumped)
+    return check_document(dumped, where)
+
+
+def _dumped(given: Any) -> Any:
+    # A pydantic model knows best how its values look in JSON; it also has its extra fields at hand.
+    return given.model_dump(mode="json") if hasattr(given, "model_dump") else given

@@ -1,0 +1,86 @@
+"""The engine's compiled logs as documents. Pure."""
+
+from typing import Any
+
+from engine import model
+from engine.names import dotted_prefixes
+from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document
+from engine.stores.recording import ATTEMPT_DETAILS
+
+
+def run_document(log: model.RunLog) -> RunLog:
+    """Return a run's log; its branches are both in `branches` and, where a step opened them, in that step."""
+    branches = {name: branch_document(branch) for name, branch in log.branches.items()}
+    return RunLog(
+        run_id=log.run_id,
+        dag_hash=log.details.get("dag_hash", log.dag_hash),
+        tag=log.details.get("tag", log.tag),
+        status=log.status,
+        steps=_steps(log.steps, branches),
+        job=None if log.job is None else job_log(log.job),
+        parameters=log.parameters,
+        run_config=log.config,
+        branches=branches,
+    )
+
+
+def branch_document(log: model.BranchLog) -> BranchLog:
+    """Return a branch's log, with all branches below it."""
+    branches = {name: branch_document(branch) for name, branch in log.branches.items()}
+    return BranchLog(
+        internal_name=log.details.get("internal_name", log.branch),
+        status=log.status,
+        steps=_steps(log.steps, branches),
+        parameters=log.parameters,
+        branches=branches,
+    )
+
+
+def step_log(step: model.StepLog, branches: dict[str, BranchLog] | None = None) -> StepLog:
+    """Return a step's log, with the branches that it opened."""
+    return StepLog(
+        name=step.name,
+        internal_name=step.step,
+        status=step.status,
+        step_type=step.step_type,
+        message=step.message,
+        mock=step.mock,
+        attempts=[_attempt(attempt) for attempt in step.attempts],
+        branches=branches or {},
+        data_catalog=step.details.get("data_catalog", []),
+    )
+
+
+def job_log(job: dict[str, Any]) -> JobLog:
+    """Return a run's job log as it was recorded."""
+    return as_document(job, JobLog)
+
+
+def _attempt(attempt: model.AttemptLog) -> StepAttempt:
+    # An attempt that was not recorded through a document has the engine's own number and times.
+    details = {
+        "attempt_number": attempt.attempt_index,
+        "start_time": "" if attempt.submitted_at is None else str(attempt.submitted_at),
+        "end_time": "" if attempt.ended_at is None else str(attempt.ended_at),
+        "retry_indicator": "",
+        **{name: attempt.details[name] for name in ATTEMPT_DETAILS if name in attempt.details},
+    }
+    return StepAttempt(
+        status=attempt.status,
+        message=attempt.message,
+        input_parameters=attempt.inputs,
+        output_parameters=attempt.outputs,
+        user_defined_metrics=attempt.metrics,
+        code_identities=attempt.details.get("code_identities", []),
+        **details,
+    )
+
+
+def _steps(steps: dict[str, model.StepLog], branches: dict[str, BranchLog]) -> dict[str, StepLog]:
+    opened: dict[str, dict[str, BranchLog]] = {}
+    for name, branch in branches.items():
+        # The longest, because the rest of the name may hold dots: map branches are named after values.
+        opener = next((prefix for prefix in dotted_prefixes(name) if prefix in steps), None)
+        if opener is not None:
+            opened.setdefault(opener, {})[name] = branch
+    return {name: step_log(step, opened.get(name)) for name, step in steps.items()}

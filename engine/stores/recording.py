@@ -1,0 +1,134 @@
+"""Documents as commands: what a store hands to the engine. Pure.
+
+The engine decides each into the events that say what is new. What has no field of its own is kept in `details`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct, structs, to_builtins
+
+from engine.commands import Command, Configure, DescribeBranch, Fork, LogStep, MergeParameters, OpenRun, SetStatus
+from engine.events import RunCreated
+from engine.model import AttemptDocument, Parameter, StepDocument
+from engine.names import ROOT, check_branch, check_name
+from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_mapping
+from engine.values import check_document, check_parameters, check_text
+
+Unless: TypeAlias = Literal["resolved", "own"]
+
+ATTEMPT_DETAILS: Final = ("attempt_number", "start_time", "end_time", "retry_indicator")
+
+
+class Recorder(Struct, frozen=True):
+    """How documents become commands.
+
+    Args:
+        open_missing: also open the run and the branch that a document is for, when they are not open.
+        unless: leave out a parameter that the branch sees already (`"resolved"`), or only one that it set (`"own"`).
+    """
+
+    open_missing: bool = True
+    unless: Unless = "resolved"
+
+    def opening(self, branch: str) -> Iterator[Command]:
+        """Yield what opens the run and a branch, if writing to them is to open them."""
+        if self.open_missing:
+            yield OpenRun(exist_ok=True)
+            if branch != ROOT:
+                yield Fork(branch=branch, parent=None, exist_ok=True)
+
+    def parameters(self, branch: str, values: Mapping[str, Parameter]) -> Command:
+        return MergeParameters(branch=branch, values=check_parameters(values), unless=self.unless)
+
+    def run(self, document: RunLog) -> Iterator[Command]:
+        """Yield what records a run log, with all the branches in it. It opens its run."""
+        yield OpenRun(event=run_created(document), exist_ok=True)
+        yield SetStatus(status=check_name(document.status, "status"))
+        yield self.parameters(ROOT, document.parameters)
+        job = None if document.job is None else job_document(document.job)
+        yield Configure(config=check_document(document.run_config, "run_config"), job=job)
+        yield from self._contents(ROOT, document.steps, document.branches)
+
+    def branch(self, branch: str, document: BranchLog, parent: str | None) -> Iterator[Command]:
+        """Yield what records a branch's log, with all the branches in it. It opens its branch."""
+        status = check_name(document.status, "status")
+        yield Fork(branch=check_branch(branch), parent=parent, status=status, exist_ok=True)
+        yield SetStatus(branch=branch, status=status)
+        yield self.parameters(branch, document.parameters)
+        if document.internal_name != branch:
+            details = {"internal_name": check_name(document.internal_name, "branch name")}
+            yield DescribeBranch(branch=branch, details=details, merge=True)
+        yield from self._contents(branch, document.steps, document.branches)
+
+    def step(self, branch: str, document: StepLog) -> Iterator[Command]:
+        """Yield what records a step's log, with all the branches in it."""
+        yield from self._contents(branch, {document.internal_name: document}, {})
+
+    def _contents(
+        self, branch: str, steps: Mapping[str, StepLog], branches: Mapping[str, BranchLog]
+    ) -> Iterator[Command]:
+        opened: dict[str, BranchLog] = {}
+        for step in steps.values():
+            yield LogStep(branch=branch, document=step_document(step))
+            opened.update(step.branches)
+        for name, log in {**opened, **branches}.items():
+            yield from self.branch(name, log, branch)
+
+
+def run_created(document: RunLog, *, original_run_id: str = "", use_cached: bool = False) -> RunCreated:
+    """Return the event that opens a run as its log says."""
+    return RunCreated(
+        branch=ROOT,
+        status=check_name(document.status, "status"),
+        tag=check_text(document.tag or "", "tag"),
+        dag_hash=None if document.dag_hash is None else check_text(document.dag_hash, "dag_hash"),
+        original_run_id=check_text(original_run_id, "original_run_id") or None,
+        use_cached=use_cached,
+    )
+
+
+def step_document(document: StepLog) -> StepDocument:
+    """Return a step's log as the engine takes it."""
+    catalog = [as_mapping(item, "data_catalog") for item in document.data_catalog]
+    return StepDocument(
+        step=check_name(document.internal_name, "step name"),
+        name=check_text(document.name or document.internal_name, "name"),
+        status=check_name(document.status, "status"),
+        step_type=check_text(document.step_type, "step_type"),
+        message=check_text(document.message, "message"),
+        mock=document.mock,
+        details={"data_catalog": catalog} if catalog else {},
+        attempts=[attempt_document(attempt) for attempt in document.attempts],
+    )
+
+
+def attempt_document(document: StepAttempt) -> AttemptDocument:
+    """Return an attempt as the engine takes it."""
+    details = {name: getattr(document, name) for name in ATTEMPT_DETAILS}
+    if document.code_identities:
+        details["code_identities"] = [as_mapping(each, "code_identities") for each in document.code_identities]
+    return AttemptDocument(
+        status=check_name(document.status, "status"),
+        message=check_text(document.message, "message"),
+        inputs=check_parameters(document.input_parameters),
+        outputs=check_parameters(document.output_parameters),
+        metrics=check_parameters(document.user_defined_metrics),
+        details=check_document(details, "attempt"),
+    )
+
+
+def job_document(document: JobLog) -> dict[str, Any]:
+    """Return a job's log as the mapping that is recorded."""
+    plain = structs.replace(
+        document,
+        code_identities=[as_mapping(each, "code_identities") for each in document.code_identities],
+        data_catalog=[as_mapping(each, "data_catalog") for each in document.data_catalog],
+        attempts=[
+            structs.replace(
+                attempt, code_identities=[as_mapping(each, "code_identities") for each in attempt.code_identities]
+            )
+            for attempt in document.attempts
+        ],
+    )
+    return check_document(to_builtins(plain), "job")

@@ -1,0 +1,58 @@
+"""Blocking twins: a store for synchronous callers, made of the async one's methods."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from engine.blocking import BlockingEngine
+from engine.engine import Engine
+
+Store = TypeVar("Store")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class BlockingTwin(Generic[Store]):
+    """An async store on an engine of its own, called and waited for. A context manager that closes it.
+
+    Args:
+        path: of a SQLite file, or a URL.
+        options: those of `open_engine`.
+    """
+
+    def __init__(self, path: str | Path, **options: Any) -> None:
+        self._engine = BlockingEngine(path, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the engine, once the calls under way have returned. Nobody has to: see `engine.blocking`."""
+        self._engine.close()
+
+    def call(self, work: Callable[[Store], Awaitable[Result]]) -> Result:
+        """Run `work` with the async store on the engine's event loop, and return what it returns."""
+        return self._engine.call(lambda engine: work(self._store(engine)))
+
+    def _store(self, engine: Engine) -> Store:
+        """Return the async store on an engine."""
+        raise NotImplementedError
+
+
+def blocking(
+    method: Callable[Concatenate[Store, Parameters], Awaitable[Result]],
+) -> Callable[Concatenate[BlockingTwin[Store], Parameters], Result]:
+    """Return an async store's method as its twin's."""
+
+    @functools.wraps(method)
+    def call(self: BlockingTwin[Store], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return self.call(lambda store: method(store, *args, **kwargs))
+
+    return call
