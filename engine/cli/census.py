@@ -77,9 +77,11 @@ async def take_census(engine: Engine, plan: Plan, watcher: Watcher) -> Run:
     try:
         await _Census(plan, watcher).of_folder(run)
     except BaseException as error:
-        status = FAILED if isinstance(error, Exception) else CANCELLED
         with anyio.CancelScope(shield=True):
-            await run.set_status(status, type(error).__name__)
+            if isinstance(error, Exception):
+                await run.set_status(FAILED, type(error).__name__)
+            else:
+                await run.set_status(CANCELLED, "interrupted")
         raise
     await run.finalize(COMPLETED)
     return run

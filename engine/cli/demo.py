@@ -44,20 +44,23 @@ class Result(Struct, frozen=True, kw_only=True):
 
 def demo(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, metavar="[FOLDER]", show_default="the current folder")
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, metavar="FOLDER", help="What to count.", show_default="the current folder"
+        ),
     ] = Path(),
     *,
     db: Database = DEFAULT_DATABASE,
     depth: Annotated[
-        int, typer.Option(min=0, max=DEPTH_MAX, help="Levels of sub-folders with branches of their own.")
+        int, typer.Option(min=0, max=DEPTH_MAX, metavar="N", help="Levels of sub-folders with branches of their own.")
     ] = 2,
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="How many branches read at once.")] = 8,
+    jobs: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many branches read at once.")] = 8,
     everything: Annotated[
         bool, typer.Option("--all", help="Also what is left out: version control, virtualenvs, caches.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Take a census of a folder, as a run that is recorded while it runs; then show it and replay it.
+    """Record a census of a folder as a run, and replay it.
 
     Every top-level entry is a branch, and sub-folders are branches below it, all at once. One attempt is made to fail
     and tried again; what cannot be read is a failed attempt too. What branches counted is reduced into their parents:
@@ -144,7 +147,7 @@ def _print(terminal: Terminal, result: Result, plan: Plan, db: Path) -> None:
 def _numbers(counts: Counts, seconds: float) -> list[str]:
     recorded = f"{counted(counts.events, 'event')} in {counted(counts.branches, 'branch', 'branches')}"
     return [
-        f"Recorded {recorded} in {duration_text(seconds)}: {counts.events / seconds:,.0f} events/s, each synced to disk.",
+        f"Recorded {recorded} in {duration_text(seconds)}: {counts.events / seconds:,.0f} events/s, synced to disk.",
         f"{counted(counts.attempts, 'attempt')} at {counted(counts.steps, 'step')}, {counts.failed_attempts:,} failed.",
     ]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import UNSET, structs
 
 from engine.cli.escapes import visible
-from engine.cli.text import branch_text, counted, parameters_text, value_text
+from engine.cli.text import branch_text, counted, parameters_text, shortened, value_text
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
@@ -30,12 +30,13 @@ from engine.events import (
 )
 from engine.model import Parameter
 
+_CHARACTERS_MAX: Final = 400
 _VALUE_CHARACTERS_MAX: Final = 40
 
 
 def event_text(event: Event) -> str:
     """Return one line, safe to print, that says what the event says."""
-    return _SUMMARIES[type(event)](event)
+    return shortened(_SUMMARIES[type(event)](event), _CHARACTERS_MAX)
 
 
 def _pairs(values: dict[str, Any]) -> str:

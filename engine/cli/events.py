@@ -31,11 +31,11 @@ def events(
     types: Annotated[
         list[str] | None, typer.Option("--type", metavar="TYPE", help="Only of this type, such as ParametersSet.")
     ] = None,
-    after: Annotated[int, typer.Option(min=0, help="Only those after this position.")] = 0,
+    after: Annotated[int, typer.Option(min=0, metavar="POSITION", help="Only those after this position.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events come, until interrupted.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Print a run's events in the order in which they were recorded.
+    """Print a run's events in the order of recording.
 
     Each line has the event's position in the file, its time, its stream (branch@version), its type, and what it says.
     With --json each line is one JSON object with all of it.

@@ -13,7 +13,7 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, BranchName, Database, RunId, as_point
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import output, table
-from engine.cli.text import branch_text, cell, counted, value_text
+from engine.cli.text import branch_text, cell, counted, shortened, value_text
 from engine.model import Origin
 
 _HEADERS: Final = "PARAMETER", "KIND", "VALUE", "SET BY", "RULE", "SUPPLIED BY"
@@ -30,10 +30,10 @@ def params(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Show what a branch sees: its parameters, and where each comes from.
+    """Show a branch's parameters, and where each is from.
 
     A parameter was set by an event (branch@version): on this branch, or on one above it before the fork. Where that
-    event was a reduction, its rule and the child events that supplied the value are shown too.
+    event was a reduction, its rule and the child events that supplied the value are shown too. Long values are cut; --json has all of them.
 
     \b
       anabranch params r1 --branch fit.a --at 3
@@ -102,4 +102,5 @@ def origins_text(origins: Iterable[Origin], run_id: str) -> str:
         return "the caller"
     if len(found) == 1:
         return origin_text(found[0], run_id)
-    return f"{counted(len(found), 'branch', 'branches')}: {', '.join(branch_text(each.branch) for each in found)}"
+    names = ", ".join(branch_text(each.branch) for each in found)
+    return shortened(f"{counted(len(found), 'branch', 'branches')}: {names}")

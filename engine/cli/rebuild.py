@@ -15,7 +15,7 @@ from engine.ports import ViewDifference
 
 
 def rebuild(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
-    """Make every view anew from the events alone, then check them.
+    """Make every view anew from the events, and check them.
 
     Others may go on writing meanwhile. The check folds the log once more and compares row by row; when it finds a
     difference, the exit code is 1.

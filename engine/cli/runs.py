@@ -21,7 +21,7 @@ def runs(
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with this tag.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or later.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or earlier.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many at most.")] = 20,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on where a page ended.")] = None,
     json: AsJson = False,
 ) -> None:

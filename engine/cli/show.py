@@ -45,7 +45,7 @@ class Overview(Struct, frozen=True):
 
 
 def show(run_id: RunId, *, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
-    """Show one run: how it stands, what it holds, its final parameters.
+    """Show one run: how it stands, and its parameters.
 
     For each parameter the event that set it is shown (branch@version) and, where that was a reduction, the rule and the
     child events that supplied the value. The hash of a finalised run commits to every event up to there.

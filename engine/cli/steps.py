@@ -25,7 +25,9 @@ def steps(
     with_status: Statuses = None,
     json: AsJson = False,
 ) -> None:
-    """List the steps of a run, branch by branch, with the outcome of their last attempt.
+    """List a run's steps and their last outcomes.
+
+    Branch by branch, in the order in which they were first logged.
 
     \b
       anabranch steps r1 --status FAILED
@@ -59,7 +61,9 @@ def attempts(
     with_status: Statuses = None,
     json: AsJson = False,
 ) -> None:
-    """List the attempts of a run, oldest first: who tried what, how long it took, why it failed.
+    """List a run's attempts, oldest first.
+
+    The outcome is why an attempt failed, or else what it put out.
 
     \b
       anabranch attempts r1 --status FAILED

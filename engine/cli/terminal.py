@@ -1,6 +1,6 @@
 """The terminal: colours only where there is one, the width that it has, and tables without frames.
 
-`NO_COLOR` and `FORCE_COLOR` are respected, and `COLUMNS` sets the width. Into a file or a pipe nothing is cut.
+`NO_COLOR` and `FORCE_COLOR` are respected, and `COLUMNS` sets the width. Into a file or a pipe lines are as long as they are.
 """
 
 import os
@@ -64,7 +64,9 @@ def table(
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for header in headers:
         justify: Literal["left", "right"] = "right" if header in right else "left"
-        made.add_column(Text(header), justify=justify, no_wrap=header not in flexible)
+        made.add_column(
+            Text(header, no_wrap=True, overflow="ellipsis"), justify=justify, no_wrap=header not in flexible
+        )
     for row in rows:
         made.add_row(*row)
     return made

@@ -21,7 +21,8 @@ _STYLES: Final = {
     CREATED: "cyan",
 }
 
-VALUE_CHARACTERS_MAX: Final = 2000
+CHARACTERS_MAX: Final = 80
+"""How much of one value, or of one list of names, is shown; `--json` has all of it."""
 
 
 def cell(value: object, style: str = "") -> Text:
@@ -44,9 +45,14 @@ def branch_text(name: str) -> str:
     return "(root)" if name == ROOT else visible(name)
 
 
-def value_text(value: Any, characters_max: int = VALUE_CHARACTERS_MAX) -> str:
+def value_text(value: Any, characters_max: int = CHARACTERS_MAX) -> str:
     """Return a JSON value in one line, cut to `characters_max`. NaN and the infinities stand as themselves."""
     text = visible(json.dumps(plain(value, finite=False), ensure_ascii=False))
+    return shortened(text, characters_max)
+
+
+def shortened(text: str, characters_max: int = CHARACTERS_MAX) -> str:
+    """Return a text, its end cut off where it is longer than `characters_max`."""
     return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
 
 
