@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from engine import Branch, Engine, open_engine
+from engine.errors import RunExists
 
 
 def _say(*words: object) -> None:
@@ -62,6 +63,17 @@ async def fork_then_write(path: str, name: str) -> None:
             sys.stdin.read()
             os._exit(0)
         _say("child", child)
+
+
+async def create_run(path: str, run_id: str) -> None:
+    """Create a run, and say whether it was to be had."""
+    async with open_engine(path) as engine:
+        try:
+            await engine.create_run(run_id)
+        except RunExists:
+            _say("RunExists")
+        else:
+            _say("created")
 
 
 async def hold_lock(path: str) -> None:
@@ -119,6 +131,7 @@ _TASKS: dict[str, Callable[..., Awaitable[None]]] = {
         write_branches,
         write_until_killed,
         fork_then_write,
+        create_run,
         hold_lock,
         hold_transaction,
         rebuild_until_killed,

@@ -1,0 +1,97 @@
+"""Many processes on one file: nothing fails, nothing is lost, nobody starves."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.events import ParametersSet
+from tests.faults.audit import assert_whole
+from tests.faults.children import finished, killed, next_line, start_worker
+
+LOG = logging.getLogger(__name__)
+PROCESSES = 4
+
+
+@pytest.mark.parametrize(
+    ("branches", "operations"),
+    [(16, 100), pytest.param(16, 1000, marks=pytest.mark.slow)],
+    ids=["6,400 writes", "64,000 writes"],
+)
+async def test_processes_that_write_at_once_lose_nothing(
+    database: Path, engine: Engine, branches: int, operations: int
+) -> None:
+    """Four processes, each with many branches: every write is there once, in order, and the chain is whole."""
+    run = await engine.create_run("r")
+    workers = [await start_worker("write_branches", database, f"p{n}", branches, operations) for n in range(PROCESSES)]
+    seconds = [float(line) for worker in workers for line in await finished(worker)]
+    LOG.info("slowest %.2f s, fastest %.2f s", max(seconds), min(seconds))
+    assert len(seconds) == PROCESSES, "every process got through"
+    recorded = assert_whole(database)["r"]
+    assert recorded == 1 + PROCESSES * branches * (1 + operations)
+    for name in await run.children():
+        assert await _values_written(engine, name) == list(range(operations))
+    assert await engine.verify_views() == []
+
+
+async def _values_written(engine: Engine, branch: str) -> list[object]:
+    return [
+        recorded.event.values["value"].value
+        async for recorded in engine.events(run_id="r", branch=branch)
+        if isinstance(recorded.event, ParametersSet)
+    ]
+
+
+async def _acknowledged_until(worker: asyncio.subprocess.Process, writes: int) -> list[str]:
+    return [await next_line(worker) for _ in range(writes)]
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+async def test_what_a_killed_process_acknowledged_is_there(database: Path, engine: Engine, kills: int) -> None:
+    """`kill -9` at any moment: every acknowledged write survives, the lock is free, and the others never stop."""
+    run = await engine.create_run("r")
+    for index in range(kills):
+        worker = await start_worker("write_until_killed", database, f"w{index}")
+        lines = await _acknowledged_until(worker, 1 + index % 40)
+        await run.set_parameters({"meanwhile": index})
+        lines += await killed(worker)
+        await asyncio.wait_for(run.set_parameters({"after": index}), 10)
+        acknowledged = dict(line.rsplit(" ", 1) for line in lines)
+        for name, last in acknowledged.items():
+            written = await _values_written(engine, name)
+            assert written == list(range(len(written)))
+            assert len(written) > int(last)
+    assert_whole(database)
+    assert await engine.verify_views() == []
+
+
+async def test_a_file_whose_every_writer_was_killed_opens_whole(database: Path) -> None:
+    """After `kill -9` of all processes, the next to open finds what they acknowledged."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r")
+    workers = [await start_worker("write_until_killed", database, f"w{index}") for index in range(2)]
+    for worker in workers:
+        await _acknowledged_until(worker, 10)
+    lines = [line for worker in workers for line in await killed(worker)]
+    async with open_engine(database) as engine:
+        for name, last in dict(line.rsplit(" ", 1) for line in lines).items():
+            assert len(await _values_written(engine, name)) > int(last)
+        assert await engine.verify_views() == []
+    assert_whole(database)
+
+
+async def test_processes_may_open_a_new_file_at_once(database: Path) -> None:
+    """Who comes first creates the tables; all can use them."""
+    workers = [await start_worker("create_run", database, f"r{index}") for index in range(6)]
+    for worker in workers:
+        await finished(worker)
+    assert assert_whole(database) == {f"r{index}": 1 for index in range(6)}
+
+
+async def test_a_name_that_many_processes_want_goes_to_one(database: Path) -> None:
+    """One of the callers of `create_run` gets the name; the others learn that it is taken."""
+    workers = [await start_worker("create_run", database, "r") for _ in range(6)]
+    answers = [line for worker in workers for line in await finished(worker)]
+    assert sorted(answers) == ["RunExists"] * 5 + ["created"]
