@@ -16,7 +16,6 @@ from msgspec import Struct, field
 
 from engine import Branch, Engine, Run
 from engine.cli import folder
-from engine.cli.escapes import visible
 from engine.cli.folder import Found, Place, Skip
 from engine.cli.tally import RULES, Tally, unreadable
 from engine.errors import BranchExists, RunExists
@@ -97,7 +96,7 @@ async def _open_run(engine: Engine, plan: Plan) -> Run:
                 name,
                 status=RUNNING,
                 tag="demo",
-                root_path=visible(plan.folder),
+                root_path=folder.legible(plan.folder),
                 description="a census of a folder",
             )
         except RunExists:

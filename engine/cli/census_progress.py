@@ -43,7 +43,7 @@ class CensusProgress:
 
     def found(self, entry: str, files: int) -> None:
         self._files[entry] = self._files.get(entry, 0) + files
-        if entry not in self._entries and len(self._entries) < _BARS_MAX:
+        if files and entry not in self._entries and len(self._entries) < _BARS_MAX:
             self._entries[entry] = self._bars.add_task(entry[:_NAME_CELLS], total=None, unit="files read")
         if entry in self._entries:
             self._bars.update(self._entries[entry], total=self._files[entry])

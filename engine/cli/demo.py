@@ -17,7 +17,7 @@ from engine.cli.database import DEFAULT_DATABASE
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
-from engine.cli.folder import Skip
+from engine.cli.folder import Skip, legible
 from engine.cli.options import AsJson, Database
 from engine.cli.parameters import parameters_document, parameters_table
 from engine.cli.provenance import Supplied, supplied_parameters
@@ -130,7 +130,7 @@ def _document(result: Result, plan: Plan, db: Path) -> dict[str, Any]:
 def _print(terminal: Terminal, result: Result, plan: Plan, db: Path) -> None:
     counts = result.counts
     terminal.show(
-        Text(f"A census of {visible(plan.folder)}, recorded while it was taken:"),
+        Text(f"A census of {legible(plan.folder)}, recorded while it was taken:"),
         "",
         branch_tree(result.log, levels=None if counts.branches <= _BRANCHES_SHOWN_MAX else 1),
         "",

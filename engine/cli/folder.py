@@ -88,7 +88,7 @@ def entries(folder: str, shown: str, skip: Skip) -> list[Found]:
 
 def look_at(path: str, shown: str) -> Found:
     """Return what an entry is, without following it when it is a link."""
-    shown = short(visible(shown))
+    shown = short(legible(shown))
     try:
         facts = os.lstat(path)
     except OSError as error:
@@ -156,6 +156,11 @@ def lines_of(path: str) -> int:
         return lines
 
 
+def legible(name: str) -> str:
+    """Return a file's name or path as text: bytes that are no UTF-8 as `\\xff`, hidden characters escaped too."""
+    return visible(os.fsencode(name).decode(errors="backslashreplace"))
+
+
 def short(text: str) -> str:
     """Return a text that is kept within what is recorded of a path."""
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}…"
@@ -163,7 +168,7 @@ def short(text: str) -> str:
 
 def branch_name(name: str) -> str:
     """Return an entry's name as the last part of a branch's name: printable, and short enough to be nested."""
-    shown = visible(name)
+    shown = legible(name)
     if len(shown.encode()) <= _SEGMENT_BYTES_MAX:
         return shown
     digest = blake2b(os.fsencode(name), digest_size=4).hexdigest()

@@ -33,7 +33,8 @@ def params(
     """Show a branch's parameters, and where each is from.
 
     A parameter was set by an event (branch@version): on this branch, or on one above it before the fork. Where that
-    event was a reduction, its rule and the child events that supplied the value are shown too. Long values are cut; --json has all of them.
+    event was a reduction, its rule and the child events that supplied the value are shown too. Long values are cut;
+    --json has all of them.
 
     \b
       anabranch params r1 --branch fit.a --at 3

@@ -1,6 +1,7 @@
 """The terminal: colours only where there is one, the width that it has, and tables without frames.
 
-`NO_COLOR` and `FORCE_COLOR` are respected, and `COLUMNS` sets the width. Into a file or a pipe lines are as long as they are.
+`NO_COLOR` and `FORCE_COLOR` are respected, and `COLUMNS` sets the width. Into a file or a pipe lines are as long as
+they are.
 """
 
 import os
