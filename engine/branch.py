@@ -340,7 +340,7 @@ class Branch:
 
         Args:
             nested: with the branches below it.
-            inherited: with the parameters that come through the forks, not only those that each branch set itself.
+            inherited: with the parameters that come through the branches' forks, not only those that each set itself.
         """
         return await self._views.compile_branch(self._run_id, self._name, nested=nested, inherited=inherited)
 

@@ -3,6 +3,7 @@
 import sqlite3
 
 from engine.model import AttemptLog, BranchLog, Parameter, RunLog, StepLog
+from engine.names import ROOT
 from engine.ports import Stream
 from projections.columns import from_json, from_text
 from projections.partitions import BranchRow, StepRow
@@ -49,12 +50,12 @@ def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, i
 def compile_branch(connection: sqlite3.Connection, stream: Stream, *, nested: bool, inherited: bool) -> BranchLog:
     """Return the log of a branch, and with `nested` of all branches below it.
 
-    Without `inherited`, parameters are only those that each branch set or reduced itself.
+    Without `inherited`, a branch's parameters are only those that it set or reduced itself; the root's still come from
+    the run that its run was forked from, too.
     """
     rows = _branches(connection, stream, nested=nested)
     versions = _versions(connection, stream, nested=nested)
     steps = _steps_by_stream(connection, stream, nested=nested)
-    read_parameters = _resolved if inherited else _own
     # Children open after their parents, so going backwards meets every branch after all of its children.
     below: dict[int, list[BranchLog]] = {}
     for stream_id in sorted(rows, reverse=True):
@@ -69,7 +70,7 @@ def compile_branch(connection: sqlite3.Connection, stream: Stream, *, nested: bo
             stream_version=versions[stream_id],
             steps=steps.get(stream_id, {}),
             branches={child.branch: child for child in reversed(children)},
-            parameters=read_parameters(connection, stream_id),
+            parameters=_parameters(connection, row, inherited=inherited),
             details=from_json(row.details),
         )
         if stream_id == stream.stream_id:
@@ -94,12 +95,11 @@ def _versions(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -
     return dict(connection.execute("SELECT stream_id, version FROM streams WHERE run_id = ?", (stream.run_id,)))
 
 
-def _resolved(connection: sqlite3.Connection, stream_id: int) -> dict[str, Parameter]:
-    return {name: own.parameter for name, (_, own) in resolved_parameters(connection, stream_id).items()}
-
-
-def _own(connection: sqlite3.Connection, stream_id: int) -> dict[str, Parameter]:
-    return {name: own.parameter for name, own in own_parameters(connection, stream_id).items()}
+def _parameters(connection: sqlite3.Connection, row: BranchRow, *, inherited: bool) -> dict[str, Parameter]:
+    if inherited or row.branch == ROOT:
+        resolved = resolved_parameters(connection, row.stream_id)
+        return {name: own.parameter for name, (_, own) in resolved.items()}
+    return {name: own.parameter for name, own in own_parameters(connection, row.stream_id).items()}
 
 
 def _steps_by_stream(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, dict[str, StepLog]]:

@@ -39,7 +39,8 @@ class Recorder(Struct, frozen=True):
                 yield Fork(branch=branch, parent=None, exist_ok=True)
 
     def parameters(self, branch: str, values: Mapping[str, Parameter]) -> Command:
-        return MergeParameters(branch=branch, values=check_parameters(values), unless=self.unless)
+        unless = "resolved" if branch == ROOT else self.unless
+        return MergeParameters(branch=branch, values=check_parameters(values), unless=unless)
 
     def run(self, document: RunLog) -> Iterator[Command]:
         """Yield what records a run log, with all the branches in it. It opens its run."""

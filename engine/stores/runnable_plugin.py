@@ -1,0 +1,284 @@
+"""The run log store that the runnable host plugs in: `run-log-store: {type: anabranch, config: {path: …}}`.
+
+It takes and returns the host's own pydantic models and raises the host's own exceptions. The host pickles it into the
+processes of a pool, forks with it, and calls it from a running event loop; so it holds nothing but its configuration,
+and every process finds its engine in `engine.blocking.shared_engine`.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from pydantic import ConfigDict, TypeAdapter
+from runnable import defaults, exceptions
+from runnable.datastore import BaseRunLogStore, BranchLog, JobLog, Parameter, RunLog, StepLog
+from typing_extensions import override
+
+from engine import model
+from engine.blocking import shared_engine
+from engine.errors import AnabranchError, BranchNotFound, JobNotFound, NotFound, RunExists, RunNotFound, StepNotFound
+from engine.names import dotted_prefixes
+from engine.stores.partitioned import PartitionedRunLogStore
+from engine.stores.visible import VisibleParameters
+
+Result = TypeVar("Result")
+
+DEFAULT_PATH = ".anabranch/runs.db"
+
+_PARAMETERS = TypeAdapter(dict[str, Parameter])
+_CONFIG = TypeAdapter(dict[str, Any])
+
+
+class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host ships no types
+    """The host's run log store on an anabranch file.
+
+    Args:
+        path: of the file, or a URL; made when missing. A relative path is taken from the current folder.
+        inherit: a branch sees its parent's parameters as they stood when it was opened. Without it, as with the host's
+            own stores, a branch has only what was set in it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    service_name: str = "anabranch"
+    supports_parallel_writes: bool = True
+    path: str = DEFAULT_PATH
+    inherit: bool = False
+
+    @override
+    def get_summary(self) -> dict[str, Any]:
+        """Return what the host prints of its store."""
+        return {"Type": self.service_name, "Location": self.path}
+
+    @override
+    def create_run_log(
+        self,
+        run_id: str,
+        dag_hash: str = "",
+        use_cached: bool = False,
+        tag: str = "",
+        original_run_id: str = "",
+        status: str = defaults.CREATED,
+    ) -> RunLog:
+        """Open a run and return its log.
+
+        Raises:
+            RunLogExistsError
+        """
+        with _host_errors({RunExists: exceptions.RunLogExistsError(run_id)}):
+            log = self._call(
+                lambda store: store.create_run_log(run_id, dag_hash, use_cached, tag, original_run_id, status)
+            )
+        return RunLog.model_validate(_plain(log))
+
+    @override
+    def get_run_log_by_id(
+        self,
+        run_id: str,
+        full: bool = False,
+    ) -> RunLog:
+        """Return a run's log; in full, with its branches in the steps that opened them.
+
+        Raises:
+            RunLogNotFoundError
+        """
+        with _host_errors({RunNotFound: exceptions.RunLogNotFoundError(run_id)}):
+            log = self._call(lambda store: store.get_run_log_by_id(run_id, full))
+        return RunLog.model_validate(_plain(log))
+
+    @override
+    def put_run_log(self, run_log: RunLog) -> None:
+        """Record what the log says that is not recorded yet; what it leaves out stays."""
+        self._call(lambda store: store.put_run_log(run_log))
+
+    @override
+    def update_run_log_status(self, run_id: str, status: str) -> None:
+        """Set the run's status.
+
+        Raises:
+            RunLogNotFoundError
+        """
+        with _host_errors({RunNotFound: exceptions.RunLogNotFoundError(run_id)}):
+            self._call(lambda store: store.update_run_log_status(run_id, status))
+
+    @override
+    def get_parameters(self, run_id: str, internal_branch_name: str = "") -> dict[str, Any]:
+        """Return the parameters of the run, or of a branch of it.
+
+        Raises:
+            RunLogNotFoundError, EntityNotFoundError: no such run; no such branch.
+        """
+
+        async def read(store: PartitionedRunLogStore) -> tuple[dict[str, model.Parameter], dict[str, model.Parameter]]:
+            seen = await store.get_parameters(run_id, internal_branch_name)
+            return seen, await store.get_own_parameters(run_id, internal_branch_name) if self.inherit else seen
+
+        with _host_errors(_missing_partition(run_id, internal_branch_name)):
+            seen, own = self._call(read)
+        values = _PARAMETERS.validate_python(_plain(seen))
+        if not self.inherit:
+            return values
+        return VisibleParameters(values, {name: seen[name] for name in seen if name not in own})
+
+    @override
+    def set_parameters(self, run_id: str, parameters: dict[str, Any], internal_branch_name: str = "") -> None:
+        """Merge parameters into those of the run, or of a branch of it; never what the given dict only inherited.
+
+        Raises:
+            RunLogNotFoundError, EntityNotFoundError: no such run; no such branch.
+        """
+        values = parameters.own() if isinstance(parameters, VisibleParameters) else parameters
+        with _host_errors(_missing_partition(run_id, internal_branch_name)):
+            self._call(lambda store: store.set_parameters(run_id, values, internal_branch_name))
+
+    @override
+    def get_run_config(self, run_id: str) -> dict[str, Any]:
+        """Return the configuration that the run was made with.
+
+        Raises:
+            RunLogNotFoundError
+        """
+        with _host_errors({RunNotFound: exceptions.RunLogNotFoundError(run_id)}):
+            return self._call(lambda store: store.get_run_config(run_id))
+
+    @override
+    def set_run_config(self, run_id: str, run_config: Mapping[str, Any]) -> None:
+        """Merge into the run's configuration.
+
+        Raises:
+            RunLogNotFoundError
+        """
+        config = _CONFIG.dump_python(dict(run_config), mode="json")
+        with _host_errors({RunNotFound: exceptions.RunLogNotFoundError(run_id)}):
+            self._call(lambda store: store.set_run_config(run_id, config))
+
+    @override
+    def get_step_log(self, internal_name: str, run_id: str) -> StepLog:
+        """Return a step's log.
+
+        Raises:
+            RunLogNotFoundError: no such run, for a step of the run itself.
+            StepLogNotFoundError
+        """
+        branch = _branch_of(internal_name)
+        missing = exceptions.StepLogNotFoundError(run_id=run_id, step_name=internal_name)
+        no_run = missing if branch else exceptions.RunLogNotFoundError(run_id)
+        with _host_errors({RunNotFound: no_run, NotFound: missing}):
+            log = self._call(lambda store: store.get_step_log(internal_name, run_id, branch))
+        return StepLog.model_validate(_plain(log))
+
+    @override
+    def add_step_log(self, step_log: StepLog, run_id: str) -> None:
+        """Record a step's log.
+
+        Raises:
+            RunLogNotFoundError, EntityNotFoundError: no such run; no such branch.
+        """
+        branch = _branch_of(step_log.internal_name)
+        with _host_errors(_missing_partition(run_id, branch)):
+            self._call(lambda store: store.add_step_log(step_log, run_id, branch))
+
+    @override
+    def get_branch_log(self, internal_branch_name: str, run_id: str) -> BranchLog | RunLog:
+        """Return a branch's log; without a name, the run's.
+
+        Raises:
+            RunLogNotFoundError, BranchLogNotFoundError
+        """
+        if not internal_branch_name:
+            return self.get_run_log_by_id(run_id)
+        missing = exceptions.BranchLogNotFoundError(run_id=run_id, branch_name=internal_branch_name)
+        with _host_errors({NotFound: missing}):
+            log = self._call(lambda store: store.get_branch_log(internal_branch_name, run_id, full=False))
+        return BranchLog.model_validate(_plain(log))
+
+    @override
+    def add_branch_log(self, branch_log: BranchLog | RunLog, run_id: str) -> None:
+        """Record a branch's log, opening the branch when it is new; or a run's.
+
+        Raises:
+            RunLogNotFoundError: no such run, for a branch.
+        """
+
+        async def add(store: PartitionedRunLogStore) -> None:
+            parent = await _opener(store, run_id, branch_log.internal_name)
+            await store.add_branch_log(branch_log, run_id, parent)
+
+        if not isinstance(branch_log, BranchLog):
+            self.put_run_log(branch_log)
+            return
+        with _host_errors({RunNotFound: exceptions.RunLogNotFoundError(run_id)}):
+            self._call(add)
+
+    @override
+    def get_job_log(self, run_id: str) -> JobLog:
+        """Return the log of the run's job.
+
+        Raises:
+            RunLogNotFoundError, JobLogNotFoundError
+        """
+        no_run, no_job = exceptions.RunLogNotFoundError(run_id), exceptions.JobLogNotFoundError(run_id)
+        with _host_errors({RunNotFound: no_run, JobNotFound: no_job}):
+            return JobLog.model_validate(_plain(self._call(lambda store: store.get_job_log(run_id))))
+
+    @override
+    def add_job_log(self, run_id: str, job_log: JobLog) -> None:
+        """Record the log of the run's job; its status becomes the run's.
+
+        Raises:
+            RunLogNotFoundError
+        """
+        with _host_errors({RunNotFound: exceptions.RunLogNotFoundError(run_id)}):
+            self._call(lambda store: store.add_job_log(run_id, job_log))
+
+    def _call(self, work: Callable[[PartitionedRunLogStore], Awaitable[Result]]) -> Result:
+        return shared_engine(self.path).call(
+            lambda engine: work(PartitionedRunLogStore(engine, inherited=self.inherit, open_missing=False))
+        )
+
+
+@contextmanager
+def _host_errors(replacements: Mapping[type[AnabranchError], Exception]) -> Iterator[None]:
+    """Raise the host's error instead of ours: the first in the mapping that ours is one of."""
+    try:
+        yield
+    except AnabranchError as error:
+        for kind, replacement in replacements.items():
+            if isinstance(error, kind):
+                raise replacement from error
+        raise
+
+
+def _missing_partition(run_id: str, branch: str) -> Mapping[type[AnabranchError], Exception]:
+    return {NotFound: exceptions.EntityNotFoundError() if branch else exceptions.RunLogNotFoundError(run_id)}
+
+
+def _branch_of(step: str) -> str:
+    # The host forbids dots in the names of nodes, so what follows the last one is the step, whatever comes before.
+    return step.rpartition(".")[0]
+
+
+async def _opener(store: PartitionedRunLogStore, run_id: str, branch: str) -> str | None:
+    """Return the branch of the step that opened a branch; None when no such step is logged.
+
+    A map's branches are named after values, so `map.1.5` may be a sibling of `map.1`: the steps tell which.
+    """
+    for step in dotted_prefixes(branch):
+        with suppress(BranchNotFound, StepNotFound):
+            await store.get_step_log(step, run_id, _branch_of(step))
+            return _branch_of(step)
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """Return a document as the plain values that the host's models are validated from."""
+    if isinstance(value, model.Parameter):
+        return {"kind": value.kind, "value": value.value}
+    if isinstance(value, Struct):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value
