@@ -47,14 +47,25 @@ class ThreadConnection:
 
     @classmethod
     async def _connect(cls, connector: Callable[[], sqlite3.Connection], opened: list["ThreadConnection"]) -> None:
+        failures: list[Exception] = []
+
         def connect() -> sqlite3.Connection:
             with inside_sqlite():
-                return connector()
+                try:
+                    return connector()
+                except Exception as error:  # noqa: BLE001 - raised below
+                    # aiosqlite would not wait for the thread of a connect that failed; this one can be closed.
+                    failures.append(error)
+                    return sqlite3.connect(":memory:")
 
         connection = aiosqlite.Connection(connect, _ITER_CHUNK_SIZE)
         # An engine that nobody closed must not keep the process from ending; what is committed is safe by then.
         connection._thread.daemon = True  # noqa: SLF001 - as above
-        opened.append(cls(await connection))
+        opening = cls(await connection)
+        if failures:
+            await opening.close()
+            raise failures[0]
+        opened.append(opening)
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """Run `job` on the thread and return what it returns. Once begun, it ends even when the caller is cancelled."""

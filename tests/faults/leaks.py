@@ -27,7 +27,7 @@ def open_files(folder: Path) -> Counter[str]:
 def locks_held(folder: Path) -> list[str]:
     """Return the lock files in `folder` that anybody holds."""
     held = []
-    for path in folder.glob("*-lock"):
+    for path in filter(Path.is_file, folder.glob("*-lock")):
         with path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

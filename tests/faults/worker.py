@@ -78,7 +78,7 @@ async def create_run(path: str, run_id: str) -> None:
 
 async def hold_lock(path: str) -> None:
     """Hold the writers' lock of a database until told to end."""
-    with open(path + "-lock", "a+b") as lock:  # noqa: ASYNC230, PTH123 - nothing else runs in this process
+    with open(path + "-lock", "a+b") as lock:  # noqa: PTH123 - the worker gets the path as text
         fcntl.flock(lock, fcntl.LOCK_EX)
         _say("held")
         sys.stdin.read()

@@ -1,0 +1,274 @@
+"""Opening: what becomes a store, what is refused by name, and what is left as it was."""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.errors import (
+    CannotOpen,
+    FolderNotWritable,
+    ForeignDatabase,
+    InvalidValue,
+    NetworkFileSystem,
+    NewerDatabase,
+    NotADatabase,
+    ReadFailed,
+)
+from engine.logs import file_system
+from engine.logs.sqlite_schema import SCHEMA_VERSION
+from tests.faults.leaks import nothing_left
+
+_NOBODY = 65534
+
+
+async def _written(database: Path, *, runs: int = 1) -> None:
+    async with open_engine(database) as engine:
+        for index in range(runs):
+            await engine.create_run(f"r{index}", parameters={"text": "x" * 1000})
+
+
+async def _positions(database: Path) -> list[int]:
+    async with open_engine(database) as engine:
+        return [recorded.position async for recorded in engine.events()]
+
+
+def _pragma(database: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+async def _error(path: Path | str, **options: float) -> CannotOpen:
+    with pytest.raises(CannotOpen) as caught:
+        async with open_engine(path, **options):  # type: ignore[arg-type]
+            pass
+    return caught.value
+
+
+async def test_a_missing_file_and_its_folders_are_created_for_the_owner_alone(tmp_path: Path) -> None:
+    """`open_engine` creates what is missing; the file can be read by nobody else."""
+    database = tmp_path / "a" / "b" / "runs.db"
+    await _written(database)
+    assert database.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_empty_file_becomes_a_store(database: Path) -> None:
+    """A file of no bytes is as good as none."""
+    database.touch()
+    await _written(database)
+
+
+async def test_a_url_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sqlite:///relative.db` and `sqlite:////absolute.db` are the two forms."""
+    monkeypatch.chdir(tmp_path)
+    async with open_engine("sqlite:///relative.db"), open_engine(f"sqlite:///{tmp_path}/absolute.db"):
+        pass
+    assert {"relative.db", "absolute.db"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("url", ["postgres://host/db", "sqlite://host/runs.db", "sqlite:///"])
+async def test_any_other_url_is_refused(url: str) -> None:
+    """A URL that is not of those forms is named in the error."""
+    with pytest.raises(InvalidValue) as caught:
+        await open_engine(url)
+    assert caught.value.value == url
+
+
+async def test_colon_memory_colon_is_a_file_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store is durable: SQLite's name for a database in memory has no special meaning."""
+    monkeypatch.chdir(tmp_path)
+    await _written(Path(":memory:"))
+    async with open_engine(":memory:") as engine:
+        assert (await engine.run("r0")).run_id == "r0"
+
+
+async def test_a_relative_path_means_the_same_file_wherever_the_process_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of the working folder does not lead readers astray."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with open_engine("runs.db") as engine:
+        await engine.create_run("r")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert (await (await engine.run("r")).info()).run_id == "r"
+        await engine.rebuild()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+async def test_a_link_leads_to_the_same_lock(tmp_path: Path) -> None:
+    """Writers that reach one file by different names queue for one lock."""
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "runs.db")
+    async with open_engine(link), open_engine(tmp_path / "runs.db"):
+        assert not (tmp_path / "link.db-lock").exists()
+
+
+async def test_what_is_no_database_is_refused_and_left_alone(database: Path) -> None:
+    """A file that SQLite cannot read is named, and not a byte of it changes."""
+    garbage = hashlib.sha512(b"garbage").digest() * 100
+    database.write_bytes(garbage)
+    async with nothing_left(database.parent):
+        error = await _error(database)
+    assert (type(error), error.path) == (NotADatabase, database)
+    assert database.read_bytes() == garbage
+
+
+async def test_a_truncated_database_is_refused(database: Path) -> None:
+    """Half a first page is no database."""
+    await _written(database)
+    database.write_bytes(database.read_bytes()[:2000])
+    assert isinstance(await _error(database), NotADatabase)
+
+
+async def test_a_database_that_lost_its_end_fails_by_name(database: Path) -> None:
+    """Where the damage shows only on reading, the error is one of ours too, and closing still works."""
+    await _written(database, runs=50)
+    content = database.read_bytes()
+    database.write_bytes(content[: len(content) // 8192 * 4096])
+    async with nothing_left(database.parent):
+        with pytest.raises((NotADatabase, ReadFailed)):
+            await _positions(database)
+
+
+@pytest.mark.parametrize(
+    "statement", ["CREATE TABLE theirs (x)", "PRAGMA user_version = 7", "PRAGMA application_id = 7"]
+)
+async def test_a_foreign_database_is_refused_and_left_alone(database: Path, statement: str) -> None:
+    """A SQLite database of another program is not written to."""
+    _pragma(database, statement)
+    before = database.read_bytes()
+    async with nothing_left(database.parent):
+        assert isinstance(await _error(database), ForeignDatabase)
+    assert database.read_bytes() == before
+
+
+async def test_a_database_of_a_newer_version_is_refused_and_left_alone(database: Path) -> None:
+    """The error names the version that was found and the newest that can be read."""
+    await _written(database)
+    _pragma(database, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = database.read_bytes()
+    error = await _error(database)
+    assert isinstance(error, NewerDatabase)
+    assert (error.found, error.supported) == (SCHEMA_VERSION + 1, SCHEMA_VERSION)
+    assert database.read_bytes() == before
+
+
+async def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    """The path of a folder is refused."""
+    assert isinstance(await _error(tmp_path), FolderNotWritable)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "x" * 256, "x" * 252, "\ud800"], ids=["nul", "long", "long lock", "surrogate"]
+)
+async def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    """What the file system cannot name, or cannot name the lock of, is an error of ours."""
+    async with nothing_left(tmp_path):
+        assert (await _error(tmp_path / name)).path == tmp_path / name
+
+
+async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
+    """No folder can be made below a file."""
+    (tmp_path / "file").touch()
+    assert isinstance(await _error(tmp_path / "file" / "runs.db"), FolderNotWritable)
+
+
+async def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    """A link that leads to itself names no file."""
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    await _error(tmp_path / "a" / "runs.db")
+
+
+async def test_a_lock_file_that_cannot_be_opened_is_refused(database: Path) -> None:
+    """What stands in the way of the lock is named, and the connection is let go."""
+    Path(f"{database}-lock").mkdir()
+    async with nothing_left(database.parent):
+        assert isinstance(await _error(database), FolderNotWritable)
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that everybody may read and its owner alone may write."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _unprivileged() -> Iterator[None]:
+    """Be a user whom permissions bind, where tests run as one whom they do not."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def test_a_read_only_folder_is_refused(shared_folder: Path) -> None:
+    """Where no file can be created, the error names the path."""
+    shared_folder.chmod(0o555)
+    with _unprivileged():
+        error = await _error(shared_folder / "runs.db")
+    assert (type(error), error.path) == (FolderNotWritable, shared_folder / "runs.db")
+
+
+async def test_a_read_only_file_is_refused(shared_folder: Path) -> None:
+    """A store that can only be read is not opened."""
+    await _written(shared_folder / "runs.db")
+    (shared_folder / "runs.db").chmod(0o444)
+    with _unprivileged():
+        assert isinstance(await _error(shared_folder / "runs.db"), FolderNotWritable)
+
+
+async def test_a_network_file_system_is_refused_unless_allowed(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks do not hold there: the error names the file system, and `allow_network` overrules it."""
+    mounts = database.with_name("mounts")
+    mounts.write_text(f"1 0 0:1 / / rw - ext4 dev rw\n2 1 0:2 / {database.parent} rw - nfs4 host:/x rw\n")
+    mounted_as = file_system.mounted_as
+    monkeypatch.setattr(file_system, "mounted_as", lambda folder, _: mounted_as(folder, mounts))
+    error = await _error(database)
+    assert isinstance(error, NetworkFileSystem)
+    assert error.file_system == "nfs4"
+    async with open_engine(database, allow_network=True) as engine:
+        await engine.create_run("r")
+
+
+async def test_two_engines_of_one_process_share_the_file(database: Path) -> None:
+    """Each sees what the other has written."""
+    async with open_engine(database) as one, open_engine(database) as two:
+        await one.create_run("r")
+        await (await two.run("r")).set_parameters({"a": 1})
+        assert (await (await one.run("r")).parameters())["a"].value == 1
+
+
+async def test_entering_and_awaiting_open_the_same(database: Path) -> None:
+    """`async with open_engine(…)` and `await open_engine(…)` both give the engine."""
+    async with open_engine(database) as entered:
+        assert isinstance(entered, Engine)
+    awaited = await open_engine(database)
+    assert isinstance(awaited, Engine)
+    await awaited.close()
+
+
+async def test_an_unknown_durability_is_refused(database: Path) -> None:
+    """Durability is full or relaxed; a typing mistake does not weaken it in silence."""
+    with pytest.raises(InvalidValue):
+        await open_engine(database, durability="ful")  # type: ignore[arg-type]
+
+
+async def test_relaxed_durability_is_the_callers_choice(database: Path) -> None:
+    """`synchronous` is FULL unless the caller asks for less."""
+    async with open_engine(database, durability="relaxed") as engine:
+        await engine.create_run("r")
