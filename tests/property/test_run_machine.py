@@ -34,37 +34,25 @@ from engine.errors import (
     VersionConflict,
 )
 from engine.model import AttemptDocument, Parameter
-from engine.reduction import RULES
 from tests.property.comparison import assert_branch
+from tests.property.drawn import (
+    ATTEMPTS,
+    DETAILS,
+    MESSAGES,
+    NAMES,
+    PARAMETERS,
+    RULE_NAMES,
+    SOME_PARAMETERS,
+    STATUSES,
+    STEPS,
+    some_of,
+)
 from tests.property.model import ModelAttempt, ModelBranch, ModelRun, ModelStep
 from tests.property.naive_reduction import Impossible, ModelConflict, key
 
 Result = TypeVar("Result")
 Place = tuple[str, str]
 """A run id and a branch's full name."""
-
-NAMES = st.sampled_from(["x", "y", "z"])
-VALUES = st.one_of(
-    st.integers(-3, 3),
-    st.floats(width=16),
-    st.lists(st.integers(0, 2), max_size=2),
-    st.dictionaries(st.sampled_from(["k", "l"]), st.integers(0, 2), max_size=2),
-    st.none(),
-)
-PARAMETERS = st.one_of(
-    VALUES.map(Parameter),
-    st.integers(-3, 3).map(lambda value: Parameter(value, "metric")),
-    st.just(Parameter("o", "object")),
-)
-SOME_PARAMETERS = st.dictionaries(NAMES, PARAMETERS, max_size=3)
-STEPS = st.sampled_from(["train", "test"])
-STATUSES = st.sampled_from(["CREATED", "RUNNING", "FAILED", "COMPLETED"])
-MESSAGES = st.sampled_from(["", "hello"])
-DETAILS = st.sampled_from([{}, {"a": [1, {"b": None}]}])
-RULE_NAMES = st.sampled_from(sorted(RULES))
-ATTEMPTS = st.lists(
-    st.builds(AttemptDocument, status=STATUSES, message=MESSAGES, outputs=SOME_PARAMETERS, details=DETAILS), max_size=2
-)
 
 
 class RunMachine(RuleBasedStateMachine):
@@ -125,11 +113,6 @@ class RunMachine(RuleBasedStateMachine):
         self.touched = run_id, ""
         return self.touched
 
-    @rule(place=places)
-    def create_a_run_that_exists(self, place: Place) -> None:
-        with pytest.raises(RunExists):
-            self.run(self.engine.create_run(place[0]))
-
     @rule(target=places, parent=places, name=st.sampled_from(["a", "b", "a.b", "0.5", "[1, 2]"]))
     def fork(self, parent: Place, name: str) -> Any:
         full = f"{parent[1]}.{name}" if parent[1] else name
@@ -142,6 +125,23 @@ class RunMachine(RuleBasedStateMachine):
         self.touched = parent[0], full
         assert forked.name == full
         return self.touched
+
+    @rule(
+        target=places,
+        place=places,
+        writes=st.lists(st.tuples(SOME_PARAMETERS, SOME_PARAMETERS), min_size=2, max_size=3),
+    )
+    def fan_out(self, place: Place, writes: list[tuple[dict[str, Parameter], dict[str, Parameter]]]) -> Any:
+        """Several branches at once, each of which writes, while their parent does too: what reductions are made of."""
+        forked = []
+        for own, parents in writes:
+            name = f"f{len(self.runs[place[0]].branches)}"
+            child = self.fork(place, name)
+            for target, values in ((child, own), (place, parents)):
+                if values:
+                    self.set_parameters(target, values)
+            forked.append(child)
+        return multiple(*forked)
 
     @rule(target=places, source=places, data=st.data())
     def fork_run(self, source: Place, data: st.DataObject) -> Place:
@@ -158,12 +158,6 @@ class RunMachine(RuleBasedStateMachine):
     def set_parameters(self, place: Place, values: dict[str, Parameter]) -> None:
         self.ask(place, "set_parameters", values, expected_version=self.model(place).version)
         self.model(place).set(values)
-
-    @rule(place=places)
-    def set_with_a_stale_expectation(self, place: Place) -> None:
-        with pytest.raises(VersionConflict) as caught:
-            self.ask(place, "set_parameters", {"x": 1}, expected_version=self.model(place).version + 1)
-        assert caught.value.actual == self.model(place).version
 
     @rule(place=places, status=STATUSES)
     def set_status(self, place: Place, status: str) -> None:
@@ -276,7 +270,7 @@ class RunMachine(RuleBasedStateMachine):
         """Any children in any order, any rules: values, sources and conflicts are the naive model's."""
         run = self.runs[place[0]]
         everyone = run.children(place[1])
-        children = data.draw(st.one_of(st.none(), st.permutations(everyone).flatmap(_some_of)))
+        children = data.draw(st.one_of(st.none(), some_of(everyone)))
         asked: dict[str, Any] = {**rules, **dict.fromkeys(functions, lambda values: {"seen": values})}
         options = {"rules": asked, "default": default, "on_conflict": on_conflict}
         named = {**rules, **dict.fromkeys(functions, "function")}
@@ -307,11 +301,18 @@ class RunMachine(RuleBasedStateMachine):
         one = self.ask(place, "parameters", at=version, inherited=inherited, names=[name])
         assert key(one) == key({each: value for each, value in found.items() if each == name})
 
-    @rule(place=places, beyond=st.sampled_from([-1, 0, 1]))
-    def read_as_of_a_version_that_is_not_there(self, place: Place, beyond: int) -> None:
-        version = beyond if beyond < 1 else self.model(place).version + beyond
-        with pytest.raises(PointNotFound):
-            self.ask(place, "parameters", at=version)
+    @rule(place=places)
+    def ask_for_what_is_refused(self, place: Place) -> None:
+        """Each refusal is typed and records nothing."""
+        version = self.model(place).version
+        with pytest.raises(RunExists):
+            self.run(self.engine.create_run(place[0]))
+        with pytest.raises(VersionConflict) as caught:
+            self.ask(place, "set_parameters", {"x": 1}, expected_version=version + 1)
+        assert caught.value.actual == version
+        for point in (-1, 0, version + 1):
+            with pytest.raises(PointNotFound):
+                self.ask(place, "parameters", at=point)
 
     @rule(place=places)
     def finalize(self, place: Place) -> None:
@@ -349,14 +350,10 @@ class RunMachine(RuleBasedStateMachine):
         assert self.ask(place, "children") == run.children(name)
 
 
-def _some_of(children: list[str]) -> st.SearchStrategy[list[str]]:
-    return st.integers(0, len(children)).map(lambda count: children[:count])
-
-
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 TestRuns = RunMachine.TestCase
-TestRuns.settings = settings(COMMON, max_examples=40, stateful_step_count=25)
+TestRuns.settings = settings(COMMON, max_examples=60, stateful_step_count=30)
 
 
 class LongRunMachine(RunMachine):
