@@ -116,7 +116,7 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
         rows.append(("forked from", cell(origin_text(milestones.forked_from, info.run_id))))
     if milestones.finalized is not None:
         rows.append(("finalised", cell(f"{time_text(milestones.finalized.at)} UTC, {_streams(milestones.finalized)}")))
-        rows.append(("hash", cell(milestones.finalized.hash.hex())))
+        rows.append(("hash", Text(milestones.finalized.hash.hex())))
     rows.append(("holds", cell(_held(overview.counts))))
     return [(name, text) for name, text in rows if text.plain]
 

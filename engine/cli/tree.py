@@ -1,7 +1,7 @@
 """`anabranch tree`, and the tree of branches that the demo shows too."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
@@ -14,8 +14,10 @@ from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, RunId
 from engine.cli.terminal import output
-from engine.cli.text import counted, status
+from engine.cli.text import counted, shortened, status
 from engine.model import RunLog, StepLog
+
+_NAME_CHARACTERS_MAX: Final = 48
 
 
 def tree(
@@ -82,7 +84,7 @@ def branch_tree(log: RunLog, *, with_steps: bool = False, levels: int | None = N
 def _label(log: AnyLog, name: str) -> Text:
     attempts = attempts_of(log)
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(visible(name), "bold").append("  ").append_text(status(log.status))
+    line.append(shortened(visible(name), _NAME_CHARACTERS_MAX), "bold").append("  ").append_text(status(log.status))
     line.append(f"  v{log.stream_version}", "dim")
     if log.steps:
         line.append(f"  {counted(len(log.steps), 'step')}, {counted(len(attempts), 'attempt')}", "dim")

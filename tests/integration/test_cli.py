@@ -1,0 +1,245 @@
+"""The commands that look into runs: what each shows to people, and to scripts."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import open_engine
+from engine.cli import main
+
+Shown = Callable[..., str]
+
+
+async def _record(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r1", parameters={"lr": 0.1, "seed": 7}, tag="nightly", description="two fits")
+        a, b = await run.fork("fit.a"), await run.fork("fit.b")
+        async with a.attempt("train", operator_key="local") as attempt:
+            await attempt.update(external_id="job-7", metrics={"accuracy": 0.9})
+        await a.set_parameters({"loss": 0.3, "epochs": 3})
+        with pytest.raises(ValueError, match="no data"):
+            async with b.attempt("train"):
+                raise ValueError("no data")
+        async with b.attempt("train"):
+            await b.set_parameters({"loss": 0.2, "epochs": 4})
+        await run.reduce([a, b], rules={"loss": "min", "epochs": "sum"})
+        await run.finalize("COMPLETED")
+        forked = await engine.fork_run("r1", run_id="r2")
+        await forked.set_parameters({"lr": 0.5})
+
+
+@pytest.fixture
+def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with a run of two branches, one with a failed attempt, and a run forked from it."""
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    asyncio.run(_record(database))
+    return database
+
+
+@pytest.fixture
+def shown(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Shown:
+    """Run a command that is to succeed, and return what it printed."""
+
+    def run(*arguments: str) -> str:
+        assert main(arguments) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def document(shown: Shown) -> Callable[..., Any]:
+    """Run a command that is to succeed with `--json`, and return the document it printed."""
+    return lambda *arguments: json.loads(shown(*arguments, "--json"))
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of a table, line by line."""
+    return [line.split() for line in text.splitlines()]
+
+
+def test_runs_come_newest_first(shown: Shown) -> None:
+    """A list of runs begins with the one created last."""
+    assert [row[0] for row in rows(shown("runs"))] == ["RUN", "r2", "r1"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (["--status", "COMPLETED"], ["r1"]),
+        (["--tag", "nightly"], ["r1"]),
+        (["--since", "2020-01-01"], ["r2", "r1"]),
+        (["--until", "2020-01-01T00:00:00+01:00"], []),
+        (["--limit", "1"], ["r2"]),
+    ],
+)
+def test_runs_are_filtered(document: Callable[..., Any], filters: list[str], found: list[str]) -> None:
+    """Every filter leaves only the runs that pass it."""
+    assert [run["run_id"] for run in document("runs", *filters)["runs"]] == found
+
+
+def test_a_page_of_runs_says_where_the_next_begins(document: Callable[..., Any], shown: Shown) -> None:
+    """The cursor of a page gives the runs after it, and the last page has none."""
+    first = document("runs", "--limit", "1")
+    second = document("runs", "--limit", "1", "--cursor", first["cursor"])
+
+    assert ([run["run_id"] for run in second["runs"]], second["cursor"]) == (["r1"], None)
+    assert f"--cursor {first['cursor']}" in shown("runs", "--limit", "1")
+
+
+def test_no_runs_are_said_to_be_none(shown: Shown) -> None:
+    """An empty list is an answer, not silence."""
+    assert shown("runs", "--tag", "unheard of") == "no runs\n"
+
+
+def test_show_says_how_a_run_stands(shown: Shown) -> None:
+    """Status, tag, hash and counts of a run are shown at a glance."""
+    facts = {row[0]: " ".join(row[1:]) for row in rows(shown("show", "r1")) if row}
+
+    assert (facts["status"], facts["tag"], facts["about"]) == ("COMPLETED", "nightly", "two fits")
+    assert len(facts["hash"]) == 64
+    assert facts["holds"].endswith("3 branches, 2 steps, 3 attempts (1 failed)")
+
+
+def test_show_says_which_branch_supplied_a_parameter(document: Callable[..., Any]) -> None:
+    """Behind a reduced parameter stands the child event that it came from; behind a set one, its own event."""
+    parameters = document("show", "r1")["parameters"]
+
+    assert [source["branch"] for source in parameters["loss"]["supplied_by"]] == ["fit.b"]
+    assert [source["branch"] for source in parameters["epochs"]["supplied_by"]] == ["fit.a", "fit.b"]
+    assert (parameters["loss"]["value"], parameters["loss"]["rule"]) == (0.2, "min")
+    assert parameters["lr"]["rule"] is None
+
+
+def test_show_counts_what_the_log_holds(document: Callable[..., Any], shown: Shown) -> None:
+    """The number of events is that of the lines of `events --json`."""
+    assert document("show", "r1")["counts"]["events"] == len(shown("events", "r1", "--json").splitlines())
+
+
+def test_a_forked_run_says_from_where(document: Callable[..., Any], shown: Shown) -> None:
+    """What a run inherits from another one is traced into that one."""
+    found = document("show", "r2")
+
+    assert found["forked_from"]["run_id"] == "r1"
+    assert found["parameters"]["loss"]["supplied_by"][0]["run_id"] == "r1"
+    assert "r1: fit.b@" in shown("params", "r2")
+
+
+def test_the_tree_nests_branches(shown: Shown) -> None:
+    """Each branch stands below the one it was forked from, with its status, version, steps and attempts."""
+    root, a, b = shown("tree", "r1").splitlines()
+
+    assert root.startswith("r1  COMPLETED")
+    assert (a.split()[1], b.split()[1]) == ("fit.a", "fit.b")
+    assert "1 step, 2 attempts (1 failed)" in b
+
+
+def test_the_tree_shows_steps_when_asked(shown: Shown) -> None:
+    """With `--steps` each step is a leaf, and names its attempts where there were several."""
+    assert "train  COMPLETED  #1 FAILED, #2 COMPLETED" in shown("tree", "r1", "--steps")
+
+
+def test_the_tree_is_one_document(document: Callable[..., Any]) -> None:
+    """For scripts branches nest in `branches`, and steps carry their attempts."""
+    a, b = document("tree", "r1")["branches"]
+
+    assert (a["branch"], b["branch"]) == ("fit.a", "fit.b")
+    assert [attempt["status"] for attempt in b["steps"][0]["attempts"]] == ["FAILED", "COMPLETED"]
+
+
+def test_events_come_in_order(shown: Shown) -> None:
+    """The history is printed by position, one line for each event, under the date."""
+    date, *lines = shown("events", "r1").splitlines()
+
+    assert date.endswith("UTC")
+    assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
+    assert "RunCreated" in lines[0]
+
+
+def test_events_are_chosen(shown: Shown) -> None:
+    """Branch, type and position choose among the events; the root's name is empty."""
+    lines = shown("events", "r1", "--branch", "fit.a", "--json").splitlines()
+    reduced = json.loads(shown("events", "r1", "--branch", "", "--type", "ParametersReduced", "--json"))
+
+    assert {json.loads(line)["branch"] for line in lines} == {"fit.a"}
+    assert (reduced["type"], reduced["event"]["rules"]) == ("ParametersReduced", {"epochs": "sum", "loss": "min"})
+    assert shown("events", "r1", "--after", str(reduced["position"]), "--json").count("\n") == 2
+
+
+def test_an_event_is_whole_in_json(shown: Shown) -> None:
+    """A line has the envelope with hexadecimal ids and ISO times, and all fields of the event."""
+    event = json.loads(shown("events", "r1", "--json").splitlines()[0])
+
+    assert (len(event["hash"]), len(event["event_id"]), event["recorded_at"][-1]) == (64, 32, "Z")
+    assert (event["event"]["tag"], event["event"]["dag_hash"]) == ("nightly", None)
+
+
+def test_params_show_what_a_branch_sees(document: Callable[..., Any], shown: Shown) -> None:
+    """A branch sees its own parameters and those of its parent at the fork."""
+    found = document("params", "r1", "--branch", "fit.a")["parameters"]
+
+    assert {name: (each["value"], each["set_by"]["branch"]) for name, each in found.items()} == {
+        "epochs": (3, "fit.a"),
+        "loss": (0.3, "fit.a"),
+        "lr": (0.1, ""),
+        "seed": (7, ""),
+    }
+    assert ["lr", "json", "0.1", "(root)@2", "(root)@2"] in rows(shown("params", "r1", "--branch", "fit.a"))
+
+
+def test_params_as_of_a_version(document: Callable[..., Any]) -> None:
+    """`--at` takes a version of the branch's stream."""
+    assert set(document("params", "r1", "--at", "2")["parameters"]) == {"lr", "seed"}
+
+
+def test_params_as_of_a_time(document: Callable[..., Any], shown: Shown) -> None:
+    """`--at` takes a time, and means what was recorded until then."""
+    created = json.loads(shown("events", "r1", "--json").splitlines()[1])["recorded_at"]
+
+    assert set(document("params", "r1", "--at", created)["parameters"]) == {"lr", "seed"}
+
+
+def test_steps_of_all_branches_or_one(document: Callable[..., Any], shown: Shown) -> None:
+    """Steps are listed branch by branch, of one branch or one status when asked."""
+    assert [step["branch"] for step in document("steps", "r1")["steps"]] == ["fit.a", "fit.b"]
+    assert [step["branch"] for step in document("steps", "r1", "--branch", "fit.b")["steps"]] == ["fit.b"]
+    assert shown("steps", "r1", "--status", "FAILED") == "no steps\n"
+    assert rows(shown("steps", "r1"))[2][:4] == ["fit.b", "train", "COMPLETED", "2"]
+
+
+def test_attempts_say_why_they_failed(document: Callable[..., Any], shown: Shown) -> None:
+    """A failed attempt is shown with its reason, a completed one with what it put out."""
+    (failed,) = document("attempts", "r1", "--status", "FAILED")["attempts"]
+
+    assert (failed["branch"], failed["step"], failed["status_reason"]) == ("fit.b", "train", "ValueError: no data")
+    assert "ValueError: no data" in shown("attempts", "r1", "--branch", "fit.b")
+    assert "accuracy=0.9" in shown("attempts", "r1", "--step", "train")
+    assert shown("attempts", "r1", "--step", "test") == "no attempts\n"
+
+
+def test_rebuild_checks_what_it_made(document: Callable[..., Any], shown: Shown) -> None:
+    """A rebuild says how many events it folded, and that the views are true."""
+    assert document("rebuild")["differences"] == []
+    assert "the views say what the events say" in shown("rebuild")
+
+
+def test_every_command_explains_itself(shown: Shown) -> None:
+    """Without arguments every command is named, and the help of each has an example of it."""
+    commands = {line.split()[0] for line in shown().split("Commands:\n")[1].splitlines()}
+
+    assert commands == {"attempts", "demo", "events", "params", "rebuild", "runs", "show", "steps", "tree"}
+    for command in commands:
+        assert f"\n    anabranch {command}" in shown(command, "--help")
+
+
+@pytest.mark.parametrize("command", ["show", "tree", "params", "events", "steps", "attempts"])
+def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """No line is longer than the terminal is wide."""
+    monkeypatch.setenv("COLUMNS", "60")
+
+    assert max(len(line) for line in shown(command, "r1").splitlines()) <= 60

@@ -1,0 +1,178 @@
+"""How commands end: exit codes, errors of one line, readers that leave, interrupts."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.cli import main
+from engine.ports import ViewDifference
+
+_COMMAND = [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture
+async def recorded(database: Path) -> Path:
+    """A database with one run."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r1", parameters={"lr": 0.1})
+    return database
+
+
+async def _set_running(database: Path) -> None:
+    async with open_engine(database) as engine:
+        await (await engine.run("r1")).set_status("RUNNING")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["show", "r9"], "anabranch: RunNotFound: no run 'r9'\n"),
+        (["tree", "r9"], "anabranch: RunNotFound: no run 'r9'\n"),
+        (["params", "r1", "--branch", "b"], "anabranch: BranchNotFound: no branch 'b' in run 'r1'\n"),
+        (["events", "r1", "--branch", "b"], "anabranch: BranchNotFound: no branch 'b' in run 'r1'\n"),
+        (["steps", "r9"], "anabranch: RunNotFound: no run 'r9'\n"),
+        (["attempts", "r9"], "anabranch: RunNotFound: no run 'r9'\n"),
+        (["events", "r9", "--follow"], "anabranch: RunNotFound: no run 'r9'\n"),
+    ],
+)
+def test_an_error_is_one_line_with_its_name(
+    recorded: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], error: str
+) -> None:
+    """What is not there ends with exit code 1, one line on the standard error output, and nothing on the other."""
+    assert main([*arguments, "--db", str(recorded)]) == 1
+    assert capsys.readouterr() == ("", error)
+
+
+def test_an_error_is_json_when_asked(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With `--json` the error's line is a document."""
+    assert main(["params", "r1", "--at", "9", "--json", "--db", str(recorded)]) == 1
+    assert json.loads(capsys.readouterr().err)["error"]["type"] == "PointNotFound"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs", "--unknown"],
+        ["runs", "--since", "yesterday"],
+        ["runs", "--limit", "0"],
+        ["params", "r1", "--at", "first"],
+        ["show"],
+        ["unknown"],
+        ["demo", "/nowhere/at/all"],
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """A command line that cannot be understood is told from a command that failed, also for scripts."""
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("anabranch: UsageError: ")
+
+    assert main([*arguments, "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["error"]["type"] == "UsageError"
+
+
+@pytest.mark.parametrize("command", [["runs"], ["show", "r1"], ["events", "r1", "--follow"], ["rebuild"]])
+def test_looking_makes_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """A command that reads refuses a missing file, and leaves nothing behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANABRANCH_DB", raising=False)
+
+    assert main(command) == 1
+    assert "DatabaseNotFound: cannot open 'anabranch.db'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty file is left empty."""
+    empty = tmp_path / "empty.db"
+    empty.touch()
+
+    assert main(["runs", "--db", str(empty)]) == 1
+    assert "DatabaseNotFound" in capsys.readouterr().err
+    assert empty.stat().st_size == 0
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no database is named in the error."""
+    other = tmp_path / "notes.txt"
+    other.write_text("not a database, and longer than a header would be" * 4)
+
+    assert main(["runs", "--db", str(other)]) == 1
+    assert "anabranch: NotADatabase: cannot open" in capsys.readouterr().err
+
+
+def test_the_option_goes_before_the_environment(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--db` names the file even where `ANABRANCH_DB` names another."""
+    monkeypatch.setenv("ANABRANCH_DB", "/nowhere/runs.db")
+
+    assert main(["runs", "--json", "--db", str(recorded)]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["run_id"] == "r1"
+
+
+def test_differing_views_are_exit_code_1(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When the check after a rebuild finds a difference, scripts can see it."""
+
+    async def differ(*_: object) -> list[ViewDifference]:
+        return [ViewDifference("runs", 1, 2)]
+
+    monkeypatch.setattr(Engine, "verify_views", differ)
+
+    assert main(["rebuild", "--db", str(recorded)]) == 1
+    assert "runs: 1 rows missing, 2 unexpected" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_gone_ends_it_quietly(recorded: Path) -> None:
+    """As in `| head`: no complaint, and the exit code of a program that a closed pipe ends."""
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            [*_COMMAND, "events", "r1", "--db", str(recorded), *options],
+            stdout=writing, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (141, b"")
+    os.close(writing)
+
+
+def test_following_shows_what_another_process_records(recorded: Path) -> None:
+    """A follower prints what is there, then what others record, and ends quietly with 130 when interrupted."""
+    follower = subprocess.Popen(
+        [*_COMMAND, "events", "r1", "--follow", "--json", "--db", str(recorded)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert follower.stdout is not None
+    assert [json.loads(follower.stdout.readline())["type"] for _ in range(2)] == ["RunCreated", "ParametersSet"]
+
+    asyncio.run(_set_running(recorded))
+
+    assert json.loads(follower.stdout.readline())["event"]["status"] == "RUNNING"
+    follower.send_signal(signal.SIGINT)
+    rest, complaints = follower.communicate()
+    assert (follower.returncode, rest, complaints) == (130, b"", b"")
+
+
+def test_colours_are_for_terminals(recorded: Path) -> None:
+    """A terminal gets styles; a pipe gets none."""
+    command = [*_COMMAND, "runs", "--db", str(recorded)]
+    plain = subprocess.run(command, capture_output=True, check=True).stdout
+    leader, terminal = os.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    subprocess.run(command, stdout=terminal, env=environment, check=True)
+    os.close(terminal)
+    styled = os.read(leader, 65536)
+    os.close(leader)
+
+    assert (b"\x1b[" in plain, b"\x1b[" in styled) == (False, True)

@@ -1,0 +1,165 @@
+"""What the log holds is made safe before it reaches a terminal, and exact before it reaches a script."""
+
+import json
+import math
+import unicodedata
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import Parameter, open_engine
+from engine.cli import main
+from engine.cli.document import json_text, plain
+from engine.cli.escapes import visible
+from engine.cli.event_text import event_text
+from engine.cli.text import duration_text, value_text
+from engine.codec import EVENT_TYPES
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    BranchForked,
+    BranchLogged,
+    BranchStatusChanged,
+    Event,
+    ExternalRunRegistered,
+    ExternalRunUpdated,
+    JobLogged,
+    ParametersReduced,
+    ParametersSet,
+    RunConfigured,
+    RunCreated,
+    RunFinalized,
+    RunForked,
+    RunStatusChanged,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.model import AttemptChanges, Head, Source
+
+_HOSTILE = "\x1b[31m\x9b2J\u202e\u200b\x07[bold]x[/bold] :smile:\n\ud800"
+_HASH = bytes(32)
+
+SUMMARIES: list[tuple[Event, str]] = [
+    (RunCreated(branch="", tag="t", root_path="/x"), 'CREATED tag="t" root_path="/x"'),
+    (RunForked(branch="", source_run_id="r", source_branch="", source_version=3, source_hash=_HASH),
+     "from r: (root)@3"),
+    (RunStatusChanged(branch="", status="FAILED", reason="no disk"), "FAILED: no disk"),
+    (RunConfigured(branch="", config={"a": 1}), "a=1"),
+    (JobLogged(branch="", job={"b": None}), '{"b": null}'),
+    (RunFinalized(branch="", heads=[Head("", 1, _HASH)]), "heads of 1 stream"),
+    (BranchForked(branch="b", parent="a", parent_version=2, parent_hash=_HASH), "from a@2"),
+    (BranchLogged(branch="b", details={"k": "v"}), 'k="v"'),
+    (BranchStatusChanged(branch="b", status="RUNNING"), "RUNNING"),
+    (ParametersSet(branch="b", values={"p": Parameter(math.nan)}), "p=NaN"),
+    (
+        ParametersReduced(
+            branch="",
+            children=[Head("b", 2, _HASH)],
+            rules={"p": "sum"},
+            values={"p": Parameter(3)},
+            sources={"p": [Source("b", 2)]},
+        ),
+        "1 branch: p=3",
+    ),
+    (StepLogged(branch="b", step="s", name="s", message="hello"), "s CREATED hello"),
+    (StepStatusChanged(branch="b", step="s", status="FAILED", reason="x"), "s FAILED: x"),
+    (StepRemoved(branch="b", step="s"), "s"),
+    (AttemptCreated(branch="b", step="s", attempt_id="1", attempt_index=2, operator_key="o"), 's #2 operator_key="o"'),
+    (
+        AttemptUpdated(
+            branch="b",
+            step="s",
+            attempt_id="1",
+            changes=AttemptChanges(status="COMPLETED", outputs={"n": Parameter(1)}),
+        ),
+        "s COMPLETED n=1",
+    ),
+    (ExternalRunRegistered(branch="", task_id="t", operator_type="hpc", status="NEW", external_id="7"),
+     't NEW external_id="7"'),
+    (ExternalRunUpdated(branch="", task_id="t", status="DONE"), "t DONE"),
+]  # fmt: skip
+
+
+def hidden(text: str) -> set[str]:
+    """Return the characters of a text that a terminal would obey or a reader could not see."""
+    return {character for character in text if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=[])))
+def test_nothing_hidden_is_printed(text: str) -> None:
+    """Whatever a text holds, what is printed of it is one line of visible characters."""
+    assert hidden(visible(text)) == set()
+
+
+@given(st.recursive(st.text(alphabet=st.characters(exclude_categories=[])) | st.integers() | st.none(), st.lists))
+def test_json_is_exact_and_safe(document: object) -> None:
+    """JSON says exactly what was recorded, and no character of it can move a cursor."""
+    text = json_text(document)
+
+    assert json.loads(text) == document
+    assert hidden(text) <= {"\n"}
+
+
+def test_json_needs_no_special_parser() -> None:
+    """NaN and the infinities, which JSON lacks, are texts; hashes are hexadecimal, times ISO 8601 in UTC."""
+    moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+    assert plain([math.nan, -math.inf, b"\xff", moment]) == ["NaN", "-Infinity", "ff", "2026-01-31T12:00:00.000000Z"]
+
+
+@pytest.mark.parametrize(("event", "text"), SUMMARIES, ids=lambda value: type(value).__name__)
+def test_an_event_is_summed_up(event: Event, text: str) -> None:
+    """Every event says in a few words what happened."""
+    assert event_text(event) == text
+
+
+def test_every_event_has_a_summary() -> None:
+    """No type of event is left out."""
+    assert {type(event) for event, _ in SUMMARIES} == set(EVENT_TYPES.values())
+
+
+def test_long_values_are_cut() -> None:
+    """A value takes no more than its share of a line."""
+    assert value_text(["x" * 100], 20) == '["xxxxxxxxxxxxxxxxx…'
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0123, "12 ms"), (1.5, "1.50 s"), (185, "3 min 05 s"), (7260, "2 h 01 min")]
+)
+def test_durations_have_fitting_units(seconds: float, text: str) -> None:
+    """A duration is told in the unit that suits it."""
+    assert duration_text(seconds) == text
+
+
+async def _record_hostile(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("[red]r[/red]", parameters={"p": _HOSTILE.replace("\ud800", "")})
+        branch = await run.fork("[link=x]b[/link]")
+        with pytest.raises(ValueError, match="bold"):
+            async with branch.attempt("[bold]s"):
+                raise ValueError(_HOSTILE)
+        await run.set_status("FAILED", _HOSTILE.replace("\ud800", ""))
+
+
+@pytest.fixture
+async def hostile(database: Path) -> Path:
+    """A database whose names and values try to take over the terminal."""
+    await _record_hostile(database)
+    return database
+
+
+@pytest.mark.parametrize("command", ["show", "tree", "events", "params", "steps", "attempts"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_hostile_names_and_values_stay_text(
+    hostile: Path, capsys: pytest.CaptureFixture[str], command: str, options: list[str]
+) -> None:
+    """Control characters come out escaped, and markup is nothing but text."""
+    assert main([command, "[red]r[/red]", "--db", str(hostile), *options]) == 0
+
+    printed = capsys.readouterr().out
+    assert hidden(printed) <= {"\n"}
+    assert any(name in printed for name in ("[red]r[/red]", "[link=x]b[/link]", "[bold]x[/bold] :smile:"))
