@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.model import AttemptLog, BranchLog, RunLog, StepLog
+from engine.model import AttemptLog, BranchLog, RunLog
 
 AnyLog: TypeAlias = RunLog | BranchLog
 
@@ -29,11 +29,6 @@ def walk(log: AnyLog) -> Iterator[AnyLog]:
         log = waiting.pop()
         yield log
         waiting.extend(reversed(log.branches.values()))
-
-
-def steps_of(log: AnyLog) -> list[StepLog]:
-    """Return a log's own steps."""
-    return list(log.steps.values())
 
 
 def attempts_of(log: AnyLog) -> list[AttemptLog]:

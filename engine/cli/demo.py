@@ -21,6 +21,7 @@ from engine.cli.folder import Skip, legible
 from engine.cli.options import AsJson, Database
 from engine.cli.parameters import parameters_document, parameters_table
 from engine.cli.provenance import Supplied, supplied_parameters
+from engine.cli.rebuild import event_bars, reporting
 from engine.cli.replay import Replay
 from engine.cli.terminal import Terminal, errors, output
 from engine.cli.text import counted, duration_text
@@ -109,7 +110,8 @@ async def _replay(engine: Engine, recorded: Run, live: RunLog) -> list[str]:
     replay = Replay()
     await replay.feed(engine.events(run_id=recorded.run_id))
     differences = replay.differences(live)
-    await engine.rebuild()
+    with event_bars() as bars:
+        await engine.rebuild(reporting(bars, "replaying"))
     if plain(await recorded.compile()) != plain(live):
         differences.append("the run log compiled from rebuilt views differs from the one compiled from live views")
     return differences

@@ -27,10 +27,10 @@ def rebuild(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
     async def command() -> int:
         async with existing(db) as engine:
             began = time.perf_counter()
-            with _bars() as bars:
-                events = await engine.rebuild(_reporting(bars, "rebuilding"))
+            with event_bars() as bars:
+                events = await engine.rebuild(reporting(bars, "rebuilding"))
                 seconds = time.perf_counter() - began
-                differences = await engine.verify_views(_reporting(bars, "checking"))
+                differences = await engine.verify_views(reporting(bars, "checking"))
         if json:
             print_json({"events": events, "seconds": seconds, "differences": plain(differences)})
         else:
@@ -40,7 +40,8 @@ def rebuild(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
     run(command(), as_json=json)
 
 
-def _bars() -> Progress:
+def event_bars() -> Progress:
+    """Return progress bars for events, drawn only on a terminal. A context manager."""
     terminal = errors()
     columns = (
         TextColumn("{task.description:<10}", markup=False),
@@ -51,7 +52,8 @@ def _bars() -> Progress:
     return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
-def _reporting(bars: Progress, description: str) -> Report:
+def reporting(bars: Progress, description: str) -> Report:
+    """Return what moves a new bar when the engine calls it."""
     task: TaskID = bars.add_task(description, total=None)
     return lambda position, last: bars.update(task, completed=position, total=last)
 

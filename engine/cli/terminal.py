@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
@@ -81,8 +80,3 @@ def facts(rows: Iterable[tuple[str, Text]]) -> Table:
     for name, text in rows:
         made.add_row(Text(name, style="dim"), text)
     return made
-
-
-def heading(text: str) -> Padding:
-    """Return a title with an empty line above it."""
-    return Padding(Text(text, style="bold"), (1, 0, 0, 0))

@@ -1,5 +1,6 @@
 """The demo: a census of a folder is right, survives what folders hold, and replays to the same run."""
 
+import io
 import json
 import os
 from collections.abc import Callable
@@ -11,7 +12,9 @@ import pytest
 
 from engine import open_engine
 from engine.cli import census, folder, main
+from engine.cli.census_progress import CensusProgress
 from engine.cli.replay import Replay
+from engine.cli.terminal import Terminal
 from engine.engine import Engine
 
 Census = Callable[..., dict[str, Any]]
@@ -301,3 +304,22 @@ async def test_an_interrupted_census_is_recorded_as_cancelled(place: Path, datab
         (run,) = await engine.runs()
 
     assert (run.status, run.status_reason) == ("CANCELLED", "interrupted")
+
+
+async def test_progress_is_drawn_on_a_terminal(place: Path, engine: Engine) -> None:
+    """While it works, the demo shows bars where there is a terminal, and takes them away when it is done."""
+    drawn = io.StringIO()
+    with CensusProgress(Terminal(file=drawn, force_terminal=True, width=80)) as progress:
+        await census.take_census(engine, census.Plan(folder=str(place)), progress)
+
+    assert "entries" in drawn.getvalue()
+    assert drawn.getvalue().endswith("\x1b[2K")
+
+
+async def test_no_progress_is_drawn_elsewhere(place: Path, engine: Engine) -> None:
+    """A file or a pipe gets no bars."""
+    drawn = io.StringIO()
+    with CensusProgress(Terminal(file=drawn)) as progress:
+        await census.take_census(engine, census.Plan(folder=str(place)), progress)
+
+    assert drawn.getvalue() == ""
