@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any
 
+from msgspec import structs
 from typing_extensions import override
 
 from engine.attempt import Attempt, attempt_fields, derived_attempt_id
@@ -50,7 +51,7 @@ from engine.model import (
 from engine.names import check_name, child_branch
 from engine.ports import Point, Recorded, Views
 from engine.reducing import Guard, Rule, reduce
-from engine.values import check_document, check_parameters, check_task_spec, check_text
+from engine.values import check_document, check_flag, check_parameters, check_task_spec, check_text
 from engine.writer import Writer
 
 
@@ -200,7 +201,7 @@ class Branch:
             status=check_name(status, "status"),
             step_type=check_text(step_type, "step_type"),
             message=check_text(message, "message"),
-            mock=mock,
+            mock=check_flag(mock, "mock"),
             details=check_document(details or {}, "details"),
             attempts=[checked_attempt(attempt) for attempt in attempts],
         )
@@ -372,9 +373,12 @@ def checked_attempt(attempt: AttemptDocument) -> AttemptDocument:
     check_name(attempt.status, "status")
     check_text(attempt.message, "message")
     check_document(attempt.details, "details")
-    for values in (attempt.inputs, attempt.outputs, attempt.metrics):
-        check_parameters(values)
-    return attempt
+    return structs.replace(
+        attempt,
+        inputs=check_parameters(attempt.inputs),
+        outputs=check_parameters(attempt.outputs),
+        metrics=check_parameters(attempt.metrics),
+    )
 
 
 def _optional_text(text: str | None) -> str | None:

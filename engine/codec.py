@@ -107,11 +107,16 @@ def to_microseconds(moment: datetime) -> int:
     """Return an aware time as microseconds since 1970 in UTC.
 
     Raises:
-        InvalidValue: the time is naive.
+        InvalidValue: it is no time, has no time zone, or lies outside the years 1 to 9999 in UTC.
     """
+    if not isinstance(moment, datetime):
+        raise InvalidValue("time", moment, f"is {type(moment).__name__}, not a time")
     if moment.tzinfo is None:
         raise InvalidValue("time", moment, "has no time zone")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    try:
+        return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    except OverflowError as error:
+        raise InvalidValue("time", moment, "lies outside the years 1 to 9999 in UTC") from error
 
 
 def from_microseconds(microseconds: int) -> datetime:

@@ -16,7 +16,7 @@ from engine.owner import OwnerProcess
 from engine.ports import EventFilter, EventLog, Progress, Recorded, ViewDifference, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
-from engine.values import check_document, check_parameters, check_text
+from engine.values import check_document, check_flag, check_parameters, check_position, check_text
 from engine.writer import Writer
 
 
@@ -96,7 +96,7 @@ class Engine:
         event = RunCreated(
             branch=ROOT,
             status=check_name(status, "status"),
-            use_cached=use_cached,
+            use_cached=check_flag(use_cached, "use_cached"),
             tags=check_document(tags or {}, "tags"),
             created_at=created_at,
             **{name: check_text(text, name) for name, text in texts.items() if text is not None},
@@ -124,7 +124,7 @@ class Engine:
         Raises:
             RunExists, RunNotFound, BranchNotFound, PointNotFound
         """
-        head = await self._views.head_at(source_run_id, check_branch(branch), at)
+        head = await self._views.head_at(check_name(source_run_id, "run id"), check_branch(branch), at)
         event = RunForked(
             branch=ROOT,
             source_run_id=source_run_id,
@@ -185,6 +185,9 @@ class Engine:
         for moment in (created_from, created_until):
             if moment is not None:
                 to_microseconds(moment)
+        for name, text in (("status", status), ("tag", tag)):
+            if text is not None:
+                check_text(text, name)
         return await self._views.runs(
             status=status,
             tag=tag,
@@ -217,6 +220,9 @@ class Engine:
             RunNotFound, BranchNotFound, CannotDecode
         """
         wanted = _filter(run_id, branch, types, descendants=descendants)
+        check_position(after, "after")
+        if until is not None:
+            check_position(until, "until")
         async with contextlib.aclosing(read_log(self._log, wanted, after, until)) as found:
             async for recorded in found:
                 yield recorded
@@ -235,6 +241,7 @@ class Engine:
         Takes the arguments of `events`; ends when the engine is closed.
         """
         wanted = _filter(run_id, branch, types, descendants=descendants)
+        check_position(after, "after")
         async with contextlib.aclosing(self._follower.follow(wanted, after)) as found:
             async for recorded in found:
                 yield recorded
@@ -264,6 +271,10 @@ def _filter(
 ) -> EventFilter:
     if branch is not None and run_id is None:
         raise InvalidValue("branch", branch, "is given without its run_id")
+    if run_id is not None:
+        check_name(run_id, "run id")
+    if branch is not None:
+        check_branch(branch)
     names = None if types is None else frozenset(_event_type(each) for each in types)
     return EventFilter(run_id, branch, descendants, names)
 

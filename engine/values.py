@@ -57,11 +57,11 @@ def check_task_spec(spec: TaskSpec) -> TaskSpec:
     Raises:
         InvalidValue
     """
+    fields = msgspec.structs.asdict(spec)
+    check_value(fields, "spec")
     try:
-        fields = msgspec.to_builtins(spec)
-        check_value(fields, "spec")
         return msgspec.convert(fields, TaskSpec)
-    except (msgspec.ValidationError, TypeError, OverflowError) as error:
+    except msgspec.ValidationError as error:
         raise InvalidValue("spec", spec, f"is no task specification: {error}") from error
 
 
@@ -74,6 +74,20 @@ def check_text(text: object, where: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidValue(where, text, "holds a lone surrogate, which UTF-8 cannot encode") from error
     return text
+
+
+def check_flag(flag: object, where: str) -> bool:
+    """Return `flag` when it is True or False."""
+    if not isinstance(flag, bool):
+        raise InvalidValue(where, flag, f"is {type(flag).__name__}, not True or False")
+    return flag
+
+
+def check_position(position: object, where: str) -> int:
+    """Return `position` when the log could compare one with it."""
+    if not isinstance(position, int) or isinstance(position, bool) or not _INTEGER_MIN <= position <= _INTEGER_MAX:
+        raise InvalidValue(where, position, "is not a position: an integer of 64 bits")
+    return position
 
 
 def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> None:

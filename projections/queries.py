@@ -306,7 +306,7 @@ def _run_conditions(
     if created_until is not None:
         conditions.append(("created_at <= ?", to_text(created_until)))
     if cursor is not None:
-        if not cursor.isdecimal() or not cursor.isascii():
+        if not cursor.isdecimal() or not cursor.isascii() or int(cursor) > LATEST:
             raise InvalidValue("cursor", cursor, "is not one that a page of runs gave")
         conditions.append(("stream_id < ?", int(cursor)))
     return " AND ".join(condition for condition, _ in conditions) or "TRUE", [value for _, value in conditions]

@@ -1,0 +1,218 @@
+"""Input that can never be recorded: refused by name, with the value and the limit, wherever it is given."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Run
+from engine.errors import (
+    InvalidInput,
+    InvalidName,
+    InvalidValue,
+)
+from engine.model import AttemptDocument, Parameter, TaskSpec
+from engine.names import NAME_BYTES_MAX
+from engine.values import VALUE_DEPTH_MAX
+from tests.integration.refusals import events, refused, subscribed
+
+Call = Callable[[Engine, Run], Awaitable[Any]]
+
+
+@pytest.fixture
+async def run(engine: Engine) -> Run:
+    """A run with a branch, a parameter, a step and an attempt."""
+    run = await engine.create_run("r", parameters={"a": 1})
+    await run.fork("b")
+    await run.start_attempt("step", attempt_id="attempt")
+    return run
+
+
+BAD_NAMES = {
+    "empty": "",
+    "nul": "a\0b",
+    "newline": "a\nb",
+    "escape": "a\x1b[31mb",
+    "bidi override": "a\u202eb",
+    "zero width": "a\u200bb",
+    "line separator": "a\u2028b",
+    "lone surrogate": "a\ud800b",
+    "too long": "x" * (NAME_BYTES_MAX + 1),
+    "too long in UTF-8": "é" * (NAME_BYTES_MAX // 2 + 1),
+    "number": 5,
+    "bytes": b"r",
+    "list": ["r"],
+}
+
+NAMED: dict[str, Callable[[Engine, Run, Any], Awaitable[Any]]] = {
+    "run id": lambda e, r, name: e.create_run(name),
+    "run id of a fork": lambda e, r, name: e.fork_run("r", run_id=name),
+    "run id read": lambda e, r, name: e.run(name),
+    "source run id": lambda e, r, name: e.fork_run(name, run_id="new"),
+    "run id of events": lambda e, r, name: events(e, run_id=name),
+    "branch": lambda e, r, name: r.fork(name),
+    "parameter": lambda e, r, name: r.set_parameters({name: 1} if name != ["r"] else name),
+    "parameter read": lambda e, r, name: r.parameters(names=[name]),
+    "step": lambda e, r, name: r.log_step(name),
+    "step of an attempt": lambda e, r, name: r.start_attempt(name),
+    "step read": lambda e, r, name: r.step(name),
+    "step removed": lambda e, r, name: r.remove_step(name),
+    "attempt id": lambda e, r, name: r.start_attempt("s", attempt_id=name),
+    "attempt id read": lambda e, r, name: r.find_attempt(name),
+    "status": lambda e, r, name: r.set_status(name),
+    "idempotency key": lambda e, r, name: r.set_parameters({"a": 1}, idempotency_key=name),
+    "idempotency key of a run": lambda e, r, name: e.create_run("new", idempotency_key=name),
+    "child": lambda e, r, name: r.reduce([name]),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_NAMES)
+@pytest.mark.parametrize("named", NAMED)
+async def test_a_name_that_cannot_be_one_isrefused(engine: Engine, run: Run, named: str, bad: str) -> None:
+    """Names are printable Unicode of 1 to 512 bytes, wherever they are given; the error carries the name."""
+    error = await refused(engine, NAMED[named](engine, run, BAD_NAMES[bad]))
+    assert isinstance(error, InvalidName | InvalidValue)
+    if isinstance(error, InvalidName):
+        assert error.value == BAD_NAMES[bad]
+
+
+async def test_a_name_of_the_greatest_length_is_accepted(engine: Engine) -> None:
+    """512 bytes in UTF-8 are not too many; a nested branch counts with its parent's name."""
+    name = "é" * (NAME_BYTES_MAX // 2)
+    branch = await (await engine.create_run(name)).fork(name)
+    assert branch.name == name
+    with pytest.raises(InvalidName):
+        await branch.fork("x")
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _endless() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+BAD_VALUES = {
+    "65 bits": 2**64,
+    "unsigned 64 bits": 2**63,
+    "negative 65 bits": -(2**63) - 1,
+    "lone surrogate": "a\ud800",
+    "surrogate in a list": ["a\ud800"],
+    "surrogate as a key": {"a\ud800": 1},
+    "number as a key": {1: 1},
+    "bytes": b"a",
+    "set": {1},
+    "object": object(),
+    "complex": 1j,
+    "time": datetime(2000, 1, 1, tzinfo=UTC),
+    "nested too deep": _nested(VALUE_DEPTH_MAX + 1),
+    "endless": _endless(),
+    "integer deep inside": {"a": [{"b": 2**64}]},
+}
+
+VALUED: dict[str, Callable[[Engine, Run, Any], Awaitable[Any]]] = {
+    "create_run": lambda e, r, value: e.create_run("new", parameters={"p": value}),
+    "tags": lambda e, r, value: e.create_run("new", tags={"p": value}),
+    "set_parameters": lambda e, r, value: r.set_parameters({"fine": 1, "p": value}),
+    "parameter": lambda e, r, value: r.set_parameters({"p": Parameter(value)}),
+    "describe": lambda e, r, value: r.describe({"p": value}),
+    "configure": lambda e, r, value: r.configure({"p": value}),
+    "log_job": lambda e, r, value: r.log_job({"p": value}),
+    "log_step": lambda e, r, value: r.log_step("s", details={"p": value}),
+    "attempt outputs": lambda e, r, value: r.start_attempt("s", outputs={"p": value}),
+    "operator data": lambda e, r, value: r.start_attempt("s", operator_data={"p": value}),
+    "attempts of a step": lambda e, r, value: r.log_step("s", attempts=[AttemptDocument(details={"p": value})]),
+    "files of a task": lambda e, r, value: r.log_step("s", spec=TaskSpec(files={"p": value})),
+    "cores of a task": lambda e, r, value: r.log_step("s", spec=TaskSpec(cores=value)),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_VALUES)
+@pytest.mark.parametrize("valued", VALUED)
+async def test_a_value_that_cannot_be_recorded_exactly_isrefused(
+    engine: Engine, run: Run, valued: str, bad: str
+) -> None:
+    """Only JSON of 64-bit integers, floats, UTF-8 texts and 64 levels is recorded, wherever it is given."""
+    error = await refused(engine, VALUED[valued](engine, run, BAD_VALUES[bad]))
+    assert isinstance(error, InvalidValue)
+    assert len(str(error)) < 1000
+
+
+_BEYOND = datetime.max.replace(tzinfo=timezone(-timedelta(hours=1)))
+
+WRONG_TYPES: dict[str, Call] = {
+    "parameters": lambda e, r: r.set_parameters(["a"]),  # type: ignore[arg-type]
+    "no parameters": lambda e, r: r.set_parameters({}),
+    "object parameter": lambda e, r: r.set_parameters({"p": Parameter(5, "object")}),
+    "kind": lambda e, r: r.set_parameters({"p": Parameter(5, "other")}),  # type: ignore[arg-type]
+    "document": lambda e, r: r.configure(["a"]),  # type: ignore[arg-type]
+    "tag": lambda e, r: e.create_run("new", tag=5),  # type: ignore[arg-type]
+    "naive time": lambda e, r: e.create_run("new", created_at=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake
+    "time as text": lambda e, r: e.create_run("new", created_at="now"),  # type: ignore[arg-type]
+    "time of an attempt": lambda e, r: _updated(r, ended_at="now"),
+    "point as text": lambda e, r: r.parameters(at="now"),  # type: ignore[arg-type]
+    "point as naive time": lambda e, r: r.parameters(at=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake
+    "use_cached": lambda e, r: e.create_run("new", use_cached="1"),  # type: ignore[arg-type]
+    "mock": lambda e, r: r.log_step("s", mock="1"),  # type: ignore[arg-type]
+    "unknown field": lambda e, r: _updated(r, colour="red"),
+    "null status": lambda e, r: _updated(r, status=None),
+    "field to begin with": lambda e, r: r.start_attempt("s", ended_at=None),
+    "reason": lambda e, r: r.set_status("X", 5),  # type: ignore[arg-type]
+    "spec": lambda e, r: r.log_step("s", spec=TaskSpec(image=5)),  # type: ignore[arg-type]
+    "event type": lambda e, r: events(e, types=["Nonsense"]),
+    "branch of no run": lambda e, r: events(e, branch="b"),
+    "branch of events": lambda e, r: events(e, run_id="r", branch="\ud800"),
+    "position as text": lambda e, r: events(e, after="1"),
+    "position of 65 bits": lambda e, r: events(e, after=2**64),
+    "last position as a flag": lambda e, r: events(e, until=True),
+    "time beyond the year 9999": lambda e, r: e.create_run("new", created_at=_BEYOND),
+    "position to subscribe from": lambda e, r: subscribed(e, after=2**64),
+    "limit": lambda e, r: e.runs(limit=0),
+    "cursor": lambda e, r: e.runs(cursor="x"),
+    "cursor of 65 bits": lambda e, r: e.runs(cursor=str(2**64)),
+    "status to filter": lambda e, r: e.runs(status="\ud800"),
+    "tag to filter": lambda e, r: e.runs(tag="\ud800"),
+    "on_conflict": lambda e, r: r.reduce(on_conflict="mine"),  # type: ignore[arg-type]
+    "rule": lambda e, r: r.reduce(rules={"a": "median"}),
+    "default rule": lambda e, r: r.reduce(default="median"),
+    "a child twice": lambda e, r: r.reduce(["b", "b"]),
+}
+
+
+async def _updated(run: Run, **changes: Any) -> None:
+    await (await run.find_attempt("attempt")).update(**changes)
+
+
+@pytest.mark.parametrize("case", WRONG_TYPES)
+async def test_what_a_field_cannot_hold_isrefused(engine: Engine, run: Run, case: str) -> None:
+    """A value of the wrong type or range is InvalidInput, and never reaches the log, which could not be read then."""
+    assert isinstance(await refused(engine, WRONG_TYPES[case](engine, run)), InvalidInput)
+
+
+async def test_plain_values_in_an_attempts_document_are_parameters(engine: Engine, run: Run) -> None:
+    """What `set_parameters` takes, a document takes too; what is recorded can be read."""
+    attempt = AttemptDocument(inputs={"a": 1}, outputs={"b": [2]})  # type: ignore[dict-item]
+    await run.log_step("s", attempts=[attempt])
+    assert (await run.step("s")).attempts[0].inputs == {"a": Parameter(1)}
+    assert await events(engine)
+    assert await engine.verify_views() == []
+
+
+async def test_the_longest_name_is_no_sql(engine: Engine, database: Path) -> None:
+    """Names are bound, never put into statements or paths."""
+    evil = "'; DROP TABLE events; -- ../../etc"
+    run = await engine.create_run(evil)
+    await (await run.fork(evil)).set_parameters({evil: evil})
+    assert (await (await run.branch(evil)).parameters())[evil].value == evil
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (3,)
+    connection.close()
