@@ -1,0 +1,234 @@
+"""Documents: written twice they record nothing, in part they delete nothing, and what cannot be read is refused."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine import Engine
+from engine.commands import Fork, OpenRun, Reduce
+from engine.errors import BranchNotFound, InvalidValue, RunNotFound
+from engine.model import Parameter
+from engine.stores import BranchLog, JobLog, PartitionedRunLogStore, RunLog, StepAttempt, StepLog
+from tests.contract.run_log_stores import values
+
+
+@pytest.fixture
+def store(engine: Engine) -> PartitionedRunLogStore:
+    return PartitionedRunLogStore(engine)
+
+
+def nested_log() -> RunLog:
+    """A run log with something of everything in it."""
+    attempt = StepAttempt(attempt_number=1, status="SUCCESS", output_parameters={"y": Parameter(2)})
+    inner = BranchLog(
+        internal_name="map.1",
+        status="SUCCESS",
+        parameters={"y": Parameter(2)},
+        steps={"map.1.work": StepLog(name="work", internal_name="map.1.work", attempts=[attempt])},
+    )
+    step = StepLog(name="map", internal_name="map", step_type="map", branches={"map.1": inner})
+    return RunLog(
+        run_id="r",
+        dag_hash="hash",
+        tag="t",
+        status="SUCCESS",
+        steps={"map": step},
+        job=JobLog(status="SUCCESS"),
+        parameters={"x": Parameter(1)},
+        run_config={"a": {"b": 1}},
+        branches={"map.1": inner},
+    )
+
+
+async def test_a_whole_run_log_comes_back_as_it_was(store: PartitionedRunLogStore) -> None:
+    """Nothing of a nested run log is lost; a branch also sees what its parent had."""
+    given = nested_log()
+    await store.put_run_log(given)
+    found = await store.get_run_log_by_id("r", full=True)
+    inner = found.branches["map.1"]
+    assert values(inner.parameters) == {"x": 1, "y": 2}
+    assert (inner.status, inner.steps) == (given.branches["map.1"].status, given.branches["map.1"].steps)
+    assert (found.dag_hash, found.tag, found.status, found.job) == ("hash", "t", "SUCCESS", given.job)
+    assert (found.parameters, found.run_config) == (given.parameters, given.run_config)
+
+
+async def test_the_same_document_twice_records_nothing(store: PartitionedRunLogStore, engine: Engine) -> None:
+    """A log that is put again as it was, or as it is read back, appends no event."""
+    await store.put_run_log(nested_log())
+    position = await engine.last_position()
+    await store.put_run_log(nested_log())
+    await store.put_run_log(await store.get_run_log_by_id("r"))
+    await store.put_run_log(await store.get_run_log_by_id("r", full=True))
+    await store.add_step_log(await store.get_step_log("map.1.work", "r"), "r")
+    await store.add_branch_log(await store.get_branch_log("map.1", "r"), "r")
+    await store.add_job_log("r", await store.get_job_log("r"))
+    await store.set_run_config("r", await store.get_run_config("r"))
+    await store.set_parameters("r", await store.get_parameters("r", "map.1"), "map.1")
+    assert await engine.last_position() == position
+
+
+async def test_what_a_partial_log_leaves_out_stays(store: PartitionedRunLogStore) -> None:
+    """A log with little in it deletes nothing; what it says is merged."""
+    await store.put_run_log(nested_log())
+    before = await store.get_run_log_by_id("r", full=True)
+    await store.put_run_log(RunLog(run_id="r", status="FAIL", parameters={"z": Parameter(3)}))
+    found = await store.get_run_log_by_id("r", full=True)
+    assert (found.status, values(found.parameters)) == ("FAIL", {"x": 1, "z": 3})
+    assert (found.steps, found.run_config, found.job) == (before.steps, before.run_config, before.job)
+    assert (found.tag, found.dag_hash) == ("t", "hash")
+
+
+async def test_a_log_may_change_the_tag_and_the_hash(store: PartitionedRunLogStore) -> None:
+    """What a run was opened with is not the last word on it."""
+    await store.create_run_log("r", dag_hash="old", tag="old")
+    await store.put_run_log(RunLog(run_id="r", dag_hash="new", tag="new"))
+    found = await store.get_run_log_by_id("r")
+    assert (found.dag_hash, found.tag) == ("new", "new")
+
+
+async def test_a_tag_may_be_none(store: PartitionedRunLogStore) -> None:
+    """Hosts tell no tag from an empty one."""
+    assert (await store.create_run_log("r", tag=None)).tag is None
+    assert (await store.get_run_log_by_id("r")).tag is None
+
+
+async def test_attempts_are_updated_in_their_order(store: PartitionedRunLogStore) -> None:
+    """A step handed in again says what became of its attempts, and which are new."""
+    await store.add_step_log(StepLog(internal_name="s", attempts=[StepAttempt(status="RUNNING")]), "r")
+    both = [StepAttempt(status="FAIL"), StepAttempt(attempt_number=2, status="SUCCESS")]
+    await store.add_step_log(StepLog(internal_name="s", attempts=both), "r")
+    assert (await store.get_step_log("s", "r")).attempts == both
+
+
+async def test_attempts_made_through_the_engine_have_its_number_and_times(
+    store: PartitionedRunLogStore, engine: Engine
+) -> None:
+    """An attempt that no document described is described by the engine."""
+    run = await engine.create_run("r")
+    async with run.attempt("s"):
+        pass
+    [attempt] = (await store.get_step_log("s", "r")).attempts
+    assert (attempt.attempt_number, attempt.status) == (1, "COMPLETED")
+    assert attempt.start_time <= attempt.end_time
+    assert attempt.start_time
+
+
+async def test_mappings_are_documents_too(store: PartitionedRunLogStore) -> None:
+    """A document may be a mapping, whole or in part."""
+    await store.add_step_log({"internal_name": "s", "attempts": [{"status": "FAIL"}]}, "r")
+    await store.add_branch_log({"internal_name": "b"}, "r")
+    await store.add_branch_log({"run_id": "r", "status": "FAIL"}, "r")
+    log = await store.get_run_log_by_id("r", full=True)
+    assert (log.status, log.steps["s"].attempts[0].status, list(log.branches)) == ("FAIL", "FAIL", ["b"])
+
+
+async def test_objects_inside_documents_are_kept_by_their_attributes(store: PartitionedRunLogStore) -> None:
+    """What the host puts into a catalog is kept whole, whatever it is."""
+    item = SimpleNamespace(name="data.csv", data_hash="h", more={"a": 1})
+    await store.add_step_log(SimpleNamespace(internal_name="s", data_catalog=[item]), "r")
+    assert (await store.get_step_log("s", "r")).data_catalog == [vars(item)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        SimpleNamespace(name="no internal name"),
+        SimpleNamespace(internal_name="s", attempts=3),
+        SimpleNamespace(internal_name="s", data_catalog=[object()]),
+        SimpleNamespace(internal_name="s", data_catalog=[SimpleNamespace(huge=2**70)]),
+    ],
+)
+async def test_what_is_no_document_is_refused(store: PartitionedRunLogStore, bad: Any) -> None:
+    """A document that cannot be recorded is named, and opens nothing."""
+    with pytest.raises(InvalidValue):
+        await store.add_step_log(bad, "r")
+    with pytest.raises(RunNotFound):
+        await store.get_run_log_by_id("r")
+
+
+async def test_a_relative_name_keeps_what_else_was_said_of_the_branch(
+    store: PartitionedRunLogStore, engine: Engine
+) -> None:
+    """Recording a log's own name adds to the branch's details."""
+    run = await engine.create_run("r")
+    branch = await (await run.fork("a")).fork("b")
+    await branch.describe({"note": "kept"})
+    await store.add_branch_log(BranchLog(internal_name="b"), "r", "a")
+    assert (await branch.compile()).details == {"note": "kept", "internal_name": "b"}
+
+
+# A store that opens nothing, and branches that have only their own: what a host with rules of its own asks for
+
+
+async def test_a_strict_store_opens_nothing(engine: Engine) -> None:
+    """Without `open_missing`, writing to what is not open says so."""
+    store = PartitionedRunLogStore(engine, open_missing=False)
+    with pytest.raises(RunNotFound):
+        await store.set_parameters("r", {"x": 1})
+    await store.create_run_log("r")
+    with pytest.raises(BranchNotFound):
+        await store.set_parameters("r", {}, "b")
+    with pytest.raises(BranchNotFound):
+        await store.add_step_log(StepLog(internal_name="b.s"), "r", "b")
+    await store.add_branch_log(BranchLog(internal_name="b"), "r")
+    await store.add_step_log(StepLog(internal_name="b.s"), "r")
+    assert list((await store.get_branch_log("b", "r")).steps) == ["b.s"]
+
+
+async def test_branches_may_have_only_their_own(engine: Engine) -> None:
+    """Without `inherited`, a branch has what was set in it, also where that equals what its parent has."""
+    store = PartitionedRunLogStore(engine, inherited=False)
+    await store.set_parameters("r", {"x": 1, "y": 1})
+    await store.set_parameters("r", {"x": 1}, "b")
+    assert values(await store.get_parameters("r", "b")) == {"x": 1}
+    assert values((await store.get_run_log_by_id("r", full=True)).branches["b"].parameters) == {"x": 1}
+    await store.copy_parameters_to_branch("r", None, "c")
+    assert values(await store.get_parameters("r", "c")) == {"x": 1, "y": 1}
+
+
+async def test_a_forked_run_keeps_its_source_s_parameters_even_so(engine: Engine) -> None:
+    """What a run inherits from the run it was forked from is its own in every mode."""
+    await engine.create_run("source", parameters={"x": 1})
+    await engine.fork_run("source", run_id="r")
+    store = PartitionedRunLogStore(engine, inherited=False)
+    assert values(await store.get_parameters("r")) == {"x": 1}
+    assert values((await store.get_run_log_by_id("r")).parameters) == {"x": 1}
+
+
+# What the stores ask of the engine
+
+
+async def test_a_log_may_be_compiled_without_what_is_below(engine: Engine) -> None:
+    """`nested=False` leaves the branches out, `inherited=False` what comes through forks."""
+    run = await engine.create_run("r", parameters={"x": 1})
+    branch = await run.fork("a")
+    await branch.set_parameters({"y": 2})
+    await branch.fork("b")
+    assert (await run.compile(nested=False)).branches == {}
+    log = await branch.compile(nested=False, inherited=False)
+    assert (log.parent, log.branches, values(log.parameters), log.stream_version) == ("", {}, {"y": 2}, 2)  # type: ignore[union-attr] # it is a branch's
+
+
+async def test_several_commands_open_and_fill_a_run_together(engine: Engine) -> None:
+    """`Engine.write` records all of its commands, or none when one is refused."""
+    fork = Fork(branch="a.b", parent=None)
+    with pytest.raises(BranchNotFound):
+        await engine.write("r", OpenRun(), fork, Reduce(children=("unknown",)))
+    with pytest.raises(RunNotFound):
+        await engine.run("r")
+    await engine.write("r", OpenRun(), fork, Reduce(children=("a.b",)))
+    assert await (await engine.run("r")).children() == ["a.b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parent"),
+    [("a.b.c", "a.b"), ("a.b.c.d", "a.b"), ("a.x", "a"), ("ab", ""), ("x.a", ""), (".a", ""), ("a.", "a"), ("..", "")],
+)
+async def test_the_nearest_open_prefix_is_a_branch_s_parent(engine: Engine, name: str, parent: str) -> None:
+    """A fork without a parent is of the longest dotted prefix that is open, else of the root."""
+    forks = (Fork(branch=branch, parent=None) for branch in ("a", "a.b", name))
+    await engine.write("r", OpenRun(), *forks)
+    branch = await (await engine.run("r")).branch(name)
+    assert (await branch.compile(nested=False)).parent == parent  # type: ignore[union-attr] # it is a branch's
