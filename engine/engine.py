@@ -1,5 +1,6 @@
 """The engine: the door to all runs of one store."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
@@ -33,6 +34,7 @@ class Engine:
         self._writer = Writer(log)
         self._follower = Follower(log)
         self._owner = OwnerProcess()
+        self._closing = asyncio.Lock()
 
     async def __aenter__(self) -> "Engine":
         return self
@@ -52,9 +54,10 @@ class Engine:
         await finish(self._close())
 
     async def _close(self) -> None:
-        await self._follower.close()
-        await self._writer.close()
-        await self._log.close()
+        async with self._closing:  # whoever calls second waits until all is closed
+            await self._follower.close()
+            await self._writer.close()
+            await self._log.close()
 
     async def create_run(
         self,

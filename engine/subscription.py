@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from engine.errors import AnabranchError
+from engine.errors import AnabranchError, EngineClosed
 from engine.events import RecordedEvent
 from engine.log import get_logger
 from engine.ports import EventFilter, EventLog
@@ -48,10 +48,18 @@ class Follower:
         """Yield every event after a position that passes the filter: first what is there, then what comes.
 
         Ends when the engine is closed.
+
+        Raises:
+            EngineClosed: it was closed before.
         """
+        if self._closed:
+            raise EngineClosed
         while not self._closed:
             generation = self._generation
-            found, after = await self._log.read(events, after, None, CHUNK_EVENTS)
+            try:
+                found, after = await self._log.read(events, after, None, CHUNK_EVENTS)
+            except EngineClosed:
+                return
             for recorded in found:
                 yield recorded
             if not found:

@@ -78,7 +78,12 @@ class ThreadConnection:
 
     async def run_waiting(self, job: Callable[[], Result]) -> Result:
         """`run` a job that first waits for something and enters `inside_sqlite` itself after that."""
-        result: Result = await self._connection._execute(job)  # type: ignore[no-untyped-call]  # noqa: SLF001 - as above
+        waiting = [job]  # the thread remembers its last function: it must not keep alive what the job belongs to
+
+        def once() -> Result:
+            return waiting.pop()()
+
+        result: Result = await self._connection._execute(once)  # type: ignore[no-untyped-call]  # noqa: SLF001 - as above
         return result
 
     async def close(self, job: Callable[[], None] | None = None) -> None:

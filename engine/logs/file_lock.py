@@ -5,6 +5,7 @@ The kernel wakes waiters in the order they came and frees the lock when its hold
 """
 
 import fcntl
+import io
 import os
 import time
 import weakref
@@ -20,18 +21,18 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # A file object, not a bare descriptor: forgotten, it warns and is closed.
+        self._file = io.FileIO(path, "a", opener=_open_for_owner)
         _OPEN.add(self)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Wait for the lock and hold it."""
-        descriptor = self._open_descriptor()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._flock(fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self._flock(fcntl.LOCK_UN)
 
     @contextmanager
     def tried_for(self, seconds: float) -> Iterator[bool]:
@@ -46,26 +47,28 @@ class FileLock:
             yield held
         finally:
             if held:
-                fcntl.flock(self._open_descriptor(), fcntl.LOCK_UN)
+                self._flock(fcntl.LOCK_UN)
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free, to hold it until `close`."""
         try:
-            fcntl.flock(self._open_descriptor(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     def close(self) -> None:
         """Close the file, which frees the lock when it is held."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        self._file.close()
 
-    def _open_descriptor(self) -> int:
-        if self._descriptor is None:
+    def _flock(self, operation: int) -> None:
+        if self._file.closed:
             raise ValueError(f"the lock {self.path} is closed")
-        return self._descriptor
+        fcntl.flock(self._file, operation)
+
+
+def _open_for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 _OPEN: weakref.WeakSet[FileLock] = weakref.WeakSet()

@@ -25,6 +25,7 @@ class Readers:
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
+        self._size = size
         self._free = asyncio.Semaphore(size)
         self._idle: list[ThreadConnection] = []
         self._all: list[ThreadConnection] = []
@@ -50,8 +51,10 @@ class Readers:
                 self._idle.append(connection)
 
     async def close(self) -> None:
-        """Close every connection, once what runs on it has ended."""
+        """Close every connection, once what runs on it has ended. To be called once."""
         self._closed = True
+        for _ in range(self._size):
+            await self._free.acquire()  # whoever waits or opens a connection leaves first
         while self._all:
             await self._all.pop().close()
 
