@@ -23,6 +23,9 @@ from engine.model import CANCELLED, COMPLETED, FAILED, RUNNING
 
 ATTEMPTS_MAX: Final = 2
 BRANCHES_MAX: Final = 1000
+CHILDREN_MAX: Final = 250
+EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What the database is to be opened with: a reduction names every child for every parameter, and names may be long."""
 DEPTH_MAX: Final = 4
 
 _SCANNED_AT_ONCE: Final = 256
@@ -120,7 +123,7 @@ class _Census:
             return await self._on_thread(folder.entries, self._plan.folder, "", self._plan.skip)
 
         found = await self._tried(run, "list", listing, lambda found: {"entries": len(found)})
-        entries, rest = found[:BRANCHES_MAX], found[BRANCHES_MAX:]
+        entries, rest = found[:CHILDREN_MAX], found[CHILDREN_MAX:]
         self._branches += len(entries)
         children = [await self._fork(run, entry) for entry in entries]
         self._flaky = children[0].name if children else None
@@ -164,7 +167,7 @@ class _Census:
 
         found = await self._tried(branch, "list", listing, lambda found: {"entries": len(found)})
         below = [each for each in found if each.kind == "folder"]
-        if self._branches + len(below) > BRANCHES_MAX:
+        if len(below) > CHILDREN_MAX or self._branches + len(below) > BRANCHES_MAX:
             return []
         self._branches += len(below) + 1 if below else 0
         return below

@@ -10,7 +10,7 @@ from msgspec import Struct
 from rich.text import Text
 
 from engine import Engine, Run, open_engine
-from engine.cli.census import DEPTH_MAX, Plan, take_census
+from engine.cli.census import DEPTH_MAX, EVENT_BYTES_MAX, Plan, take_census
 from engine.cli.census_progress import CensusProgress
 from engine.cli.counts import Counts, count
 from engine.cli.database import DEFAULT_DATABASE
@@ -79,7 +79,7 @@ def demo(
     plan = Plan(folder=str(folder.resolve()), skip=skip, depth=depth, jobs=jobs)
 
     async def command() -> int:
-        async with open_engine(db) as engine:
+        async with open_engine(db, event_bytes_max=EVENT_BYTES_MAX) as engine:
             result = await _run(engine, plan)
         print_json(_document(result, plan, db)) if json else _print(output(), result, plan, db)
         return FAILED if result.differences else OK

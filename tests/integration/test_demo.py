@@ -181,6 +181,20 @@ def test_a_folder_that_cannot_be_listed_at_all_is_an_error(
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
 
 
+def test_a_disk_that_fails_ends_the_census(
+    place: Path, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error that a retry does not get over, in many branches at once, is told in one line."""
+
+    def fail(*_: object) -> list[folder.Found]:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(folder, "take", fail)
+
+    assert main(["demo", str(place), "--db", str(database)]) == 1
+    assert capsys.readouterr().err == "anabranch: OSError: [Errno 5] Input/output error\n"
+
+
 def test_names_of_any_bytes_are_branches(take: Census, place: Path) -> None:
     """Names that are no UTF-8, that hold control characters, or that are too long become branches all the same."""
     names = [b"bad\xff.txt", b"red\x1b[31m\n.txt", b"[bold]x", b"n" * 255, "ü".encode() * 120, b"=files", b"=rest"]
@@ -204,8 +218,8 @@ def test_names_that_meet_are_told_apart(take: Census, place: Path) -> None:
 
 def test_many_entries_share_branches(take: Census, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the largest number of branches the rest is counted together, and nothing is lost."""
-    monkeypatch.setattr(census, "BRANCHES_MAX", 4)
-    document = take()
+    monkeypatch.setattr(census, "CHILDREN_MAX", 4)
+    document = take("--depth", "0")
 
     assert document["counts"]["branches"] == 6
     assert values(document)["bytes"] == counted(place)["bytes"]
