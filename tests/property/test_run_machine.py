@@ -77,10 +77,12 @@ class RunMachine(RuleBasedStateMachine):
 
     @override
     def teardown(self) -> None:
-        assert self.run(self.engine.verify_views()) == []
-        self.run(self.engine.close())
-        self.runner.close()
-        self.folder.cleanup()
+        try:
+            assert self.run(self.engine.verify_views()) == []
+        finally:
+            self.run(self.engine.close())
+            self.runner.close()
+            self.folder.cleanup()
 
     def model(self, place: Place) -> ModelBranch:
         self.touched = place
