@@ -51,10 +51,12 @@ class Readers:
                 self._idle.append(connection)
 
     async def close(self) -> None:
-        """Close every connection, once what runs on it has ended. To be called once."""
+        """Close every connection, once what runs on it has ended."""
         self._closed = True
         for _ in range(self._size):
-            await self._free.acquire()  # whoever waits or opens a connection leaves first
+            await self._free.acquire()  # whoever waits, or is opening a connection, leaves first
+        for _ in range(self._size):
+            self._free.release()
         while self._all:
             await self._all.pop().close()
 
