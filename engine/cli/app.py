@@ -21,6 +21,9 @@ _HELP: Final = """Look into runs recorded by anabranch.
 Every command reads the database named by --db or ANABRANCH_DB, anabranch.db in the current folder otherwise, takes
 --json, and shows times in UTC.
 
+In JSON times are ISO 8601, hashes hexadecimal, and NaN and the infinities the texts "NaN", "Infinity", "-Infinity";
+`events --json` prints one object on each line.
+
 Exit codes: 0 done; 1 an error with a name, or a check found differences; 2 the command line is wrong; 130 interrupted;
 141 the reader of the output has gone. Errors are one line on the standard error output."""
 

@@ -16,6 +16,8 @@ from msgspec import Struct, field
 
 from engine import Branch, Engine, Run
 from engine.cli import folder
+from engine.cli.escapes import visible
+from engine.cli.failures import first_error
 from engine.cli.folder import Found, Place, Skip
 from engine.cli.tally import RULES, Tally, unreadable
 from engine.errors import BranchExists, RunExists
@@ -81,7 +83,8 @@ async def take_census(engine: Engine, plan: Plan, watcher: Watcher) -> Run:
     except BaseException as error:
         with anyio.CancelScope(shield=True):
             if isinstance(error, Exception):
-                await run.set_status(FAILED, type(error).__name__)
+                first = first_error(error)
+                await run.set_status(FAILED, visible(f"{type(first).__name__}: {first}"))
             else:
                 await run.set_status(CANCELLED, "interrupted")
         raise

@@ -50,10 +50,14 @@ async def _alone(command: Coroutine[Any, Any, int | None]) -> int | None:
     try:
         return await command
     except ExceptionGroup as group:
-        error: Exception = group
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
-        raise error from group
+        raise first_error(group) from group
+
+
+def first_error(error: Exception) -> Exception:
+    """Return the first error of a group of groups, or the error itself."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def report(name: str, message: str, *, as_json: bool) -> int:

@@ -26,7 +26,8 @@ def params(
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
     at: Annotated[
-        str | None, typer.Option("--at", metavar="N", help="As of a version of the branch's stream, or a time.")
+        str | None,
+        typer.Option("--at", metavar="N", help="As of a version of the branch's stream, or a time (ISO 8601, UTC)."),
     ] = None,
     json: AsJson = False,
 ) -> None:

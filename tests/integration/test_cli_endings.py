@@ -164,15 +164,22 @@ def test_following_shows_what_another_process_records(recorded: Path) -> None:
     assert (follower.returncode, rest, complaints) == (130, b"", b"")
 
 
-def test_colours_are_for_terminals(recorded: Path) -> None:
-    """A terminal gets styles; a pipe gets none."""
-    command = [*_COMMAND, "runs", "--db", str(recorded)]
-    plain = subprocess.run(command, capture_output=True, check=True).stdout
+def on_terminal(command: list[str], **environment: str) -> bytes:
+    """Return what a command that prints little writes to a terminal."""
     leader, terminal = os.openpty()
-    environment = {**os.environ, "TERM": "xterm"}
-    subprocess.run(command, stdout=terminal, env=environment, check=True)
+    subprocess.run(command, stdout=terminal, env={**os.environ, "TERM": "xterm", **environment}, check=True)
     os.close(terminal)
-    styled = os.read(leader, 65536)
-    os.close(leader)
+    try:
+        return os.read(leader, 65536)
+    finally:
+        os.close(leader)
 
-    assert (b"\x1b[" in plain, b"\x1b[" in styled) == (False, True)
+
+def test_colours_are_for_terminals(recorded: Path) -> None:
+    """A terminal gets colours, unless `NO_COLOR` is set; a pipe gets none, nor any other style."""
+    command = [*_COMMAND, "runs", "--db", str(recorded)]
+    coloured = b"\x1b[36mCREATED"
+
+    assert coloured in on_terminal(command)
+    assert coloured not in on_terminal(command, NO_COLOR="1")
+    assert b"\x1b[" not in subprocess.run(command, capture_output=True, check=True).stdout

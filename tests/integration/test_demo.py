@@ -193,6 +193,9 @@ def test_a_disk_that_fails_ends_the_census(
 
     assert main(["demo", str(place), "--db", str(database)]) == 1
     assert capsys.readouterr().err == "anabranch: OSError: [Errno 5] Input/output error\n"
+    assert main(["runs", "--db", str(database), "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (run["status"], run["status_reason"]) == ("FAILED", "OSError: [Errno 5] Input/output error")
 
 
 def test_names_of_any_bytes_are_branches(take: Census, place: Path) -> None:
