@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct, field
 
-from engine import Branch, Engine, Run
+from engine import Branch, Engine, Parameter, Run
 from engine.cli import folder
 from engine.cli.escapes import visible
 from engine.cli.failures import first_error
@@ -188,7 +188,7 @@ class _Census:
                 branch, "read", lambda number: self._read(place, top, number), lambda read: {"lines": read[0]}
             )
             problems = [*tally.problems, *problems]
-            await branch.set_parameters({"lines": lines, **unreadable(problems)})
+            await branch.set_parameters({"lines": Parameter(lines, "metric"), **unreadable(problems)})
             await branch.set_status(COMPLETED)
 
     async def _measured(self, place: Place, top: str, number: int) -> Tally:

@@ -56,7 +56,7 @@ def _print(page: RunPage) -> None:
         terminal.print("no runs")
         return
     headers = "RUN", "STATUS", "CREATED (UTC)", "TAG", "ABOUT"
-    terminal.show(table(headers, map(_row, page.runs), flexible=("RUN", "TAG", "ABOUT")))
+    terminal.show(table(headers, map(_row, page.runs), flexible=("TAG", "ABOUT")))
     if page.cursor is not None:
         terminal.print(f"more: add --cursor {page.cursor}", style="dim")
 

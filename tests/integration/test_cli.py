@@ -237,6 +237,13 @@ def test_every_command_explains_itself(shown: Shown) -> None:
         assert f"\n    anabranch {command}" in shown(command, "--help")
 
 
+def test_run_ids_are_never_cut(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's id is there to be copied, however narrow the terminal."""
+    monkeypatch.setenv("COLUMNS", "30")
+
+    assert [row[0] for row in rows(shown("runs"))] == ["RUN", "r2", "r1"]
+
+
 @pytest.mark.parametrize("command", ["show", "tree", "params", "events", "steps", "attempts"])
 def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """No line is longer than the terminal is wide."""
