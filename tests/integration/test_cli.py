@@ -237,11 +237,17 @@ def test_every_command_explains_itself(shown: Shown) -> None:
         assert f"\n    anabranch {command}" in shown(command, "--help")
 
 
-def test_run_ids_are_never_cut(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run's id is there to be copied, however narrow the terminal."""
-    monkeypatch.setenv("COLUMNS", "30")
+async def _create(database: Path, run_id: str) -> None:
+    async with open_engine(database) as engine:
+        await engine.create_run(run_id, tag="t" * 40, description="d" * 40)
 
-    assert [row[0] for row in rows(shown("runs"))] == ["RUN", "r2", "r1"]
+
+def test_run_ids_are_not_cut_for_other_columns(shown: Shown, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's id is there to be copied: on a narrow terminal the tag and the description give way."""
+    monkeypatch.setenv("COLUMNS", "80")
+    asyncio.run(_create(recorded, "nightly-2026-01-31-120000"))
+
+    assert rows(shown("runs"))[1][0] == "nightly-2026-01-31-120000"
 
 
 @pytest.mark.parametrize("command", ["show", "tree", "params", "events", "steps", "attempts"])
