@@ -1,6 +1,5 @@
 """Documents: written twice they record nothing, in part they delete nothing, and what cannot be read is refused."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,0 +1,98 @@
+"""What child processes of the blocking tests run: `python -m tests.integration.blocking_children NAME DATABASE`."""
+
+import multiprocessing
+import os
+import sys
+import threading
+from pathlib import Path
+
+from engine.blocking import BlockingEngine, shared_engine
+from engine.stores import BlockingRunLogStore
+
+WRITES = 20
+
+
+def write(store: BlockingRunLogStore, writer: str) -> None:
+    """Write to the run, and to a branch of the writer's own, in turn."""
+    for index in range(WRITES):
+        store.set_parameters("r", {f"{writer}-{index}": index})
+        store.set_parameters("r", {"index": index}, f"branch.{writer}")
+
+
+def exit_without_closing(database: Path) -> None:
+    """End with an open engine, shared and not."""
+    BlockingRunLogStore(database).set_parameters("r", {"x": 1})
+    shared_engine(database).call(lambda engine: engine.last_position())
+
+
+def thread_outlives_main(database: Path) -> None:
+    """Let a thread that is no daemon first call when the main thread has ended."""
+    store = BlockingRunLogStore(database)
+    store.set_parameters("r", {"x": 0})
+
+    def late() -> None:
+        threading.main_thread().join()
+        store.set_parameters("r", {"x": 1})
+        BlockingRunLogStore(database).set_parameters("r", {"y": 1})
+
+    threading.Thread(target=late).start()
+
+
+def raw_fork(database: Path) -> None:
+    """Write in parent and child at once, after a plain fork in the middle; the child ends like any script."""
+    store = BlockingRunLogStore(database)
+    write(store, "before")
+    child = os.fork()
+    write(store, "parent" if child else "child")
+    if child:
+        _, status = os.waitpid(child, 0)
+        sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def fork_amid_threads(database: Path) -> None:
+    """Fork while other threads are in the middle of calls."""
+    store = BlockingRunLogStore(database)
+    store.set_parameters("r", {})
+    busy = [threading.Thread(target=write, args=(store, f"thread{index}")) for index in range(3)]
+    for thread in busy:
+        thread.start()
+    children = [multiprocessing.get_context("fork").Process(target=write, args=(store, f"p{i}")) for i in range(4)]
+    for child in children:
+        child.start()
+    for thread in busy:
+        thread.join()
+    for child in children:
+        child.join()
+    sys.exit(max(abs(child.exitcode or 0) for child in children))
+
+
+def pool(database: Path, method: str) -> None:
+    """Write from the workers of a pool, to whom the open store is pickled."""
+    store = BlockingRunLogStore(database)
+    store.set_parameters("r", {})
+    with multiprocessing.get_context(method).Pool(3) as workers:
+        workers.starmap(write, [(store, f"task{index}") for index in range(6)])
+
+
+def forked_pool(database: Path) -> None:
+    pool(database, "fork")
+
+
+def spawned_pool(database: Path) -> None:
+    pool(database, "spawn")
+
+
+def fork_of_a_fork(database: Path) -> None:
+    """Open in a child and in its child, each with an engine of its own."""
+    engine = BlockingEngine(database)
+    engine.call(lambda opened: opened.create_run("r"))
+    for _ in range(2):
+        child = os.fork()
+        if child:
+            _, status = os.waitpid(child, 0)
+            sys.exit(os.waitstatus_to_exitcode(status))
+        engine.call(lambda opened: opened.last_position())
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](Path(sys.argv[2]))

@@ -1,0 +1,191 @@
+"""The engine for synchronous callers: threads, event loops, closing, pickling. Processes have a file of their own."""
+
+import asyncio
+import pickle
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Run
+from engine.blocking import BlockingEngine, shared_engine
+from engine.errors import EngineClosed, InvalidValue, NotADatabase, RunNotFound, WouldDeadlock
+from engine.stores import BlockingRunLogStore
+
+
+@pytest.fixture
+def blocking_engine(database: Path) -> Iterator[BlockingEngine]:
+    with BlockingEngine(database) as engine:
+        yield engine
+
+
+async def create(engine: Engine) -> Run:
+    return await engine.create_run("r", exist_ok=True)
+
+
+async def position(engine: Engine) -> int:
+    return await engine.last_position()
+
+
+def our_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "anabranch-engine"]
+
+
+def test_a_call_returns_what_its_work_returns(blocking_engine: BlockingEngine) -> None:
+    """Work gets the open engine, and its result is the call's."""
+    assert blocking_engine.call(create).run_id == "r"
+    assert blocking_engine.call(position) == 1
+
+
+def test_a_call_raises_what_its_work_raises(blocking_engine: BlockingEngine) -> None:
+    """An error passes through as it is, and the engine stays usable."""
+    with pytest.raises(RunNotFound):
+        blocking_engine.call(lambda engine: engine.run("unknown"))
+    assert blocking_engine.call(position) == 0
+
+
+def test_nothing_is_opened_before_the_first_call(database: Path) -> None:
+    """An engine that is never called leaves no file and no thread."""
+    before = our_threads()
+    with BlockingEngine(database):
+        assert our_threads() == before
+    assert not database.exists()
+
+
+def test_bad_options_are_refused_at_once(database: Path) -> None:
+    """What `open_engine` would refuse is refused before anything is opened."""
+    with pytest.raises(InvalidValue):
+        BlockingEngine(database, durability="none")
+
+
+def test_a_file_that_cannot_be_opened_can_be_tried_again(database: Path) -> None:
+    """A failed opening leaves no thread, and the next call opens anew."""
+    database.write_text("not a database, but long enough to be looked at as one" * 100)
+    with BlockingEngine(database) as engine:
+        before = our_threads()
+        with pytest.raises(NotADatabase):
+            engine.call(position)
+        assert our_threads() == before
+        database.unlink()
+        assert engine.call(position) == 0
+
+
+def test_many_threads_may_call_at_once(blocking_engine: BlockingEngine) -> None:
+    """Calls of many threads share one engine, and none is lost."""
+
+    async def set_one(engine: Engine, index: int) -> None:
+        run = await engine.create_run("r", exist_ok=True)
+        await run.set_parameters({f"p{index}": index})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda index: blocking_engine.call(lambda engine: set_one(engine, index)), range(64)))
+    assert len(blocking_engine.call(parameters)) == 64
+
+
+async def parameters(engine: Engine) -> dict[str, object]:
+    return {**await (await engine.run("r")).parameters()}
+
+
+async def test_it_may_be_called_from_a_running_event_loop(blocking_engine: BlockingEngine) -> None:
+    """A loop's own thread may call: it waits, and goes on."""
+    assert blocking_engine.call(create).run_id == "r"
+    await asyncio.sleep(0)
+    assert blocking_engine.call(position) == 1
+
+
+def test_a_call_from_its_own_thread_would_deadlock(blocking_engine: BlockingEngine) -> None:
+    """Work that calls, or closes, the engine that runs it is told so instead of waiting for itself."""
+
+    async def call_back(_engine: Engine) -> None:
+        blocking_engine.call(position)
+
+    async def close(_engine: Engine) -> None:
+        blocking_engine.close()
+
+    for work in (call_back, close):
+        with pytest.raises(WouldDeadlock):
+            blocking_engine.call(work)
+    assert blocking_engine.call(position) == 0
+
+
+def test_closing_ends_the_thread_and_refuses_what_comes_after(database: Path) -> None:
+    """A closed engine leaves no thread, and says that it is closed; closing twice is nothing."""
+    engine = BlockingEngine(database)
+    before = our_threads()
+    engine.call(create)
+    engine.close()
+    engine.close()
+    assert our_threads() == before
+    with pytest.raises(EngineClosed):
+        engine.call(position)
+
+
+def test_closing_waits_for_the_calls_under_way(database: Path) -> None:
+    """A call that has begun is finished before the engine is closed."""
+    engine = BlockingEngine(database)
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def work(opened: Engine) -> Run:
+        go_on = asyncio.Event()
+        begun.set_result((asyncio.get_running_loop(), go_on))
+        await go_on.wait()
+        return await opened.create_run("r")
+
+    with ThreadPoolExecutor(2) as pool:
+        called = pool.submit(engine.call, work)
+        either: list[Future[Any]] = [called, begun]
+        wait(either, return_when=FIRST_COMPLETED)
+        loop, go_on = begun.result(timeout=0)
+        closed = pool.submit(engine.close)
+        while not engine.closed:
+            pass
+        loop.call_soon_threadsafe(go_on.set)
+        closed.result()
+        assert called.result().run_id == "r"
+
+
+def test_a_pickled_engine_opens_its_file_where_it_arrives(blocking_engine: BlockingEngine) -> None:
+    """A copy has the same file and options, and no thread or connection."""
+    blocking_engine.call(create)
+    with pickle.loads(pickle.dumps(blocking_engine)) as copy:
+        assert copy.call(position) == 1
+
+
+def test_a_relative_path_is_taken_from_where_the_engine_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that changes its folder later keeps to the same file."""
+    monkeypatch.chdir(tmp_path)
+    with BlockingEngine("runs.db") as engine:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        engine.call(create)
+    assert (tmp_path / "runs.db").exists()
+
+
+def test_a_shared_engine_is_one_per_file(database: Path) -> None:
+    """All who ask for a file share an engine; a closed one is replaced."""
+    engine = shared_engine(database)
+    assert shared_engine(str(database)) is engine
+    engine.close()
+    with shared_engine(database) as another:
+        assert another is not engine
+        assert another.call(position) == 0
+
+
+def test_a_blocking_store_is_closed_with_its_engine(database: Path) -> None:
+    """A store is a context manager; after it, its calls are refused."""
+    with BlockingRunLogStore(database) as store:
+        store.set_parameters("r", {"x": 1})
+    with pytest.raises(EngineClosed):
+        store.get_parameters("r")
+
+
+def test_a_blocking_store_says_what_its_methods_take() -> None:
+    """A twin's method has the name and the documentation of the method behind it."""
+    assert BlockingRunLogStore.get_step_log.__name__ == "get_step_log"
+    assert "internal_branch_name" in BlockingRunLogStore.get_step_log.__annotations__
+    assert BlockingRunLogStore.get_step_log.__doc__

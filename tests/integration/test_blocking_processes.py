@@ -1,0 +1,83 @@
+"""Blocking stores in real processes: forked, spawned, pooled, abandoned. Nothing hangs, nothing is lost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import open_engine
+from engine.stores import BlockingRunLogStore
+from tests.integration.blocking_children import WRITES
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(name: str, database: Path) -> None:
+    """Run one of the children's functions as a script; warnings are errors, and what is left open is a warning."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:.*fork.*:DeprecationWarning"]
+    done = subprocess.run(
+        [*command, "-m", "tests.integration.blocking_children", name, str(database)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def parameters(database: Path, branch: str = "") -> dict[str, object]:
+    with BlockingRunLogStore(database) as store:
+        return {name: parameter.value for name, parameter in store.get_parameters("r", branch).items()}
+
+
+def assert_all_written(database: Path, *writers: str) -> None:
+    found = parameters(database)
+    for writer in writers:
+        assert {name for name in found if name.startswith(f"{writer}-")} == {f"{writer}-{i}" for i in range(WRITES)}
+        assert parameters(database, f"branch.{writer}")["index"] == WRITES - 1
+
+
+def test_a_process_ends_without_closing(database: Path) -> None:
+    """An engine that nobody closed keeps no process from ending, and leaves nothing open behind."""
+    run("exit_without_closing", database)
+    assert parameters(database) == {"x": 1}
+    assert not database.with_name("runs.db-wal").exists()
+
+
+def test_a_thread_may_call_when_the_main_thread_has_ended(database: Path) -> None:
+    """A thread that outlives the main thread is served to its end."""
+    run("thread_outlives_main", database)
+    assert parameters(database) == {"x": 1, "y": 1}
+
+
+def test_a_forked_child_opens_the_file_anew(database: Path) -> None:
+    """Parent and child write on after a fork, each with an engine of its own."""
+    run("raw_fork", database)
+    assert_all_written(database, "before", "parent", "child")
+
+
+def test_a_fork_waits_for_no_thread_that_the_child_lacks(database: Path) -> None:
+    """A child that is forked while other threads call is not stuck with their locks."""
+    run("fork_amid_threads", database)
+    assert_all_written(database, *(f"thread{index}" for index in range(3)), *(f"p{index}" for index in range(4)))
+
+
+def test_a_child_may_fork_too(database: Path) -> None:
+    """Each generation opens the file for itself."""
+    run("fork_of_a_fork", database)
+
+
+@pytest.mark.parametrize("name", ["forked_pool", "spawned_pool"])
+def test_a_store_may_be_pickled_into_a_pool(database: Path, name: str) -> None:
+    """Workers write through the store that they were handed, at once, and lose nothing."""
+    run(name, database)
+    assert_all_written(database, *(f"task{index}" for index in range(6)))
+
+
+async def test_the_views_of_what_many_processes_wrote_are_true(database: Path) -> None:
+    """What the processes left is what the events say."""
+    run("fork_amid_threads", database)
+    async with open_engine(database) as engine:
+        assert await engine.verify_views() == []
