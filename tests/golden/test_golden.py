@@ -1,0 +1,108 @@
+"""Today's code reads yesterday's log: events of every type and version, and a whole database."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from engine import Engine, open_engine
+from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, encode_canonical
+from tests.golden.make_database import RUNS, as_json, compiled
+from tests.golden.samples import SAMPLES, chained, golden_events, missing, plainly
+
+GOLDEN = golden_events()
+DATABASE = Path(__file__).with_name("runs_v1.db")
+
+
+def name_of(golden: dict[str, Any]) -> str:
+    return f"{golden['type']}-{golden['version']}"
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=name_of)
+def test_every_golden_event_decodes_to_what_it_said(golden: dict[str, Any]) -> None:
+    """Payloads of every version are read as the same event, field by field and type by type."""
+    event = decode_event(golden["type"], golden["version"], bytes.fromhex(golden["payload"]))
+    assert type(event) is EVENT_TYPES[golden["type"]]
+    assert plainly(event) == golden["event"]
+
+
+@pytest.mark.parametrize(
+    "golden", [each for each in GOLDEN if SCHEMA_VERSIONS[each["type"]] == each["version"]], ids=name_of
+)
+def test_events_of_todays_version_encode_to_the_same_bytes(golden: dict[str, Any]) -> None:
+    """The canonical encoding does not drift: what was written yesterday would be written so today."""
+    payload = bytes.fromhex(golden["payload"])
+    assert encode_canonical(decode_event(golden["type"], golden["version"], payload)) == payload
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=name_of)
+def test_hashes_are_what_they_were(golden: dict[str, Any]) -> None:
+    """A chain that was whole yesterday is whole today."""
+    payload = bytes.fromhex(golden["payload"])
+    found = chained(golden["type"], golden["version"], golden["event"]["branch"], payload)
+    assert found == golden["hash"]
+
+
+def test_every_type_has_golden_samples_at_every_version() -> None:
+    """A version that goes up brings its samples with it, and keeps the older ones."""
+    every = {(name, version) for name, current in SCHEMA_VERSIONS.items() for version in range(1, current + 1)}
+    assert {(golden["type"], golden["version"]) for golden in GOLDEN} == every
+    assert missing() == []
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_samples_leave_no_field_at_its_default(event_type: str) -> None:
+    """Between them, the samples of a type set every field to something."""
+    samples = [each for each in SAMPLES if type(each).__name__ == event_type]
+    assert len(samples) > 1
+    optional = [field.name for field in structs.fields(samples[0]) if not field.required]
+    written = {name: {encode_canonical(getattr(sample, name)) for sample in samples} for name in optional}
+    assert [name for name, values in written.items() if len(values) == 1] == []
+
+
+@pytest.fixture
+def copied(database: Path) -> Path:
+    """A copy of the golden database, for the original must stay as it is."""
+    shutil.copyfile(DATABASE, database)
+    return database
+
+
+@pytest.fixture
+def expected() -> str:
+    return DATABASE.with_suffix(".json").read_text(encoding="utf-8")
+
+
+async def test_the_golden_database_opens_and_compiles_to_the_same(copied: Path, expected: str) -> None:
+    """Every run, as it was compiled by the code that made the file."""
+    async with open_engine(copied) as engine:
+        assert as_json(await compiled(engine)) == expected
+
+
+async def test_its_views_are_true_and_can_be_rebuilt(copied: Path, expected: str) -> None:
+    """Today's fold of yesterday's events is what yesterday's fold was."""
+    async with open_engine(copied) as engine:
+        assert await engine.verify_views() == []
+        await engine.rebuild()
+        assert as_json(await compiled(engine)) == expected
+
+
+async def test_it_can_be_written_on(copied: Path) -> None:
+    """A run of an older file goes on where it ended; its idempotency keys are still known."""
+    async with open_engine(copied) as engine:
+        last = await engine.last_position()
+        run = await engine.run("nightly")
+        recorded = await run.set_parameters({"lr": 1})
+        assert recorded.events[0].position == last + 1
+        assert await engine.verify_views() == []
+
+
+async def test_every_run_of_it_has_its_events(copied: Path) -> None:
+    """No event of the file is beyond today's code."""
+    async with open_engine(copied) as engine:
+        assert await _runs_with_events(engine) == set(RUNS)
+
+
+async def _runs_with_events(engine: Engine) -> set[str]:
+    return {recorded.run_id async for recorded in engine.events()}
