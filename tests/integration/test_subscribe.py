@@ -1,0 +1,219 @@
+"""Subscriptions: what is there, then what comes, in order, without gap or duplicate, from whichever process."""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Run, open_engine
+from engine.errors import ReadFailed
+from engine.events import BranchForked, ParametersSet, RecordedEvent
+from engine.ports import EventFilter
+from engine.subscription import Follower
+from tests.faults.children import finished, next_line, start_worker
+
+LOG = logging.getLogger(__name__)
+
+Subscription = AsyncGenerator[RecordedEvent, None]
+
+
+async def _take(events: Subscription, count: int) -> list[RecordedEvent]:
+    """Return the next events of a subscription; fail rather than wait for ever."""
+    async with asyncio.timeout(30):
+        return [await anext(events) for _ in range(count)]
+
+
+async def _positions(events: Subscription, count: int) -> list[int]:
+    return [recorded.position for recorded in await _take(events, count)]
+
+
+async def _write(run: Run, name: str, writes: int) -> None:
+    branch = await run.fork(name)
+    for value in range(writes):
+        await branch.set_parameters({"v": value})
+
+
+@pytest.mark.parametrize("after", [0, 1, 50, 150])
+async def test_catching_up_goes_over_into_following(engine: Engine, after: int) -> None:
+    """Every event after the position, once and in order, however the subscription and the writers interleave."""
+    run = await engine.create_run("r")
+    await _write(run, "before", 99)
+    async with asyncio.TaskGroup() as tasks:
+        read = tasks.create_task(_positions(engine.subscribe(after=after), 101 + 4 * 101 - after))
+        for index in range(4):
+            tasks.create_task(_write(run, f"during.{index}", 100))
+    assert read.result() == list(range(after + 1, 101 + 4 * 101 + 1))
+
+
+async def test_other_processes_are_followed_too(database: Path, engine: Engine) -> None:
+    """What three processes write at once arrives as one sequence."""
+    await engine.create_run("r")
+    own = await engine.create_run("own")
+    workers = [await start_worker("write_branches", database, f"w{index}", 4, 50) for index in range(3)]
+    async with asyncio.TaskGroup() as tasks:
+        read = tasks.create_task(_positions(engine.subscribe(), 2 + 3 * 4 * 51 + 51))
+        tasks.create_task(_write(own, "b", 50))
+        for worker in workers:
+            tasks.create_task(_ended(worker))
+    assert read.result() == list(range(1, 2 + 3 * 4 * 51 + 51 + 1))
+
+
+async def _ended(worker: asyncio.subprocess.Process) -> None:
+    await finished(worker)
+
+
+Wanted = Callable[[RecordedEvent], bool]
+
+FILTERS: dict[str, tuple[dict[str, Any], Wanted]] = {
+    "run": ({"run_id": "r"}, lambda e: e.run_id == "r"),
+    "root": ({"run_id": "r", "branch": ""}, lambda e: e.run_id == "r" and e.branch == ""),
+    "branch": ({"run_id": "r", "branch": "a"}, lambda e: (e.run_id, e.branch) == ("r", "a")),
+    "descendants": (
+        {"run_id": "r", "branch": "a", "descendants": True},
+        lambda e: e.run_id == "r" and e.branch in ("a", "a.early", "a.late", "a.late.later"),
+    ),
+    "root's descendants": ({"run_id": "r", "branch": "", "descendants": True}, lambda e: e.run_id == "r"),
+    "class": ({"types": [BranchForked]}, lambda e: type(e.event) is BranchForked),
+    "name": ({"types": ["ParametersSet"]}, lambda e: type(e.event) is ParametersSet),
+    "branch and type": (
+        {"run_id": "r", "branch": "a", "descendants": True, "types": [ParametersSet]},
+        lambda e: e.run_id == "r" and e.branch.split(".")[0] == "a" and type(e.event) is ParametersSet,
+    ),
+    "no type": ({"types": []}, lambda e: False),
+}
+
+
+async def _family(engine: Engine) -> None:
+    """Two runs with branches below branches, some forked late; `a b` only looks like a descendant of `a`."""
+    for run_id in ("r", "s"):
+        run = await engine.run(run_id)
+        a, other = await run.branch("a"), await run.fork("a b")
+        late = await a.fork("late")
+        later = await late.fork("later")
+        for branch in (run, a, other, late, later, await run.branch("a.early")):
+            await branch.set_parameters({"v": branch.name})
+
+
+@pytest.mark.parametrize("case", FILTERS)
+async def test_a_filter_lets_through_what_it_names(engine: Engine, case: str) -> None:
+    """By run, by branch with or without its descendants, branches forked later too, and by type."""
+    arguments, wanted = FILTERS[case]
+    for run_id in ("r", "s"):
+        await (await (await engine.create_run(run_id)).fork("a")).fork("early")
+    live = engine.subscribe(**arguments)
+    first = asyncio.create_task(_positions(live, 1))  # it has begun before anything is written
+    await _family(engine)
+    expected = [recorded.position async for recorded in engine.events() if wanted(recorded)]
+    assert [recorded.position async for recorded in engine.events(**arguments)] == expected
+    if expected:
+        assert [*await first, *await _positions(live, len(expected) - 1)] == expected
+    first.cancel()
+
+
+async def test_a_branch_of_a_forked_run_is_no_descendant(engine: Engine) -> None:
+    """Descendants are branches of the same run: a run forked from a branch is a run of its own."""
+    run = await engine.create_run("r")
+    branch = await run.fork("a")
+    copy = await engine.fork_run("r", run_id="copy", branch="a")
+    await copy.set_parameters({"v": 1})
+    await branch.set_parameters({"v": 1})
+    found = [e async for e in engine.events(run_id="r", branch="a", descendants=True)]
+    assert {(e.run_id, e.branch) for e in found} == {("r", "a")}
+    assert len(found) == 2
+
+
+async def test_a_slow_subscriber_misses_nothing(engine: Engine) -> None:
+    """Thousands of events may come while it holds one in its hands."""
+    run = await engine.create_run("r")
+    events = engine.subscribe()
+    assert await _positions(events, 1) == [1]
+    await asyncio.gather(*(run.set_parameters({"v": value}) for value in range(3000)))
+    assert await _positions(events, 3000) == list(range(2, 3002))
+    await events.aclose()
+
+
+async def test_many_subscribers_each_see_all(engine: Engine) -> None:
+    """A hundred subscriptions from different positions, on four reading connections."""
+    run = await engine.create_run("r")
+    async with asyncio.TaskGroup() as tasks:
+        reads = [tasks.create_task(_positions(engine.subscribe(after=n), 201 - n)) for n in range(100)]
+        tasks.create_task(_write(run, "b", 199))
+    assert [read.result() for read in reads] == [list(range(n + 1, 202)) for n in range(100)]
+
+
+async def test_a_position_that_is_yet_to_come_is_waited_for(engine: Engine) -> None:
+    """A subscription may begin after a position that the log has not reached."""
+    run = await engine.create_run("r")
+    async with asyncio.TaskGroup() as tasks:
+        read = tasks.create_task(_positions(engine.subscribe(after=5), 1))
+        tasks.create_task(_write(run, "b", 10))
+    assert read.result() == [6]
+
+
+async def test_other_processes_wake_a_subscriber_promptly(
+    database: Path, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A waiting subscriber learns of another process's write; the delay is logged, for the report."""
+    await engine.create_run("r")
+    events = engine.subscribe(after=1)
+    worker = await start_worker("stamp", database, 20)
+    assert worker.stdin is not None
+    delays = []
+    for _ in range(20):
+        worker.stdin.write(b"\n")
+        [recorded] = await _take(events, 1)
+        assert isinstance(recorded.event, ParametersSet)
+        delays.append(time.monotonic() - recorded.event.values["at"].value)
+        assert await next_line(worker) == "written"
+    await events.aclose()
+    await finished(worker)
+    with caplog.at_level(logging.INFO):
+        LOG.info("woken after %.1f ms (median), %.1f ms (most)", sorted(delays)[10] * 1000, max(delays) * 1000)
+    assert len(delays) == 20
+
+
+async def test_a_subscription_goes_on_where_one_was_left(database: Path) -> None:
+    """The position of the last event that was handled is all that a subscriber has to keep."""
+    seen: list[int] = []
+    for _ in range(4):
+        async with open_engine(database) as engine:
+            await _write(await engine.create_run("r", exist_ok=True), f"b{len(seen)}", 4)
+            seen += await _positions(engine.subscribe(after=seen[-1] if seen else 0), 5)
+    assert seen == list(range(1, 21))
+
+
+class _FailingLog:
+    """A log whose position cannot be read at first."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = itertools.repeat(None, failures)
+        self.reads = 0
+
+    def on_append(self, callback: Callable[[], None]) -> None:
+        pass
+
+    async def last_position(self) -> int:
+        for _ in self.failures:
+            raise ReadFailed("runs.db", "disk I/O error")
+        return self.reads
+
+    async def read(self, _events: EventFilter, after: int, _until: int | None, _limit: int) -> tuple[list[Any], int]:
+        self.reads += 1
+        return ([self.reads], after + 1) if self.reads > 3 else ([], after)
+
+
+async def test_polling_survives_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """A read that fails once does not leave a subscriber waiting for ever."""
+    follower = Follower(_FailingLog(failures=2))  # type: ignore[arg-type]
+    events = follower.follow(EventFilter(), 0)
+    async with asyncio.timeout(30):
+        found: Any = await anext(events)
+    assert found == 4
+    await events.aclose()
+    await follower.close()
+    assert "polling failed" in caplog.text
