@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from engine.cli import demo, events, parameters, rebuild, runs, show, steps, tree
 from engine.cli.failures import USAGE, leave_quietly, report
+from engine.cli.options import DatabaseInFront
 
 _HELP: Final = """Look into runs recorded by anabranch.
 
@@ -34,6 +35,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def in_front(context: typer.Context, *, db: DatabaseInFront = None) -> None:
+    """Keep what stands in front of the command for the command."""
+    context.obj = db
+
+
 app.command("demo")(demo.demo)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)

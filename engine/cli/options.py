@@ -8,11 +8,28 @@ import typer
 
 from engine.cli.database import DEFAULT_DATABASE
 
+
+def _nearest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+    # What stands behind the command goes before what stands in front of it, and both before the environment.
+    given = context.get_parameter_source(str(parameter.name))
+    in_front: Path | None = context.obj
+    return value if in_front is None or (given is not None and given.name == "COMMANDLINE") else in_front
+
+
 Database = Annotated[
     Path,
     typer.Option(
-        "--db", envvar="ANABRANCH_DB", metavar="PATH", help="The database file.", show_default=str(DEFAULT_DATABASE)
+        "--db",
+        envvar="ANABRANCH_DB",
+        metavar="PATH",
+        help="The database file.",
+        show_default=str(DEFAULT_DATABASE),
+        callback=_nearest,
     ),
+]
+DatabaseInFront = Annotated[
+    Path | None,
+    typer.Option("--db", metavar="PATH", help="The database file; may also follow the command.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]

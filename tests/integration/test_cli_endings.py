@@ -119,6 +119,16 @@ def test_the_option_goes_before_the_environment(
     assert json.loads(capsys.readouterr().out)["runs"][0]["run_id"] == "r1"
 
 
+def test_the_option_may_stand_on_either_side_of_the_command(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--db` may stand before the command, which beats the environment; after it, which beats what stands before."""
+    monkeypatch.setenv("ANABRANCH_DB", str(tmp_path / "missing-1.db"))
+    assert main(["--db", str(recorded), "runs"]) == 0
+    assert main(["--db", str(tmp_path / "missing-2.db"), "runs", "--db", str(recorded)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_differing_views_are_exit_code_1(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
