@@ -79,7 +79,7 @@ async def _open(path: Path, settings: Settings) -> Engine:
     engine = Engine(log, SqliteViews(log.readers), maintenance)
     if stale:
         try:
-            await engine.rebuild()
+            await maintenance.bring_to({view.name: view.version for view in (Partitions, StateViews)})
         except BaseException:
             await engine.close()
             raise

@@ -278,5 +278,8 @@ def _prepare_view(connection: sqlite3.Connection, projector: Projector) -> list[
     if row is not None:
         return [] if row[0] == projector.version else [projector.name]
     projector.create_tables()
-    connection.execute("INSERT INTO view_checkpoints VALUES (?, ?, 0)", (projector.name, projector.version))
-    return [projector.name] if last_position(connection) else []
+    to_build = last_position(connection) > 0
+    # A new view of an old log has no version until it is built: whoever opens the file after a crash builds it.
+    version = 0 if to_build else projector.version
+    connection.execute("INSERT INTO view_checkpoints VALUES (?, ?, 0)", (projector.name, version))
+    return [projector.name] if to_build else []

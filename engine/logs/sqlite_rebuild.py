@@ -7,7 +7,7 @@ lock, the last events are folded too and the scratch tables replace the live one
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from engine.ports import Progress, Rebuilder, Stream, ViewDifference
 
 CHUNK_EVENTS = 5000
 LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
+_ASK_AGAIN_SECONDS = 0.05
 
 _SELECT = (
     "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type, schema_version,"
@@ -56,6 +57,14 @@ class SqliteViewMaintenance:
         finally:
             lock.close()
 
+    async def bring_to(self, versions: Mapping[str, int]) -> None:
+        """Rebuild the views unless they are of these versions; while another process does it, wait."""
+        while await self._log.readers.run(lambda connection: _are_of_other_versions(connection, versions)):
+            try:
+                await self.rebuild(None)
+            except RebuildRunning:
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from views made anew."""
         self._log.check_open()
@@ -63,6 +72,11 @@ class SqliteViewMaintenance:
         async with _Scratch(self._log.path, name, self._make_rebuilder()) as scratch:
             await scratch.catch_up(progress)
             return await scratch.compare()
+
+
+def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str, int]) -> bool:
+    found = dict(connection.execute("SELECT view, version FROM view_checkpoints"))
+    return any(found.get(view) != version for view, version in versions.items())
 
 
 def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog) -> int:

@@ -1,0 +1,264 @@
+"""Views are disposable: rebuilt and checked while others write, after tampering, after a kill, after a new version."""
+
+import asyncio
+import contextlib
+import resource
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Run, open_engine
+from engine.composition import make_projectors
+from engine.errors import RebuildRunning
+from engine.logs.file_lock import FileLock
+from engine.logs.sqlite import Settings, open_sqlite_log
+from engine.ports import ViewDifference
+from tests.faults.audit import assert_whole
+from tests.faults.children import finished, killed, next_line, start_worker
+from tests.faults.leaks import nothing_left, open_files
+
+
+async def _populated(engine: Engine, run_id: str, *, sets: int = 20) -> Run:
+    """A run with a row in every view table."""
+    run = await engine.create_run(run_id, parameters={"a": 1})
+    branch = await run.fork("b")
+    await asyncio.gather(*(branch.set_parameters({"a": value, "b": [value]}) for value in range(sets)))
+    async with branch.attempt("step", operator_key="local") as attempt:
+        await attempt.update(external_id="job-7")
+    await run.reduce()
+    await run.finalize("COMPLETED")
+    return run
+
+
+def _sql(database: Path, statement: str) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def _leftovers(database: Path) -> list[str]:
+    kept = {"", "-wal", "-shm", "-lock", "-rebuild-lock"}
+    return [path.name for path in database.parent.iterdir() if path.name.removeprefix(database.name) not in kept]
+
+
+async def test_rebuilt_views_equal_the_live_ones(database: Path, engine: Engine) -> None:
+    """A rebuild changes no row, and leaves no file behind."""
+    run = await _populated(engine, "r")
+    before = await run.compile()
+    assert await engine.rebuild() == await engine.last_position()
+    assert await run.compile() == before
+    assert await engine.verify_views() == []
+    assert _leftovers(database) == []
+
+
+async def test_an_empty_log_has_empty_views(engine: Engine) -> None:
+    """Nothing to fold is no reason to fail."""
+    reached: list[tuple[int, int]] = []
+    assert await engine.rebuild(lambda *progress: reached.append(progress)) == 0
+    assert reached == [(0, 0)]
+    assert await engine.verify_views() == []
+
+
+TAMPERED = {
+    "UPDATE parameters SET value = '2' WHERE name = 'a' AND stream_id = 2 AND stream_version = 2": ("parameters", 1, 1),
+    "DELETE FROM parameters WHERE name = 'b'": ("parameters", 21, 0),
+    "UPDATE branches SET status = 'X' WHERE branch = 'b'": ("branches", 1, 1),
+    "UPDATE step_logs SET attempts = 5": ("step_logs", 1, 1),
+    "UPDATE runs SET tag = 'x'": ("runs", 1, 1),
+    "UPDATE task_attempts SET status_reason = 'x'": ("task_attempts", 1, 1),
+    "INSERT INTO external_runs VALUES ('t', 'r', 'x', NULL, 'X', NULL, NULL, 1)": ("external_runs", 0, 1),
+    "UPDATE schema_info SET value = '99'": ("schema_info", 1, 1),
+}
+
+
+@pytest.mark.parametrize("statement", TAMPERED)
+async def test_a_row_that_was_tampered_with_is_found_and_put_right(
+    database: Path, engine: Engine, statement: str
+) -> None:
+    """`verify_views` names the table and counts the rows; `rebuild` makes them what the events say."""
+    run = await _populated(engine, "r")
+    before = await run.compile()
+    _sql(database, statement)
+    table, missing, unexpected = TAMPERED[statement]
+    assert await engine.verify_views() == [ViewDifference(table, missing, unexpected)]
+    await engine.rebuild()
+    assert await engine.verify_views() == []
+    assert await run.compile() == before
+
+
+async def test_what_is_cached_is_forgotten_after_a_rebuild(database: Path, engine: Engine) -> None:
+    """A decision made after the rebuild reads the rebuilt rows, not those it knew."""
+    run = await _populated(engine, "r")
+    _sql(database, "UPDATE runs SET status = 'X'")
+    await engine.rebuild()
+    assert not (await run.set_status("COMPLETED")).events
+
+
+async def test_progress_is_reported_with_rising_positions(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each chunk: the position reached and the last one."""
+    monkeypatch.setattr("engine.logs.sqlite_rebuild.CHUNK_EVENTS", 10)
+    monkeypatch.setattr("engine.logs.sqlite_rebuild.LOCKED_EVENTS_MAX", 1)
+    await _populated(engine, "r", sets=100)
+    last = await engine.last_position()
+    reached: list[tuple[int, int]] = []
+    await engine.rebuild(lambda *progress: reached.append(progress))
+    assert reached == [(min(position, last), last) for position in range(10, last + 10, 10)]
+
+
+async def test_a_progress_callback_that_raises_ends_the_rebuild(database: Path, engine: Engine) -> None:
+    """The views stay as they were, and the next rebuild is free to go."""
+    await _populated(engine, "r")
+
+    def fail(_position: int, _last: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await engine.rebuild(fail)
+    assert await engine.verify_views() == []
+    assert _leftovers(database) == []
+    await engine.rebuild()
+
+
+async def test_rebuilding_again_and_again_opens_no_more_files(database: Path) -> None:
+    """Each rebuild and each check lets go of all it opened."""
+    async with nothing_left(database.parent), open_engine(database) as engine:
+        await _populated(engine, "r")
+        await engine.rebuild()
+        await engine.verify_views()
+        before = open_files(database.parent)
+        for _ in range(5):
+            await engine.rebuild()
+            await engine.verify_views()
+        assert open_files(database.parent) == before
+
+
+async def test_views_are_rebuilt_and_checked_while_others_write(
+    database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither holds writers up for long, nor waits for them to stop; both see one point of the log."""
+    monkeypatch.setattr("engine.logs.sqlite_rebuild.CHUNK_EVENTS", 100)
+    monkeypatch.setattr("engine.logs.sqlite_rebuild.LOCKED_EVENTS_MAX", 20)
+    await engine.create_run("r")
+    own = await engine.create_run("own")
+    workers = [await start_worker("write_branches", database, f"w{index}", 8, 100) for index in range(2)]
+    stop = asyncio.Event()
+    writing = asyncio.create_task(_keep_writing(own, stop))
+    for _ in range(5):
+        await engine.rebuild()
+        assert await engine.verify_views() == []
+    for worker in workers:
+        await finished(worker)
+    stop.set()
+    await writing
+    assert await engine.verify_views() == []
+    assert_whole(database)
+
+
+async def _keep_writing(run: Run, stop: asyncio.Event) -> None:
+    value = 0
+    while not stop.is_set():
+        await run.set_parameters({"value": value})
+        value += 1
+
+
+async def test_one_rebuild_at_a_time(database: Path, engine: Engine) -> None:
+    """A second one, in this process or another, raises RebuildRunning and changes nothing."""
+    await _populated(engine, "r")
+    answers = await asyncio.gather(engine.rebuild(), engine.rebuild(), return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["RebuildRunning", "int"]
+    elsewhere = FileLock(Path(f"{database}-rebuild-lock"))
+    assert elsewhere.try_acquire()
+    with pytest.raises(RebuildRunning) as caught:
+        await engine.rebuild()
+    assert caught.value.path == database
+    elsewhere.close()
+    await engine.rebuild()
+
+
+async def test_any_number_may_check_at_once(database: Path, engine: Engine) -> None:
+    """Checks disturb neither each other nor a rebuild."""
+    await _populated(engine, "r")
+    async with asyncio.TaskGroup() as tasks:
+        checks = [tasks.create_task(engine.verify_views()) for _ in range(4)]
+        tasks.create_task(engine.rebuild())
+    assert [check.result() for check in checks] == [[]] * 4
+    assert _leftovers(database) == []
+
+
+@pytest.mark.parametrize("version", [0, 99])
+async def test_views_of_another_version_are_rebuilt_on_opening(database: Path, version: int) -> None:
+    """A file whose views another version made is opened with today's."""
+    async with open_engine(database) as engine:
+        before = await (await _populated(engine, "r")).compile()
+    _sql(database, f"UPDATE view_checkpoints SET version = {version}")
+    _sql(database, "DELETE FROM parameters")
+    _sql(database, "ALTER TABLE runs ADD COLUMN once_upon_a_time TEXT")
+    async with open_engine(database) as engine:
+        assert await (await engine.run("r")).compile() == before
+        assert await engine.verify_views() == []
+    assert {row[0] for row in _sql(database, "SELECT version FROM view_checkpoints")} != {version}
+
+
+async def test_many_may_open_a_file_whose_views_are_of_another_version(database: Path) -> None:
+    """One of them rebuilds, the others wait for it."""
+    async with open_engine(database) as engine:
+        await _populated(engine, "r")
+    _sql(database, "UPDATE view_checkpoints SET version = 0")
+    async with contextlib.AsyncExitStack() as stack:
+        opening = [stack.enter_async_context(open_engine(database)) for _ in range(5)]
+        engines = await asyncio.gather(*opening)
+        for engine in engines:
+            assert await engine.verify_views() == []
+
+
+async def test_a_view_that_was_never_built_is_built_on_opening(database: Path) -> None:
+    """A new view of an old log is not taken for built when the process that was to build it died."""
+    async with open_engine(database) as engine:
+        await _populated(engine, "r")
+    for table in ("branches", "parameters", "step_logs"):
+        _sql(database, f"DROP TABLE {table}")
+    _sql(database, "DROP VIEW resolved_parameters")
+    _sql(database, "DELETE FROM view_checkpoints WHERE view = 'partitions'")
+    log, stale = await open_sqlite_log(database, make_projectors, _no_state, Settings())
+    await log.close()
+    assert stale == ["partitions"]
+    async with open_engine(database) as engine:
+        assert await engine.verify_views() == []
+
+
+def _no_state(*_: object) -> Any:
+    """A log that decides nothing needs no state."""
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.slow)])
+async def test_a_rebuild_that_is_killed_leaves_the_views_whole(database: Path, kills: int) -> None:
+    """The old views serve until the new ones are whole; what was left beside the file does no harm."""
+    async with open_engine(database) as engine:
+        run = await _populated(engine, "r", sets=2000)
+        before = await run.compile()
+    for kill in range(kills):
+        worker = await start_worker("rebuild_until_killed", database)
+        for _ in range(kill % 7 + 1):
+            assert await next_line(worker)
+        await killed(worker)
+        async with open_engine(database) as engine:
+            assert await (await engine.run("r")).compile() == before
+            assert await engine.verify_views() == []
+    async with open_engine(database) as engine:
+        await engine.rebuild()
+    assert _leftovers(database) == []
+
+
+@pytest.mark.slow
+async def test_a_rebuild_needs_bounded_memory(database: Path) -> None:
+    """200,000 events are folded in far less memory than they take."""
+    async with open_engine(database, durability="relaxed") as engine:
+        run = await engine.create_run("r")
+        branches = [await run.fork(f"b{index}") for index in range(100)]
+        for value in range(200):
+            sets = (branch.set_parameters({f"p{value % 20}": "x" * 1000}) for branch in branches for _ in range(10))
+            await asyncio.gather(*sets)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert await engine.rebuild() == 200_101
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
