@@ -17,7 +17,8 @@ from projections.reading import (
     own_parameters,
     resolved_parameters,
 )
-from projections.state import AttemptRow, StateViews
+from projections.state import StateViews
+from projections.state_tables import AttemptRow
 
 
 class DecisionState:

@@ -39,7 +39,7 @@ from projections.reading import (
     resolved_parameters,
 )
 from projections.run_log import compile_branch, compile_run
-from projections.state import AttemptRow
+from projections.state_tables import AttemptRow
 
 Result = TypeVar("Result")
 

@@ -10,7 +10,7 @@ from engine.model import AttemptLog, ExternalRun, Parameter, StepLog, TaskSpec
 from engine.ports import OwnParameter
 from projections.columns import from_json, from_text, parameters_from_json
 from projections.partitions import BranchRow, StepRow
-from projections.state import AttemptRow, ExternalRunRow
+from projections.state_tables import AttemptRow, ExternalRunRow
 
 LATEST = 2**63 - 1
 """A version that no stream reaches."""

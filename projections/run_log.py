@@ -16,7 +16,7 @@ from projections.reading import (
     own_parameters,
     resolved_parameters,
 )
-from projections.state import AttemptRow
+from projections.state_tables import AttemptRow
 
 _IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
 

@@ -1,0 +1,158 @@
+"""The tables of the state views, and their rows: the old columns first, under their old names, and ours behind them."""
+
+from msgspec import Struct
+
+STATE_SCHEMA_VERSION = "4"
+
+STATE_TABLES = """
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY,
+    workspace_slug TEXT,
+    root_path TEXT,
+    created_at TEXT NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    tags TEXT,
+    description TEXT,
+    stream_id INTEGER NOT NULL UNIQUE,
+    tag TEXT NOT NULL,
+    dag_hash TEXT,
+    original_run_id TEXT,
+    use_cached INTEGER NOT NULL,
+    config TEXT NOT NULL,
+    job TEXT,
+    finalized_hash TEXT
+) STRICT;
+CREATE TABLE tasks (
+    task_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    image TEXT,
+    command TEXT,
+    files TEXT,
+    env TEXT,
+    dependencies TEXT,
+    cores INTEGER,
+    memory_gb REAL,
+    gpus INTEGER,
+    time_limit_minutes INTEGER,
+    allow_dependency_failure INTEGER NOT NULL,
+    allow_failure INTEGER NOT NULL,
+    download_patterns TEXT,
+    status TEXT,
+    task_type TEXT,
+    operator_key TEXT,
+    current_attempt_id TEXT,
+    stream_id INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, task_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE task_attempts (
+    attempt_id TEXT NOT NULL UNIQUE,
+    task_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    attempt_index INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    operator_key TEXT,
+    operator_type TEXT,
+    external_id TEXT,
+    operator_data TEXT,
+    relative_path TEXT,
+    created_at TEXT NOT NULL,
+    submitted_at TEXT,
+    ended_at TEXT,
+    status_reason TEXT,
+    stream_id INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    inputs TEXT,
+    outputs TEXT,
+    metrics TEXT,
+    details TEXT,
+    PRIMARY KEY (stream_id, task_id, attempt_index)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE external_runs (
+    task_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    operator_type TEXT NOT NULL,
+    external_id TEXT,
+    status TEXT NOT NULL,
+    operator_data TEXT,
+    relative_path TEXT,
+    stream_id INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, task_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE schema_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+
+class RunRow(Struct, frozen=True):
+    run_id: str
+    workspace_slug: str | None
+    root_path: str | None
+    created_at: str
+    status: str
+    status_reason: str | None
+    tags: str | None
+    description: str | None
+    stream_id: int
+    tag: str
+    dag_hash: str | None
+    original_run_id: str | None
+    use_cached: int
+    config: str
+    job: str | None
+    finalized_hash: str | None
+
+
+class TaskRow(Struct, frozen=True):
+    task_id: str
+    run_id: str
+    image: str
+    command: str
+    files: str
+    env: str
+    dependencies: str
+    cores: int | None
+    memory_gb: float | None
+    gpus: int | None
+    time_limit_minutes: int | None
+    allow_dependency_failure: int
+    allow_failure: int
+    download_patterns: str
+    status: str
+    task_type: str
+    operator_key: str | None
+    current_attempt_id: str | None
+    stream_id: int
+
+
+class AttemptRow(Struct, frozen=True):
+    attempt_id: str
+    task_id: str
+    run_id: str
+    attempt_index: int
+    status: str
+    operator_key: str | None
+    operator_type: str | None
+    external_id: str | None
+    operator_data: str | None
+    relative_path: str | None
+    created_at: str
+    submitted_at: str | None
+    ended_at: str | None
+    status_reason: str | None
+    stream_id: int
+    message: str
+    inputs: str | None
+    outputs: str | None
+    metrics: str | None
+    details: str | None
+
+
+class ExternalRunRow(Struct, frozen=True):
+    task_id: str
+    run_id: str
+    operator_type: str
+    external_id: str | None
+    status: str
+    operator_data: str | None
+    relative_path: str | None
+    stream_id: int
