@@ -1,0 +1,179 @@
+"""Decisions about the steps of a branch: their documents, attempts and external runs. Pure, like all decisions.
+
+A document handed in whole is compared with what is known, and becomes the events that say what differs.
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+from msgspec import UNSET, structs
+
+from engine.codec import encode_canonical, same
+from engine.commands import (
+    LogStep,
+    RegisterExternalRun,
+    RemoveStep,
+    SetStepStatus,
+    StartAttempt,
+    UpdateAttempt,
+    UpdateExternalRun,
+)
+from engine.errors import (
+    AttemptExists,
+    AttemptNotFound,
+    StepNotFound,
+)
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    Event,
+    ExternalRunRegistered,
+    ExternalRunUpdated,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.model import CREATED, AttemptChanges, AttemptDocument, AttemptLog, StepDocument
+from engine.ports import State, Stream
+
+
+def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
+    document = command.document
+    events = [*_step_description(command, stream, state)]
+    known = state.attempts(stream, document.step) if document.attempts else []
+    for index, attempt in enumerate(document.attempts, start=1):
+        if index > len(known):
+            events.append(_created(stream, document, attempt, index))
+        else:
+            events.extend(_updated(stream, document.step, attempt, known[index - 1]))
+    return events
+
+
+def _step_description(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
+    document = command.document
+    known = state.logged_step(stream, document.step)
+    described = StepLogged(
+        branch=stream.branch,
+        step=document.step,
+        name=document.name,
+        status=document.status,
+        step_type=document.step_type,
+        message=document.message,
+        mock=document.mock,
+        spec=command.spec if command.spec is not None or known is None else known.spec,
+        details=document.details,
+    )
+    if known is None or not same(structs.replace(known, status=document.status), described):
+        return (described,)
+    if known.status != document.status:
+        return (StepStatusChanged(branch=stream.branch, step=document.step, status=document.status),)
+    return ()
+
+
+def _created(stream: Stream, document: StepDocument, attempt: AttemptDocument, index: int) -> AttemptCreated:
+    return AttemptCreated(
+        branch=stream.branch,
+        step=document.step,
+        attempt_id=_attempt_id(stream, document.step, index),
+        attempt_index=index,
+        **structs.asdict(attempt),
+    )
+
+
+def _attempt_id(stream: Stream, step: str, index: int) -> str:
+    # It follows from the place, so that two processes handing in one document agree on it.
+    place = encode_canonical((stream.run_id, stream.branch, step, index))
+    return blake2b(place, digest_size=16).hexdigest()
+
+
+def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
+    changed = {name: value for name, value in structs.asdict(attempt).items() if not same(getattr(known, name), value)}
+    if not changed:
+        return ()
+    changes = AttemptChanges(**changed)
+    return (AttemptUpdated(branch=stream.branch, step=step, attempt_id=known.attempt_id, changes=changes),)
+
+
+def _set_step_status(command: SetStepStatus, stream: Stream, state: State) -> Sequence[Event]:
+    if state.step(stream, command.step) is None:
+        raise StepNotFound(stream.run_id, stream.branch, command.step)
+    return (StepStatusChanged(branch=stream.branch, step=command.step, status=command.status, reason=command.reason),)
+
+
+def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[Event]:
+    if state.step(stream, command.step) is None:
+        raise StepNotFound(stream.run_id, stream.branch, command.step)
+    return (StepRemoved(branch=stream.branch, step=command.step, reason=command.reason),)
+
+
+def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Sequence[Event]:
+    if state.attempt(command.attempt_id) is not None:
+        raise AttemptExists(command.attempt_id)
+    step = state.step(stream, command.step)
+    index = 1 if step is None else step.attempts + 1
+    events: list[Event] = []
+    if step is None:
+        events.append(StepLogged(branch=stream.branch, step=command.step, name=command.step, status=command.status))
+    fields = {name: value for name, value in structs.asdict(command.fields).items() if value is not UNSET}
+    events.append(
+        AttemptCreated(
+            branch=stream.branch,
+            step=command.step,
+            attempt_id=command.attempt_id,
+            attempt_index=index,
+            status=CREATED,
+            **fields,
+        )
+    )
+    if command.status != CREATED:
+        changes = AttemptChanges(status=command.status)
+        events.append(
+            AttemptUpdated(branch=stream.branch, step=command.step, attempt_id=command.attempt_id, changes=changes)
+        )
+    if step is not None and step.status != command.status:
+        events.append(StepStatusChanged(branch=stream.branch, step=command.step, status=command.status))
+    return events
+
+
+def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Sequence[Event]:
+    attempt = state.attempt(command.attempt_id)
+    if attempt is None or attempt.stream_id != stream.stream_id:
+        raise AttemptNotFound(stream.run_id, command.attempt_id)
+    events: list[Event] = [
+        AttemptUpdated(
+            branch=stream.branch, step=attempt.task_id, attempt_id=command.attempt_id, changes=command.changes
+        )
+    ]
+    if command.step_status is not None:
+        step = state.step(stream, attempt.task_id)
+        current = step is not None and step.current_attempt_id == command.attempt_id
+        if current and step is not None and step.status != command.step_status:
+            events.append(StepStatusChanged(branch=stream.branch, step=attempt.task_id, status=command.step_status))
+    return events
+
+
+def _register_external_run(command: RegisterExternalRun, stream: Stream, state: State) -> Sequence[Event]:
+    if state.step(stream, command.task_id) is None:
+        raise StepNotFound(stream.run_id, stream.branch, command.task_id)
+    return (ExternalRunRegistered(**structs.asdict(command)),)
+
+
+def _update_external_run(command: UpdateExternalRun, stream: Stream, state: State) -> Sequence[Event]:
+    if state.external_run(stream, command.task_id) is None:
+        raise StepNotFound(stream.run_id, stream.branch, command.task_id)
+    return (ExternalRunUpdated(**structs.asdict(command)),)
+
+
+Handler: TypeAlias = Callable[[Any, Stream, State], Sequence[Event]]
+"""Makes the events of one kind of command, for a stream that is open."""
+
+STEP_HANDLERS: dict[type, Handler] = {
+    LogStep: _log_step,
+    SetStepStatus: _set_step_status,
+    RemoveStep: _remove_step,
+    StartAttempt: _start_attempt,
+    UpdateAttempt: _update_attempt,
+    RegisterExternalRun: _register_external_run,
+    UpdateExternalRun: _update_external_run,
+}

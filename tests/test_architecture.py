@@ -1,0 +1,164 @@
+"""House rules, held by reading the source: who imports whom, what is never called, how long a file may be."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINES_MAX = 400
+
+SOURCES = sorted(path.relative_to(ROOT) for top in ("engine", "projections") for path in (ROOT / top).rglob("*.py"))
+
+# Each module may import from the ones before it and from those of its own row, never from those behind it.
+LAYERS = (
+    ("engine.errors", "engine.canonical", "engine.log", "engine.cancellation"),
+    ("engine.names", "engine.owner"),
+    ("engine.model",),
+    ("engine.events",),
+    ("engine.codec", "engine.values", "engine.expected_version"),
+    ("engine.commands",),
+    ("engine.ports",),
+    ("engine.reduction", "engine.step_decisions"),
+    ("engine.decisions",),
+    ("engine.logs", "engine.writer", "engine.subscription"),
+    ("engine.reducing", "engine.attempt"),
+    ("engine.branch",),
+    ("engine.run",),
+    ("engine.engine",),
+    ("engine.composition",),
+    ("engine.blocking",),
+    ("engine.stores", "engine.cli"),
+)
+
+READ_SIDE_MAY_IMPORT = {
+    "engine.events",
+    "engine.model",
+    "engine.names",
+    "engine.codec",
+    "engine.errors",
+    "engine.ports",
+}
+
+BANNED_CALLS = {"print", "eval", "exec", "compile", "breakpoint", "input", "time.sleep", "os._exit", "sys.exit"}
+ALLOWED_CALLS = {
+    "engine/cli/document.py": {"print"},  # a command's answer is printed
+    "engine/cli/failures.py": {"print"},  # and so is why there is none
+    "engine/logs/file_lock.py": {"time.sleep"},  # on the connection's own thread, while opening and closing
+}
+BANNED_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a source file."""
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules that a file imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def is_inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def layer_of(module: str) -> int | None:
+    """The place of a module in `LAYERS`; the package's own face stands with the composition that it re-exports."""
+    if module == "engine":
+        return layer_of("engine.composition")
+    return next((index for index, row in enumerate(LAYERS) if any(is_inside(module, each) for each in row)), None)
+
+
+def calls_of(path: Path) -> Iterator[str]:
+    """What a file calls, by name or by dotted name."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+def in_engine() -> list[Path]:
+    return [path for path in SOURCES if path.parts[0] == "engine"]
+
+
+def in_projections() -> list[Path]:
+    return [path for path in SOURCES if path.parts[0] == "projections"]
+
+
+@pytest.mark.parametrize("path", in_engine(), ids=str)
+def test_only_the_composition_knows_the_projections(path: Path) -> None:
+    """The write side says what happened; what it is folded into is put together in one place."""
+    if module_of(path) != "engine.composition":
+        assert {module for module in imports_of(path) if is_inside(module, "projections")} == set()
+
+
+@pytest.mark.parametrize("path", in_projections(), ids=str)
+def test_the_read_side_knows_events_and_ports_only(path: Path) -> None:
+    """A projection cannot depend on how events come to be."""
+    assert {module for module in imports_of(path) if is_inside(module, "engine")} <= READ_SIDE_MAY_IMPORT
+
+
+@pytest.mark.parametrize("path", [path for path in in_engine() if path != Path("engine/__init__.py")], ids=str)
+def test_imports_point_down_the_layers(path: Path) -> None:
+    """Every module of the engine has a layer, and imports nothing from a layer above its own."""
+    own = layer_of(module_of(path))
+    assert own is not None, f"{path} has no place in LAYERS"
+    above = {module for module in imports_of(path) if is_inside(module, "engine") and (layer_of(module) or 0) > own}
+    assert above == set()
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=str)
+def test_packages_hold_re_exports_and_nothing_else(path: Path) -> None:
+    """An `__init__.py` is a docstring, imports and `__all__`."""
+    for node in tree_of(path).body:
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        assert is_docstring or is_all or isinstance(node, ast.Import | ast.ImportFrom), ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_banned_calls_and_modules(path: Path) -> None:
+    """A library does not print, sleep on its threads, run data as code or read code as data."""
+    assert set(calls_of(path)) & BANNED_CALLS == ALLOWED_CALLS.get(str(path), set())
+    assert {module.split(".")[0] for module in imports_of(path)} & BANNED_MODULES == set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_files_stay_short(path: Path) -> None:
+    """A file that outgrows the ceiling does more than one thing."""
+    assert len((ROOT / path).read_text(encoding="utf-8").splitlines()) <= LINES_MAX
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    """A docstring at the top, unless the file is empty."""
+    tree = tree_of(path)
+    assert not tree.body or ast.get_docstring(tree)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_names_say_what_things_are(path: Path) -> None:
+    """No manager, no helper, no utilities: a name that fits everything names nothing."""
+    defined = [node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    for name in [path.stem, *defined]:
+        words = name.lower()
+        assert not any(word in words for word in ("manager", "helper", "utils", "misc", "common")), name
+
+
+def test_the_layers_name_modules_that_exist() -> None:
+    """A module that goes takes its line with it."""
+    existing = {module_of(path) for path in SOURCES}
+    assert {each for row in LAYERS for each in row} <= existing
