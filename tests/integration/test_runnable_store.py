@@ -1,0 +1,319 @@
+"""The plug-in's methods beside the stock store's: the same answers, the same errors, the same shapes."""
+
+import asyncio
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from extensions.run_log_store.chunked_fs import ChunkedFileSystemRunLogStore
+from pydantic import ValidationError
+from runnable import exceptions
+from runnable.context import get_service_by_name
+from runnable.datastore import (
+    BranchLog,
+    CodeIdentity,
+    DataCatalog,
+    JobLog,
+    JsonParameter,
+    MetricParameter,
+    ObjectParameter,
+    RunLog,
+    StepAttempt,
+    StepLog,
+)
+
+from engine.blocking import shared_engine
+from engine.stores.runnable_plugin import DEFAULT_PATH, AnabranchRunLogStore
+from tests.integration.plugin_children import WRITES, work
+
+
+def json(value: Any) -> JsonParameter:
+    return JsonParameter(kind="json", value=value)
+
+
+def stock(folder: Path) -> ChunkedFileSystemRunLogStore:
+    return ChunkedFileSystemRunLogStore(log_folder=str(folder / "logs"))
+
+
+@pytest.fixture
+def ours(database: Path) -> Iterator[AnabranchRunLogStore]:
+    yield AnabranchRunLogStore(path=str(database))
+    shared_engine(database).close()
+
+
+@pytest.fixture
+def inheriting(database: Path) -> Iterator[AnabranchRunLogStore]:
+    yield AnabranchRunLogStore(path=str(database), inherit=True)
+    shared_engine(database).close()
+
+
+def full_step() -> StepLog:
+    """A step's log with all that the host can put into one, fields of its own included."""
+    attempt = StepAttempt(
+        attempt_number=2,
+        start_time="2025-01-01 00:00:00",
+        end_time="2025-01-01 00:00:01",
+        status="SUCCESS",
+        message="done",
+        input_parameters={"a": json([1, {"b": None}])},
+        output_parameters={"m": MetricParameter(kind="metric", value=0.5)},
+        user_defined_metrics={"o": ObjectParameter(kind="object", value="stored")},
+        retry_indicator="again",
+        code_identities=[CodeIdentity(code_identifier="sha", added={"by": "the host"})],
+    )
+    catalog = DataCatalog(name="data.csv", stage="put", catalog_relative_path="x", size=[1, 2])
+    return StepLog(
+        name="step",
+        internal_name="step",
+        status="SUCCESS",
+        step_type="map",
+        message="text",
+        mock=True,
+        attempts=[attempt],
+        data_catalog=[catalog],
+    )
+
+
+def small_run(store: Any) -> None:
+    """A run with a step, a branch of that step, and a step in the branch."""
+    store.create_run_log("r", dag_hash="hash", tag="t", status="PROCESSING")
+    store.set_parameters("r", {"x": json(1)})
+    store.add_step_log(full_step(), "r")
+    store.add_branch_log(store.create_branch_log("step.1"), "r")
+    store.set_parameters("r", {"y": json("two")}, "step.1")
+    store.add_step_log(store.create_step_log("inner", "step.1.inner"), "r")
+
+
+def outcome(read: Callable[[Any], Any], store: Any) -> tuple[Any, ...]:
+    """What a call returns, or the error it raises with its message."""
+    try:
+        return "returned", read(store)
+    except Exception as error:  # noqa: BLE001 - the error is what is compared
+        return "raised", type(error), str(error)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.get_run_log_by_id("r"),
+        lambda store: store.get_run_log_by_id("r", full=True),
+        lambda store: store.get_run_log_by_id("unknown"),
+        lambda store: store.create_run_log("r"),
+        lambda store: store.create_run_log("s", "h", use_cached=True, tag=None, original_run_id="r", status="FAIL"),
+        lambda store: store.update_run_log_status("unknown", "FAIL"),
+        lambda store: store.get_parameters("r"),
+        lambda store: store.get_parameters("r", "step.1"),
+        lambda store: store.get_parameters("r", "step.2"),
+        lambda store: store.get_parameters("unknown"),
+        lambda store: store.get_parameters("unknown", "step.1"),
+        lambda store: store.set_parameters("r", {"z": json(1)}, "step.2"),
+        lambda store: store.set_parameters("unknown", {"z": json(1)}),
+        lambda store: store.get_run_config("r"),
+        lambda store: store.get_run_config("unknown"),
+        lambda store: store.set_run_config("unknown", {}),
+        lambda store: store.get_step_log("step", "r"),
+        lambda store: store.get_step_log("step.1.inner", "r"),
+        lambda store: store.get_step_log("unknown", "r"),
+        lambda store: store.get_step_log("step.1.unknown", "r"),
+        lambda store: store.get_step_log("step.2.inner", "r"),
+        lambda store: store.get_step_log("step", "unknown"),
+        lambda store: store.get_step_log("step.1.inner", "unknown"),
+        lambda store: store.add_step_log(store.create_step_log("s", "s"), "unknown"),
+        lambda store: store.add_step_log(store.create_step_log("s", "step.2.s"), "r"),
+        lambda store: store.get_branch_log("step.1", "r"),
+        lambda store: store.get_branch_log("", "r"),
+        lambda store: store.get_branch_log(None, "r"),
+        lambda store: store.get_branch_log("step.2", "r"),
+        lambda store: store.get_branch_log("step.1", "unknown"),
+        lambda store: store.get_branch_log("", "unknown"),
+        lambda store: store.get_job_log("r"),
+        lambda store: store.get_job_log("unknown"),
+        lambda store: store.add_job_log("unknown", JobLog()),
+    ],
+)
+def test_every_call_ends_as_with_the_stock_store(
+    ours: AnabranchRunLogStore, tmp_path: Path, read: Callable[[Any], Any]
+) -> None:
+    """What is returned and what is raised are the host's own, down to the message."""
+    other = stock(tmp_path)
+    small_run(ours)
+    small_run(other)
+    assert outcome(read, ours) == outcome(read, other)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.update_run_log_status("r", "FAIL"),
+        lambda store: store.set_parameters("r", {"x": json({"new": [None]}), "w": json(1)}),
+        lambda store: store.set_parameters("r", {"x": json(1), "y": json("three")}, "step.1"),
+        lambda store: store.set_parameters("r", {}),
+        lambda store: store.set_run_config("r", {"path": Path("a"), "pair": (1, 2), "nested": {"b": None}}),
+        lambda store: store.add_job_log("r", JobLog(status="SUCCESS", attempts=full_step().attempts)),
+        lambda store: store.add_branch_log(BranchLog(internal_name="step.1", status="SUCCESS"), "r"),
+        lambda store: store.add_branch_log(store.get_run_log_by_id("r"), "r"),
+        lambda store: store.put_run_log(RunLog(run_id="other", status="FAIL", tag=None)),
+    ],
+)
+def test_what_is_written_reads_as_with_the_stock_store(
+    ours: AnabranchRunLogStore, tmp_path: Path, write: Callable[[Any], Any]
+) -> None:
+    """After a write, the run's log, its branch's and another run's are what the stock store has."""
+    other = stock(tmp_path)
+    for store in (ours, other):
+        small_run(store)
+        write(store)
+    for read in (
+        lambda store: store.get_run_log_by_id("r").model_dump(),
+        lambda store: store.get_branch_log("step.1", "r").status,
+        lambda store: store.get_run_log_by_id("other"),
+    ):
+        assert outcome(read, ours) == outcome(read, other)
+
+
+def test_extra_fields_of_the_host_are_kept(ours: AnabranchRunLogStore) -> None:
+    """What the host allows itself to add to a catalog or a code identity comes back."""
+    small_run(ours)
+    found = ours.get_step_log("step", "r")
+    assert found.data_catalog[0].size == [1, 2]
+    assert found.attempts[0].code_identities[0].added == {"by": "the host"}
+    assert found.model_dump() == full_step().model_dump()
+
+
+def test_a_partial_run_log_deletes_nothing(ours: AnabranchRunLogStore) -> None:
+    """Putting back a log without its branches leaves the branches where they are."""
+    small_run(ours)
+    before = ours.get_run_log_by_id("r", full=True)
+    ours.put_run_log(ours.get_run_log_by_id("r"))
+    ours.put_run_log(RunLog(run_id="r", status=before.status))
+    assert ours.get_run_log_by_id("r", full=True) == before
+
+
+def test_a_branch_belongs_to_the_step_that_opened_it(ours: AnabranchRunLogStore) -> None:
+    """`step.1.5` is a sibling of `step.1`, and not below it, when no step of `step.1` has opened it."""
+    small_run(ours)
+    ours.add_branch_log(ours.create_branch_log("step.1.5"), "r")
+    ours.add_branch_log(ours.create_branch_log("step.1.inner.a"), "r")
+    log = ours.get_run_log_by_id("r", full=True)
+    assert set(log.steps["step"].branches) == {"step.1", "step.1.5"}
+    assert set(log.steps["step"].branches["step.1"].steps["step.1.inner"].branches) == {"step.1.inner.a"}
+
+
+def test_a_run_unknown_to_a_branch_log_is_refused(ours: AnabranchRunLogStore) -> None:
+    """A branch without a run would be found by nobody."""
+    with pytest.raises(exceptions.RunLogNotFoundError):
+        ours.add_branch_log(BranchLog(internal_name="step.1"), "unknown")
+
+
+def test_the_host_finds_it_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry point makes the store from the host's configuration; its file is in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    store = get_service_by_name("run_log_store", {"type": "anabranch"}, None)
+    assert store.supports_parallel_writes
+    assert store.get_summary() == {"Type": "anabranch", "Location": DEFAULT_PATH}
+    store.create_run_log("r")
+    assert (tmp_path / DEFAULT_PATH).exists()
+    shared_engine(DEFAULT_PATH).close()
+
+
+def test_unknown_settings_are_refused() -> None:
+    """A misspelt setting is an error, and not the default."""
+    with pytest.raises(ValidationError):
+        AnabranchRunLogStore(pth="runs.db")
+
+
+async def test_it_is_called_from_a_running_event_loop(ours: AnabranchRunLogStore) -> None:
+    """The host's async pipelines call the store as they call any function."""
+    small_run(ours)
+    await asyncio.sleep(0)
+    assert ours.get_parameters("r")["x"].value == 1
+
+
+@pytest.mark.parametrize(("method", "processes"), [("fork", 4), ("spawn", 2)])
+def test_processes_write_at_once_and_lose_nothing(ours: AnabranchRunLogStore, method: str, processes: int) -> None:
+    """Branches in processes of their own, with an engine open in the parent: every write of each is there."""
+    small_run(ours)
+    branches = [f"step.b{index}" for index in range(processes)]
+    for branch in branches:
+        ours.add_branch_log(ours.create_branch_log(branch), "r")
+    context: Any = multiprocessing.get_context(method)
+    children = [context.Process(target=work, args=(ours, branch)) for branch in branches]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * len(branches)
+    log = ours.get_run_log_by_id("r", full=True)
+    for branch in branches:
+        found = log.steps["step"].branches[branch]
+        assert (found.status, len(found.steps), len(found.parameters)) == ("SUCCESS", WRITES, WRITES)
+        assert {f"{branch}-{index}" for index in range(WRITES)} <= set(log.parameters)
+
+
+# Inheritance
+
+
+def stale_branch(store: AnabranchRunLogStore) -> None:
+    """A branch that set `own`, and inherited an `x` that its parent has changed since."""
+    store.create_run_log("r")
+    store.set_parameters("r", {"x": json("old"), "y": json("old")})
+    store.add_step_log(store.create_step_log("step", "step"), "r")
+    store.add_branch_log(store.create_branch_log("step.1"), "r")
+    store.set_parameters("r", {"own": json(1)}, "step.1")
+    store.set_parameters("r", {"x": json("fresh")})
+
+
+def values(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: parameter.value for name, parameter in parameters.items()}
+
+
+def test_a_branch_sees_what_its_parent_had(inheriting: AnabranchRunLogStore) -> None:
+    """With `inherit`, a branch has its own parameters and the parent's as of its opening."""
+    stale_branch(inheriting)
+    assert values(inheriting.get_parameters("r", "step.1")) == {"own": 1, "x": "old", "y": "old"}
+
+
+def test_merging_a_branch_into_its_parent_takes_only_its_own(inheriting: AnabranchRunLogStore) -> None:
+    """What parallel and conditional nodes do at their end: update the parent's dict, and write it back."""
+    stale_branch(inheriting)
+    parent = inheriting.get_parameters("r")
+    parent.update(inheriting.get_parameters("r", "step.1"))
+    inheriting.set_parameters("r", parent)
+    assert values(inheriting.get_parameters("r")) == {"own": 1, "x": "fresh", "y": "old"}
+
+
+def test_writing_a_branch_s_dict_to_its_parent_takes_only_its_own(inheriting: AnabranchRunLogStore) -> None:
+    """What loops do at their end: hand the iteration's dict to the parent as it is."""
+    stale_branch(inheriting)
+    inheriting.set_parameters("r", inheriting.get_parameters("r", "step.1"))
+    assert values(inheriting.get_parameters("r")) == {"own": 1, "x": "fresh", "y": "old"}
+
+
+def test_a_value_changed_in_place_counts_as_set(inheriting: AnabranchRunLogStore) -> None:
+    """What maps do at their end: change the value of a parameter that the parent may only have inherited."""
+    stale_branch(inheriting)
+    parameters = inheriting.get_parameters("r", "step.1")
+    parameters["y"].value = "reduced"
+    inheriting.set_parameters("r", parameters, "step.1")
+    assert values(inheriting.get_parameters("r", "step.1"))["y"] == "reduced"
+
+
+def test_a_branch_that_changed_nothing_records_nothing(inheriting: AnabranchRunLogStore) -> None:
+    """Handing everything that a branch sees back to it makes none of it the branch's own."""
+    stale_branch(inheriting)
+    engine = shared_engine(inheriting.path)
+    position = engine.call(lambda opened: opened.last_position())
+    inheriting.set_parameters("r", dict(inheriting.get_parameters("r", "step.1")), "step.1")
+    inheriting.add_branch_log(inheriting.get_branch_log("step.1", "r"), "r")
+    assert engine.call(lambda opened: opened.last_position()) == position
+
+
+def test_a_pickled_store_is_the_same_store(inheriting: AnabranchRunLogStore) -> None:
+    """The store holds nothing but its configuration."""
+    stale_branch(inheriting)
+    copy = pickle.loads(pickle.dumps(inheriting))
+    assert copy == inheriting
+    assert copy.get_parameters("r", "step.1") == inheriting.get_parameters("r", "step.1")
