@@ -170,16 +170,17 @@ async def _serve(path: str, options: dict[str, Any], opened: "Future[tuple[Block
         opened.set_exception(error)
 
 
-def shared_engine(path: str | Path) -> BlockingEngine:
+def shared_engine(path: str | Path, **options: Any) -> BlockingEngine:
     """Return the one engine that all callers of this process share on a file; it is closed when the process ends.
 
-    For callers that come and go, such as a store that is unpickled for every task of a pool.
+    For callers that come and go, such as a store that is unpickled for every task of a pool. Callers with other
+    options of `open_engine` share another engine.
     """
-    location = absolute(path)
+    key = absolute(path), tuple(sorted(options.items()))
     with _registry.lock:
-        engine = _registry.engines.get(location)
+        engine = _registry.engines.get(key)
         if engine is None or engine.closed:
-            engine = _registry.engines[location] = BlockingEngine(location)
+            engine = _registry.engines[key] = BlockingEngine(path, **options)
         return engine
 
 
@@ -191,7 +192,7 @@ def absolute(path: str | Path) -> str:
 class _Registry:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.engines: dict[str, BlockingEngine] = {}
+        self.engines: dict[tuple[str, tuple[tuple[str, Any], ...]], BlockingEngine] = {}
 
 
 _ALL: Final[weakref.WeakSet[BlockingEngine]] = weakref.WeakSet()

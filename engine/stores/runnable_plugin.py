@@ -16,7 +16,8 @@ from runnable.datastore import BaseRunLogStore, BranchLog, JobLog, Parameter, Ru
 from typing_extensions import override
 
 from engine import model
-from engine.blocking import shared_engine
+from engine.blocking import BlockingEngine, shared_engine
+from engine.codec import EVENT_BYTES_MAX
 from engine.errors import AnabranchError, BranchNotFound, JobNotFound, NotFound, RunExists, RunNotFound, StepNotFound
 from engine.names import dotted_prefixes
 from engine.stores.partitioned import PartitionedRunLogStore
@@ -37,6 +38,8 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
         path: of the file, or a URL; made when missing. A relative path is taken from the current folder.
         inherit: a branch sees its parent's parameters as they stood when it was opened. Without it, as with the host's
             own stores, a branch has only what was set in it.
+        event_bytes_max: the largest event that is accepted, in bytes: a parameter, or the run's configuration with its
+            whole graph, is one event.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,6 +48,12 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
     supports_parallel_writes: bool = True
     path: str = DEFAULT_PATH
     inherit: bool = False
+    event_bytes_max: int = EVENT_BYTES_MAX
+
+    @property
+    def engine(self) -> BlockingEngine:
+        """This process's engine on the file, which it shares with all such stores."""
+        return shared_engine(self.path, event_bytes_max=self.event_bytes_max)
 
     @override
     def get_summary(self) -> dict[str, Any]:
@@ -233,7 +242,7 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
             self._call(lambda store: store.add_job_log(run_id, job_log))
 
     def _call(self, work: Callable[[PartitionedRunLogStore], Awaitable[Result]]) -> Result:
-        return shared_engine(self.path).call(
+        return self.engine.call(
             lambda engine: work(PartitionedRunLogStore(engine, inherited=self.inherit, open_missing=False))
         )
 

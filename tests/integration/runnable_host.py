@@ -11,7 +11,6 @@ from typing import Any
 
 from extensions.run_log_store.chunked_fs import ChunkedFileSystemRunLogStore
 
-from engine.blocking import shared_engine
 from engine.stores.runnable_plugin import AnabranchRunLogStore
 
 PIPELINES = Path(__file__).parent / "pipelines"
@@ -83,11 +82,11 @@ def stock_store(host: Host) -> ChunkedFileSystemRunLogStore:
 @contextmanager
 def our_store(host: Host, **options: Any) -> Iterator[AnabranchRunLogStore]:
     """The host's store, opened in this process; closed after use."""
-    path = str(host.folder / "runs.db")
+    store = AnabranchRunLogStore(path=str(host.folder / "runs.db"), **options)
     try:
-        yield AnabranchRunLogStore(path=path, **options)
+        yield store
     finally:
-        shared_engine(path).close()
+        store.engine.close()
 
 
 def normalised(log: Any) -> Any:

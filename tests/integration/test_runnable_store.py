@@ -25,7 +25,7 @@ from runnable.datastore import (
     StepLog,
 )
 
-from engine.blocking import shared_engine
+from engine.errors import EventTooLarge
 from engine.stores.runnable_plugin import DEFAULT_PATH, AnabranchRunLogStore
 from tests.integration.plugin_children import WRITES, work
 
@@ -40,14 +40,16 @@ def stock(folder: Path) -> ChunkedFileSystemRunLogStore:
 
 @pytest.fixture
 def ours(database: Path) -> Iterator[AnabranchRunLogStore]:
-    yield AnabranchRunLogStore(path=str(database))
-    shared_engine(database).close()
+    store = AnabranchRunLogStore(path=str(database))
+    yield store
+    store.engine.close()
 
 
 @pytest.fixture
 def inheriting(database: Path) -> Iterator[AnabranchRunLogStore]:
-    yield AnabranchRunLogStore(path=str(database), inherit=True)
-    shared_engine(database).close()
+    store = AnabranchRunLogStore(path=str(database), inherit=True)
+    yield store
+    store.engine.close()
 
 
 def full_step() -> StepLog:
@@ -216,13 +218,25 @@ def test_the_host_finds_it_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert store.get_summary() == {"Type": "anabranch", "Location": DEFAULT_PATH}
     store.create_run_log("r")
     assert (tmp_path / DEFAULT_PATH).exists()
-    shared_engine(DEFAULT_PATH).close()
+    store.engine.close()
 
 
 def test_unknown_settings_are_refused() -> None:
     """A misspelt setting is an error, and not the default."""
     with pytest.raises(ValidationError):
         AnabranchRunLogStore(pth="runs.db")
+
+
+def test_the_largest_event_is_configurable(ours: AnabranchRunLogStore) -> None:
+    """A parameter over the limit is refused by its size; a store with a higher limit on the same file takes it."""
+    large = {"x": json("x" * 2**20)}
+    roomier = AnabranchRunLogStore(path=ours.path, event_bytes_max=2**21)
+    ours.create_run_log("r")
+    with pytest.raises(EventTooLarge):
+        ours.set_parameters("r", large)
+    with roomier.engine:
+        roomier.set_parameters("r", large)
+    assert ours.get_parameters("r") == large
 
 
 async def test_it_is_called_from_a_running_event_loop(ours: AnabranchRunLogStore) -> None:
@@ -304,11 +318,10 @@ def test_a_value_changed_in_place_counts_as_set(inheriting: AnabranchRunLogStore
 def test_a_branch_that_changed_nothing_records_nothing(inheriting: AnabranchRunLogStore) -> None:
     """Handing everything that a branch sees back to it makes none of it the branch's own."""
     stale_branch(inheriting)
-    engine = shared_engine(inheriting.path)
-    position = engine.call(lambda opened: opened.last_position())
+    position = inheriting.engine.call(lambda opened: opened.last_position())
     inheriting.set_parameters("r", dict(inheriting.get_parameters("r", "step.1")), "step.1")
     inheriting.add_branch_log(inheriting.get_branch_log("step.1", "r"), "r")
-    assert engine.call(lambda opened: opened.last_position()) == position
+    assert inheriting.engine.call(lambda opened: opened.last_position()) == position
 
 
 def test_a_pickled_store_is_the_same_store(inheriting: AnabranchRunLogStore) -> None:
