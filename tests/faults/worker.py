@@ -6,6 +6,7 @@ It prints one line for each thing that it has done, only once that is durable.
 import asyncio
 import fcntl
 import os
+import resource
 import sqlite3
 import sys
 import time
@@ -101,6 +102,15 @@ async def rebuild_until_killed(path: str) -> None:
             await engine.rebuild(_say)
 
 
+async def rebuild_once(path: str) -> None:
+    """Rebuild the views, and say how much memory the process had used before and after, at most, in KiB."""
+    async with open_engine(path) as engine:
+        await engine.last_position()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        events = await engine.rebuild()
+        _say(events, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
 async def stamp(path: str, count: str) -> None:
     """Set the time of writing as a parameter, once for each line that is asked for."""
     async with open_engine(path) as engine:
@@ -135,6 +145,7 @@ _TASKS: dict[str, Callable[..., Awaitable[None]]] = {
         hold_lock,
         hold_transaction,
         rebuild_until_killed,
+        rebuild_once,
         stamp,
         forget_to_close,
     )
