@@ -3,9 +3,9 @@
 Commands are plain data: their canonical bytes are what an idempotency key is compared by.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from engine.canonical import Canonical
 from engine.events import Event, RunCreated, RunForked
@@ -20,6 +20,9 @@ from engine.model import (
 )
 
 OnConflict: TypeAlias = Literal["child", "parent", "error"]
+
+SOURCE_HEAD: Final = 0
+"""The `source_version` of a run to be forked from its source as it stands: the decision fills in which that is."""
 
 
 class _Command(Canonical, frozen=True, kw_only=True, tag=True):
@@ -112,7 +115,8 @@ class UpdateAttempt(_Command, frozen=True):
 class Reduce(_Command, frozen=True):
     """Fold children into the branch; None means all of its children, in the order they were forked.
 
-    `computed` are values that a caller's function made of the children at the heads `relies_on`.
+    `computed` are values that a caller's functions made of the children at the heads `relies_on`; the names that the
+    functions are for have the rule `function`.
     """
 
     children: tuple[str, ...] | None = None
@@ -120,7 +124,7 @@ class Reduce(_Command, frozen=True):
     default_rule: str = "last"
     on_conflict: OnConflict = "child"
     computed: dict[str, Parameter] = field(default_factory=dict)
-    relies_on: tuple[Head, ...] = ()
+    relies_on: tuple[Head, ...] | None = None
 
 
 class Finalize(_Command, frozen=True):
@@ -175,3 +179,14 @@ class Request(Struct, frozen=True, kw_only=True):
     commands: tuple[Command, ...]
     expected_version: ExpectedVersion = ANY
     idempotency_key: str | None = None
+
+
+def asked_for(commands: tuple[Command, ...]) -> list[Command]:
+    """Return the commands as their caller asked for them, without what was read on the way.
+
+    A retry may read something else; under the same idempotency key it asks for the same all the same.
+    """
+    return [
+        structs.replace(command, computed={}, relies_on=None) if isinstance(command, Reduce) else command
+        for command in commands
+    ]

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from engine.codec import encode_canonical, same
 from engine.commands import (
+    SOURCE_HEAD,
     Command,
     Configure,
     DescribeBranch,
@@ -112,16 +113,24 @@ def _open_run(run_id: str, command: OpenRun, state: State) -> Decision:
         if command.exist_ok:
             return Decision(ROOT, ())
         raise RunExists(run_id)
-    source = None
-    if isinstance(command.event, RunForked):
-        source = _open_stream(command.event.source_run_id, command.event.source_branch, state)
-        if not 1 <= command.event.source_version <= source.version:
-            raise PointNotFound(source.run_id, source.branch, command.event.source_version, source.version)
-        source = structs.replace(source, version=command.event.source_version)
-    events: list[Event] = [command.event]
+    event, source = command.event, None
+    if isinstance(event, RunForked):
+        source = _source(event, state)
+        event = structs.replace(event, source_version=source.version, source_hash=event.source_hash or source.hash)
+    events: list[Event] = [event]
     if command.parameters:
         events.append(ParametersSet(branch=ROOT, values=command.parameters))
     return Decision(ROOT, events, Opening(ROOT, source))
+
+
+def _source(event: RunForked, state: State) -> Stream:
+    """The stream that the run continues, as it stands at the fork."""
+    source = _open_stream(event.source_run_id, event.source_branch, state)
+    if event.source_version == SOURCE_HEAD:
+        return source
+    if not 1 <= event.source_version <= source.version:
+        raise PointNotFound(source.run_id, source.branch, event.source_version, source.version)
+    return structs.replace(source, version=event.source_version)
 
 
 def _fork(run_id: str, command: Fork, state: State) -> Decision:
@@ -191,7 +200,7 @@ def _describe_branch(command: DescribeBranch, stream: Stream, state: State) -> S
 def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     children = _children(command, stream, state)
     heads = [Head(child.branch, child.version, child.hash) for child in children]
-    if command.relies_on and tuple(heads) != command.relies_on:
+    if command.relies_on is not None and tuple(heads) != command.relies_on:
         raise HeadsMoved(f"the children of branch {stream.branch!a} have written since their values were read")
     folded = [_as_child(child, stream, state) for child in children]
     outcome = fold(

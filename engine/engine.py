@@ -8,10 +8,10 @@ from typing import Any
 
 from engine.cancellation import finish
 from engine.codec import EVENT_TYPES, to_microseconds
-from engine.commands import Command, OpenRun, Request
+from engine.commands import SOURCE_HEAD, Command, OpenRun, Request
 from engine.errors import InvalidValue
 from engine.events import RecordedEvent, RunCreated, RunForked
-from engine.model import CREATED, RunPage
+from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_name
 from engine.owner import OwnerProcess
 from engine.ports import EventFilter, EventLog, Progress, Recorded, ViewDifference, ViewMaintenance, Views
@@ -127,7 +127,8 @@ class Engine:
         Raises:
             RunExists, RunNotFound, BranchNotFound, PointNotFound
         """
-        head = await self._views.head_at(check_name(source_run_id, "run id"), check_branch(branch), at)
+        source = check_name(source_run_id, "run id"), check_branch(branch)
+        head = Head(source[1], SOURCE_HEAD, b"") if at is None else await self._views.head_at(*source, at)
         event = RunForked(
             branch=ROOT,
             source_run_id=source_run_id,

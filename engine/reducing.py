@@ -16,7 +16,7 @@ from engine.events import ParametersReduced
 from engine.expected_version import ExpectedVersion
 from engine.model import Parameter, Reduction
 from engine.ports import Recorded, Views
-from engine.reduction import check_rule
+from engine.reduction import FUNCTION_RULE, check_rule
 from engine.values import check_parameter
 
 Function: TypeAlias = Callable[[list[Any]], Any]
@@ -43,8 +43,8 @@ async def reduce(
     parent: ParentBranch, views: Views, command: Reduce, rules: Mapping[str, Rule], guard: Guard
 ) -> Reduction:
     """Record the reduction; see `Branch.reduce`."""
-    command = structs.replace(command, rules=_built_in(rules, command))
     functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
+    command = structs.replace(command, rules=_built_in(rules, command) | dict.fromkeys(functions, FUNCTION_RULE))
     while True:
         asked = await _computed(parent.run_id, views, command, functions) if functions else command
         try:
@@ -74,8 +74,7 @@ async def _computed(run_id: str, views: Views, command: Reduce, functions: Mappi
             value = function([parameter.value for parameter in read.values[name]])
             computed[name] = value if isinstance(value, Parameter) else Parameter(value)
             check_parameter(computed[name], name)
-    children = tuple(head.branch for head in read.heads)
-    return structs.replace(command, children=children, computed=computed, relies_on=read.heads)
+    return structs.replace(command, computed=computed, relies_on=read.heads)
 
 
 def _as_reduction(recorded: Recorded) -> Reduction:

@@ -18,7 +18,7 @@ from engine.codec import (
     new_event_id,
     payload_digest,
 )
-from engine.commands import Request
+from engine.commands import Request, asked_for
 from engine.decisions import Decision, decide
 from engine.errors import EventTooLarge, IdempotencyConflict, VersionConflict
 from engine.events import Event, RecordedEvent
@@ -276,5 +276,5 @@ def _is_about_the_file(error: Exception) -> bool:
 
 
 def _content(request: Request) -> bytes:
-    """Return what an idempotency key stands for: the digest of the commands."""
-    return blake2b(encode_canonical(request.commands), digest_size=32).digest()
+    """Return what an idempotency key stands for: the digest of what was asked for."""
+    return blake2b(encode_canonical(asked_for(request.commands)), digest_size=32).digest()

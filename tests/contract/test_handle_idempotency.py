@@ -1,0 +1,102 @@
+"""A retry of any write of the handles is safe, also where a write has to read something first."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from engine import Branch, Engine, Run
+from engine.errors import IdempotencyConflict
+from engine.model import Parameter
+
+Write = Callable[[Engine, Run, Branch], Awaitable[Any]]
+
+WRITES: dict[str, Write] = {
+    "create_run": lambda engine, run, a: engine.create_run("new", parameters={"x": 1}, idempotency_key="k"),
+    "fork_run": lambda engine, run, a: engine.fork_run("r", run_id="new", idempotency_key="k"),
+    "fork_run of a branch": lambda engine, run, a: engine.fork_run("r", run_id="new", branch="a", idempotency_key="k"),
+    "fork_run at": lambda engine, run, a: engine.fork_run("r", run_id="new", at=1, idempotency_key="k"),
+    "fork": lambda engine, run, a: run.fork("new", idempotency_key="k"),
+    "set_parameters": lambda engine, run, a: run.set_parameters({"x": 2}, expected_version=1, idempotency_key="k"),
+    "set_status": lambda engine, run, a: run.set_status("RUNNING", idempotency_key="k"),
+    "log_step": lambda engine, run, a: run.log_step("train", idempotency_key="k"),
+    "start_attempt": lambda engine, run, a: run.start_attempt("train", idempotency_key="k"),
+    "reduce": lambda engine, run, a: run.reduce([a], rules={"x": "sum"}, idempotency_key="k"),
+    "reduce all": lambda engine, run, a: run.reduce(idempotency_key="k"),
+    "reduce by a function": lambda engine, run, a: run.reduce(rules={"x": max}, idempotency_key="k"),
+    "reduce some by a function": lambda engine, run, a: run.reduce([a], rules={"x": sum}, idempotency_key="k"),
+    "finalize": lambda engine, run, a: run.finalize("COMPLETED", idempotency_key="k"),
+}
+
+
+async def prepared(engine: Engine) -> tuple[Run, Branch]:
+    """A run with a branch that has written."""
+    run = await engine.create_run("r")
+    branch = await run.fork("a")
+    await branch.set_parameters({"x": 1})
+    return run, branch
+
+
+def plainly(result: Any) -> Any:
+    """What a caller sees of a result: of a handle, the names that it stands for."""
+    names = ("run_id", "name", "attempt_id", "attempt_index", "stream_version", "values", "children", "events")
+    return {name: getattr(result, name) for name in names if not callable(getattr(result, name, len))}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+async def test_a_retry_gives_the_first_result_and_records_nothing(engine: Engine, write: Write) -> None:
+    """Whatever others have written in between: other branches, the same branch, its children."""
+    run, branch = await prepared(engine)
+    first = await write(engine, run, branch)
+    await branch.set_parameters({"x": 100, "y": 1})
+    await run.set_parameters({"z": 1})
+    await (await run.fork("b")).set_parameters({"x": 7})
+    last = await engine.last_position()
+    again = await write(engine, run, branch)
+    assert plainly(again) == plainly(first)
+    assert await engine.last_position() == last
+
+
+async def test_a_function_for_another_name_is_other_content(engine: Engine) -> None:
+    """Which names a caller's functions are for belongs to what was asked."""
+    run, _ = await prepared(engine)
+    await run.reduce(rules={"x": max}, idempotency_key="k")
+    with pytest.raises(IdempotencyConflict):
+        await run.reduce(rules={"y": max}, idempotency_key="k")
+    with pytest.raises(IdempotencyConflict):
+        await run.reduce(idempotency_key="k")
+
+
+async def test_a_run_is_forked_from_its_source_as_it_stands_then(engine: Engine) -> None:
+    """Without `at`, the source's head at the moment of recording is what the new run continues."""
+    run, _ = await prepared(engine)
+    await run.set_parameters({"z": 1})
+    head = await run.head()
+    new = await engine.fork_run("r", run_id="new")
+    (recorded,) = [each async for each in engine.events(run_id="new")]
+    assert (recorded.event.source_version, recorded.event.source_hash) == (head.stream_version, head.hash)  # type: ignore[union-attr]
+    assert await new.parameters() == {"z": Parameter(1)}
+
+
+async def test_a_function_sees_children_that_come_while_it_is_called(engine: Engine) -> None:
+    """When a first child writes while the function's values are read, they are read again."""
+    run = await engine.create_run("r")
+    asked: list[list[Any]] = []
+
+    def largest(values: list[Any]) -> Any:
+        asked.append(values)
+        return max(values)
+
+    reading = run._views.own_values
+
+    async def late(run_id: str, branch: str, children: Any) -> Any:
+        read = await reading(run_id, branch, children)
+        if not read.heads:
+            for name, value in (("a", 5), ("b", 3)):
+                await (await run.fork(name)).set_parameters({"x": value})
+        return read
+
+    run._views.own_values = late  # type: ignore[method-assign]
+    reduction = await run.reduce(rules={"x": largest})
+    assert asked == [[5, 3]]
+    assert reduction.values == {"x": Parameter(5)}
