@@ -1,0 +1,105 @@
+"""Reductions and three-way conflicts against the naive model."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import ReductionImpossible
+from engine.model import Head, Parameter
+from engine.ports import OwnParameter
+from engine.reduction import RULES, Child, Outcome, fold
+from tests.property.naive_reduction import Impossible, ModelChild, ModelReduction, key, reduce_naively
+from tests.strategies import numbers, parameters, values
+
+NAMES = st.sampled_from(["x", "y", "loss"])
+FOLDABLE: dict[str, st.SearchStrategy[Any]] = {
+    "numbers": numbers,
+    "lists": st.lists(values, max_size=3),
+    "mappings": st.dictionaries(st.sampled_from("abc"), values, max_size=3),
+    "equal": st.just(1),
+}
+KINDS = st.sampled_from(["json", "json", "metric"])
+
+
+@st.composite
+def families(draw: st.DrawFn) -> tuple[list[ModelChild], dict[str, Parameter]]:
+    """Children with their own writes and their base, and what the parent sees now: values of one kind, so rules fit."""
+    of_kind = draw(st.sampled_from([*FOLDABLE.values()]))
+    some = st.dictionaries(NAMES, st.one_of(st.builds(Parameter, of_kind, KINDS), parameters), max_size=3)
+    base, now = draw(some), draw(some)
+    children = []
+    for branch in "abcd"[: draw(st.integers(0, 4))]:
+        own = draw(some)
+        children.append(
+            ModelChild(branch, {name: (value, draw(st.integers(2, 9))) for name, value in own.items()}, dict(base))
+        )
+    return children, {**base, **now}
+
+
+def as_child(child: ModelChild) -> Child:
+    own = {name: OwnParameter(value, version) for name, (value, version) in sorted(child.own.items())}
+    return Child(Head(child.branch, 9, bytes(32)), own, child.base)
+
+
+@given(
+    families(),
+    st.dictionaries(NAMES, st.sampled_from(sorted(RULES))),
+    st.sampled_from(sorted(RULES)),
+    st.sampled_from(["child", "parent"]),
+)
+def test_folding_is_what_the_naive_model_says(
+    family: tuple[list[ModelChild], dict[str, Parameter]], rules: dict[str, str], default: str, on_conflict: str
+) -> None:
+    """Values, sources and conflicts are the same, for any children, any rules, and both ways with conflicts."""
+    children, parent = family
+    expected: ModelReduction | None = None
+    found: Outcome | None = None
+    try:
+        expected = reduce_naively(children, parent, rules=rules, default=default, on_conflict=on_conflict)
+    except Impossible:
+        expected = None
+    try:
+        found = fold(
+            [as_child(child) for child in children],
+            parent,
+            rules=rules,
+            default_rule=default,
+            keep_parent=on_conflict == "parent",
+            computed={},
+        )
+    except ReductionImpossible:
+        found = None
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert_same(found, expected)
+
+
+def assert_same(found: Outcome, expected: ModelReduction) -> None:
+    assert key(found.values) == key(expected.values)
+    sources = {name: [(each.branch, each.stream_version) for each in every] for name, every in found.sources.items()}
+    assert sources == expected.sources
+    assert [(conflict.name, conflict.branch) for conflict in found.conflicts] == expected.conflicts
+    assert found.rules.keys() == found.values.keys()
+
+
+@given(families(), st.randoms())
+def test_the_last_of_any_order_wins(family: tuple[list[ModelChild], dict[str, Parameter]], chance: Any) -> None:
+    """By the default rule, a value is that of the last child in the given order that wrote it."""
+    children, parent = family
+    chance.shuffle(children)
+    found = fold(
+        [as_child(child) for child in children], parent, rules={}, default_rule="last", keep_parent=False, computed={}
+    )
+    last = {name: value for child in children for name, (value, _) in child.own.items()}
+    assert key(found.values) == key(last)
+
+
+@given(families())
+def test_an_inherited_copy_overwrites_nothing(family: tuple[list[ModelChild], dict[str, Parameter]]) -> None:
+    """Only what a child wrote itself is folded, however stale what it inherited has become."""
+    children, parent = family
+    found = fold(
+        [as_child(child) for child in children], parent, rules={}, default_rule="last", keep_parent=False, computed={}
+    )
+    assert found.values.keys() == {name for child in children for name in child.own}
