@@ -7,11 +7,17 @@ The kernel wakes waiters in the order they came and frees the lock when its hold
 import fcntl
 import io
 import os
+import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Generic, TypeVar
+
+from engine.logs.forking import inside_sqlite
+
+Result = TypeVar("Result")
 
 _ASK_AGAIN_SECONDS = 0.001
 
@@ -69,6 +75,38 @@ class FileLock:
 
 def _open_for_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+class Turn(Generic[Result]):
+    """A job that waits for the lock on a thread, and may be given up on until it has it."""
+
+    def __init__(self, lock: FileLock, job: Callable[[], Result]) -> None:
+        self._lock = lock
+        self._job = job
+        self._mutex = threading.Lock()
+        self._given_up = False
+        self._begun = False
+        self._results: list[Result] = []
+
+    def take(self) -> None:
+        """Wait for the lock and do the job, on the thread that may wait."""
+        with self._lock.held():
+            with self._mutex:
+                if self._given_up:
+                    return
+                self._begun = True
+            with inside_sqlite():
+                self._results.append(self._job())
+
+    def give_up(self) -> bool:
+        """Say whether the job had not begun; then it never will."""
+        with self._mutex:
+            self._given_up = not self._begun
+            return self._given_up
+
+    def result(self) -> Result:
+        """Return what the job returned, once it is done."""
+        return self._results[0]
 
 
 _OPEN: weakref.WeakSet[FileLock] = weakref.WeakSet()

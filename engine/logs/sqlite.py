@@ -8,10 +8,9 @@ processes checkpoint at once.
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -21,7 +20,7 @@ from engine.errors import AnabranchError, CannotOpen, EngineClosed, FolderNotWri
 from engine.events import RecordedEvent
 from engine.log import get_logger
 from engine.logs.connections import ThreadConnection
-from engine.logs.file_lock import FileLock
+from engine.logs.file_lock import FileLock, Turn
 from engine.logs.file_system import prepare_file
 from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import Readers
@@ -76,7 +75,9 @@ class SqliteEventLog:
         self._busy_timeout = settings.busy_timeout
         self._callbacks: list[Callable[[], None]] = []
         self._owner = OwnerProcess()
+        self._given_up: asyncio.Future[None] | None = None
         self._closed = False
+        self._let_go = False
 
     async def append(self, requests: Sequence[Request]) -> Sequence[Answer]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
@@ -97,11 +98,12 @@ class SqliteEventLog:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess
         """
         self.check_open()
-        turn = _Turn(self._lock, lambda: job(self._connection.raw))
+        turn = Turn(self._lock, lambda: job(self._connection.raw))
         running = asyncio.ensure_future(self._connection.run_waiting(turn.take))
         try:
             done, _ = await asyncio.wait({running}, timeout=self._busy_timeout)
             if not done and turn.give_up():
+                self._given_up = running
                 raise StoreBusy(self.path, self._busy_timeout)
             await running
         except sqlite3.Error as error:
@@ -135,42 +137,25 @@ class SqliteEventLog:
             raise EngineClosed
 
     async def close(self) -> None:
-        """Close every connection and the lock file, once what is under way has ended."""
-        if not self._closed:
-            self.check_open()
-            self._closed = True
+        """Close every connection and the lock file, once what is under way has ended.
+
+        Raises:
+            StoreBusy: a write that was given up on still waits for the lock, which nothing can wake it from. The
+                writing connection stays open until a later call, or until it is garbage.
+        """
+        self._owner.check()
+        self._closed = True
+        if not self._let_go:
             await self.readers.close()
+            await self._last_turn()
             await _close(self._connection, self._lock, self._busy_timeout)
+            self._let_go = True
 
-
-class _Turn(Generic[Result]):
-    """A job that waits for the lock on a thread, and may be given up on until it has it."""
-
-    def __init__(self, lock: FileLock, job: Callable[[], Result]) -> None:
-        self._lock = lock
-        self._job = job
-        self._mutex = threading.Lock()
-        self._given_up = False
-        self._begun = False
-        self._results: list[Result] = []
-
-    def take(self) -> None:
-        with self._lock.held():
-            with self._mutex:
-                if self._given_up:
-                    return
-                self._begun = True
-            with inside_sqlite():
-                self._results.append(self._job())
-
-    def give_up(self) -> bool:
-        """Say whether the job had not begun; then it never will."""
-        with self._mutex:
-            self._given_up = not self._begun
-            return self._given_up
-
-    def result(self) -> Result:
-        return self._results[0]
+    async def _last_turn(self) -> None:
+        if self._given_up is not None:
+            done, _ = await asyncio.wait({self._given_up}, timeout=self._busy_timeout)
+            if not done:
+                raise StoreBusy(self.path, self._busy_timeout)
 
 
 async def open_sqlite_log(

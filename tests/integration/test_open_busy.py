@@ -66,3 +66,20 @@ async def test_the_lock_of_a_process_can_be_taken_by_hand(database: Path) -> Non
             with pytest.raises(StoreBusy):
                 await engine.create_run("r")
         await engine.create_run("r")
+
+
+async def test_closing_says_so_when_a_write_still_waits_for_the_lock(database: Path) -> None:
+    """It does not hang with whoever holds the lock; once the lock is free, closing again lets go of all."""
+    async with nothing_left(database.parent):
+        engine = await open_engine(database, busy_timeout=0.1)
+        run = await engine.create_run("r")
+        holder = FileLock(Path(f"{database}-lock"))
+        assert holder.try_acquire()
+        with pytest.raises(StoreBusy):
+            await run.set_parameters({"a": 1})
+        with pytest.raises(StoreBusy):
+            await engine.close()
+        holder.close()
+        await engine.close()
+    async with open_engine(database) as engine:
+        assert await engine.last_position() == 1
