@@ -42,13 +42,14 @@ class Readers:
         async with self._free:
             if self._closed:
                 raise EngineClosed
-            connection = self._idle.pop() if self._idle else await self._open()
             try:
-                return await connection.run(lambda: _in_snapshot(connection.raw, job))
+                connection = self._idle.pop() if self._idle else await self._open()
+                try:
+                    return await connection.run(lambda: _in_snapshot(connection.raw, job))
+                finally:
+                    self._idle.append(connection)
             except sqlite3.Error as error:
                 raise ReadFailed(self._path, str(error)) from error
-            finally:
-                self._idle.append(connection)
 
     async def close(self) -> None:
         """Close every connection, once what runs on it has ended."""

@@ -7,17 +7,19 @@ lock, the last events are folded too and the scratch tables replace the live one
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from engine.cancellation import finish
-from engine.errors import RebuildRunning
+from engine.errors import DiskFull, ReadFailed, RebuildRunning
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
 from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import connect_read_only
 from engine.logs.sqlite import SqliteEventLog, beside
+from engine.logs.sqlite_errors import translate
 from engine.logs.sqlite_read import as_recorded, last_position
 from engine.ports import Progress, Rebuilder, Stream, ViewDifference
 
@@ -44,9 +46,11 @@ class SqliteViewMaintenance:
 
         Raises:
             RebuildRunning: another process, or another task, is rebuilding this file.
+            ReadFailed, DiskFull: the scratch tables cannot be made.
         """
         self._log.check_open()
-        lock = FileLock(beside(self._log.path, "-rebuild-lock"))
+        with _by_name(self._log.path):
+            lock = FileLock(beside(self._log.path, "-rebuild-lock"))
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
@@ -72,6 +76,16 @@ class SqliteViewMaintenance:
         async with _Scratch(self._log.path, name, self._make_rebuilder()) as scratch:
             await scratch.catch_up(progress)
             return await scratch.compare()
+
+
+@contextmanager
+def _by_name(path: Path) -> Iterator[None]:
+    """Raise what SQLite and the file system say as errors of ours."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        translated = translate(error, path, busy_timeout=0) if isinstance(error, sqlite3.Error) else None
+        raise translated if isinstance(translated, DiskFull) else ReadFailed(path, str(error)) from error
 
 
 def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str, int]) -> bool:
@@ -113,7 +127,8 @@ class _Scratch:
 
     async def __aenter__(self) -> "_Scratch":
         try:
-            self._source = await ThreadConnection.open(self._connect)
+            with _by_name(self._source_path):
+                self._source = await ThreadConnection.open(self._connect)
         except BaseException:
             self._remove()
             raise
@@ -142,7 +157,8 @@ class _Scratch:
         """Fold chunk after chunk until little is left, to which others may be adding all the time."""
         source = self._running()
         while True:
-            last = await source.run(lambda: self._fold_to_end_of_chunk(source.raw))
+            with _by_name(self._source_path):
+                last = await source.run(lambda: self._fold_to_end_of_chunk(source.raw))
             if progress is not None:
                 progress(self.position, last)
             if last - self.position < LOCKED_EVENTS_MAX:
@@ -160,7 +176,8 @@ class _Scratch:
                 self.fold_chunk(source.raw)
             return self.rebuilder.differences(source.raw, "scratch")
 
-        return await source.run(compare)
+        with _by_name(self._source_path):
+            return await source.run(compare)
 
     def fold_chunk(self, source: sqlite3.Connection) -> None:
         """Fold the next chunk as `source` sees the log."""

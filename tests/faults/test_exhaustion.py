@@ -1,0 +1,86 @@
+"""When the system has no more to give: an error of ours, nothing half written, and the engine goes on afterwards."""
+
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.errors import AnabranchError, CannotOpen, DiskFull, OutcomeUnknown, ReadFailed, StoreUnavailable
+from tests.faults.audit import assert_whole
+from tests.faults.leaks import nothing_left
+
+
+@contextlib.contextmanager
+def _limited(kind: int, limit: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _descriptors() -> int:
+    return max(int(name) for name in os.listdir("/proc/self/fd")) + 1  # noqa: PTH208 - names, not paths
+
+
+async def test_a_read_without_a_free_descriptor_fails_by_name(database: Path) -> None:
+    """A reading connection that cannot be opened is ReadFailed; writes go on, and later reads too."""
+    async with nothing_left(database.parent), open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={"a": 1})
+        with _limited(resource.RLIMIT_NOFILE, 3), pytest.raises(ReadFailed):
+            await run.parameters()
+        await run.set_parameters({"a": 2})
+        assert (await run.parameters())["a"].value == 2
+
+
+async def test_opening_without_a_free_descriptor_fails_by_name(database: Path) -> None:
+    """It is CannotOpen, at whichever of the files the descriptors run out, and nothing stays open."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r")
+    async with nothing_left(database.parent):
+        for spare in range(8):
+            with _limited(resource.RLIMIT_NOFILE, _descriptors() + spare), contextlib.suppress(CannotOpen):
+                async with open_engine(database):
+                    pass
+    async with open_engine(database) as engine:
+        assert await engine.last_position() == 1
+
+
+@pytest.mark.parametrize("what", ["rebuild", "verify_views"])
+async def test_making_views_without_a_free_descriptor_fails_by_name(database: Path, what: str) -> None:
+    """At whichever file the descriptors run out, the views are as before and nothing is left beside the database."""
+    async with nothing_left(database.parent), open_engine(database) as engine:
+        await engine.create_run("r", parameters={"a": 1})
+        for spare in range(6):
+            with (
+                _limited(resource.RLIMIT_NOFILE, _descriptors() + spare),
+                contextlib.suppress(ReadFailed, StoreUnavailable),
+            ):
+                await getattr(engine, what)()
+        assert await engine.verify_views() == []
+    assert {path.name for path in database.parent.iterdir()} <= {"runs.db", "runs.db-lock", "runs.db-rebuild-lock"}
+
+
+async def test_a_file_that_may_not_grow_records_nothing(database: Path, engine: Engine) -> None:
+    """A write that the disk does not take is refused whole; with room again, all goes on."""
+    run = await engine.create_run("r", parameters={"a": 1})
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        size = Path(f"{database}-wal").stat().st_size
+        with _limited(resource.RLIMIT_FSIZE, size + 5000):
+            with pytest.raises((DiskFull, OutcomeUnknown)) as caught:
+                await run.set_parameters({"big": "x" * 100_000})
+            assert isinstance(caught.value, AnabranchError)
+            assert "big" not in await run.parameters()
+    finally:
+        signal.signal(signal.SIGXFSZ, ignored)
+    await run.set_parameters({"a": 2})
+    assert (await run.parameters())["a"].value == 2
+    assert await engine.verify_views() == []
+    assert_whole(database)
