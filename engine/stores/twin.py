@@ -1,6 +1,7 @@
 """Blocking twins: a store for synchronous callers, made of the async one's methods."""
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-class BlockingTwin(Generic[Store]):
+class BlockingTwin(ABC, Generic[Store]):
     """An async store on an engine of its own, called and waited for. A context manager that closes it.
 
     Args:
@@ -41,9 +42,10 @@ class BlockingTwin(Generic[Store]):
         """Run `work` with the async store on the engine's event loop, and return what it returns."""
         return self._engine.call(lambda engine: work(self._store(engine)))
 
+    @abstractmethod
     def _store(self, engine: Engine) -> Store:
         """Return the async store on an engine."""
-        raise NotImplementedError
+        ...
 
 
 def blocking(

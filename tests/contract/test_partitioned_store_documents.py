@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine import Engine
@@ -126,8 +127,9 @@ async def test_mappings_are_documents_too(store: PartitionedRunLogStore) -> None
 async def test_objects_inside_documents_are_kept_by_their_attributes(store: PartitionedRunLogStore) -> None:
     """What the host puts into a catalog is kept whole, whatever it is."""
     item = SimpleNamespace(name="data.csv", data_hash="h", more={"a": 1})
-    await store.add_step_log(SimpleNamespace(internal_name="s", data_catalog=[item]), "r")
-    assert (await store.get_step_log("s", "r")).data_catalog == [vars(item)]
+    struct = StepAttempt(attempt_number=7)
+    await store.add_step_log(SimpleNamespace(internal_name="s", data_catalog=[item, struct]), "r")
+    assert (await store.get_step_log("s", "r")).data_catalog == [vars(item), msgspec.to_builtins(struct)]
 
 
 @pytest.mark.parametrize(

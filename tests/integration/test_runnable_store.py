@@ -204,6 +204,14 @@ def test_a_branch_belongs_to_the_step_that_opened_it(ours: AnabranchRunLogStore)
     assert set(log.steps["step"].branches["step.1"].steps["step.1.inner"].branches) == {"step.1.inner.a"}
 
 
+def test_a_branch_that_no_step_opened_is_below_the_nearest_branch(ours: AnabranchRunLogStore) -> None:
+    """A branch log that comes before any step's is still kept, and found by its name."""
+    ours.create_run_log("r")
+    for branch in ("a", "a.b"):
+        ours.add_branch_log(ours.create_branch_log(branch), "r")
+        assert ours.get_branch_log(branch, "r").internal_name == branch
+
+
 def test_a_run_unknown_to_a_branch_log_is_refused(ours: AnabranchRunLogStore) -> None:
     """A branch without a run would be found by nobody."""
     with pytest.raises(exceptions.RunLogNotFoundError):
