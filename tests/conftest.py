@@ -4,8 +4,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine import Engine, open_engine
+
+# The machine that runs the tests may be busy: neither a deadline nor the speed of drawing says anything of the code.
+settings.register_profile("anabranch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("anabranch")
 
 
 @pytest.fixture

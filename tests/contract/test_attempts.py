@@ -1,0 +1,284 @@
+"""Attempts and their steps, through the handles."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import pytest
+
+from engine import Engine
+from engine.errors import AttemptExists, AttemptNotFound, InvalidName, InvalidValue, StepNotFound
+from engine.events import AttemptCreated, AttemptUpdated, StepLogged, StepStatusChanged
+from engine.model import AttemptDocument, Parameter, StepLog, TaskSpec
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+async def types_of(engine: Engine) -> list[type]:
+    """The events since the run was created, by type."""
+    return [type(recorded.event) async for recorded in engine.events(after=1)]
+
+
+class TestBlock:
+    async def test_an_attempt_is_created_running_and_completed(self, engine: Engine) -> None:
+        """The block's end is the attempt's; the step's status follows, and the times are stamped."""
+        run = await engine.create_run("r")
+        async with run.attempt("train", operator_key="local") as attempt:
+            running = await run.step("train")
+            assert (running.status, running.attempts[0].status) == ("RUNNING", "RUNNING")
+        step = await run.step("train")
+        log = await attempt.log()
+        assert (step.status, log.status, log.operator_key) == ("COMPLETED", "COMPLETED", "local")
+        assert log.submitted_at is not None
+        assert log.ended_at is not None
+        assert log.created_at <= log.submitted_at <= log.ended_at
+        assert await types_of(engine) == [
+            *(StepLogged, AttemptCreated, AttemptUpdated),
+            *(AttemptUpdated, StepStatusChanged),
+        ]
+
+    async def test_what_the_block_raises_goes_on_and_is_the_reason(self, engine: Engine) -> None:
+        """The attempt has failed, and says with what."""
+        run = await engine.create_run("r")
+        with pytest.raises(RuntimeError, match="out of memory"):
+            async with run.attempt("train"):
+                raise RuntimeError("out of memory")
+        (log,) = await run.attempts("train")
+        assert (log.status, log.status_reason) == ("FAILED", "RuntimeError: out of memory")
+        assert (await run.step("train")).status == "FAILED"
+
+    async def test_a_reason_is_cut_and_always_text(self, engine: Engine) -> None:
+        """An error's message may be endless, or hold what UTF-8 cannot encode."""
+        run = await engine.create_run("r")
+        with pytest.raises(RuntimeError):
+            async with run.attempt("train"):
+                raise RuntimeError("\ud800" + "x" * 100_000)
+        (log,) = await run.attempts("train")
+        assert log.status_reason is not None
+        assert log.status_reason.startswith("RuntimeError: \\ud800xxx")
+        assert len(log.status_reason) == 1000
+
+    async def test_a_cancelled_block_is_a_cancelled_attempt(self, engine: Engine) -> None:
+        """The outcome is recorded although the task is cancelled, by asyncio or by a scope of anyio's."""
+        run = await engine.create_run("r")
+        inside = asyncio.Event()
+
+        async def wait() -> None:
+            async with run.attempt("task"):
+                inside.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(wait())
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with anyio.CancelScope() as scope:
+            async with run.attempt("scope"):
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert [log.status for log in await run.attempts()] == ["CANCELLED", "CANCELLED"]
+
+    @pytest.mark.parametrize("how", ["finish", "update"])
+    async def test_an_attempt_that_the_block_finished_is_left_as_it_is(self, engine: Engine, how: str) -> None:
+        """The end of the block overrules nothing."""
+        run = await engine.create_run("r")
+        async with run.attempt("train") as attempt:
+            await (attempt.finish("FAILED", "bad data") if how == "finish" else attempt.update(status="FAILED"))
+        assert (await attempt.log()).status == "FAILED"
+
+    async def test_a_retry_is_the_next_attempt(self, engine: Engine) -> None:
+        """Attempts count from 1 for each step of a branch, and the last one is the step's current one."""
+        run = await engine.create_run("r")
+        with pytest.raises(ZeroDivisionError):
+            async with run.attempt("train"):
+                raise ZeroDivisionError
+        async with run.attempt("train") as second, run.attempt("other") as other:
+            assert (second.attempt_index, other.attempt_index) == (2, 1)
+        step = await run.step("train")
+        assert [log.status for log in step.attempts] == ["FAILED", "COMPLETED"]
+        assert (step.status, step.current_attempt_id) == ("COMPLETED", second.attempt_id)
+
+    async def test_an_older_attempt_that_ends_late_leaves_the_steps_status(self, engine: Engine) -> None:
+        """Only the current attempt speaks for the step."""
+        run = await engine.create_run("r")
+        first = await run.start_attempt("train")
+        second = await run.start_attempt("train")
+        await second.finish()
+        await first.finish("FAILED")
+        assert (await run.step("train")).status == "COMPLETED"
+        assert repr(first) == "<Attempt 1 of 'train' in 'r' ''>"
+
+
+FIELDS: dict[str, Any] = {
+    "operator_key": "slurm",
+    "operator_type": "HPC",
+    "external_id": "job-7",
+    "operator_data": {"queue": ["long", None]},
+    "relative_path": "train/1",
+    "message": "hello",
+    "inputs": {"lr": 0.1},
+    "outputs": {"y": Parameter("s3://key", "object")},
+    "metrics": {"loss": Parameter(0.3, "metric")},
+    "details": {"host": "n1"},
+}
+LATER: dict[str, Any] = {**FIELDS, "status": "QUEUED", "status_reason": "why", "submitted_at": NOON, "ended_at": NOON}
+UPDATED: dict[str, Any] = {
+    **dict.fromkeys(("inputs", "outputs", "metrics"), {"new": Parameter(1)}),
+    **dict.fromkeys(("operator_data", "details"), {"new": 1}),
+    **dict.fromkeys(("submitted_at", "ended_at"), NOON),
+}
+
+
+class TestFields:
+    @pytest.mark.parametrize("name", FIELDS)
+    async def test_every_field_can_be_given_at_the_start(self, engine: Engine, name: str) -> None:
+        """It is there when the attempt is read."""
+        attempt = await (await engine.create_run("r")).start_attempt("train", **{name: FIELDS[name]})
+        assert getattr(await attempt.log(), name) == as_read(FIELDS[name])
+
+    @pytest.mark.parametrize("name", LATER)
+    async def test_every_field_can_be_updated_and_the_others_stay(self, engine: Engine, name: str) -> None:
+        """An update sets what it names."""
+        attempt = await (await engine.create_run("r")).start_attempt("train", **FIELDS)
+        before = await attempt.log()
+        value = UPDATED.get(name, "new")
+        await attempt.update(**{name: value})
+        after = await attempt.log()
+        assert getattr(after, name) == value
+        untouched = set(FIELDS) - {name}
+        assert {each: getattr(after, each) for each in untouched} == {each: getattr(before, each) for each in untouched}
+
+    @pytest.mark.parametrize("name", ["status_reason", "operator_key", "external_id", "operator_data", "ended_at"])
+    async def test_a_field_that_may_be_missing_can_be_taken_away(self, engine: Engine, name: str) -> None:
+        """None is a value like any other; leaving a field out is something else."""
+        attempt = await (await engine.create_run("r")).start_attempt("train", **FIELDS)
+        await attempt.update(**{name: LATER[name]})
+        await attempt.update(**{name: None})
+        assert getattr(await attempt.log(), name) is None
+
+    @pytest.mark.parametrize(
+        ("fields", "error"),
+        [
+            ({"colour": "red"}, InvalidValue),
+            ({"status": ""}, InvalidName),
+            ({"status": None}, InvalidName),
+            ({"message": None}, InvalidValue),
+            ({"external_id": 7}, InvalidValue),
+            ({"operator_data": [1]}, InvalidValue),
+            ({"details": {"a": object()}}, InvalidValue),
+            ({"outputs": {"a": 2**63}}, InvalidValue),
+            ({"metrics": {"": 1}}, InvalidName),
+            ({"inputs": None}, InvalidValue),
+            ({"submitted_at": datetime(2026, 1, 1)}, InvalidValue),  # noqa: DTZ001 - the case
+            ({"ended_at": "now"}, InvalidValue),
+        ],
+    )
+    async def test_a_wrong_field_is_refused_and_records_nothing(
+        self, engine: Engine, fields: dict[str, Any], error: type[Exception]
+    ) -> None:
+        """An update is checked before it is sent."""
+        attempt = await (await engine.create_run("r")).start_attempt("train")
+        last = await engine.last_position()
+        with pytest.raises(error):
+            await attempt.update(**fields)
+        assert await engine.last_position() == last
+
+    @pytest.mark.parametrize("name", ["status_reason", "submitted_at", "ended_at"])
+    async def test_what_comes_later_cannot_be_given_at_the_start(self, engine: Engine, name: str) -> None:
+        """An attempt begins without an end."""
+        with pytest.raises(InvalidValue, match="begins with"):
+            await (await engine.create_run("r")).start_attempt("train", **{name: LATER[name]})
+
+
+def as_read(value: Any) -> Any:
+    """Plain values of parameters come back as parameters."""
+    return {"lr": Parameter(0.1)} if value == {"lr": 0.1} else value
+
+
+class TestFinding:
+    async def test_attempts_are_found_from_the_run_and_listed_by_branch(self, engine: Engine) -> None:
+        """A run's attempts are those of all its branches, in the order in which they were created."""
+        run = await engine.create_run("r")
+        branch = await run.fork("a")
+        first = await run.start_attempt("one")
+        second = await branch.start_attempt("two", attempt_id="mine")
+        found = await run.find_attempt("mine")
+        assert (found.branch, found.step, found.attempt_index) == ("a", "two", 1)
+        assert [(where, log.attempt_id) for where, log in await run.all_attempts()] == [
+            ("", first.attempt_id),
+            ("a", second.attempt_id),
+        ]
+        assert [log.attempt_id for log in await branch.attempts()] == ["mine"]
+        assert await branch.attempts("one") == []
+
+    async def test_an_attempt_belongs_to_its_run(self, engine: Engine) -> None:
+        """Another run does not find it, and cannot take its id either."""
+        await (await engine.create_run("r")).start_attempt("one", attempt_id="mine")
+        other = await engine.create_run("q")
+        with pytest.raises(AttemptNotFound):
+            await other.find_attempt("mine")
+        with pytest.raises(AttemptExists):
+            await other.start_attempt("one", attempt_id="mine")
+
+    async def test_an_attempt_of_a_removed_step_is_gone(self, engine: Engine) -> None:
+        """Its handle says so; a step of the same name begins at 1 again."""
+        run = await engine.create_run("r")
+        attempt = await run.start_attempt("one")
+        await run.remove_step("one", "renamed")
+        with pytest.raises(AttemptNotFound):
+            await attempt.finish()
+        with pytest.raises(StepNotFound):
+            await run.step("one")
+        assert (await run.start_attempt("one")).attempt_index == 1
+        assert await engine.verify_views() == []
+
+
+class TestStepDocuments:
+    async def test_a_document_twice_is_recorded_once(self, engine: Engine) -> None:
+        """Only what differs is an event; a NaN, whatever its bits, does not differ from itself."""
+        run = await engine.create_run("r")
+        document: dict[str, Any] = {
+            "status": "RUNNING",
+            "details": {"nan": [float("inf") - float("inf")]},
+            "spec": TaskSpec(cores=2, env={"A": "1"}),
+            "attempts": [AttemptDocument(status="FAIL", metrics={"loss": Parameter(float("-nan"), "metric")})],
+        }
+        assert len((await run.log_step("train", **document)).events) == 2
+        assert (await run.log_step("train", **document)).events == ()
+        changed = await run.log_step("train", **(document | {"status": "SUCCESS"}))
+        assert [type(each.event) for each in changed.events] == [StepStatusChanged]
+        more = await run.log_step("train", **(document | {"status": "SUCCESS", "message": "more"}))
+        assert [type(each.event) for each in more.events] == [StepLogged]
+
+    async def test_a_document_without_a_spec_keeps_the_one_that_is_known(self, engine: Engine) -> None:
+        """A caller that knows nothing of tasks does not take a task away."""
+        run = await engine.create_run("r")
+        await run.log_step("train", spec=TaskSpec(image="ubuntu"))
+        await run.log_step("train", message="hello")
+        assert (await run.step("train")).spec == TaskSpec(image="ubuntu")
+
+    async def test_a_document_may_leave_attempts_out(self, engine: Engine) -> None:
+        """What it leaves out is not deleted."""
+        run = await engine.create_run("r")
+        await run.log_step("train", attempts=[AttemptDocument(message="1"), AttemptDocument(message="2")])
+        await run.log_step("train", attempts=[AttemptDocument(message="changed")])
+        assert [log.message for log in await run.attempts("train")] == ["changed", "2"]
+
+    async def test_a_step_reads_like_its_document(self, engine: Engine) -> None:
+        """Every field of it is there, and steps come in the order in which they were first logged."""
+        run = await engine.create_run("r")
+        await run.log_step("z", name="Z", status="S", step_type="map", message="m", mock=True, details={"k": 1})
+        await run.log_step("a")
+        steps = await run.steps()
+        assert list(steps) == ["z", "a"]
+        expected = StepLog(step="z", name="Z", status="S", step_type="map", message="m", mock=True, details={"k": 1})
+        assert steps["z"] == expected
+
+    async def test_what_is_not_there_is_named(self, engine: Engine) -> None:
+        """The error carries the run, the branch and the step."""
+        branch = await (await engine.create_run("r")).fork("a")
+        with pytest.raises(StepNotFound) as caught:
+            await branch.step("train")
+        assert (caught.value.run_id, caught.value.branch, caught.value.step) == ("r", "a", "train")

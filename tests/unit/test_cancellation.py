@@ -1,0 +1,68 @@
+"""What must finish, finishes."""
+
+import asyncio
+
+import anyio
+import pytest
+
+from engine.cancellation import finish
+
+
+async def test_the_result_or_the_error_is_the_works() -> None:
+    """Without a cancellation, finishing is awaiting."""
+
+    async def answer() -> int:
+        return 42
+
+    async def fail() -> int:
+        raise ZeroDivisionError
+
+    assert await finish(answer()) == 42
+    with pytest.raises(ZeroDivisionError):
+        await finish(fail())
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_a_cancelled_task_waits_for_the_work_and_is_cancelled_then(failing: bool) -> None:  # noqa: FBT001 - a column of the table
+    """However often it is cancelled; what the work failed with is the cancellation's cause."""
+    gate, done = asyncio.Event(), []
+
+    async def work() -> None:
+        await gate.wait()
+        done.append(1)
+        if failing:
+            raise ZeroDivisionError
+
+    task = asyncio.create_task(finish(work()))
+    for _ in range(3):
+        await anyio.wait_all_tasks_blocked()
+        task.cancel()
+    await anyio.wait_all_tasks_blocked()
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert done == [1]
+    assert isinstance(caught.value.__cause__, ZeroDivisionError) is failing
+
+
+async def test_a_cancelled_scope_waits_for_the_work_too() -> None:
+    """The scope's cancellation is delivered after it."""
+    gate, done = asyncio.Event(), []
+
+    async def work() -> None:
+        await gate.wait()
+        done.append(1)
+
+    async def cancel(scope: anyio.CancelScope) -> None:
+        scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        gate.set()
+
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as scope:
+            group.start_soon(cancel, scope)
+            await finish(work())
+            await anyio.sleep_forever()
+    assert done == [1]
+    assert scope.cancelled_caught

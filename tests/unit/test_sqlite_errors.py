@@ -1,0 +1,35 @@
+"""SQLite's errors, told apart by their codes."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engine.errors import AnabranchError, DiskFull, FolderNotWritable, NotADatabase, OutcomeUnknown, StoreBusy
+from engine.logs.sqlite_errors import translate
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (sqlite3.SQLITE_FULL, DiskFull),
+        (sqlite3.SQLITE_BUSY, StoreBusy),
+        (sqlite3.SQLITE_LOCKED, StoreBusy),
+        (sqlite3.SQLITE_BUSY | (1 << 8), StoreBusy),  # an extended code
+        (sqlite3.SQLITE_NOTADB, NotADatabase),
+        (sqlite3.SQLITE_CORRUPT, NotADatabase),
+        (sqlite3.SQLITE_READONLY, FolderNotWritable),
+        (sqlite3.SQLITE_CANTOPEN, FolderNotWritable),
+        (sqlite3.SQLITE_PERM, FolderNotWritable),
+        (sqlite3.SQLITE_IOERR, OutcomeUnknown),
+        (None, OutcomeUnknown),
+    ],
+)
+def test_a_code_is_an_error_of_ours(code: int | None, error: type[AnabranchError]) -> None:
+    """The message text is never read; what has no meaning of its own may have been recorded."""
+    failure = sqlite3.OperationalError("database is locked")
+    if code is not None:
+        failure.sqlite_errorcode = code
+    translated = translate(failure, Path("runs.db"), busy_timeout=2)
+    assert type(translated) is error
+    assert getattr(translated, "path", None) == Path("runs.db")
