@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from engine.errors import InvalidValue
 from engine.model import CREATED, Parameter
@@ -88,10 +88,10 @@ def as_document(given: object, document: type[Document]) -> Document:
     Raises:
         InvalidValue: an attribute is missing or of another type.
     """
-    if isinstance(given, document):
-        return given
+    # An instance would be taken as it is: its fields are checked, not those of the structs inside it.
+    attributes = structs.asdict(given) if isinstance(given, document) else _dumped(given)
     try:
-        return msgspec.convert(_dumped(given), document, from_attributes=True)
+        return msgspec.convert(attributes, document, from_attributes=True)
     except msgspec.ValidationError as error:
         raise InvalidValue(document.__name__, given, f"is not one: {error}") from error
 

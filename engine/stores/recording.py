@@ -12,7 +12,7 @@ from engine.commands import Command, Configure, DescribeBranch, Fork, LogStep, M
 from engine.events import RunCreated
 from engine.model import AttemptDocument, Parameter, StepDocument
 from engine.names import ROOT, check_branch, check_name
-from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_mapping
+from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document, as_mapping
 from engine.values import check_document, check_parameters, check_text
 
 Unless: TypeAlias = Literal["resolved", "own"]
@@ -53,6 +53,7 @@ class Recorder(Struct, frozen=True):
 
     def branch(self, branch: str, document: BranchLog, parent: str | None) -> Iterator[Command]:
         """Yield what records a branch's log, with all the branches in it. It opens its branch."""
+        document = as_document(document, BranchLog)
         status = check_name(document.status, "status")
         yield Fork(branch=check_branch(branch), parent=parent, status=status, exist_ok=True)
         yield SetStatus(branch=branch, status=status)
@@ -70,7 +71,8 @@ class Recorder(Struct, frozen=True):
         self, branch: str, steps: Mapping[str, StepLog], branches: Mapping[str, BranchLog]
     ) -> Iterator[Command]:
         opened: dict[str, BranchLog] = {}
-        for step in steps.values():
+        for each in steps.values():
+            step = as_document(each, StepLog)
             yield LogStep(branch=branch, document=step_document(step))
             opened.update(step.branches)
         for name, log in {**opened, **branches}.items():
@@ -100,7 +102,7 @@ def step_document(document: StepLog) -> StepDocument:
         message=check_text(document.message, "message"),
         mock=document.mock,
         details={"data_catalog": catalog} if catalog else {},
-        attempts=[attempt_document(attempt) for attempt in document.attempts],
+        attempts=[attempt_document(as_document(attempt, StepAttempt)) for attempt in document.attempts],
     )
 
 
@@ -125,11 +127,13 @@ def job_document(document: JobLog) -> dict[str, Any]:
         document,
         code_identities=[as_mapping(each, "code_identities") for each in document.code_identities],
         data_catalog=[as_mapping(each, "data_catalog") for each in document.data_catalog],
-        attempts=[
-            structs.replace(
-                attempt, code_identities=[as_mapping(each, "code_identities") for each in attempt.code_identities]
-            )
-            for attempt in document.attempts
-        ],
+        attempts=[_plain_attempt(as_document(attempt, StepAttempt)) for attempt in document.attempts],
     )
     return check_document(to_builtins(plain), "job")
+
+
+def _plain_attempt(attempt: StepAttempt) -> StepAttempt:
+    for values in (attempt.input_parameters, attempt.output_parameters, attempt.user_defined_metrics):
+        check_parameters(values)
+    identities = [as_mapping(each, "code_identities") for each in attempt.code_identities]
+    return structs.replace(attempt, code_identities=identities)

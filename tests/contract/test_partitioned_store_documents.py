@@ -139,12 +139,32 @@ async def test_objects_inside_documents_are_kept_by_their_attributes(store: Part
         SimpleNamespace(internal_name="s", attempts=3),
         SimpleNamespace(internal_name="s", data_catalog=[object()]),
         SimpleNamespace(internal_name="s", data_catalog=[SimpleNamespace(huge=2**70)]),
+        StepLog(internal_name="s", attempts=3),  # type: ignore[arg-type] # on purpose
+        StepLog(internal_name="s", attempts=[StepAttempt(code_identities=3)]),  # type: ignore[arg-type] # on purpose
+        StepLog(internal_name="s", branches={"b": 3}),  # type: ignore[dict-item] # on purpose
+        StepLog(internal_name="s", attempts=[StepAttempt(input_parameters={"x": Parameter(object())})]),
     ],
 )
 async def test_what_is_no_document_is_refused(store: PartitionedRunLogStore, bad: Any) -> None:
     """A document that cannot be recorded is named, and opens nothing."""
     with pytest.raises(InvalidValue):
         await store.add_step_log(bad, "r")
+    with pytest.raises(RunNotFound):
+        await store.get_run_log_by_id("r")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        JobLog(attempts=[StepAttempt(output_parameters={"x": Parameter(2**70)})]),
+        JobLog(attempts=[StepAttempt(code_identities=[3])]),
+        SimpleNamespace(status=3),
+    ],
+)
+async def test_what_is_no_job_log_is_refused(store: PartitionedRunLogStore, bad: Any) -> None:
+    """A job's log that cannot be recorded opens no run."""
+    with pytest.raises(InvalidValue):
+        await store.add_job_log("r", bad)
     with pytest.raises(RunNotFound):
         await store.get_run_log_by_id("r")
 
