@@ -36,7 +36,7 @@ from tests.strategies import names
 )
 def test_printable_text_is_a_name_and_comes_back_unchanged(name: str) -> None:
     """Any printable Unicode text of 1 to 512 bytes is a name; nothing is normalised."""
-    assert check_name(name, "run id") is name
+    assert check_name(name, "run id") == name
 
 
 @pytest.mark.parametrize(
