@@ -125,8 +125,8 @@ FIELDS: dict[str, Any] = {
 }
 LATER: dict[str, Any] = {**FIELDS, "status": "QUEUED", "status_reason": "why", "submitted_at": NOON, "ended_at": NOON}
 UPDATED: dict[str, Any] = {
-    **dict.fromkeys(("inputs", "outputs", "metrics"), {"new": Parameter(1)}),
-    **dict.fromkeys(("operator_data", "details"), {"new": 1}),
+    **{key: {"new": Parameter(1)} for key in ("inputs", "outputs", "metrics")},
+    **{key: {"new": 1} for key in ("operator_data", "details")},
     **dict.fromkeys(("submitted_at", "ended_at"), NOON),
 }
 

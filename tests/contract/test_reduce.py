@@ -1,0 +1,103 @@
+"""Reductions through the handles: what is folded, in which order, and what is refused."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from engine import Branch, Engine
+from engine.errors import BranchNotFound, InvalidValue, ReductionConflict, ReductionImpossible
+from engine.model import Parameter, Source
+
+
+async def family(engine: Engine) -> tuple[Branch, list[Branch]]:
+    """A parent that has moved on since its two children forked and wrote."""
+    run = await engine.create_run("r", parameters={"x": 0, "stale": "old"})
+    children = [await run.fork(name) for name in ("a", "b")]
+    for number, child in enumerate(children, start=1):
+        await child.set_parameters({"x": number})
+    await run.set_parameters({"stale": "fresh"})
+    return run, children
+
+
+class TestReduction:
+    async def test_a_stale_inherited_copy_overwrites_nothing(self, engine: Engine) -> None:
+        """Only what a child set itself is folded."""
+        run, _ = await family(engine)
+        reduction = await run.reduce(rules={"x": "sum"})
+        assert reduction.values == {"x": Parameter(3)}
+        assert reduction.sources == {"x": [Source("a", 2), Source("b", 2)]}
+        assert await run.parameters() == {"x": Parameter(3), "stale": Parameter("fresh")}
+
+    async def test_children_are_taken_in_the_order_given(self, engine: Engine) -> None:
+        """As handles or by their names."""
+        run, (a, b) = await family(engine)
+        assert (await run.reduce([b, a])).values == {"x": Parameter(1)}
+        assert (await run.reduce(["b"])).values == {"x": Parameter(2)}
+        assert (await run.reduce([])).values == {}
+
+    async def test_conflicts_can_be_an_error_or_left_to_the_parent(self, engine: Engine) -> None:
+        """Both name every conflict; the error records nothing."""
+        run, _ = await family(engine)
+        await run.set_parameters({"x": 100})
+        last = await engine.last_position()
+        with pytest.raises(ReductionConflict) as caught:
+            await run.reduce(on_conflict="error")
+        assert [getattr(each, "branch", None) for each in caught.value.conflicts] == ["a", "b"]
+        assert await engine.last_position() == last
+        kept = await run.reduce(on_conflict="parent")
+        assert (kept.values, len(kept.conflicts)) == ({}, 2)
+        assert (await run.parameters())["x"] == Parameter(100)
+
+    @pytest.mark.parametrize(
+        ("ask", "error"),
+        [
+            (lambda run: run.reduce(["nobody"]), BranchNotFound),
+            (lambda run: run.reduce(["nobody"], rules={"x": max}), BranchNotFound),
+            (lambda run: run.reduce(["a", "a"]), InvalidValue),
+            (lambda run: run.reduce(rules={"x": "median"}), ReductionImpossible),
+            (lambda run: run.reduce(default="median"), ReductionImpossible),
+            (lambda run: run.reduce(rules={"x": "merge"}), ReductionImpossible),
+            (lambda run: run.reduce(on_conflict="both"), InvalidValue),
+            (lambda run: run.reduce(rules={"x": lambda values: object()}), InvalidValue),
+        ],
+    )
+    async def test_what_cannot_be_reduced_is_refused(
+        self, engine: Engine, ask: Callable[[Branch], Awaitable[Any]], error: type[Exception]
+    ) -> None:
+        """The error is typed and nothing is recorded."""
+        run, _ = await family(engine)
+        last = await engine.last_position()
+        with pytest.raises(error):
+            await ask(run)
+        assert await engine.last_position() == last
+
+    async def test_a_grandchild_is_reduced_by_its_parent(self, engine: Engine) -> None:
+        """A branch is reduced into the one that it was forked from, from nested to parent to root."""
+        run = await engine.create_run("r")
+        outer = await run.fork("outer")
+        inner = await outer.fork("inner")
+        await inner.set_parameters({"x": 1})
+        with pytest.raises(BranchNotFound):
+            await run.reduce([inner])
+        await outer.reduce()
+        await run.reduce()
+        assert await run.parameters() == {"x": Parameter(1)}
+
+    async def test_a_function_is_asked_again_when_a_child_writes_meanwhile(self, engine: Engine) -> None:
+        """What is recorded was made of the heads that it names."""
+        run, (a, _) = await family(engine)
+        asked: list[list[int]] = []
+        writing: list[asyncio.Task[Any]] = []
+
+        def largest(values: list[int]) -> int:
+            if not asked:  # its write is queued before the reduction is
+                writing.append(asyncio.ensure_future(a.set_parameters({"x": 50})))
+            asked.append(values)
+            return max(values)
+
+        reduction = await run.reduce(rules={"x": largest})
+        await asyncio.gather(*writing)
+        assert reduction.values["x"].value == max(asked[-1])
+        assert {head.branch: head.stream_version for head in reduction.children}["a"] == (3 if len(asked) > 1 else 2)
