@@ -49,6 +49,7 @@ class Engine:
 
         Raises:
             WrongProcess
+            StoreBusy: a write that was given up on still waits for another process's lock. Close again when it is free.
         """
         self._owner.check()
         await finish(self._close())
