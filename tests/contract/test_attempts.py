@@ -88,6 +88,16 @@ class TestBlock:
             await (attempt.finish("FAILED", "bad data") if how == "finish" else attempt.update(status="FAILED"))
         assert (await attempt.log()).status == "FAILED"
 
+    async def test_the_first_end_is_the_end(self, engine: Engine) -> None:
+        """Times are stamped once; a status set again later does not move them."""
+        attempt = await (await engine.create_run("r")).start_attempt("train")
+        await attempt.finish("FAILED")
+        before = await attempt.log()
+        await attempt.finish("COMPLETED", "after all")
+        after = await attempt.log()
+        assert (after.submitted_at, after.ended_at) == (before.submitted_at, before.ended_at)
+        assert (after.status, after.status_reason) == ("COMPLETED", "after all")
+
     async def test_a_retry_is_the_next_attempt(self, engine: Engine) -> None:
         """Attempts count from 1 for each step of a branch, and the last one is the step's current one."""
         run = await engine.create_run("r")

@@ -19,7 +19,7 @@ from engine.errors import (
     RunNotFound,
     VersionConflict,
 )
-from engine.events import BranchForked, ParametersSet, RunCreated
+from engine.events import BranchForked, ParametersSet, RunCreated, RunForked
 from engine.expected_version import ExpectedVersion
 from engine.model import Parameter
 from engine.ports import Answer, EventFilter, EventLog, Recorded
@@ -295,7 +295,10 @@ class TestReading:
 
     async def test_a_run_forked_from_another_is_no_descendant_of_its_branch(self, log: EventLog) -> None:
         """Filters stay within their run."""
+        source = RunForked(branch="", source_run_id="r", source_branch="a", source_version=1, source_hash=b"")
+        await append(log, request("new", OpenRun(event=source)), put("new", 7))
         found = await read(log, EventFilter("r", "", descendants=True))
+        assert 7 not in values(found)
         assert {each.run_id for each in found} == {"r"}
 
     @pytest.mark.parametrize(
