@@ -5,13 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from engine.codec import to_microseconds
 from engine.errors import (
     AttemptNotFound,
-    BranchNotFound,
-    InvalidValue,
-    PointNotFound,
-    RunNotFound,
     StepNotFound,
 )
 from engine.model import (
@@ -27,10 +22,8 @@ from engine.model import (
 )
 from engine.names import ROOT
 from engine.ports import ChildValues, Point, Stream
-from projections.columns import from_json, from_text, to_text
 from projections.partitions import StepRow
 from projections.reading import (
-    LATEST,
     SELECT_ATTEMPTS,
     SELECT_STEPS,
     as_attempt,
@@ -39,17 +32,11 @@ from projections.reading import (
     resolved_parameters,
 )
 from projections.run_log import compile_branch, compile_run
+from projections.runs import RunsWanted, run_info, runs_page
 from projections.state_tables import AttemptRow
+from projections.streams import branch_name, children_of, find_stream, stream_name, version_at
 
 Result = TypeVar("Result")
-
-PAGE_RUNS_MAX = 1000
-
-_SELECT_STREAM = "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
-_SELECT_INFO = (
-    "SELECT run_id, status, status_reason, tag, created_at, dag_hash, original_run_id, workspace_slug, root_path,"
-    " description, tags, finalized_hash, stream_id FROM runs"
-)
 
 _IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
 
@@ -82,13 +69,7 @@ class SqliteViews:
         return await self._readers.run(read)
 
     async def run_info(self, run_id: str) -> RunInfo:
-        def read(connection: sqlite3.Connection) -> RunInfo:
-            row = connection.execute(f"{_SELECT_INFO} WHERE run_id = ?", (run_id,)).fetchone()
-            if row is None:
-                raise RunNotFound(run_id)
-            return _as_run_info(row)
-
-        return await self._readers.run(read)
+        return await self._readers.run(lambda connection: run_info(connection, run_id))
 
     async def runs(
         self,
@@ -100,18 +81,8 @@ class SqliteViews:
         limit: int,
         cursor: str | None,
     ) -> RunPage:
-        where, values = _run_conditions(status, tag, created_from, created_until, cursor)
-        if not 1 <= limit <= PAGE_RUNS_MAX:
-            raise InvalidValue("limit", limit, f"is not from 1 to {PAGE_RUNS_MAX}")
-
-        def read(connection: sqlite3.Connection) -> RunPage:
-            rows = connection.execute(
-                f"{_SELECT_INFO} WHERE {where} ORDER BY stream_id DESC LIMIT ?", (*values, limit + 1)
-            ).fetchall()
-            page = rows[:limit]
-            return RunPage([_as_run_info(row) for row in page], str(page[-1][-1]) if len(rows) > limit else None)
-
-        return await self._readers.run(read)
+        wanted = RunsWanted(status, tag, created_from, created_until, limit, cursor)
+        return await self._readers.run(lambda connection: runs_page(connection, wanted))
 
     async def parameters(
         self, run_id: str, branch: str, *, at: Point, names: Collection[str] | None, inherited: bool
@@ -132,7 +103,7 @@ class SqliteViews:
             stream = find_stream(connection, run_id, branch)
             resolved = resolved_parameters(connection, stream.stream_id, version_at(connection, stream, at))
             return {
-                name: Origin(*_stream_name(connection, source), own.stream_version)
+                name: Origin(*stream_name(connection, source), own.stream_version)
                 for name, (source, own) in resolved.items()
             }
 
@@ -166,7 +137,7 @@ class SqliteViews:
                 values,
             ).fetchall()
             attempts = [AttemptRow(*row) for row in rows]
-            return [(_branch_name(connection, row.stream_id), as_attempt(row)) for row in attempts]
+            return [(branch_name(connection, row.stream_id), as_attempt(row)) for row in attempts]
 
         return await self._readers.run(read)
 
@@ -178,19 +149,19 @@ class SqliteViews:
             if row is None:
                 raise AttemptNotFound(run_id, attempt_id)
             attempt = AttemptRow(*row)
-            return _branch_name(connection, attempt.stream_id), as_attempt(attempt)
+            return branch_name(connection, attempt.stream_id), as_attempt(attempt)
 
         return await self._readers.run(read)
 
     async def children(self, run_id: str, branch: str) -> list[str]:
         def read(connection: sqlite3.Connection) -> list[str]:
-            return [child.branch for child in _children(connection, find_stream(connection, run_id, branch))]
+            return [child.branch for child in children_of(connection, find_stream(connection, run_id, branch))]
 
         return await self._readers.run(read)
 
     async def own_values(self, run_id: str, branch: str, children: Sequence[str] | None) -> ChildValues:
         def read(connection: sqlite3.Connection) -> ChildValues:
-            streams = _children(connection, find_stream(connection, run_id, branch))
+            streams = children_of(connection, find_stream(connection, run_id, branch))
             if children is not None:
                 streams = [find_stream(connection, run_id, child) for child in children]
             values: dict[str, list[Parameter]] = {}
@@ -217,45 +188,6 @@ class SqliteViews:
         return await self._readers.run(read)
 
 
-def find_stream(connection: sqlite3.Connection, run_id: str, branch: str) -> Stream:
-    """Return a branch's stream.
-
-    Raises:
-        RunNotFound, BranchNotFound
-    """
-    row = connection.execute(f"{_SELECT_STREAM} WHERE run_id = ? AND branch = ?", (run_id, branch)).fetchone()
-    if row is not None:
-        return Stream(*row)
-    if branch != ROOT:
-        find_stream(connection, run_id, ROOT)
-        raise BranchNotFound(run_id, branch)
-    raise RunNotFound(run_id)
-
-
-def version_at(connection: sqlite3.Connection, stream: Stream, at: Point) -> int:
-    """Return the stream version that a point means.
-
-    Raises:
-        PointNotFound: the stream does not reach the version, or had not begun at the time.
-        InvalidValue: the time has no time zone.
-    """
-    if at is None:
-        return LATEST
-    version = at if isinstance(at, int) else _version_at_time(connection, stream, at)
-    if not 1 <= version <= stream.version:
-        raise PointNotFound(stream.run_id, stream.branch, at, stream.version)
-    return version
-
-
-def _version_at_time(connection: sqlite3.Connection, stream: Stream, at: datetime) -> int:
-    root = find_stream(connection, stream.run_id, ROOT)
-    version: int = connection.execute(
-        "SELECT coalesce(max(stream_version), 0) FROM events WHERE root_id = ? AND stream_id = ? AND recorded_at <= ?",
-        (root.stream_id, stream.stream_id, to_microseconds(at)),
-    ).fetchone()[0]
-    return version
-
-
 def read_steps(connection: sqlite3.Connection, stream_id: int) -> dict[str, StepLog]:
     """Return a branch's steps by internal name, in the order in which they were first logged."""
     attempts: dict[str, list[AttemptLog]] = {}
@@ -268,77 +200,3 @@ def read_steps(connection: sqlite3.Connection, stream_id: int) -> dict[str, Step
 def _attempts(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[AttemptLog]:
     rows = connection.execute(f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY task_id, attempt_index", values)
     return [as_attempt(AttemptRow(*row)) for row in rows]
-
-
-def _children(connection: sqlite3.Connection, stream: Stream) -> list[Stream]:
-    rows = connection.execute(
-        f"{_SELECT_STREAM} WHERE parent_id = ? AND run_id = ? ORDER BY stream_id",
-        (stream.stream_id, stream.run_id),
-    )
-    return [Stream(*row) for row in rows]
-
-
-def _stream_name(connection: sqlite3.Connection, stream_id: int) -> tuple[str, str]:
-    run_id, branch = connection.execute(
-        "SELECT run_id, branch FROM streams WHERE stream_id = ?", (stream_id,)
-    ).fetchone()
-    return run_id, branch
-
-
-def _branch_name(connection: sqlite3.Connection, stream_id: int) -> str:
-    return _stream_name(connection, stream_id)[1]
-
-
-def _run_conditions(
-    status: str | None,
-    tag: str | None,
-    created_from: datetime | None,
-    created_until: datetime | None,
-    cursor: str | None,
-) -> tuple[str, list[Any]]:
-    conditions: list[tuple[str, Any]] = []
-    if status is not None:
-        conditions.append(("status = ?", status))
-    if tag is not None:
-        conditions.append(("tag = ?", tag))
-    if created_from is not None:
-        conditions.append(("created_at >= ?", to_text(created_from)))
-    if created_until is not None:
-        conditions.append(("created_at <= ?", to_text(created_until)))
-    if cursor is not None:
-        if not cursor.isdecimal() or not cursor.isascii() or int(cursor) > LATEST:
-            raise InvalidValue("cursor", cursor, "is not one that a page of runs gave")
-        conditions.append(("stream_id < ?", int(cursor)))
-    return " AND ".join(condition for condition, _ in conditions) or "TRUE", [value for _, value in conditions]
-
-
-def _as_run_info(row: tuple[Any, ...]) -> RunInfo:
-    (
-        run_id,
-        status,
-        reason,
-        tag,
-        created_at,
-        dag_hash,
-        original,
-        slug,
-        root_path,
-        description,
-        tags,
-        final,
-        _,
-    ) = row
-    return RunInfo(
-        run_id=run_id,
-        status=status,
-        status_reason=reason,
-        tag=tag,
-        created_at=from_text(created_at),
-        dag_hash=dag_hash,
-        original_run_id=original,
-        workspace_slug=slug,
-        root_path=root_path,
-        description=description,
-        tags=from_json(tags) if tags else {},
-        finalized=final is not None,
-    )

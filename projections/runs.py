@@ -1,0 +1,83 @@
+"""The list of runs, page by page. It never loads a run's payloads."""
+
+import sqlite3
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from engine.errors import InvalidValue, RunNotFound
+from engine.model import RunInfo, RunPage
+from projections.columns import from_json, from_text, to_text
+
+PAGE_RUNS_MAX = 1000
+
+_CURSOR_DIGITS_MAX = 18
+_SELECT = (
+    "SELECT run_id, status, status_reason, tag, created_at, dag_hash, original_run_id, workspace_slug, root_path,"
+    " description, tags, finalized_hash IS NOT NULL, stream_id FROM runs"
+)
+
+
+class RunsWanted(Struct, frozen=True):
+    """Which runs, and how many of them. A cursor is the `stream_id` of the last run of the page before."""
+
+    status: str | None
+    tag: str | None
+    created_from: datetime | None
+    created_until: datetime | None
+    limit: int
+    cursor: str | None
+
+
+def run_info(connection: sqlite3.Connection, run_id: str) -> RunInfo:
+    """Return one run's row.
+
+    Raises:
+        RunNotFound
+    """
+    row = connection.execute(f"{_SELECT} WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise RunNotFound(run_id)
+    return _as_run_info(row)
+
+
+def runs_page(connection: sqlite3.Connection, wanted: RunsWanted) -> RunPage:
+    """Return a page of runs, newest first.
+
+    Raises:
+        InvalidValue: the limit or the cursor.
+    """
+    if not 1 <= wanted.limit <= PAGE_RUNS_MAX:
+        raise InvalidValue("limit", wanted.limit, f"is not from 1 to {PAGE_RUNS_MAX}")
+    conditions = _conditions(wanted)
+    where = " AND ".join(conditions) or "TRUE"
+    statement = f"{_SELECT} WHERE {where} ORDER BY stream_id DESC LIMIT ?"
+    rows = connection.execute(statement, (*conditions.values(), wanted.limit + 1)).fetchall()
+    page = rows[: wanted.limit]
+    return RunPage([_as_run_info(row) for row in page], str(page[-1][-1]) if len(rows) > wanted.limit else None)
+
+
+def _conditions(wanted: RunsWanted) -> dict[str, Any]:
+    conditions = {
+        "status = ?": wanted.status,
+        "tag = ?": wanted.tag,
+        "created_at >= ?": None if wanted.created_from is None else to_text(wanted.created_from),
+        "created_at <= ?": None if wanted.created_until is None else to_text(wanted.created_until),
+        "stream_id < ?": None if wanted.cursor is None else _stream_id(wanted.cursor),
+    }
+    return {condition: value for condition, value in conditions.items() if value is not None}
+
+
+def _stream_id(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= _CURSOR_DIGITS_MAX):
+        raise InvalidValue("cursor", cursor, "is not one that a page of runs gave")
+    return int(cursor)
+
+
+def _as_run_info(row: tuple[Any, ...]) -> RunInfo:
+    columns = dict(zip(RunInfo.__struct_fields__, row, strict=False))  # the stream's id stands behind them
+    columns["created_at"] = from_text(columns["created_at"])
+    columns["tags"] = from_json(columns["tags"]) if columns["tags"] else {}
+    columns["finalized"] = bool(columns["finalized"])
+    return RunInfo(**columns)
