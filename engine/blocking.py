@@ -5,10 +5,12 @@ anew and leaves what it inherited alone, and an unpickled copy opens it where it
 thread, also from one that runs an event loop, which then waits.
 
 Nobody has to close it. Its threads are daemons, so they never keep a process from ending, and every call that has
-returned is durable; at the exit of the interpreter, what is still open is closed.
+returned is durable. An engine that is garbage is closed, and at the exit of the interpreter whatever is still open.
 """
 
+import asyncio
 import atexit
+import functools
 import os
 import threading
 import weakref
@@ -16,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -27,6 +29,8 @@ from engine.engine import Engine
 from engine.errors import EngineClosed, WouldDeadlock
 
 Result = TypeVar("Result")
+
+_Opened: TypeAlias = tuple[Engine, BlockingPortal, Callable[[], object]]
 
 
 class BlockingEngine:
@@ -46,7 +50,6 @@ class BlockingEngine:
     def _prepare(self) -> None:
         self._changed = threading.Condition()
         self._serving: _Serving | None = None
-        self._calls = 0
         self._closed = False
         _ALL.add(self)
 
@@ -87,7 +90,7 @@ class BlockingEngine:
         try:
             return serving.call(work)
         finally:
-            self._end_call()
+            self._end_call(serving)
 
     def close(self) -> None:
         """Close the engine and end its thread, once the calls under way have returned.
@@ -98,23 +101,16 @@ class BlockingEngine:
         with self._changed:
             self._refuse_own_thread()
             self._closed = True
-            self._changed.wait_for(lambda: not self._calls)
             serving, self._serving = self._serving, None
+            if serving is not None:
+                self._changed.wait_for(lambda: not serving.calls)
         if serving is not None:
             serving.stop()
 
-    def close_at_exit(self) -> None:
-        """Close the engine, unless a daemon thread is in the middle of a call: nothing is lost then either."""
-        if not self._calls:
-            self.close()
-
     def forget_after_fork(self) -> None:
         """Begin anew in a forked child, with a lock that no thread of the parent holds."""
-        if self._serving is not None:
-            _INHERITED.append(self._serving)
         self._changed = threading.Condition()
         self._serving = None
-        self._calls = 0
 
     def _begin_call(self) -> "_Serving":
         with self._changed:
@@ -123,12 +119,13 @@ class BlockingEngine:
                 raise EngineClosed
             if self._serving is None:
                 self._serving = _Serving(self._path, self._options)
-            self._calls += 1
+                weakref.finalize(self, self._serving.stop_soon).atexit = False  # `_stop_all` waits for the end
+            self._serving.calls += 1
             return self._serving
 
-    def _end_call(self) -> None:
+    def _end_call(self, serving: "_Serving") -> None:
         with self._changed:
-            self._calls -= 1
+            serving.calls -= 1
             self._changed.notify_all()
 
     def _refuse_own_thread(self) -> None:
@@ -137,33 +134,51 @@ class BlockingEngine:
 
 
 class _Serving:
-    """An open engine and the thread that runs its event loop."""
+    """An open engine and the thread that runs its event loop. `calls` counts those under way."""
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
-        opened: Future[tuple[BlockingPortal, Engine]] = Future()
+        opened: Future[_Opened] = Future()
+        self.calls = 0
+        self._stopping = False
         self.thread = threading.Thread(
-            target=anyio.run, args=(_serve, path, options, opened), name="anabranch-engine", daemon=True
+            target=self._run, args=(path, options, opened), name="anabranch-engine", daemon=True
         )
         self.thread.start()
         try:
-            self._portal, self._engine = opened.result()
+            self._engine, self._portal, self._stop = opened.result()
         except Exception:
             self.thread.join()
             raise
+        _SERVING.add(self)
 
     def call(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
         return self._portal.start_task_soon(work, self._engine).result()
 
     def stop(self) -> None:
-        self._portal.call(self._portal.stop)
+        """Close the engine, and wait until the thread has ended."""
+        self.stop_soon()
         self.thread.join()
 
+    def stop_soon(self) -> None:
+        """Have the engine closed, once; from any thread, and not in a forked child."""
+        if self in _SERVING and not self._stopping:
+            self._stopping = True
+            self._stop()
 
-async def _serve(path: str, options: dict[str, Any], opened: "Future[tuple[BlockingPortal, Engine]]") -> None:
+    def _run(self, path: str, options: dict[str, Any], opened: "Future[_Opened]") -> None:
+        try:
+            anyio.run(_serve, path, options, opened)
+        finally:
+            _SERVING.discard(self)
+
+
+async def _serve(path: str, options: dict[str, Any], opened: "Future[_Opened]") -> None:
+    stopping = asyncio.Event()
+    stop = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)
     try:
         async with open_engine(path, **options) as engine, BlockingPortal() as portal:
-            opened.set_result((portal, engine))
-            await portal.sleep_until_stopped()
+            opened.set_result((engine, portal, stop))
+            await stopping.wait()
     except BaseException as error:
         if opened.done():
             raise
@@ -198,20 +213,25 @@ class _Registry:
 _ALL: Final[weakref.WeakSet[BlockingEngine]] = weakref.WeakSet()
 _registry: Final = _Registry()
 
+_SERVING: Final[set[_Serving]] = set()
+
 # What a child inherits by a fork is neither used nor collected: collecting an event loop or a connection closes it.
 _INHERITED: Final[list[_Serving]] = []
 
 
 def _after_fork_in_child() -> None:
+    _INHERITED.extend(_SERVING)
+    _SERVING.clear()
     _registry.lock = threading.Lock()
     for engine in list(_ALL):
         engine.forget_after_fork()
 
 
-def _close_all() -> None:
-    for engine in list(_ALL):
-        engine.close_at_exit()
+def _stop_all() -> None:
+    for serving in list(_SERVING):
+        if not serving.calls:  # a daemon thread may be in the middle of one, for as long as it likes
+            serving.stop()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_close_all)
+atexit.register(_stop_all)

@@ -1,6 +1,7 @@
 """The engine for synchronous callers: threads, event loops, closing, pickling. Processes have a file of their own."""
 
 import asyncio
+import gc
 import pickle
 import threading
 from collections.abc import Iterator
@@ -145,6 +146,18 @@ def test_closing_waits_for_the_calls_under_way(database: Path) -> None:
         loop.call_soon_threadsafe(go_on.set)
         closed.result()
         assert called.result().run_id == "r"
+
+
+def test_an_engine_that_is_garbage_ends_its_thread(database: Path) -> None:
+    """Nobody has to close an engine: one that nobody has any more is closed."""
+    engine = BlockingEngine(database)
+    before = our_threads()
+    engine.call(create)
+    [thread] = [each for each in our_threads() if each not in before]
+    del engine
+    gc.collect()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
 
 
 def test_a_pickled_engine_opens_its_file_where_it_arrives(blocking_engine: BlockingEngine) -> None:
