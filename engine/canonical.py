@@ -1,6 +1,6 @@
 """Structs whose equal values have equal bytes."""
 
-from functools import lru_cache
+from functools import cache
 
 from msgspec import Struct, structs
 
@@ -18,7 +18,7 @@ class Canonical(Struct, frozen=True, omit_defaults=True):
                 structs.force_setattr(self, name, default)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _text_defaults(struct: type[Struct]) -> tuple[tuple[str, str], ...]:
     fields = structs.fields(struct)
     return tuple((field.name, field.default) for field in fields if isinstance(field.default, str))
