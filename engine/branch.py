@@ -331,10 +331,17 @@ class Branch:
         Raises:
             BranchNotFound, ReductionConflict, ReductionImpossible
         """
-        wanted = None if children is None else tuple(_branch_name(child) for child in children)
+        wanted = None if children is None else tuple(self._child_name(child) for child in children)
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
         guard = Guard(expected_version, idempotency_key)
         return await reduce(self, self._views, command, rules or {}, guard)
+
+    def _child_name(self, child: "Branch | str") -> str:
+        if not isinstance(child, Branch):
+            return check_name(child, "branch name")
+        if child.run_id != self._run_id:
+            raise InvalidValue("children", child.name, f"is a branch of run {child.run_id!a}, not of {self._run_id!a}")
+        return child.name
 
     async def compile(self, *, nested: bool = True, inherited: bool = True) -> BranchLog | RunLog:
         """Return the compiled log of this branch and all below it; of a run, its run log.
@@ -372,9 +379,9 @@ def checked_attempt(attempt: AttemptDocument) -> AttemptDocument:
     """Return an attempt's document when it can be recorded."""
     check_name(attempt.status, "status")
     check_text(attempt.message, "message")
-    check_document(attempt.details, "details")
     return structs.replace(
         attempt,
+        details=check_document(attempt.details, "details"),
         inputs=check_parameters(attempt.inputs),
         outputs=check_parameters(attempt.outputs),
         metrics=check_parameters(attempt.metrics),
@@ -383,10 +390,6 @@ def checked_attempt(attempt: AttemptDocument) -> AttemptDocument:
 
 def _optional_text(text: str | None) -> str | None:
     return None if text is None else check_text(text, "text")
-
-
-def _branch_name(branch: Branch | str) -> str:
-    return branch.name if isinstance(branch, Branch) else check_name(branch, "branch name")
 
 
 _REASON_CHARACTERS_MAX = 1000

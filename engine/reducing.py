@@ -72,8 +72,7 @@ async def _computed(run_id: str, views: Views, command: Reduce, functions: Mappi
     for name, function in functions.items():
         if name in read.values:
             value = function([parameter.value for parameter in read.values[name]])
-            computed[name] = value if isinstance(value, Parameter) else Parameter(value)
-            check_parameter(computed[name], name)
+            computed[name] = check_parameter(value if isinstance(value, Parameter) else Parameter(value), name)
     return structs.replace(command, computed=computed, relies_on=read.heads)
 
 

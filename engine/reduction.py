@@ -111,10 +111,9 @@ def _apply(name: str, rule: str, contributions: _Contributions) -> _Folded:
     check_rule(name, rule)
     try:
         value, sources = RULES[rule](contributions)
-        check_parameter(value, name)
+        return check_parameter(value, name), sources
     except (_NotFoldable, InvalidValue) as error:
         raise ReductionImpossible(name, rule, str(error)) from error
-    return value, sources
 
 
 class _NotFoldable(Exception):

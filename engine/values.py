@@ -28,27 +28,29 @@ def check_parameters(values: object) -> dict[str, Parameter]:
     checked = {}
     for name, value in values.items():
         check_name(name, "parameter name")
-        parameter = value if type(value) is Parameter else Parameter(value)
-        check_parameter(parameter, name)
-        checked[name] = parameter
+        checked[name] = check_parameter(value if type(value) is Parameter else Parameter(value), name)
     return checked
 
 
-def check_parameter(parameter: Parameter, name: str) -> None:
-    """Raise `InvalidValue`, naming the parameter, unless it can be recorded and read back exactly."""
+def check_parameter(parameter: Parameter, name: str) -> Parameter:
+    """Return a copy of a parameter when it can be recorded and read back exactly.
+
+    Raises:
+        InvalidValue: naming the parameter.
+    """
     if parameter.kind not in ("json", "metric", "object"):
         raise InvalidValue(f"parameter {name!a}", parameter.kind, "is not a kind: json, metric or object")
     if parameter.kind == "object" and not isinstance(parameter.value, str):
         raise InvalidValue(f"parameter {name!a}", parameter.value, "is an object parameter's value and not text")
-    check_value(parameter.value, f"parameter {name!a}")
+    return Parameter(check_value(parameter.value, f"parameter {name!a}"), parameter.kind)
 
 
 def check_document(document: object, where: str) -> dict[str, Any]:
     """Return a copy of a caller's free-form mapping when it can be recorded and read back exactly."""
     if not isinstance(document, Mapping):
         raise InvalidValue(where, document, "is not a mapping")
-    check_value(dict(document), where)
-    return dict(document)
+    checked: dict[str, Any] = check_value(dict(document), where)
+    return checked
 
 
 def check_task_spec(spec: TaskSpec) -> TaskSpec:
@@ -57,8 +59,7 @@ def check_task_spec(spec: TaskSpec) -> TaskSpec:
     Raises:
         InvalidValue
     """
-    fields = msgspec.structs.asdict(spec)
-    check_value(fields, "spec")
+    fields = check_value(msgspec.structs.asdict(spec), "spec")
     try:
         return msgspec.convert(fields, TaskSpec)
     except msgspec.ValidationError as error:
@@ -90,27 +91,31 @@ def check_position(position: object, where: str) -> int:
     return position
 
 
-def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> None:
-    """Raise `InvalidValue`, naming `where`, unless `value` is JSON that can be recorded and read back exactly."""
+def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:
+    """Return a copy of `value` when it is JSON that can be recorded and read back exactly.
+
+    It is a copy so that what is recorded is what was given: the caller may change a list while the write is under way.
+
+    Raises:
+        InvalidValue: naming `where`.
+    """
     kind = type(value)
     if kind is str:
-        check_text(value, where)
-    elif kind is int:
+        return check_text(value, where)
+    if kind is int:
         if not _INTEGER_MIN <= value <= _INTEGER_MAX:
             raise InvalidValue(where, value, "is an integer over 64 bits")
     elif isinstance(value, dict | list | tuple):
         if depth == 0:
             raise InvalidValue(where, kind.__name__, f"is nested deeper than {VALUE_DEPTH_MAX} levels")
-        _check_members(value, where, depth - 1)
+        return _check_members(value, where, depth - 1)
     elif value is not None and kind is not float and kind is not bool:
         raise InvalidValue(where, value, f"is {kind.__name__}, which is not JSON")
+    return value
 
 
-def _check_members(value: dict[Any, Any] | list[Any] | tuple[Any, ...], where: str, depth: int) -> None:
-    if isinstance(value, dict):
-        for key, member in value.items():
-            check_text(key, f"{where}, a key")
-            check_value(member, where, depth)
-    else:
-        for member in value:
-            check_value(member, where, depth)
+def _check_members(value: dict[Any, Any] | list[Any] | tuple[Any, ...], where: str, depth: int) -> Any:
+    if not isinstance(value, dict):
+        return [check_value(member, where, depth) for member in value]
+    key = f"{where}, a key"
+    return {check_text(name, key): check_value(member, where, depth) for name, member in value.items()}

@@ -37,6 +37,14 @@ class TestReduction:
         assert (await run.reduce(["b"])).values == {"x": Parameter(2)}
         assert (await run.reduce([])).values == {}
 
+    async def test_a_branch_of_another_run_is_refused(self, engine: Engine) -> None:
+        """It is not taken for the branch of the same name in this run."""
+        run, _ = await family(engine)
+        other = await engine.create_run("other")
+        stranger = await other.fork("a")
+        with pytest.raises(InvalidValue, match="'a' is a branch of run 'other', not of 'r'"):
+            await run.reduce([stranger])
+
     async def test_conflicts_can_be_an_error_or_left_to_the_parent(self, engine: Engine) -> None:
         """Both name every conflict; the error records nothing."""
         run, _ = await family(engine)
