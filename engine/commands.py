@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct, field, structs
 
 from engine.canonical import Canonical
-from engine.events import Event, RunCreated, RunForked
+from engine.events import Event, ExternalRunRegistered, ExternalRunUpdated, RunCreated, RunForked
 from engine.expected_version import ANY, ExpectedVersion
 from engine.model import (
     CREATED,
@@ -131,21 +131,10 @@ class Finalize(_Command, frozen=True):
     """Record every head of the run."""
 
 
-class RegisterExternalRun(_Command, frozen=True):
-    task_id: str
-    operator_type: str
-    status: str
-    external_id: str | None = None
-    operator_data: dict[str, Any] | None = None
-    relative_path: str | None = None
+class LogExternalRun(_Command, frozen=True):
+    """Append what happened to a task's external run: its registration, for a task that is there, or an update."""
 
-
-class UpdateExternalRun(_Command, frozen=True):
-    task_id: str
-    status: str
-    external_id: str | None = None
-    operator_data: dict[str, Any] | None = None
-    relative_path: str | None = None
+    event: ExternalRunRegistered | ExternalRunUpdated
 
 
 Command: TypeAlias = (
@@ -163,8 +152,7 @@ Command: TypeAlias = (
     | UpdateAttempt
     | Reduce
     | Finalize
-    | RegisterExternalRun
-    | UpdateExternalRun
+    | LogExternalRun
 )
 
 

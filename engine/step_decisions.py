@@ -11,13 +11,12 @@ from msgspec import UNSET, structs
 
 from engine.codec import encode_canonical, same
 from engine.commands import (
+    LogExternalRun,
     LogStep,
-    RegisterExternalRun,
     RemoveStep,
     SetStepStatus,
     StartAttempt,
     UpdateAttempt,
-    UpdateExternalRun,
 )
 from engine.errors import (
     AttemptExists,
@@ -29,7 +28,6 @@ from engine.events import (
     AttemptUpdated,
     Event,
     ExternalRunRegistered,
-    ExternalRunUpdated,
     StepLogged,
     StepRemoved,
     StepStatusChanged,
@@ -153,16 +151,15 @@ def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Seq
     return events
 
 
-def _register_external_run(command: RegisterExternalRun, stream: Stream, state: State) -> Sequence[Event]:
-    if state.step(stream, command.task_id) is None:
-        raise StepNotFound(stream.run_id, stream.branch, command.task_id)
-    return (ExternalRunRegistered(**structs.asdict(command)),)
-
-
-def _update_external_run(command: UpdateExternalRun, stream: Stream, state: State) -> Sequence[Event]:
-    if state.external_run(stream, command.task_id) is None:
-        raise StepNotFound(stream.run_id, stream.branch, command.task_id)
-    return (ExternalRunUpdated(**structs.asdict(command)),)
+def _log_external_run(command: LogExternalRun, stream: Stream, state: State) -> Sequence[Event]:
+    event = command.event
+    if isinstance(event, ExternalRunRegistered):
+        known: object = state.step(stream, event.task_id)
+    else:
+        known = state.external_run(stream, event.task_id)
+    if known is None:
+        raise StepNotFound(stream.run_id, stream.branch, event.task_id)
+    return (event,)
 
 
 Handler: TypeAlias = Callable[[Any, Stream, State], Sequence[Event]]
@@ -174,6 +171,5 @@ STEP_HANDLERS: dict[type, Handler] = {
     RemoveStep: _remove_step,
     StartAttempt: _start_attempt,
     UpdateAttempt: _update_attempt,
-    RegisterExternalRun: _register_external_run,
-    UpdateExternalRun: _update_external_run,
+    LogExternalRun: _log_external_run,
 }

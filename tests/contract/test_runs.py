@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, open_engine
-from engine.commands import RegisterExternalRun, UpdateExternalRun
+from engine.commands import LogExternalRun
 from engine.errors import (
     BranchNotFound,
     InvalidValue,
@@ -18,7 +18,7 @@ from engine.errors import (
     RunNotFound,
     StepNotFound,
 )
-from engine.events import BranchForked, RunFinalized
+from engine.events import BranchForked, ExternalRunRegistered, ExternalRunUpdated, RunFinalized
 from engine.model import BranchLog, Origin, Parameter
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -224,12 +224,24 @@ class TestBranches:
         """One for a task; without the step, or before it is registered, there is none."""
         run = await engine.create_run("r")
         with pytest.raises(StepNotFound):
-            await run.write(RegisterExternalRun(task_id="t", operator_type="HPC", status="RUNNING"))
+            await run.write(
+                LogExternalRun(
+                    event=ExternalRunRegistered(branch="", task_id="t", operator_type="HPC", status="RUNNING")
+                )
+            )
         await run.log_step("t")
         with pytest.raises(StepNotFound):
-            await run.write(UpdateExternalRun(task_id="t", status="COMPLETED"))
-        await run.write(RegisterExternalRun(task_id="t", operator_type="HPC", status="RUNNING", external_id="7"))
-        await run.write(UpdateExternalRun(task_id="t", status="COMPLETED", operator_data={"a": 1}))
+            await run.write(LogExternalRun(event=ExternalRunUpdated(branch="", task_id="t", status="COMPLETED")))
+        await run.write(
+            LogExternalRun(
+                event=ExternalRunRegistered(
+                    branch="", task_id="t", operator_type="HPC", status="RUNNING", external_id="7"
+                )
+            )
+        )
+        await run.write(
+            LogExternalRun(event=ExternalRunUpdated(branch="", task_id="t", status="COMPLETED", operator_data={"a": 1}))
+        )
         with contextlib.closing(sqlite3.connect(database)) as connection:
             rows = connection.execute(
                 "SELECT task_id, status, external_id, operator_data FROM external_runs"

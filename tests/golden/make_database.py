@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from engine import Engine, open_engine
-from engine.commands import RegisterExternalRun, UpdateExternalRun
+from engine.commands import LogExternalRun
+from engine.events import ExternalRunRegistered, ExternalRunUpdated
 from engine.model import AttemptDocument, Parameter, TaskSpec
 
 RUNS = ("nightly", "forked", "empty")
@@ -44,8 +45,14 @@ async def fill(engine: Engine) -> None:
     await run.log_step("prepare", spec=TaskSpec(image="ubuntu", cores=2), attempts=[AttemptDocument(status="SUCCESS")])
     await run.log_step("gone")
     await run.remove_step("gone", "renamed")
-    await run.write(RegisterExternalRun(task_id="prepare", operator_type="HPC", status="RUNNING", external_id="x"))
-    await run.write(UpdateExternalRun(task_id="prepare", status="COMPLETED"))
+    await run.write(
+        LogExternalRun(
+            event=ExternalRunRegistered(
+                branch="", task_id="prepare", operator_type="HPC", status="RUNNING", external_id="x"
+            )
+        )
+    )
+    await run.write(LogExternalRun(event=ExternalRunUpdated(branch="", task_id="prepare", status="COMPLETED")))
     await run.finalize("COMPLETED")
     await engine.fork_run("nightly", run_id="forked", branch="fit", at=2)
     await engine.create_run("empty")
