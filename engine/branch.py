@@ -3,6 +3,7 @@
 Each method is one request or one read.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any
@@ -27,7 +28,7 @@ from engine.commands import (
     SetStepStatus,
     StartAttempt,
 )
-from engine.errors import InvalidValue
+from engine.errors import AnabranchError, InvalidValue
 from engine.events import AttemptCreated, ParametersSet
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import (
@@ -288,16 +289,20 @@ class Branch:
     async def attempt(self, step: str, **fields: Any) -> AsyncIterator[Attempt]:
         """Run a block as an attempt: `CREATED`, `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
 
-        The step's status follows. What the block raises goes on to the caller. An attempt that the block finished
-        itself is left as it is.
+        The step's status follows. What the block raises goes on to the caller, with a note when the outcome could not
+        be recorded. An attempt that the block finished itself is left as it is.
         """
-        attempt = await self.start_attempt(step, **fields)
+        starting = asyncio.ensure_future(self.start_attempt(step, **fields))
+        try:
+            attempt = await finish(starting)
+        except asyncio.CancelledError as error:
+            if starting.exception() is None:  # recorded, so its end is to be recorded too
+                await _finish_with(starting.result(), error)
+            raise
         try:
             yield attempt
         except BaseException as error:
-            status = FAILED if isinstance(error, Exception) else CANCELLED
-            # The outcome is recorded even when the block is cancelled, and cancelled again.
-            await finish(attempt.finish_unless_finished(status, _reason(error)))
+            await _finish_with(attempt, error)
             raise
         await finish(attempt.finish_unless_finished(COMPLETED, None))
 
@@ -326,7 +331,8 @@ class Branch:
                 `unanimous`, or a function of the children's values. A function is called here and now, never on replay.
             default: the rule for every other name.
             on_conflict: what to do with a name that both this branch and a child changed since the fork: take the
-                `"child"`'s (by its rule), keep the `"parent"`'s, or raise an `"error"` that names them all.
+                `"child"`'s (by its rule), keep the `"parent"`'s, or raise an `"error"` that names them all. What an
+                earlier reduction wrote counts as a change of this branch.
 
         Raises:
             BranchNotFound, ReductionConflict, ReductionImpossible
@@ -390,6 +396,15 @@ def checked_attempt(attempt: AttemptDocument) -> AttemptDocument:
 
 def _optional_text(text: str | None) -> str | None:
     return None if text is None else check_text(text, "text")
+
+
+async def _finish_with(attempt: Attempt, error: BaseException) -> None:
+    """Record what ended an attempt, even when its caller is cancelled again."""
+    status = FAILED if isinstance(error, Exception) else CANCELLED
+    try:
+        await finish(attempt.finish_unless_finished(status, _reason(error)))
+    except AnabranchError as unrecorded:
+        error.add_note(f"and the attempt's outcome is not recorded: {type(unrecorded).__name__}: {unrecorded}")
 
 
 _REASON_CHARACTERS_MAX = 1000

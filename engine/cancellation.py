@@ -1,15 +1,15 @@
 """What must finish, finishes: then the cancellation that came in the meantime goes on."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 import anyio
 
 Result = TypeVar("Result")
 
 
-async def finish(work: Coroutine[Any, Any, Result]) -> Result:
+async def finish(work: Awaitable[Result]) -> Result:
     """Await `work` to its end, whatever cancels the caller, then raise the cancellation.
 
     An asyncio cancellation is caught and raised at the end; an anyio cancel scope is shielded off.

@@ -1,0 +1,48 @@
+"""How attempts end when their callers do not come through: cancelled while they start, or unable to record the end."""
+
+import asyncio
+import fcntl
+from pathlib import Path
+
+import anyio.lowlevel
+import pytest
+
+from engine import Branch, Engine, open_engine
+from engine.errors import StoreBusy
+
+
+async def _never_ending(branch: Branch, step: str) -> None:
+    async with branch.attempt(step):
+        await anyio.sleep_forever()
+
+
+async def test_an_attempt_that_is_cancelled_while_it_starts_does_not_stay_running(engine: Engine) -> None:
+    """Wherever its caller is cancelled: there is no attempt, or it has ended as cancelled."""
+    run = await engine.create_run("r")
+    for turns in range(60):
+        task = asyncio.ensure_future(_never_ending(run, f"step {turns}"))
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert {attempt.status for attempt in await run.attempts()} <= {"CANCELLED"}
+
+
+async def _failing_behind_a_lock(branch: Branch, database: Path, error: BaseException) -> None:
+    with database.with_name(f"{database.name}-lock").open("rb") as file:
+        async with branch.attempt("s"):
+            fcntl.flock(file, fcntl.LOCK_EX)
+            raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("no convergence"), asyncio.CancelledError()])
+async def test_what_the_block_raises_is_raised_even_when_its_outcome_cannot_be_recorded(
+    database: Path, error: BaseException
+) -> None:
+    """The block's own error is not replaced by the store's, which stands in a note."""
+    async with open_engine(database, busy_timeout=0.05) as engine:
+        run = await engine.create_run("r")
+        with pytest.raises(type(error)) as raised:
+            await _failing_behind_a_lock(run, database, error)
+        assert StoreBusy.__name__ in raised.value.__notes__[0]
