@@ -114,7 +114,7 @@ class Engine:
         *,
         run_id: str,
         branch: str | None = None,
-        at: int | None = None,
+        at: int | datetime | None = None,
         tag: str = "",
         status: str = CREATED,
         idempotency_key: str | None = None,
@@ -123,7 +123,7 @@ class Engine:
 
         Args:
             branch: the branch of the source; its root unless given.
-            at: the version of that branch's stream; the last one unless given.
+            at: a version of that branch's stream, or an aware time; now unless given.
 
         Raises:
             RunExists, RunNotFound, BranchNotFound, PointNotFound

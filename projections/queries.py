@@ -54,12 +54,10 @@ class SqliteViews:
     async def stream(self, run_id: str, branch: str) -> Stream:
         return await self._readers.run(lambda connection: find_stream(connection, run_id, branch))
 
-    async def head_at(self, run_id: str, branch: str, version: int | None) -> Head:
+    async def head_at(self, run_id: str, branch: str, at: int | datetime) -> Head:
         def read(connection: sqlite3.Connection) -> Head:
             stream = find_stream(connection, run_id, branch)
-            if version is None:
-                return Head(branch, stream.version, stream.hash)
-            version_at(connection, stream, version)
+            version = version_at(connection, stream, at)
             row = connection.execute(
                 "SELECT hash FROM events WHERE root_id = ? AND stream_id = ? AND stream_version = ?",
                 (find_stream(connection, run_id, ROOT).stream_id, stream.stream_id, version),
@@ -133,7 +131,7 @@ class SqliteViews:
             if step is not None:
                 where, values = f"{where} AND task_id = ?", [*values, step]
             rows = connection.execute(
-                f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY created_at, stream_id, task_id, attempt_index",
+                f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY position",
                 values,
             ).fetchall()
             attempts = [AttemptRow(*row) for row in rows]

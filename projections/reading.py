@@ -69,12 +69,12 @@ def resolved_parameters(
 ) -> dict[str, tuple[int, OwnParameter]]:
     """Return what a branch sees as of a version, by name: the stream that it comes from, and the parameter."""
     resolved: dict[str, tuple[int, OwnParameter]] = {}
-    wanted = names
+    wanted = None if names is None else frozenset(names)
     for source, until in lineage(connection, stream_id, version):
         for name, own in own_parameters(connection, source, until, wanted).items():
             resolved.setdefault(name, (source, own))
-        if names is not None:
-            wanted = [name for name in names if name not in resolved]
+        if wanted is not None:
+            wanted -= resolved.keys()
             if not wanted:
                 break
     return dict(sorted(resolved.items()))

@@ -44,7 +44,7 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 1
+    version = 2
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -176,10 +176,19 @@ class StateViews:
             status=event.status,
             task_type=spec.task_type,
             operator_key=spec.operator_key,
-            current_attempt_id=None if known is None else known.current_attempt_id,
+            current_attempt_id=self._last_attempt(key) if known is None else known.current_attempt_id,
             stream_id=stream.stream_id,
         )
         self.tasks.put(key, row)
+
+    def _last_attempt(self, step: tuple[int, str]) -> str | None:
+        # A step that becomes a task may have been tried before.
+        self.attempts.flush()
+        row = self._connection.execute(
+            "SELECT attempt_id FROM task_attempts WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index DESC",
+            step,
+        ).fetchone()
+        return None if row is None else str(row[0])
 
     def _change_task(self, stream: Stream, task_id: str, **changes: Any) -> None:
         row = self.tasks.get(stream.stream_id, task_id)
@@ -217,6 +226,7 @@ class StateViews:
             ended_at=created_at if event.status in TERMINAL_STATUSES else None,
             status_reason=None,
             stream_id=stream.stream_id,
+            position=recorded.position,
             message=event.message,
             inputs=parameters_to_json(event.inputs),
             outputs=parameters_to_json(event.outputs),

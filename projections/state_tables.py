@@ -61,6 +61,7 @@ CREATE TABLE task_attempts (
     ended_at TEXT,
     status_reason TEXT,
     stream_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
     message TEXT NOT NULL,
     inputs TEXT,
     outputs TEXT,
@@ -140,6 +141,7 @@ class AttemptRow(Struct, frozen=True):
     ended_at: str | None
     status_reason: str | None
     stream_id: int
+    position: int
     message: str
     inputs: str | None
     outputs: str | None

@@ -4,7 +4,7 @@ import sqlite3
 from datetime import datetime
 
 from engine.codec import to_microseconds
-from engine.errors import BranchNotFound, PointNotFound, RunNotFound
+from engine.errors import BranchNotFound, InvalidValue, PointNotFound, RunNotFound
 from engine.names import ROOT
 from engine.ports import Point, Stream
 from projections.reading import LATEST
@@ -32,10 +32,12 @@ def version_at(connection: sqlite3.Connection, stream: Stream, at: Point) -> int
 
     Raises:
         PointNotFound: the stream does not reach the version, or had not begun at the time.
-        InvalidValue: the time has no time zone.
+        InvalidValue: it is neither, or the time has no time zone.
     """
     if at is None:
         return LATEST
+    if isinstance(at, bool):
+        raise InvalidValue("at", at, "is neither a version nor a time")
     version = at if isinstance(at, int) else _version_at_time(connection, stream, at)
     if not 1 <= version <= stream.version:
         raise PointNotFound(stream.run_id, stream.branch, at, stream.version)

@@ -12,7 +12,8 @@ from msgspec import Struct, structs
 
 Row = TypeVar("Row", bound=Struct)
 
-_CACHED_ROWS_MAX = 50_000
+_CACHED_ROWS_MAX = 20_000
+_CACHED_CHARACTERS_MAX = 8 * 1024 * 1024
 
 
 class Table(Generic[Row]):
@@ -31,6 +32,7 @@ class Table(Generic[Row]):
         self._delete = f"DELETE FROM {name} WHERE {where}"
         self._rows: dict[tuple[Any, ...], Row | None] = {}
         self._dirty: set[tuple[Any, ...]] = set()
+        self._characters = 0
 
     def get(self, *key: Any) -> Row | None:
         """Return the row as it stands, written or not."""
@@ -39,6 +41,7 @@ class Table(Generic[Row]):
         except KeyError:
             found = self._connection.execute(self._select, key).fetchone()
             row = self._rows[key] = None if found is None else self._row(*found)
+            self._characters += _characters(found or ())
             return row
 
     def put(self, key: tuple[Any, ...], row: Row) -> None:
@@ -59,16 +62,24 @@ class Table(Generic[Row]):
                 self._connection.executemany(self._delete, gone)
             self._connection.executemany(self._upsert, self._changed())
             self._dirty.clear()
-        if len(self._rows) > _CACHED_ROWS_MAX:
-            self._rows.clear()
+        if len(self._rows) > _CACHED_ROWS_MAX or self._characters > _CACHED_CHARACTERS_MAX:
+            self.forget()
 
     def forget(self) -> None:
         """Drop every row from memory, changed ones too."""
         self._rows.clear()
         self._dirty.clear()
+        self._characters = 0
 
     def _changed(self) -> Iterator[tuple[Any, ...]]:
         for key in self._dirty:
             row = self._rows[key]
             if row is not None:
-                yield structs.astuple(row)
+                columns = structs.astuple(row)
+                self._characters += _characters(columns)
+                yield columns
+
+
+def _characters(columns: tuple[Any, ...]) -> int:
+    # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
+    return sum([len(column) for column in columns if type(column) is str])

@@ -1,7 +1,10 @@
 """Attempts and their steps, through the handles."""
 
 import asyncio
+import contextlib
+import sqlite3
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -292,3 +295,22 @@ class TestStepDocuments:
         with pytest.raises(StepNotFound) as caught:
             await branch.step("train")
         assert (caught.value.run_id, caught.value.branch, caught.value.step) == ("r", "a", "train")
+
+
+async def test_attempts_of_one_commit_come_in_the_order_in_which_they_were_created(engine: Engine) -> None:
+    """A group commit has one time for all of its events: their positions tell their order."""
+    run = await engine.create_run("order")
+    steps = ["z", "m", "a1"]
+    await asyncio.gather(*(run.start_attempt(step) for step in steps))
+    assert [attempt.step for attempt in await run.attempts()] == steps
+
+
+async def test_a_step_that_becomes_a_task_keeps_its_current_attempt(engine: Engine, database: Path) -> None:
+    """Also in the state view of tasks, for whoever reads that by SQL."""
+    run = await engine.create_run("late")
+    attempt = await run.start_attempt("train")
+    await run.log_step("train", status="RUNNING", spec=TaskSpec(command="python train.py"))
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        (current,) = connection.execute("SELECT current_attempt_id FROM tasks").fetchone()
+    assert current == attempt.attempt_id
+    assert await engine.verify_views() == []

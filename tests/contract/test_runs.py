@@ -192,6 +192,17 @@ class TestBranches:
         new = await engine.fork_run("r", run_id="new", branch="a")
         assert await new.sources() == await a.sources()
 
+    async def test_a_run_is_forked_as_of_a_time(self, engine: Engine) -> None:
+        """As it stood then: what was recorded later is not seen."""
+        run = await engine.create_run("r", parameters={"x": 1})
+        then = [recorded.recorded_at async for recorded in engine.events()][-1]
+        while (await run.set_parameters({"x": 2})).events[0].recorded_at == then:
+            pass
+        new = await engine.fork_run("r", run_id="new", at=then)
+        assert (await new.parameters())["x"] == Parameter(1)
+        with pytest.raises(InvalidValue):
+            await engine.fork_run("r", run_id="newer", at=True)
+
     async def test_a_description_is_kept_with_the_branch(self, engine: Engine) -> None:
         """The same again records nothing."""
         branch = await (await engine.create_run("r")).fork("a")
