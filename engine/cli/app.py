@@ -10,7 +10,7 @@ from typer.exceptions import TyperException
 
 from engine.cli import demo, events, parameters, rebuild, runs, show, steps, tree
 from engine.cli.failures import USAGE, leave_quietly, report
-from engine.cli.options import DatabaseInFront
+from engine.cli.options import DatabaseInFront, Version
 
 _HELP: Final = """Look into runs recorded by anabranch.
 
@@ -38,8 +38,9 @@ app = typer.Typer(
 
 
 @app.callback()
-def in_front(context: typer.Context, *, db: DatabaseInFront = None) -> None:
-    """Keep what stands in front of the command for the command."""
+def in_front(context: typer.Context, *, db: DatabaseInFront = None, version: Version = False) -> None:
+    """Keep what stands in front of the command for the command; `--version` has its own callback."""
+    _ = version
     context.obj = db
 
 

@@ -1,6 +1,7 @@
 """The arguments and options that commands share."""
 
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,20 @@ Database = Annotated[
 DatabaseInFront = Annotated[
     Path | None,
     typer.Option("--db", metavar="PATH", help="The database file; may also follow the command.", show_default=False),
+]
+
+
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"anabranch {metadata.version('anabranch')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Print the version.", is_eager=True, callback=lambda value: _print_version(wanted=value)
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]

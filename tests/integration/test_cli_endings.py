@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,9 @@ def test_colours_are_for_terminals(recorded: Path) -> None:
     assert coloured in on_terminal(command)
     assert coloured not in on_terminal(command, NO_COLOR="1")
     assert b"\x1b[" not in subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`anabranch --version` names the installed distribution's version."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"anabranch {metadata.version('anabranch')}\n"
