@@ -1,5 +1,6 @@
 """Where a database may live: the folder, the file's permissions, and no network file system."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -32,23 +33,42 @@ def prepare_file(path: Path, *, allow_network: bool) -> bool:
 
     Missing folders are created. A new file has mode 0600, and its folder is synced, which SQLite would not report on.
 
+    A file that exists is not opened here, only by SQLite: closing any descriptor of a file ends every POSIX lock that
+    the process holds on it, those of an engine that is open on it included. For the same reason nobody in the process
+    may connect to a file between its creation and the end of this call.
+
     Raises:
         FolderNotWritable, NetworkFileSystem
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         if not allow_network:
             refuse_network(path.parent)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
-            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            _check_writable(path)
             return False
         os.close(descriptor)
         sync_folder(path.parent)
     except OSError as error:
         raise FolderNotWritable(path, str(error.strerror or error)) from error
     return True
+
+
+def make_folders(folder: Path) -> None:
+    """Create what is missing of a folder and those above it, each durably."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        sync_folder(each.parent)
+
+
+def _check_writable(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def sync_folder(folder: Path) -> None:

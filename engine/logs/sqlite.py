@@ -8,6 +8,7 @@ processes checkpoint at once.
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
@@ -45,6 +46,9 @@ MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Sequence[Projector]]
 MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Sequence[Projector]], State]
 
 _log = get_logger(__name__)
+
+# Held inside `inside_sqlite`, so that no fork happens while it is: see `prepare_file`.
+_CONNECTING = threading.Lock()
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -232,9 +236,10 @@ class _SetUp:
         if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
             needed = ".".join(map(str, SQLITE_VERSION_MIN))
             raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
-        if prepare_file(self._path, allow_network=self._settings.allow_network):
-            _log.info("database created", path=str(self._path))
-        return connect(self._path, busy_timeout=self._settings.busy_timeout)
+        with _CONNECTING:
+            if prepare_file(self._path, allow_network=self._settings.allow_network):
+                _log.info("database created", path=str(self._path))
+            return connect(self._path, busy_timeout=self._settings.busy_timeout)
 
     def prepare(self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector]) -> list[str]:
         """Return the names of the views that have to be rebuilt."""
