@@ -132,7 +132,7 @@ class Engine:
         head = Head(source[1], SOURCE_HEAD, b"") if at is None else await self._views.head_at(*source, at)
         event = RunForked(
             branch=ROOT,
-            source_run_id=source_run_id,
+            source_run_id=source[0],
             source_branch=head.branch,
             source_version=head.stream_version,
             source_hash=head.hash,
@@ -142,6 +142,7 @@ class Engine:
         return await self._open(run_id, OpenRun(event=event), idempotency_key)
 
     async def _open(self, run_id: str, command: OpenRun, idempotency_key: str | None) -> Run:
+        run_id = check_name(run_id, "run id")
         await self.write(run_id, command, idempotency_key=idempotency_key)
         return Run(self._writer, self._views, run_id)
 
@@ -151,7 +152,8 @@ class Engine:
         Raises:
             RunNotFound
         """
-        await self._views.stream(check_name(run_id, "run id"), ROOT)
+        run_id = check_name(run_id, "run id")
+        await self._views.stream(run_id, ROOT)
         return Run(self._writer, self._views, run_id)
 
     @property
@@ -166,7 +168,7 @@ class Engine:
             RunNotFound, and what the commands raise.
         """
         if idempotency_key is not None:
-            check_name(idempotency_key, "idempotency key")
+            idempotency_key = check_name(idempotency_key, "idempotency key")
         request = Request(run_id=check_name(run_id, "run id"), commands=commands, idempotency_key=idempotency_key)
         return await self._writer.submit(request)
 
@@ -277,9 +279,9 @@ def _filter(
     if branch is not None and run_id is None:
         raise InvalidValue("branch", branch, "is given without its run_id")
     if run_id is not None:
-        check_name(run_id, "run id")
+        run_id = check_name(run_id, "run id")
     if branch is not None:
-        check_branch(branch)
+        branch = check_branch(branch)
     names = None if types is None else frozenset(_event_type(each) for each in types)
     return EventFilter(run_id, branch, descendants, names)
 

@@ -30,7 +30,8 @@ def check_name(value: object, what: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidName(what, value, f"is {type(value).__name__}, not text")
-    return _checked(value, what)
+    # The plain text of a subclass's: an equal name is answered from the cache with the object that was checked first.
+    return _checked(str.__str__(value), what)
 
 
 @lru_cache(maxsize=8192)
@@ -56,8 +57,8 @@ def check_branch(value: object) -> str:
 
 def child_branch(parent: str, name: object) -> str:
     """Return the full name of the branch `name` below `parent`."""
-    check_name(name, "branch name")
-    return check_name(f"{parent}.{name}" if parent else name, "branch name")
+    own = check_name(name, "branch name")
+    return check_name(f"{parent}.{own}", "branch name") if parent else own
 
 
 def dotted_prefixes(name: str) -> Iterator[str]:

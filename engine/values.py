@@ -9,11 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from engine.errors import InvalidValue
-from engine.model import Parameter, TaskSpec
+from engine.model import Parameter, ParameterKind, TaskSpec
 from engine.names import check_name
 
 VALUE_DEPTH_MAX: Final = 64
 
+_KINDS: Final[tuple[ParameterKind, ...]] = ("json", "metric", "object")
 _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**63 - 1
 
 
@@ -27,8 +28,8 @@ def check_parameters(values: object) -> dict[str, Parameter]:
         raise InvalidValue("parameters", values, "is not a mapping of names to values")
     checked = {}
     for name, value in values.items():
-        check_name(name, "parameter name")
-        checked[name] = check_parameter(value if type(value) is Parameter else Parameter(value), name)
+        plain = check_name(name, "parameter name")
+        checked[plain] = check_parameter(value if type(value) is Parameter else Parameter(value), plain)
     return checked
 
 
@@ -38,11 +39,12 @@ def check_parameter(parameter: Parameter, name: str) -> Parameter:
     Raises:
         InvalidValue: naming the parameter.
     """
-    if parameter.kind not in ("json", "metric", "object"):
+    kind = next((kind for kind in _KINDS if kind == parameter.kind), None)
+    if kind is None:
         raise InvalidValue(f"parameter {name!a}", parameter.kind, "is not a kind: json, metric or object")
-    if parameter.kind == "object" and not isinstance(parameter.value, str):
+    if kind == "object" and not isinstance(parameter.value, str):
         raise InvalidValue(f"parameter {name!a}", parameter.value, "is an object parameter's value and not text")
-    return Parameter(check_value(parameter.value, f"parameter {name!a}"), parameter.kind)
+    return Parameter(check_value(parameter.value, f"parameter {name!a}"), kind)
 
 
 def check_document(document: object, where: str) -> dict[str, Any]:
@@ -67,14 +69,15 @@ def check_task_spec(spec: TaskSpec) -> TaskSpec:
 
 
 def check_text(text: object, where: str) -> str:
-    """Return `text` when it is text that UTF-8 can encode."""
+    """Return `text`, plain, when it is text that UTF-8 can encode."""
     if not isinstance(text, str):
         raise InvalidValue(where, text, f"is {type(text).__name__}, not text")
+    plain = str.__str__(text)
     try:
-        text.encode()
+        plain.encode()
     except UnicodeEncodeError as error:
-        raise InvalidValue(where, text, "holds a lone surrogate, which UTF-8 cannot encode") from error
-    return text
+        raise InvalidValue(where, plain, "holds a lone surrogate, which UTF-8 cannot encode") from error
+    return plain
 
 
 def check_flag(flag: object, where: str) -> bool:
@@ -94,13 +97,15 @@ def check_position(position: object, where: str) -> int:
 def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:
     """Return a copy of `value` when it is JSON that can be recorded and read back exactly.
 
+    Text of a subclass of `str`, such as a member of a `StrEnum`, is recorded as the plain text that it is.
+
     It is a copy so that what is recorded is what was given: the caller may change a list while the write is under way.
 
     Raises:
         InvalidValue: naming `where`.
     """
     kind = type(value)
-    if kind is str:
+    if isinstance(value, str):
         return check_text(value, where)
     if kind is int:
         if not _INTEGER_MIN <= value <= _INTEGER_MAX:

@@ -1,5 +1,6 @@
 """The names that callers give."""
 
+import enum
 import unicodedata
 
 import pytest
@@ -108,6 +109,17 @@ def test_every_name_survives_utf_8(name: str) -> None:
     """What passes the check can be encoded, within the limit, and decoded to the same text."""
     assert len(name.encode()) <= NAME_BYTES_MAX
     assert check_name(name, "branch name").encode().decode() == name
+
+
+class Stage(str, enum.Enum):  # noqa: UP042 - unlike a StrEnum's, its `str()` is not its text
+    FIT = "fit"
+
+
+def test_a_name_of_another_class_of_text_is_the_plain_text_that_it_is() -> None:
+    """Whichever spelling of a name is checked first, everyone gets plain text, which can be recorded."""
+    checked = check_name(Stage.FIT, "step name"), check_name("fit", "step name"), child_branch("a", Stage.FIT)
+    assert checked == ("fit", "fit", "a.fit")
+    assert {type(name) for name in checked} == {str}
 
 
 @pytest.mark.parametrize("root", [None, "", ROOT])

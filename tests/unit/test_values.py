@@ -148,6 +148,18 @@ def test_text_is_refused_when_it_is_none_or_cannot_be_encoded() -> None:
         check_text("a\udc80", "message")
 
 
+class Metric(enum.StrEnum):
+    LOSS = "loss"
+    METRIC = "metric"
+
+
+def test_text_of_another_class_is_recorded_as_plain_text() -> None:
+    """A member of a `StrEnum` is the text that it is: as a text, a value, a key, a parameter's name and its kind."""
+    given = check_parameters({Metric.LOSS: Parameter({Metric.LOSS: [Metric.LOSS]}, Metric.METRIC)})  # type: ignore[arg-type]
+    assert same(given, {"loss": Parameter({"loss": ["loss"]}, "metric")})
+    assert type(check_text(Metric.LOSS, "message")) is str
+
+
 def test_plain_values_become_json_parameters() -> None:
     """A plain value is a parameter of the kind json; a `Parameter` is taken as it is."""
     metric = Parameter(0.5, "metric")
