@@ -155,9 +155,9 @@ class Partitions:
             self._connection.execute(statement)
 
     def drop_tables(self) -> None:
-        self._connection.execute("DROP VIEW IF EXISTS resolved_parameters")
+        self._connection.execute("DROP VIEW IF EXISTS main.resolved_parameters")
         for table in self.tables():
-            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+            self._connection.execute(f"DROP TABLE IF EXISTS main.{table}")
 
     def tables(self) -> Sequence[str]:
         return "branches", "parameters", "step_logs"

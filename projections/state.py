@@ -75,7 +75,7 @@ class StateViews:
 
     def drop_tables(self) -> None:
         for table in self.tables():
-            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+            self._connection.execute(f"DROP TABLE IF EXISTS main.{table}")
 
     def tables(self) -> Sequence[str]:
         return "runs", "tasks", "task_attempts", "external_runs", "schema_info"
