@@ -30,6 +30,7 @@
     ├── StoreUnavailable             nothing was recorded; trying again later is safe
     │   ├── StoreBusy                the write lock was not free within the busy timeout
     │   ├── DiskFull
+    │   ├── StoreChanged             another version of anabranch has changed the file; open it again
     │   └── RebuildRunning
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
     ├── ReadFailed                   SQLite could not read the file
@@ -229,6 +230,12 @@ class DiskFull(StoreUnavailable):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         super().__init__(f"the disk is full: {shown(str(path))}")
+
+
+class StoreChanged(StoreUnavailable):
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"another version of anabranch has changed {what} since the engine was opened; open it again")
 
 
 class RebuildRunning(StoreUnavailable):

@@ -29,7 +29,7 @@ from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import translate
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import last_position, read_events
-from engine.logs.sqlite_schema import check_ours, migrate
+from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
 from engine.owner import OwnerProcess
 from engine.ports import Answer, Capabilities, EventFilter, Projector, State, StreamHeads
 
@@ -39,6 +39,7 @@ Result = TypeVar("Result")
 BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
 SQLITE_VERSION_MIN = (3, 37, 0)  # the first with STRICT tables
+CLOSING_SECONDS_MAX = 0.5
 WAL_PAGES_MAX = 1000
 WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
@@ -128,7 +129,7 @@ class SqliteEventLog:
         return self._failed(answer) if isinstance(answer, sqlite3.Error) else answer
 
     def _failed(self, error: sqlite3.Error) -> AnabranchError:
-        _log.warning("write failed", path=str(self.path), error=str(error))
+        _log.info("write failed", path=str(self.path), error=str(error))
         return translate(error, self.path, busy_timeout=self._busy_timeout)
 
     def on_append(self, callback: Callable[[], None]) -> None:
@@ -214,9 +215,9 @@ async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:
 
 async def _close(connection: ThreadConnection, lock: FileLock, busy_timeout: float) -> None:
     def close_under_lock() -> None:
-        # The last connection to close checkpoints, which must happen under the lock like every checkpoint. Who holds
+        # The last connection to close checkpoints, which should happen under the lock like every checkpoint. Who holds
         # the lock all this time has the file open: then this connection is not the last.
-        with lock.tried_for(busy_timeout), inside_sqlite():
+        with lock.tried_for(min(busy_timeout, CLOSING_SECONDS_MAX)), inside_sqlite():
             connection.raw.close()
 
     try:
@@ -242,16 +243,23 @@ class _SetUp:
             return connect(self._path, busy_timeout=self._settings.busy_timeout)
 
     def prepare(self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector]) -> list[str]:
-        """Return the names of the views that have to be rebuilt."""
+        """Return the names of the views that have to be rebuilt.
+
+        A file that is up to date is only read, so that opening it waits for no writer.
+        """
         execute = connection.execute
+        with inside_sqlite():
+            check_ours(connection, self._path)
+            execute(f"PRAGMA synchronous = {'FULL' if self._settings.durability == 'full' else 'NORMAL'}")
+            execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+            execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
+            if _is_current(connection, projectors):
+                return []
         with lock.tried_for(self._settings.busy_timeout) as free, inside_sqlite():
             if not free:
                 raise StoreBusy(self._path, self._settings.busy_timeout)
             check_ours(connection, self._path)
             execute("PRAGMA journal_mode = WAL")
-            execute(f"PRAGMA synchronous = {'FULL' if self._settings.durability == 'full' else 'NORMAL'}")
-            execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
-            execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
             execute("BEGIN IMMEDIATE")
             try:
                 migrate(connection)
@@ -261,6 +269,13 @@ class _SetUp:
                 execute("ROLLBACK")
                 raise
         return stale
+
+
+def _is_current(connection: sqlite3.Connection, projectors: Sequence[Projector]) -> bool:
+    if schema_version(connection) != SCHEMA_VERSION:
+        return False
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return mode == "wal" and view_versions(connection) == {each.name: each.version for each in projectors}
 
 
 def _prepare_view(connection: sqlite3.Connection, projector: Projector) -> list[str]:

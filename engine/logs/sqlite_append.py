@@ -20,11 +20,12 @@ from engine.codec import (
 )
 from engine.commands import Request, asked_for
 from engine.decisions import Decision, decide
-from engine.errors import EventTooLarge, IdempotencyConflict, VersionConflict
+from engine.errors import EventTooLarge, IdempotencyConflict, StoreChanged, VersionConflict
 from engine.events import Event, RecordedEvent
 from engine.expected_version import holds
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded
+from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
 from engine.names import ROOT
 from engine.ports import Answer, Projector, Recorded, State, Stream
 
@@ -109,11 +110,19 @@ class Appender:
         version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._data_version:
             self.forget()
+            self._check_versions()
             self._data_version = version
             last = self._connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
             self._position = last
         self._recorded_at = time.time_ns() // 1000
         self._moment = from_microseconds(self._recorded_at)
+
+    def _check_versions(self) -> None:
+        # Another process may run newer code, which has migrated the file or rebuilt its views meanwhile.
+        if schema_version(self._connection) != SCHEMA_VERSION:
+            raise StoreChanged("the log's tables")
+        if view_versions(self._connection) != {projector.name: projector.version for projector in self._projectors}:
+            raise StoreChanged("its views")
 
     def _answer(self, request: Request) -> Answer:
         self._touched = False

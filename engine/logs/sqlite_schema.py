@@ -73,7 +73,8 @@ def check_ours(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         ForeignDatabase, NewerDatabase
     """
-    application_id, version = _identity(connection)
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = schema_version(connection)
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application_id != APPLICATION_ID and (tables or application_id or version):
         raise ForeignDatabase(path, "it is a SQLite database, but not one of anabranch's")
@@ -81,17 +82,21 @@ def check_ours(connection: sqlite3.Connection, path: Path) -> None:
         raise NewerDatabase(path, version, SCHEMA_VERSION)
 
 
-def migrate(connection: sqlite3.Connection) -> bool:
-    """Bring the log's tables up to date, inside the caller's transaction; say whether anything was done."""
-    _, version = _identity(connection)
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the log's tables up to date, inside the caller's transaction."""
+    version = schema_version(connection)
     for migration in MIGRATIONS[version:]:
         migration(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    return version < SCHEMA_VERSION
 
 
-def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    return application_id, version
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return the version of the log's tables, 0 when there are none."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def view_versions(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the version of each view's tables, by the view's name."""
+    return dict(connection.execute("SELECT view, version FROM view_checkpoints"))

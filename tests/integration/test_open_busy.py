@@ -1,7 +1,9 @@
 """A lock that somebody else holds: calls fail by name within the busy timeout, and go on once it is free."""
 
 import asyncio
+import contextlib
 import fcntl
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -31,10 +33,25 @@ async def test_a_lock_that_another_process_holds_makes_a_write_fail_by_name(data
 
 
 @pytest.mark.parametrize("task", ["hold_lock", "hold_transaction"])
-async def test_a_lock_that_another_process_holds_makes_opening_fail_by_name(database: Path, task: str) -> None:
-    """Opening waits no longer than the busy timeout, and leaves nothing behind."""
+async def test_who_only_reads_waits_for_no_writer(database: Path, task: str) -> None:
+    """A file that is up to date is opened and read while another process holds the lock, or is in a transaction."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
+    holder = await start_worker(task, database)
+    assert await next_line(holder) == "held"
+    async with open_engine(database, busy_timeout=0.2) as engine:
+        assert [run.run_id for run in await engine.runs()] == ["r"]
+    await holder.communicate(b"")
+
+
+@pytest.mark.parametrize("task", ["hold_lock", "hold_transaction"])
+async def test_a_lock_that_another_process_holds_makes_migrating_fail_by_name(database: Path, task: str) -> None:
+    """Opening a file that has to be written first waits no longer than the busy timeout, and leaves nothing behind."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE view_checkpoints SET version = 0")
+        connection.commit()
     holder = await start_worker(task, database)
     assert await next_line(holder) == "held"
     before = open_files(database.parent)

@@ -1,0 +1,29 @@
+"""An engine of this version beside one of another version on the same file."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engine import open_engine
+from engine.errors import StoreChanged
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE view_checkpoints SET version = version + 1 WHERE view = 'state'", "PRAGMA user_version = 99"],
+    ids=["views", "log"],
+)
+async def test_who_does_not_know_the_files_version_writes_no_more(database: Path, change: str) -> None:
+    """When another process has rebuilt the views or migrated the log, writes are refused by name; reads go on."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={"a": 1})
+        with contextlib.closing(sqlite3.connect(database)) as other:
+            other.execute(change)
+            other.commit()
+        for _ in range(2):
+            with pytest.raises(StoreChanged):
+                await run.set_parameters({"a": 2})
+        assert (await run.parameters())["a"].value == 1
+        assert await engine.last_position() == 2
