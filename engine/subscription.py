@@ -26,10 +26,12 @@ async def read_log(
     """Yield what the log holds now, in order. No read stays open between chunks, so no reader holds up a checkpoint."""
     last = await log.last_position()
     until = last if until is None else min(until, last)
-    while after < until:
+    while True:  # once at least: what is filtered by may not be there, whatever the positions
         found, after = await log.read(events, after, until, CHUNK_EVENTS)
         for recorded in found:
             yield recorded
+        if after >= until:
+            return
 
 
 class Follower:
