@@ -335,7 +335,7 @@ class Branch:
                 earlier reduction wrote counts as a change of this branch.
 
         Raises:
-            BranchNotFound, ReductionConflict, ReductionImpossible
+            BranchNotFound, InvalidValue, ReductionConflict, ReductionImpossible
         """
         wanted = None if children is None else tuple(self._child_name(child) for child in children)
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)

@@ -232,7 +232,8 @@ def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
     known = {child.branch: child for child in children}
     for name in command.children:
         if name not in known:
-            raise BranchNotFound(stream.run_id, name)
+            _open_stream(stream.run_id, name, state)
+            raise InvalidValue("children", name, f"is not forked from branch {stream.branch!a}")
     if len(set(command.children)) != len(command.children):
         raise InvalidValue("children", list(command.children), "names a branch twice")
     return [known[name] for name in command.children]

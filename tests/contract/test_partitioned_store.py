@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import BranchNotFound, InvalidName, JobNotFound, RunExists, RunNotFound, StepNotFound
+from engine.errors import BranchNotFound, InvalidName, InvalidValue, JobNotFound, RunExists, RunNotFound, StepNotFound
 from engine.model import Parameter
 from engine.stores import BranchLog, JobLog, RunLog, StepAttempt, StepLog
 from tests.contract.run_log_stores import opened, recorded, values
@@ -305,7 +305,7 @@ async def test_reduction_takes_one_step_up(store: Any) -> None:
 async def test_only_a_parent_can_take_a_child_in(store: Any) -> None:
     """A branch is reduced into what it was forked from."""
     await three_levels(store)
-    with pytest.raises(BranchNotFound):
+    with pytest.raises(InvalidValue):
         await store.reduce_parameters_to_parent("r", "a.b", None)
 
 

@@ -87,7 +87,7 @@ class TestReduction:
         outer = await run.fork("outer")
         inner = await outer.fork("inner")
         await inner.set_parameters({"x": 1})
-        with pytest.raises(BranchNotFound):
+        with pytest.raises(InvalidValue, match="'outer.inner' is not forked from branch ''"):
             await run.reduce([inner])
         await outer.reduce()
         await run.reduce()
