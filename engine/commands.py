@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct, field, structs
 
 from engine.canonical import Canonical
+from engine.errors import InvalidValue
 from engine.events import Event, ExternalRunRegistered, ExternalRunUpdated, RunCreated, RunForked
 from engine.expected_version import ANY, ExpectedVersion
 from engine.model import (
@@ -161,12 +162,19 @@ class Request(Struct, frozen=True, kw_only=True):
 
     `expected_version` guards the stream of the first command's branch. `idempotency_key` is the caller's name for the
     request within the run.
+
+    Raises:
+        InvalidValue: there are no commands.
     """
 
     run_id: str
     commands: tuple[Command, ...]
     expected_version: ExpectedVersion = ANY
     idempotency_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.commands:
+            raise InvalidValue("commands", self.commands, "are none, and a request is at least one")
 
 
 def asked_for(commands: tuple[Command, ...]) -> list[Command]:

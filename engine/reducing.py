@@ -15,6 +15,7 @@ from engine.errors import InvalidValue
 from engine.events import ParametersReduced
 from engine.expected_version import ExpectedVersion
 from engine.model import Parameter, Reduction
+from engine.names import check_name
 from engine.ports import Recorded, Views
 from engine.reduction import FUNCTION_RULE, check_rule
 from engine.values import check_parameter
@@ -43,6 +44,7 @@ async def reduce(
     parent: ParentBranch, views: Views, command: Reduce, rules: Mapping[str, Rule], guard: Guard
 ) -> Reduction:
     """Record the reduction; see `Branch.reduce`."""
+    rules = _checked(rules)
     functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
     command = structs.replace(command, rules=_built_in(rules, command) | dict.fromkeys(functions, FUNCTION_RULE))
     while True:
@@ -54,6 +56,17 @@ async def reduce(
         except HeadsMoved:
             continue
         return _as_reduction(recorded)
+
+
+def _checked(rules: object) -> dict[str, Rule]:
+    if not isinstance(rules, Mapping):
+        raise InvalidValue("rules", rules, "is not a mapping of names to rules")
+    checked: dict[str, Rule] = {}
+    for name, rule in rules.items():
+        if not isinstance(rule, str) and not callable(rule):
+            raise InvalidValue(f"rule of {name!a}", rule, "is neither the name of a rule nor a function")
+        checked[check_name(name, "parameter name")] = str.__str__(rule) if isinstance(rule, str) else rule
+    return checked
 
 
 def _built_in(rules: Mapping[str, Rule], command: Reduce) -> dict[str, str]:

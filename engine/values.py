@@ -55,12 +55,14 @@ def check_document(document: object, where: str) -> dict[str, Any]:
     return checked
 
 
-def check_task_spec(spec: TaskSpec) -> TaskSpec:
+def check_task_spec(spec: object) -> TaskSpec:
     """Return a task's specification when its fields are of their types and can be recorded.
 
     Raises:
         InvalidValue
     """
+    if not isinstance(spec, TaskSpec):
+        raise InvalidValue("spec", spec, f"is {type(spec).__name__}, not a TaskSpec")
     fields = check_value(msgspec.structs.asdict(spec), "spec")
     try:
         return msgspec.convert(fields, TaskSpec)

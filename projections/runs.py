@@ -48,8 +48,8 @@ def runs_page(connection: sqlite3.Connection, wanted: RunsWanted) -> RunPage:
     Raises:
         InvalidValue: the limit or the cursor.
     """
-    if not 1 <= wanted.limit <= PAGE_RUNS_MAX:
-        raise InvalidValue("limit", wanted.limit, f"is not from 1 to {PAGE_RUNS_MAX}")
+    if type(wanted.limit) is not int or not 1 <= wanted.limit <= PAGE_RUNS_MAX:
+        raise InvalidValue("limit", wanted.limit, f"is not an integer from 1 to {PAGE_RUNS_MAX}")
     conditions = _conditions(wanted)
     where = " AND ".join(conditions) or "TRUE"
     statement = f"{_SELECT} WHERE {where} ORDER BY stream_id DESC LIMIT ?"
@@ -69,8 +69,8 @@ def _conditions(wanted: RunsWanted) -> dict[str, Any]:
     return {condition: value for condition, value in conditions.items() if value is not None}
 
 
-def _stream_id(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= _CURSOR_DIGITS_MAX):
+def _stream_id(cursor: object) -> int:
+    if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdecimal() and len(cursor) <= _CURSOR_DIGITS_MAX):
         raise InvalidValue("cursor", cursor, "is not one that a page of runs gave")
     return int(cursor)
 

@@ -177,12 +177,22 @@ WRONG_TYPES: dict[str, Call] = {
     "time beyond the year 9999": lambda e, r: e.create_run("new", created_at=_BEYOND),
     "position to subscribe from": lambda e, r: subscribed(e, after=2**64),
     "limit": lambda e, r: e.runs(limit=0),
+    "limit as a fraction": lambda e, r: e.runs(limit=1.5),  # type: ignore[arg-type]
+    "limit as text": lambda e, r: e.runs(limit="5"),  # type: ignore[arg-type]
+    "limit as a flag": lambda e, r: e.runs(limit=True),
+    "cursor as a number": lambda e, r: e.runs(cursor=5),  # type: ignore[arg-type]
+    "no commands": lambda e, r: e.write("r"),
+    "no commands of a branch": lambda e, r: r.write(),
+    "spec as a mapping": lambda e, r: r.log_step("s", spec={"image": "i"}),  # type: ignore[arg-type]
     "cursor": lambda e, r: e.runs(cursor="x"),
     "cursor of 65 bits": lambda e, r: e.runs(cursor=str(2**64)),
     "status to filter": lambda e, r: e.runs(status="\ud800"),
     "tag to filter": lambda e, r: e.runs(tag="\ud800"),
     "on_conflict": lambda e, r: r.reduce(on_conflict="mine"),  # type: ignore[arg-type]
     "rule": lambda e, r: r.reduce(rules={"a": "median"}),
+    "rule that is none": lambda e, r: r.reduce(rules={"a": None}),  # type: ignore[dict-item]
+    "rules as a list": lambda e, r: r.reduce(rules=["sum"]),  # type: ignore[arg-type]
+    "rule of no name": lambda e, r: r.reduce(rules={5: "sum"}),  # type: ignore[dict-item]
     "default rule": lambda e, r: r.reduce(default="median"),
     "a child twice": lambda e, r: r.reduce(["b", "b"]),
 }
