@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from engine.codec import EVENT_BYTES_MAX
 from engine.engine import Engine
@@ -32,7 +32,8 @@ def open_engine(
     The file and its folder are created when missing, and migrated when they are of an older version.
 
     Args:
-        path: of a SQLite file, or a URL: `sqlite:///relative.db`, `sqlite:////absolute.db`.
+        path: of a SQLite file, or a URL: `sqlite:///relative.db`, `sqlite:////absolute.db`, with
+            `%20` and the like for what a URL cannot hold.
         durability: `"full"` survives a power cut with every acknowledged write; `"relaxed"` is faster, survives the
             death of the process, and may lose the last writes in a power cut.
         event_bytes_max: the largest encoded event that is accepted, in bytes.
@@ -99,7 +100,13 @@ def _make_state(connection: sqlite3.Connection, heads: StreamHeads, projectors: 
 def _as_path(path: str | Path) -> Path:
     if isinstance(path, Path) or "://" not in path:
         return Path(path)
-    url = urlsplit(path)
-    if url.scheme != "sqlite" or url.netloc or len(url.path) < 2:  # noqa: PLR2004 - a slash and a name
+    try:
+        url = urlsplit(path)
+        name = unquote(url.path, errors="strict")[1:]
+    except ValueError as error:
+        raise InvalidValue("path", path, f"is not a URL: {error}") from error
+    if url.scheme != "sqlite" or url.netloc or not name:
         raise InvalidValue("path", path, "is not a URL like sqlite:///relative.db or sqlite:////absolute.db")
-    return Path(url.path[1:])
+    if "?" in path or "#" in path:
+        raise InvalidValue("path", path, "has a query or a fragment; options are arguments, a ? in a name is %3F")
+    return Path(name)
