@@ -25,7 +25,7 @@ from engine.commands import (
 from engine.errors import (
     BranchExists,
     BranchNotFound,
-    Conflict,
+    HeadsMoved,
     InvalidValue,
     PointNotFound,
     ReductionConflict,
@@ -53,10 +53,6 @@ from engine.step_decisions import STEP_HANDLERS, Handler
 
 # Well under the smallest sensible limit of an event: a run with any number of branches can be finalised.
 _FINALIZED_BYTES_MAX = 256 * 1024
-
-
-class HeadsMoved(Conflict):
-    """A child has written since the caller's function saw its values; the reduction is to be computed again."""
 
 
 class Opening(Struct, frozen=True):
@@ -201,7 +197,7 @@ def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     children = _children(command, stream, state)
     heads = [Head(child.branch, child.version, child.hash) for child in children]
     if command.relies_on is not None and tuple(heads) != command.relies_on:
-        raise HeadsMoved(f"the children of branch {stream.branch!a} have written since their values were read")
+        raise HeadsMoved(stream.run_id, stream.branch)
     folded = [_as_child(child, stream, state) for child in children]
     outcome = fold(
         folded,

@@ -20,6 +20,7 @@
     ├── Conflict
     │   ├── VersionConflict          expected_version does not hold
     │   ├── IdempotencyConflict      a key used again with other content
+    │   ├── HeadsMoved               children wrote, again and again, while a caller's function was at their values
     │   └── ReductionConflict        on_conflict="error", and every conflict by name
     ├── CannotOpen
     │   ├── NotADatabase
@@ -169,6 +170,15 @@ class IdempotencyConflict(Conflict):
         super().__init__(
             f"idempotency key {shown(idempotency_key)} of run {shown(run_id)} was used before with other content"
         )
+
+
+class HeadsMoved(Conflict):
+    """Children have written since a caller's function saw their values; reduce when they rest."""
+
+    def __init__(self, run_id: str, branch: str) -> None:
+        self.run_id, self.branch = run_id, branch
+        where = f"branch {shown(branch)} of run {shown(run_id)}"
+        super().__init__(f"the children of {where} have written since their values were read")
 
 
 class ReductionConflict(Conflict):

@@ -1,17 +1,17 @@
 """Asking for a reduction: built-in rules are folded under the write lock, a caller's functions beforehand.
 
 A function's values are computed from the children as they are read, and the request says which heads it relies on; when
-a child has written in between, they are computed again.
+a child has written in between, they are computed again, up to ten times in all.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from msgspec import Struct, structs
 
 from engine.commands import Command, Reduce
-from engine.decisions import HeadsMoved
-from engine.errors import InvalidValue
+from engine.errors import HeadsMoved, InvalidValue
 from engine.events import ParametersReduced
 from engine.expected_version import ExpectedVersion
 from engine.model import Parameter, Reduction
@@ -19,6 +19,8 @@ from engine.names import check_name
 from engine.ports import Recorded, Views
 from engine.reduction import FUNCTION_RULE, check_rule
 from engine.values import check_parameter
+
+TRIES_MAX: Final = 10
 
 Function: TypeAlias = Callable[[list[Any]], Any]
 Rule: TypeAlias = str | Function
@@ -43,19 +45,27 @@ class ParentBranch(Protocol):
 async def reduce(
     parent: ParentBranch, views: Views, command: Reduce, rules: Mapping[str, Rule], guard: Guard
 ) -> Reduction:
-    """Record the reduction; see `Branch.reduce`."""
+    """Record the reduction; see `Branch.reduce`.
+
+    Raises:
+        HeadsMoved: children wrote during every try to compute what a caller's functions make of them.
+    """
     rules = _checked(rules)
     functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
     command = structs.replace(command, rules=_built_in(rules, command) | dict.fromkeys(functions, FUNCTION_RULE))
-    while True:
-        asked = await _computed(parent.run_id, views, command, functions) if functions else command
-        try:
-            recorded = await parent.write(
-                asked, expected_version=guard.expected_version, idempotency_key=guard.idempotency_key
-            )
-        except HeadsMoved:
-            continue
-        return _as_reduction(recorded)
+    for _ in range(TRIES_MAX - 1):
+        with contextlib.suppress(HeadsMoved):
+            return await _tried(parent, views, command, functions, guard)
+    return await _tried(parent, views, command, functions, guard)
+
+
+async def _tried(
+    parent: ParentBranch, views: Views, command: Reduce, functions: Mapping[str, Function], guard: Guard
+) -> Reduction:
+    asked = await _computed(parent.run_id, views, command, functions) if functions else command
+    return _as_reduction(
+        await parent.write(asked, expected_version=guard.expected_version, idempotency_key=guard.idempotency_key)
+    )
 
 
 def _checked(rules: object) -> dict[str, Rule]:
