@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
+from msgspec import structs
 from typing_extensions import override
 
 from engine.codec import encode_canonical, to_microseconds
 from engine.commands import Request, UpdateAttempt
 from engine.errors import InvalidValue
-from engine.model import COMPLETED, TERMINAL_STATUSES, AttemptChanges, AttemptLog
+from engine.model import COMPLETED, TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog
 from engine.names import check_name
 from engine.ports import Recorded, Views
 from engine.values import check_document, check_parameters, check_text
@@ -99,6 +100,21 @@ def attempt_changes(fields: Mapping[str, Any]) -> AttemptChanges:
             raise InvalidValue("attempt", name, f"is none of the fields {', '.join(_CHECKS)}")
         checked[name] = None if value is None and name in _NULLABLE else check(value, name)
     return AttemptChanges(**checked)
+
+
+def check_attempt_document(attempt: object) -> AttemptDocument:
+    """Return a copy of an attempt's document when it can be recorded."""
+    if not isinstance(attempt, AttemptDocument):
+        raise InvalidValue("attempts", attempt, f"holds {type(attempt).__name__}, not AttemptDocument")
+    check_name(attempt.status, "status")
+    check_text(attempt.message, "message")
+    return structs.replace(
+        attempt,
+        details=check_document(attempt.details, "details"),
+        inputs=check_parameters(attempt.inputs),
+        outputs=check_parameters(attempt.outputs),
+        metrics=check_parameters(attempt.metrics),
+    )
 
 
 def derived_attempt_id(run_id: str, idempotency_key: str) -> str:

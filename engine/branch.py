@@ -3,16 +3,15 @@
 Each method is one request or one read.
 """
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
-from msgspec import structs
 from typing_extensions import override
 
-from engine.attempt import Attempt, attempt_fields, derived_attempt_id
-from engine.cancellation import finish
+from engine.attempt import Attempt, attempt_fields, check_attempt_document, derived_attempt_id
+from engine.attempting import attempting
 from engine.codec import new_event_id
 from engine.commands import (
     Command,
@@ -28,14 +27,11 @@ from engine.commands import (
     SetStepStatus,
     StartAttempt,
 )
-from engine.errors import AnabranchError, InvalidValue
+from engine.errors import InvalidValue
 from engine.events import AttemptCreated, ParametersSet
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import (
-    CANCELLED,
-    COMPLETED,
     CREATED,
-    FAILED,
     RUNNING,
     AttemptDocument,
     AttemptLog,
@@ -143,6 +139,8 @@ class Branch:
             PointNotFound
         """
         if names is not None:
+            if isinstance(names, str) or not isinstance(names, Collection):
+                raise InvalidValue("names", names, "is not a collection of names")
             names = [check_name(name, "parameter name") for name in names]
         return await self._views.parameters(self._run_id, self._name, at=at, names=names, inherited=inherited)
 
@@ -204,7 +202,7 @@ class Branch:
             message=check_text(message, "message"),
             mock=check_flag(mock, "mock"),
             details=check_document(details or {}, "details"),
-            attempts=[checked_attempt(attempt) for attempt in attempts],
+            attempts=[check_attempt_document(attempt) for attempt in attempts],
         )
         command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
@@ -285,26 +283,13 @@ class Branch:
             created.attempt_index,
         )
 
-    @contextlib.asynccontextmanager
-    async def attempt(self, step: str, **fields: Any) -> AsyncIterator[Attempt]:
+    def attempt(self, step: str, **fields: Any) -> AbstractAsyncContextManager[Attempt]:
         """Run a block as an attempt: `CREATED`, `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
 
         The step's status follows. What the block raises goes on to the caller, with a note when the outcome could not
-        be recorded. An attempt that the block finished itself is left as it is.
+        be recorded. An attempt that the block finished itself is left as it is. Takes the arguments of `start_attempt`.
         """
-        starting = asyncio.ensure_future(self.start_attempt(step, **fields))
-        try:
-            attempt = await finish(starting)
-        except asyncio.CancelledError as error:
-            if starting.exception() is None:  # recorded, so its end is to be recorded too
-                await _finish_with(starting.result(), error)
-            raise
-        try:
-            yield attempt
-        except BaseException as error:
-            await _finish_with(attempt, error)
-            raise
-        await finish(attempt.finish_unless_finished(COMPLETED, None))
+        return attempting(partial(self.start_attempt, step, **fields))
 
     async def attempts(self, step: str | None = None) -> list[AttemptLog]:
         """Return this branch's attempts, or those of one step, in the order they were created."""
@@ -337,6 +322,8 @@ class Branch:
         Raises:
             BranchNotFound, InvalidValue, ReductionConflict, ReductionImpossible
         """
+        if isinstance(children, str):
+            raise InvalidValue("children", children, "is a text, not several branches")
         wanted = None if children is None else tuple(self._child_name(child) for child in children)
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
         guard = Guard(expected_version, idempotency_key)
@@ -381,35 +368,5 @@ class Branch:
         return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
 
-def checked_attempt(attempt: AttemptDocument) -> AttemptDocument:
-    """Return an attempt's document when it can be recorded."""
-    check_name(attempt.status, "status")
-    check_text(attempt.message, "message")
-    return structs.replace(
-        attempt,
-        details=check_document(attempt.details, "details"),
-        inputs=check_parameters(attempt.inputs),
-        outputs=check_parameters(attempt.outputs),
-        metrics=check_parameters(attempt.metrics),
-    )
-
-
 def _optional_text(text: str | None) -> str | None:
     return None if text is None else check_text(text, "text")
-
-
-async def _finish_with(attempt: Attempt, error: BaseException) -> None:
-    """Record what ended an attempt, even when its caller is cancelled again."""
-    status = FAILED if isinstance(error, Exception) else CANCELLED
-    try:
-        await finish(attempt.finish_unless_finished(status, _reason(error)))
-    except AnabranchError as unrecorded:
-        error.add_note(f"and the attempt's outcome is not recorded: {type(unrecorded).__name__}: {unrecorded}")
-
-
-_REASON_CHARACTERS_MAX = 1000
-
-
-def _reason(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
-    return text[:_REASON_CHARACTERS_MAX]

@@ -64,6 +64,10 @@ class TestReduction:
             (lambda run: run.reduce(["nobody"]), BranchNotFound),
             (lambda run: run.reduce(["nobody"], rules={"x": max}), BranchNotFound),
             (lambda run: run.reduce(["a", "a"]), InvalidValue),
+            (lambda run: run.reduce("a"), InvalidValue),
+            (lambda run: run.parameters(names="a"), InvalidValue),
+            (lambda run: run.parameters(names=5), InvalidValue),
+            (lambda run: run.log_step("s", attempts=[{"status": "FAILED"}]), InvalidValue),
             (lambda run: run.reduce(rules={"x": "median"}), ReductionImpossible),
             (lambda run: run.reduce(default="median"), ReductionImpossible),
             (lambda run: run.reduce(rules={"x": "merge"}), ReductionImpossible),
@@ -87,7 +91,7 @@ class TestReduction:
         outer = await run.fork("outer")
         inner = await outer.fork("inner")
         await inner.set_parameters({"x": 1})
-        with pytest.raises(InvalidValue, match="'outer.inner' is not forked from branch ''"):
+        with pytest.raises(InvalidValue, match=r"'outer\.inner' is not forked from branch ''"):
             await run.reduce([inner])
         await outer.reduce()
         await run.reduce()
