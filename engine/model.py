@@ -21,7 +21,7 @@ COMPLETED = "COMPLETED"
 FAILED = "FAILED"
 CANCELLED = "CANCELLED"
 
-# The union of what the two seed systems call finished: task attempts, and the steps of a run log.
+# The union of what the two kinds of hosts call finished: the task attempts of a state store, the steps of a run log.
 TERMINAL_STATUSES = frozenset({COMPLETED, FAILED, "FAILED_INIT", CANCELLED, "SUCCESS", "FAIL"})
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from engine.errors import AnabranchError, EngineClosed
 from engine.events import RecordedEvent
-from engine.log import get_logger
+from engine.logger import get_logger
 from engine.ports import EventFilter, EventLog
 
 CHUNK_EVENTS: Final = 512

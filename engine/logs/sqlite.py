@@ -19,7 +19,7 @@ from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
 from engine.errors import AnabranchError, CannotOpen, EngineClosed, FolderNotWritable, StoreBusy
 from engine.events import RecordedEvent
-from engine.log import get_logger
+from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock, Turn
 from engine.logs.file_system import prepare_file
