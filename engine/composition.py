@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from engine.codec import EVENT_BYTES_MAX
@@ -17,6 +17,9 @@ from projections.partitions import Partitions
 from projections.queries import SqliteViews
 from projections.rebuild import ViewRebuilder
 from projections.state import StateViews
+
+EVENT_BYTES_RANGE: Final = (256, 2**30)
+BUSY_TIMEOUT_RANGE: Final = (0, 86_400)
 
 
 def open_engine(
@@ -41,10 +44,13 @@ def open_engine(
         allow_network: open a file on a network file system all the same.
 
     Raises:
+        InvalidValue: at once.
         CannotOpen, StoreBusy: when it is entered or awaited.
     """
     if durability not in ("full", "relaxed"):
         raise InvalidValue("durability", durability, "is neither full nor relaxed")
+    _check_number("event_bytes_max", event_bytes_max, EVENT_BYTES_RANGE)
+    _check_number("busy_timeout", busy_timeout, BUSY_TIMEOUT_RANGE)
     settings = Settings(
         durability=durability,
         event_bytes_max=event_bytes_max,
@@ -97,7 +103,15 @@ def _make_state(connection: sqlite3.Connection, heads: StreamHeads, projectors: 
     return DecisionState(connection, heads, cast("Partitions", partitions), cast("StateViews", views))
 
 
+def _check_number(where: str, value: object, limits: tuple[int, int]) -> None:
+    least, most = limits
+    if not isinstance(value, int | float) or not least <= value <= most:
+        raise InvalidValue(where, value, f"is not a number from {least} to {most}")
+
+
 def _as_path(path: str | Path) -> Path:
+    if not isinstance(path, str | Path):
+        raise InvalidValue("path", path, f"is {type(path).__name__}, not a path")
     if isinstance(path, Path) or "://" not in path:
         return Path(path)
     try:

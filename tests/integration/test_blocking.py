@@ -206,6 +206,6 @@ def test_a_blocking_store_says_what_its_methods_take() -> None:
 
 def test_callers_with_other_options_share_another_engine(database: Path) -> None:
     """What an engine was opened with is part of what is shared."""
-    with shared_engine(database) as one, shared_engine(database, event_bytes_max=10) as another:
-        assert shared_engine(database, event_bytes_max=10) is another
+    with shared_engine(database) as one, shared_engine(database, event_bytes_max=1000) as another:
+        assert shared_engine(database, event_bytes_max=1000) is another
         assert one is not another

@@ -1,0 +1,33 @@
+"""The options of `open_engine` are checked before anything is opened."""
+
+import math
+from typing import Any
+
+import pytest
+
+from engine import open_engine
+from engine.errors import InvalidValue
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"path": None},
+        {"path": 3},
+        {"path": "sqlite://host/runs.db"},
+        {"durability": "most"},
+        {"event_bytes_max": 0},
+        {"event_bytes_max": "1"},
+        {"event_bytes_max": None},
+        {"busy_timeout": -1},
+        {"busy_timeout": math.nan},
+        {"busy_timeout": math.inf},
+        {"busy_timeout": "30"},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_refused_at_once(options: dict[str, Any]) -> None:
+    """By name, with the value; nothing has been opened by then."""
+    with pytest.raises(InvalidValue) as caught:
+        open_engine(**{"path": "runs.db", **options})
+    assert caught.value.where in options
