@@ -35,6 +35,7 @@ class _Command(Canonical, frozen=True, kw_only=True, tag=True):
 class OpenRun(_Command, frozen=True):
     event: RunCreated | RunForked = field(default_factory=lambda: RunCreated(branch=""))
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
     exist_ok: bool = False
 
 
@@ -78,6 +79,12 @@ class DescribeBranch(_Command, frozen=True):
 
     details: dict[str, Any]
     merge: bool = False
+
+
+class DescribeRun(_Command, frozen=True):
+    """Merge into the details of a run's own log what differs from them, and from what the run was opened with."""
+
+    details: dict[str, Any]
 
 
 class LogStep(_Command, frozen=True):
@@ -146,6 +153,7 @@ Command: TypeAlias = (
     | Configure
     | SetStatus
     | DescribeBranch
+    | DescribeRun
     | LogStep
     | SetStepStatus
     | RemoveStep

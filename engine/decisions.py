@@ -14,6 +14,7 @@ from engine.commands import (
     Command,
     Configure,
     DescribeBranch,
+    DescribeRun,
     Finalize,
     Fork,
     MergeParameters,
@@ -116,6 +117,8 @@ def _open_run(run_id: str, command: OpenRun, state: State) -> Decision:
     events: list[Event] = [event]
     if command.parameters:
         events.append(ParametersSet(branch=ROOT, values=command.parameters))
+    if command.details:
+        events.append(BranchLogged(branch=ROOT, details=command.details))
     return Decision(ROOT, events, Opening(ROOT, source))
 
 
@@ -193,6 +196,13 @@ def _describe_branch(command: DescribeBranch, stream: Stream, state: State) -> S
     return () if same(known, details) else (BranchLogged(branch=stream.branch, details=details),)
 
 
+def _describe_run(command: DescribeRun, stream: Stream, state: State) -> Sequence[Event]:
+    details = state.branch_details(stream)
+    known = {**state.opened_with(stream.run_id), **details}
+    new = {name: value for name, value in command.details.items() if name not in known or not same(known[name], value)}
+    return (BranchLogged(branch=stream.branch, details={**details, **new}),) if new else ()
+
+
 def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     children = _children(command, stream, state)
     heads = [Head(child.branch, child.version, child.hash) for child in children]
@@ -267,6 +277,7 @@ _HANDLERS: dict[type, Handler] = {
     Configure: _configure,
     SetStatus: _set_status,
     DescribeBranch: _describe_branch,
+    DescribeRun: _describe_run,
     Reduce: _reduce,
     Finalize: _finalize,
 }

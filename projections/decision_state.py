@@ -49,6 +49,10 @@ class DecisionState:
         row = self._partitions.branches.get(stream.stream_id)
         return {} if row is None else from_json(row.details)
 
+    def opened_with(self, run_id: str) -> dict[str, object]:
+        row = self._views.runs.get(run_id)
+        return {} if row is None else {"tag": row.tag, "dag_hash": row.dag_hash}
+
     def config(self, run_id: str) -> dict[str, object]:
         row = self._views.runs.get(run_id)
         return {} if row is None else from_json(row.config)

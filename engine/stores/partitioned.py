@@ -2,13 +2,14 @@
 
 Every branch name but None and `""`, which are the root, is a branch with a partition of its own. Writing to a run or a
 branch that was never opened opens it: a branch as a fork of the longest dotted prefix of its name that is open, else of
-the root. Each call is one request: recorded whole, or not at all.
+the root. Each call is one request: recorded whole, or not at all. What is new in a document is decided with it.
+Which branch a name means, and which parameters or children a call is about, is read just before it.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from engine.commands import Command, Configure, DescribeBranch, Finalize, Fork, OpenRun, Reduce, SetStatus
+from engine.commands import Command, Configure, Finalize, Fork, OpenRun, Reduce, SetStatus
 from engine.engine import Engine
 from engine.errors import BranchNotFound, JobNotFound, RunNotFound, StepNotFound
 from engine.model import CREATED, Parameter
@@ -24,7 +25,7 @@ from engine.stores.documents import (
     is_branch_log,
 )
 from engine.stores.reading import branch_document, run_document, step_log
-from engine.stores.recording import Recorder, job_document, run_created
+from engine.stores.recording import Recorder, job_document, opening_details, run_created
 
 
 class PartitionedRunLogStore:
@@ -60,7 +61,7 @@ class PartitionedRunLogStore:
         """
         document = RunLog(run_id=run_id, dag_hash=dag_hash, tag=tag, status=status)
         event = run_created(document, original_run_id=original_run_id, use_cached=use_cached)
-        await self._write(run_id, OpenRun(event=event), *_described(document, known=None))
+        await self._write(run_id, OpenRun(event=event, details=opening_details(document)))
         return document
 
     async def get_run_log_by_id(
@@ -79,11 +80,7 @@ class PartitionedRunLogStore:
     async def put_run_log(self, run_log: object) -> None:
         """Record what a run's log says that is not recorded yet. What it leaves out stays as it is."""
         document = as_document(run_log, RunLog)
-        try:
-            known = await self.get_run_log_by_id(document.run_id)
-        except RunNotFound:
-            known = None
-        await self._write(document.run_id, *self._recorder.run(document), *_described(document, known))
+        await self._write(document.run_id, *self._recorder.run(document))
 
     async def update_run_log_status(self, run_id: str, status: str) -> None:
         """Set a run's status."""
@@ -278,18 +275,3 @@ class PartitionedRunLogStore:
         children = await self._views.children(check_name(run_id, "run id"), branch)
         below = [parent for child in children for parent in await self._parents(run_id, child)]
         return [*below, branch] if children else []
-
-
-def _described(document: RunLog, known: RunLog | None) -> list[Command]:
-    # A run's event holds the tag and the hash that it was opened with; what they become later is in the details.
-    details: dict[str, Any] = {}
-    if known is None:
-        if document.tag is None:
-            details["tag"] = None
-    else:
-        details = {
-            name: getattr(document, name)
-            for name in ("tag", "dag_hash")
-            if getattr(document, name) not in {None, "", getattr(known, name)}
-        }
-    return [DescribeBranch(details=details, merge=True)] if details else []

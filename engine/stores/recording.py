@@ -8,7 +8,17 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct, structs, to_builtins
 
-from engine.commands import Command, Configure, DescribeBranch, Fork, LogStep, MergeParameters, OpenRun, SetStatus
+from engine.commands import (
+    Command,
+    Configure,
+    DescribeBranch,
+    DescribeRun,
+    Fork,
+    LogStep,
+    MergeParameters,
+    OpenRun,
+    SetStatus,
+)
 from engine.events import RunCreated
 from engine.model import AttemptDocument, Parameter, StepDocument
 from engine.names import ROOT, check_branch, check_name
@@ -44,12 +54,16 @@ class Recorder(Struct, frozen=True):
 
     def run(self, document: RunLog) -> Iterator[Command]:
         """Yield what records a run log, with all the branches in it. It opens its run."""
-        yield OpenRun(event=run_created(document), exist_ok=True)
+        yield OpenRun(event=run_created(document), details=opening_details(document), exist_ok=True)
         yield SetStatus(status=check_name(document.status, "status"))
         yield self.parameters(ROOT, document.parameters)
         job = None if document.job is None else job_document(document.job)
         yield Configure(config=check_document(document.run_config, "run_config"), job=job)
         yield from self._contents(ROOT, document.steps, document.branches)
+        # A run's event holds the tag and the hash that it was opened with; what they become later is in the details.
+        texts = {"tag": document.tag, "dag_hash": document.dag_hash}
+        if details := {name: check_text(text, name) for name, text in texts.items() if text}:
+            yield DescribeRun(details=details)
 
     def branch(self, branch: str, document: BranchLog, parent: str | None) -> Iterator[Command]:
         """Yield what records a branch's log, with all the branches in it. It opens its branch."""
@@ -89,6 +103,11 @@ def run_created(document: RunLog, *, original_run_id: str = "", use_cached: bool
         original_run_id=check_text(original_run_id, "original_run_id") or None,
         use_cached=use_cached,
     )
+
+
+def opening_details(document: RunLog) -> dict[str, Any]:
+    """Return what a new run's log says and the event that opens the run cannot: that there is no tag."""
+    return {"tag": None} if document.tag is None else {}
 
 
 def step_document(document: StepLog) -> StepDocument:
