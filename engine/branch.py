@@ -213,9 +213,12 @@ class Branch:
         Raises:
             StepNotFound
         """
-        check_name(status, "status")
-        check_name(step, "step name")
-        command = SetStepStatus(branch=self._name, step=step, status=status, reason=_optional_text(reason))
+        command = SetStepStatus(
+            branch=self._name,
+            step=check_name(step, "step name"),
+            status=check_name(status, "status"),
+            reason=_optional_text(reason),
+        )
         return await self._write(command)
 
     async def remove_step(self, step: str, reason: str | None = None) -> Recorded:
@@ -224,7 +227,7 @@ class Branch:
         Raises:
             StepNotFound
         """
-        check_name(step, "step name")
+        step = check_name(step, "step name")
         return await self._write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
 
     async def steps(self) -> dict[str, StepLog]:
@@ -278,7 +281,7 @@ class Branch:
             self._views,
             self._run_id,
             self._name,
-            step,
+            created.step,
             created.attempt_id,
             created.attempt_index,
         )
@@ -294,7 +297,7 @@ class Branch:
     async def attempts(self, step: str | None = None) -> list[AttemptLog]:
         """Return this branch's attempts, or those of one step, in the order they were created."""
         if step is not None:
-            check_name(step, "step name")
+            step = check_name(step, "step name")
         found = await self._views.attempts(self._run_id, self._name, step)
         return [attempt for _, attempt in found]
 
@@ -320,7 +323,7 @@ class Branch:
                 earlier reduction wrote counts as a change of this branch.
 
         Raises:
-            BranchNotFound, InvalidValue, ReductionConflict, ReductionImpossible
+            BranchNotFound, HeadsMoved, InvalidValue, ReductionConflict, ReductionImpossible
         """
         if isinstance(children, str):
             raise InvalidValue("children", children, "is a text, not several branches")
@@ -353,7 +356,7 @@ class Branch:
     ) -> Recorded:
         """Record several commands together or not at all; what the stores are built on."""
         if idempotency_key is not None:
-            check_name(idempotency_key, "idempotency key")
+            idempotency_key = check_name(idempotency_key, "idempotency key")
         request = Request(
             run_id=self._run_id,
             commands=commands,
