@@ -5,7 +5,7 @@ only, and many writers share one. The queue is bounded; a caller of a full one w
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from engine.commands import Request
@@ -22,7 +22,7 @@ class Writer:
     def __init__(self, log: EventLog, *, queued_requests_max: int = QUEUED_REQUESTS_MAX) -> None:
         self._log = log
         self._free = asyncio.Semaphore(queued_requests_max)
-        self._queue: deque[tuple[Request, asyncio.Future[Recorded]]] = deque()
+        self._queue: OrderedDict[asyncio.Future[Recorded], Request] = OrderedDict()
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
         self._owner = OwnerProcess()
@@ -40,10 +40,14 @@ class Writer:
             if self._closed:
                 raise EngineClosed
             answer: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
-            self._queue.append((request, answer))
+            self._queue[answer] = request
             if self._draining is None:
                 self._draining = asyncio.create_task(self._drain())
-            return await answer
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                self._queue.pop(answer, None)  # its place goes to another caller at once
+                raise
 
     async def close(self) -> None:
         """Record what is queued, and refuse what comes after."""
@@ -61,7 +65,7 @@ class Writer:
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Recorded]]]:
         batch: list[tuple[Request, asyncio.Future[Recorded]]] = []
         while self._queue and len(batch) < self._log.capabilities.batch_requests_max:
-            request, answer = self._queue.popleft()
+            answer, request = self._queue.popitem(last=False)
             if not answer.done():  # a cancelled caller has taken its request back
                 batch.append((request, answer))
         return batch
