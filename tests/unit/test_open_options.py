@@ -29,5 +29,5 @@ from engine.errors import InvalidValue
 def test_what_cannot_be_meant_is_refused_at_once(options: dict[str, Any]) -> None:
     """By name, with the value; nothing has been opened by then."""
     with pytest.raises(InvalidValue) as caught:
-        open_engine(**{"path": "runs.db", **options})
+        _ = open_engine(**{"path": "runs.db", **options})
     assert caught.value.where in options
