@@ -26,7 +26,7 @@ from engine.logs.file_system import prepare_file
 from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import Readers
 from engine.logs.sqlite_append import Appender
-from engine.logs.sqlite_errors import translate
+from engine.logs.sqlite_errors import opening_failed, translate
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
@@ -176,7 +176,7 @@ async def open_sqlite_log(
     try:
         connection = await ThreadConnection.open(set_up.connect)
     except sqlite3.Error as error:
-        raise translate(error, path, busy_timeout=settings.busy_timeout) from error
+        raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
     lock = await _open_lock(connection, path)
     try:
         projectors = make_projectors(connection.raw)
@@ -184,7 +184,7 @@ async def open_sqlite_log(
     except BaseException as error:
         await _close(connection, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
-            raise translate(error, path, busy_timeout=settings.busy_timeout) from error
+            raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
         raise
     heads = CachedHeads(connection.raw)
     state = make_state(connection.raw, heads, projectors)

@@ -16,15 +16,26 @@ _PRIMARY_CODE = 0xFF
 _NOT_WRITABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 
 
-def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
-    """Return the error of ours that a failed write, or a failed opening, means."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
-    if code == sqlite3.SQLITE_FULL:
-        return DiskFull(path)
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusy(path, busy_timeout)
+def opening_failed(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
+    """Return the error of ours that a failed opening means: the file is as it was."""
+    code = _code(error)
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return NotADatabase(path, str(error))
     if code in _NOT_WRITABLE:
         return FolderNotWritable(path, str(error))
+    return translate(error, path, busy_timeout=busy_timeout)
+
+
+def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
+    """Return the error of ours that a failed write means."""
+    code = _code(error)
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFull(path)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(path, busy_timeout)
     return OutcomeUnknown(path, str(error))
+
+
+def _code(error: sqlite3.Error) -> int:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & _PRIMARY_CODE

@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import AnabranchError, DiskFull, FolderNotWritable, NotADatabase, OutcomeUnknown, StoreBusy
-from engine.logs.sqlite_errors import translate
+from engine.errors import (
+    AnabranchError,
+    CannotOpen,
+    DiskFull,
+    FolderNotWritable,
+    NotADatabase,
+    OutcomeUnknown,
+    StoreBusy,
+)
+from engine.logs.sqlite_errors import opening_failed, translate
 
 
 @pytest.mark.parametrize(
@@ -30,6 +38,9 @@ def test_a_code_is_an_error_of_ours(code: int | None, error: type[AnabranchError
     failure = sqlite3.OperationalError("database is locked")
     if code is not None:
         failure.sqlite_errorcode = code
-    translated = translate(failure, Path("runs.db"), busy_timeout=2)
-    assert type(translated) is error
-    assert getattr(translated, "path", None) == Path("runs.db")
+    opening = opening_failed(failure, Path("runs.db"), busy_timeout=2)
+    assert type(opening) is error
+    assert getattr(opening, "path", None) == Path("runs.db")
+    # A write cannot promise that the file was left as it was.
+    writing = translate(failure, Path("runs.db"), busy_timeout=2)
+    assert type(writing) is (OutcomeUnknown if issubclass(error, CannotOpen) else error)
