@@ -30,11 +30,14 @@ GENESIS_HASH: Final = bytes(32)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 EVENT_TYPES: Final[dict[str, type]] = {event_type.__name__: event_type for event_type in get_args(Event)}
-SCHEMA_VERSIONS: Final[dict[str, int]] = dict.fromkeys(EVENT_TYPES, 1)
+SCHEMA_VERSIONS: Final[dict[str, int]] = {**dict.fromkeys(EVENT_TYPES, 1), "StepLogged": 2, "AttemptCreated": 2}
 
 # (event type, version it lifts from) → the payload one version on. Applied in turn until the version is today's.
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
+UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
+    ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns
+    ("AttemptCreated", 1): dict,  # 2 has `current`, which was True
+}
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {

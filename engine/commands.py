@@ -68,10 +68,14 @@ class Configure(_Command, frozen=True):
 
 
 class SetStatus(_Command, frozen=True):
-    """Set the status of a run (the root branch) or a branch, unless it is that already."""
+    """Set the status of a run (the root branch) or a branch, unless it is that already.
+
+    `keep_reason` leaves an earlier reason as it is where none is given.
+    """
 
     status: str
     reason: str | None = None
+    keep_reason: bool = False
 
 
 class DescribeBranch(_Command, frozen=True):
@@ -120,6 +124,33 @@ class UpdateAttempt(_Command, frozen=True):
     step_status: str | None = None
 
 
+class ChangeAttempt(_Command, frozen=True):
+    """Record what an update says that is not so already: of any attempt, or only of one that stands as `when` says.
+
+    `"unfinished"` is an attempt that has not ended, `"orphaned"` one that was created and never submitted.
+    """
+
+    attempt_id: str
+    changes: AttemptChanges
+    when: Literal["any", "unfinished", "orphaned"] = "any"
+
+
+class LogTask(_Command, frozen=True):
+    """Describe a task: a step with a specification. A new one begins as pending; a known one keeps its status."""
+
+    task_id: str
+    spec: TaskSpec
+
+
+class CreateAttempt(_Command, frozen=True):
+    """Open the next attempt at a task that is there. The task's own status is left alone."""
+
+    task_id: str
+    attempt_id: str
+    status: str = CREATED
+    fields: AttemptChanges = field(default_factory=AttemptChanges)
+
+
 class Reduce(_Command, frozen=True):
     """Fold children into the branch; None means all of its children, in the order they were forked.
 
@@ -140,9 +171,15 @@ class Finalize(_Command, frozen=True):
 
 
 class LogExternalRun(_Command, frozen=True):
-    """Append what happened to a task's external run: its registration, for a task that is there, or an update."""
+    """Record what is new of a task's external run: its registration, for a task that is there, or an update."""
 
     event: ExternalRunRegistered | ExternalRunUpdated
+
+
+class CancelExternalRun(_Command, frozen=True):
+    """Cancel a task's external run, if it has one that has not ended."""
+
+    task_id: str
 
 
 Command: TypeAlias = (
@@ -159,9 +196,13 @@ Command: TypeAlias = (
     | RemoveStep
     | StartAttempt
     | UpdateAttempt
+    | ChangeAttempt
+    | LogTask
+    | CreateAttempt
     | Reduce
     | Finalize
     | LogExternalRun
+    | CancelExternalRun
 )
 
 

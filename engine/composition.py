@@ -83,7 +83,7 @@ class OpeningEngine:
 async def _open(path: Path, settings: Settings) -> Engine:
     log, stale = await open_sqlite_log(path, make_projectors, _make_state, settings)
     maintenance = SqliteViewMaintenance(log, lambda: ViewRebuilder(make_projectors))
-    engine = Engine(log, SqliteViews(log.readers), maintenance)
+    engine = Engine(log.path, log, SqliteViews(log.readers), maintenance)
     if stale:
         try:
             await maintenance.bring_to({view.name: view.version for view in (Partitions, StateViews)})

@@ -51,6 +51,7 @@ from engine.names import ROOT, dotted_prefixes
 from engine.ports import State, Stream
 from engine.reduction import Child, fold
 from engine.step_decisions import STEP_HANDLERS, Handler
+from engine.task_decisions import TASK_HANDLERS
 
 # Well under the smallest sensible limit of an event: a run with any number of branches can be finalised.
 _FINALIZED_BYTES_MAX = 256 * 1024
@@ -179,9 +180,11 @@ def _configure(command: Configure, stream: Stream, state: State) -> Sequence[Eve
 
 
 def _set_status(command: SetStatus, stream: Stream, state: State) -> Sequence[Event]:
-    if command.reason is None and state.status(stream) == command.status:
+    reason = state.status_reason(stream) if command.keep_reason and command.reason is None else command.reason
+    known = state.status(stream), state.status_reason(stream)
+    if known[0] == command.status and (command.reason is None or known[1] == reason):
         return ()
-    return (_status_event(stream, command.status, command.reason),)
+    return (_status_event(stream, command.status, reason),)
 
 
 def _status_event(stream: Stream, status: str, reason: str | None) -> Event:
@@ -273,6 +276,7 @@ def _in_parts(heads: Sequence[Head]) -> Iterator[list[Head]]:
 
 _HANDLERS: dict[type, Handler] = {
     **STEP_HANDLERS,
+    **TASK_HANDLERS,
     MergeParameters: _merge_parameters,
     Configure: _configure,
     SetStatus: _set_status,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from engine.cancellation import finish
@@ -27,7 +28,8 @@ class Engine:
     Use it from the event loop and the process that opened it.
     """
 
-    def __init__(self, log: EventLog, views: Views, maintenance: ViewMaintenance) -> None:
+    def __init__(self, path: Path, log: EventLog, views: Views, maintenance: ViewMaintenance) -> None:
+        self._path = path
         self._log = log
         self._views = views
         self._maintenance = maintenance
@@ -155,6 +157,11 @@ class Engine:
         run_id = check_name(run_id, "run id")
         await self._views.stream(run_id, ROOT)
         return Run(self._writer, self._views, run_id)
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file that holds the views, by whatever link it was opened."""
+        return self._path
 
     @property
     def views(self) -> Views:

@@ -6,6 +6,8 @@
     │   ├── BranchNotFound
     │   ├── StepNotFound
     │   ├── AttemptNotFound
+    │   ├── TaskNotFound
+    │   ├── ExternalRunNotFound      a task without an external run
     │   ├── JobNotFound              a run without a job's log
     │   └── PointNotFound            a stream version or a time that the stream does not reach
     ├── AlreadyExists
@@ -16,6 +18,7 @@
     │   ├── InvalidName
     │   ├── InvalidValue
     │   ├── EventTooLarge
+    │   ├── AmbiguousTask            a task id that is in several places, and nothing says which is meant
     │   └── ReductionImpossible      a rule that cannot fold the values it was given
     ├── Conflict
     │   ├── VersionConflict          expected_version does not hold
@@ -25,6 +28,8 @@
     ├── CannotOpen
     │   ├── NotADatabase
     │   ├── ForeignDatabase          a SQLite file that is not anabranch's
+    │   ├── CannotMigrate            a state store with rows that cannot become events
+    │   ├── UnknownStateSchema       a state store of a version that is not known
     │   ├── NewerDatabase
     │   ├── FolderNotWritable
     │   └── NetworkFileSystem
@@ -39,6 +44,7 @@
     │   ├── UnknownEventType
     │   ├── NewerEventVersion
     │   └── MalformedPayload
+    ├── RunLocked (also RuntimeError)  somebody else holds the lock of the run's folder
     ├── EngineClosed
     ├── WrongProcess                 an engine used in a process forked from the one that opened it
     └── WouldDeadlock                a blocking call made on the very thread that has to answer it
@@ -85,9 +91,29 @@ class StepNotFound(NotFound):
 
 
 class AttemptNotFound(NotFound):
-    def __init__(self, run_id: str, attempt_id: str) -> None:
+    """`run_id` is None where every run was looked through."""
+
+    def __init__(self, run_id: str | None, attempt_id: str) -> None:
         self.run_id, self.attempt_id = run_id, attempt_id
-        super().__init__(f"no attempt {shown(attempt_id)} in run {shown(run_id)}")
+        super().__init__(f"no attempt {shown(attempt_id)}{_in_run(run_id)}")
+
+
+class TaskNotFound(NotFound):
+    """`run_id` is None where every run was looked through."""
+
+    def __init__(self, run_id: str | None, task_id: str) -> None:
+        self.run_id, self.task_id = run_id, task_id
+        super().__init__(f"no task {shown(task_id)}{_in_run(run_id)}")
+
+
+class ExternalRunNotFound(NotFound):
+    def __init__(self, run_id: str | None, task_id: str) -> None:
+        self.run_id, self.task_id = run_id, task_id
+        super().__init__(f"no external run for task {shown(task_id)}{_in_run(run_id)}")
+
+
+def _in_run(run_id: str | None) -> str:
+    return "" if run_id is None else f" in run {shown(run_id)}"
 
 
 class JobNotFound(NotFound):
@@ -147,6 +173,18 @@ class EventTooLarge(InvalidInput):
         super().__init__(f"{event_type} is {size_bytes} bytes encoded; the limit is {limit_bytes} bytes")
 
 
+class AmbiguousTask(InvalidInput):
+    """`places` are the run and the branch of each task of that id."""
+
+    def __init__(self, task_id: str, places: Sequence[tuple[str, str]]) -> None:
+        self.task_id, self.places = task_id, tuple(places)
+        found = " and ".join(
+            f"run {shown(run_id)}{f', branch {shown(branch)}' if branch else ''}" for run_id, branch in self.places[:2]
+        )
+        more = f" and {len(self.places) - 2} more" if len(self.places) > 2 else ""  # noqa: PLR2004 - two are named
+        super().__init__(f"task {shown(task_id)} is in {found}{more}: say which is meant")
+
+
 class ReductionImpossible(InvalidInput):
     def __init__(self, name: str, rule: str, reason: str) -> None:
         self.name, self.rule, self.reason = name, rule, reason
@@ -204,6 +242,17 @@ class NotADatabase(CannotOpen):
 
 class ForeignDatabase(CannotOpen):
     """The file is a SQLite database with other tables than ours."""
+
+
+class CannotMigrate(CannotOpen):
+    """A state store's rows that cannot become events."""
+
+
+class UnknownStateSchema(CannotOpen):
+    def __init__(self, path: Path | str, found: str | None) -> None:
+        self.found = found
+        what = "says no schema version" if found is None else f"is of schema version {shown(found)}"
+        super().__init__(path, f"it is a state store that {what}; versions 1 to 4 can be migrated")
 
 
 class NewerDatabase(CannotOpen):
@@ -290,6 +339,15 @@ class NewerEventVersion(CannotDecode):
 
 class MalformedPayload(CannotDecode):
     """The payload's bytes do not say an event of this type."""
+
+
+class RunLocked(AnabranchError, RuntimeError):
+    """`holder` is the id of the process that took the lock, None where it is not known."""
+
+    def __init__(self, path: Path | str, holder: int | None) -> None:
+        self.path, self.holder = Path(path), holder
+        who = "another process" if holder is None else f"process {holder}"
+        super().__init__(f"the lock {shown(str(path))} is held by {who}")
 
 
 class EngineClosed(AnabranchError):

@@ -147,7 +147,7 @@ class StepRemoved(_Event, frozen=True):
 
 
 class AttemptCreated(_Event, frozen=True):
-    """Opens an attempt and makes it the step's current one."""
+    """Opens an attempt and, where `current`, makes it the step's current one."""
 
     step: str
     attempt_id: str
@@ -164,6 +164,7 @@ class AttemptCreated(_Event, frozen=True):
     metrics: dict[str, Parameter] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     created_at: datetime | None = None
+    current: bool = True
 
 
 class AttemptUpdated(_Event, frozen=True):

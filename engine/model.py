@@ -16,6 +16,7 @@ from engine.names import ROOT
 ParameterKind = Literal["json", "metric", "object"]
 
 CREATED = "CREATED"
+PENDING = "PENDING"
 RUNNING = "RUNNING"
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
@@ -37,7 +38,10 @@ class Parameter(Canonical, frozen=True):
 
 
 class TaskSpec(Canonical, frozen=True, kw_only=True):
-    """What a step needs to be run as a task. `memory_gb` in GB, `time_limit_minutes` in minutes."""
+    """What a step needs to be run as a task. `memory_gb` in GB, `time_limit_minutes` in minutes.
+
+    `download_patterns` are globs: a list of them, or lists by kind, such as `{"include": ["*.csv"]}`.
+    """
 
     image: str = ""
     command: str = ""
@@ -50,7 +54,7 @@ class TaskSpec(Canonical, frozen=True, kw_only=True):
     time_limit_minutes: int | None = None
     allow_dependency_failure: bool = False
     allow_failure: bool = False
-    download_patterns: list[str] = field(default_factory=list)
+    download_patterns: list[str] | dict[str, list[str]] | None = field(default_factory=list)
     task_type: str = "Task"
     operator_key: str | None = None
 

@@ -1,4 +1,4 @@
-"""Decisions about the steps of a branch: their documents, attempts and external runs. Pure, like all decisions.
+"""Decisions about the steps of a branch: their documents and their attempts. Pure, like all decisions.
 
 A document handed in whole is compared with what is known, and becomes the events that say what differs.
 """
@@ -11,7 +11,6 @@ from msgspec import UNSET, structs
 
 from engine.codec import encode_canonical, same
 from engine.commands import (
-    LogExternalRun,
     LogStep,
     RemoveStep,
     SetStepStatus,
@@ -27,7 +26,6 @@ from engine.events import (
     AttemptCreated,
     AttemptUpdated,
     Event,
-    ExternalRunRegistered,
     StepLogged,
     StepRemoved,
     StepStatusChanged,
@@ -151,17 +149,6 @@ def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Seq
     return events
 
 
-def _log_external_run(command: LogExternalRun, stream: Stream, state: State) -> Sequence[Event]:
-    event = command.event
-    if isinstance(event, ExternalRunRegistered):
-        known: object = state.step(stream, event.task_id)
-    else:
-        known = state.external_run(stream, event.task_id)
-    if known is None:
-        raise StepNotFound(stream.run_id, stream.branch, event.task_id)
-    return (event,)
-
-
 Handler: TypeAlias = Callable[[Any, Stream, State], Sequence[Event]]
 """Makes the events of one kind of command, for a stream that is open."""
 
@@ -171,5 +158,4 @@ STEP_HANDLERS: dict[type, Handler] = {
     RemoveStep: _remove_step,
     StartAttempt: _start_attempt,
     UpdateAttempt: _update_attempt,
-    LogExternalRun: _log_external_run,
 }

@@ -45,6 +45,10 @@ class DecisionState:
         row = self._partitions.branches.get(stream.stream_id)
         return "" if row is None else row.status
 
+    def status_reason(self, stream: Stream) -> str | None:
+        row = self._partitions.branches.get(stream.stream_id)
+        return None if row is None else row.status_reason
+
     def branch_details(self, stream: Stream) -> dict[str, object]:
         row = self._partitions.branches.get(stream.stream_id)
         return {} if row is None else from_json(row.details)
@@ -82,6 +86,10 @@ class DecisionState:
 
     def attempt(self, attempt_id: str) -> AttemptState | None:
         return self._views.attempts.get(attempt_id)
+
+    def logged_attempt(self, attempt_id: str) -> AttemptLog | None:
+        row = self._views.attempts.get(attempt_id)
+        return None if row is None else as_attempt(row)
 
     def attempts(self, stream: Stream, step: str) -> list[AttemptLog]:
         self._views.attempts.flush()

@@ -128,7 +128,7 @@ class Partitions:
     """Folds events into `branches`, `parameters` and `step_logs`."""
 
     name = "partitions"
-    version = 1
+    version = 2
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -231,7 +231,7 @@ class Partitions:
             position=recorded.position if known is None else known.position,
             name=event.name,
             status=event.status,
-            status_reason=None,
+            status_reason=known.status_reason if known is not None and known.status == event.status else None,
             step_type=event.step_type,
             message=event.message,
             mock=int(event.mock),
@@ -255,7 +255,7 @@ class Partitions:
         self.steps.remove(stream.stream_id, event.step)
 
     def _attempt_created(self, stream: Stream, _recorded: RecordedEvent, event: AttemptCreated) -> None:
-        row = structs.replace(
-            self._step(stream, event.step), attempts=event.attempt_index, current_attempt_id=event.attempt_id
-        )
+        known = self._step(stream, event.step)
+        current = event.attempt_id if event.current else known.current_attempt_id
+        row = structs.replace(known, attempts=event.attempt_index, current_attempt_id=current)
         self.steps.put((stream.stream_id, event.step), row)

@@ -1,9 +1,9 @@
 """What handles read: `engine.ports.Views` as SQL on read-only connections."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from engine.errors import (
     AttemptNotFound,
@@ -24,8 +24,10 @@ from engine.names import ROOT
 from engine.ports import ChildValues, Point, Stream
 from projections.partitions import StepRow
 from projections.reading import (
+    IN_RUN,
     SELECT_ATTEMPTS,
     SELECT_STEPS,
+    Readers,
     as_attempt,
     as_step,
     own_parameters,
@@ -35,14 +37,7 @@ from projections.run_log import compile_branch, compile_run
 from projections.runs import RunsWanted, run_info, runs_page
 from projections.state_tables import AttemptRow
 from projections.streams import branch_name, children_of, find_stream, stream_name, version_at
-
-Result = TypeVar("Result")
-
-_IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
-
-
-class Readers(Protocol):
-    async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result: ...
+from projections.tasks import SqliteTaskViews
 
 
 class SqliteViews:
@@ -50,6 +45,7 @@ class SqliteViews:
 
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
+        self.tasks = SqliteTaskViews(readers)
 
     async def stream(self, run_id: str, branch: str) -> Stream:
         return await self._readers.run(lambda connection: find_stream(connection, run_id, branch))
@@ -127,7 +123,7 @@ class SqliteViews:
         def read(connection: sqlite3.Connection) -> list[tuple[str, AttemptLog]]:
             stream = find_stream(connection, run_id, branch or ROOT)
             values: list[Any]
-            where, values = (_IN_RUN, [run_id]) if branch is None else ("stream_id = ?", [stream.stream_id])
+            where, values = (IN_RUN, [run_id]) if branch is None else ("stream_id = ?", [stream.stream_id])
             if step is not None:
                 where, values = f"{where} AND task_id = ?", [*values, step]
             rows = connection.execute(

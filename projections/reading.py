@@ -1,8 +1,8 @@
 """Rows of the view tables as the model's structs, and the lookups that decisions and readers share."""
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -15,11 +15,22 @@ from projections.state_tables import AttemptRow, ExternalRunRow
 LATEST = 2**63 - 1
 """A version that no stream reaches."""
 
+IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
+
 _NAMES_IN_SQL_MAX = 100
 
+Result = TypeVar("Result")
+
 SELECT_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM task_attempts"
+SELECT_EXTERNAL_RUNS = f"SELECT {', '.join(ExternalRunRow.__struct_fields__)} FROM external_runs"
 SELECT_STEPS = f"SELECT {', '.join(StepRow.__struct_fields__)} FROM step_logs"
 SELECT_BRANCHES = f"SELECT {', '.join(BranchRow.__struct_fields__)} FROM branches"
+
+
+class Readers(Protocol):
+    """Runs a job on a read-only connection, in one snapshot."""
+
+    async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result: ...
 
 
 def lineage(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[tuple[int, int]]:

@@ -44,7 +44,7 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 2
+    version = 3
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -101,7 +101,7 @@ class StateViews:
             created_at=to_text(event.created_at or recorded.recorded_at),
             status=event.status,
             status_reason=None,
-            tags=to_json(event.tags) if event.tags else None,
+            tags=to_json(event.tags),
             description=event.description,
             stream_id=stream.stream_id,
             tag=event.tag,
@@ -234,18 +234,20 @@ class StateViews:
             details=to_json(event.details) if event.details else None,
         )
         self.attempts.put((event.attempt_id,), row)
-        self._change_task(stream, event.step, current_attempt_id=event.attempt_id)
+        if event.current:
+            self._change_task(stream, event.step, current_attempt_id=event.attempt_id)
 
     def _attempt_updated(self, _stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
         row = self.attempts.get(event.attempt_id)
         assert row is not None, "decisions refuse unknown attempts"
         changes = _attempt_columns(event.changes)
         status = changes.get("status", row.status)
-        now = to_text(recorded.recorded_at)
-        if row.submitted_at is None and status != CREATED:
-            changes.setdefault("submitted_at", now)
-        if row.ended_at is None and status in TERMINAL_STATUSES:
-            changes.setdefault("ended_at", now)
+        if status != row.status:
+            now = to_text(recorded.recorded_at)
+            if row.submitted_at is None and status != CREATED:
+                changes.setdefault("submitted_at", now)
+            if row.ended_at is None and status in TERMINAL_STATUSES:
+                changes.setdefault("ended_at", now)
         self.attempts.put((event.attempt_id,), structs.replace(row, **changes))
 
     def _external_run(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunRegistered) -> None:

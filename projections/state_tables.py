@@ -45,6 +45,7 @@ CREATE TABLE tasks (
     stream_id INTEGER NOT NULL,
     PRIMARY KEY (stream_id, task_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX tasks_by_id ON tasks (task_id);
 CREATE TABLE task_attempts (
     attempt_id TEXT NOT NULL UNIQUE,
     task_id TEXT NOT NULL,

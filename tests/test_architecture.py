@@ -23,6 +23,7 @@ LAYERS = (
     ("engine.commands",),
     ("engine.ports",),
     ("engine.reduction", "engine.step_decisions"),
+    ("engine.task_decisions",),
     ("engine.decisions",),
     ("engine.logs", "engine.writer", "engine.subscription"),
     ("engine.reducing", "engine.attempting", "engine.attempt"),

@@ -13,10 +13,11 @@ from engine import Engine, open_engine
 from engine.commands import LogExternalRun
 from engine.errors import (
     BranchNotFound,
+    ExternalRunNotFound,
     InvalidValue,
     PointNotFound,
     RunNotFound,
-    StepNotFound,
+    TaskNotFound,
 )
 from engine.events import BranchForked, ExternalRunRegistered, ExternalRunUpdated, RunFinalized
 from engine.model import BranchLog, Origin, Parameter
@@ -234,14 +235,14 @@ class TestBranches:
     async def test_external_runs_belong_to_steps(self, engine: Engine, database: Path) -> None:
         """One for a task; without the step, or before it is registered, there is none."""
         run = await engine.create_run("r")
-        with pytest.raises(StepNotFound):
+        with pytest.raises(TaskNotFound):
             await run.write(
                 LogExternalRun(
                     event=ExternalRunRegistered(branch="", task_id="t", operator_type="HPC", status="RUNNING")
                 )
             )
         await run.log_step("t")
-        with pytest.raises(StepNotFound):
+        with pytest.raises(ExternalRunNotFound):
             await run.write(LogExternalRun(event=ExternalRunUpdated(branch="", task_id="t", status="COMPLETED")))
         await run.write(
             LogExternalRun(

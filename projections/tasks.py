@@ -1,0 +1,102 @@
+"""What a state store reads: `engine.ports.TaskViews` as SQL on read-only connections."""
+
+import sqlite3
+
+from engine.model import TERMINAL_STATUSES, ExternalRun, StepLog
+from engine.ports import PlacedAttempt
+from projections.partitions import StepRow
+from projections.reading import (
+    IN_RUN,
+    SELECT_ATTEMPTS,
+    SELECT_EXTERNAL_RUNS,
+    SELECT_STEPS,
+    Readers,
+    as_attempt,
+    as_external_run,
+    as_step,
+)
+from projections.state_tables import AttemptRow, ExternalRunRow
+from projections.streams import branch_name
+
+_ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
+
+
+class SqliteTaskViews:
+    """Reads the state views. Each call is one job on one connection, in one snapshot."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    async def places(self, task_id: str) -> list[tuple[str, str]]:
+        def read(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+            # Tasks have an index by id; steps that are none are looked through, and only for an id that no task has.
+            for table, column in (("tasks", "task_id"), ("step_logs", "step")):
+                rows = connection.execute(
+                    f"SELECT branches.run_id, branch FROM {table} JOIN branches USING (stream_id)"
+                    f" WHERE {column} = ? ORDER BY stream_id",
+                    (task_id,),
+                ).fetchall()
+                if rows:
+                    return rows
+            return []
+
+        return await self._readers.run(read)
+
+    async def tasks(self, run_id: str) -> list[tuple[str, StepLog]]:
+        def read(connection: sqlite3.Connection) -> list[tuple[str, StepLog]]:
+            rows = connection.execute(
+                f"{SELECT_STEPS} WHERE {IN_RUN} AND spec IS NOT NULL ORDER BY position", (run_id,)
+            ).fetchall()
+            steps = [StepRow(*row) for row in rows]
+            return [(branch_name(connection, row.stream_id), as_step(row, [])) for row in steps]
+
+        return await self._readers.run(read)
+
+    async def attempt(self, attempt_id: str) -> PlacedAttempt | None:
+        def read(connection: sqlite3.Connection) -> PlacedAttempt | None:
+            row = connection.execute(f"{SELECT_ATTEMPTS} WHERE attempt_id = ?", (attempt_id,)).fetchone()
+            return None if row is None else _placed(connection, AttemptRow(*row))
+
+        return await self._readers.run(read)
+
+    async def unfinished(self, run_id: str | None) -> list[PlacedAttempt]:
+        def read(connection: sqlite3.Connection) -> list[PlacedAttempt]:
+            where, values = ("", ()) if run_id is None else (f" AND {IN_RUN}", (run_id,))
+            rows = connection.execute(
+                f"{SELECT_ATTEMPTS} WHERE status NOT IN ({_ENDED}){where} ORDER BY position, attempt_index", values
+            ).fetchall()
+            return [_placed(connection, AttemptRow(*row)) for row in rows]
+
+        return await self._readers.run(read)
+
+    async def attempted(self, run_id: str) -> set[str]:
+        def read(connection: sqlite3.Connection) -> set[str]:
+            rows = connection.execute(f"SELECT DISTINCT task_id FROM task_attempts WHERE {IN_RUN}", (run_id,))
+            return {task_id for (task_id,) in rows}
+
+        return await self._readers.run(read)
+
+    async def external_run(self, run_id: str, branch: str, task_id: str) -> ExternalRun | None:
+        def read(connection: sqlite3.Connection) -> ExternalRun | None:
+            row = connection.execute(
+                f"{SELECT_EXTERNAL_RUNS} WHERE task_id = ?"
+                " AND stream_id = (SELECT stream_id FROM branches WHERE run_id = ? AND branch = ?)",
+                (task_id, run_id, branch),
+            ).fetchone()
+            return None if row is None else as_external_run(ExternalRunRow(*row))
+
+        return await self._readers.run(read)
+
+    async def external_runs(self, run_id: str) -> list[tuple[str, ExternalRun]]:
+        def read(connection: sqlite3.Connection) -> list[tuple[str, ExternalRun]]:
+            rows = connection.execute(
+                f"{SELECT_EXTERNAL_RUNS} WHERE {IN_RUN} ORDER BY stream_id, task_id", (run_id,)
+            ).fetchall()
+            external_runs = [ExternalRunRow(*row) for row in rows]
+            return [(branch_name(connection, row.stream_id), as_external_run(row)) for row in external_runs]
+
+        return await self._readers.run(read)
+
+
+def _placed(connection: sqlite3.Connection, row: AttemptRow) -> PlacedAttempt:
+    return PlacedAttempt(row.run_id, branch_name(connection, row.stream_id), as_attempt(row))
