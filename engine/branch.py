@@ -208,7 +208,7 @@ class Branch:
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_step_status(self, step: str, status: str, reason: str | None = None) -> Recorded:
-        """Set a step's status.
+        """Set a step's status. Records nothing when it is that already.
 
         Raises:
             StepNotFound

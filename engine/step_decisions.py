@@ -92,8 +92,11 @@ def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: Attempt
 
 
 def _set_step_status(command: SetStepStatus, stream: Stream, state: State) -> Sequence[Event]:
-    if state.step(stream, command.step) is None:
+    known = state.step(stream, command.step)
+    if known is None:
         raise StepNotFound(stream.run_id, stream.branch, command.step)
+    if known.status == command.status and command.reason in (None, known.status_reason):
+        return ()
     return (StepStatusChanged(branch=stream.branch, step=command.step, status=command.status, reason=command.reason),)
 
 

@@ -63,6 +63,11 @@ class FileLock:
             return False
         return True
 
+    def leave_note(self, note: str) -> None:
+        """Make `note` what the file says, for those who find it locked. Only for the holder."""
+        self._file.truncate(0)
+        self._file.write(note.encode())
+
     def close(self) -> None:
         """Close the file, which frees the lock when it is held."""
         self._file.close()

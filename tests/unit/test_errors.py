@@ -21,6 +21,8 @@ SAMPLES: dict[str, Any] = {
     "object": 2**70,
     "pathlib.Path | str": PATH,
     "int | None": 5,
+    "str | None": "r1",
+    "collections.abc.Sequence[tuple[str, str]]": (("r1", ""), ("r2", "a")),
     "collections.abc.Sequence[object]": (CONFLICT,),
 }
 """A fact for each type that an error takes."""

@@ -1,0 +1,70 @@
+"""The lock of a run's folder: one holder, who does not wait.
+
+It is `flock` on `run.lock` beside the database, as hosts of the old state store take it: they and we exclude each
+other. The kernel frees it when its holder dies, and a child that the holder forks does not inherit it.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from engine.errors import FolderNotWritable, RunLocked
+from engine.logger import get_logger
+from engine.logs.file_lock import FileLock
+
+LOCK_NAME: Final = "run.lock"
+
+_log = get_logger(__name__)
+
+
+class RunLock:
+    """Held inside `with` or `async with`. Not reentrant: who holds it already is refused too.
+
+    Args:
+        folder: that of the database.
+
+    Raises (when it is entered):
+        RunLocked: somebody else holds it.
+        FolderNotWritable
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK_NAME
+        self._lock: FileLock | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            lock = FileLock(self.path)
+        except OSError as error:
+            raise FolderNotWritable(self.path, error.strerror or str(error)) from error
+        if self._lock is not None or not lock.try_acquire():
+            lock.close()
+            raise RunLocked(self.path, holder(self.path))
+        lock.leave_note(str(os.getpid()))
+        self._lock = lock
+        _log.debug("run locked", path=str(self.path))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._lock is not None, "entered"
+        self._lock.close()
+        self._lock = None
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()  # it never waits
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, exc, trace)
+
+
+def holder(path: Path) -> int | None:
+    """Return the id of the process that took the lock last, None where none has left it."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,273 @@
+"""What a state store takes and returns: runs, tasks, attempts and external runs under the hosts' own attribute names.
+
+Any object with the attributes is taken, a mapping with the keys too. What comes back is one of these structs, or what a
+host's own factory makes of the same fields.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path, PurePath
+from typing import Any, Final, TypeVar, cast
+
+from msgspec import NODEFAULT, Struct, field, structs
+
+from engine import model
+from engine.codec import to_microseconds
+from engine.errors import InvalidValue
+from engine.events import ExternalRunRegistered, ExternalRunUpdated, RunCreated
+from engine.model import CREATED, TaskSpec
+from engine.names import ROOT, check_name
+from engine.ports import PlacedAttempt
+from engine.values import check_document, check_task_spec, check_text
+
+Made = TypeVar("Made", bound=Struct)
+
+
+class RunHandle(Struct, frozen=True, kw_only=True):
+    """Which run it is and where its files are; the latter two are None for a run that no state store created."""
+
+    run_id: str
+    workspace_slug: str | None
+    root_path: Path | None
+
+
+class RunMetadata(Struct, frozen=True, kw_only=True):
+    """`created_at` is aware and in UTC."""
+
+    created_at: datetime
+    status: str = CREATED
+    tags: dict[str, Any] = field(default_factory=dict)
+    description: str | None = None
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """A task of a run. `memory_gb` in GB, `time_limit_minutes` in minutes; `dependencies` are task ids."""
+
+    task_id: str
+    image: str
+    command: str
+    files: dict[str, Any]
+    env: dict[str, str]
+    dependencies: frozenset[str]
+    cores: int | None
+    memory_gb: float | None
+    gpus: int | None
+    time_limit_minutes: int | None
+    allow_dependency_failure: bool
+    allow_failure: bool
+    download_patterns: list[str] | dict[str, list[str]] | None
+    task_type: str
+    operator_key: str | None
+    status: str
+    current_attempt_id: str | None
+
+
+class TaskAttempt(Struct, frozen=True, kw_only=True):
+    """One attempt at a task. Times are aware and in UTC."""
+
+    attempt_id: str
+    task_id: str
+    run_id: str
+    attempt_index: int
+    status: str
+    operator_key: str | None
+    operator_type: str | None
+    external_id: str | None
+    operator_data: dict[str, Any]
+    relative_path: str | None
+    created_at: datetime
+    submitted_at: datetime | None
+    ended_at: datetime | None
+    status_reason: str | None
+
+
+class ExternalRunHandle(Struct, frozen=True, kw_only=True):
+    """A job outside, in the old way: one per task. `relative_path` is taken from the run's root."""
+
+    task_id: str
+    operator_type: str
+    external_id: str | None
+    status: str
+    operator_data: dict[str, Any]
+    relative_path: Path | None
+
+
+class Factories(Struct, frozen=True, kw_only=True):
+    """What makes the objects that a store returns: each is called with the fields of the struct that it stands for.
+
+    The fields are keyword arguments; a factory gets those that its signature names, or all, if it takes any.
+    """
+
+    run: Callable[..., Any] = RunHandle
+    metadata: Callable[..., Any] = RunMetadata
+    task: Callable[..., Any] = Task
+    attempt: Callable[..., Any] = TaskAttempt
+    external_run: Callable[..., Any] = ExternalRunHandle
+
+
+def make(factory: Callable[..., Any], made: Made) -> Made:
+    """Return what a factory makes of a struct's fields."""
+    if factory is type(made):
+        return made
+    fields = structs.asdict(made)
+    names = _taken(factory)
+    # Whoever gives a factory knows what it makes; to everybody else it is the struct.
+    return cast("Made", factory(**{name: value for name, value in fields.items() if names is None or name in names}))
+
+
+@lru_cache(maxsize=64)
+def _taken(factory: Callable[..., Any]) -> frozenset[str] | None:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:  # written in C, it says nothing of what it takes
+        return None
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return None
+    return frozenset(each.name for each in parameters)
+
+
+def run_id_of(handle: object) -> str:
+    """Return the run that a handle names."""
+    return check_name(_attribute(handle, "run_id", "run"), "run id")
+
+
+def run_created(handle: object, metadata: object | None) -> RunCreated:
+    """Return the event that opens a run; without metadata it begins now, as created."""
+    given = {} if metadata is None else metadata
+    created_at = _attribute(given, "created_at", "metadata", None)
+    return RunCreated(
+        branch=ROOT,
+        status=status_of(_attribute(given, "status", "metadata", CREATED)),
+        workspace_slug=optional_text(_attribute(handle, "workspace_slug", "run", None), "workspace_slug"),
+        root_path=optional_text(_attribute(handle, "root_path", "run", None), "root_path"),
+        description=optional_text(_attribute(given, "description", "metadata", None), "description"),
+        tags=check_document(_attribute(given, "tags", "metadata", None) or {}, "tags"),
+        created_at=None if created_at is None else _as_utc(created_at),
+    )
+
+
+def _as_utc(moment: Any) -> datetime:
+    # Hosts of the old store pass naive times, which are in UTC.
+    aware: datetime = moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment
+    to_microseconds(aware)
+    return aware
+
+
+def task_specs(workflow: object) -> list[tuple[str, TaskSpec]]:
+    """Return the tasks of a workflow by id, in its order."""
+    tasks = _attribute(workflow, "tasks", "workflow")
+    if not isinstance(tasks, Mapping):
+        raise InvalidValue("workflow.tasks", tasks, "is not a mapping of ids to tasks")
+    return [
+        (check_name(_attribute(task, "task_id", "task", key), "task id"), _task_spec(task))
+        for key, task in tasks.items()
+    ]
+
+
+_DEFAULTS: Final = {name: getattr(TaskSpec(), name) for name in TaskSpec.__struct_fields__}
+
+
+def _task_spec(task: object) -> TaskSpec:
+    given = {name: _attribute(task, name, "task", default) for name, default in _DEFAULTS.items()}
+    given["files"] = _plain_paths(given["files"])
+    given["dependencies"] = _in_order(given["dependencies"])
+    if _attribute(task, "task_type", "task", None) is None:
+        given["task_type"] = type(task).__name__
+    return check_task_spec(TaskSpec(**given))
+
+
+def _plain_paths(files: Any) -> Any:
+    if not isinstance(files, Mapping):
+        return files
+    return {_plain_path(name): _plain_path(content) for name, content in files.items()}
+
+
+def _plain_path(value: Any) -> Any:
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def _in_order(dependencies: Any) -> Any:
+    # A set has no order of its own, and the same task handed in twice is to be the same.
+    return sorted(dependencies, key=str) if isinstance(dependencies, AbstractSet) else dependencies
+
+
+def external_run_registered(handle: object) -> ExternalRunRegistered:
+    """Return the event that a handle of an external run registers."""
+    operator_type = check_text(_attribute(handle, "operator_type", "external run"), "operator_type")
+    return ExternalRunRegistered(branch=ROOT, operator_type=operator_type, **_external_run(handle))
+
+
+def external_run_updated(handle: object) -> ExternalRunUpdated:
+    """Return the event that updates an external run to what its handle says."""
+    return ExternalRunUpdated(branch=ROOT, **_external_run(handle))
+
+
+def _external_run(handle: object) -> dict[str, Any]:
+    data = _attribute(handle, "operator_data", "external run", None)
+    return {
+        "task_id": check_name(_attribute(handle, "task_id", "external run"), "task id"),
+        "status": status_of(_attribute(handle, "status", "external run", CREATED)),
+        "external_id": optional_text(_attribute(handle, "external_id", "external run", None), "external_id"),
+        "operator_data": check_document(data or {}, "operator_data"),
+        "relative_path": optional_text(_attribute(handle, "relative_path", "external run", None), "relative_path"),
+    }
+
+
+def status_of(status: object) -> str:
+    """Return a status that is a text, or an enumeration's member whose value is one."""
+    return check_name(status.value if isinstance(status, Enum) else status, "status")
+
+
+def optional_text(text: object, where: str) -> str | None:
+    """Return a text or a path as text, and None as it is."""
+    return None if text is None else check_text(_plain_path(text), where)
+
+
+def run_handle(info: model.RunInfo) -> RunHandle:
+    root_path = None if info.root_path is None else Path(info.root_path)
+    return RunHandle(run_id=info.run_id, workspace_slug=info.workspace_slug, root_path=root_path)
+
+
+def run_metadata(info: model.RunInfo) -> RunMetadata:
+    return RunMetadata(created_at=info.created_at, status=info.status, tags=info.tags, description=info.description)
+
+
+def task(step: model.StepLog) -> Task:
+    """Return a step that has a specification as a task."""
+    spec = structs.asdict(step.spec or TaskSpec())
+    return Task(
+        task_id=step.step,
+        status=step.status,
+        current_attempt_id=step.current_attempt_id,
+        **{**spec, "dependencies": frozenset(spec["dependencies"])},
+    )
+
+
+def task_attempt(placed: PlacedAttempt) -> TaskAttempt:
+    log = placed.log
+    own = {name: getattr(log, name) for name in TaskAttempt.__struct_fields__ if name not in ("run_id", "task_id")}
+    own["operator_data"] = log.operator_data or {}
+    return TaskAttempt(run_id=placed.run_id, task_id=log.step, **own)
+
+
+def external_run_handle(external_run: model.ExternalRun) -> ExternalRunHandle:
+    path = external_run.relative_path
+    return ExternalRunHandle(
+        task_id=external_run.task_id,
+        operator_type=external_run.operator_type,
+        external_id=external_run.external_id,
+        status=external_run.status,
+        operator_data=external_run.operator_data or {},
+        relative_path=None if path is None else Path(path),
+    )
+
+
+def _attribute(given: object, name: str, what: str, default: Any = NODEFAULT) -> Any:
+    found = given.get(name, default) if isinstance(given, Mapping) else getattr(given, name, default)
+    if found is NODEFAULT:
+        raise InvalidValue(what, given, f"has no {name}")
+    return found

@@ -1,0 +1,66 @@
+"""Where a task or an attempt is, by its id alone."""
+
+from typing import TypeAlias
+
+from engine.errors import AmbiguousTask, AttemptNotFound, StepNotFound, TaskNotFound
+from engine.model import StepLog
+from engine.names import check_name
+from engine.ports import PlacedAttempt, Views
+
+Place: TypeAlias = tuple[str, str]
+"""A run and a branch of it."""
+
+
+class TaskPlaces:
+    """Looks through every run, or through the one that is given."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    async def find(self, task_id: str, run_id: str | None) -> Place | None:
+        """Return where the one task of that id is, None where none is.
+
+        Raises:
+            AmbiguousTask
+        """
+        check_name(task_id, "task id")
+        if run_id is not None:
+            check_name(run_id, "run id")
+        places = [place for place in await self._views.tasks.places(task_id) if run_id in (None, place[0])]
+        if len(places) > 1:
+            raise AmbiguousTask(task_id, places)
+        return places[0] if places else None
+
+    async def existing(self, task_id: str, run_id: str | None) -> Place:
+        """Return where the one task of that id is.
+
+        Raises:
+            AmbiguousTask, RunNotFound, TaskNotFound
+        """
+        place = await self.find(task_id, run_id)
+        if place is None:
+            if run_id is not None:
+                await self._views.run_info(run_id)  # which may be what is missing
+            raise TaskNotFound(run_id, task_id)
+        return place
+
+    async def step(self, task_id: str, run_id: str | None) -> tuple[Place, StepLog] | None:
+        """Return a task with its attempts and where it is, None where it is not."""
+        place = await self.find(task_id, run_id)
+        if place is None:
+            return None
+        try:
+            return place, await self._views.step(*place, task_id)
+        except StepNotFound:  # deleted since it was found
+            return None
+
+    async def attempt(self, attempt_id: str) -> PlacedAttempt:
+        """Return an attempt and where it is.
+
+        Raises:
+            AttemptNotFound
+        """
+        found = await self._views.tasks.attempt(check_name(attempt_id, "attempt id"))
+        if found is None:
+            raise AttemptNotFound(None, attempt_id)
+        return found
