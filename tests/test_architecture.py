@@ -31,6 +31,9 @@ LAYERS = (
     ("engine.run",),
     ("engine.engine",),
     ("engine.composition",),
+    ("engine.standing",),
+    ("engine.dependencies",),
+    ("engine.explanation",),
     ("engine.blocking",),
     ("engine.stores", "engine.cli"),
 )

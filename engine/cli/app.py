@@ -8,7 +8,7 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from engine.cli import demo, events, parameters, rebuild, runs, show, steps, tree
+from engine.cli import demo, events, explain, parameters, rebuild, runs, show, steps, tasks, tree
 from engine.cli.failures import USAGE, leave_quietly, report
 from engine.cli.options import DatabaseInFront, Version
 
@@ -18,6 +18,7 @@ _HELP: Final = """Look into runs recorded by anabranch.
   anabranch demo                 record a census of this folder as a run
   anabranch runs                 list the runs, newest first
   anabranch show RUN             one run, and where its parameters come from
+  anabranch explain RUN          what failed or holds it up, and why
 
 Every command reads the database named by --db or ANABRANCH_DB, anabranch.db in the current folder otherwise, takes
 --json, and shows times in UTC.
@@ -52,6 +53,8 @@ app.command("events")(events.events)
 app.command("params")(parameters.params)
 app.command("steps")(steps.steps)
 app.command("attempts")(steps.attempts)
+app.command("tasks")(tasks.tasks)
+app.command("explain")(explain.explain)
 app.command("rebuild")(rebuild.rebuild)
 
 

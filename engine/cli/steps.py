@@ -57,7 +57,9 @@ def attempts(
     *,
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
-    step: Annotated[str | None, typer.Option(metavar="STEP", help="Only those at this step.")] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", "--task", metavar="STEP", help="Only those at this step or task.")
+    ] = None,
     with_status: Statuses = None,
     json: AsJson = False,
 ) -> None:

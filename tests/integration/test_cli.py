@@ -232,7 +232,10 @@ def test_every_command_explains_itself(shown: Shown) -> None:
     """Without arguments every command is named, and the help of each has an example of it."""
     commands = {line.split()[0] for line in shown().split("Commands:\n")[1].splitlines()}
 
-    assert commands == {"attempts", "demo", "events", "params", "rebuild", "runs", "show", "steps", "tree"}
+    assert commands == {
+        *("attempts", "demo", "events", "explain", "params"),
+        *("rebuild", "runs", "show", "steps", "tasks", "tree"),
+    }
     for command in commands:
         assert f"\n    anabranch {command}" in shown(command, "--help")
 

@@ -1,0 +1,207 @@
+"""`anabranch explain`: why a run stands as it does."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import typer
+from rich.text import Text
+from rich.tree import Tree
+
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.escapes import visible
+from engine.cli.failures import run
+from engine.cli.options import AsJson, Database, RunId
+from engine.cli.terminal import output
+from engine.cli.text import branch_text, counted, duration_text, shortened, status
+from engine.explanation import Explanation, Finding, Job, Kind, Place, explain_run
+from engine.names import ROOT
+
+_REASON_CHARACTERS_MAX: Final = 300
+_NAME_CHARACTERS_MAX: Final = 48
+
+
+def explain(
+    run_id: RunId,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    limit: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many of each kind, and behind each cause, are shown at most.")
+    ] = 20,
+    json: AsJson = False,
+) -> None:
+    """Say what failed or holds up a run, and why.
+
+    One line first, then every cause with the tasks that wait for it: what failed and the reason of its last attempt,
+    dependencies that are not there, tasks that depend on each other, attempts that were created more than an hour ago
+    and never submitted, what is running and since when, and what is ready to run.
+
+    \b
+      anabranch explain r1
+    """
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            explanation = await explain_run(engine, run_id)
+        answer = headline(explanation)
+        if json:
+            print_json({"answer": answer, **plain(explanation)})
+        else:
+            output().show(_tree(explanation, visible(answer), limit))
+
+    run(command(), as_json=json)
+
+
+def headline(explanation: Explanation) -> str:
+    """Return the answer in one line."""
+    parts = [part for part in _parts(explanation.findings) if part]
+    if not parts:
+        tasks = explanation.tasks
+        parts = [f"{'the task has' if tasks == 1 else f'all {tasks:,} tasks have'} finished" if tasks else _NOTHING]
+    return f"{explanation.run_id} is {explanation.status}: {'; '.join(parts)}"
+
+
+_NOTHING: Final = "nothing failed and nothing waits"
+
+
+def _parts(findings: Sequence[Finding]) -> Iterator[str]:
+    failed = [each for each in findings if each.kind == "failed"]
+    blocking = [each for each in failed if not each.allowed]
+    found = [counted(sum(each.what == what for each in blocking), what, plural) for what, plural in _WHATS.items()]
+    names = [each for each in found if not each.startswith("0 ")]
+    yield f"{' and '.join(names)} failed{_blocks('failed', findings, len(blocking))}" if names else ""
+    allowed = len(failed) - len(blocking)
+    yield f"{counted(allowed, 'task')} failed, which {'it' if allowed == 1 else 'they'} may" if allowed else ""
+    for kind, (one, many) in _VERBS.items():
+        count = sum(each.kind == kind for each in findings)
+        yield f"{count:,} {one if count == 1 else many}{_blocks(kind, findings, count)}" if count else ""
+
+
+_WHATS: Final = {"task": "tasks", "step": "steps", "branch": "branches"}
+_VERBS: Final[dict[Kind, tuple[str, str]]] = {
+    "missing": ("depends on what is not there", "depend on what is not there"),
+    "cycle": ("depends on itself", "depend on each other"),
+    "cancelled": ("is cancelled", "are cancelled"),
+    "orphaned": ("is orphaned", "are orphaned"),
+    "running": ("is running", "are running"),
+    "waiting": ("waits", "wait"),
+    "ready": ("is ready to run", "are ready to run"),
+}
+
+
+def _blocks(kind: Kind, findings: Sequence[Finding], causes: int) -> str:
+    blocked = sum(each.kind == "blocked" and each.root_kind == kind for each in findings)
+    return f" and {'blocks' if causes == 1 else 'block'} {blocked:,}" if blocked else ""
+
+
+def _tree(explanation: Explanation, answer: str, limit: int) -> Tree:
+    root = Tree(Text(answer, "bold"), guide_style="dim")
+    if explanation.status_reason:
+        root.add(Text(f"the run: {_shown_reason(explanation.status_reason)}", "dim"))
+    behind: dict[Place | None, list[Finding]] = {}
+    for finding in explanation.findings:
+        behind.setdefault(finding.root, []).append(finding)
+    by_kind: dict[Kind, list[Finding]] = {}
+    for finding in behind.pop(None, []):
+        by_kind.setdefault(finding.kind, []).append(finding)
+    for kind, causes in by_kind.items():
+        for finding in causes[:limit]:
+            _add_waiting(root.add(_line(finding)), behind.get(finding.place, []), limit)
+        if len(causes) > limit:
+            root.add(Text(f"… and {len(causes) - limit:,} more {_MORE[kind]} (--limit)", "dim"))
+    return root
+
+
+def _add_waiting(node: Tree, waiting: Sequence[Finding], limit: int) -> None:
+    for each in waiting[:limit]:
+        node.add(_waiting_line(each))
+    if len(waiting) > limit:
+        node.add(Text(f"… and {len(waiting) - limit:,} more (--limit)", "dim"))
+
+
+_MORE: Final[dict[Kind, str]] = {
+    "failed": "that failed",
+    "missing": "that depend on what is not there",
+    "cycle": "that depend on each other",
+    "cancelled": "that are cancelled",
+    "orphaned": "that are orphaned",
+    "running": "that are running",
+    "ready": "that are ready to run",
+}
+
+
+def _line(finding: Finding) -> Text:
+    line = _beginning(finding)
+    match finding.kind:
+        case "missing":
+            names = ", ".join(map(_shown_name, finding.missing))
+            line.append(f"depends on {names}, which {'is' if len(finding.missing) == 1 else 'are'} not there")
+        case "cycle":
+            line.append(_around(finding))
+        case "ready":
+            line.append("is ready to run")
+        case "orphaned":
+            line.append(f"was created {_ago(finding.job)}{_where(finding.job)} and never submitted")
+        case "running":
+            line.append(f"{_ago(finding.job, 'for ', '')}{_where(finding.job)}".strip())
+        case _:
+            line.append(_failure(finding))
+    return line
+
+
+def _failure(finding: Finding) -> str:
+    tries = f"attempt {finding.job.attempt_index}" if finding.job and finding.job.attempt_index else ""
+    where = _where(finding.job)
+    parts = [f"{tries}{where}".strip(), _shown_reason(finding.reason or "no reason was given")]
+    may = "; it may fail" if finding.allowed else ""
+    return ": ".join(part for part in parts if part) + may
+
+
+def _waiting_line(finding: Finding) -> Text:
+    line = _beginning(finding)
+    assert finding.through is not None, "what has a root leads there"
+    assert finding.root is not None, "this has a root"
+    line.append(f"waits for {_shown_place(finding.through)}")
+    if finding.between:
+        way = "which waits" if finding.between == 1 else f"and through {finding.between:,} tasks"
+        line.append(f", {way} for {_shown_place(finding.root)}")
+    return line
+
+
+def _beginning(finding: Finding) -> Text:
+    name = f"branch {branch_text(finding.branch)}" if finding.what == "branch" else _shown_place(finding.place)
+    return Text().append(name, "bold").append("  ").append_text(status(finding.status)).append("  ")
+
+
+def _shown_place(place: Place) -> str:
+    name = _shown_name(place.step)
+    return name if place.branch == ROOT else f"{shortened(branch_text(place.branch), _NAME_CHARACTERS_MAX)}: {name}"
+
+
+def _shown_name(name: str) -> str:
+    return shortened(visible(name), _NAME_CHARACTERS_MAX)
+
+
+def _shown_reason(reason: str) -> str:
+    return shortened(visible(reason), _REASON_CHARACTERS_MAX)
+
+
+def _around(finding: Finding) -> str:
+    if finding.through is None or finding.through == finding.place:
+        return "depends on itself"
+    return f"depends on {_shown_place(finding.through)}, and that in the end on {_shown_place(finding.place)}"
+
+
+def _where(job: Job | None) -> str:
+    if job is None:
+        return ""
+    operator = f" on {_shown_name(job.operator)}" if job.operator else ""
+    external_id = f" as {_shown_name(job.external_id)}" if job.external_id else ""
+    return operator + external_id
+
+
+def _ago(job: Job | None, before: str = "", after: str = " ago") -> str:
+    if job is None or job.since is None:
+        return ""
+    return f"{before}{duration_text(max(0.0, (datetime.now(UTC) - job.since).total_seconds()))}{after}"

@@ -1,0 +1,88 @@
+"""`anabranch tasks`: the steps of a run that carry a specification."""
+
+from typing import Any
+
+from rich.text import Text
+
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import attempt_document, plain, print_json
+from engine.cli.failures import run
+from engine.cli.options import AsJson, Database, RunId, Statuses
+from engine.cli.terminal import output, table
+from engine.cli.text import branch as branch_cell
+from engine.cli.text import cell, status
+from engine.names import ROOT
+from engine.standing import PlacedStep, read_steps
+
+
+def tasks(
+    run_id: RunId,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    with_status: Statuses = None,
+    json: AsJson = False,
+) -> None:
+    """List a run's tasks: how each stands, who works on it, and what it depends on.
+
+    A task is a step that carries a specification. NOW is how its current attempt stands, or its external run where
+    there are no attempts; its own status may lag behind.
+
+    \b
+      anabranch tasks r1 --status FAILED
+    """
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            steps = (await read_steps(engine, run_id)).steps
+        found = [each for each in steps if each.is_task and with_status in (None, each.step.status)]
+        if json:
+            print_json({"run_id": run_id, "tasks": [_document(each) for each in found]})
+        elif found:
+            _print(found)
+        else:
+            output().print("no tasks")
+
+    run(command(), as_json=json)
+
+
+def _document(task: PlacedStep) -> dict[str, Any]:
+    step, attempt = task.step, task.attempt
+    return {
+        "branch": task.branch,
+        "task_id": step.step,
+        "name": step.name,
+        "status": step.status,
+        "status_reason": step.status_reason,
+        "stands": task.status,
+        "reason": task.reason,
+        "attempts": len(step.attempts),
+        "current_attempt": None if attempt is None else attempt_document(task.branch, attempt),
+        "external_run": plain(task.external_run),
+        "spec": plain(step.spec),
+    }
+
+
+def _print(tasks: list[PlacedStep]) -> None:
+    headers = ["TASK", "STATUS", "NOW", "#", "OPERATOR", "EXTERNAL ID", "DEPENDS ON"]
+    rows = [_row(task) for task in tasks]
+    if any(task.branch != ROOT for task in tasks):
+        headers.insert(0, "BRANCH")
+        rows = [(branch_cell(task.branch), *row) for task, row in zip(tasks, rows, strict=True)]
+    flexible = "BRANCH", "TASK", "OPERATOR", "EXTERNAL ID", "DEPENDS ON"
+    output().show(table(headers, rows, flexible=flexible, right=("#",)))
+
+
+def _row(task: PlacedStep) -> tuple[Text, ...]:
+    spec, attempt = task.step.spec, task.attempt
+    by_attempt = None if attempt is None else attempt.operator_key
+    by_spec = None if spec is None else spec.operator_key
+    by_job = None if task.external_run is None else task.external_run.operator_type
+    return (
+        cell(task.step.step, "bold"),
+        status(task.step.status),
+        cell("") if task.job is None else status(task.job.status),
+        cell(len(task.step.attempts)),
+        cell(by_attempt or by_spec or by_job),
+        cell(None if task.job is None else task.job.external_id),
+        cell(", ".join(spec.dependencies) if spec is not None else ""),
+    )

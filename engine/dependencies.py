@@ -1,0 +1,90 @@
+"""Which tasks wait for which: what a task depends on, and the cycles in it. Pure; nothing recurses.
+
+A dependency is looked for in the task's own branch first, then in the branches that it was forked from.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from engine.standing import PlacedStep
+
+TaskKey: TypeAlias = tuple[str, str]
+"""A branch and a task's id in it."""
+
+
+def key_of(task: PlacedStep) -> TaskKey:
+    """Return what a task is found by."""
+    return task.branch, task.step.step
+
+
+def found_dependencies(
+    task: PlacedStep, tasks: Mapping[TaskKey, PlacedStep], parents: Mapping[str, str | None]
+) -> dict[str, TaskKey | None]:
+    """Return where each dependency of a task is, None where there is none of that name. Each is named once.
+
+    Args:
+        parents: the branch that each branch was forked from.
+    """
+    spec = task.step.spec
+    names = [] if spec is None else spec.dependencies
+    return {name: _found(name, task.branch, tasks, parents) for name in names}
+
+
+def _found(
+    name: str, branch: str, tasks: Mapping[TaskKey, PlacedStep], parents: Mapping[str, str | None]
+) -> TaskKey | None:
+    within: str | None = branch
+    while within is not None:
+        if (within, name) in tasks:
+            return within, name
+        within = parents.get(within)
+    return None
+
+
+def in_order(waits_for: Mapping[TaskKey, Sequence[TaskKey]]) -> Iterator[list[TaskKey]]:
+    """Yield the keys of a graph, whatever they wait for before them; those that wait for each other come together.
+
+    Tarjan's strongly connected components, with a stack of its own. Neighbours that are no keys are left out.
+    """
+    order: dict[TaskKey, int] = {}
+    lowest: dict[TaskKey, int] = {}
+    open_keys: dict[TaskKey, None] = {}  # in the order they were met, like a stack
+    for start in waits_for:
+        if start in order:
+            continue
+        path = [(start, _enter(start, waits_for, order, lowest, open_keys))]
+        while path:
+            key, neighbours = path[-1]
+            neighbour = next(neighbours, None)
+            if neighbour is None:
+                path.pop()
+                if path:
+                    above = path[-1][0]
+                    lowest[above] = min(lowest[above], lowest[key])
+                if lowest[key] == order[key]:
+                    yield _taken_off(open_keys, key)
+            elif neighbour not in order:
+                path.append((neighbour, _enter(neighbour, waits_for, order, lowest, open_keys)))
+            elif neighbour in open_keys:
+                lowest[key] = min(lowest[key], order[neighbour])
+
+
+def _enter(
+    key: TaskKey,
+    waits_for: Mapping[TaskKey, Sequence[TaskKey]],
+    order: dict[TaskKey, int],
+    lowest: dict[TaskKey, int],
+    open_keys: dict[TaskKey, None],
+) -> Iterator[TaskKey]:
+    order[key] = lowest[key] = len(order)
+    open_keys[key] = None
+    return (neighbour for neighbour in waits_for[key] if neighbour in waits_for)
+
+
+def _taken_off(open_keys: dict[TaskKey, None], key: TaskKey) -> list[TaskKey]:
+    component = []
+    while True:
+        last, _ = open_keys.popitem()
+        component.append(last)
+        if last == key:
+            return component[::-1]

@@ -1,0 +1,256 @@
+"""Why a run stands as it does: what failed, what that blocks, what waits for what, and what is under way.
+
+Each task that has not finished is in exactly one finding, and so is each step or branch that failed. A dependency is
+met when the task has succeeded or was skipped. One that failed or was cancelled is met, too, where it may fail
+(`allow_failure`) or who depends on it allows that (`allow_dependency_failure`).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct, structs
+
+from engine.dependencies import TaskKey, found_dependencies, in_order, key_of
+from engine.engine import Engine
+from engine.model import CANCELLED, AttemptLog, BranchLog, ExternalRun
+from engine.names import ROOT
+from engine.standing import (
+    ACTIVE_STATUSES,
+    FAILED_STATUSES,
+    FINISHED_STATUSES,
+    ORPHANED_SECONDS,
+    SUCCEEDED_STATUSES,
+    AnyLog,
+    PlacedStep,
+    RunSteps,
+    is_orphaned,
+    read_steps,
+)
+
+Kind: TypeAlias = Literal[
+    "failed", "missing", "cycle", "cancelled", "blocked", "orphaned", "running", "waiting", "ready"
+]
+"""`missing` depends on what is not there, `cycle` on itself through others; `blocked` cannot run before somebody steps
+in, `waiting` can once what is under way or ready has succeeded."""
+
+_KINDS: Final[tuple[Kind, ...]] = (
+    "failed", "missing", "cycle", "cancelled", "blocked", "orphaned", "running", "waiting", "ready",
+)  # fmt: skip
+_BLOCKING: Final = frozenset({"failed", "missing", "cycle", "cancelled", "blocked"})
+
+
+class Place(Struct, frozen=True):
+    """Where a task or a step is."""
+
+    branch: str
+    step: str
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What carries a task out: its current attempt, or its external run, which has neither index nor times."""
+
+    status: str
+    attempt_id: str | None = None
+    attempt_index: int | None = None
+    operator: str | None = None
+    external_id: str | None = None
+    since: datetime | None = None
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """How one task, step or branch stands, and why. A branch's finding has no `step`.
+
+    `allowed` says of a task that failed or was cancelled that it may. `waits_for` are the dependencies that are not
+    met, `missing` the names of those that are not there. `through` is the dependency that leads to `root`, the first
+    cause, and `between` counts the tasks on the way; in a cycle there is no root, and `through` leads round. `blocks`
+    counts the tasks whose root this is.
+    """
+
+    kind: Kind
+    what: Literal["task", "step", "branch"]
+    branch: str
+    step: str = ""
+    status: str
+    reason: str | None = None
+    allowed: bool = False
+    attempts: int = 0
+    job: Job | None = None
+    waits_for: tuple[Place, ...] = ()
+    missing: tuple[str, ...] = ()
+    through: Place | None = None
+    root: Place | None = None
+    root_kind: Kind | None = None
+    between: int = 0
+    blocks: int = 0
+
+    @property
+    def place(self) -> Place:
+        return Place(self.branch, self.step)
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """How a run stands, and its findings: what failed first, in each kind in the order of the run."""
+
+    run_id: str
+    status: str
+    status_reason: str | None
+    tasks: int
+    findings: list[Finding]
+
+
+async def explain_run(engine: Engine, run_id: str, *, orphaned_seconds: float = ORPHANED_SECONDS) -> Explanation:
+    """Return why a run stands as it does.
+
+    Args:
+        orphaned_seconds: after how long an attempt that was never submitted is orphaned.
+
+    Raises:
+        RunNotFound
+    """
+    return explain(await read_steps(engine, run_id), datetime.now(UTC), orphaned_seconds)
+
+
+def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SECONDS) -> Explanation:
+    """Return why a run stands as it does at a time. Pure."""
+    tasks = {key_of(each): each for each in run.steps if each.is_task}
+    found: dict[TaskKey, Finding] = {}
+    for key, each in {key_of(each): each for each in run.steps}.items():
+        finding = _by_itself(each, now, orphaned_seconds)
+        if finding is not None:
+            found[key] = finding
+    found |= _by_dependencies(tasks, found, {each.branch: _parent(each) for each in run.branches})
+    blocks = Counter(each.root for each in found.values())
+    places = [key_of(each) for each in run.steps]
+    findings = [structs.replace(found[key], blocks=blocks[found[key].place]) for key in places if key in found]
+    findings += _failed_branches(run.branches, findings)
+    return Explanation(
+        run_id=run.info.run_id,
+        status=run.info.status,
+        status_reason=run.info.status_reason,
+        tasks=len(tasks),
+        findings=sorted(findings, key=lambda each: _KINDS.index(each.kind)),
+    )
+
+
+def _parent(branch: AnyLog) -> str | None:
+    return branch.parent if isinstance(branch, BranchLog) else None
+
+
+def _by_itself(each: PlacedStep, now: datetime, orphaned_seconds: float) -> Finding | None:
+    status = each.status
+    if status in FAILED_STATUSES:
+        return _finding("failed", each)
+    if status == CANCELLED:
+        return _finding("cancelled", each)
+    if status in FINISHED_STATUSES or (each.job is None and status not in ACTIVE_STATUSES):
+        return None
+    attempt = each.attempt
+    orphaned = attempt is not None and is_orphaned(attempt, now, orphaned_seconds)
+    return _finding("orphaned" if orphaned else "running", each)
+
+
+def _finding(kind: Kind, each: PlacedStep) -> Finding:
+    return Finding(
+        kind=kind,
+        what="task" if each.is_task else "step",
+        branch=each.branch,
+        step=each.step.step,
+        status=each.status,
+        reason=each.reason,
+        allowed=kind in {"failed", "cancelled"} and each.step.spec is not None and each.step.spec.allow_failure,
+        attempts=len(each.step.attempts),
+        job=None if each.job is None else _job(each.job),
+    )
+
+
+def _job(job: AttemptLog | ExternalRun) -> Job:
+    if isinstance(job, ExternalRun):
+        return Job(status=job.status, operator=job.operator_type, external_id=job.external_id)
+    return Job(
+        status=job.status,
+        attempt_id=job.attempt_id,
+        attempt_index=job.attempt_index,
+        operator=job.operator_key or job.operator_type,
+        external_id=job.external_id,
+        since=job.submitted_at or job.created_at,
+    )
+
+
+def _by_dependencies(
+    tasks: Mapping[TaskKey, PlacedStep], found: Mapping[TaskKey, Finding], parents: Mapping[str, str | None]
+) -> dict[TaskKey, Finding]:
+    """Judge the tasks that have not begun by what they wait for, whatever that waits for before them."""
+    unmet: dict[TaskKey, list[TaskKey]] = {}
+    missing: dict[TaskKey, tuple[str, ...]] = {}
+    for key, task in tasks.items():
+        if key not in found and task.status not in FINISHED_STATUSES:
+            where = found_dependencies(task, tasks, parents)
+            missing[key] = tuple(name for name, place in where.items() if place is None)
+            unmet[key] = [place for place in where.values() if place is not None and not _is_met(tasks[place], task)]
+    judged: dict[TaskKey, Finding] = {}
+    for together in in_order(unmet):
+        members = set(together)
+        for key in together:
+            around = next((place for place in unmet[key] if place in members), None)
+            causes = [cause for place in unmet[key] if (cause := judged.get(place) or found.get(place)) is not None]
+            finding = structs.replace(
+                _waiting(tasks[key], causes),
+                waits_for=tuple(Place(*place) for place in unmet[key]),
+                missing=missing[key],
+            )
+            judged[key] = _first_cause(finding, around) if around or missing[key] else finding
+    return judged
+
+
+def _is_met(dependency: PlacedStep, task: PlacedStep) -> bool:
+    if dependency.status not in FINISHED_STATUSES:
+        return False
+    specs = dependency.step.spec, task.step.spec
+    may_fail = (specs[0] is not None and specs[0].allow_failure) or (
+        specs[1] is not None and specs[1].allow_dependency_failure
+    )
+    return dependency.status in SUCCEEDED_STATUSES or may_fail
+
+
+def _waiting(task: PlacedStep, causes: Sequence[Finding]) -> Finding:
+    if not causes:
+        return _finding("ready", task)
+    worst = min(causes, key=lambda cause: _KINDS.index(cause.kind))
+    behind = worst.root is not None
+    return structs.replace(
+        _finding("blocked" if worst.kind in _BLOCKING else "waiting", task),
+        through=worst.place,
+        root=worst.root if behind else worst.place,
+        root_kind=worst.root_kind if behind else worst.kind,
+        between=worst.between + 1 if behind else 0,
+    )
+
+
+def _first_cause(finding: Finding, around: TaskKey | None) -> Finding:
+    # A task that can never run as it is described is a cause itself, whatever else it waits for.
+    return structs.replace(
+        finding,
+        kind="missing" if around is None else "cycle",
+        through=None if around is None else Place(*around),
+        root=None,
+        root_kind=None,
+        between=0,
+    )
+
+
+def _failed_branches(branches: Sequence[AnyLog], findings: Sequence[Finding]) -> list[Finding]:
+    """Return the branches that failed while no step of theirs, or of a branch below, tells why."""
+    parents = {each.branch: _parent(each) for each in branches}
+    told: set[str] = set()
+    for finding in findings:
+        branch: str | None = finding.branch if finding.kind == "failed" else None
+        while branch is not None and branch not in told:
+            told.add(branch)
+            branch = parents[branch]
+    return [
+        Finding(kind="failed", what="branch", branch=each.branch, status=each.status, reason=each.status_reason)
+        for each in branches
+        if each.branch != ROOT and each.status in FAILED_STATUSES and each.branch not in told
+    ]

@@ -1,0 +1,119 @@
+"""How the steps of a run stand: a task's own status may lag behind its attempt's, or behind its external run's.
+
+Status words come from two families of hosts; a word that is not known means that something has not finished.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from engine.engine import Engine
+from engine.model import (
+    CANCELLED,
+    COMPLETED,
+    CREATED,
+    FAILED,
+    RUNNING,
+    AttemptLog,
+    BranchLog,
+    ExternalRun,
+    RunInfo,
+    RunLog,
+    StepLog,
+)
+
+AnyLog: TypeAlias = RunLog | BranchLog
+
+SUCCEEDED_STATUSES: Final = frozenset({COMPLETED, "SUCCESS", "SKIPPED"})
+FAILED_STATUSES: Final = frozenset({FAILED, "FAIL", "FAILED_INIT"})
+FINISHED_STATUSES: Final = SUCCEEDED_STATUSES | FAILED_STATUSES | {CANCELLED}
+ACTIVE_STATUSES: Final = frozenset({RUNNING, "SUBMITTED", "WAITING_EXTERNAL"})
+
+ORPHANED_SECONDS: Final = 3600.0
+"""After how long an attempt that was created and never submitted is taken for orphaned, unless the caller says."""
+
+
+class PlacedStep(Struct, frozen=True, kw_only=True):
+    """A step, the branch that it belongs to, and its external run in the old way, which may stand in for attempts."""
+
+    branch: str
+    step: StepLog
+    external_run: ExternalRun | None = None
+
+    @property
+    def is_task(self) -> bool:
+        return self.step.spec is not None
+
+    @property
+    def attempt(self) -> AttemptLog | None:
+        """The current attempt: the one that the step names, else the last."""
+        attempts = self.step.attempts
+        if not attempts:
+            return None
+        named = (each for each in attempts if each.attempt_id == self.step.current_attempt_id)
+        return next(named, attempts[-1])
+
+    @property
+    def job(self) -> AttemptLog | ExternalRun | None:
+        """What carries the step out: its current attempt, or its external run where there are no attempts."""
+        return self.attempt or self.external_run
+
+    @property
+    def status(self) -> str:
+        """The step's status when that is a last one, else that of what carries it out."""
+        if self.step.status in FINISHED_STATUSES or self.job is None:
+            return self.step.status
+        return self.job.status
+
+    @property
+    def reason(self) -> str | None:
+        """Why it stands as it does, as far as anybody has said."""
+        attempt = self.attempt
+        said = [] if attempt is None else [attempt.status_reason, attempt.message]
+        return next(filter(None, [*said, self.step.status_reason, self.step.message]), None)
+
+
+class RunSteps(Struct, frozen=True, kw_only=True):
+    """A run, and its steps branch by branch, in the order in which they were first logged.
+
+    `branches` are the run's branches in the order in which they were opened, the root first.
+    """
+
+    info: RunInfo
+    branches: list[AnyLog]
+    steps: list[PlacedStep]
+
+
+async def read_steps(engine: Engine, run_id: str) -> RunSteps:
+    """Return how the steps of a run stand.
+
+    Raises:
+        RunNotFound
+    """
+    run = await engine.run(run_id)
+    # The external runs first: what has become of one by the time the steps are read is then only told late.
+    external = {(branch, each.task_id): each for branch, each in await engine.views.tasks.external_runs(run_id)}
+    branches = list(branches_of(await run.compile(inherited=False)))
+    steps = [
+        PlacedStep(branch=log.branch, step=step, external_run=external.get((log.branch, step.step)))
+        for log in branches
+        for step in log.steps.values()
+    ]
+    return RunSteps(info=await run.info(), branches=branches, steps=steps)
+
+
+def branches_of(log: RunLog) -> Iterator[AnyLog]:
+    """Yield a run's root and all branches below it, parents first."""
+    waiting: list[AnyLog] = [log]
+    while waiting:
+        branch = waiting.pop()
+        yield branch
+        waiting.extend(reversed(branch.branches.values()))
+
+
+def is_orphaned(attempt: AttemptLog, now: datetime, seconds: float = ORPHANED_SECONDS) -> bool:
+    """Say whether an attempt was created longer ago than that and never submitted: whoever was to do it is gone."""
+    waited = (now - attempt.created_at).total_seconds()
+    return attempt.status == CREATED and attempt.external_id is None and waited > seconds
