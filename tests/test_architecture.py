@@ -33,7 +33,8 @@ LAYERS = (
     ("engine.composition",),
     ("engine.standing",),
     ("engine.dependencies",),
-    ("engine.explanation",),
+    ("engine.evidence_files", "engine.evidence_report"),
+    ("engine.explanation", "engine.evidence"),
     ("engine.blocking",),
     ("engine.stores", "engine.cli"),
 )

@@ -8,7 +8,7 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from engine.cli import demo, events, explain, parameters, rebuild, runs, show, steps, tasks, tree
+from engine.cli import demo, events, evidence, explain, parameters, rebuild, runs, show, steps, tasks, tree
 from engine.cli.failures import USAGE, leave_quietly, report
 from engine.cli.options import DatabaseInFront, Version
 
@@ -38,6 +38,17 @@ app = typer.Typer(
 )
 
 
+exports = typer.Typer(
+    help="""Write what is recorded into files.
+
+\b
+  anabranch export evidence RUN --to FOLDER""",
+    short_help="Write what is recorded into files.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
 @app.callback()
 def in_front(context: typer.Context, *, db: DatabaseInFront = None, version: Version = False) -> None:
     """Keep what stands in front of the command for the command; `--version` has its own callback."""
@@ -55,6 +66,8 @@ app.command("steps")(steps.steps)
 app.command("attempts")(steps.attempts)
 app.command("tasks")(tasks.tasks)
 app.command("explain")(explain.explain)
+exports.command("evidence")(evidence.evidence)
+app.add_typer(exports, name="export")
 app.command("rebuild")(rebuild.rebuild)
 
 

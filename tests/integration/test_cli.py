@@ -233,7 +233,7 @@ def test_every_command_explains_itself(shown: Shown) -> None:
     commands = {line.split()[0] for line in shown().split("Commands:\n")[1].splitlines()}
 
     assert commands == {
-        *("attempts", "demo", "events", "explain", "params"),
+        *("attempts", "demo", "events", "explain", "export", "params"),
         *("rebuild", "runs", "show", "steps", "tasks", "tree"),
     }
     for command in commands:

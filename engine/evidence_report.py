@@ -1,0 +1,135 @@
+"""The report of a run's evidence, in Markdown. What comes out of the log stays text: it breaks no table."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from engine.model import Head, RunInfo
+
+_CHARACTERS_MAX: Final = 200
+_MARKUP: Final = re.compile(r"[\\`*_{}\[\]<>#|~&$@]|(?<=:)/(?=/)")
+
+
+def report(bundle: dict[str, Any]) -> str:
+    """Return the report on a bundle."""
+    parts = [
+        f"# Evidence of run {_escaped(bundle['run'].run_id)}",
+        _table(("", ""), _facts(bundle)),
+        "## Tasks",
+        _tasks(bundle["tasks"]) if bundle["tasks"] else "The run has no tasks.",
+        *_section("## Attempts at tasks", _attempts(bundle["tasks"])),
+        *_section("## Steps that are no tasks", _steps(bundle["branches"])),
+        "## Heads",
+        "The last version and hash of every stream when this was written. They can be held against the log:"
+        " `anabranch export evidence RUN --check FOLDER`.",
+        _table(("branch", "version", "hash"), map(_head, bundle["log"]["heads"])),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(title: str, table: str) -> Sequence[str]:
+    return (title, table) if table else ()
+
+
+def _facts(bundle: dict[str, Any]) -> Iterable[Sequence[object]]:
+    info: RunInfo = bundle["run"]
+    yield "status", info.status
+    yield "reason", info.status_reason
+    yield "workspace", info.workspace_slug
+    yield "folder", info.root_path
+    yield "about", info.description
+    yield "tag", info.tag
+    yield "tags", ", ".join(f"{name}={value}" for name, value in info.tags.items())
+    yield "created", info.created_at
+    yield "tasks", ", ".join(f"{count:,} {status}" for status, count in bundle["task_counts"].items()) or "none"
+    yield "log position", bundle["log"]["position"]
+    yield "written", bundle["generated_at"]
+
+
+def _tasks(tasks: Sequence[dict[str, Any]]) -> str:
+    headers = "branch", "task", "status", "attempts", "operator", "external id", "depends on"
+    return _table(headers, map(_task, tasks))
+
+
+def _task(task: dict[str, Any]) -> Sequence[object]:
+    attempt, external_run, spec = task["current_attempt"], task["external_run"], task["spec"]
+    operator = spec.operator_key
+    external_id = None
+    if attempt is not None:
+        operator, external_id = attempt["operator_key"] or operator, attempt["external_id"]
+    elif external_run is not None:
+        operator, external_id = external_run.operator_type, external_run.external_id
+    dependencies = ", ".join(spec.dependencies)
+    return (
+        task["branch"], task["step"], task["status"], len(task["attempts"]), operator, external_id, dependencies,
+    )  # fmt: skip
+
+
+def _attempts(steps: Iterable[dict[str, Any]]) -> str:
+    rows = [_attempt(step, attempt) for step in steps for attempt in step["attempts"]]
+    headers = "branch", "task or step", "#", "status", "submitted", "ended", "artifacts", "reason"
+    return _table(headers, rows) if rows else ""
+
+
+def _attempt(step: dict[str, Any], attempt: dict[str, Any]) -> Sequence[object]:
+    return (
+        step["branch"],
+        step["step"],
+        attempt["attempt_index"],
+        attempt["status"],
+        attempt["submitted_at"],
+        attempt["ended_at"],
+        _artifacts(attempt["artifacts"]),
+        attempt["status_reason"] or attempt["message"],
+    )
+
+
+def _artifacts(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    if found["path"] is None:
+        return "the run names no folder"
+    seen = {True: "", False: " (missing)", None: " (cannot be looked into)"}
+    return f"{found['path']}{seen[found['exists']]}"
+
+
+def _steps(branches: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        (step["branch"], step["step"], step["status"], len(step["attempts"]), _last_reason(step))
+        for branch in branches
+        for step in branch["steps"]
+    ]
+    return _table(("branch", "step", "status", "attempts", "reason"), rows) if rows else ""
+
+
+def _last_reason(step: dict[str, Any]) -> str | None:
+    last = step["attempts"][-1] if step["attempts"] else {}
+    reason: str | None = last.get("status_reason") or last.get("message") or step["status_reason"]
+    return reason
+
+
+def _head(head: Head) -> Sequence[object]:
+    return head.branch or "(root)", head.stream_version, head.hash.hex()
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [headers, ["---"] * len(headers), *([_cell(each) for each in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        case _:
+            text = str(value)
+            return _escaped(text if len(text) <= _CHARACTERS_MAX else f"{text[: _CHARACTERS_MAX - 1]}…")
+
+
+def _escaped(text: str) -> str:
+    """Return a text in one line of which Markdown makes nothing; what cannot be seen is shown as an escape."""
+    visible = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", visible)
