@@ -271,12 +271,12 @@ class StateStore:
 
     async def find_orphaned_attempts(self, run_id: str, timeout_seconds: float = 3600) -> list[TaskAttempt]:
         """Return the attempts that were created at least that long ago and never submitted: without an external id."""
-        limit = self._clock() - _seconds(timeout_seconds)
+        now, age = self._clock(), _seconds(timeout_seconds)  # compared as ages: a time before the year 1 is none
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
         return [
             self._attempt(each)
             for each in found
-            if each.log.status == CREATED and each.log.external_id is None and each.log.created_at <= limit
+            if each.log.status == CREATED and each.log.external_id is None and now - each.log.created_at >= age
         ]
 
     async def update_attempt(

@@ -1,0 +1,201 @@
+"""Tasks in the state store, for the async store and its blocking twin alike."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.errors import AmbiguousTask, RunNotFound, TaskNotFound
+from engine.stores import Task
+from tests.contract.run_log_stores import recorded
+from tests.contract.state_stores import TWINS, begin, external, handle, opened, task, workflow
+
+
+@pytest.fixture(params=TWINS)
+async def store(request: pytest.FixtureRequest, database: Path) -> AsyncIterator[Any]:
+    async with opened(request.param, database) as twin:
+        yield twin
+
+
+# What the methods on one task have in common: each is called with a task's id, and perhaps a run's.
+WRITES: dict[str, Callable[..., Any]] = {
+    "update_task_status": lambda store, *place: store.update_task_status(place[0], "RUNNING", *place[1:]),
+    "delete_task": lambda store, *place: store.delete_task(*place),
+    "cancel_external_runs": lambda store, *place: store.cancel_external_runs(*place),
+    "update_external_run": lambda store, *place: store.update_external_run(external(place[0]), *place[1:]),
+}
+READS: dict[str, Callable[..., Any]] = {
+    "get_task_status": lambda store, *place: store.get_task_status(*place),
+    "get_external_run": lambda store, *place: store.get_external_run(*place),
+    "list_attempts": lambda store, *place: store.list_attempts(*place),
+    "get_current_attempt": lambda store, *place: store.get_current_attempt(*place),
+}
+
+
+async def test_a_task_comes_back_as_it_was_given(store: Any) -> None:
+    """Every field of a task is read back under the same attribute name."""
+    given: dict[str, Any] = {
+        "files": {"in.txt": "text", "deep": {"a": [1, None]}},
+        "env": {"A": "1"},
+        "dependencies": {"b", "c"},
+        "cores": 4,
+        "memory_gb": 1.5,
+        "gpus": 1,
+        "time_limit_minutes": 90,
+        "allow_dependency_failure": True,
+        "allow_failure": True,
+        "download_patterns": {"include": ["*.csv"]},
+        "task_type": "ExternalTask",
+        "operator_key": "hpc.default",
+    }
+    await store.create_run(handle())
+    await store.add_workflow(workflow("a", **given), "r")
+    expected = given | {"task_id": "a", "image": "python:3.12", "command": "run a", "dependencies": frozenset("bc")}
+    assert await store.get_tasks("r") == [Task(**expected, status="PENDING", current_attempt_id=None)]
+
+
+async def test_a_task_that_says_little_has_the_defaults(store: Any) -> None:
+    """What a task does not say is what it would be by default; its type is its class's name."""
+    await store.create_run(handle())
+    await store.add_workflow(workflow("a"), "r")
+    (found,) = await store.get_tasks("r")
+    assert (found.files, found.env, found.dependencies, found.cores) == ({}, {}, frozenset(), None)
+    assert (found.allow_failure, found.download_patterns, found.task_type) == (False, [], "SimpleNamespace")
+
+
+async def test_tasks_come_in_the_order_they_were_added(store: Any) -> None:
+    """Neither their ids nor later changes reorder them."""
+    await begin(store, "c", "a")
+    await store.add_workflow(workflow("b", "c", image="new"), "r")
+    assert [each.task_id for each in await store.get_tasks("r")] == ["c", "a", "b"]
+
+
+async def test_adding_a_known_task_describes_it_anew(store: Any) -> None:
+    """A task is updated to what the workflow says now; its status and its attempts stay."""
+    await begin(store, "a")
+    await store.update_task_status("a", "RUNNING")
+    attempt_id = await store.create_attempt("r", "a")
+    await store.add_workflow(workflow("a", image="new"), "r")
+    (found,) = await store.get_tasks("r")
+    assert (found.image, found.status, found.current_attempt_id) == ("new", "RUNNING", attempt_id)
+
+
+async def test_adding_the_same_workflow_again_records_nothing(store: Any, database: Path) -> None:
+    """Only what is new becomes an event; a set of dependencies has no order."""
+    await store.create_run(handle())
+    fields = {"memory_gb": float("nan"), "files": {"b": 1, "a": 2}}
+    await store.add_workflow(workflow("a", dependencies={"x", "y", "z"}, **fields), "r")
+    before = len(await recorded(database))
+    await store.add_workflow(workflow("a", dependencies={"z", "y", "x"}, **fields), "r")
+    assert len(await recorded(database)) == before
+
+
+async def test_a_workflow_is_recorded_whole_or_not_at_all(store: Any, database: Path) -> None:
+    """One bad task keeps out its neighbours."""
+    await store.create_run(handle())
+    tasks = {"a": task("a"), "b": task("b", cores="many")}
+    with pytest.raises(ValueError, match="cores"):
+        await store.add_workflow(SimpleNamespace(tasks=tasks), "r")
+    assert await store.get_tasks("r") == []
+    assert len(await recorded(database)) == 1
+
+
+@pytest.mark.parametrize("task_ids", [(), ("a",)])
+async def test_a_workflow_needs_its_run(store: Any, task_ids: tuple[str, ...]) -> None:
+    """Tasks are added to a run that is there, also when there are none."""
+    with pytest.raises(RunNotFound, match="'unknown'"):
+        await store.add_workflow(workflow(*task_ids), "unknown")
+
+
+async def test_a_status_is_set(store: Any, database: Path) -> None:
+    """A task's status is what was said last; saying it again records nothing."""
+    await begin(store, "a", "b")
+    assert await store.get_task_status("a") == "PENDING"
+    await store.update_task_status("a", "WAITING_EXTERNAL")
+    before = len(await recorded(database))
+    await store.update_task_status("a", "WAITING_EXTERNAL")
+    assert (await store.get_task_status("a"), await store.get_task_status("b")) == ("WAITING_EXTERNAL", "PENDING")
+    assert len(await recorded(database)) == before
+
+
+async def test_a_deleted_task_takes_what_hangs_on_it_along(store: Any, database: Path) -> None:
+    """The task, its attempts and its external run are gone; others stay, and so does the history."""
+    await begin(store, "a", "b")
+    attempt_id = await store.create_attempt("r", "a")
+    await store.register_external_run(external("a"), "r")
+    before = await recorded(database)
+    await store.delete_task("a")
+    assert [each.task_id for each in await store.get_tasks("r")] == ["b"]
+    assert (await store.get_attempt(attempt_id), await store.list_attempts("a")) == (None, [])
+    assert (await store.get_external_run("a"), await store.get_active_external_runs("r")) == (None, [])
+    assert await store.get_active_attempts("r") == []
+    assert (await recorded(database))[: len(before)] == before
+
+
+async def test_a_deleted_task_may_be_added_again(store: Any) -> None:
+    """It begins anew: as pending, without attempts, which are numbered from 1."""
+    await begin(store, "a")
+    await store.create_attempt("r", "a")
+    await store.update_task_status("a", "FAILED")
+    await store.delete_task("a")
+    await store.add_workflow(workflow("a"), "r")
+    (found,) = await store.get_tasks("r")
+    assert (found.status, found.current_attempt_id) == ("PENDING", None)
+    attempt_id = await store.create_attempt("r", "a")
+    assert (await store.get_attempt(attempt_id)).attempt_index == 1
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_writing_to_an_unknown_task_names_it(store: Any, database: Path, write: str) -> None:
+    """The error is a ValueError that names the task, and nothing is recorded."""
+    await begin(store, "a")
+    before = len(await recorded(database))
+    for place in (("unknown",), ("unknown", "r")):
+        with pytest.raises(ValueError, match="task 'unknown'"):
+            await WRITES[write](store, *place)
+    assert len(await recorded(database)) == before
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_reading_an_unknown_task_gives_nothing(store: Any, read: str) -> None:
+    """A task that is not there has no status, no attempts and no external run, in any run."""
+    await begin(store, "a")
+    for place in (("unknown",), ("a", "unknown"), ("unknown", "r")):
+        assert not await READS[read](store, *place)
+    assert await store.get_tasks("unknown") == []
+
+
+@pytest.mark.parametrize("use", [*WRITES, *READS])
+async def test_a_task_in_two_runs_is_ambiguous(store: Any, use: str) -> None:
+    """A task's id alone is not enough when two runs have it; the error names both, unless the caller says which."""
+    await begin(store, "a", run_id="r")
+    await begin(store, "a", run_id="s")
+    await store.register_external_run(external("a"), "s")
+    call = (WRITES | READS)[use]
+    with pytest.raises(AmbiguousTask, match="'a' is in run 'r' and run 's'") as caught:
+        await call(store, "a")
+    assert set(caught.value.places) == {("r", ""), ("s", "")}
+    await call(store, "a", "s")
+
+
+async def test_the_run_says_which_task_is_meant(store: Any) -> None:
+    """Tasks of one id in two runs are two tasks."""
+    await begin(store, "a", run_id="r")
+    await begin(store, "a", run_id="s")
+    await store.update_task_status("a", "RUNNING", run_id="s")
+    await store.create_attempt("s", "a")
+    assert [await store.get_task_status("a", run_id=run) for run in "rs"] == ["PENDING", "RUNNING"]
+    assert [await store.get_attempt_count(run, "a") for run in "rs"] == [0, 1]
+    await store.delete_task("a", run_id="s")
+    assert await store.get_task_status("a") == "PENDING"
+
+
+async def test_an_unknown_run_is_named_before_the_task(store: Any) -> None:
+    """Who says a run that is not there hears that."""
+    await begin(store, "a")
+    with pytest.raises(RunNotFound, match="'unknown'"):
+        await store.update_task_status("a", "RUNNING", run_id="unknown")
+    with pytest.raises(TaskNotFound, match="'b' in run 'r'"):
+        await store.update_task_status("b", "RUNNING", run_id="r")
