@@ -30,6 +30,8 @@ from engine.logs.sqlite_errors import opening_failed, translate
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
+from engine.logs.state_migration import from_state_store
+from engine.logs.state_store import is_state_store
 from engine.owner import OwnerProcess
 from engine.ports import Answer, Capabilities, EventFilter, Projector, State, StreamHeads
 
@@ -180,15 +182,15 @@ async def open_sqlite_log(
     lock = await _open_lock(connection, path)
     try:
         projectors = make_projectors(connection.raw)
-        stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, projectors))
+        heads = CachedHeads(connection.raw)
+        state = make_state(connection.raw, heads, projectors)
+        appender = Appender(connection.raw, heads, state, projectors, event_bytes_max=settings.event_bytes_max)
+        stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, projectors, appender))
     except BaseException as error:
         await _close(connection, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
             raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
         raise
-    heads = CachedHeads(connection.raw)
-    state = make_state(connection.raw, heads, projectors)
-    appender = Appender(connection.raw, heads, state, projectors, event_bytes_max=settings.event_bytes_max)
     return SqliteEventLog(path, connection, lock, appender, settings), stale
 
 
@@ -242,15 +244,17 @@ class _SetUp:
                 _log.info("database created", path=str(self._path))
             return connect(self._path, busy_timeout=self._settings.busy_timeout)
 
-    def prepare(self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector]) -> list[str]:
+    def prepare(
+        self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector], appender: Appender
+    ) -> list[str]:
         """Return the names of the views that have to be rebuilt.
 
         A file that is up to date is only read, so that opening it waits for no writer.
         """
         execute = connection.execute
         with inside_sqlite():
-            check_ours(connection, self._path)
-            execute(f"PRAGMA synchronous = {'FULL' if self._settings.durability == 'full' else 'NORMAL'}")
+            self._check_ours(connection, projectors)
+            self._set_synchronous(connection)
             execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
             execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
             if _is_current(connection, projectors):
@@ -258,17 +262,41 @@ class _SetUp:
         with lock.tried_for(self._settings.busy_timeout) as free, inside_sqlite():
             if not free:
                 raise StoreBusy(self._path, self._settings.busy_timeout)
-            check_ours(connection, self._path)
+            self._check_ours(connection, projectors)
+            return self._bring_up_to_date(connection, projectors, appender)
+
+    def _bring_up_to_date(
+        self, connection: sqlite3.Connection, projectors: Sequence[Projector], appender: Appender
+    ) -> list[str]:
+        execute = connection.execute
+        if is_state_store(connection):
+            # It keeps its journal until it is a log: when it cannot become one, not a byte has changed.
+            execute("PRAGMA synchronous = FULL")
+        else:
             execute("PRAGMA journal_mode = WAL")
-            execute("BEGIN IMMEDIATE")
-            try:
+        execute("BEGIN IMMEDIATE")
+        try:
+            with from_state_store(connection, self._path, appender) as migrated:
                 migrate(connection)
                 stale = [name for projector in projectors for name in _prepare_view(connection, projector)]
-                execute("COMMIT")
-            except BaseException:
+            execute("COMMIT")
+        except BaseException:
+            appender.forget()
+            if connection.in_transaction:
                 execute("ROLLBACK")
-                raise
+            raise
+        if migrated:
+            _log.info("state store migrated", path=str(self._path), **migrated)
+            execute("PRAGMA journal_mode = WAL")
+            schema_version(connection)  # a connection that has not used the log would not clear it away on closing
+            self._set_synchronous(connection)
         return stale
+
+    def _check_ours(self, connection: sqlite3.Connection, projectors: Sequence[Projector]) -> None:
+        check_ours(connection, self._path, [table for projector in projectors for table in projector.tables()])
+
+    def _set_synchronous(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._settings.durability == 'full' else 'NORMAL'}")
 
 
 def _is_current(connection: sqlite3.Connection, projectors: Sequence[Projector]) -> bool:

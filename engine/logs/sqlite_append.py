@@ -7,7 +7,7 @@ has written. A request that is refused is refused alone.
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from engine.codec import (
@@ -31,6 +31,8 @@ from engine.ports import Answer, Projector, Recorded, State, Stream
 
 # What SQLite says of a row that it cannot hold; its other errors are about the file.
 _BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+
+_RECORDED_TOGETHER = 256  # requests of one transaction that are kept in memory before they are written
 
 
 class Appender:
@@ -78,6 +80,18 @@ class Appender:
             if len(requests) == 1 or _is_about_the_file(error):
                 return [error] * len(requests)
         return [answer for request in requests for answer in self.append([request])]
+
+    def record(self, requests: Iterable[Request]) -> None:
+        """Record any number of requests inside a transaction of the caller's, who holds the cross-process lock.
+
+        Raises what refuses one of them, with `requests` still at it. Then the caller rolls back, and calls `forget`.
+        """
+        self._refresh()
+        for count, request in enumerate(requests, start=1):
+            self._record(request)
+            if count % _RECORDED_TOGETHER == 0:
+                self._flush()
+        self._flush()
 
     def _transaction(self, requests: Sequence[Request]) -> list[Answer]:
         self._connection.execute("BEGIN IMMEDIATE")

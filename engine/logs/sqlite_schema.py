@@ -2,11 +2,12 @@
 
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
 from engine.errors import ForeignDatabase, NewerDatabase
+from engine.logs.state_store import check_migratable, is_state_store
 
 APPLICATION_ID: Final = 0x616E6162
 """`anab`, in the header of every file of ours."""
@@ -67,17 +68,24 @@ MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_create,)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
-def check_ours(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless the file is empty or one of ours that this version can read.
+LOG_TABLES: Final = ("store", "streams", "events", "idempotency_keys", "view_checkpoints")
+
+
+def check_ours(connection: sqlite3.Connection, path: Path, view_tables: Collection[str]) -> None:
+    """Raise unless the file is empty, one of ours that this version can read, or a state store to be migrated.
+
+    A state store may have tables of somebody's beside its own, but none named like ours; `view_tables` are the views'.
 
     Raises:
-        ForeignDatabase, NewerDatabase
+        ForeignDatabase, NewerDatabase, UnknownStateSchema
     """
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = schema_version(connection)
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application_id != APPLICATION_ID and (tables or application_id or version):
-        raise ForeignDatabase(path, "it is a SQLite database, but not one of anabranch's")
+        if application_id or version or not is_state_store(connection):
+            raise ForeignDatabase(path, "it is a SQLite database, but not one of anabranch's")
+        check_migratable(connection, path, (*LOG_TABLES, *view_tables))
     if version > SCHEMA_VERSION:
         raise NewerDatabase(path, version, SCHEMA_VERSION)
 

@@ -1,0 +1,132 @@
+"""The tables of a state store, set aside under other names while their rows become events, and what is read of them."""
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from engine.logs.state_store import COLUMNS, columns_of, tables_of
+
+_PREFIX: Final = "state_store_"
+
+
+def _aside(statement: str) -> str:
+    """Return a statement that names tables in braces with the names that they have aside."""
+    return statement.format(**{table: _PREFIX + table for table in COLUMNS})
+
+
+def _columns(table: str, alias: str) -> str:
+    return ", ".join(f"{alias}.{column}" for column in COLUMNS[table])
+
+
+_HAS_RUN = "run_id IN (SELECT run_id FROM {runs}) AS has_run"
+_SAME_TASK = "{tasks} AS task ON task.task_id = row.task_id AND task.run_id = row.run_id"
+
+ROWS: Final = {
+    "runs": _aside(f"SELECT {_columns('runs', 'row')} FROM {{runs}} AS row ORDER BY rowid"),
+    "tasks": _aside(
+        f"SELECT {_columns('tasks', 'row')}, row.{_HAS_RUN}, 1 AS has_task FROM {{tasks}} AS row ORDER BY row.rowid"
+    ),
+    # In the order they were written in, but never a later attempt at a task before an earlier one.
+    "task_attempts": _aside(
+        f"SELECT {_columns('task_attempts', 'row')}, row.{_HAS_RUN}, task.task_id IS NOT NULL AS has_task,"
+        " coalesce(task.current_attempt_id = row.attempt_id, 0) AS is_current"
+        f" FROM {{task_attempts}} AS row LEFT JOIN {_SAME_TASK} ORDER BY"
+        " max(row.rowid) OVER (PARTITION BY row.run_id, row.task_id ORDER BY row.attempt_index), row.attempt_index"
+    ),
+    "external_runs": _aside(
+        f"SELECT {_columns('external_runs', 'row')}, row.{_HAS_RUN}, task.task_id IS NOT NULL AS has_task,"
+        " run.created_at AS run_created_at, NOT EXISTS (SELECT 1 FROM {task_attempts} AS attempt"
+        " WHERE attempt.task_id = row.task_id AND attempt.run_id = row.run_id) AS untried"
+        f" FROM {{external_runs}} AS row LEFT JOIN {_SAME_TASK} LEFT JOIN {{runs}} AS run ON run.run_id = row.run_id"
+        " ORDER BY row.rowid"
+    ),
+}
+"""What is read of each table, in the order in which the tables become events. The first column names the row."""
+
+_LOST_RUNS = _aside(
+    "SELECT run_id FROM {tasks} UNION SELECT run_id FROM {task_attempts} UNION SELECT run_id FROM {external_runs}"
+    " EXCEPT SELECT run_id FROM {runs}"
+)
+_LOST_TASKS = _aside(
+    "SELECT DISTINCT task_id FROM (SELECT run_id, task_id FROM {task_attempts}"
+    " UNION SELECT run_id, task_id FROM {external_runs} EXCEPT SELECT run_id, task_id FROM {tasks})"
+)
+_LOST_CURRENT = _aside(
+    "SELECT old.task_id FROM {tasks} AS old JOIN main.tasks AS new ON new.task_id = old.task_id"
+    " AND new.run_id = old.run_id WHERE old.current_attempt_id != coalesce(new.current_attempt_id, '')"
+)
+
+
+class TablesAside:
+    """The tables of the state store that `connection` has open; every call is in the caller's transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._found = {table: columns_of(connection, table) for table in tables_of(connection) & COLUMNS.keys()}
+
+    def unknown_columns(self) -> list[str]:
+        """Return the columns that no version is known to have, each with its table."""
+        return [
+            f"{table}.{column}" for table, found in self._found.items() for column in sorted(found - {*COLUMNS[table]})
+        ]
+
+    def set_aside(self) -> None:
+        """Rename the tables. What the file's version does not have is there too then, and empty."""
+        # Without it, views that somebody has added would be made to read the tables that are set aside.
+        self._connection.execute("PRAGMA legacy_alter_table = ON")
+        for table in self._found:
+            self._connection.execute(f"ALTER TABLE main.{table} RENAME TO {_PREFIX}{table}")
+        self._connection.execute("PRAGMA legacy_alter_table = OFF")
+        for table, columns in COLUMNS.items():
+            self._complete(table, columns)
+
+    def _complete(self, table: str, columns: tuple[str, ...]) -> None:
+        if table not in self._found:
+            self._connection.execute(f"CREATE TABLE {_PREFIX}{table} ({', '.join(columns)})")
+            return
+        for column in columns:
+            if column not in self._found[table]:
+                self._connection.execute(f"ALTER TABLE {_PREFIX}{table} ADD COLUMN {column}")
+
+    def rows(self, table: str) -> Iterator[dict[str, Any]]:
+        """Yield the rows of `ROWS[table]`, read as they are asked for."""
+        found = self._connection.execute(ROWS[table])
+        names = [name for name, *_ in found.description]
+        for values in found:
+            yield dict(zip(names, values, strict=True))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows each table has."""
+        return {table: self._one(f"SELECT count(*) FROM {_PREFIX}{table}") for table in ROWS}
+
+    def counts_due(self, *, backfill: bool) -> dict[str, int]:
+        """Return how many rows each view should have: those of the table, and what the migration adds."""
+        due = self.counts()
+        due["runs"] += self._one(f"SELECT count(*) FROM ({_LOST_RUNS})")
+        if backfill:
+            due["task_attempts"] += self._one(f"SELECT count(*) FROM ({ROWS['external_runs']}) WHERE untried")
+        return due
+
+    def orphans(self, named_max: int) -> Iterator[tuple[str, int, list[str]]]:
+        """Yield what is missing that rows speak of: what it is, how many there are, and the first names.
+
+        The views are there by now.
+        """
+        for what, statement in (
+            ("runs", _LOST_RUNS),
+            ("tasks", _LOST_TASKS),
+            ("current attempts of tasks", _LOST_CURRENT),
+        ):
+            first = [name for (name,) in islice(self._connection.execute(statement), named_max)]
+            if first:
+                yield what, self._one(f"SELECT count(*) FROM ({statement})"), first
+
+    def drop(self) -> None:
+        """Drop the tables that were set aside."""
+        for table in reversed(COLUMNS):
+            self._connection.execute(f"DROP TABLE {_PREFIX}{table}")
+
+    def _one(self, statement: str) -> int:
+        number: int = self._connection.execute(statement).fetchone()[0]
+        return number
