@@ -49,6 +49,7 @@ from engine.stores.task_documents import (
     Task,
     TaskAttempt,
     make,
+    optional_document,
     optional_text,
     status_of,
 )
@@ -170,7 +171,8 @@ class StateStore:
             TaskNotFound
         """
         event = documents.external_run_registered(handle)
-        await self._log_external_run(event, await self._places.existing(event.task_id, run_id))
+        place = await self._places.existing(event.task_id, check_name(run_id, "run id"))
+        await self._log_external_run(event, place)
 
     async def update_external_run(self, handle: object, run_id: str | None = None) -> None:
         """Record what is new of a task's external run; its operator stays.
@@ -224,7 +226,7 @@ class StateStore:
         fields = AttemptChanges(
             operator_type=optional_text(operator_type, "operator_type"),
             operator_key=optional_text(operator_key, "operator_key"),
-            operator_data=check_document(operator_data or {}, "operator_data"),
+            operator_data=optional_document(operator_data, "operator_data"),
             relative_path=optional_text(relative_path, "relative_path"),
         )
         command = CreateAttempt(
@@ -320,11 +322,12 @@ class StateStore:
         Raises:
             AttemptNotFound: and none is marked.
         """
-        if isinstance(attempt_ids, str):
-            raise InvalidValue("attempt_ids", attempt_ids, "is a text, not several ids")
+        if isinstance(attempt_ids, str) or not isinstance(attempt_ids, Iterable):
+            raise InvalidValue("attempt_ids", attempt_ids, "is not several ids")
+        ids = [check_name(attempt_id, "attempt id") for attempt_id in attempt_ids]
         changes = AttemptChanges(status=FAILED_INIT, status_reason=check_text(reason, "reason"))
         by_run: dict[str, list[Command]] = {}
-        for attempt_id in dict.fromkeys(attempt_ids):
+        for attempt_id in dict.fromkeys(ids):
             found = await self._places.attempt(attempt_id)
             command = ChangeAttempt(branch=found.branch, attempt_id=attempt_id, changes=changes, when="unfinished")
             by_run.setdefault(found.run_id, []).append(command)

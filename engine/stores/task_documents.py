@@ -5,7 +5,7 @@ host's own factory makes of the same fields.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from enum import Enum
@@ -137,7 +137,7 @@ def run_id_of(handle: object) -> str:
 
 def run_created(handle: object, metadata: object | None) -> RunCreated:
     """Return the event that opens a run; without metadata it begins now, as created."""
-    given = {} if metadata is None else metadata
+    given = {} if metadata is None else _with_some(metadata, "metadata", RunMetadata.__struct_fields__)
     created_at = _attribute(given, "created_at", "metadata", None)
     return RunCreated(
         branch=ROOT,
@@ -145,7 +145,7 @@ def run_created(handle: object, metadata: object | None) -> RunCreated:
         workspace_slug=optional_text(_attribute(handle, "workspace_slug", "run", None), "workspace_slug"),
         root_path=optional_text(_attribute(handle, "root_path", "run", None), "root_path"),
         description=optional_text(_attribute(given, "description", "metadata", None), "description"),
-        tags=check_document(_attribute(given, "tags", "metadata", None) or {}, "tags"),
+        tags=optional_document(_attribute(given, "tags", "metadata", None), "tags"),
         created_at=None if created_at is None else _as_utc(created_at),
     )
 
@@ -172,6 +172,7 @@ _DEFAULTS: Final = {name: getattr(TaskSpec(), name) for name in TaskSpec.__struc
 
 
 def _task_spec(task: object) -> TaskSpec:
+    _with_some(task, "task", ("task_id", *_DEFAULTS))
     given = {name: _attribute(task, name, "task", default) for name, default in _DEFAULTS.items()}
     given["files"] = _plain_paths(given["files"])
     given["dependencies"] = _in_order(given["dependencies"])
@@ -202,17 +203,16 @@ def external_run_registered(handle: object) -> ExternalRunRegistered:
 
 
 def external_run_updated(handle: object) -> ExternalRunUpdated:
-    """Return the event that updates an external run to what its handle says."""
-    return ExternalRunUpdated(branch=ROOT, **_external_run(handle))
+    """Return the event that updates an external run to what its handle says, which says its status."""
+    return ExternalRunUpdated(branch=ROOT, **_external_run(handle, NODEFAULT))
 
 
-def _external_run(handle: object) -> dict[str, Any]:
-    data = _attribute(handle, "operator_data", "external run", None)
+def _external_run(handle: object, status: Any = CREATED) -> dict[str, Any]:
     return {
         "task_id": check_name(_attribute(handle, "task_id", "external run"), "task id"),
-        "status": status_of(_attribute(handle, "status", "external run", CREATED)),
+        "status": status_of(_attribute(handle, "status", "external run", status)),
         "external_id": optional_text(_attribute(handle, "external_id", "external run", None), "external_id"),
-        "operator_data": check_document(data or {}, "operator_data"),
+        "operator_data": optional_document(_attribute(handle, "operator_data", "external run", None), "operator_data"),
         "relative_path": optional_text(_attribute(handle, "relative_path", "external run", None), "relative_path"),
     }
 
@@ -225,6 +225,11 @@ def status_of(status: object) -> str:
 def optional_text(text: object, where: str) -> str | None:
     """Return a text or a path as text, and None as it is."""
     return None if text is None else check_text(_plain_path(text), where)
+
+
+def optional_document(document: object, where: str) -> dict[str, Any]:
+    """Return a copy of a mapping, an empty one for None."""
+    return {} if document is None else check_document(document, where)
 
 
 def run_handle(info: model.RunInfo) -> RunHandle:
@@ -264,6 +269,13 @@ def external_run_handle(external_run: model.ExternalRun) -> ExternalRunHandle:
         operator_data=external_run.operator_data or {},
         relative_path=None if path is None else Path(path),
     )
+
+
+def _with_some(given: object, what: str, names: Sequence[str]) -> object:
+    # Every attribute has a default, so that anything at all would do for an object that says nothing.
+    if all(_attribute(given, name, what, None) is None for name in names):
+        raise InvalidValue(what, given, f"has none of {', '.join(names)}")
+    return given
 
 
 def _attribute(given: object, name: str, what: str, default: Any = NODEFAULT) -> Any:

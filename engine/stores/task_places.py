@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from engine.errors import AmbiguousTask, AttemptNotFound, StepNotFound, TaskNotFound
 from engine.model import StepLog
-from engine.names import check_name
+from engine.names import ROOT, check_name
 from engine.ports import PlacedAttempt, Views
 
 Place: TypeAlias = tuple[str, str]
@@ -18,15 +18,17 @@ class TaskPlaces:
         self._views = views
 
     async def find(self, task_id: str, run_id: str | None) -> Place | None:
-        """Return where the one task of that id is, None where none is.
+        """Return where the one task of that id is, None where none is. Of one run's, the root branch's is meant.
 
         Raises:
-            AmbiguousTask
+            AmbiguousTask: it is in several runs, or in several branches of one and not in its root.
         """
         check_name(task_id, "task id")
         if run_id is not None:
             check_name(run_id, "run id")
         places = [place for place in await self._views.tasks.places(task_id) if run_id in (None, place[0])]
+        if len({run for run, _ in places}) == 1:
+            places = [place for place in places if place[1] == ROOT] or places
         if len(places) > 1:
             raise AmbiguousTask(task_id, places)
         return places[0] if places else None

@@ -61,3 +61,12 @@ async def begin(store: Any, *task_ids: str, run_id: str = "r") -> None:
     """Open a run with tasks of these ids."""
     await store.create_run(handle(run_id), metadata())
     await store.add_workflow(workflow(*task_ids), run_id)
+
+
+async def last_position(store: Any) -> int:
+    """How many events the store's file holds."""
+
+    async def ask(twin: StateStore) -> int:
+        return await twin._engine.last_position()
+
+    return int(await (ask(store) if isinstance(store, StateStore) else store.call(ask)))

@@ -10,8 +10,7 @@ import pytest
 from engine import Engine
 from engine.errors import AttemptNotFound, InvalidValue, RunNotFound, TaskNotFound
 from engine.stores import StateStore, TaskAttempt
-from tests.contract.run_log_stores import recorded
-from tests.contract.state_stores import TWINS, begin, handle, opened, workflow
+from tests.contract.state_stores import TWINS, begin, handle, last_position, opened, workflow
 
 TERMINAL = ["COMPLETED", "FAILED", "FAILED_INIT", "CANCELLED"]
 
@@ -78,15 +77,15 @@ async def test_a_new_attempt_becomes_the_current_one(store: Any) -> None:
     assert await store.get_task_status("a") == "PENDING"
 
 
-async def test_an_attempt_needs_its_task(store: Any, database: Path) -> None:
+async def test_an_attempt_needs_its_task(store: Any) -> None:
     """An unknown task and an unknown run are refused by name."""
-    before = len(await recorded(database))
+    before = await last_position(store)
     with pytest.raises(TaskNotFound, match="'unknown'") as caught:
         await store.create_attempt("r", "unknown")
     assert isinstance(caught.value, ValueError)
     with pytest.raises(RunNotFound, match="'unknown'"):
         await store.create_attempt("unknown", "a")
-    assert len(await recorded(database)) == before
+    assert await last_position(store) == before
 
 
 async def test_a_task_of_another_run_is_not_attempted(store: Any) -> None:
@@ -169,15 +168,15 @@ async def test_an_attempt_may_be_created_in_any_status(store: Any) -> None:
     assert (failed.submitted_at, failed.ended_at) == (failed.created_at, failed.created_at)
 
 
-async def test_the_same_update_again_records_nothing(store: Any, database: Path) -> None:
+async def test_the_same_update_again_records_nothing(store: Any) -> None:
     """An orchestrator that polls says the same again and again."""
     attempt_id = await store.create_attempt("r", "a")
     changes = {"status": "RUNNING", "operator_data": {"loss": float("nan"), "x": [1]}, "external_id": "1"}
     await store.update_attempt(attempt_id, **changes)
-    before = len(await recorded(database))
+    before = await last_position(store)
     await store.update_attempt(attempt_id, **changes)
     await store.update_attempt(attempt_id)
-    assert len(await recorded(database)) == before
+    assert await last_position(store) == before
 
 
 async def test_unknown_attempts(store: Any) -> None:
@@ -285,15 +284,15 @@ async def test_orphans_are_ended_as_failed_init(store: Any) -> None:
     assert all(each.ended_at is not None for each in found)
 
 
-async def test_an_attempt_that_has_ended_meanwhile_is_left_alone(store: Any, database: Path) -> None:
+async def test_an_attempt_that_has_ended_meanwhile_is_left_alone(store: Any) -> None:
     """Marking twice, or one that is named twice, counts once and records one event."""
     ended = await store.create_attempt("r", "a", status="COMPLETED")
     orphan = await store.create_attempt("r", "a")
-    before = len(await recorded(database))
+    before = await last_position(store)
     assert await store.mark_attempts_failed_init([orphan, ended, orphan]) == 1
     assert await store.mark_attempts_failed_init([orphan, ended]) == 0
     assert (await store.get_attempt(ended)).status == "COMPLETED"
-    assert len(await recorded(database)) == before + 1
+    assert await last_position(store) == before + 1
 
 
 async def test_marking_goes_across_runs(store: Any) -> None:
