@@ -18,6 +18,8 @@
     │   ├── InvalidName
     │   ├── InvalidValue
     │   ├── EventTooLarge
+    │   ├── CheckpointOfAnotherStore
+    │   ├── SignatureInvalid         a checkpoint that is not signed as it stands
     │   ├── AmbiguousTask            a task id that is in several places, and nothing says which is meant
     │   └── ReductionImpossible      a rule that cannot fold the values it was given
     ├── Conflict
@@ -45,6 +47,7 @@
     │   ├── NewerEventVersion
     │   └── MalformedPayload
     ├── RunLocked (also RuntimeError)  somebody else holds the lock of the run's folder
+    ├── SigningUnavailable           the extra that signs checkpoints is not installed
     ├── EngineClosed
     ├── WrongProcess                 an engine used in a process forked from the one that opened it
     └── WouldDeadlock                a blocking call made on the very thread that has to answer it
@@ -171,6 +174,18 @@ class EventTooLarge(InvalidInput):
     def __init__(self, event_type: str, size_bytes: int, limit_bytes: int) -> None:
         self.event_type, self.size_bytes, self.limit_bytes = event_type, size_bytes, limit_bytes
         super().__init__(f"{event_type} is {size_bytes} bytes encoded; the limit is {limit_bytes} bytes")
+
+
+class CheckpointOfAnotherStore(InvalidInput):
+    def __init__(self, checkpoint_store: str, store: str) -> None:
+        self.checkpoint_store, self.store = checkpoint_store, store
+        super().__init__(f"the checkpoint is of store {shown(checkpoint_store)}, and this is store {shown(store)}")
+
+
+class SignatureInvalid(InvalidInput):
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the checkpoint cannot be trusted: {reason}")
 
 
 class AmbiguousTask(InvalidInput):
@@ -348,6 +363,11 @@ class RunLocked(AnabranchError, RuntimeError):
         self.path, self.holder = Path(path), holder
         who = "another process" if holder is None else f"process {holder}"
         super().__init__(f"the lock {shown(str(path))} is held by {who}")
+
+
+class SigningUnavailable(AnabranchError):
+    def __init__(self) -> None:
+        super().__init__("signatures need the package cryptography: install anabranch[signing]")
 
 
 class EngineClosed(AnabranchError):

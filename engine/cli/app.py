@@ -8,7 +8,21 @@ from typing import Final
 import typer
 from typer.exceptions import TyperException
 
-from engine.cli import demo, events, evidence, explain, parameters, rebuild, runs, show, steps, tasks, tree
+from engine.cli import (
+    demo,
+    doctor,
+    events,
+    evidence,
+    explain,
+    parameters,
+    rebuild,
+    runs,
+    show,
+    steps,
+    tasks,
+    tree,
+    verify,
+)
 from engine.cli.failures import USAGE, leave_quietly, report
 from engine.cli.options import DatabaseInFront, Version
 
@@ -68,7 +82,10 @@ app.command("tasks")(tasks.tasks)
 app.command("explain")(explain.explain)
 exports.command("evidence")(evidence.evidence)
 app.add_typer(exports, name="export")
+app.command("verify")(verify.verify)
+app.command("checkpoint")(verify.checkpoint)
 app.command("rebuild")(rebuild.rebuild)
+app.command("doctor")(doctor.doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

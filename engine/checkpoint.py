@@ -1,0 +1,120 @@
+"""A checkpoint: one small text that commits to everything in a store, to be kept somewhere else.
+
+Whoever can write the file can also write every hash in it anew. Against that only something kept elsewhere helps: with
+a checkpoint, `verify` proves that what the store held then is still there and unchanged.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct, structs
+
+from engine.errors import InvalidValue, SignatureInvalid, SigningUnavailable
+
+FORMAT: Final = 1
+
+
+class Signature(Struct, frozen=True, kw_only=True):
+    """An Ed25519 signature (RFC 8032) over the checkpoint's text without it: both in hexadecimal."""
+
+    public_key: str
+    value: str
+    algorithm: str = "ed25519"
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a store held.
+
+    `position` is that of the last event; `runs` is the number of leaves of the tree (`engine.merkle`), and `root` its
+    root, 64 hexadecimal digits; `created_at` is aware and in UTC.
+    """
+
+    store_id: str
+    position: int
+    runs: int
+    root: str
+    created_at: datetime
+    format: int = FORMAT
+    signature: Signature | None = None
+
+    def to_json(self) -> str:
+        """Return the checkpoint as one line of JSON."""
+        return msgspec.json.encode(self).decode()
+
+
+def from_json(text: str | bytes) -> Checkpoint:
+    """Return the checkpoint that `to_json` wrote.
+
+    Raises:
+        InvalidValue: it is none, or of a newer format.
+    """
+    try:
+        checkpoint = msgspec.json.decode(text, type=Checkpoint)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidValue("checkpoint", text, f"is none: {error}") from error
+    if checkpoint.format != FORMAT:
+        raise InvalidValue("checkpoint", checkpoint.format, f"is not a format that is known; it is {FORMAT} today")
+    return checkpoint
+
+
+def sign(checkpoint: Checkpoint, private_key: Path) -> Checkpoint:
+    """Return the checkpoint signed with an Ed25519 key.
+
+    Args:
+        private_key: a PEM file without a password, as `openssl genpkey -algorithm ed25519` writes it.
+
+    Raises:
+        SigningUnavailable: the extra `signing` is not installed.
+        InvalidValue: the file holds no such key.
+    """
+    serialization, ed25519 = _cryptography()
+    try:
+        key = serialization.load_pem_private_key(private_key.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise InvalidValue("private key", str(private_key), f"is none: {error}") from error
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise InvalidValue("private key", str(private_key), "is not an Ed25519 key")
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    value = key.sign(_signed(checkpoint))
+    return structs.replace(checkpoint, signature=Signature(public_key=public.hex(), value=value.hex()))
+
+
+def check_signature(checkpoint: Checkpoint, public_key: Path | None = None) -> None:
+    """Raise unless a checkpoint is signed as it stands.
+
+    Args:
+        public_key: a PEM file with the key that it has to be signed with; with None, with the key that it names, which
+            only shows that it has not been changed by accident.
+
+    Raises:
+        SigningUnavailable: the extra `signing` is not installed.
+        SignatureInvalid
+    """
+    serialization, ed25519 = _cryptography()
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as in `_cryptography`
+
+    signature = checkpoint.signature
+    if signature is None:
+        raise SignatureInvalid("it is not signed")
+    try:
+        named = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
+        wanted = named if public_key is None else serialization.load_pem_public_key(public_key.read_bytes())
+        wanted.verify(bytes.fromhex(signature.value), _signed(checkpoint))
+    except (InvalidSignature, ValueError, TypeError, AttributeError) as error:
+        raise SignatureInvalid("its signature is not one of that key over this text") from error
+
+
+def _signed(checkpoint: Checkpoint) -> bytes:
+    return structs.replace(checkpoint, signature=None).to_json().encode()
+
+
+def _cryptography() -> tuple[Any, Any]:
+    try:
+        # An optional extra: a store without signed checkpoints needs none of it.
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    except ImportError as error:
+        raise SigningUnavailable from error
+    return serialization, ed25519

@@ -1,0 +1,54 @@
+"""What a verification says."""
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+ProblemKind: TypeAlias = Literal[
+    "payload",
+    "header",
+    "content",
+    "hash",
+    "order",
+    "missing event",
+    "missing stream",
+    "head",
+    "link",
+    "reduction",
+    "checkpoint",
+]
+"""What is wrong.
+
+`payload`, `header`: that part of the event is not what was hashed; `content`: one of the two, and it cannot be told
+which. `hash`: the stored hash was changed. `order`: an event stands where another belongs. `missing event`, `missing
+stream`: the log has lost it. `head`: the stream's row disagrees with its last event. `link`: a parent, a child or a
+source is not as the event says. `reduction`: the values do not follow from the children's events. `checkpoint`: the
+log does not hold what the checkpoint saw.
+"""
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """The first thing that is wrong with a stream; fields are None where they do not apply."""
+
+    kind: ProblemKind
+    message: str
+    run_id: str | None = None
+    branch: str | None = None
+    stream_version: int | None = None
+    position: int | None = None
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """What was checked and what is wrong with it: nothing, when `problems` is empty.
+
+    `position` is that of the last event when the check began; `root` is the root of the tree over the runs as they
+    stood there (`engine.merkle`), 64 hexadecimal digits: for one run, that of a tree with its leaf alone.
+    """
+
+    store_id: str
+    position: int
+    runs: int
+    streams: int
+    events: int
+    root: str
+    problems: list[Problem]

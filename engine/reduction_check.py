@@ -1,0 +1,162 @@
+"""Making reductions again from the events of the children, to compare with what was recorded.
+
+Of every parameter that was set only its version and position are kept, a few bytes each, for the run that is checked
+and for the runs that it was forked from; values are read from the events when a reduction asks for them.
+"""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+
+from engine.codec import decode_event, same
+from engine.errors import CannotDecode, ReductionImpossible
+from engine.events import ParametersReduced, ParametersSet
+from engine.model import Head, Parameter
+from engine.ports import OwnParameter
+from engine.reduction import FUNCTION_RULE, Child, Outcome, fold
+from engine.stored import Ledger, StoredEvent, StoredStream
+
+
+class _Unprovable(Exception):
+    """A value that took part was erased, or cannot be read."""
+
+
+class _History:
+    """The versions at which one parameter of one stream was set, and their positions."""
+
+    __slots__ = ("positions", "versions")
+
+    def __init__(self) -> None:
+        self.versions: list[int] = []
+        self.positions: list[int] = []
+
+
+class ParameterIndexes:
+    """Where the parameters of a run, and of those that it was forked from, were set."""
+
+    def __init__(self, root_id: int) -> None:
+        self._streams: dict[int, dict[str, _History]] = {}
+        self._indexed = {root_id}
+
+    def add(self, row: StoredEvent, event: ParametersSet | ParametersReduced) -> None:
+        """Note what an event set."""
+        names = self._streams.setdefault(row.stream_id, {})
+        for name in event.values:
+            history = names.setdefault(name, _History())
+            history.versions.append(row.stream_version)
+            history.positions.append(row.position)
+
+    def own(
+        self, stream_id: int, version: int, ledger: Ledger, names: Collection[str] | None = None
+    ) -> dict[str, OwnParameter]:
+        """Return what a stream itself set or reduced up to a version."""
+        known = self._streams.get(stream_id, {})
+        found = {}
+        for name in known if names is None else [name for name in names if name in known]:
+            history = known[name]
+            place = bisect_right(history.versions, version) - 1
+            if place >= 0:
+                value = _value(ledger, history.positions[place], name)
+                found[name] = OwnParameter(value, history.versions[place])
+        return dict(sorted(found.items()))
+
+    def resolved(
+        self, stream: StoredStream, version: int, names: Collection[str], ledger: Ledger
+    ) -> dict[str, Parameter]:
+        """Return what a stream sees of some names as of a version, through its forks."""
+        wanted, found = set(names), dict[str, Parameter]()
+        for each, until in _lineage(stream, version, ledger):
+            if not wanted:
+                break
+            self._index(each.root_id, ledger)
+            for name, own in self.own(each.stream_id, until, ledger, wanted).items():
+                found[name] = own.parameter
+            wanted -= found.keys()
+        return found
+
+    def _index(self, root_id: int, ledger: Ledger) -> None:
+        if root_id in self._indexed:
+            return
+        self._indexed.add(root_id)
+        for row in ledger.parameter_events(root_id):
+            with suppress(_Unprovable):  # what is wrong with it is reported where its own run is checked
+                self.add(row, _event(row))
+
+
+def reduction_problem(
+    indexes: ParameterIndexes, parent: StoredStream, row: StoredEvent, event: ParametersReduced, ledger: Ledger
+) -> str | None:
+    """Return what a reduction says that does not follow from the children's events, None when all does.
+
+    A value that the caller's own function made is taken as it is; its sources are not.
+    """
+    try:
+        made = _made_again(indexes, parent, row, event, ledger)
+    except ReductionImpossible as error:
+        return str(error)
+    except _Unprovable:
+        return None
+    for what, recorded, again in (
+        ("values", event.values, made.values),
+        ("rules", event.rules, made.rules),
+        ("sources", event.sources, made.sources),
+    ):
+        differing = [name for name in sorted({*recorded, *again}) if not same(recorded.get(name), again.get(name))]
+        if differing:
+            return f"its {what} of {', '.join(map(ascii, differing))} do not follow from the children's events"
+    return None if same(event.conflicts, made.conflicts) else "its conflicts do not follow from the children's events"
+
+
+def _made_again(
+    indexes: ParameterIndexes, parent: StoredStream, row: StoredEvent, event: ParametersReduced, ledger: Ledger
+) -> Outcome:
+    children = [_child(indexes, parent, head, ledger) for head in event.children]
+    names = {name for child in children for name in child.own}
+    return fold(
+        children,
+        indexes.resolved(parent, row.stream_version - 1, names, ledger),
+        rules=event.rules,
+        default_rule="last",
+        keep_parent=event.on_conflict == "parent",
+        computed={name: event.values[name] for name, rule in event.rules.items() if rule == FUNCTION_RULE},
+    )
+
+
+def _child(indexes: ParameterIndexes, parent: StoredStream, head: Head, ledger: Ledger) -> Child:
+    stream = ledger.named(parent.run_id, head.branch)
+    if stream is None:
+        raise _Unprovable
+    own = indexes.own(stream.stream_id, head.stream_version, ledger)
+    return Child(head, own, indexes.resolved(parent, stream.parent_version, own, ledger) if own else {})
+
+
+def _lineage(stream: StoredStream, version: int, ledger: Ledger) -> Iterator[tuple[StoredStream, int]]:
+    current: StoredStream | None = stream
+    seen = set()
+    while current is not None and current.stream_id not in seen:
+        seen.add(current.stream_id)  # rows that were tampered with may go in a circle
+        yield current, version
+        version = current.parent_version
+        current = None if current.parent_id is None else ledger.stream(current.parent_id)
+
+
+def _value(ledger: Ledger, position: int, name: str) -> Parameter:
+    row = ledger.event_at(position)
+    if row is None:
+        raise _Unprovable
+    value = _event(row).values.get(name)
+    if value is None:
+        raise _Unprovable
+    return value
+
+
+def _event(row: StoredEvent) -> ParametersSet | ParametersReduced:
+    if row.payload is None or row.payload_digest is not None:
+        raise _Unprovable
+    try:
+        event = decode_event(row.event_type, row.schema_version, row.payload, row.position)
+    except CannotDecode as error:
+        raise _Unprovable from error
+    if not isinstance(event, ParametersSet | ParametersReduced):
+        raise _Unprovable
+    return event

@@ -1,0 +1,46 @@
+"""The rows of a log as they are stored, for those who check them: nothing here has been decoded or believed."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class StoredStream(Struct, frozen=True):
+    """A stream and where the log says that it stands. `root_id` is the stream of its run's root branch."""
+
+    stream_id: int
+    root_id: int
+    run_id: str
+    branch: str
+    parent_id: int | None
+    parent_version: int
+    version: int
+    hash: bytes
+
+
+class StoredEvent(Struct, frozen=True):
+    """An event's row. `recorded_at` in microseconds since 1970; `payload_digest` is set where the payload is erased."""
+
+    position: int
+    stream_id: int
+    stream_version: int
+    event_type: str
+    schema_version: int
+    event_id: bytes
+    recorded_at: int
+    payload: bytes | None
+    payload_digest: bytes | None
+    hash: bytes
+
+
+class Ledger(Protocol):
+    """Looks rows up, all in one snapshot of the log."""
+
+    def stream(self, stream_id: int) -> StoredStream | None: ...
+    def named(self, run_id: str, branch: str) -> StoredStream | None: ...
+    def event_at(self, position: int) -> StoredEvent | None: ...
+    def event_of(self, stream: StoredStream, stream_version: int) -> StoredEvent | None: ...
+    def parameter_events(self, root_id: int) -> Iterable[StoredEvent]:
+        """Yield the events of a run that set or reduced parameters, in order of position."""
+        ...
