@@ -9,6 +9,7 @@
     │   ├── TaskNotFound
     │   ├── ExternalRunNotFound      a task without an external run
     │   ├── JobNotFound              a run without a job's log
+    │   ├── ParameterNotFound        a name under which a branch sees nothing
     │   └── PointNotFound            a stream version or a time that the stream does not reach
     ├── AlreadyExists
     │   ├── RunExists
@@ -123,6 +124,12 @@ class JobNotFound(NotFound):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         super().__init__(f"no job log in run {shown(run_id)}")
+
+
+class ParameterNotFound(NotFound):
+    def __init__(self, run_id: str, branch: str, name: str) -> None:
+        self.run_id, self.branch, self.name = run_id, branch, name
+        super().__init__(f"no parameter {shown(name)} in branch {shown(branch)} of run {shown(run_id)}")
 
 
 class PointNotFound(NotFound):

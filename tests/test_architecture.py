@@ -19,7 +19,7 @@ LAYERS = (
     ("engine.names", "engine.owner"),
     ("engine.model",),
     ("engine.events", "engine.findings", "engine.stored"),
-    ("engine.codec", "engine.values", "engine.expected_version"),
+    ("engine.codec", "engine.values", "engine.expected_version", "engine.lineage"),
     ("engine.commands", "engine.checkpoint", "engine.merkle"),
     ("engine.ports",),
     ("engine.reduction", "engine.step_decisions"),
@@ -45,6 +45,7 @@ READ_SIDE_MAY_IMPORT = {
     "engine.names",
     "engine.codec",
     "engine.errors",
+    "engine.lineage",
     "engine.ports",
 }
 

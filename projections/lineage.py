@@ -1,0 +1,219 @@
+"""Where a value came from: from a branch's parameter back through reductions and forks.
+
+A parameter's row gives the position of its event, so that every step is a few lookups by key. Nothing scans the log:
+the cost grows with what the answer holds, with how deep the branches are nested, and with the attempts of the branches
+concerned.
+"""
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from msgspec import Struct, field, structs
+
+from engine.codec import decode_event, from_microseconds
+from engine.errors import ParameterNotFound
+from engine.events import ParametersReduced
+from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageWanted, Written
+from engine.model import Head, Parameter
+from engine.ports import Stream
+from projections.columns import from_json, to_text
+from projections.reading import lineage
+from projections.streams import stream_name
+
+_SELECT_ROW = "SELECT stream_id, stream_version, position, kind, value FROM parameters"
+_SELECT_CHILD_ROW = f"{_SELECT_ROW} WHERE stream_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
+_SELECT_EVENT = (
+    "SELECT run_id, branch, event_id, recorded_at, events.hash, event_type"
+    " FROM events JOIN streams USING (stream_id) WHERE position = ?"
+)
+
+
+class _Row(Struct, frozen=True):
+    """A version of a parameter."""
+
+    stream_id: int
+    stream_version: int
+    position: int
+    kind: Any
+    value: str
+
+
+class _Node(Struct):
+    """A value of the answer while what it came from is still looked for. The root's sources are at level 1."""
+
+    row: _Row
+    written: Written
+    level: int
+    event: ParametersReduced | None
+    sources: "list[_Node]" = field(default_factory=list)
+    passed_over: list[Written] = field(default_factory=list)
+    more: int = 0
+    through: list[ForkPoint] = field(default_factory=list)
+
+
+def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, wanted: LineageWanted) -> Lineage:
+    """Return where the value came from that a branch sees as of a version.
+
+    Raises:
+        ParameterNotFound: it sees no parameter of that name.
+        CannotDecode: naming the position of a reduction that this version cannot read.
+    """
+    tracing = _Tracing(connection, wanted)
+    roots = [tracing.root(row, through) for row, through in tracing.values(stream.stream_id, version)]
+    if not roots:
+        raise ParameterNotFound(stream.run_id, stream.branch, wanted.name)
+    return tracing.trace(roots)
+
+
+class _Tracing:
+    """One answer in the making."""
+
+    def __init__(self, connection: sqlite3.Connection, wanted: LineageWanted) -> None:
+        self._connection = connection
+        self._name = wanted.name
+        self._depth = wanted.depth
+        self._children_left = wanted.limit
+        self._values_max = wanted.limit + 1 if wanted.history else 1
+
+    def values(self, stream_id: int, version: int) -> Iterator[tuple[_Row, list[ForkPoint]]]:
+        """Yield what a branch sees as of a version and then what that overwrote, each with the forks in between."""
+        through: list[ForkPoint] = []
+        count = 0
+        for source, until in lineage(self._connection, stream_id, version):
+            if source != stream_id:
+                through.append(ForkPoint(*stream_name(self._connection, source), until))
+            for row in self._own(source, until):
+                yield row, list(through)
+                count += 1
+                if count == self._values_max:
+                    return
+
+    def _own(self, stream_id: int, version: int) -> Iterator[_Row]:
+        where = "WHERE stream_id = ? AND name = ? AND stream_version <= ? ORDER BY stream_version DESC"
+        for row in self._connection.execute(f"{_SELECT_ROW} {where}", (stream_id, self._name, version)):
+            yield _Row(*row)
+
+    def root(self, row: _Row, through: list[ForkPoint]) -> _Node:
+        """Return a value that the branch sees or saw, reached through these forks."""
+        node = self._node(row, 0)
+        node.through = through
+        return node
+
+    def trace(self, roots: list[_Node]) -> Lineage:
+        """Return the first of them with its sources; the others are its history."""
+        nodes = list(self._with_sources(roots))
+        for node in nodes:
+            self._pass_over(node)
+        made: dict[int, Lineage] = {}
+        for node in reversed(nodes):  # sources stand behind what was made of them
+            made[id(node)] = self._finished(node, [made.pop(id(source)) for source in node.sources])
+        first, *history = (made[id(root)] for root in roots)
+        return structs.replace(first, history=history)
+
+    def _with_sources(self, roots: list[_Node]) -> Iterator[_Node]:
+        # Level by level, so that a limit leaves out what is farthest from the value.
+        waiting = deque(roots)
+        while waiting:
+            node = waiting.popleft()
+            if node.level < self._depth:
+                node.sources = list(self._sources(node))
+            waiting.extend(node.sources)
+            yield node
+
+    def _sources(self, node: _Node) -> Iterator[_Node]:
+        if node.event is not None:
+            for source in node.event.sources.get(self._name, ()):
+                row = self._child_row(node, "stream_version = ?", source.branch, source.stream_version)
+                if row is not None:
+                    yield self._node(row, node.level + 1)
+
+    def _pass_over(self, node: _Node) -> None:
+        for head in self._others(node):
+            if node.level == self._depth or not self._children_left:
+                node.more += 1
+                continue
+            row = self._child_row(
+                node, "stream_version <= ? ORDER BY stream_version DESC LIMIT 1", head.branch, head.stream_version
+            )
+            if row is not None:
+                node.passed_over.append(self._written(row))
+
+    def _others(self, node: _Node) -> Iterable[Head]:
+        """The children of a reduction that were not looked into as sources."""
+        if node.event is None or not node.event.sources.get(self._name):
+            return ()
+        looked_into = {source.written.branch for source in node.sources}
+        return [head for head in node.event.children if head.branch not in looked_into]
+
+    def _child_row(self, node: _Node, which: str, branch: str, stream_version: int) -> _Row | None:
+        if not self._children_left:
+            return None
+        self._children_left -= 1
+        row = self._connection.execute(
+            # What went into an event is older than it; this also ends every walk through a damaged file.
+            f"{_SELECT_CHILD_ROW} AND name = ? AND position < ? AND {which}",
+            (node.written.run_id, branch, self._name, node.written.position, stream_version),
+        ).fetchone()
+        return None if row is None else _Row(*row)
+
+    def _node(self, row: _Row, level: int) -> _Node:
+        written = self._written(row)
+        return _Node(row, written, level, self._reduction(row.position) if written.how == "reduced" else None)
+
+    def _written(self, row: _Row) -> Written:
+        found = self._connection.execute(_SELECT_EVENT, (row.position,)).fetchone()
+        run_id, branch, event_id, recorded_at, hash_, event_type = found
+        return Written(
+            value=Parameter(from_json(row.value), row.kind),
+            run_id=run_id,
+            branch=branch,
+            stream_version=row.stream_version,
+            position=row.position,
+            recorded_at=from_microseconds(recorded_at),
+            event_id=event_id.hex(),
+            hash=hash_,
+            how="reduced" if event_type == ParametersReduced.__name__ else "set",
+        )
+
+    def _reduction(self, position: int) -> ParametersReduced:
+        found = self._connection.execute(
+            "SELECT event_type, schema_version, payload FROM events WHERE position = ?", (position,)
+        ).fetchone()
+        return cast("ParametersReduced", decode_event(*found, position))
+
+    def _finished(self, node: _Node, sources: list[Lineage]) -> Lineage:
+        return Lineage(
+            **structs.asdict(node.written),
+            rule=None if node.event is None else node.event.rules.get(self._name),
+            during=self._during(node),
+            inherited_through=node.through,
+            sources=sources,
+            passed_over=node.passed_over,
+            more=node.more,
+            conflicts=[] if node.event is None else list(self._conflicts(node.event)),
+            overwrote=self._overwrote(node.row),
+        )
+
+    def _conflicts(self, event: ParametersReduced) -> Iterator[ConflictOutcome]:
+        taken = {source.branch for source in event.sources.get(self._name, ())}
+        for each in event.conflicts:
+            if each.name == self._name:
+                yield ConflictOutcome(each.branch, each.base, each.parent, each.child, each.branch in taken)
+
+    def _overwrote(self, row: _Row) -> Written | None:
+        for stream_id, until in lineage(self._connection, row.stream_id, row.stream_version - 1):
+            before = next(self._own(stream_id, until), None)
+            if before is not None:
+                return self._written(before)
+        return None
+
+    def _during(self, node: _Node) -> During | None:
+        # What ends in the same transaction as the event is recorded at the same time, and was open until then.
+        found = self._connection.execute(
+            "SELECT task_id, attempt_index, attempt_id FROM task_attempts WHERE stream_id = ? AND position < ?"
+            " AND (ended_at IS NULL OR ended_at >= ?) LIMIT 2",
+            (node.row.stream_id, node.row.position, to_text(node.written.recorded_at)),
+        ).fetchall()
+        return During(*found[0]) if len(found) == 1 else None
