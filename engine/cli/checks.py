@@ -1,0 +1,160 @@
+"""What `anabranch doctor` looks at, one check after the other. None waits for anybody longer than a moment."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from engine import Engine
+from engine.cli.text import counted, duration_text, time_text
+from engine.commands import ChangeAttempt
+from engine.errors import AnabranchError, CannotDecode
+from engine.logs.forking import inside_sqlite
+from engine.logs.readers import connect_read_only
+from engine.model import AttemptChanges
+from engine.names import ROOT
+from engine.ports import PlacedAttempt, Progress, ViewDifference
+from engine.standing import is_orphaned
+
+STATE_SCHEMA_VERSION: Final = "4"
+"""What `schema_info` says to those who read the state views with SQL."""
+
+_LOG_TABLES: Final = "events", "streams", "idempotency_keys", "view_checkpoints", "store"
+_NAMED_MAX: Final = 5
+_WRITTEN_AT_ONCE_MAX: Final = 500
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """What was looked at, what was found, and what to do about it.
+
+    `details` are facts for scripts, of a shape of the check's own.
+    """
+
+    name: str
+    state: Literal["ok", "found", "fixed"] = "ok"
+    text: str
+    advice: str = ""
+    details: Any = None
+
+
+async def checked(name: str, checking: Awaitable[Check]) -> Check:
+    """Return what a check says; one that cannot be made is a finding, too."""
+    try:
+        return await checking
+    except (AnabranchError, OSError, sqlite3.Error) as error:
+        advice = "the log is damaged, or newer than this anabranch: look for a copy" * isinstance(error, CannotDecode)
+        return Check(
+            name=name, state="found", text=f"cannot be checked: {type(error).__name__}: {error}", advice=advice
+        )
+
+
+async def check_file(engine: Engine) -> Check:
+    """Ask SQLite whether the log's tables are whole."""
+    # Not the views': they are held against the events, and SQLite 3.40 sees NULLs in whole tables without row ids.
+    statements = [f"PRAGMA quick_check({table})" for table in _LOG_TABLES]
+    problems = [each for each in await asyncio.to_thread(_ask, engine, *statements) if each != "ok"]
+    if not problems:
+        return Check(name="file", text="SQLite finds the log's tables whole")
+    advice = "stop whoever writes to it, keep a copy, and restore one that is whole"
+    text = "; ".join(problems[:_NAMED_MAX])
+    return Check(name="file", state="found", text=text, advice=advice, details=problems)
+
+
+async def check_schema(engine: Engine) -> Check:
+    """Look whether `schema_info` says what readers of the state views rely on."""
+    found = await asyncio.to_thread(_ask, engine, "SELECT value FROM schema_info WHERE key = 'version'")
+    if found == [STATE_SCHEMA_VERSION]:
+        return Check(name="schema", text=f"the state views are of version {STATE_SCHEMA_VERSION}")
+    says = f"says {', '.join(found)}" if found else "says nothing"
+    advice = "anabranch doctor --fix makes it anew with the views"
+    text = f"schema_info {says}; the version is {STATE_SCHEMA_VERSION}"
+    return Check(name="schema", state="found", text=text, advice=advice, details=found)
+
+
+def _ask(engine: Engine, *statements: str) -> list[str]:
+    with inside_sqlite(), contextlib.closing(connect_read_only(engine.path)) as connection:
+        return [str(row[0]) for statement in statements for row in connection.execute(statement)]
+
+
+async def check_views(engine: Engine, progress: Callable[[str], Progress], *, fix: bool) -> Check:
+    """Fold the log anew and compare it with the views; make those anew when they differ."""
+    differences = await engine.verify_views(progress("comparing"))
+    if not differences:
+        return Check(name="views", text="say what the events say, row by row")
+    text, details = _differences_text(differences), differences
+    if fix:
+        await engine.rebuild(progress("rebuilding"))
+        differences = await engine.verify_views(progress("comparing"))
+    if not differences:
+        return Check(name="views", state="fixed", text=f"made anew from the events ({text})", details=details)
+    advice = "anabranch doctor --fix, or anabranch rebuild, makes them anew from the events"
+    return Check(name="views", state="found", text=text, advice=advice, details=details)
+
+
+def _differences_text(differences: Sequence[ViewDifference]) -> str:
+    rows = (
+        f"{each.table}: {counted(each.missing, 'row')} missing, {each.unexpected:,} unexpected" for each in differences
+    )
+    return "; ".join(rows)
+
+
+async def check_attempts(engine: Engine, orphaned_seconds: float, *, fix: bool) -> Check:
+    """Look for attempts that nobody will submit any more, in any run; mark them as failed before they began."""
+    orphans = await _orphans(engine, orphaned_seconds)
+    after = duration_text(orphaned_seconds)
+    if not orphans:
+        return Check(name="attempts", text=f"none was left unsubmitted for more than {after}")
+    details = [{"run_id": each.run_id, "branch": each.branch, "attempt": each.log} for each in orphans]
+    if fix:
+        marked = await _mark(engine, orphans)
+        orphans = await _orphans(engine, orphaned_seconds)
+        if not orphans:
+            text = f"{counted(marked, 'orphaned attempt')} marked FAILED_INIT"
+            return Check(name="attempts", state="fixed", text=text, details=details)
+    verb = "was" if len(orphans) == 1 else "were"
+    text = f"{counted(len(orphans), 'attempt')} {verb} created more than {after} ago and never submitted: "
+    advice = "where nobody is about to submit them, anabranch doctor --fix marks them FAILED_INIT"
+    return Check(name="attempts", state="found", text=text + _names(orphans), advice=advice, details=details)
+
+
+async def _orphans(engine: Engine, orphaned_seconds: float) -> list[PlacedAttempt]:
+    now = datetime.now(UTC)
+    found = await engine.views.tasks.unfinished(None)
+    return [each for each in found if is_orphaned(each.log, now, orphaned_seconds)]
+
+
+def _names(orphans: Sequence[PlacedAttempt]) -> str:
+    named = [
+        f"{each.run_id}{f' {each.branch}' if each.branch != ROOT else ''}: {each.log.step} #{each.log.attempt_index}"
+        for each in orphans[:_NAMED_MAX]
+    ]
+    more = len(orphans) - len(named)
+    return ", ".join(named) + (f" and {more:,} more" if more else "")
+
+
+async def _mark(engine: Engine, orphans: Sequence[PlacedAttempt]) -> int:
+    """Mark those that are orphaned still, as the write lock sees it, and return how many were."""
+    by_run: dict[str, list[PlacedAttempt]] = {}
+    for each in orphans:
+        by_run.setdefault(each.run_id, []).append(each)
+    marked = 0
+    for run_id, of_run in by_run.items():
+        for together in _batches(of_run):
+            recorded = await engine.write(run_id, *map(_marking, together))
+            marked += len(recorded.events)
+    return marked
+
+
+def _batches(attempts: Sequence[PlacedAttempt]) -> Iterator[Sequence[PlacedAttempt]]:
+    for start in range(0, len(attempts), _WRITTEN_AT_ONCE_MAX):
+        yield attempts[start : start + _WRITTEN_AT_ONCE_MAX]
+
+
+def _marking(orphan: PlacedAttempt) -> ChangeAttempt:
+    reason = f"orphaned: created {time_text(orphan.log.created_at)} UTC and never submitted"
+    changes = AttemptChanges(status="FAILED_INIT", status_reason=reason)
+    return ChangeAttempt(branch=orphan.branch, attempt_id=orphan.log.attempt_id, changes=changes, when="orphaned")

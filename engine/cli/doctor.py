@@ -1,0 +1,103 @@
+"""`anabranch doctor`: whether a database is well, and what to do where it is not."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from engine import Engine, open_engine
+from engine.cli.checks import Check, check_attempts, check_file, check_schema, check_views, checked
+from engine.cli.database import DEFAULT_DATABASE, DatabaseNotFound
+from engine.cli.document import plain, print_json
+from engine.cli.escapes import visible
+from engine.cli.failures import FAILED, OK, run
+from engine.cli.lock_checks import check_leftovers, check_run_lock, check_write_lock
+from engine.cli.options import AsJson, Database
+from engine.cli.rebuild import event_bars, reporting
+from engine.cli.terminal import output
+from engine.cli.text import counted
+from engine.standing import ORPHANED_SECONDS
+
+_BUSY_SECONDS: Final = 1.0
+_STYLES: Final = {"ok": "green", "found": "red", "fixed": "yellow"}
+
+
+def doctor(
+    *,
+    db: Database = DEFAULT_DATABASE,
+    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be put right safely.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="After how long an attempt without a job is orphaned.")
+    ] = ORPHANED_SECONDS,
+    json: AsJson = False,
+) -> None:
+    """Look whether a database is well, say what is wrong with it, and what to do.
+
+    It looks at the file, its locks, what killed rebuilds and comparisons have left, whether the views say what the
+    events say, and for attempts of any run that were created and never submitted. With --fix it removes leftovers that
+    nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT. The events are never changed.
+
+    Others may go on writing meanwhile, and it waits for nobody. The exit code is 1 when something remains to be done.
+
+    \b
+      anabranch doctor --db runs.db
+      anabranch doctor --fix --timeout 86400
+    """
+
+    async def command() -> int:
+        if not db.exists() or (db.is_file() and db.stat().st_size == 0):
+            raise DatabaseNotFound(db)
+        async with open_engine(db, busy_timeout=_BUSY_SECONDS) as engine:
+            with event_bars() as bars:
+                checks = await _examine(engine, bars, timeout, fix=fix)
+        remaining = sum(check.state == "found" for check in checks)
+        if json:
+            print_json({"database": str(engine.path), "healthy": not remaining, "checks": plain(checks)})
+        else:
+            _print(checks, engine.path)
+        return FAILED if remaining else OK
+
+    run(command(), as_json=json)
+
+
+async def _examine(engine: Engine, bars: Progress, orphaned_seconds: float, *, fix: bool) -> list[Check]:
+    path = engine.path
+    write_lock = await checked("write lock", asyncio.to_thread(check_write_lock, path))
+    writing = fix and write_lock.state == "ok"  # else a fix would only wait for it
+    return [
+        await checked("file", check_file(engine)),
+        write_lock,
+        await checked("run lock", asyncio.to_thread(check_run_lock, path)),
+        await checked("leftovers", asyncio.to_thread(check_leftovers, path, fix=fix)),
+        await checked("views", check_views(engine, lambda what: reporting(bars, what), fix=writing)),
+        await checked("schema", check_schema(engine)),
+        await checked("attempts", check_attempts(engine, orphaned_seconds, fix=writing)),
+    ]
+
+
+def _print(checks: list[Check], path: Path) -> None:
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    made.add_column(no_wrap=True)
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    for check in checks:
+        made.add_row(Text(check.state, _STYLES[check.state]), Text(check.name, "bold"), Text(visible(check.text)))
+        if check.advice:
+            made.add_row(Text(), Text(), Text(f"→ {visible(check.advice)}", "dim"))
+    terminal = output()
+    terminal.show(made)
+    terminal.print(_verdict(checks, path), soft_wrap=False)
+
+
+def _verdict(checks: list[Check], path: Path) -> Text:
+    found = sum(check.state == "found" for check in checks)
+    fixed = sum(check.state == "fixed" for check in checks)
+    name = visible(path.name)
+    if found:
+        return Text(f"{name}: {counted(found, 'finding')} to look at", "red")
+    put_right = f", now that {counted(fixed, 'finding')} {'was' if fixed == 1 else 'were'} put right" if fixed else ""
+    return Text(f"{name} is well{put_right}", "green")

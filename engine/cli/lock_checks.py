@@ -1,0 +1,153 @@
+"""What `anabranch doctor` finds beside a database: locks, who holds them, and what killed processes have left.
+
+A lock is tried, not waited for. The database itself is not opened here: closing it would drop the locks that SQLite
+holds on it in this process.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from engine.cli.checks import Check
+from engine.cli.text import counted
+from engine.logs.file_lock import FileLock
+
+RUN_LOCK_NAME: Final = "run.lock"
+
+_WRITE_LOCK_SECONDS: Final = 0.5
+_COMPARISON_SECONDS_MAX: Final = 86_400.0
+
+
+def check_write_lock(database: Path) -> Check:
+    """Try the lock that writers queue for."""
+    path = _beside(database, "-lock")
+    with _tried(path, _WRITE_LOCK_SECONDS) as free:
+        if free:
+            return Check(name="write lock", text="is free")
+    return Check(
+        name="write lock",
+        state="found",
+        text=f"was not free for {_WRITE_LOCK_SECONDS:g} s: somebody writes much, or was stopped while writing",
+        advice=f"look again; if it stays, `lsof {path.name}` in its folder names who has it",
+        details={"path": str(path)},
+    )
+
+
+def check_run_lock(database: Path) -> Check:
+    """Try the lock of the run's folder, and say who has it."""
+    path = database.with_name(RUN_LOCK_NAME)
+    if not path.exists():
+        return Check(name="run lock", text="nobody has ever taken it")
+    holder = _holder(path)
+    with _tried(path, 0) as free:
+        if free:
+            return Check(name="run lock", text="is free", details=_lock_details(path, None))
+    alive = None if holder is None else _is_alive(holder)
+    details = {**_lock_details(path, holder), "alive": alive}
+    if holder is None:
+        return Check(name="run lock", text="is held; its file does not say by whom", details=details)
+    if alive:
+        return Check(name="run lock", text=f"is held by process {holder}, which is alive", details=details)
+    return Check(
+        name="run lock",
+        state="found",
+        text=f"is held, but process {holder}, which took it, is dead: a child that it started has inherited it",
+        advice=f"`lsof {path.name}` in its folder names the child; the lock is free when that has ended",
+        details=details,
+    )
+
+
+def check_leftovers(database: Path, *, fix: bool) -> Check:
+    """Look for scratch files of rebuilds and comparisons that were killed; remove those that nobody can be using."""
+    kept = database.parent.iterdir()
+    scratch = sorted(path for path in kept if _is_scratch(path.name, database.name))
+    if not scratch:
+        return Check(name="leftovers", text="none")
+    with _tried(_beside(database, "-rebuild-lock"), 0) as no_rebuild:
+        unused = [path for path in scratch if _is_unused(path, database, no_rebuild=no_rebuild)]
+        used = len(scratch) - len(unused)
+        beside = f"{counted(used, 'scratch file')} may be in use" if used else ""
+        if not unused:
+            return Check(name="leftovers", text=f"none; {beside}")
+        size = sum(_size(path) for path in unused)
+        named = f"{', '.join(path.name for path in unused)} ({size:,} bytes)"
+        if fix:
+            for path in unused:
+                path.unlink(missing_ok=True)
+    details = [str(path) for path in unused]
+    if fix:
+        return Check(name="leftovers", state="fixed", text=f"removed {named}", details=details)
+    text = f"of killed rebuilds or comparisons: {named}"
+    advice = "anabranch doctor --fix removes them"
+    return Check(name="leftovers", state="found", text=text, advice=advice, details=details)
+
+
+def _beside(database: Path, suffix: str) -> Path:
+    return database.with_name(database.name + suffix)
+
+
+@contextlib.contextmanager
+def _tried(path: Path, seconds: float) -> Iterator[bool]:
+    lock = FileLock(path)
+    try:
+        with lock.tried_for(seconds) as held:
+            yield held
+    finally:
+        lock.close()
+
+
+def _lock_details(path: Path, holder: int | None) -> dict[str, object]:
+    return {"path": str(path), "holder": holder}
+
+
+def _holder(path: Path) -> int | None:
+    try:
+        holder = int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return holder if 0 < holder < 2**31 else None
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(process_id)
+
+
+def _is_zombie(process_id: int) -> bool:
+    # A process that has ended and whose parent has not asked how; it holds nothing any more.
+    try:
+        stat = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] == ["Z"]
+
+
+def _is_scratch(name: str, database_name: str) -> bool:
+    if not name.startswith(database_name):
+        return False
+    suffix = name.removeprefix(database_name).removesuffix("-journal")
+    return suffix == "-rebuild" or suffix.startswith("-compare-")
+
+
+def _is_unused(path: Path, database: Path, *, no_rebuild: bool) -> bool:
+    if path.name.removesuffix("-journal") == f"{database.name}-rebuild":
+        return no_rebuild
+    try:
+        return time.time() - path.stat().st_mtime > _COMPARISON_SECONDS_MAX
+    except FileNotFoundError:  # the comparison has ended
+        return False
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
