@@ -229,4 +229,4 @@ def test_one_factory_alone_leaves_the_others(database: Path) -> None:
     assert isinstance(found, dict)
     assert found["created_at"].tzinfo is UTC
     with pytest.raises(AttributeError):
-        run.run_id = "other"  # type: ignore[misc]
+        run.run_id = "other"
