@@ -12,6 +12,7 @@ from engine.errors import AnabranchError
 from engine.events import RecordedEvent
 from engine.expected_version import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion
 from engine.model import AttemptDocument, Parameter, TaskSpec
+from engine.point import Position
 from engine.run import Run
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Engine",
     "ExpectedVersion",
     "Parameter",
+    "Position",
     "RecordedEvent",
     "Run",
     "TaskSpec",

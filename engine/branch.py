@@ -1,17 +1,16 @@
-"""The handle of one branch: its parameters, steps and attempts, its forks and their reduction.
+"""The handle of one branch: writing its parameters, steps and attempts, its forks and their reduction.
 
-Each method is one request or one read.
+Each method is one request; `branch_reads.py` has the reads.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
-from typing_extensions import override
-
 from engine.attempt import Attempt, attempt_fields, check_attempt_document, derived_attempt_id
 from engine.attempting import attempting
+from engine.branch_reads import BranchReads
 from engine.codec import new_event_id
 from engine.commands import (
     Command,
@@ -34,25 +33,18 @@ from engine.model import (
     CREATED,
     RUNNING,
     AttemptDocument,
-    AttemptLog,
-    BranchLog,
-    Head,
-    Origin,
-    Parameter,
     Reduction,
-    RunLog,
     StepDocument,
-    StepLog,
     TaskSpec,
 )
 from engine.names import check_name, child_branch
-from engine.ports import Point, Recorded, Views
+from engine.ports import Recorded, Views
 from engine.reducing import Guard, Rule, reduce
 from engine.values import check_document, check_flag, check_parameters, check_task_spec, check_text
 from engine.writer import Writer
 
 
-class Branch:
+class Branch(BranchReads):
     """One branch of a run. Make one by `Run.branch` or `Branch.fork`; a `Run` is its own root branch.
 
     Every write returns once it is durable. `expected_version` is what this branch's stream must stand at: a version,
@@ -64,23 +56,8 @@ class Branch:
     """
 
     def __init__(self, writer: Writer, views: Views, run_id: str, name: str) -> None:
+        super().__init__(views, run_id, name)
         self._writer = writer
-        self._views = views
-        self._run_id = run_id
-        self._name = name
-
-    @override
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._run_id!a} {self._name!a}>"
-
-    @property
-    def run_id(self) -> str:
-        return self._run_id
-
-    @property
-    def name(self) -> str:
-        """The branch's full name; `""` for the root branch."""
-        return self._name
 
     async def fork(self, name: str, *, status: str = CREATED, idempotency_key: str | None = None) -> "Branch":
         """Open a child branch that sees this branch's parameters as they stand now. Nothing is copied.
@@ -96,15 +73,6 @@ class Branch:
         command = Fork(branch=branch, parent=self._name, status=check_name(status, "status"))
         await self._write(command, idempotency_key=idempotency_key)
         return Branch(self._writer, self._views, self._run_id, branch)
-
-    async def children(self) -> list[str]:
-        """Return the full names of the branches forked from this one, in the order they were forked."""
-        return await self._views.children(self._run_id, self._name)
-
-    async def head(self) -> Head:
-        """Return the stream's last version and hash."""
-        stream = await self._views.stream(self._run_id, self._name)
-        return Head(stream.branch, stream.version, stream.hash)
 
     async def set_parameters(
         self,
@@ -124,36 +92,6 @@ class Branch:
         event = ParametersSet(branch=self._name, values=checked)
         command = Record(branch=self._name, events=(event,))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
-
-    async def parameters(
-        self, *, at: Point = None, names: Collection[str] | None = None, inherited: bool = True
-    ) -> dict[str, Parameter]:
-        """Return what this branch sees, by name.
-
-        Args:
-            at: as of a version of this branch's stream, or an aware time; None for now.
-            names: only these.
-            inherited: also what comes through the forks; False for what the branch set or reduced itself.
-
-        Raises:
-            PointNotFound
-        """
-        if names is not None:
-            if isinstance(names, str) or not isinstance(names, Collection):
-                raise InvalidValue("names", names, "is not a collection of names")
-            names = [check_name(name, "parameter name") for name in names]
-        return await self._views.parameters(self._run_id, self._name, at=at, names=names, inherited=inherited)
-
-    async def sources(self, *, at: Point = None) -> dict[str, Origin]:
-        """Return for every parameter this branch sees the event that set or reduced it.
-
-        Args:
-            at: as of a version of this branch's stream, or an aware time; None for now.
-
-        Raises:
-            PointNotFound
-        """
-        return await self._views.sources(self._run_id, self._name, at=at)
 
     async def set_status(
         self,
@@ -230,18 +168,6 @@ class Branch:
         step = check_name(step, "step name")
         return await self._write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
 
-    async def steps(self) -> dict[str, StepLog]:
-        """Return this branch's own steps by internal name, in the order they were first logged."""
-        return await self._views.steps(self._run_id, self._name)
-
-    async def step(self, step: str) -> StepLog:
-        """Return one step with its attempts.
-
-        Raises:
-            StepNotFound
-        """
-        return await self._views.step(self._run_id, self._name, check_name(step, "step name"))
-
     async def start_attempt(
         self,
         step: str,
@@ -294,13 +220,6 @@ class Branch:
         """
         return attempting(partial(self.start_attempt, step, **fields))
 
-    async def attempts(self, step: str | None = None) -> list[AttemptLog]:
-        """Return this branch's attempts, or those of one step, in the order they were created."""
-        if step is not None:
-            step = check_name(step, "step name")
-        found = await self._views.attempts(self._run_id, self._name, step)
-        return [attempt for _, attempt in found]
-
     async def reduce(
         self,
         children: "Iterable[Branch | str] | None" = None,
@@ -338,15 +257,6 @@ class Branch:
         if child.run_id != self._run_id:
             raise InvalidValue("children", child.name, f"is a branch of run {child.run_id!a}, not of {self._run_id!a}")
         return child.name
-
-    async def compile(self, *, nested: bool = True, inherited: bool = True) -> BranchLog | RunLog:
-        """Return the compiled log of this branch and all below it; of a run, its run log.
-
-        Args:
-            nested: with the branches below it.
-            inherited: with the parameters that come through the branches' forks, not only those that each set itself.
-        """
-        return await self._views.compile_branch(self._run_id, self._name, nested=nested, inherited=inherited)
 
     async def write(
         self,

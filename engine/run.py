@@ -10,7 +10,7 @@ from engine.branch import Branch
 from engine.commands import Command, Configure, Finalize, SetStatus
 from engine.model import AttemptLog, RunInfo, RunLog
 from engine.names import ROOT, check_branch, check_name
-from engine.ports import Recorded, Views
+from engine.ports import Point, Recorded, Views
 from engine.values import check_document
 from engine.writer import Writer
 
@@ -39,9 +39,9 @@ class Run(Branch):
         branch, log = await self._views.attempt(self.run_id, check_name(attempt_id, "attempt id"))
         return Attempt(self._writer, self._views, self.run_id, branch, log.step, attempt_id, log.attempt_index)
 
-    async def info(self) -> RunInfo:
-        """Return the run's row in the list of runs."""
-        return await self._views.run_info(self.run_id)
+    async def info(self, *, at: Point = None) -> RunInfo:
+        """Return the run's row in the list of runs, as it stands or as it stood at a point."""
+        return await self._views.run_info(self.run_id, at=at)
 
     async def configure(self, config: Mapping[str, Any]) -> Recorded:
         """Merge into the run's configuration what differs from it."""
@@ -61,11 +61,15 @@ class Run(Branch):
             commands.append(SetStatus(status=check_name(status, "status")))
         return await self.write(*commands, Finalize(), idempotency_key=idempotency_key)
 
-    async def all_attempts(self) -> list[tuple[str, AttemptLog]]:
-        """Return the attempts of every branch, each with its branch, in the order they were created."""
-        return await self._views.attempts(self.run_id, None, None)
+    async def all_attempts(self, *, at: Point = None) -> list[tuple[str, AttemptLog]]:
+        """Return the attempts of every branch, each with its branch, in the order they were created.
+
+        Args:
+            at: as of a version of the root branch's stream, an aware time, or a `Position`; None for now.
+        """
+        return await self._views.attempts(self.run_id, None, None, at=at)
 
     @override
-    async def compile(self, *, nested: bool = True, inherited: bool = True) -> RunLog:
-        """Return the compiled run log; takes the arguments of `Branch.compile`."""
-        return await self._views.compile(self.run_id, nested=nested, inherited=inherited)
+    async def compile(self, *, at: Point = None, nested: bool = True, inherited: bool = True) -> RunLog:
+        """Return the compiled run log; takes the arguments of `Branch.compile`. A version is the root branch's."""
+        return await self._views.compile(self.run_id, at=at, nested=nested, inherited=inherited)

@@ -1,47 +1,46 @@
 """What handles read: `engine.ports.Views` as SQL on read-only connections."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
-from engine.errors import (
-    AttemptNotFound,
-    StepNotFound,
-)
-from engine.model import (
-    AttemptLog,
-    BranchLog,
-    Head,
-    Origin,
-    Parameter,
-    RunInfo,
-    RunLog,
-    RunPage,
-    StepLog,
-)
+from engine.errors import AttemptNotFound, StepNotFound
+from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.names import ROOT
+from engine.point import Position
 from engine.ports import ChildValues, Point, Stream
-from projections.partitions import StepRow
+from projections.past import past_of_run, past_of_stream
 from projections.reading import (
     IN_RUN,
     SELECT_ATTEMPTS,
-    SELECT_STEPS,
     Readers,
     as_attempt,
-    as_step,
     own_parameters,
     resolved_parameters,
 )
 from projections.run_log import compile_branch, compile_run
 from projections.runs import RunsWanted, run_info, runs_page
 from projections.state_tables import AttemptRow
-from projections.streams import branch_name, children_of, find_stream, stream_name, version_at
+from projections.steps import step_of, steps_of
+from projections.streams import (
+    branch_name,
+    children_of,
+    find_stream,
+    position_at,
+    stream_name,
+    version_at,
+    version_by,
+)
 from projections.tasks import SqliteTaskViews
+
+Result = TypeVar("Result")
+Job: TypeAlias = Callable[[sqlite3.Connection, Stream], Result]
+"""Answers from view tables about a branch, whose stream stands as the tables do."""
 
 
 class SqliteViews:
-    """Reads the view tables. Each call is one job on one connection, in one snapshot."""
+    """Reads the view tables, or for what was a fold of the events. Each call is one job, in one snapshot."""
 
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
@@ -50,7 +49,7 @@ class SqliteViews:
     async def stream(self, run_id: str, branch: str) -> Stream:
         return await self._readers.run(lambda connection: find_stream(connection, run_id, branch))
 
-    async def head_at(self, run_id: str, branch: str, at: int | datetime) -> Head:
+    async def head_at(self, run_id: str, branch: str, at: int | datetime | Position) -> Head:
         def read(connection: sqlite3.Connection) -> Head:
             stream = find_stream(connection, run_id, branch)
             version = version_at(connection, stream, at)
@@ -62,8 +61,8 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def run_info(self, run_id: str) -> RunInfo:
-        return await self._readers.run(lambda connection: run_info(connection, run_id))
+    async def run_info(self, run_id: str, *, at: Point = None) -> RunInfo:
+        return await self._of_branch(run_id, ROOT, at, lambda connection, _: run_info(connection, run_id))
 
     async def runs(
         self,
@@ -103,37 +102,33 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def steps(self, run_id: str, branch: str) -> dict[str, StepLog]:
-        def read(connection: sqlite3.Connection) -> dict[str, StepLog]:
-            return read_steps(connection, find_stream(connection, run_id, branch).stream_id)
+    async def steps(self, run_id: str, branch: str, *, at: Point = None) -> dict[str, StepLog]:
+        return await self._of_branch(run_id, branch, at, steps_of)
 
-        return await self._readers.run(read)
-
-    async def step(self, run_id: str, branch: str, step: str) -> StepLog:
-        def read(connection: sqlite3.Connection) -> StepLog:
-            key = find_stream(connection, run_id, branch).stream_id, step
-            row = connection.execute(f"{SELECT_STEPS} WHERE stream_id = ? AND step = ?", key).fetchone()
-            if row is None:
+    async def step(self, run_id: str, branch: str, step: str, *, at: Point = None) -> StepLog:
+        def read(connection: sqlite3.Connection, stream: Stream) -> StepLog:
+            found = step_of(connection, stream, step)
+            if found is None:
                 raise StepNotFound(run_id, branch, step)
-            return as_step(StepRow(*row), _attempts(connection, "stream_id = ? AND task_id = ?", key))
+            return found
 
-        return await self._readers.run(read)
+        return await self._of_branch(run_id, branch, at, read)
 
-    async def attempts(self, run_id: str, branch: str | None, step: str | None) -> list[tuple[str, AttemptLog]]:
-        def read(connection: sqlite3.Connection) -> list[tuple[str, AttemptLog]]:
-            stream = find_stream(connection, run_id, branch or ROOT)
+    async def attempts(
+        self, run_id: str, branch: str | None, step: str | None, *, at: Point = None
+    ) -> list[tuple[str, AttemptLog]]:
+        def read(connection: sqlite3.Connection, stream: Stream) -> list[tuple[str, AttemptLog]]:
             values: list[Any]
             where, values = (IN_RUN, [run_id]) if branch is None else ("stream_id = ?", [stream.stream_id])
             if step is not None:
                 where, values = f"{where} AND task_id = ?", [*values, step]
-            rows = connection.execute(
-                f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY position",
-                values,
-            ).fetchall()
+            rows = connection.execute(f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY position", values).fetchall()
             attempts = [AttemptRow(*row) for row in rows]
             return [(branch_name(connection, row.stream_id), as_attempt(row)) for row in attempts]
 
-        return await self._readers.run(read)
+        if branch is None:
+            return await self._of_tree(run_id, ROOT, at, read)
+        return await self._of_branch(run_id, branch, at, read)
 
     async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]:
         def read(connection: sqlite3.Connection) -> tuple[str, AttemptLog]:
@@ -147,9 +142,14 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def children(self, run_id: str, branch: str) -> list[str]:
+    async def children(self, run_id: str, branch: str, *, at: Point = None) -> list[str]:
         def read(connection: sqlite3.Connection) -> list[str]:
-            return [child.branch for child in children_of(connection, find_stream(connection, run_id, branch))]
+            stream = find_stream(connection, run_id, branch)
+            children = children_of(connection, stream)
+            if at is not None:
+                position = position_at(connection, stream, at)
+                children = [child for child in children if version_by(connection, child, position)]
+            return [child.branch for child in children]
 
         return await self._readers.run(read)
 
@@ -167,30 +167,41 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def compile(self, run_id: str, *, nested: bool, inherited: bool) -> RunLog:
-        def read(connection: sqlite3.Connection) -> RunLog:
-            root = find_stream(connection, run_id, ROOT)
+    async def compile(self, run_id: str, *, at: Point = None, nested: bool, inherited: bool) -> RunLog:
+        def read(connection: sqlite3.Connection, root: Stream) -> RunLog:
             return compile_run(connection, root, nested=nested, inherited=inherited)
 
-        return await self._readers.run(read)
+        return await (self._of_tree if nested else self._of_branch)(run_id, ROOT, at, read)
 
-    async def compile_branch(self, run_id: str, branch: str, *, nested: bool, inherited: bool) -> BranchLog:
-        def read(connection: sqlite3.Connection) -> BranchLog:
-            stream = find_stream(connection, run_id, branch)
+    async def compile_branch(
+        self, run_id: str, branch: str, *, at: Point = None, nested: bool, inherited: bool
+    ) -> BranchLog:
+        def read(connection: sqlite3.Connection, stream: Stream) -> BranchLog:
             return compile_branch(connection, stream, nested=nested, inherited=inherited)
 
+        return await (self._of_tree if nested else self._of_branch)(run_id, branch, at, read)
+
+    async def _of_branch(self, run_id: str, branch: str, at: Point, job: Job[Result]) -> Result:
+        """Answer from what one branch and its ancestors hold, now or at a point."""
+
+        def read(connection: sqlite3.Connection) -> Result:
+            stream = find_stream(connection, run_id, branch)
+            if at is None:
+                return job(connection, stream)
+            with past_of_stream(connection, stream.stream_id, version_at(connection, stream, at)) as past:
+                return job(past, find_stream(past, run_id, branch))
+
         return await self._readers.run(read)
 
+    async def _of_tree(self, run_id: str, branch: str, at: Point, job: Job[Result]) -> Result:
+        """Answer from what all branches of the run hold, now or when the branch's point was recorded."""
 
-def read_steps(connection: sqlite3.Connection, stream_id: int) -> dict[str, StepLog]:
-    """Return a branch's steps by internal name, in the order in which they were first logged."""
-    attempts: dict[str, list[AttemptLog]] = {}
-    for attempt in _attempts(connection, "stream_id = ?", (stream_id,)):
-        attempts.setdefault(attempt.step, []).append(attempt)
-    rows = connection.execute(f"{SELECT_STEPS} WHERE stream_id = ? ORDER BY position", (stream_id,))
-    return {row[1]: as_step(StepRow(*row), attempts.get(row[1], [])) for row in rows}
+        def read(connection: sqlite3.Connection) -> Result:
+            stream = find_stream(connection, run_id, branch)
+            if at is None:
+                return job(connection, stream)
+            position = position_at(connection, stream, at)
+            with past_of_run(connection, find_stream(connection, run_id, ROOT), position) as past:
+                return job(past, find_stream(past, run_id, branch))
 
-
-def _attempts(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[AttemptLog]:
-    rows = connection.execute(f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY task_id, attempt_index", values)
-    return [as_attempt(AttemptRow(*row)) for row in rows]
+        return await self._readers.run(read)

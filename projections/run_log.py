@@ -2,23 +2,13 @@
 
 import sqlite3
 
-from engine.model import AttemptLog, BranchLog, Parameter, RunLog, StepLog
+from engine.model import BranchLog, Parameter, RunLog, StepLog
 from engine.names import ROOT
 from engine.ports import Stream
 from projections.columns import from_json, from_text
-from projections.partitions import BranchRow, StepRow
-from projections.reading import (
-    SELECT_ATTEMPTS,
-    SELECT_BRANCHES,
-    SELECT_STEPS,
-    as_attempt,
-    as_step,
-    own_parameters,
-    resolved_parameters,
-)
-from projections.state_tables import AttemptRow
-
-_IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
+from projections.partitions import BranchRow
+from projections.reading import IN_RUN, SELECT_BRANCHES, own_parameters, resolved_parameters
+from projections.steps import own_steps, steps_of
 
 
 def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, inherited: bool) -> RunLog:
@@ -103,15 +93,6 @@ def _parameters(connection: sqlite3.Connection, row: BranchRow, *, inherited: bo
 
 
 def _steps_by_stream(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, dict[str, StepLog]]:
-    where = _IN_RUN if nested else "stream_id = ?"
-    values: list[str | int] = [stream.run_id if nested else stream.stream_id]
-    attempts: dict[tuple[int, str], list[AttemptLog]] = {}
-    for row in connection.execute(f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY attempt_index", values):
-        attempt = AttemptRow(*row)
-        attempts.setdefault((attempt.stream_id, attempt.task_id), []).append(as_attempt(attempt))
-    steps: dict[int, dict[str, StepLog]] = {}
-    for row in connection.execute(f"{SELECT_STEPS} WHERE {where} ORDER BY position", values):
-        step = StepRow(*row)
-        found = attempts.get((step.stream_id, step.step), [])
-        steps.setdefault(step.stream_id, {})[step.step] = as_step(step, found)
-    return steps
+    if nested:
+        return own_steps(connection, IN_RUN, (stream.run_id,))
+    return {stream.stream_id: steps_of(connection, stream)}

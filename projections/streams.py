@@ -1,15 +1,18 @@
-"""Streams by name, and the points of a stream by version or time."""
+"""Streams by name, and the points of a stream by version, position or time."""
 
 import sqlite3
 from datetime import datetime
+from typing import TypeGuard
 
 from engine.codec import to_microseconds
 from engine.errors import BranchNotFound, InvalidValue, PointNotFound, RunNotFound
 from engine.names import ROOT
+from engine.point import Position
 from engine.ports import Point, Stream
 from projections.reading import LATEST
 
 _SELECT_STREAM = "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
+_OF_RUN = "events.root_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
 
 
 def find_stream(connection: sqlite3.Connection, run_id: str, branch: str) -> Stream:
@@ -31,26 +34,62 @@ def version_at(connection: sqlite3.Connection, stream: Stream, at: Point) -> int
     """Return the stream version that a point means.
 
     Raises:
-        PointNotFound: the stream does not reach the version, or had not begun at the time.
-        InvalidValue: it is neither, or the time has no time zone.
+        PointNotFound: the stream does not reach the version, or had not begun at the time or the position.
+        InvalidValue: it is no point, or the time has no time zone.
     """
     if at is None:
         return LATEST
-    if isinstance(at, bool):
-        raise InvalidValue("at", at, "is neither a version nor a time")
-    version = at if isinstance(at, int) else _version_at_time(connection, stream, at)
+    version = at if _is_version(at) else version_by(connection, stream, _position_by(connection, stream, at))
     if not 1 <= version <= stream.version:
         raise PointNotFound(stream.run_id, stream.branch, at, stream.version)
     return version
 
 
-def _version_at_time(connection: sqlite3.Connection, stream: Stream, at: datetime) -> int:
-    root = find_stream(connection, stream.run_id, ROOT)
-    version: int = connection.execute(
-        "SELECT coalesce(max(stream_version), 0) FROM events WHERE root_id = ? AND stream_id = ? AND recorded_at <= ?",
-        (root.stream_id, stream.stream_id, to_microseconds(at)),
-    ).fetchone()[0]
-    return version
+def position_at(connection: sqlite3.Connection, stream: Stream, at: int | datetime | Position) -> int:
+    """Return the position up to which a run's events belong to a point of one of its streams.
+
+    Raises:
+        PointNotFound, InvalidValue: as `version_at`.
+    """
+    version = version_at(connection, stream, at)
+    if not _is_version(at):
+        return _position_by(connection, stream, at)
+    return _last_position(connection, stream, "stream_id = ? AND stream_version = ?", (stream.stream_id, version))
+
+
+def _is_version(at: object) -> TypeGuard[int]:
+    return isinstance(at, int) and not isinstance(at, bool)
+
+
+def _position_by(connection: sqlite3.Connection, stream: Stream, at: object) -> int:
+    """The position that a time or a position means, 0 when it is none of the run's."""
+    if isinstance(at, Position):
+        (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+        return at.n if at.n <= last else 0
+    if not isinstance(at, datetime):
+        raise InvalidValue("at", at, "is neither a version nor a position nor a time")
+    # The last event by then and all before it, also those recorded by a clock that was set back later.
+    return _last_position(connection, stream, "recorded_at <= ?", (to_microseconds(at),))
+
+
+def version_by(connection: sqlite3.Connection, stream: Stream, position: int) -> int:
+    """Return the version of a stream at a position, 0 before it was opened."""
+    values = stream.run_id, ROOT, stream.stream_id, position
+    row = connection.execute(
+        f"SELECT stream_version FROM events WHERE {_OF_RUN} AND stream_id = ? AND position <= ?"
+        " ORDER BY position DESC LIMIT 1",
+        values,
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _last_position(connection: sqlite3.Connection, stream: Stream, where: str, values: tuple[int, ...]) -> int:
+    """The position of the run's last event for which `where` holds, 0 when there is none."""
+    row = connection.execute(
+        f"SELECT position FROM events WHERE {_OF_RUN} AND {where} ORDER BY position DESC LIMIT 1",
+        (stream.run_id, ROOT, *values),
+    ).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def children_of(connection: sqlite3.Connection, stream: Stream) -> list[Stream]:

@@ -16,7 +16,7 @@ SOURCES = sorted(path.relative_to(ROOT) for top in ("engine", "projections") for
 # Each module may import from the ones before it and from those of its own row, never from those behind it.
 LAYERS = (
     ("engine.errors", "engine.canonical", "engine.logger", "engine.cancellation"),
-    ("engine.names", "engine.owner"),
+    ("engine.names", "engine.owner", "engine.point"),
     ("engine.model",),
     ("engine.events", "engine.findings", "engine.stored"),
     ("engine.codec", "engine.values", "engine.expected_version", "engine.lineage"),
@@ -26,7 +26,7 @@ LAYERS = (
     ("engine.task_decisions", "engine.reduction_check"),
     ("engine.decisions", "engine.verification"),
     ("engine.logs", "engine.writer", "engine.subscription"),
-    ("engine.reducing", "engine.attempting", "engine.attempt"),
+    ("engine.reducing", "engine.attempting", "engine.attempt", "engine.branch_reads"),
     ("engine.branch",),
     ("engine.run",),
     ("engine.engine",),
@@ -46,6 +46,7 @@ READ_SIDE_MAY_IMPORT = {
     "engine.codec",
     "engine.errors",
     "engine.lineage",
+    "engine.point",
     "engine.ports",
 }
 

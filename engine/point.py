@@ -1,0 +1,21 @@
+"""A point of the whole log, for reads of what was."""
+
+from msgspec import Struct
+
+from engine.errors import InvalidValue
+
+
+class Position(Struct, frozen=True):
+    """The point at which the log held its first `n` events; a recorded event's `position` is one.
+
+    Where a read takes a point, a plain number is a version of the one stream that is read; this is a place in the log.
+
+    Raises:
+        InvalidValue: `n` is not an integer from 1.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if type(self.n) is not int or self.n < 1:
+            raise InvalidValue("position", self.n, "is not an integer from 1")
