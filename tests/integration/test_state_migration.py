@@ -1,0 +1,301 @@
+"""State stores of versions 1 to 4 become logs when they are opened: the same rows, with their original times."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid5
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.events import AttemptCreated, AttemptUpdated, Event, RunCreated, RunStatusChanged, StepLogged
+from engine.model import AttemptChanges
+from tests import legacy_state_files as old
+from tests.faults.children import finished, start_worker
+from tests.legacy_state_rows import Values, assert_holds, expected, values_of
+
+every_version = pytest.mark.parametrize("version", old.VERSIONS)
+
+
+def _backup(database: Path, version: str) -> Path:
+    return database.with_name(f"{database.name}.v{version}-backup")
+
+
+def _made(database: Path, version: str) -> Values:
+    """Make a rich state store; return what its views should hold once it is migrated."""
+    old.make(database, version, old.rich_rows())
+    return expected(values_of(database), version)
+
+
+async def _opened(database: Path) -> None:
+    async with open_engine(database) as engine:
+        await _assert_sound(engine)
+
+
+async def _assert_sound(engine: Engine) -> None:
+    assert await engine.verify_views() == []
+    assert list((await engine.verify()).problems) == []
+
+
+async def _events(engine: Engine, run_id: str) -> list[Event]:
+    return [recorded.event async for recorded in engine.events(run_id=run_id)]
+
+
+@every_version
+async def test_the_views_hold_the_rows_of_the_state_store(database: Path, version: str) -> None:
+    """Every row is there with every column as it was, orphans too; and so it is after a rebuild from events alone."""
+    due = _made(database, version)
+    await _opened(database)
+    assert_holds(values_of(database), due)
+    async with open_engine(database) as engine:
+        await engine.rebuild()
+    assert_holds(values_of(database), due)
+
+
+@every_version
+async def test_what_a_version_did_not_have_is_empty(database: Path, version: str) -> None:
+    """Columns that the file lacks read as NULL, an absent list of patterns as JSON's null."""
+    _made(database, version)
+    await _opened(database)
+    after = values_of(database)
+    tasks, attempts = after["tasks"].values(), after["task_attempts"].values()
+    assert ({task["operator_key"] for task in tasks} == {None}) == (version < "4")
+    assert ({attempt["operator_key"] for attempt in attempts} == {None}) == (version < "3")
+    assert ({task["download_patterns"] for task in tasks} == {"null"}) == (version < "2")
+
+
+async def test_events_carry_the_original_times(database: Path) -> None:
+    """A run and an attempt were created when the state store says so, and no time is made up for an attempt."""
+    _made(database, "4")
+    async with open_engine(database) as engine:
+        events = await _events(engine, "ä-run")
+        log = await (await engine.run("ä-run")).compile()
+    assert [type(event) for event in events[:2]] == [RunCreated, RunStatusChanged]
+    assert [event.created_at for event in events if isinstance(event, RunCreated | AttemptCreated)] == [
+        datetime(2024, 3, 1, 10, tzinfo=UTC),
+        datetime(2024, 3, 1, 10, 5, tzinfo=UTC),
+        datetime(2024, 3, 2, 8, tzinfo=UTC),
+        datetime(2024, 3, 1, 10, 5, tzinfo=UTC),
+    ]
+    assert [event.changes for event in events if isinstance(event, AttemptUpdated)] == [
+        AttemptChanges(
+            status="FAILED",
+            status_reason="exit 1",
+            submitted_at=datetime(2024, 3, 1, 10, 6, tzinfo=UTC),
+            ended_at=datetime(2024, 3, 1, 10, 7, 0, 500000, tzinfo=UTC),
+        ),
+        AttemptChanges(status="COMPLETED", status_reason=None, submitted_at=None, ended_at=None),
+    ]
+    assert log.created_at == datetime(2024, 3, 1, 10, tzinfo=UTC)
+
+
+async def test_the_current_attempt_is_the_one_that_was(database: Path) -> None:
+    """A task whose current attempt is not its last keeps it, and the next attempt gets the next number."""
+    _made(database, "4")
+    async with open_engine(database) as engine:
+        run = await engine.run("ä-run")
+        step = await run.step("b/prepare")
+        assert (step.current_attempt_id, [attempt.attempt_index for attempt in step.attempts]) == ("ä-2", [1, 2, 3])
+        async with run.attempt("b/prepare"):
+            pass
+        assert [attempt.attempt_index for attempt in (await run.step("b/prepare")).attempts] == [1, 2, 3, 4]
+
+
+async def test_attempts_become_events_in_the_order_they_were_made(database: Path) -> None:
+    """In the order of the rows, but an attempt with a lower number never after one with a higher."""
+    tasks = [old.task(name, "r", current_attempt_id=None) for name in "ab"]
+    order = [("a", 1), ("b", 2), ("a", 2), ("b", 1), ("b", 3), ("a", 3)]
+    attempts = [old.attempt(f"{task}{index}", task, "r", attempt_index=index) for task, index in order]
+    old.make(database, "4", {"runs": [old.run("r")], "tasks": tasks, "task_attempts": attempts})
+    async with open_engine(database) as engine:
+        made = [event.attempt_id for event in await _events(engine, "r") if isinstance(event, AttemptCreated)]
+    assert made == ["a1", "a2", "b1", "b2", "b3", "a3"]
+
+
+async def test_version_1_gets_one_attempt_for_each_external_run(database: Path) -> None:
+    """Its id follows from the run and the task, so that everybody who migrates the file gets the same."""
+    _made(database, "1")
+    async with open_engine(database) as engine:
+        step = await (await engine.run("ä-run")).step("a-train")
+    (attempt,) = step.attempts
+    assert attempt.attempt_id == str(uuid5(UUID("6df7afdd-8f9f-4b0c-9a2c-6f2b0c2b2b1a"), "ä-run:a-train"))
+    assert step.current_attempt_id == attempt.attempt_id
+    assert (attempt.external_id, attempt.status, attempt.ended_at) == ("job-7", "COMPLETED", None)
+    assert attempt.created_at == datetime(2024, 3, 1, 10, tzinfo=UTC)
+
+
+async def test_version_1_gets_none_where_there_are_attempts_already(database: Path) -> None:
+    """An upgrade to version 2 that was broken off may have left them."""
+    rows = {
+        "runs": [old.run("r")],
+        "tasks": [old.task("t", "r", current_attempt_id="mine")],
+        "task_attempts": [old.attempt("mine", "t", "r")],
+        "external_runs": [old.external_run("t", "r")],
+    }
+    old.make(database, "2", rows, "UPDATE schema_info SET value = '1'")
+    await _opened(database)
+    assert list(values_of(database)["task_attempts"]) == ["mine"]
+
+
+async def test_orphans_are_steps_without_a_specification(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Attempts of a deleted task are kept and no task is made up for them; a run that is gone is opened and told of."""
+    _made(database, "4")
+    with caplog.at_level(logging.WARNING):
+        async with open_engine(database) as engine:
+            step = await (await engine.run("run-2")).step("deleted-task")
+            info = await (await engine.run("gone-run")).info()
+    assert (step.spec, step.status, step.current_attempt_id) == (None, "UNKNOWN", "o-2")
+    assert info.status == "UNKNOWN"
+    assert info.description is not None
+    assert "migration" in info.description
+    assert "gone-run" in caplog.text
+    assert "deleted-too" in caplog.text
+
+
+async def test_a_current_attempt_that_is_nowhere_is_told_of(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A task that points at no attempt of its own points at none; the log names it."""
+    tasks = [old.task("t", "r", current_attempt_id="lost"), old.task("u", "r", current_attempt_id="t1")]
+    rows = {"runs": [old.run("r")], "tasks": tasks, "task_attempts": [old.attempt("t1", "t", "r")]}
+    old.make(database, "4", rows)
+    with caplog.at_level(logging.WARNING):
+        await _opened(database)
+    assert [task["current_attempt_id"] for task in values_of(database)["tasks"].values()] == [None, None]
+    assert "'t'" in caplog.text
+    assert "'u'" in caplog.text
+
+
+async def test_unknown_columns_are_told_of(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What has no place in the log stays in the backup, and a warning names it."""
+    old.make(database, "4", old.rich_rows(), "ALTER TABLE tasks ADD COLUMN colour TEXT")
+    with caplog.at_level(logging.WARNING):
+        await _opened(database)
+    assert "tasks.colour" in caplog.text
+
+
+async def test_a_line_of_the_log_says_what_was_done(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It names the backup and how much there was."""
+    _made(database, "3")
+    with caplog.at_level(logging.INFO):
+        await _opened(database)
+    (line,) = [record.getMessage() for record in caplog.records if "migrated" in record.getMessage()]
+    assert str(_backup(database, "3")) in line
+    assert "task_attempts=7" in line
+
+
+@every_version
+async def test_the_backup_is_the_state_store(database: Path, version: str) -> None:
+    """It is beside the file, for its owner alone, says what the file said, and can be opened in its place."""
+    due = _made(database, version)
+    original = database.with_name("original.db")
+    shutil.copy(database, original)
+    await _opened(database)
+    backup = _backup(database, version)
+    assert backup.stat().st_mode & 0o777 == 0o600
+    assert _dump(backup) == _dump(original)
+    await _opened(backup)
+    assert_holds(values_of(backup), due)
+
+
+def _dump(database: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
+
+
+async def test_a_file_is_migrated_once(database: Path) -> None:
+    """Opening it again records nothing and makes no other backup."""
+    _made(database, "4")
+    async with open_engine(database) as engine:
+        position = await engine.last_position()
+    _backup(database, "4").unlink()
+    async with open_engine(database) as engine:
+        assert await engine.last_position() == position
+    assert not _backup(database, "4").exists()
+
+
+async def test_a_migrated_file_is_written_to_like_any_other(database: Path) -> None:
+    """By the engine that has migrated it, and by those that come later."""
+    _made(database, "2")
+    async with open_engine(database) as engine:
+        await (await engine.run("run-2")).set_parameters({"a": 1})
+        await engine.create_run("new")
+    async with open_engine(database) as engine:
+        assert (await (await engine.run("run-2")).parameters())["a"].value == 1
+        await _assert_sound(engine)
+    assert not database.with_name(database.name + "-wal").exists()
+
+
+async def test_processes_that_open_a_state_store_at_once_migrate_it_once(database: Path) -> None:
+    """One of them does it and the others wait: each row is there once, and all of them can write."""
+    due = _made(database, "1")
+    workers = [await start_worker("create_run", database, f"new-{index}") for index in range(4)]
+    assert [await finished(worker) for worker in workers] == [["created"]] * 4
+    after = values_of(database)
+    for index in range(4):
+        del after["runs"][f"new-{index}"]
+    assert_holds(after, due)
+    await _opened(database)
+
+
+async def test_engines_of_one_process_may_meet_at_a_state_store(database: Path) -> None:
+    """However they meet, the file is migrated once."""
+    due = _made(database, "4")
+    async with contextlib.AsyncExitStack() as stack:
+        opening = [stack.enter_async_context(open_engine(database)) for _ in range(3)]
+        engines = await asyncio.gather(*opening)
+        assert len({await engine.last_position() for engine in engines}) == 1
+    assert_holds(values_of(database), due)
+
+
+async def test_a_state_store_in_wal_mode_is_migrated_with_what_is_in_its_log(database: Path) -> None:
+    """Rows that are in the write-ahead log alone are rows, in the backup too."""
+    due = _made(database, "4")
+    writing = sqlite3.connect(database)
+    writing.execute("PRAGMA journal_mode = WAL")
+    writing.execute("PRAGMA wal_autocheckpoint = 0")
+    writing.execute("UPDATE runs SET status = 'CANCELLED' WHERE run_id = 'empty'")
+    writing.commit()
+    async with open_engine(database) as engine:
+        assert (await (await engine.run("empty")).info()).status == "CANCELLED"
+    writing.close()
+    due["runs"]["empty"]["status"] = "CANCELLED"
+    assert_holds(values_of(database), due)
+    assert values_of(_backup(database, "4"))["runs"]["empty"]["status"] == "CANCELLED"
+
+
+async def test_many_rows_go_through_in_parts(database: Path) -> None:
+    """More rows than are kept in memory at once, all in one transaction."""
+    tasks = [old.task(f"t{index}", "r", current_attempt_id=f"a{index}") for index in range(700)]
+    attempts = [old.attempt(f"a{index}", f"t{index}", "r", status="RUNNING") for index in range(700)]
+    old.make(database, "4", {"runs": [old.run("r")], "tasks": tasks, "task_attempts": attempts})
+    due = expected(values_of(database), "4")
+    async with open_engine(database) as engine:
+        steps = [event async for event in engine.events(run_id="r", types=[StepLogged])]
+    assert len(steps) == 700
+    assert_holds(values_of(database), due)
+
+
+async def test_what_else_is_in_the_file_stays(database: Path) -> None:
+    """Somebody's own table and view are left alone, and the view goes on reading `runs`."""
+    also = (
+        "CREATE TABLE notes (text)",
+        "INSERT INTO notes VALUES ('mine')",
+        "CREATE VIEW ids AS SELECT run_id FROM runs",
+    )
+    old.make(database, "4", old.rich_rows(), *also)
+    async with open_engine(database) as engine:
+        await engine.create_run("new")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT text FROM notes").fetchall() == [("mine",)]
+        assert ("new",) in connection.execute("SELECT run_id FROM ids").fetchall()
+
+
+async def test_an_empty_state_store_becomes_an_empty_log(database: Path) -> None:
+    """Nothing is recorded, and the file can be used."""
+    old.make(database, "4", {})
+    async with open_engine(database) as engine:
+        assert await engine.last_position() == 0
+        await engine.create_run("r")
