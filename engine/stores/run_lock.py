@@ -5,6 +5,7 @@ other. The kernel frees it when its holder dies, and a child that the holder for
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -41,7 +42,8 @@ class RunLock:
         if self._lock is not None or not lock.try_acquire():
             lock.close()
             raise RunLocked(self.path, holder(self.path))
-        lock.leave_note(str(os.getpid()))
+        with suppress(OSError):  # who holds it is a courtesy: on a full disk it is held all the same
+            lock.leave_note(str(os.getpid()))
         self._lock = lock
         _log.debug("run locked", path=str(self.path))
         return self

@@ -1,0 +1,202 @@
+"""The lock of a run's folder: one holder, who does not wait, and whose death frees it whatever it has started."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine import Engine
+from engine.errors import AnabranchError, FolderNotWritable, RunLocked
+from engine.logs.file_lock import FileLock
+from engine.stores import RunLock, SQLiteStateStore, StateStore
+
+ROOT = Path(__file__).parents[2]
+RACERS = 4
+
+
+def start(task: str, database: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tests.faults.lock_worker", task, str(database)]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def next_line(worker: "subprocess.Popen[str]") -> str:
+    assert worker.stdout is not None
+    return worker.stdout.readline().rstrip("\n")
+
+
+@contextmanager
+def holding(task: str, database: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A worker that holds the lock; what it has left asleep ends with the block."""
+    with start(task, database) as worker:
+        try:
+            assert next_line(worker) == "held"
+            yield worker
+        finally:
+            worker.kill()
+
+
+def refused(lock: RunLock) -> RunLocked:
+    """The error of who asks for a lock that somebody holds."""
+    with pytest.raises(RunLocked) as caught, lock:
+        pass
+    return caught.value
+
+
+def is_free(folder: Path) -> bool:
+    try:
+        with RunLock(folder):
+            return True
+    except RunLocked:
+        return False
+
+
+@pytest.mark.parametrize("task", ["hold", "hold_awaiting"])
+def test_the_lock_is_refused_to_others_and_the_holder_is_named(database: Path, task: str) -> None:
+    """The second taker hears at once which file is locked and which process holds it."""
+    with holding(task, database) as worker, SQLiteStateStore(database) as store:
+        error = refused(store.lock())
+        assert (error.path, error.holder) == (database.with_name("run.lock"), worker.pid)
+        assert str(worker.pid) in str(error)
+        assert isinstance(error, AnabranchError)
+        assert isinstance(error, RuntimeError)
+
+
+@pytest.mark.parametrize("task", ["hold", "hold_awaiting"])
+def test_a_holder_that_is_killed_frees_it(database: Path, task: str) -> None:
+    """The kernel frees it with `kill -9`: the next taker has it, and is the one who is named then."""
+    with holding(task, database) as worker:
+        worker.kill()
+        worker.wait()
+        with RunLock(database.parent):
+            assert refused(RunLock(database.parent)).holder == os.getpid()
+
+
+@pytest.mark.parametrize("task", ["hold_and_fork", "hold_and_spawn"])
+def test_what_the_holder_has_started_does_not_keep_it(database: Path, task: str) -> None:
+    """A process that a holder forked or started sleeps on, and the lock is free once the holder is dead."""
+    with holding(task, database) as worker:
+        assert refused(RunLock(database.parent)).holder == worker.pid
+        worker.kill()
+        worker.wait()
+        assert is_free(database.parent)
+        assert worker.stdin is not None
+        worker.stdin.close()
+        assert next_line(worker) == "woken"  # it was asleep until now
+
+
+def test_a_holder_that_ends_frees_it(database: Path) -> None:
+    """It is free when the block has ended, and the holder with it."""
+    with holding("hold", database) as worker:
+        worker.communicate()
+        assert worker.returncode == 0
+        assert is_free(database.parent)
+
+
+def test_of_many_processes_one_is_inside_at_a_time(database: Path) -> None:
+    """Whoever gets it is alone with it, however many try, and all come to have it."""
+    racers = [start("race", database) for _ in range(RACERS)]
+    assert [racer.communicate()[0] for racer in racers] == ["done\n"] * RACERS
+
+
+async def test_both_forms_exclude_each_other(engine: Engine, database: Path) -> None:
+    """`async with` and `with` take the same lock, of either twin."""
+    awaited = StateStore(engine)
+    with SQLiteStateStore(database) as store:
+        async with awaited.lock():
+            assert refused(store.lock()).holder == os.getpid()
+            assert refused(awaited.lock()).holder == os.getpid()
+        with store.lock(), pytest.raises(RunLocked):
+            async with awaited.lock():
+                pass
+        async with awaited.lock():
+            pass
+
+
+def test_it_is_not_reentrant(tmp_path: Path) -> None:
+    """Who holds it is refused too, by the same object as by another, and holds it still."""
+    lock = RunLock(tmp_path)
+    with lock:
+        assert refused(lock).holder == os.getpid()
+        assert not is_free(tmp_path)
+    with lock:
+        assert not is_free(tmp_path)
+
+
+def test_of_many_threads_one_is_inside_at_a_time(tmp_path: Path) -> None:
+    """Threads of one process exclude each other like processes, also on one object."""
+    lock, inside, failures = RunLock(tmp_path), threading.Lock(), []
+
+    def take() -> None:
+        for _ in range(100):
+            try:
+                with lock:
+                    if inside.acquire(blocking=False):
+                        inside.release()
+                    else:
+                        failures.append("not alone")
+            except RunLocked:
+                continue
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert is_free(tmp_path)
+
+
+def test_an_error_inside_frees_it(tmp_path: Path) -> None:
+    """However the block ends, the lock ends with it."""
+    with pytest.raises(KeyboardInterrupt), RunLock(tmp_path):
+        raise KeyboardInterrupt
+    assert is_free(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # forking is what is tested
+def test_a_forked_child_that_leaves_the_block_does_not_free_it(tmp_path: Path) -> None:
+    """The lock is its parent's: the child neither has it nor gives it back."""
+
+    def in_child(lock: RunLock) -> int:
+        lock.__exit__(None, None, None)
+        return 3 if is_free(tmp_path) else 0
+
+    with RunLock(tmp_path) as lock:
+        assert exit_code_of_a_fork(lambda: in_child(lock)) == 0
+        assert refused(RunLock(tmp_path)).holder == os.getpid()
+
+
+def exit_code_of_a_fork(work: Callable[[], int]) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(work())
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def test_a_folder_without_room_for_it_says_so(tmp_path: Path) -> None:
+    """What stands in its place is named."""
+    (tmp_path / "run.lock").mkdir()
+    with pytest.raises(FolderNotWritable, match=r"run\.lock"), RunLock(tmp_path):
+        pass
+
+
+def test_a_full_disk_does_not_keep_anybody_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds it is a courtesy to others: where it cannot be written down, the lock is held all the same."""
+
+    def fail(_lock: FileLock, _note: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FileLock, "leave_note", fail)
+    with RunLock(tmp_path):
+        assert refused(RunLock(tmp_path)).holder is None
+    assert is_free(tmp_path)
