@@ -1,0 +1,170 @@
+"""Every error that the engine raises on purpose.
+
+    AnabranchError
+    ├── NotFound (also ValueError)
+    │   ├── RunNotFound
+    │   ├── BranchNotFound
+    │   ├── StepNotFound
+    │   ├── AttemptNotFound
+    │   ├── TaskNotFound
+    │   ├── ExternalRunNotFound      a task without an external run
+    │   ├── JobNotFound              a run without a job's log
+    │   ├── ParameterNotFound        a name under which a branch sees nothing
+    │   └── PointNotFound            a stream version or a time that the stream does not reach
+    ├── AlreadyExists
+    │   ├── RunExists
+    │   ├── BranchExists
+    │   └── AttemptExists
+    ├── InvalidInput (also ValueError)
+    │   ├── InvalidName
+    │   ├── InvalidValue
+    │   ├── EventTooLarge
+    │   ├── CheckpointOfAnotherStore
+    │   ├── SignatureInvalid         a checkpoint that is not signed as it stands
+    │   ├── AmbiguousTask            a task id that is in several places, and nothing says which is meant
+    │   └── ReductionImpossible      a rule that cannot fold the values it was given
+    ├── Conflict
+    │   ├── VersionConflict          expected_version does not hold
+    │   ├── IdempotencyConflict      a key used again with other content
+    │   ├── HeadsMoved               children wrote, again and again, while a caller's function was at their values
+    │   └── ReductionConflict        on_conflict="error", and every conflict by name
+    ├── CannotOpen
+    │   ├── NotADatabase
+    │   ├── ForeignDatabase          a SQLite file that is not anabranch's
+    │   ├── CannotMigrate            a state store with rows that cannot become events
+    │   ├── UnknownStateSchema       a state store of a version that is not known
+    │   ├── NewerDatabase
+    │   ├── FolderNotWritable
+    │   └── NetworkFileSystem
+    ├── StoreUnavailable             nothing was recorded; trying again later is safe
+    │   ├── StoreBusy                the write lock was not free within the busy timeout
+    │   ├── DiskFull
+    │   ├── StoreChanged             another version of anabranch has changed the file; open it again
+    │   └── RebuildRunning
+    ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
+    ├── ReadFailed                   SQLite could not read the file
+    ├── CannotDecode
+    │   ├── UnknownEventType
+    │   ├── NewerEventVersion
+    │   └── MalformedPayload
+    ├── RunLocked (also RuntimeError)  somebody else holds the lock of the run's folder
+    ├── SigningUnavailable           the extra that signs checkpoints is not installed
+    ├── EngineClosed
+    ├── WrongProcess                 an engine used in a process forked from the one that opened it
+    └── WouldDeadlock                a blocking call made on the very thread that has to answer it
+
+Facts are attributes; messages name the offending value and the limit.
+"""
+
+from engine.errors.asked import (
+    AlreadyExists,
+    AmbiguousTask,
+    AttemptExists,
+    AttemptNotFound,
+    BranchExists,
+    BranchNotFound,
+    CheckpointOfAnotherStore,
+    Conflict,
+    EventTooLarge,
+    ExternalRunNotFound,
+    HeadsMoved,
+    IdempotencyConflict,
+    InvalidInput,
+    InvalidName,
+    InvalidValue,
+    JobNotFound,
+    NotFound,
+    ParameterNotFound,
+    PointNotFound,
+    ReductionConflict,
+    ReductionImpossible,
+    RunExists,
+    RunNotFound,
+    SignatureInvalid,
+    StepNotFound,
+    TaskNotFound,
+    VersionConflict,
+)
+from engine.errors.root import AnabranchError, shown
+from engine.errors.store import (
+    CannotDecode,
+    CannotMigrate,
+    CannotOpen,
+    DiskFull,
+    EngineClosed,
+    FolderNotWritable,
+    ForeignDatabase,
+    MalformedPayload,
+    NetworkFileSystem,
+    NewerDatabase,
+    NewerEventVersion,
+    NotADatabase,
+    OutcomeUnknown,
+    ReadFailed,
+    RebuildRunning,
+    RunLocked,
+    SigningUnavailable,
+    StoreBusy,
+    StoreChanged,
+    StoreUnavailable,
+    UnknownEventType,
+    UnknownStateSchema,
+    WouldDeadlock,
+    WrongProcess,
+)
+
+__all__ = [
+    "AlreadyExists",
+    "AmbiguousTask",
+    "AnabranchError",
+    "AttemptExists",
+    "AttemptNotFound",
+    "BranchExists",
+    "BranchNotFound",
+    "CannotDecode",
+    "CannotMigrate",
+    "CannotOpen",
+    "CheckpointOfAnotherStore",
+    "Conflict",
+    "DiskFull",
+    "EngineClosed",
+    "EventTooLarge",
+    "ExternalRunNotFound",
+    "FolderNotWritable",
+    "ForeignDatabase",
+    "HeadsMoved",
+    "IdempotencyConflict",
+    "InvalidInput",
+    "InvalidName",
+    "InvalidValue",
+    "JobNotFound",
+    "MalformedPayload",
+    "NetworkFileSystem",
+    "NewerDatabase",
+    "NewerEventVersion",
+    "NotADatabase",
+    "NotFound",
+    "OutcomeUnknown",
+    "ParameterNotFound",
+    "PointNotFound",
+    "ReadFailed",
+    "RebuildRunning",
+    "ReductionConflict",
+    "ReductionImpossible",
+    "RunExists",
+    "RunLocked",
+    "RunNotFound",
+    "SignatureInvalid",
+    "SigningUnavailable",
+    "StepNotFound",
+    "StoreBusy",
+    "StoreChanged",
+    "StoreUnavailable",
+    "TaskNotFound",
+    "UnknownEventType",
+    "UnknownStateSchema",
+    "VersionConflict",
+    "WouldDeadlock",
+    "WrongProcess",
+    "shown",
+]

@@ -1,0 +1,183 @@
+"""Errors about what was asked for: it is not there, is there already, cannot be recorded, or the state is another."""
+
+from collections.abc import Sequence
+
+from engine.errors.root import AnabranchError, shown
+
+
+class NotFound(AnabranchError, ValueError):
+    """What was asked for is not there."""
+
+
+class RunNotFound(NotFound):
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"no run {shown(run_id)}")
+
+
+class BranchNotFound(NotFound):
+    def __init__(self, run_id: str, branch: str) -> None:
+        self.run_id, self.branch = run_id, branch
+        super().__init__(f"no branch {shown(branch)} in run {shown(run_id)}")
+
+
+class StepNotFound(NotFound):
+    def __init__(self, run_id: str, branch: str, step: str) -> None:
+        self.run_id, self.branch, self.step = run_id, branch, step
+        super().__init__(f"no step {shown(step)} in branch {shown(branch)} of run {shown(run_id)}")
+
+
+class AttemptNotFound(NotFound):
+    """`run_id` is None where every run was looked through."""
+
+    def __init__(self, run_id: str | None, attempt_id: str) -> None:
+        self.run_id, self.attempt_id = run_id, attempt_id
+        super().__init__(f"no attempt {shown(attempt_id)}{_in_run(run_id)}")
+
+
+class TaskNotFound(NotFound):
+    """`run_id` is None where every run was looked through."""
+
+    def __init__(self, run_id: str | None, task_id: str) -> None:
+        self.run_id, self.task_id = run_id, task_id
+        super().__init__(f"no task {shown(task_id)}{_in_run(run_id)}")
+
+
+class ExternalRunNotFound(NotFound):
+    def __init__(self, run_id: str | None, task_id: str) -> None:
+        self.run_id, self.task_id = run_id, task_id
+        super().__init__(f"no external run for task {shown(task_id)}{_in_run(run_id)}")
+
+
+def _in_run(run_id: str | None) -> str:
+    return "" if run_id is None else f" in run {shown(run_id)}"
+
+
+class JobNotFound(NotFound):
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"no job log in run {shown(run_id)}")
+
+
+class ParameterNotFound(NotFound):
+    def __init__(self, run_id: str, branch: str, name: str) -> None:
+        self.run_id, self.branch, self.name = run_id, branch, name
+        super().__init__(f"no parameter {shown(name)} in branch {shown(branch)} of run {shown(run_id)}")
+
+
+class PointNotFound(NotFound):
+    def __init__(self, run_id: str, branch: str, point: object, head_version: int) -> None:
+        self.run_id, self.branch, self.point, self.head_version = run_id, branch, point, head_version
+        where = f"branch {shown(branch)} of run {shown(run_id)}"
+        super().__init__(f"{where} has no point {shown(point)}: it has the versions 1 to {head_version}")
+
+
+class AlreadyExists(AnabranchError):
+    """The name is taken."""
+
+
+class RunExists(AlreadyExists):
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {shown(run_id)} exists")
+
+
+class BranchExists(AlreadyExists):
+    def __init__(self, run_id: str, branch: str) -> None:
+        self.run_id, self.branch = run_id, branch
+        super().__init__(f"branch {shown(branch)} of run {shown(run_id)} exists")
+
+
+class AttemptExists(AlreadyExists):
+    def __init__(self, attempt_id: str) -> None:
+        self.attempt_id = attempt_id
+        super().__init__(f"attempt {shown(attempt_id)} exists")
+
+
+class InvalidInput(AnabranchError, ValueError):
+    """The input can never be recorded; nothing was."""
+
+
+class InvalidName(InvalidInput):
+    def __init__(self, what: str, value: object, reason: str) -> None:
+        self.what, self.value, self.reason = what, value, reason
+        super().__init__(f"{what} {shown(value)} {reason}")
+
+
+class InvalidValue(InvalidInput):
+    def __init__(self, where: str, value: object, reason: str) -> None:
+        self.where, self.value, self.reason = where, value, reason
+        super().__init__(f"{where}: {shown(value)} {reason}")
+
+
+class EventTooLarge(InvalidInput):
+    def __init__(self, event_type: str, size_bytes: int, limit_bytes: int) -> None:
+        self.event_type, self.size_bytes, self.limit_bytes = event_type, size_bytes, limit_bytes
+        super().__init__(f"{event_type} is {size_bytes} bytes encoded; the limit is {limit_bytes} bytes")
+
+
+class CheckpointOfAnotherStore(InvalidInput):
+    def __init__(self, checkpoint_store: str, store: str) -> None:
+        self.checkpoint_store, self.store = checkpoint_store, store
+        super().__init__(f"the checkpoint is of store {shown(checkpoint_store)}, and this is store {shown(store)}")
+
+
+class SignatureInvalid(InvalidInput):
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the checkpoint cannot be trusted: {reason}")
+
+
+class AmbiguousTask(InvalidInput):
+    """`places` are the run and the branch of each task of that id."""
+
+    def __init__(self, task_id: str, places: Sequence[tuple[str, str]]) -> None:
+        self.task_id, self.places = task_id, tuple(places)
+        found = " and ".join(
+            f"run {shown(run_id)}{f', branch {shown(branch)}' if branch else ''}" for run_id, branch in self.places[:2]
+        )
+        more = f" and {len(self.places) - 2} more" if len(self.places) > 2 else ""  # noqa: PLR2004 - two are named
+        super().__init__(f"task {shown(task_id)} is in {found}{more}: say which is meant")
+
+
+class ReductionImpossible(InvalidInput):
+    def __init__(self, name: str, rule: str, reason: str) -> None:
+        self.name, self.rule, self.reason = name, rule, reason
+        super().__init__(f"cannot reduce {shown(name)} by rule {shown(rule)}: {reason}")
+
+
+class Conflict(AnabranchError):
+    """The state is not what the caller relied on; nothing was recorded."""
+
+
+class VersionConflict(Conflict):
+    def __init__(self, run_id: str, branch: str, expected: object, actual: int) -> None:
+        self.run_id, self.branch, self.expected, self.actual = run_id, branch, expected, actual
+        where = f"branch {shown(branch)} of run {shown(run_id)}"
+        super().__init__(f"{where}: expected version {expected}, actual version {actual}")
+
+
+class IdempotencyConflict(Conflict):
+    def __init__(self, run_id: str, idempotency_key: str) -> None:
+        self.run_id, self.idempotency_key = run_id, idempotency_key
+        super().__init__(
+            f"idempotency key {shown(idempotency_key)} of run {shown(run_id)} was used before with other content"
+        )
+
+
+class HeadsMoved(Conflict):
+    """Children have written since a caller's function saw their values; reduce when they rest."""
+
+    def __init__(self, run_id: str, branch: str) -> None:
+        self.run_id, self.branch = run_id, branch
+        where = f"branch {shown(branch)} of run {shown(run_id)}"
+        super().__init__(f"the children of {where} have written since their values were read")
+
+
+class ReductionConflict(Conflict):
+    """`conflicts` lists each as a `model.ParameterConflict`."""
+
+    def __init__(self, run_id: str, branch: str, conflicts: Sequence[object]) -> None:
+        self.run_id, self.branch, self.conflicts = run_id, branch, tuple(conflicts)
+        names = ", ".join(sorted({shown(getattr(conflict, "name", conflict)) for conflict in conflicts}))
+        super().__init__(f"reduction into branch {shown(branch)} of run {shown(run_id)} conflicts on {names}")

@@ -1,0 +1,13 @@
+"""The root of the error tree, and how messages show what callers gave."""
+
+_SHOWN_CHARACTERS_MAX = 80
+
+
+def shown(value: object) -> str:
+    """Return `value` as it may stand in a message: escaped, and cut when it is long."""
+    text = ascii(value)
+    return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}…"
+
+
+class AnabranchError(Exception):
+    """The root of the tree."""

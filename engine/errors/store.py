@@ -1,0 +1,152 @@
+"""Errors about the store: opening it, writing to it, reading it, and using an engine that cannot be used."""
+
+from pathlib import Path
+
+from engine.errors.root import AnabranchError, shown
+
+
+class CannotOpen(AnabranchError):
+    """The file cannot be used; it was left as it was."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(f"cannot open {shown(str(path))}: {reason}")
+
+
+class NotADatabase(CannotOpen):
+    """The file is not a SQLite database."""
+
+
+class ForeignDatabase(CannotOpen):
+    """The file is a SQLite database with other tables than ours."""
+
+
+class CannotMigrate(CannotOpen):
+    """A state store's rows that cannot become events."""
+
+
+class UnknownStateSchema(CannotOpen):
+    def __init__(self, path: Path | str, found: str | None) -> None:
+        self.found = found
+        what = "says no schema version" if found is None else f"is of schema version {shown(found)}"
+        super().__init__(path, f"it is a state store that {what}; versions 1 to 4 can be migrated")
+
+
+class NewerDatabase(CannotOpen):
+    def __init__(self, path: Path | str, found: int, supported: int) -> None:
+        self.found, self.supported = found, supported
+        super().__init__(path, f"its log schema is version {found}; this anabranch reads up to version {supported}")
+
+
+class FolderNotWritable(CannotOpen):
+    """The folder, or the file in it, cannot be written."""
+
+
+class NetworkFileSystem(CannotOpen):
+    def __init__(self, path: Path | str, file_system: str) -> None:
+        self.file_system = file_system
+        super().__init__(
+            path,
+            f"it is on the network file system {file_system}, whose locks and syncs cannot be relied on"
+            " (allow_network=True opens it all the same)",
+        )
+
+
+class StoreUnavailable(AnabranchError):
+    """Nothing was recorded; trying again later is safe."""
+
+
+class StoreBusy(StoreUnavailable):
+    def __init__(self, path: Path | str, waited_seconds: float) -> None:
+        self.path, self.waited_seconds = Path(path), waited_seconds
+        super().__init__(f"the write lock of {shown(str(path))} was not free within {waited_seconds:g} s")
+
+
+class DiskFull(StoreUnavailable):
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        super().__init__(f"the disk is full: {shown(str(path))}")
+
+
+class StoreChanged(StoreUnavailable):
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"another version of anabranch has changed {what} since the engine was opened; open it again")
+
+
+class RebuildRunning(StoreUnavailable):
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        super().__init__(f"another rebuild of {shown(str(path))} is running")
+
+
+class OutcomeUnknown(AnabranchError):
+    """The write may or may not have been recorded; a retry with the same idempotency key is safe."""
+
+    def __init__(self, path: Path | str, cause: str) -> None:
+        self.path, self.cause = Path(path), cause
+        super().__init__(f"writing to {shown(str(path))} failed around the commit: {cause}")
+
+
+class ReadFailed(AnabranchError):
+    """SQLite could not read the file."""
+
+    def __init__(self, path: Path | str, cause: str) -> None:
+        self.path, self.cause = Path(path), cause
+        super().__init__(f"reading {shown(str(path))} failed: {cause}")
+
+
+class CannotDecode(AnabranchError):
+    """A recorded event that this version cannot read. `position` is None outside a log."""
+
+    def __init__(self, event_type: str, schema_version: int, reason: str, position: int | None = None) -> None:
+        self.event_type, self.schema_version = event_type, schema_version
+        self.reason, self.position = reason, position
+        where = "" if position is None else f" at position {position}"
+        super().__init__(f"event {shown(event_type)} version {schema_version}{where}: {reason}")
+
+
+class UnknownEventType(CannotDecode):
+    """No event of this type is known."""
+
+
+class NewerEventVersion(CannotDecode):
+    """The event was written by a newer anabranch."""
+
+
+class MalformedPayload(CannotDecode):
+    """The payload's bytes do not say an event of this type."""
+
+
+class RunLocked(AnabranchError, RuntimeError):
+    """`holder` is the id of the process that took the lock, None where it is not known."""
+
+    def __init__(self, path: Path | str, holder: int | None) -> None:
+        self.path, self.holder = Path(path), holder
+        who = "another process" if holder is None else f"process {holder}"
+        super().__init__(f"the lock {shown(str(path))} is held by {who}")
+
+
+class SigningUnavailable(AnabranchError):
+    def __init__(self) -> None:
+        super().__init__("signatures need the package cryptography: install anabranch[signing]")
+
+
+class EngineClosed(AnabranchError):
+    def __init__(self) -> None:
+        super().__init__("the engine is closed")
+
+
+class WrongProcess(AnabranchError):
+    def __init__(self, opened_in: int, used_in: int) -> None:
+        self.opened_in, self.used_in = opened_in, used_in
+        super().__init__(
+            f"the engine was opened in process {opened_in} and used in process {used_in}; open one in each process"
+        )
+
+
+class WouldDeadlock(AnabranchError):
+    def __init__(self) -> None:
+        super().__init__(
+            "a blocking call on the engine's own thread would wait for itself; await the async engine there"
+        )
