@@ -15,10 +15,12 @@ import msgspec
 from msgspec import Struct
 
 from engine.engine import Engine
-from engine.errors import AlreadyExists, Conflict, InvalidValue, shown
+from engine.errors import AlreadyExists, BranchNotFound, Conflict, InvalidValue, PointNotFound, shown
 from engine.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, write_whole
 from engine.evidence_report import report
+from engine.findings import Problem
 from engine.model import AttemptLog, Head
+from engine.ports import Progress
 from engine.standing import AnyLog, PlacedStep, RunSteps, read_steps
 
 FORMAT: Final = "anabranch-evidence"
@@ -44,21 +46,29 @@ class RunMoves(Conflict):
 
 
 class HeadFound(Struct, frozen=True, kw_only=True):
-    """A stream's head as the bundle names it, and what the log holds: `found` is None where it lacks that version.
-
-    `events` is how many events the log holds of the stream up to there; without gaps that is the version.
-    """
+    """A stream's head as a bundle names it. `found` is the log's hash of that version, None where it has no such."""
 
     branch: str
     stream_version: int
     hash: str
     found: str | None
-    events: int
 
     @property
     def holds(self) -> bool:
-        """Whether the log still holds that history."""
-        return self.found == self.hash and self.events == self.stream_version
+        """Whether the log still has that head."""
+        return self.found == self.hash
+
+
+class EvidenceCheck(Struct, frozen=True, kw_only=True):
+    """A bundle held against the log: what is wrong with the run's history in itself, and the heads."""
+
+    problems: list[Problem]
+    heads: list[HeadFound]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the log still holds the history that the bundle is evidence of."""
+        return not self.problems and all(head.holds for head in self.heads)
 
 
 class _BundleHead(Struct, frozen=True):
@@ -119,38 +129,40 @@ async def collect_evidence(engine: Engine, run_id: str) -> dict[str, Any]:
     raise RunMoves(run_id, _READS_MAX)
 
 
-async def check_evidence(engine: Engine, run_id: str, folder: Path) -> list[HeadFound]:
-    """Hold the heads that a bundle names against the log, and return what was found of each.
+async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Progress | None = None) -> EvidenceCheck:
+    """Hold a bundle against the log: compute the run's hashes anew, and look for every head that the bundle names.
 
-    It compares hashes as they are recorded, and that no event before them is lacking; it computes none anew.
+    Args:
+        progress: as for `Engine.verify`.
 
     Raises:
         InvalidValue: the file is no bundle, or that of another run.
         RunNotFound
-        CannotDecode: an event of the run is damaged.
         OSError: the file cannot be read.
     """
     path = folder / BUNDLE_NAME
-    heads = _read_bundle(await asyncio.to_thread(path.read_bytes), path, run_id).log.heads
-    wanted = {(head.branch, head.stream_version) for head in heads}
-    last = {head.branch: head.stream_version for head in heads}
-    hashes: dict[tuple[str, int], str] = {}
-    events: Counter[str] = Counter()
-    async for recorded in engine.events(run_id=run_id):
-        key = recorded.branch, recorded.stream_version
-        events[recorded.branch] += recorded.stream_version <= last.get(recorded.branch, 0)
-        if key in wanted:
-            hashes[key] = recorded.hash.hex()
-    return [
+    bundle = _read_bundle(await asyncio.to_thread(path.read_bytes), path, run_id)
+    verification = await engine.verify(run_id, progress=progress)
+    heads = [
         HeadFound(
             branch=head.branch,
             stream_version=head.stream_version,
             hash=head.hash,
-            found=hashes.get((head.branch, head.stream_version)),
-            events=events[head.branch],
+            found=await _hash_at(engine, run_id, head),
         )
-        for head in heads
+        for head in bundle.log.heads
     ]
+    return EvidenceCheck(problems=verification.problems, heads=heads)
+
+
+async def _hash_at(engine: Engine, run_id: str, head: _BundleHead) -> str | None:
+    try:
+        stream = await engine.views.stream(run_id, head.branch)
+        if stream.version == head.stream_version:
+            return stream.hash.hex()
+        return (await engine.views.head_at(run_id, head.branch, head.stream_version)).hash.hex()
+    except (BranchNotFound, PointNotFound):
+        return None
 
 
 def _check_free(folder: Path) -> None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from engine import Engine
 from engine.cli.text import counted, duration_text, time_text
 from engine.commands import ChangeAttempt
-from engine.errors import AnabranchError, CannotDecode
+from engine.errors import AnabranchError, CannotDecode, ReadFailed
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only
 from engine.model import AttemptChanges
@@ -46,7 +46,7 @@ async def checked(name: str, checking: Awaitable[Check]) -> Check:
     try:
         return await checking
     except (AnabranchError, OSError, sqlite3.Error) as error:
-        advice = "the log is damaged, or newer than this anabranch: look for a copy" * isinstance(error, CannotDecode)
+        advice = "anabranch verify says what is wrong with the log" if isinstance(error, CannotDecode) else ""
         return Check(
             name=name, state="found", text=f"cannot be checked: {type(error).__name__}: {error}", advice=advice
         )
@@ -82,24 +82,29 @@ def _ask(engine: Engine, *statements: str) -> list[str]:
 
 async def check_views(engine: Engine, progress: Callable[[str], Progress], *, fix: bool) -> Check:
     """Fold the log anew and compare it with the views; make those anew when they differ."""
-    differences = await engine.verify_views(progress("comparing"))
-    if not differences:
+    wrong, differences = await _compared(engine, progress)
+    if not wrong:
         return Check(name="views", text="say what the events say, row by row")
-    text, details = _differences_text(differences), differences
     if fix:
         await engine.rebuild(progress("rebuilding"))
-        differences = await engine.verify_views(progress("comparing"))
-    if not differences:
-        return Check(name="views", state="fixed", text=f"made anew from the events ({text})", details=details)
+        still, remaining = await _compared(engine, progress)
+        if not still:
+            return Check(name="views", state="fixed", text=f"made anew from the events ({wrong})", details=differences)
+        wrong, differences = still, remaining
     advice = "anabranch doctor --fix, or anabranch rebuild, makes them anew from the events"
-    return Check(name="views", state="found", text=text, advice=advice, details=details)
+    return Check(name="views", state="found", text=wrong, advice=advice, details=differences)
 
 
-def _differences_text(differences: Sequence[ViewDifference]) -> str:
+async def _compared(engine: Engine, progress: Callable[[str], Progress]) -> tuple[str, list[ViewDifference]]:
+    """Return what is wrong with the views, as a text that is empty when nothing is."""
+    try:
+        differences = await engine.verify_views(progress("comparing"))
+    except ReadFailed as error:  # a table may be lost altogether
+        return str(error), []
     rows = (
         f"{each.table}: {counted(each.missing, 'row')} missing, {each.unexpected:,} unexpected" for each in differences
     )
-    return "; ".join(rows)
+    return "; ".join(rows), differences
 
 
 async def check_attempts(engine: Engine, orphaned_seconds: float, *, fix: bool) -> Check:

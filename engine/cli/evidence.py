@@ -4,16 +4,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database, RunId
+from engine.cli.rebuild import event_bars, reporting
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, counted
-from engine.evidence import HeadFound, check_evidence, export_evidence
+from engine.evidence import EvidenceCheck, HeadFound, check_evidence, export_evidence
+from engine.findings import Problem
 
 
 def evidence(
@@ -32,8 +35,8 @@ def evidence(
     """Write down what a run did, with every attempt and the hash of every stream's head; or check what was written.
 
     The bundle holds the tasks with their specifications and attempts, whether their artifacts exist now, the other
-    steps branch by branch, and where the log stood. The check finds each head that the log does not hold any more; then
-    the exit code is 1. It compares the hashes that are recorded, and computes none anew.
+    steps branch by branch, and where the log stood. The check computes the run's hashes anew and looks for every head
+    that the bundle names; the exit code is 1 when the log does not hold that history any more.
 
     \b
       anabranch export evidence r1 --to evidence/
@@ -45,7 +48,9 @@ def evidence(
     async def command() -> int:
         async with existing(db) as engine:
             if check is not None:
-                return _print_check(await check_evidence(engine, run_id, check), run_id, as_json=json)
+                with event_bars() as bars:
+                    found = await check_evidence(engine, run_id, check, reporting(bars, "verifying"))
+                return _print_check(found, run_id, as_json=json)
             assert to is not None, "one of the two is given"
             bundle = await export_evidence(engine, run_id, to, overwrite=force)
         written = {
@@ -65,28 +70,25 @@ def evidence(
     run(command(), as_json=json)
 
 
-def _print_check(found: list[HeadFound], run_id: str, *, as_json: bool) -> int:
-    gone = [head for head in found if not head.holds]
+def _print_check(found: EvidenceCheck, run_id: str, *, as_json: bool) -> int:
     if as_json:
-        heads = [{**plain(head), "holds": head.holds} for head in found]
-        print_json({"run_id": run_id, "holds": not gone, "heads": heads})
-    elif gone:
-        headers = "BRANCH", "VERSION", "BUNDLE'S HASH", "THE LOG"
-        rows = [
-            (branch_cell(head.branch), cell(head.stream_version), cell(f"{head.hash[:12]}…"), cell(_what(head), "red"))
-            for head in gone
-        ]
-        output().show(table(headers, rows, flexible=("BRANCH", "THE LOG"), right=("VERSION",)))
+        heads = [{**plain(head), "holds": head.holds} for head in found.heads]
+        print_json({"run_id": run_id, "holds": found.holds, "problems": plain(found.problems), "heads": heads})
+    elif found.holds:
+        text = f"the log holds the history of {counted(len(found.heads), 'stream')} as the bundle names it"
+        output().print(text, style="green")
     else:
-        output().print(
-            f"the log holds the history of {counted(len(found), 'stream')} as the bundle names it", style="green"
-        )
-    return FAILED if gone else OK
+        rows = [*map(_problem_row, found.problems), *(_head_row(head) for head in found.heads if not head.holds)]
+        output().show(table(("BRANCH", "VERSION", "WHAT"), rows, flexible=("BRANCH", "WHAT"), right=("VERSION",)))
+    return OK if found.holds else FAILED
 
 
-def _what(head: HeadFound) -> str:
-    if head.found is None:
-        return f"has {counted(head.events, 'event')} up to there, not this one"
-    if head.found != head.hash:
-        return f"has another hash, {head.found[:12]}…"
-    return f"lacks {counted(head.stream_version - head.events, 'event')} before it"
+def _problem_row(problem: Problem) -> tuple[Text, ...]:
+    branch = cell("") if problem.branch is None else branch_cell(problem.branch)
+    return branch, cell(problem.stream_version), cell(f"{problem.kind}: {problem.message}", "red")
+
+
+def _head_row(head: HeadFound) -> tuple[Text, ...]:
+    has = "no such event" if head.found is None else f"the hash {head.found[:12]}…"
+    text = f"the bundle has the hash {head.hash[:12]}…, the log {has}"
+    return branch_cell(head.branch), cell(head.stream_version), cell(text, "red")
