@@ -1,0 +1,170 @@
+"""Reads as of a version, a position or a time: everything that a branch or a run is, as it stood then."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from engine import Engine, Position, RecordedEvent, Run
+from engine.errors import InvalidValue, PointNotFound, StepNotFound
+from engine.events import AttemptUpdated, BranchForked, RunStatusChanged, StepLogged
+from engine.model import Parameter, RunLog
+
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
+FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def run(engine: Engine) -> AsyncIterator[Run]:
+    """A run of two branches that has gone through every kind of change; other runs were recorded in between."""
+    run = await engine.create_run("r", parameters={"x": 1}, tag="nightly")
+    await engine.create_run("other", parameters={"x": "other's"})
+    a = await run.fork("a")
+    async with a.attempt("train") as attempt:
+        await attempt.update(external_id="job-7")
+        await a.set_parameters({"loss": 0.3})
+    await run.configure({"k": 1})
+    await run.set_status("RUNNING")
+    await run.fork("b")
+    await run.reduce()
+    await run.log_step("report", status="FAILED")
+    await run.remove_step("report")
+    await run.finalize("COMPLETED")
+    yield run
+
+
+async def event_of(engine: Engine, kind: type, branch: str | None = None) -> RecordedEvent:
+    """The run's first event of a type."""
+    return [each async for each in engine.events(run_id="r", branch=branch, types=[kind])][0]
+
+
+async def test_a_whole_run_is_compiled_as_it_stood(engine: Engine, run: Run) -> None:
+    """Status, branches, steps, attempts and parameters of every branch, as of one event of the root branch."""
+    began = await event_of(engine, RunStatusChanged)
+    log = await run.compile(at=began.stream_version)
+    assert (log.status, log.stream_version, list(log.branches), log.config) == (
+        "RUNNING",
+        began.stream_version,
+        ["a"],
+        {"k": 1},
+    )
+    assert log.parameters == {"x": Parameter(1)}
+    assert log.branches["a"].parameters == {"loss": Parameter(0.3), "x": Parameter(1)}
+    assert [each.status for each in log.branches["a"].steps["train"].attempts] == ["COMPLETED"]
+    assert not log.finalized
+
+
+async def test_what_was_removed_since_is_there_again(engine: Engine, run: Run) -> None:
+    """History stays whole: a step that is gone now is seen as of when it was there."""
+    logged = await event_of(engine, StepLogged, "")
+    assert "report" not in await run.steps()
+    assert (await run.steps(at=logged.stream_version))["report"].status == "FAILED"
+    assert (await run.step("report", at=Position(logged.position))).status == "FAILED"
+    with pytest.raises(StepNotFound):
+        await run.step("report", at=logged.stream_version - 1)
+
+
+async def test_attempts_are_seen_as_they_went(engine: Engine, run: Run) -> None:
+    """An attempt under way then is under way, with what was known of it."""
+    a = await run.branch("a")
+    updates = [each async for each in engine.events(run_id="r", types=[AttemptUpdated])]
+    then = [(await a.attempts("train", at=each.stream_version))[0] for each in updates]
+    assert [(each.status, each.external_id) for each in then] == [
+        ("RUNNING", None),
+        ("RUNNING", "job-7"),
+        ("COMPLETED", "job-7"),
+    ]
+    assert [await run.all_attempts(at=Position(each.position)) for each in updates] == [[("a", one)] for one in then]
+    assert await a.attempts(at=1) == []
+
+
+async def test_children_are_those_forked_by_then(engine: Engine, run: Run) -> None:
+    """A branch has no children before they were forked from it."""
+    forks = [each async for each in engine.events(run_id="r", types=[BranchForked])]
+    assert await run.children(at=Position(forks[0].position - 1)) == []
+    assert await run.children(at=Position(forks[0].position)) == ["a"]
+    assert await run.children(at=Position(forks[1].position)) == await run.children() == ["a", "b"]
+
+
+async def test_the_head_is_now(run: Run) -> None:
+    """The last version, the last position and a time to come all mean the run as it stands."""
+    now = await run.compile()
+    for point in (now.stream_version, FAR_AHEAD):
+        assert await run.compile(at=point) == now
+        assert await run.info(at=point) == await run.info()
+        assert await run.head(at=point) == await run.head()
+
+
+async def test_a_point_of_a_branch_is_when_its_event_was_recorded(engine: Engine, run: Run) -> None:
+    """Below a branch everything is as it stood at the branch's own event, whatever came later elsewhere."""
+    a = await run.branch("a")
+    inner = await a.fork("inner")
+    head = await a.head()
+    await inner.set_parameters({"y": 1})
+    assert (await a.compile(at=head.stream_version)).branches == {}  # the child is known by its own events
+    await a.set_parameters({"z": 1})
+    log = await a.compile(at=head.stream_version + 1)
+    assert log.branches["a.inner"].parameters["y"] == Parameter(1)
+
+
+async def test_a_root_alone_needs_no_branches(run: Run) -> None:
+    """`nested=False` leaves them out of what was, too."""
+    log = await run.compile(at=(await run.head()).stream_version, nested=False)
+    assert (log.branches, log.parameters) == ({}, (await run.compile()).parameters)
+
+
+async def test_the_run_s_row_is_as_it_stood(run: Run) -> None:
+    """Its status, and whether it had been finalised."""
+    info = await run.info(at=1)
+    assert (info.status, info.finalized, info.tag) == ("CREATED", False, "nightly")
+
+
+async def test_a_forked_run_is_seen_through_its_source(engine: Engine, run: Run) -> None:
+    """What it inherits is as of the fork, in its own past too, and through forks of forks."""
+    second = await engine.fork_run("r", run_id="second", branch="a", tag="again")
+    await second.set_parameters({"own": 1})
+    third = await engine.fork_run("second", run_id="third")
+    await second.set_parameters({"own": 2})
+    await third.set_parameters({"late": 1})
+    log = await third.compile(at=1)
+    assert log.parameters == {"loss": Parameter(0.3), "own": Parameter(1), "x": Parameter(1)}
+    assert (await second.info(at=1)).original_run_id == "r"
+
+
+NO_POINTS = [0, -1, 99, 2**80, LONG_AGO, Position(10_000), Position(2**80), Position(1)]
+NOT_POINTS: list[Any] = [True, "3", 1.0, datetime(2026, 1, 1), b"3"]  # noqa: DTZ001 - the case
+
+
+@pytest.mark.parametrize("point", NO_POINTS, ids=repr)
+async def test_a_point_that_is_not_there_is_refused(run: Run, point: Any) -> None:
+    """Beyond the end or before the beginning, for every read; the error carries the point and the head."""
+    late = await run.branch("b")
+    for read in (late.compile, late.steps, late.attempts, late.children, late.parameters, late.sources, late.head):
+        with pytest.raises(PointNotFound) as caught:
+            await read(at=point)  # type: ignore[operator]
+        assert (caught.value.point, caught.value.branch, caught.value.head_version) == (point, "b", 1)
+
+
+@pytest.mark.parametrize("point", NOT_POINTS, ids=repr)
+async def test_what_is_no_point_is_refused(run: Run, point: Any) -> None:
+    """The error names the value."""
+    for read in (run.compile, run.steps, run.attempts, run.children, run.parameters, run.all_attempts, run.info):
+        with pytest.raises(InvalidValue):
+            await read(at=point)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("n", [0, -1, True, 1.0, "1"])
+def test_a_position_counts_from_one(n: Any) -> None:
+    """Anything else is refused where it is made."""
+    with pytest.raises(InvalidValue):
+        Position(n)
+
+
+async def test_looking_back_records_nothing(engine: Engine, run: Run) -> None:
+    """The log stays as it is, and the views as they are."""
+    before = await engine.last_position()
+    for version in range(1, (await run.head()).stream_version + 1):
+        assert isinstance(await run.compile(at=version), RunLog)
+    assert await engine.last_position() == before
+    assert await engine.verify_views() == []
