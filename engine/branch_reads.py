@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing_extensions import override
 
 from engine.errors import InvalidValue
+from engine.lineage import DEPTH_DEFAULT, LIMIT_DEFAULT, Lineage, LineageWanted, check_bounds
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunLog, StepLog
 from engine.names import check_name
 from engine.ports import Point, Views
@@ -81,6 +82,31 @@ class BranchReads:
             PointNotFound
         """
         return await self._views.sources(self._run_id, self._name, at=at)
+
+    async def lineage(
+        self,
+        name: str,
+        *,
+        at: Point = None,
+        history: bool = False,
+        depth: int = DEPTH_DEFAULT,
+        limit: int = LIMIT_DEFAULT,
+    ) -> Lineage:
+        """Return where the value came from that this branch sees under a name, back through forks and reductions.
+
+        Args:
+            at: as of a point, as `parameters` takes it; None for now.
+            history: with all that the value overwrote, newest first.
+            depth: how many levels of reductions are followed, 0 to 100.
+            limit: how many children of reductions are looked into in all, and how many overwritten values, 0 to
+                100,000. What depth and limit leave out is counted in `more`; ask the branch there to go on.
+
+        Raises:
+            ParameterNotFound, PointNotFound
+        """
+        name = check_name(name, "parameter name")
+        wanted = check_bounds(LineageWanted(name, history, depth, limit))
+        return await self._views.lineage(self._run_id, self._name, at=at, wanted=wanted)
 
     async def steps(self, *, at: Point = None) -> dict[str, StepLog]:
         """Return this branch's steps by internal name, in the order they were first logged.

@@ -111,9 +111,17 @@ def check_bounds(wanted: LineageWanted) -> LineageWanted:
     Raises:
         InvalidValue: `history` is no flag, or `depth` or `limit` is not within its range.
     """
-    if not isinstance(wanted.history, bool):
+    if not _is_flag(wanted.history):
         raise InvalidValue("history", wanted.history, "is neither True nor False")
     for where, value, most in (("depth", wanted.depth, DEPTH_MAX), ("limit", wanted.limit, LIMIT_MAX)):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        if not _is_whole(value) or not 0 <= value <= most:
             raise InvalidValue(where, value, f"is not a whole number from 0 to {most}")
     return wanted
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

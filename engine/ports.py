@@ -16,6 +16,7 @@ from engine.checkpoint import Checkpoint
 from engine.commands import Request
 from engine.events import RecordedEvent, StepLogged
 from engine.findings import Verification
+from engine.lineage import Lineage, LineageWanted
 from engine.model import (
     AttemptLog,
     BranchLog,
@@ -277,7 +278,8 @@ class Views(Protocol):
     `at` is a point of the branch that is named, or else of the run's root: what spans branches is then as it stood when
     the point's event was recorded.
 
-    Raises, where they apply: RunNotFound, BranchNotFound, StepNotFound, AttemptNotFound, PointNotFound.
+    Raises, where they apply: RunNotFound, BranchNotFound, StepNotFound, AttemptNotFound, PointNotFound,
+    ParameterNotFound.
     """
 
     @property
@@ -300,6 +302,7 @@ class Views(Protocol):
         self, run_id: str, branch: str, *, at: Point, names: Collection[str] | None, inherited: bool
     ) -> dict[str, Parameter]: ...
     async def sources(self, run_id: str, branch: str, *, at: Point) -> dict[str, Origin]: ...
+    async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageWanted) -> Lineage: ...
     async def steps(self, run_id: str, branch: str, *, at: Point = None) -> dict[str, StepLog]: ...
     async def step(self, run_id: str, branch: str, step: str, *, at: Point = None) -> StepLog: ...
     async def attempts(

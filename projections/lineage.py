@@ -178,10 +178,10 @@ class _Tracing:
         )
 
     def _reduction(self, position: int) -> ParametersReduced:
-        found = self._connection.execute(
+        event_type, schema_version, payload = self._connection.execute(
             "SELECT event_type, schema_version, payload FROM events WHERE position = ?", (position,)
         ).fetchone()
-        return cast("ParametersReduced", decode_event(*found, position))
+        return cast("ParametersReduced", decode_event(event_type, schema_version, payload, position))
 
     def _finished(self, node: _Node, sources: list[Lineage]) -> Lineage:
         return Lineage(

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
 from engine.errors import AttemptNotFound, StepNotFound
+from engine.lineage import Lineage, LineageWanted
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.names import ROOT
 from engine.point import Position
 from engine.ports import ChildValues, Point, Stream
+from projections.lineage import read_lineage
 from projections.past import past_of_run, past_of_stream
 from projections.reading import (
     IN_RUN,
@@ -99,6 +101,13 @@ class SqliteViews:
                 name: Origin(*stream_name(connection, source), own.stream_version)
                 for name, (source, own) in resolved.items()
             }
+
+        return await self._readers.run(read)
+
+    async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageWanted) -> Lineage:
+        def read(connection: sqlite3.Connection) -> Lineage:
+            stream = find_stream(connection, run_id, branch)
+            return read_lineage(connection, stream, version_at(connection, stream, at), wanted)
 
         return await self._readers.run(read)
 
