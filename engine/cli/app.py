@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from engine.cli import (
+    blame,
     demo,
     doctor,
     events,
@@ -76,6 +77,7 @@ app.command("show")(show.show)
 app.command("tree")(tree.tree)
 app.command("events")(events.events)
 app.command("params")(parameters.params)
+app.command("blame")(blame.blame)
 app.command("steps")(steps.steps)
 app.command("attempts")(steps.attempts)
 app.command("tasks")(tasks.tasks)

@@ -1,0 +1,80 @@
+"""`anabranch blame`: where a value came from, as a tree."""
+
+import difflib
+from typing import Annotated, Final
+
+import typer
+
+from engine import Branch, Engine
+from engine.cli.counts import walk
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.failures import report, run
+from engine.cli.lineage_tree import LineageTree
+from engine.cli.options import AsJson, BranchName, Database, RunId, as_point
+from engine.cli.terminal import output
+from engine.cli.text import branch_text, shortened
+from engine.errors import ParameterNotFound, shown
+from engine.lineage import LIMIT_DEFAULT
+from engine.ports import Point
+
+_LIMIT_SHOWN: Final = 100
+"""How much a terminal is shown of a wide reduction or a long history; `--json` has ten times that."""
+
+_NAMED_MAX: Final = 3
+
+
+def blame(
+    run_id: RunId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The parameter's name.", show_default=False)],
+    *,
+    db: Database = DEFAULT_DATABASE,
+    branch: BranchName = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="N", help="As of a version of the branch's stream, or a time (ISO 8601, UTC)."),
+    ] = None,
+    history: Annotated[bool, typer.Option("--history", help="Go back through all that the value overwrote.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show where a value came from.
+
+    The event that wrote it (branch@version), its time and hash, and the attempt during which it was recorded, where
+    exactly one was open on that branch. Below a reduction stand the child events that it was made of, and what it saw
+    and passed over; then what both sides of a fork had changed, and what the value overwrote. Long values are cut;
+    --json has all of them.
+
+    \b
+      anabranch blame r1 loss --branch fit.a --at 3
+    """
+    point = None if at is None else as_point(at)
+
+    async def command() -> int | None:
+        async with existing(db) as engine:
+            seen_by = await (await engine.run(run_id)).branch(branch)
+            limit = LIMIT_DEFAULT if json else _LIMIT_SHOWN
+            try:
+                found = await seen_by.lineage(name, at=point, history=history, limit=limit)
+            except ParameterNotFound as error:
+                hint = await _hint(engine, seen_by, name, point)
+                return report(type(error).__name__, f"{error}{hint}", as_json=json)
+        if json:
+            print_json({"run_id": run_id, "branch": seen_by.name, "name": name, "lineage": plain(found)})
+        else:
+            output().show(LineageTree(run_id).draw(name, found, seen_by.name))
+        return None
+
+    run(command(), as_json=json)
+
+
+async def _hint(engine: Engine, seen_by: Branch, name: str, point: Point) -> str:
+    """Return what was meant, perhaps: a later point, another branch, or a name that is much like it."""
+    if point is not None and await seen_by.parameters(names=[name]):
+        return "; it was written after that point"
+    log = await (await engine.run(seen_by.run_id)).compile(inherited=False)
+    having = [branch_text(each.branch) for each in walk(log) if name in each.parameters]
+    if having:
+        more = f" and {len(having) - _NAMED_MAX:,} more" if len(having) > _NAMED_MAX else ""
+        return f"; it was written in {', '.join(map(shortened, having[:_NAMED_MAX]))}{more} (--branch)"
+    close = difflib.get_close_matches(name, await seen_by.parameters(at=point), n=_NAMED_MAX)
+    return f"; did you mean {' or '.join(map(shown, close))}?" if close else ""

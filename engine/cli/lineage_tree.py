@@ -1,0 +1,120 @@
+"""A lineage as a tree: the value, below it what it was made of and what was passed over, and what it overwrote."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from rich.text import Text
+from rich.tree import Tree
+
+from engine.cli.escapes import visible
+from engine.cli.parameters import origin_text
+from engine.cli.text import branch_text, counted, shortened, time_text, value_text
+from engine.lineage import ConflictOutcome, Lineage, Written
+from engine.model import Origin, Parameter
+
+_NAME_CHARACTERS_MAX: Final = 40
+_VALUE_CHARACTERS_MAX: Final = 24
+_PASSED_OVER_SHOWN_MAX: Final = 8
+
+
+class LineageTree:
+    """Draws for readers of one run, whose id goes without saying."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+
+    def draw(self, name: str, found: Lineage, seen_by: str) -> Tree:
+        """Return where a value came from.
+
+        Args:
+            name: the parameter's.
+            seen_by: the branch that sees it.
+        """
+        root = Tree(self._head(name, found, seen_by), guide_style="dim")
+        waiting: list[tuple[Tree, Lineage]] = [(root, found)]
+        while waiting:
+            drawn, node = waiting.pop()
+            waiting += [(drawn.add(self._source(source, node)), source) for source in node.sources]
+            for line in self._beside(node):
+                drawn.add(line)
+            if node is found:
+                waiting += [(drawn.add(self._earlier(earlier)), earlier) for earlier in node.history]
+                for line in self._before(node):
+                    drawn.add(line)
+        return root
+
+    def _head(self, name: str, found: Lineage, seen_by: str) -> Text:
+        kind = "" if found.value.kind == "json" else f"  {found.value.kind}"
+        head = _line(shortened(visible(name), _NAME_CHARACTERS_MAX), "bold")
+        head.append(" = ").append(value_text(found.value.value), "bold").append(kind, "dim")
+        head.append(f"\n{self._where(found)}  {_how(found)}  {time_text(found.recorded_at)}")
+        head.append(f"\nhash {found.hash.hex()}", "dim")
+        if found.inherited_through:
+            points = [Origin(each.run_id, each.branch, each.stream_version) for each in found.inherited_through]
+            through = ", ".join(origin_text(point, self._run_id) for point in points)
+            head.append(f"\ninherited by {branch_text(seen_by)}, forked at {through}", "dim")
+        return head
+
+    def _source(self, source: Lineage, node: Lineage) -> Text:
+        taken = "taken  " if node.passed_over else ""
+        line = _line(f"{taken}{self._where(source)}", "bold").append(f"  {_value(source.value)}")
+        if source.overwrote is not None:
+            line.append(f" (was {_value(source.overwrote.value)})", "dim")
+        return line.append(f"  {_how(source)}").append(f"  {time_text(source.recorded_at)}", "dim")
+
+    def _beside(self, node: Lineage) -> Iterator[Text]:
+        for each in node.passed_over[:_PASSED_OVER_SHOWN_MAX]:
+            yield _line(f"passed over  {self._where(each)}  {_value(each.value)}  {time_text(each.recorded_at)}", "dim")
+        if len(node.passed_over) > _PASSED_OVER_SHOWN_MAX:
+            yield _line(f"… and passed over {len(node.passed_over) - _PASSED_OVER_SHOWN_MAX:,} more (--json)", "dim")
+        if node.more:
+            yield _line(f"… {counted(node.more, 'more child branch', 'more child branches')}{_going_on(node)}", "dim")
+        for conflict in node.conflicts:
+            yield _conflict(conflict)
+
+    def _earlier(self, earlier: Lineage) -> Text:
+        text = f"overwrote  {self._where(earlier)}  {_value(earlier.value)}  {_how(earlier)}"
+        return _line(text).append(f"  {time_text(earlier.recorded_at)}", "dim")
+
+    def _before(self, found: Lineage) -> Iterator[Text]:
+        if not found.history and found.overwrote is not None:
+            before = found.overwrote
+            text = f"overwrote  {self._where(before)}  {_value(before.value)}  {before.how}"
+            yield _line(f"{text}  {time_text(before.recorded_at)}", "dim")
+        elif found.history and found.history[-1].overwrote is not None:
+            yield _line(f"… and what was there before: {self._where(found.history[-1].overwrote)}", "dim")
+
+    def _where(self, written: Written) -> str:
+        return origin_text(Origin(written.run_id, written.branch, written.stream_version), self._run_id)
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _value(parameter: Parameter) -> str:
+    return value_text(parameter.value, _VALUE_CHARACTERS_MAX)
+
+
+def _how(node: Lineage) -> str:
+    during = "" if node.during is None else f" during {visible(node.during.step)} #{node.during.attempt_index}"
+    if node.how == "set":
+        return f"set{during}"
+    seen = len(node.sources) + len(node.passed_over)
+    if not seen + node.more:
+        return f"reduced by {visible(str(node.rule))} from what the caller gave{during}"
+    branches = counted(seen + node.more, "branch", "branches")
+    return f"reduced by {visible(str(node.rule))} from {'up to ' if node.more else ''}{branches}{during}"
+
+
+def _going_on(node: Lineage) -> str:
+    if node.sources:
+        return ", not looked into (--json looks into more)"
+    return f": blame {branch_text(node.branch)} --at {node.stream_version} goes on from there"
+
+
+def _conflict(conflict: ConflictOutcome) -> Text:
+    outcome = "taken" if conflict.taken else "not taken"
+    base = "" if conflict.base is None else f"{_value(conflict.base)} "
+    sides = f"{base}to {_value(conflict.child)} there, to {_value(conflict.parent)} here"
+    return _line(f"conflict with {branch_text(conflict.branch)}, {outcome}: {sides}", "yellow")
