@@ -1,0 +1,125 @@
+"""A migration that is broken off at any point: the file is the state store that it was, or the whole log."""
+
+import asyncio
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import open_engine
+from engine.errors import AnabranchError
+from engine.logs import sqlite
+from engine.logs.forking import connect
+from tests import legacy_state_files as old
+from tests.legacy_state_rows import assert_holds, expected, values_of
+
+LOG = logging.getLogger(__name__)
+_SOURCE = Path(__file__).with_name("kill_at.c")
+_ROOT = Path(__file__).parents[2]
+_INSTRUCTIONS = 5  # of SQLite's machine, between two looks at whether to break off
+_BREAKS = 12
+
+
+@pytest.fixture(scope="module")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which a process can be killed at a change to its files."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs a C compiler and Linux, to kill a process at a chosen system call")
+    library = tmp_path_factory.mktemp("kill_at") / "kill_at.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(library)}
+
+
+def _padded(rows: old.Rows, bytes_each: int) -> old.Rows:
+    """Make a state store larger than SQLite's cache, so that pages are written before the commit."""
+    rows["tasks"] += [old.task(f"padding-{index}", "run-2", command="x" * bytes_each) for index in range(300)]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("version", "journal", "padding", "every"),
+    [
+        pytest.param("4", "DELETE", 0, 9, id="a few"),
+        pytest.param("4", "DELETE", 0, 1, id="version 4", marks=pytest.mark.slow),
+        pytest.param("1", "DELETE", 0, 1, id="version 1", marks=pytest.mark.slow),
+        pytest.param("4", "WAL", 0, 1, id="version 4 in WAL mode", marks=pytest.mark.slow),
+        pytest.param("4", "DELETE", 12_000, 37, id="more than the cache holds", marks=pytest.mark.slow),
+        pytest.param("4", "WAL", 12_000, 37, id="more than the cache holds in WAL mode", marks=pytest.mark.slow),
+    ],
+)
+async def test_a_killed_migration_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, preloaded: dict[str, str], version: str, journal: str, padding: int, every: int
+) -> None:
+    """`kill -9` before, or in the middle of, any change to the files: the next to open migrates it whole, and once."""
+    state_store = tmp_path / "state.db"
+    rows = _padded(old.rich_rows(), padding) if padding else old.rich_rows()
+    old.make(state_store, version, rows)
+    old.change(state_store, f"PRAGMA journal_mode = {journal}")
+    command = [sys.executable, "-m", "tests.faults.migration_kills", str(state_store), version, str(every)]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=preloaded, cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kills, changes = map(int, done.stdout.split())
+    LOG.info("killed %d migrations of %d changes each", kills, changes)
+    assert kills >= 50 // every
+    assert changes >= 50
+
+
+class _Breaking:
+    """Stands in for `connect`: its connections break off a transaction at a chosen point, as SQLite does on a fault."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.break_at = 0
+
+    def __call__(self, database: Path | str, *, busy_timeout: float) -> sqlite3.Connection:
+        connection = connect(database, busy_timeout=busy_timeout)
+        self.looks = 0
+        connection.set_progress_handler(lambda: self._look(connection), _INSTRUCTIONS)
+        return connection
+
+    def _look(self, connection: sqlite3.Connection) -> bool:
+        self.looks += connection.in_transaction
+        return connection.in_transaction and self.looks == self.break_at
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+async def test_a_fault_in_the_middle_leaves_the_state_store(
+    database: Path, monkeypatch: pytest.MonkeyPatch, journal: str
+) -> None:
+    """Wherever SQLite breaks off, the old rows are all there and nothing else, and the next opening migrates them."""
+    old.make(database, "4", old.rich_rows())
+    old.change(database, f"PRAGMA journal_mode = {journal}")
+    content = database.read_bytes()
+    due = expected(values_of(database), "4")
+    breaking = _Breaking()
+    monkeypatch.setattr(sqlite, "connect", breaking)
+    for break_at in _points(await _looks(database, breaking)):
+        database.write_bytes(content)
+        breaking.break_at = break_at
+        with pytest.raises(AnabranchError):
+            await open_engine(database)
+        assert database.read_bytes() == content
+        breaking.break_at = 0
+        async with open_engine(database) as engine:
+            assert await engine.verify_views() == []
+        assert_holds(values_of(database), due)
+
+
+async def _looks(database: Path, breaking: _Breaking) -> int:
+    engine = await open_engine(database)
+    looks = breaking.looks
+    await engine.close()
+    return looks
+
+
+def _points(looks: int) -> range:
+    assert looks > _BREAKS
+    return range(1, looks, looks // _BREAKS)
