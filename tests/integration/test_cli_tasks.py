@@ -1,0 +1,186 @@
+"""The commands for people who look at the tasks of a run."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import open_engine
+from engine.cli import main
+from engine.commands import LogTask
+from engine.model import TaskSpec
+from tests.integration.recorded_tasks import record_tasks
+from tests.integration.test_cli_text import hidden
+
+Shown = Callable[..., str]
+
+_HOSTILE = "[red]x[/red] :smile: `|` \u202e\x1b[2J"
+_HOSTILE_NAME = "[red]x[/red] :smile: `|`"
+
+
+@pytest.fixture
+def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with a run of tasks, named by the environment."""
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    asyncio.run(record_tasks(database))
+    return database
+
+
+@pytest.fixture
+def shown(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Shown:
+    """Run a command that is to succeed, and return what it printed."""
+
+    def run(*arguments: str) -> str:
+        assert main(arguments) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def document(shown: Shown) -> Callable[..., Any]:
+    """Run a command that is to succeed with `--json`, and return the document it printed."""
+    return lambda *arguments: json.loads(shown(*arguments, "--json"))
+
+
+def test_tasks_are_shown_with_who_works_on_them(shown: Shown) -> None:
+    """One line for each task, in the order they were logged; steps that are no tasks are not among them."""
+    lines = shown("tasks", "r1").splitlines()
+
+    assert [line.split()[0] for line in lines[1:]] == [
+        *("prepare", "relax", "dock", "report", "plot", "publish", "legacy", "lost"),
+    ]
+    assert lines[2].split() == ["relax", "FAILED", "FAILED", "2", "slurm", "job-3", "prepare"]
+    assert lines[5].split() == ["plot", "PENDING", "RUNNING", "1", "local", "4711", "prepare"]
+    assert lines[7].split() == ["legacy", "PENDING", "SUBMITTED", "0", "HPC", "9"]
+
+
+def test_tasks_are_whole_in_json(document: Callable[..., Any]) -> None:
+    """For scripts a task has its specification, its current attempt, and how it stands all in all."""
+    tasks = {task["task_id"]: task for task in document("tasks", "r1")["tasks"]}
+
+    assert (tasks["relax"]["attempts"], tasks["relax"]["current_attempt"]["attempt_id"]) == (2, "x2")
+    assert (tasks["plot"]["status"], tasks["plot"]["stands"]) == ("PENDING", "RUNNING")
+    assert (tasks["legacy"]["external_run"]["external_id"], tasks["dock"]["external_run"]) == ("9", None)
+    assert tasks["prepare"]["spec"]["env"] == {"N": "1"}
+
+
+def test_tasks_are_filtered_by_their_own_status(document: Callable[..., Any], shown: Shown) -> None:
+    """`--status` means what the column of that name shows."""
+    assert [task["task_id"] for task in document("tasks", "r1", "--status", "FAILED")["tasks"]] == ["relax"]
+    assert shown("tasks", "r1", "--status", "RUNNING") == "no tasks\n"
+
+
+def test_attempts_of_a_task(document: Callable[..., Any]) -> None:
+    """`attempts --task` is `attempts --step` in other words."""
+    found = document("attempts", "r1", "--task", "relax")
+
+    assert [attempt["attempt_id"] for attempt in found["attempts"]] == ["x1", "x2"]
+    assert found == document("attempts", "r1", "--step", "relax")
+
+
+def test_explain_answers_in_one_line_first(shown: Shown) -> None:
+    """What failed and how much it blocks, then what else holds the run up."""
+    answer, *_ = shown("explain", "r1").splitlines()
+
+    assert answer == (
+        "r1 is RUNNING: 1 task and 1 step failed and block 2; 1 depends on what is not there; 1 is orphaned;"
+        " 2 are running"
+    )
+
+
+def test_explain_puts_what_waits_behind_its_cause(shown: Shown) -> None:
+    """Below a task that failed, with its last attempt's reason, stand those that it blocks."""
+    lines = [line.strip(" │├└─") for line in shown("explain", "r1").splitlines()]
+
+    assert lines[1:4] == [
+        "relax  FAILED  attempt 2 on slurm as job-3: exit code 137: out of memory",
+        "dock  PENDING  waits for relax",
+        "report  PENDING  waits for dock, which waits for relax",
+    ]
+    assert "fit.a: train  FAILED  attempt 1: no data" in lines
+    assert "publish  PENDING  depends on nope, which is not there" in lines
+    assert any(line.startswith("lost  CREATED  was created") for line in lines)
+    assert "legacy  SUBMITTED  on HPC as 9" in lines
+
+
+def test_explain_is_whole_in_json(document: Callable[..., Any]) -> None:
+    """For scripts there are the answer and a finding for everything that is told."""
+    found = document("explain", "r1")
+    findings = {finding["step"]: finding for finding in found["findings"]}
+
+    assert found["answer"].startswith("r1 is RUNNING: ")
+    assert {name: finding["kind"] for name, finding in findings.items()} == {
+        "relax": "failed", "train": "failed", "publish": "missing", "dock": "blocked", "report": "blocked",
+        "lost": "orphaned", "plot": "running", "legacy": "running",
+    }  # fmt: skip
+    assert findings["report"]["root"] == {"branch": "", "step": "relax"}
+    assert findings["plot"]["job"]["since"].endswith("Z")
+
+
+def test_explain_cuts_what_is_too_much(shown: Shown) -> None:
+    """`--limit` bounds what is shown of each kind and behind each cause, and says how much more there is."""
+    text = shown("explain", "r1", "--limit", "1")
+
+    assert "… and 1 more (--limit)" in text
+    assert "… and 1 more that failed (--limit)" in text
+    assert "report" not in text
+
+
+async def _finish(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r2")
+        async with run.attempt("train"):
+            pass
+        await run.finalize("COMPLETED")
+        await (await engine.create_run("r3")).write(LogTask(task_id="t", spec=TaskSpec()))
+
+
+def test_there_may_be_nothing_to_explain(shown: Shown, recorded: Path) -> None:
+    """A run that went well is said to have; one that waits for its orchestrator, too."""
+    asyncio.run(_finish(recorded))
+
+    assert shown("explain", "r2") == "r2 is COMPLETED: nothing failed and nothing waits\n"
+    assert shown("explain", "r3").splitlines()[0] == "r3 is CREATED: 1 is ready to run"
+
+
+async def _hostile(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run(_HOSTILE_NAME)
+        branch = await run.fork(_HOSTILE_NAME)
+        tasks = [
+            LogTask(branch=branch.name, task_id=f"{_HOSTILE_NAME}{number}", spec=TaskSpec(dependencies=[_HOSTILE]))
+            for number in range(2)
+        ]
+        await run.write(*tasks)
+        await branch.start_attempt(f"{_HOSTILE_NAME}0", status="FAILED", message=_HOSTILE, operator_key=_HOSTILE)
+
+
+@pytest.mark.parametrize("command", ["tasks", "explain"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_hostile_names_stay_text(shown: Shown, recorded: Path, command: str, options: list[str]) -> None:
+    """Control characters come out escaped, and markup is nothing but text."""
+    asyncio.run(_hostile(recorded))
+    printed = shown(command, _HOSTILE_NAME, *options)
+
+    assert hidden(printed) <= {"\n"}
+    assert _HOSTILE_NAME in printed
+
+
+@pytest.mark.parametrize("command", ["tasks", "explain"])
+def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """No line is longer than the terminal is wide."""
+    monkeypatch.setenv("COLUMNS", "60")
+
+    assert max(len(line) for line in shown(command, "r1").splitlines()) <= 60
+
+
+@pytest.mark.parametrize("command", [["tasks"], ["explain"], ["export", "evidence", "--to", "/nowhere"]])
+def test_a_run_that_is_not_there(recorded: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    """An unknown run is one line of error."""
+    assert main([*command, "r9"]) == 1
+    assert capsys.readouterr() == ("", "anabranch: RunNotFound: no run 'r9'\n")
