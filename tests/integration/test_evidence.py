@@ -1,0 +1,327 @@
+"""Evidence of a run: what a bundle holds, when it is refused, and what it proves later."""
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.cli import main
+from engine.errors import InvalidValue, RunNotFound
+from engine.evidence import EvidenceExists, RunMoves, check_evidence, collect_evidence, export_evidence
+from engine.evidence_report import report
+from tests.integration.recorded_tasks import record_tasks
+
+
+@pytest.fixture
+def root_path(tmp_path: Path) -> Path:
+    """The run's folder, in which the artifacts of one attempt exist."""
+    (tmp_path / "root" / "relax" / "2").mkdir(parents=True)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+async def recorded(database: Path, root_path: Path) -> Path:
+    """A database with a run of tasks."""
+    await record_tasks(database, root_path=str(root_path))
+    return database
+
+
+@pytest.fixture
+async def bundle(recorded: Path, tmp_path: Path) -> Any:
+    """The bundle of that run, as it was written."""
+    async with open_engine(recorded) as engine:
+        await export_evidence(engine, "r1", tmp_path / "evidence")
+    return json.loads((tmp_path / "evidence" / "bundle.json").read_text())
+
+
+def tasks(bundle: Any) -> dict[str, Any]:
+    return {task["step"]: task for task in bundle["tasks"]}
+
+
+async def test_a_bundle_says_which_run_it_is_of(bundle: Any, root_path: Path) -> None:
+    """The run as the list of runs has it, and how many tasks are of which status."""
+    assert (bundle["format"], bundle["format_version"], bundle["generated_at"][-1]) == ("anabranch-evidence", 1, "Z")
+    run = bundle["run"]
+    assert (run["run_id"], run["workspace_slug"], run["root_path"]) == ("r1", "lab", str(root_path))
+    assert (run["status"], run["status_reason"], run["tags"]) == ("RUNNING", None, {"year": 2026})
+    assert bundle["task_counts"] == {"COMPLETED": 1, "FAILED": 1, "PENDING": 6}
+
+
+async def test_a_bundle_has_every_task_whole(bundle: Any) -> None:
+    """With its specification, at its defaults too, and all its attempts in order."""
+    relax = tasks(bundle)["relax"]
+
+    assert list(tasks(bundle)) == ["prepare", "relax", "dock", "report", "plot", "publish", "legacy", "lost"]
+    assert (relax["spec"]["operator_key"], relax["spec"]["dependencies"]) == ("slurm", ["prepare"])
+    assert (relax["spec"]["image"], relax["spec"]["allow_failure"]) == ("", False)
+    assert [attempt["attempt_index"] for attempt in relax["attempts"]] == [1, 2]
+    assert relax["current_attempt"] == relax["attempts"][1]
+    last = relax["attempts"][1]
+    assert (last["attempt_id"], last["external_id"], last["operator_key"]) == ("x2", "job-3", "slurm")
+    assert (last["status"], last["status_reason"]) == ("FAILED", "exit code 137: out of memory")
+    assert last["submitted_at"] <= last["ended_at"]
+
+
+async def test_a_bundle_says_where_artifacts_are(bundle: Any, root_path: Path) -> None:
+    """Below the run's folder, and whether they exist now; where an attempt names no place there is none."""
+    first, second = (attempt["artifacts"] for attempt in tasks(bundle)["relax"]["attempts"])
+
+    assert first == {"path": str(root_path / "relax" / "1"), "exists": False}
+    assert second == {"path": str(root_path / "relax" / "2"), "exists": True}
+    assert tasks(bundle)["plot"]["current_attempt"]["artifacts"] is None
+
+
+async def test_an_external_run_is_told_where_there_are_no_attempts(bundle: Any) -> None:
+    """What the old way knew of a task is evidence only where the new one knows nothing."""
+    legacy = tasks(bundle)["legacy"]
+
+    assert (legacy["attempts"], legacy["current_attempt"]) == ([], None)
+    assert (legacy["external_run"]["operator_type"], legacy["external_run"]["external_id"]) == ("HPC", "9")
+    assert {task["external_run"] for name, task in tasks(bundle).items() if name != "legacy"} == {None}
+
+
+async def test_steps_that_are_no_tasks_stand_under_their_branch(bundle: Any) -> None:
+    """Every branch is there, the root first, with the steps that are no tasks."""
+    root, fit = bundle["branches"]
+
+    assert (root["branch"], root["steps"], fit["branch"], fit["parent"]) == ("", [], "fit.a", "")
+    assert [(step["step"], step["attempts"][0]["message"]) for step in fit["steps"]] == [("train", "no data")]
+
+
+async def test_a_bundle_has_the_head_of_every_stream(bundle: Any, recorded: Path) -> None:
+    """The heads are those that the log has, the root's first, with the position that they were read at."""
+    with contextlib.closing(sqlite3.connect(recorded)) as connection:
+        streams = connection.execute("SELECT branch, version, lower(hex(hash)) FROM streams ORDER BY stream_id")
+        heads = [dict(zip(("branch", "stream_version", "hash"), row, strict=True)) for row in streams]
+        (position,) = connection.execute("SELECT max(position) FROM events").fetchone()
+
+    assert bundle["log"] == {"position": position, "heads": heads}
+
+
+async def test_a_run_without_a_folder(database: Path, tmp_path: Path) -> None:
+    """Where the run names no folder, the places of artifacts are not known."""
+    await record_tasks(database)
+    async with open_engine(database) as engine:
+        found = await export_evidence(engine, "r1", tmp_path)
+
+    artifacts = [attempt["artifacts"] for task in found["tasks"] for attempt in task["attempts"]]
+    assert {"path": None, "exists": None} in artifacts
+    assert "the run names no folder" in (tmp_path / "report.md").read_text()
+
+
+async def test_nothing_is_overwritten_unasked(bundle: Any, recorded: Path, tmp_path: Path) -> None:
+    """Either file in the way is refused by name, and left; asked to, the export replaces both, and leaves no more."""
+    folder = tmp_path / "evidence"
+    (folder / "bundle.json").unlink()
+    (folder / "report.md").write_text("mine")
+    async with open_engine(recorded) as engine:
+        with pytest.raises(EvidenceExists) as refused:
+            await export_evidence(engine, "r1", folder)
+        assert (refused.value.path, (folder / "report.md").read_text()) == (folder / "report.md", "mine")
+        await export_evidence(engine, "r1", folder, overwrite=True)
+
+    assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "report.md"]
+    assert (folder / "report.md").read_text().startswith("# Evidence of run r1")
+
+
+async def test_a_run_that_is_not_there_has_no_evidence(engine: Engine, tmp_path: Path) -> None:
+    """It is refused by name, and no folder is made."""
+    with pytest.raises(RunNotFound):
+        await export_evidence(engine, "r9", tmp_path / "evidence")
+    assert not (tmp_path / "evidence").exists()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_what_was_read_while_the_run_moved_is_read_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """The heads, the steps and the position of a bundle are of one moment, though others wrote while it was made."""
+    run = await engine.create_run("r1")
+    stream = engine.views.stream
+    moves = [f"step {number}" for number in range(times)]
+
+    async def moving(run_id: str, branch: str) -> Any:
+        if moves:
+            await run.start_attempt(moves.pop())
+        return await stream(run_id, branch)
+
+    monkeypatch.setattr(engine.views, "stream", moving)
+    found = await collect_evidence(engine, "r1")
+
+    assert moves == []
+    assert len(found["branches"][0]["steps"]) == times
+    assert found["log"]["heads"][0].stream_version == found["branches"][0]["stream_version"]
+    assert found["log"]["position"] == await engine.last_position()
+
+
+async def test_a_run_that_never_rests_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle of several moments is none."""
+    run = await engine.create_run("r1")
+    stream = engine.views.stream
+
+    async def moving(run_id: str, branch: str) -> Any:
+        await run.set_parameters({"n": await engine.last_position()})
+        return await stream(run_id, branch)
+
+    monkeypatch.setattr(engine.views, "stream", moving)
+    with pytest.raises(RunMoves):
+        await collect_evidence(engine, "r1")
+
+
+async def test_a_report_stays_a_table_whatever_it_tells(engine: Engine) -> None:
+    """Names, reasons and the like can neither end a cell or a line, nor be markup, links or HTML."""
+    hostile = "a|b\n# c\r\\|`d` [x](http://y) <img src=z> **e** \u202e"
+    name = "a|b [x](http://y) <b> `d` \\|"
+    run = await engine.create_run(name, description=hostile, root_path=hostile)
+    branch = await run.fork(name)
+    await branch.start_attempt(name, status="FAILED", message=hostile, relative_path=hostile)
+    text = report(await collect_evidence(engine, name))
+
+    for table in (each for each in text.split("\n\n") if each.startswith("|")):
+        assert len({len(split_cells(line)) for line in table.splitlines()}) == 1
+    assert not {"\r", "\u202e"} & set(text)
+    assert "<img" not in text.replace("\\<img", "")
+    assert "](" not in text.replace("\\](", "")
+    assert "http://" not in text
+
+
+def split_cells(line: str) -> list[str]:
+    """Split a line of a table at the bars that Markdown sees: those that no backslash, itself not escaped, precedes."""
+    cells, escaped = [""], False
+    for character in line:
+        if character == "|" and not escaped:
+            cells.append("")
+        else:
+            cells[-1] += character
+        escaped = character == "\\" and not escaped
+    return cells
+
+
+async def test_the_log_holds_what_the_bundle_names(bundle: Any, recorded: Path, tmp_path: Path) -> None:
+    """It does right after the export, and when the run has gone on since."""
+    async with open_engine(recorded) as engine:
+        assert (await check_evidence(engine, "r1", tmp_path / "evidence")).holds
+        run = await engine.run("r1")
+        await run.set_status("FAILED")
+        await (await run.fork("fit.b")).set_parameters({"a": 1})
+        assert (await check_evidence(engine, "r1", tmp_path / "evidence")).holds
+
+
+TAMPERED = {
+    "a payload": "UPDATE events SET payload = x'80' WHERE position = 5",
+    "a hash in the middle": "UPDATE events SET hash = zeroblob(32) WHERE position = 5",
+    "an event that is lost": "DELETE FROM events WHERE position = 5",
+    "a head": "UPDATE streams SET hash = zeroblob(32) WHERE branch = ''",
+}
+
+
+@pytest.mark.parametrize("statement", TAMPERED.values(), ids=TAMPERED)
+async def test_a_tampered_log_is_found_out(bundle: Any, recorded: Path, tmp_path: Path, statement: str) -> None:
+    """Whatever was changed of the history before the heads, the check says so."""
+    with contextlib.closing(sqlite3.connect(recorded)) as connection, connection:
+        connection.execute(statement)
+    async with open_engine(recorded) as engine:
+        assert not (await check_evidence(engine, "r1", tmp_path / "evidence")).holds
+
+
+async def test_another_history_that_is_whole_is_found_out(bundle: Any, tmp_path: Path) -> None:
+    """A log that was written anew, with hashes that fit each other, has other heads than the bundle."""
+    other = tmp_path / "other.db"
+    await record_tasks(other)
+    async with open_engine(other) as engine:
+        found = await check_evidence(engine, "r1", tmp_path / "evidence")
+
+    assert (found.problems, [head.holds for head in found.heads]) == ([], [False, False])
+
+
+async def test_a_log_that_ends_earlier_is_found_out(database: Path, tmp_path: Path) -> None:
+    """A head beyond the end of its stream, or of a branch that is not there, is not held."""
+    (tmp_path / "bundle.json").write_text(
+        json.dumps(
+            {
+                "format": "anabranch-evidence",
+                "format_version": 1,
+                "run": {"run_id": "r1"},
+                "log": {"heads": [{"branch": name, "stream_version": 7, "hash": "00"} for name in ("", "gone")]},
+            }
+        )
+    )
+    async with open_engine(database) as engine:
+        await engine.create_run("r1")
+        found = await check_evidence(engine, "r1", tmp_path)
+
+    assert [head.found for head in found.heads] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is no evidence"),
+        ("[]", "is no evidence"),
+        ('{"format": "x", "format_version": 1, "run": {"run_id": "r1"}, "log": {"heads": []}}', "is not anabranch-ev"),
+        (
+            '{"format": "anabranch-evidence", "format_version": 2, "run": {"run_id": "r1"}, "log": {"heads": []}}',
+            "is not anabranch-evidence 1",
+        ),
+        (
+            '{"format": "anabranch-evidence", "format_version": 1, "run": {"run_id": "r2"}, "log": {"heads": []}}',
+            "is the run it is evidence of, not 'r1'",
+        ),
+    ],
+)
+async def test_what_is_no_bundle_is_refused(engine: Engine, tmp_path: Path, text: str, reason: str) -> None:
+    """A file that is none, or one of another version or run, is not held against the log."""
+    await engine.create_run("r1")
+    (tmp_path / "bundle.json").write_text(text)
+    with pytest.raises(InvalidValue, match=reason):
+        await check_evidence(engine, "r1", tmp_path)
+
+
+@pytest.fixture
+def typed(database: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Type `export evidence r1` on a recorded run; return the exit code and what was printed."""
+    asyncio.run(record_tasks(database))
+
+    def run(*arguments: object) -> tuple[int, str]:
+        code = main(["export", "evidence", "r1", "--db", str(database), *map(str, arguments)])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run
+
+
+def test_the_command_writes_and_checks(typed: Callable[..., tuple[int, str]], tmp_path: Path, database: Path) -> None:
+    """What it wrote it finds in the log; when the log was tampered with, the exit code is 1 and the place is named."""
+    folder = tmp_path / "new" / "evidence"
+    assert typed("--to", folder)[0] == 0
+    assert typed("--check", folder) == (0, "the log holds the history of 2 streams as the bundle names it\n")
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE events SET hash = zeroblob(32) WHERE position = 5")
+
+    code, printed = typed("--check", folder)
+    assert (code, printed.splitlines()[1].split()[:3]) == (1, ["(root)", "5", "hash:"])
+    code, printed = typed("--check", folder, "--json")
+    assert (code, json.loads(printed)["holds"]) == (1, False)
+
+
+def test_the_command_says_what_it_wrote(typed: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    """For scripts as a document; a second time only when told to."""
+    code, printed = typed("--to", tmp_path / "evidence", "--json")
+
+    assert (code, json.loads(printed)["tasks"], json.loads(printed)["streams"]) == (0, 8, 2)
+    code, printed = typed("--to", tmp_path / "evidence")
+    assert (code, printed.split(":")[1]) == (1, " EvidenceExists")
+    assert typed("--to", tmp_path / "evidence", "--force")[0] == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["--to", "a", "--check", "b"]])
+def test_it_is_told_what_to_do(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It writes or it checks: a command line that asks for neither or both is wrong."""
+    assert main(["export", "evidence", "r1", *arguments]) == 2
+    assert "UsageError" in capsys.readouterr().err
