@@ -1,0 +1,328 @@
+"""`anabranch doctor`: each thing that can be wrong is found, told with what to do, and put right where that is safe."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import open_engine
+from engine.cli import main
+from engine.commands import Record
+from engine.events import AttemptCreated, StepLogged
+from engine.logs.file_lock import FileLock
+from engine.model import AttemptLog
+from tests.integration.recorded_tasks import LONG_AGO, record_tasks
+from tests.integration.test_cli_text import hidden
+
+Examined = Callable[..., tuple[int, dict[str, Any]]]
+
+CHECKS = ["file", "write lock", "run lock", "leftovers", "views", "schema", "attempts"]
+
+# Takes a lock, leaves its own id as a note, hands the lock down to a child, and ends; the child ends with its input.
+_INHERITING = """
+import fcntl, os, sys
+file = open(sys.argv[1], "a")
+fcntl.flock(file, fcntl.LOCK_EX)
+file.write(str(os.getpid())); file.flush()
+if not os.fork():
+    print("held", flush=True); os.close(1); sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def healthy(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database that is well, named by the environment; its one orphan is too young for a month's timeout."""
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    asyncio.run(record_tasks(database))
+    return database
+
+
+@pytest.fixture
+def examined(healthy: Path, capsys: pytest.CaptureFixture[str]) -> Examined:
+    """Run `doctor --json` where no attempt is orphaned unless it says so; return the exit code and the checks."""
+
+    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+        timeout = [] if "--timeout" in arguments else ["--timeout", "1e12"]
+        code = main(["doctor", "--json", *timeout, *arguments])
+        document = json.loads(capsys.readouterr().out)
+        assert document["healthy"] == (code == 0)
+        return code, {check["name"]: check for check in document["checks"]}
+
+    return run
+
+
+def states(checks: dict[str, Any]) -> dict[str, str]:
+    """The checks that are not simply well."""
+    return {name: check["state"] for name, check in checks.items() if check["state"] != "ok"}
+
+
+def _sql(database: Path, statement: str) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_a_healthy_database_is_well(examined: Examined) -> None:
+    """Every check is made, and the exit code is 0."""
+    code, checks = examined()
+    assert (code, list(checks), states(checks)) == (0, CHECKS, {})
+
+
+TAMPERED = {
+    "UPDATE tasks SET status = 'COMPLETED'": {"views"},
+    "DELETE FROM task_attempts": {"views"},
+    "INSERT INTO runs SELECT 'forged', workspace_slug, root_path, created_at, status, status_reason, tags, description,"
+    " -1, tag, dag_hash, original_run_id, use_cached, config, job, finalized_hash FROM runs": {"views"},
+    "UPDATE schema_info SET value = '3'": {"views", "schema"},
+    "DELETE FROM schema_info": {"views", "schema"},
+    "DROP TABLE schema_info": {"views", "schema"},
+    "DROP TABLE task_attempts": {"views", "attempts"},
+}
+
+
+@pytest.mark.parametrize("statement", TAMPERED)
+def test_views_that_were_tampered_with_are_made_anew(healthy: Path, examined: Examined, statement: str) -> None:
+    """What was written to the views from outside is found, undone with `--fix`, and well from then on."""
+    tables = "runs", "tasks", "task_attempts", "schema_info"
+    before = [_sql(healthy, f"SELECT * FROM {table}") for table in tables]
+    _sql(healthy, statement)
+
+    code, checks = examined()
+    assert (code, states(checks)) == (1, dict.fromkeys(TAMPERED[statement], "found"))
+    assert "--fix" in checks["views"]["advice"]
+    code, checks = examined("--fix")
+    assert (code, states(checks)) == (0, {"views": "fixed"})
+    assert [_sql(healthy, f"SELECT * FROM {table}") for table in tables] == before
+    assert states(examined()[1]) == {}
+
+
+def test_a_damaged_log_is_no_matter_of_views(healthy: Path, examined: Examined) -> None:
+    """An event that cannot be read is told, is not hidden by `--fix`, and the views stay as they are."""
+    _sql(healthy, "UPDATE events SET payload = x'80' WHERE position = 3")
+    before = _sql(healthy, "SELECT * FROM tasks")
+
+    code, checks = examined("--fix")
+    assert (code, states(checks)) == (1, {"views": "found"})
+    assert "position 3" in checks["views"]["text"]
+    assert "anabranch verify" in checks["views"]["advice"]
+    assert _sql(healthy, "SELECT * FROM tasks") == before
+
+
+async def _record_orphans(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r2")
+        await run.fork("fit.a")
+        young = datetime.now(UTC) - timedelta(minutes=10)
+        created = [
+            AttemptCreated(branch="fit.a", step="train", attempt_id=f"t{index}", attempt_index=index, **fields)
+            for index, fields in enumerate(
+                [
+                    {"created_at": LONG_AGO},
+                    {"created_at": LONG_AGO, "external_id": "7"},
+                    {"created_at": LONG_AGO, "status": "RUNNING"},
+                    {"created_at": young},
+                ],
+                start=1,
+            )
+        ]
+        logged = StepLogged(branch="fit.a", step="train", name="train")
+        await run.write(Record(branch="fit.a", events=(logged, *created)))
+
+
+async def _attempts(database: Path) -> dict[str, AttemptLog]:
+    async with open_engine(database) as engine:
+        runs = [await engine.run(run_id) for run_id in ("r1", "r2")]
+        return {attempt.attempt_id: attempt for run in runs for _, attempt in await run.all_attempts()}
+
+
+def test_orphaned_attempts_are_marked_in_any_run(healthy: Path, examined: Examined) -> None:
+    """Created long ago, never submitted, no job: only such attempts are found, and marked as failed at the start."""
+    asyncio.run(_record_orphans(healthy))
+    before = asyncio.run(_attempts(healthy))
+
+    code, checks = examined("--timeout", "3600")
+    assert (code, states(checks)) == (1, {"attempts": "found"})
+    assert "r1: lost #1, r2 fit.a: train #1" in checks["attempts"]["text"]
+    assert [each["attempt"]["attempt_id"] for each in checks["attempts"]["details"]] == ["o1", "t1"]
+    code, checks = examined("--timeout", "3600", "--fix")
+    assert (code, states(checks)) == (0, {"attempts": "fixed"})
+
+    after = asyncio.run(_attempts(healthy))
+    assert {name for name in before if after[name] != before[name]} == {"o1", "t1"}
+    assert (after["t1"].status, after["t1"].status_reason) == (
+        "FAILED_INIT",
+        "orphaned: created 2026-01-31 00:00:00 UTC and never submitted",
+    )
+    assert states(examined("--timeout", "3600")[1]) == {}
+
+
+def test_the_timeout_says_what_is_orphaned(healthy: Path, examined: Examined) -> None:
+    """With a shorter timeout younger attempts are orphaned too; one of no length leaves none."""
+    asyncio.run(_record_orphans(healthy))
+
+    found = {
+        timeout: {each["attempt"]["attempt_id"] for each in examined("--timeout", timeout)[1]["attempts"]["details"]}
+        for timeout in ("3600", "300", "0")
+    }
+    assert found == {"3600": {"o1", "t1"}, "300": {"o1", "t1", "t4"}, "0": {"o1", "t1", "t4"}}
+
+
+def test_a_run_lock_that_is_held_is_no_finding(healthy: Path, examined: Examined) -> None:
+    """A living holder is named; when it has let go, the lock is free."""
+    assert examined()[1]["run lock"]["text"] == "nobody has ever taken it"
+    assert not (healthy.parent / "run.lock").exists()
+    lock = FileLock(healthy.parent / "run.lock")
+    assert lock.try_acquire()
+    (healthy.parent / "run.lock").write_text(str(os.getpid()))
+
+    code, checks = examined()
+    assert (code, checks["run lock"]["text"]) == (0, f"is held by process {os.getpid()}, which is alive")
+    assert checks["run lock"]["details"]["holder"] == os.getpid()
+    lock.close()
+    assert examined()[1]["run lock"]["text"] == "is free"
+
+
+@pytest.mark.parametrize("note", ["", "nobody", "-1", "0", str(10**30)])
+def test_a_holder_that_left_no_name(healthy: Path, examined: Examined, note: str) -> None:
+    """A note that names no process names none."""
+    lock = FileLock(healthy.parent / "run.lock")
+    assert lock.try_acquire()
+    (healthy.parent / "run.lock").write_text(note)
+    code, checks = examined()
+    lock.close()
+
+    assert (code, checks["run lock"]["details"]["holder"]) == (0, None)
+
+
+@pytest.fixture
+def dead_holder(healthy: Path) -> Iterator[int]:
+    """The id of a process that took `run.lock` and is dead, while a child that it started has the lock."""
+    command = [sys.executable, "-c", _INHERITING, str(healthy.parent / "run.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        process.wait()
+        yield process.pid
+
+
+def test_a_run_lock_of_a_dead_process_is_told_and_left(dead_holder: int, examined: Examined) -> None:
+    """Nobody can take such a lock from the child that inherited it: `--fix` does not, and it is told how to find it."""
+    code, checks = examined("--fix")
+
+    assert (code, states(checks)) == (1, {"run lock": "found"})
+    assert f"process {dead_holder}, which took it, is dead" in checks["run lock"]["text"]
+    assert "lsof run.lock" in checks["run lock"]["advice"]
+
+
+def test_a_held_write_lock_holds_nobody_up(healthy: Path, examined: Examined) -> None:
+    """It is told; what needs the lock is not tried, and everything else is looked at."""
+    _sql(healthy, "DELETE FROM task_attempts")
+    lock = FileLock(Path(f"{healthy}-lock"))
+    assert lock.try_acquire()
+    code, checks = examined("--fix")
+    lock.close()
+
+    assert (code, states(checks)) == (1, {"write lock": "found", "views": "found"})
+    assert states(examined("--fix")[1]) == {"views": "fixed"}
+
+
+LEFT = "-rebuild", "-rebuild-journal", "-compare-00ff", "-compare-00ff-journal"
+
+
+@pytest.fixture
+def leftovers(healthy: Path) -> list[Path]:
+    """What a rebuild and a comparison that were killed two days ago have left, and files that look alike."""
+    left = [Path(f"{healthy}{suffix}") for suffix in LEFT]
+    two_days_ago = datetime.now(UTC).timestamp() - 2 * 86_400
+    alike = [healthy.parent / name for name in ("runs.dbx-rebuild", "runs.db-rebuilt", "other.db-compare-00ff")]
+    for path in [*left, *alike]:
+        path.touch()
+        os.utime(path, (two_days_ago, two_days_ago))
+    return left
+
+
+def test_leftovers_are_removed(leftovers: list[Path], healthy: Path, examined: Examined) -> None:
+    """Nothing else in the folder is touched."""
+    before = {path.name for path in healthy.parent.iterdir()}
+
+    code, checks = examined()
+    assert (code, states(checks)) == (1, {"leftovers": "found"})
+    assert checks["leftovers"]["details"] == sorted(map(str, leftovers))
+    assert states(examined("--fix")[1]) == {"leftovers": "fixed"}
+    assert before - {path.name for path in healthy.parent.iterdir()} == {path.name for path in leftovers}
+    assert states(examined()[1]) == {}
+
+
+def test_what_may_be_in_use_is_kept(leftovers: list[Path], healthy: Path, examined: Examined) -> None:
+    """While a rebuild runs its files are its own, and a comparison of today may be under way."""
+    for path in leftovers:
+        os.utime(path)
+    rebuilding = FileLock(Path(f"{healthy}-rebuild-lock"))
+    assert rebuilding.try_acquire()
+    code, checks = examined("--fix")
+    rebuilding.close()
+
+    assert (code, checks["leftovers"]["text"]) == (0, "none; 4 scratch files may be in use")
+    assert all(path.exists() for path in leftovers)
+
+
+def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each check, an arrow before what to do, and the verdict last."""
+    _sql(healthy, "UPDATE tasks SET status = 'COMPLETED'")
+
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line[0] != " "] == [
+        *("ok", "ok", "ok", "ok", "found", "ok", "found"),
+        "runs.db:",
+    ]
+    assert sum(line.strip().startswith("→") for line in lines) == 2
+    assert lines[-1] == "runs.db: 2 findings to look at"
+    assert main(["doctor", "--fix"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "runs.db is well, now that 2 findings were put right"
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "runs.db is well"
+
+
+def test_lines_end_where_the_terminal_does(
+    healthy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line is longer than the terminal is wide."""
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["doctor"]) == 1
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 60
+
+
+def test_looking_makes_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is missing is refused, and nothing is left behind."""
+    assert main(["doctor", "--fix", "--db", str(tmp_path / "missing.db")]) == 1
+    assert "DatabaseNotFound" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+async def _record_hostile(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("[red]r[/red] :x:")
+        created = AttemptCreated(branch="", step="[bold]s", attempt_id="h1", attempt_index=1, created_at=LONG_AGO)
+        logged = StepLogged(branch="", step="[bold]s", name="[bold]s")
+        await run.write(Record(events=(logged, created)))
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_hostile_names_stay_text(healthy: Path, capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
+    """Markup in names is nothing but text."""
+    asyncio.run(_record_hostile(healthy))
+    assert main(["doctor", *options]) == 1
+
+    printed = capsys.readouterr().out
+    assert hidden(printed) <= {"\n"}
+    assert "[red]r[/red] :x:: [bold]s #1" in printed
