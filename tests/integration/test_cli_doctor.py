@@ -122,17 +122,15 @@ async def _record_orphans(database: Path) -> None:
         run = await engine.create_run("r2")
         await run.fork("fit.a")
         young = datetime.now(UTC) - timedelta(minutes=10)
+        tried: list[dict[str, Any]] = [
+            {"created_at": LONG_AGO},
+            {"created_at": LONG_AGO, "external_id": "7"},
+            {"created_at": LONG_AGO, "status": "RUNNING"},
+            {"created_at": young},
+        ]
         created = [
             AttemptCreated(branch="fit.a", step="train", attempt_id=f"t{index}", attempt_index=index, **fields)
-            for index, fields in enumerate(
-                [
-                    {"created_at": LONG_AGO},
-                    {"created_at": LONG_AGO, "external_id": "7"},
-                    {"created_at": LONG_AGO, "status": "RUNNING"},
-                    {"created_at": young},
-                ],
-                start=1,
-            )
+            for index, fields in enumerate(tried, start=1)
         ]
         logged = StepLogged(branch="fit.a", step="train", name="train")
         await run.write(Record(branch="fit.a", events=(logged, *created)))
