@@ -5,6 +5,7 @@ says the same in short for people. Later the heads can be held against the log.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -178,8 +179,9 @@ async def _head(engine: Engine, run_id: str, branch: str) -> Head:
 
 async def _has_moved(engine: Engine, run_id: str, position: int) -> bool:
     # No event of the run after a position that was the last before the reading: all of it read the same state.
-    async for _ in engine.events(run_id=run_id, after=position):
-        return True
+    async with contextlib.aclosing(engine.events(run_id=run_id, after=position)) as events:
+        async for _ in events:
+            return True
     return False
 
 

@@ -69,10 +69,12 @@ class PlacedStep(Struct, frozen=True, kw_only=True):
 
     @property
     def reason(self) -> str | None:
-        """Why it stands as it does, as far as anybody has said."""
+        """Why it stands as it does, as far as anybody has said: of its attempt first, unless that went well."""
         attempt = self.attempt
-        said = [] if attempt is None else [attempt.status_reason, attempt.message]
-        return next(filter(None, [*said, self.step.status_reason, self.step.message]), None)
+        by_attempt = () if attempt is None else (attempt.status_reason, attempt.message)
+        by_step = self.step.status_reason, self.step.message
+        went_well = attempt is None or attempt.status in SUCCEEDED_STATUSES
+        return next(filter(None, (*by_step, *by_attempt) if went_well else (*by_attempt, *by_step)), None)
 
 
 class RunSteps(Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ def explain(
     db: Database = DEFAULT_DATABASE,
     limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="How many of each kind, and behind each cause, are shown at most.")
-    ] = 20,
+    ] = 10,
     json: AsJson = False,
 ) -> None:
     """Say what failed or holds up a run, and why.

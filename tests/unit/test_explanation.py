@@ -162,6 +162,12 @@ def test_a_message_stands_in_for_a_reason() -> None:
     assert of(found, "a").reason == "exit code 1"
 
 
+def test_an_attempt_that_went_well_is_no_reason() -> None:
+    """Where the step failed all the same, what was said of the step counts."""
+    failed = step("s", status="FAILED", status_reason="no output", attempts=[attempt("COMPLETED", message="5 rows")])
+    assert of(explained(failed), "s").reason == "no output"
+
+
 def test_the_worst_dependency_is_the_cause() -> None:
     """Of several that are not met the one that failed is named, not the one that still runs; all are listed."""
     found = explained(
