@@ -100,6 +100,7 @@ class StateStoreMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.create_run("r", "PENDING", {})
         self.add_workflow("r", {"a": {"image": "", "memory_gb": None, "env": {}}})
+        self.create_attempt("a", "r", "CREATED", None, {})
 
     @rule(run_id=RUNS, status=STATUSES, tags=DATA)
     def create_run(self, run_id: str, status: str, tags: dict[str, Any]) -> None:
@@ -305,7 +306,7 @@ class StateStoreMachine(RuleBasedStateMachine):
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 TestStateStore = StateStoreMachine.TestCase
-TestStateStore.settings = settings(COMMON, max_examples=15, stateful_step_count=25)
+TestStateStore.settings = settings(COMMON, max_examples=20, stateful_step_count=25)
 
 
 class LongStateStoreMachine(StateStoreMachine):
@@ -313,4 +314,4 @@ class LongStateStoreMachine(StateStoreMachine):
 
 
 TestManyStates = pytest.mark.slow(LongStateStoreMachine.TestCase)
-TestManyStates.settings = settings(COMMON, max_examples=300, stateful_step_count=60)
+TestManyStates.settings = settings(COMMON, max_examples=120, stateful_step_count=50)
