@@ -78,6 +78,13 @@ class SetStatus(_Command, frozen=True):
     keep_reason: bool = False
 
 
+class Pin(_Command, frozen=True):
+    """Pin the run, or unpin it, unless it is so already."""
+
+    pinned: bool
+    reason: str | None = None
+
+
 class DescribeBranch(_Command, frozen=True):
     """Set the details of a branch's own log, or with `merge` those that are given."""
 
@@ -189,6 +196,7 @@ Command: TypeAlias = (
     | MergeParameters
     | Configure
     | SetStatus
+    | Pin
     | DescribeBranch
     | DescribeRun
     | LogStep

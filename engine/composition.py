@@ -12,6 +12,7 @@ from engine.errors import InvalidValue
 from engine.logs.sqlite import Durability, Settings, open_sqlite_log
 from engine.logs.sqlite_audit import SqliteAudit
 from engine.logs.sqlite_rebuild import SqliteViewMaintenance
+from engine.logs.sqlite_removal import SqliteRemoval
 from engine.ports import Projector, State, StreamHeads
 from projections.decision_state import DecisionState
 from projections.partitions import Partitions
@@ -84,7 +85,7 @@ class OpeningEngine:
 async def _open(path: Path, settings: Settings) -> Engine:
     log, stale = await open_sqlite_log(path, make_projectors, _make_state, settings)
     maintenance = SqliteViewMaintenance(log, lambda: ViewRebuilder(make_projectors))
-    engine = Engine(log.path, log, SqliteViews(log.readers), maintenance, SqliteAudit(log.readers))
+    engine = Engine(log.path, log, SqliteViews(log.readers), maintenance, SqliteAudit(log.readers), SqliteRemoval(log))
     if stale:
         try:
             await maintenance.bring_to({view.name: view.version for view in (Partitions, StateViews)})

@@ -19,6 +19,7 @@ from engine.commands import (
     Fork,
     MergeParameters,
     OpenRun,
+    Pin,
     Record,
     Reduce,
     SetStatus,
@@ -44,7 +45,9 @@ from engine.events import (
     RunConfigured,
     RunFinalized,
     RunForked,
+    RunPinned,
     RunStatusChanged,
+    RunUnpinned,
 )
 from engine.model import Head
 from engine.names import ROOT, dotted_prefixes
@@ -187,6 +190,12 @@ def _set_status(command: SetStatus, stream: Stream, state: State) -> Sequence[Ev
     return (_status_event(stream, command.status, reason),)
 
 
+def _pin(command: Pin, stream: Stream, state: State) -> Sequence[Event]:
+    if state.pinned(stream.run_id) == command.pinned:
+        return ()
+    return ((RunPinned if command.pinned else RunUnpinned)(branch=ROOT, reason=command.reason),)
+
+
 def _status_event(stream: Stream, status: str, reason: str | None) -> Event:
     if stream.branch == ROOT:
         return RunStatusChanged(branch=ROOT, status=status, reason=reason)
@@ -280,6 +289,7 @@ _HANDLERS: dict[type, Handler] = {
     MergeParameters: _merge_parameters,
     Configure: _configure,
     SetStatus: _set_status,
+    Pin: _pin,
     DescribeBranch: _describe_branch,
     DescribeRun: _describe_run,
     Reduce: _reduce,

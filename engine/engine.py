@@ -8,35 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from engine.cancellation import finish
-from engine.checkpoint import Checkpoint
 from engine.codec import EVENT_TYPES, to_microseconds
 from engine.commands import SOURCE_HEAD, Command, OpenRun, Request
 from engine.errors import InvalidValue
 from engine.events import RecordedEvent, RunCreated, RunForked
-from engine.findings import Verification
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_name
 from engine.owner import OwnerProcess
-from engine.ports import Audit, EventFilter, EventLog, Progress, Recorded, ViewDifference, ViewMaintenance, Views
+from engine.ports import Audit, EventFilter, EventLog, Recorded, Removal, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
+from engine.upkeep import Upkeep
 from engine.values import check_document, check_flag, check_parameters, check_position, check_text
 from engine.writer import Writer
 
 
-class Engine:
+class Engine(Upkeep):
     """Made by `open_engine`; an async context manager that closes it.
 
     Use it from the event loop and the process that opened it.
     """
 
-    def __init__(self, path: Path, log: EventLog, views: Views, maintenance: ViewMaintenance, audit: Audit) -> None:
+    def __init__(
+        self, path: Path, log: EventLog, views: Views, maintenance: ViewMaintenance, audit: Audit, removal: Removal
+    ) -> None:
+        super().__init__(Writer(log), maintenance, audit, removal)
         self._path = path
         self._log = log
         self._views = views
-        self._maintenance = maintenance
-        self._audit = audit
-        self._writer = Writer(log)
         self._follower = Follower(log)
         self._owner = OwnerProcess()
         self._closing = asyncio.Lock()
@@ -266,45 +265,6 @@ class Engine:
     async def last_position(self) -> int:
         """Return the position of the last event, 0 when there is none."""
         return await self._log.last_position()
-
-    async def verify(
-        self, run_id: str | None = None, since: Checkpoint | None = None, progress: Progress | None = None
-    ) -> Verification:
-        """Compute every hash anew along a run's history, or the whole store's, and follow every link in it.
-
-        Reductions by the built-in rules are made again from the children's events and compared. The first thing that
-        is wrong with each stream is in the answer's `problems`, which are empty when nothing is.
-
-        Without a checkpoint this shows accidents and clumsy edits, not a rewrite of everything by someone who computes
-        every hash anew, nor that the last events of a run were cut off with care.
-
-        Args:
-            since: a checkpoint of this store, for the whole of it: proves that what it saw is still there, unchanged.
-            progress: called with how many events were checked and about how many there are.
-
-        Raises:
-            RunNotFound, CheckpointOfAnotherStore
-        """
-        return await self._audit.verify(None if run_id is None else check_name(run_id, "run id"), since, progress)
-
-    async def checkpoint(self) -> Checkpoint:
-        """Return a commitment to everything in the store as it stands, to be kept elsewhere for `verify`."""
-        return await self._audit.checkpoint()
-
-    async def rebuild(self, progress: Progress | None = None) -> int:
-        """Make every view anew from the events alone; return how many events there were.
-
-        Args:
-            progress: called with the position reached and the last position, after each chunk.
-
-        Raises:
-            RebuildRunning
-        """
-        return await self._maintenance.rebuild(progress)
-
-    async def verify_views(self, progress: Progress | None = None) -> list[ViewDifference]:
-        """Fold the log anew and return where the live views differ from it: an empty list when they are true."""
-        return await self._maintenance.compare(progress)
 
 
 def _filter(

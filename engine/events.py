@@ -82,6 +82,47 @@ class RunFinalized(_Event, frozen=True):
     parts: int = 1
 
 
+class RunPinned(_Event, frozen=True):
+    """Keeps the run from being deleted, until it is unpinned."""
+
+    reason: str | None = None
+
+
+class RunUnpinned(_Event, frozen=True):
+    reason: str | None = None
+
+
+class SourceCarriedOver(_Event, frozen=True):
+    """Sets what the run saw of its source when it was forked, as of its first version: the source is to be deleted.
+
+    A run that saw very much has several, recorded together; from the last on it has no source any more. The other
+    fields are those of the source's `RunCreated`.
+    """
+
+    values: dict[str, Parameter]
+    part: int = 1
+    parts: int = 1
+    dag_hash: str | None = None
+    use_cached: bool = False
+    workspace_slug: str | None = None
+    root_path: str | None = None
+    description: str | None = None
+    tags: dict[str, Any] = field(default_factory=dict)
+
+
+class PayloadErased(_Event, frozen=True):
+    """Says that the payload of an earlier event of this stream was erased, by whom and why.
+
+    `redacted` is the digest (blake2b-256) of what stands in its place, `b""` where nothing does.
+    """
+
+    stream_version: int
+    event_type: str
+    reason: str
+    by: str | None = None
+    redacted: bytes = b""
+
+
 class BranchForked(_Event, frozen=True):
     """Opens a branch's stream. Nothing is copied: the parent is read as of `parent_version`."""
 
@@ -199,6 +240,10 @@ Event: TypeAlias = (
     | RunConfigured
     | JobLogged
     | RunFinalized
+    | RunPinned
+    | RunUnpinned
+    | SourceCarriedOver
+    | PayloadErased
     | BranchForked
     | BranchLogged
     | BranchStatusChanged

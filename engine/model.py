@@ -6,14 +6,14 @@ included, kept exactly), `str`, and lists and string-keyed mappings of these. Ma
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
 from engine.canonical import Canonical
 from engine.names import ROOT
 
-ParameterKind = Literal["json", "metric", "object"]
+ParameterKind = Literal["json", "metric", "object", "erased"]
 
 CREATED = "CREATED"
 PENDING = "PENDING"
@@ -30,11 +30,15 @@ class Parameter(Canonical, frozen=True):
     """A value that steps hand to each other.
 
     `kind` is `"json"` for plain values, `"metric"` for measurements, `"object"` for a reference (a text) to something
-    kept elsewhere.
+    kept elsewhere, and `"erased"` for what was erased, whose value is None.
     """
 
     value: Any
     kind: ParameterKind = "json"
+
+
+ERASED: Final = Parameter(None, "erased")
+"""What is left of a value whose event's payload was erased."""
 
 
 class TaskSpec(Canonical, frozen=True, kw_only=True):
@@ -167,7 +171,8 @@ class StepDocument(Canonical, frozen=True, kw_only=True):
 class StepLog(Struct, frozen=True, kw_only=True):
     """One step of a branch, with its attempts in order. `step` is its internal name, `name` the one for people.
 
-    `spec` is set where the step is a task.
+    `spec` is set where the step is a task. `inherited_from` is set where a forked run has the step from its source: it
+    names the branch that logged it, and the version up to which that branch is seen.
     """
 
     step: str
@@ -181,6 +186,7 @@ class StepLog(Struct, frozen=True, kw_only=True):
     details: dict[str, Any] = field(default_factory=dict)
     current_attempt_id: str | None = None
     attempts: list[AttemptLog] = field(default_factory=list)
+    inherited_from: Origin | None = None
 
 
 class ExternalRun(Struct, frozen=True, kw_only=True):
@@ -209,6 +215,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     description: str | None
     tags: dict[str, Any]
     finalized: bool
+    pinned: bool = False
 
 
 class RunPage(Struct, frozen=True):

@@ -8,7 +8,7 @@ head of each stream that it touches, named exactly, and a position is an opaque,
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -27,6 +27,7 @@ from engine.model import (
     RunInfo,
     RunLog,
     RunPage,
+    Source,
     StepLog,
 )
 from engine.point import Position
@@ -147,6 +148,14 @@ class PlacedAttempt(Struct, frozen=True):
     log: AttemptLog
 
 
+class FromSource(Struct, frozen=True):
+    """What a forked run sees of its source: parameters and steps, and what its own row repeats of the source's."""
+
+    parameters: dict[str, Parameter]
+    steps: dict[str, StepLog]
+    described: dict[str, Any]
+
+
 class State(Protocol):
     """What is, as a decision sees it: the streams' heads and the partitions, current under the write lock."""
 
@@ -158,6 +167,11 @@ class State(Protocol):
     def branch_details(self, stream: Stream) -> dict[str, object]: ...
     def opened_with(self, run_id: str) -> dict[str, object]:
         """Return the `tag` and the `dag_hash` of the event that opened the run."""
+        ...
+
+    def pinned(self, run_id: str) -> bool: ...
+    def from_source(self, stream: Stream) -> FromSource:
+        """Return what a forked run, by its root stream, sees of what it was forked from."""
         ...
 
     def config(self, run_id: str) -> dict[str, object]: ...
@@ -187,7 +201,8 @@ class Projector(Protocol):
 
     `version` goes up when the tables or the fold change: the log then rebuilds them from its events. Rows are buffered
     by `apply` and written by `flush`, in the transaction of the events and the checkpoint; `forget` drops what is
-    buffered and cached, after a rollback or when another process has written.
+    buffered and cached, after a rollback or when another process has written. `clear` takes the rows of some streams
+    away, for runs that are folded anew or deleted.
     """
 
     name: str
@@ -199,6 +214,7 @@ class Projector(Protocol):
     def apply(self, stream: Stream, recorded: RecordedEvent) -> None: ...
     def flush(self) -> None: ...
     def forget(self) -> None: ...
+    def clear(self, stream_ids: Collection[int]) -> None: ...
 
 
 class ChildValues(Struct, frozen=True):
@@ -232,6 +248,61 @@ class Audit(Protocol):
 
     async def checkpoint(self) -> Checkpoint: ...
     async def verify(self, run_id: str | None, since: Checkpoint | None, progress: Progress | None) -> Verification: ...
+
+
+class Erasure(Struct, frozen=True, kw_only=True):
+    """Whether a payload was erased just now, or had been before.
+
+    `carried` are the reductions that took a value from it and still hold it: they have to be erased as well.
+    """
+
+    erased: bool
+    carried: list[Source]
+
+
+class DeletedRun(Struct, frozen=True, kw_only=True):
+    """What was deleted: how many branches and events."""
+
+    run_id: str
+    branches: int
+    events: int
+
+
+class Compaction(Struct, frozen=True, kw_only=True):
+    """The file's size in bytes before and after; `complete` unless a reader's old snapshot keeps the log beside it."""
+
+    bytes_before: int
+    bytes_after: int
+    complete: bool
+
+
+class Expiry(Struct, frozen=True):
+    """Which runs have expired: of these statuses, with a last event at or before a time in microseconds since 1970."""
+
+    statuses: frozenset[str]
+    last_event_until: int
+
+
+class Collected(Struct, frozen=True, kw_only=True):
+    """What was deleted, and what was kept although it has expired: the run's id, and why."""
+
+    deleted: list[DeletedRun]
+    kept: dict[str, str]
+
+
+class Removal(Protocol):
+    """Takes things out of the log for good."""
+
+    async def erase(self, run_id: str, branch: str, version: int, reason: str, by: str | None) -> Erasure: ...
+    async def expired(self, expiry: Expiry) -> list[DeletedRun]:
+        """Return what would be deleted, newest first: forks stand before what they were forked from."""
+        ...
+
+    async def delete_run(self, run_id: str, reason: str, *, carry_over: bool, expiry: Expiry | None) -> DeletedRun:
+        """Delete a run; with an `expiry`, only if it has expired and is not pinned."""
+        ...
+
+    async def compact(self) -> Compaction: ...
 
 
 class Rebuilder(Protocol):

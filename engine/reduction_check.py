@@ -7,14 +7,19 @@ and for the runs that it was forked from; values are read from the events when a
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from typing import TypeAlias
+
+from msgspec import structs
 
 from engine.codec import decode_event, same
 from engine.errors import CannotDecode, ReductionImpossible
-from engine.events import ParametersReduced, ParametersSet
+from engine.events import ParametersReduced, ParametersSet, SourceCarriedOver
 from engine.model import Head, Parameter
 from engine.ports import OwnParameter
 from engine.reduction import FUNCTION_RULE, Child, Outcome, fold
 from engine.stored import Ledger, StoredEvent, StoredStream
+
+ParameterEvent: TypeAlias = ParametersSet | ParametersReduced | SourceCarriedOver
 
 
 class _Unprovable(Exception):
@@ -38,7 +43,7 @@ class ParameterIndexes:
         self._streams: dict[int, dict[str, _History]] = {}
         self._indexed = {root_id}
 
-    def add(self, row: StoredEvent, event: ParametersSet | ParametersReduced) -> None:
+    def add(self, row: StoredEvent, event: ParameterEvent) -> None:
         """Note what an event set."""
         names = self._streams.setdefault(row.stream_id, {})
         for name in event.values:
@@ -78,9 +83,16 @@ class ParameterIndexes:
         if root_id in self._indexed:
             return
         self._indexed.add(root_id)
-        for row in ledger.parameter_events(root_id):
+        self.carried_over(root_id, ledger)
+        for row in ledger.events_of_types(root_id, ("ParametersSet", "ParametersReduced")):
             with suppress(_Unprovable):  # what is wrong with it is reported where its own run is checked
                 self.add(row, _event(row))
+
+    def carried_over(self, root_id: int, ledger: Ledger) -> None:
+        """Note what a run was given of its source when that was deleted: it saw it from its first version on."""
+        for row in ledger.events_of_types(root_id, ("SourceCarriedOver",)):
+            with suppress(_Unprovable):
+                self.add(structs.replace(row, stream_version=1), _event(row))
 
 
 def reduction_problem(
@@ -150,13 +162,13 @@ def _value(ledger: Ledger, position: int, name: str) -> Parameter:
     return value
 
 
-def _event(row: StoredEvent) -> ParametersSet | ParametersReduced:
+def _event(row: StoredEvent) -> ParameterEvent:
     if row.payload is None or row.payload_digest is not None:
         raise _Unprovable
     try:
         event = decode_event(row.event_type, row.schema_version, row.payload, row.position)
     except CannotDecode as error:
         raise _Unprovable from error
-    if not isinstance(event, ParametersSet | ParametersReduced):
+    if not isinstance(event, ParameterEvent):
         raise _Unprovable
     return event

@@ -1,6 +1,6 @@
 """The rows of a log as they are stored, for those who check them: nothing here has been decoded or believed."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from msgspec import Struct
@@ -41,6 +41,6 @@ class Ledger(Protocol):
     def named(self, run_id: str, branch: str) -> StoredStream | None: ...
     def event_at(self, position: int) -> StoredEvent | None: ...
     def event_of(self, stream: StoredStream, stream_version: int) -> StoredEvent | None: ...
-    def parameter_events(self, root_id: int) -> Iterable[StoredEvent]:
-        """Yield the events of a run that set or reduced parameters, in order of position."""
+    def events_of_types(self, root_id: int, types: Collection[str]) -> Iterable[StoredEvent]:
+        """Yield a run's events of some types, in order of position."""
         ...

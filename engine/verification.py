@@ -7,7 +7,7 @@ reported; what follows it in that stream proves nothing, and is not looked at.
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from engine.codec import (
     EVENT_TYPES,
@@ -24,9 +24,11 @@ from engine.events import (
     Event,
     ParametersReduced,
     ParametersSet,
+    PayloadErased,
     RunCreated,
     RunFinalized,
     RunForked,
+    SourceCarriedOver,
 )
 from engine.findings import Problem, ProblemKind
 from engine.model import Head
@@ -36,12 +38,18 @@ from engine.stored import Ledger, StoredEvent, StoredStream
 
 
 class _Chain(Struct):
-    """A stream as far as it was checked."""
+    """A stream as far as it was checked.
+
+    `erased` are the versions whose erasure no event has told of yet; `cut_off` that the stream of a forked run has no
+    source, and no event has told yet that it was carried over.
+    """
 
     stream: StoredStream
     version: int = 0
     hash: bytes = GENESIS_HASH
     broken: bool = False
+    erased: set[int] = field(default_factory=set)
+    cut_off: bool = False
 
 
 class RunCheck:
@@ -81,6 +89,15 @@ class RunCheck:
                 self._report("missing event", stream, "it has no events", stream_version=1)
             elif not chain.broken:
                 self._check_head(chain, stream)
+                self._check_told(chain)
+
+    def _check_told(self, chain: _Chain) -> None:
+        if chain.cut_off:
+            message = "it has no source, and nothing says that it was carried over"
+            self._report("link", chain.stream, message, stream_version=1)
+        for version in sorted(chain.erased)[:1]:
+            message = "its payload was erased, and nothing says so"
+            self._report("payload", chain.stream, message, stream_version=version)
 
     def _check_head(self, chain: _Chain, stream: StoredStream) -> None:
         if stream.version > chain.version:
@@ -117,7 +134,8 @@ class RunCheck:
             self._break(chain, row, kind, message)
             return
         if row.payload_digest is not None:
-            return  # erased: what it said is gone, and its place in the chain is as it was
+            chain.erased.add(row.stream_version)  # what it said is gone, and its place in the chain is as it was
+            return
         try:
             event = _decoded(row)
         except MalformedPayload as error:
@@ -138,6 +156,19 @@ class RunCheck:
                 self._break(chain, row, "reduction", message)
         if isinstance(event, ParametersSet | ParametersReduced):
             self._parameters.add(row, event)
+        elif isinstance(event, SourceCarriedOver):
+            chain.cut_off = False
+        elif isinstance(event, PayloadErased):
+            self._check_erasure(chain, row, event, ledger)
+
+    def _check_erasure(self, chain: _Chain, row: StoredEvent, event: PayloadErased, ledger: Ledger) -> None:
+        erased = ledger.event_of(chain.stream, event.stream_version)
+        left = b"" if erased is None or erased.payload is None else payload_digest(erased.payload)
+        if erased is None or erased.payload_digest is None:
+            self._break(chain, row, "link", f"it says that version {event.stream_version} was erased, and it is there")
+        elif left != event.redacted:
+            self._break(chain, row, "link", f"what is left of version {event.stream_version} is not what was left")
+        chain.erased.discard(event.stream_version)
 
     def _all_whole(self, parent: StoredStream, heads: Iterable[Head], ledger: Ledger) -> bool:
         """Say whether every stream that a reduction read is whole: else what it made of them proves nothing."""
@@ -152,6 +183,13 @@ class RunCheck:
         opens = RunCreated | RunForked if stream.branch == ROOT else BranchForked
         if isinstance(event, opens) != (row.stream_version == 1):
             return f"{row.event_type} stands at version {row.stream_version}"
+        if isinstance(event, RunForked) and stream.parent_id is None:
+            chain.cut_off = True
+            self._parameters.carried_over(stream.root_id, ledger)
+            return None
+        return self._linked_wrong(stream, event, ledger)
+
+    def _linked_wrong(self, stream: StoredStream, event: Event, ledger: Ledger) -> str | None:
         match event:
             case BranchForked():
                 head = Head(event.parent, event.parent_version, event.parent_hash)

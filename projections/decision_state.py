@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from engine.events import StepLogged
 from engine.model import AttemptLog, ExternalRun, Parameter
-from engine.ports import AttemptState, OwnParameter, StepState, Stream, StreamHeads
+from engine.ports import AttemptState, FromSource, OwnParameter, StepState, Stream, StreamHeads
 from projections.columns import from_json
 from projections.partitions import Partitions
 from projections.reading import (
@@ -19,6 +19,7 @@ from projections.reading import (
 )
 from projections.state import StateViews
 from projections.state_tables import AttemptRow
+from projections.steps import with_inherited
 
 
 class DecisionState:
@@ -56,6 +57,25 @@ class DecisionState:
     def opened_with(self, run_id: str) -> dict[str, object]:
         row = self._views.runs.get(run_id)
         return {} if row is None else {"tag": row.tag, "dag_hash": row.dag_hash}
+
+    def pinned(self, run_id: str) -> bool:
+        row = self._views.runs.get(run_id)
+        return row is not None and bool(row.pinned)
+
+    def from_source(self, stream: Stream) -> FromSource:
+        for projector in (self._partitions, self._views):
+            projector.flush()
+        row = self._views.runs.get(stream.run_id)
+        assert row is not None, "a stream's run has a row"
+        described: dict[str, object] = {
+            "dag_hash": row.dag_hash,
+            "use_cached": bool(row.use_cached),
+            "workspace_slug": row.workspace_slug,
+            "root_path": row.root_path,
+            "description": row.description,
+            "tags": from_json(row.tags or "{}"),
+        }
+        return FromSource(self.parameters(stream, version=1), with_inherited(self._connection, stream, {}), described)
 
     def config(self, run_id: str) -> dict[str, object]:
         row = self._views.runs.get(run_id)

@@ -6,7 +6,7 @@ The SQL view `resolved_parameters` does that for readers of the file.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from msgspec import Struct, structs
@@ -22,6 +22,7 @@ from engine.events import (
     RunCreated,
     RunForked,
     RunStatusChanged,
+    SourceCarriedOver,
     StepLogged,
     StepRemoved,
     StepStatusChanged,
@@ -144,6 +145,7 @@ class Partitions:
             BranchLogged: self._branch_logged,
             ParametersSet: self._parameters_set,
             ParametersReduced: self._parameters_set,
+            SourceCarriedOver: self._carried_over,
             StepLogged: self._step_logged,
             StepStatusChanged: self._step_status,
             StepRemoved: self._step_removed,
@@ -183,6 +185,14 @@ class Partitions:
         self.steps.forget()
         self._parameters.clear()
 
+    def clear(self, stream_ids: Collection[int]) -> None:
+        self._parameters.clear()
+        self.branches.clear(stream_ids)
+        self.steps.clear(stream_ids)
+        self._connection.executemany(
+            "DELETE FROM parameters WHERE stream_id = ?", [(stream_id,) for stream_id in stream_ids]
+        )
+
     def _opened(self, stream: Stream, recorded: RecordedEvent, event: RunCreated | RunForked | BranchForked) -> None:
         created_at = getattr(event, "created_at", None) or recorded.recorded_at
         row = BranchRow(
@@ -221,6 +231,16 @@ class Partitions:
             (stream_id, name, version, position, parameter.kind, to_json(parameter.value))
             for name, parameter in event.values.items()
         ]
+
+    def _carried_over(self, stream: Stream, recorded: RecordedEvent, event: SourceCarriedOver) -> None:
+        # As of the fork, so that every point of the run sees them as before.
+        self._parameters += [
+            (stream.stream_id, name, 1, recorded.position, parameter.kind, to_json(parameter.value))
+            for name, parameter in event.values.items()
+        ]
+        if event.part == event.parts:
+            row = structs.replace(self._branch(stream), parent_stream_id=None, parent_version=0)
+            self.branches.put((stream.stream_id,), row)
 
     def _step_logged(self, stream: Stream, recorded: RecordedEvent, event: StepLogged) -> None:
         key = (stream.stream_id, event.step)

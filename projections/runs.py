@@ -15,7 +15,7 @@ PAGE_RUNS_MAX = 1000
 _CURSOR_DIGITS_MAX = 18
 _SELECT = (
     "SELECT run_id, status, status_reason, tag, created_at, dag_hash, original_run_id, workspace_slug, root_path,"
-    " description, tags, finalized_hash IS NOT NULL, stream_id FROM runs"
+    " description, tags, finalized_hash IS NOT NULL, pinned, stream_id FROM runs"
 )
 
 
@@ -80,4 +80,5 @@ def _as_run_info(row: tuple[Any, ...]) -> RunInfo:
     columns["created_at"] = from_text(columns["created_at"])
     columns["tags"] = from_json(columns["tags"]) if columns["tags"] else {}
     columns["finalized"] = bool(columns["finalized"])
+    columns["pinned"] = bool(columns["pinned"])
     return RunInfo(**columns)

@@ -5,7 +5,7 @@ that carries a `TaskSpec`; attempts of every step are in `task_attempts`.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from msgspec import UNSET, structs
@@ -21,7 +21,10 @@ from engine.events import (
     RunCreated,
     RunFinalized,
     RunForked,
+    RunPinned,
     RunStatusChanged,
+    RunUnpinned,
+    SourceCarriedOver,
     StepLogged,
     StepRemoved,
     StepStatusChanged,
@@ -38,6 +41,27 @@ from projections.state_tables import (
     TaskRow,
 )
 from projections.table import Table
+
+# What a fork's row repeats of a source that was deleted: until the event that carries it over says more.
+_UNKNOWN_SOURCE = RunRow(
+    run_id="",
+    workspace_slug=None,
+    root_path=None,
+    created_at="",
+    status="",
+    status_reason=None,
+    tags="{}",
+    description=None,
+    stream_id=0,
+    tag="",
+    dag_hash=None,
+    original_run_id=None,
+    use_cached=0,
+    config="{}",
+    job=None,
+    finalized_hash=None,
+    pinned=0,
+)
 
 
 class StateViews:
@@ -59,6 +83,9 @@ class StateViews:
             RunConfigured: self._run_configured,
             JobLogged: self._job_logged,
             RunFinalized: self._run_finalized,
+            SourceCarriedOver: self._carried_over,
+            RunPinned: self._run_pinned,
+            RunUnpinned: self._run_pinned,
             StepLogged: self._step_logged,
             StepStatusChanged: self._step_status,
             StepRemoved: self._step_removed,
@@ -93,6 +120,10 @@ class StateViews:
         for table in (self.runs, self.tasks, self.attempts, self.external_runs):
             table.forget()
 
+    def clear(self, stream_ids: Collection[int]) -> None:
+        for table in (self.runs, self.tasks, self.attempts, self.external_runs):
+            table.clear(stream_ids)
+
     def _run_created(self, stream: Stream, recorded: RecordedEvent, event: RunCreated) -> None:
         row = RunRow(
             run_id=stream.run_id,
@@ -111,13 +142,14 @@ class StateViews:
             config="{}",
             job=None,
             finalized_hash=None,
+            pinned=0,
         )
         self.runs.put((stream.run_id,), row)
 
     def _run_forked(self, stream: Stream, recorded: RecordedEvent, event: RunForked) -> None:
-        source = self._run(event.source_run_id)
+        source = self.runs.get(event.source_run_id)
         row = structs.replace(
-            source,
+            _UNKNOWN_SOURCE if source is None else source,
             run_id=stream.run_id,
             created_at=to_text(recorded.recorded_at),
             status=event.status,
@@ -128,6 +160,19 @@ class StateViews:
             config="{}",
             job=None,
             finalized_hash=None,
+            pinned=0,
+        )
+        self.runs.put((stream.run_id,), row)
+
+    def _carried_over(self, stream: Stream, _recorded: RecordedEvent, event: SourceCarriedOver) -> None:
+        row = structs.replace(
+            self._run(stream.run_id),
+            dag_hash=event.dag_hash,
+            use_cached=int(event.use_cached),
+            workspace_slug=event.workspace_slug,
+            root_path=event.root_path,
+            description=event.description,
+            tags=to_json(event.tags),
         )
         self.runs.put((stream.run_id,), row)
 
@@ -150,6 +195,10 @@ class StateViews:
 
     def _run_finalized(self, stream: Stream, recorded: RecordedEvent, _event: RunFinalized) -> None:
         row = structs.replace(self._run(stream.run_id), finalized_hash=recorded.hash.hex())
+        self.runs.put((stream.run_id,), row)
+
+    def _run_pinned(self, stream: Stream, _recorded: RecordedEvent, event: RunPinned | RunUnpinned) -> None:
+        row = structs.replace(self._run(stream.run_id), pinned=int(isinstance(event, RunPinned)))
         self.runs.put((stream.run_id,), row)
 
     def _step_logged(self, stream: Stream, _recorded: RecordedEvent, event: StepLogged) -> None:

@@ -21,7 +21,8 @@ CREATE TABLE runs (
     use_cached INTEGER NOT NULL,
     config TEXT NOT NULL,
     job TEXT,
-    finalized_hash TEXT
+    finalized_hash TEXT,
+    pinned INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE tasks (
     task_id TEXT NOT NULL,
@@ -102,6 +103,7 @@ class RunRow(Struct, frozen=True):
     config: str
     job: str | None
     finalized_hash: str | None
+    pinned: int
 
 
 class TaskRow(Struct, frozen=True):

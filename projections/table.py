@@ -5,7 +5,7 @@ was just written need not be read again.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, structs
@@ -64,6 +64,13 @@ class Table(Generic[Row]):
             self._dirty.clear()
         if len(self._rows) > _CACHED_ROWS_MAX or self._characters > _CACHED_CHARACTERS_MAX:
             self.forget()
+
+    def clear(self, stream_ids: Collection[int]) -> None:
+        """Take the rows of some streams out of the table, and every row out of memory."""
+        self.forget()
+        self._connection.executemany(
+            f"DELETE FROM {self.name} WHERE stream_id = ?", [(stream_id,) for stream_id in stream_ids]
+        )
 
     def forget(self) -> None:
         """Drop every row from memory, changed ones too."""

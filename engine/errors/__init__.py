@@ -19,6 +19,7 @@
     │   ├── InvalidName
     │   ├── InvalidValue
     │   ├── EventTooLarge
+    │   ├── NotErasable              an event that holds nothing to erase
     │   ├── CheckpointOfAnotherStore
     │   ├── SignatureInvalid         a checkpoint that is not signed as it stands
     │   ├── AmbiguousTask            a task id that is in several places, and nothing says which is meant
@@ -26,6 +27,10 @@
     ├── Conflict
     │   ├── VersionConflict          expected_version does not hold
     │   ├── IdempotencyConflict      a key used again with other content
+    │   ├── RunKept                  a run that cannot be deleted
+    │   │   ├── RunIsPinned
+    │   │   ├── RunNotExpired        a run that goes on
+    │   │   └── RunHasForks          other runs were forked from it and read through it
     │   ├── HeadsMoved               children wrote, again and again, while a caller's function was at their values
     │   └── ReductionConflict        on_conflict="error", and every conflict by name
     ├── CannotOpen
@@ -73,12 +78,17 @@ from engine.errors.asked import (
     InvalidName,
     InvalidValue,
     JobNotFound,
+    NotErasable,
     NotFound,
     ParameterNotFound,
     PointNotFound,
     ReductionConflict,
     ReductionImpossible,
     RunExists,
+    RunHasForks,
+    RunIsPinned,
+    RunKept,
+    RunNotExpired,
     RunNotFound,
     SignatureInvalid,
     StepNotFound,
@@ -143,6 +153,7 @@ __all__ = [
     "NewerDatabase",
     "NewerEventVersion",
     "NotADatabase",
+    "NotErasable",
     "NotFound",
     "OutcomeUnknown",
     "ParameterNotFound",
@@ -152,7 +163,11 @@ __all__ = [
     "ReductionConflict",
     "ReductionImpossible",
     "RunExists",
+    "RunHasForks",
+    "RunIsPinned",
+    "RunKept",
     "RunLocked",
+    "RunNotExpired",
     "RunNotFound",
     "SignatureInvalid",
     "SigningUnavailable",

@@ -116,6 +116,12 @@ class EventTooLarge(InvalidInput):
         super().__init__(f"{event_type} is {size_bytes} bytes encoded; the limit is {limit_bytes} bytes")
 
 
+class NotErasable(InvalidInput):
+    def __init__(self, event_type: str) -> None:
+        self.event_type = event_type
+        super().__init__(f"{event_type} holds nothing to erase: only where it stands and what it is linked to")
+
+
 class CheckpointOfAnotherStore(InvalidInput):
     def __init__(self, checkpoint_store: str, store: str) -> None:
         self.checkpoint_store, self.store = checkpoint_store, store
@@ -181,3 +187,29 @@ class ReductionConflict(Conflict):
         self.run_id, self.branch, self.conflicts = run_id, branch, tuple(conflicts)
         names = ", ".join(sorted({shown(getattr(conflict, "name", conflict)) for conflict in conflicts}))
         super().__init__(f"reduction into branch {shown(branch)} of run {shown(run_id)} conflicts on {names}")
+
+
+class RunKept(Conflict):
+    """The run cannot be deleted."""
+
+
+class RunNotExpired(RunKept):
+    def __init__(self, run_id: str, status: str) -> None:
+        self.run_id, self.status = run_id, status
+        super().__init__(f"run {shown(run_id)} goes on: it is {shown(status)}")
+
+
+class RunIsPinned(RunKept):
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {shown(run_id)} is pinned")
+
+
+class RunHasForks(RunKept):
+    """`forks` are the runs that were forked from it and read through it."""
+
+    def __init__(self, run_id: str, forks: Sequence[str]) -> None:
+        self.run_id, self.forks = run_id, tuple(forks)
+        names = ", ".join(shown(fork) for fork in self.forks[:3])
+        more = f" and {len(self.forks) - 3} more" if len(self.forks) > 3 else ""  # noqa: PLR2004 - three are named
+        super().__init__(f"run {shown(run_id)} is the source of {names}{more}: carry over what they share")

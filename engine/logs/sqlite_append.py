@@ -24,7 +24,7 @@ from engine.errors import EventTooLarge, IdempotencyConflict, StoreChanged, Vers
 from engine.events import Event, RecordedEvent
 from engine.expected_version import holds
 from engine.logs.sqlite_heads import CachedHeads
-from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded
+from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded, last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
 from engine.names import ROOT
 from engine.ports import Answer, Projector, Recorded, State, Stream
@@ -67,6 +67,16 @@ class Appender:
         self._rows: list[tuple[object, ...]] = []
         self._touched = False
         self._wrote = False
+
+    @property
+    def projectors(self) -> Sequence[Projector]:
+        """The inline views, for what changes them otherwise than by appending."""
+        return self._projectors
+
+    @property
+    def state(self) -> State:
+        """What decisions read, current inside a transaction that `record` was called in."""
+        return self._state
 
     def append(self, requests: Sequence[Request]) -> list[Answer]:
         """Record a batch and return an answer to each request. The caller holds the cross-process lock.
@@ -126,8 +136,7 @@ class Appender:
             self.forget()
             self._check_versions()
             self._data_version = version
-            last = self._connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
-            self._position = last
+            self._position = last_position(self._connection)
         self._recorded_at = time.time_ns() // 1000
         self._moment = from_microseconds(self._recorded_at)
 

@@ -5,7 +5,7 @@ others read and write meanwhile. Events that come during the check are looked at
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -54,10 +54,12 @@ class SqliteLedger:
         where = "root_id = ? AND stream_id = ? AND stream_version = ?"
         return self._event(where, stream.root_id, stream.stream_id, stream_version)
 
-    def parameter_events(self, root_id: int) -> Iterator[StoredEvent]:
-        types = "('ParametersSet', 'ParametersReduced')"
-        where = f"WHERE root_id = ? AND event_type IN {types} ORDER BY position"
-        return (StoredEvent(*row) for row in self._connection.execute(f"{_EVENT} {where}", (root_id,)))
+    def events_of_types(self, root_id: int, types: Collection[str]) -> Iterator[StoredEvent]:
+        marks = ", ".join("?" * len(types))
+        rows = self._connection.execute(
+            f"{_EVENT} WHERE root_id = ? AND event_type IN ({marks}) ORDER BY position", (root_id, *types)
+        )
+        return (StoredEvent(*row) for row in rows)
 
     def _stream(self, where: str, *values: object) -> StoredStream | None:
         row = self._connection.execute(f"{_STREAM} WHERE {where}", values).fetchone()
@@ -66,6 +68,16 @@ class SqliteLedger:
     def _event(self, where: str, *values: object) -> StoredEvent | None:
         row = self._connection.execute(f"{_EVENT} WHERE {where}", values).fetchone()
         return None if row is None else StoredEvent(*row)
+
+
+class _DeletedRun(Struct, frozen=True):
+    """What the store remembers of a run that was deleted."""
+
+    root_id: int
+    run_id: str
+    first_position: int
+    last_position: int
+    leaf: bytes
 
 
 class _Cut(Struct):
@@ -86,7 +98,9 @@ class SqliteAudit:
 
         def read(connection: sqlite3.Connection) -> Checkpoint:
             tree = Tree()
-            for leaf in _leaves(connection.execute(f"{_STREAM} ORDER BY root_id, stream_id")):
+            streams = connection.execute(f"{_STREAM} ORDER BY root_id, stream_id")
+            leaves = [*_leaves(streams), *((gone.root_id, gone.leaf) for gone in _deleted(connection))]
+            for _, leaf in sorted(leaves):
                 tree.add(leaf)
             return Checkpoint(
                 store_id=_store_id(connection),
@@ -127,17 +141,35 @@ class _StoreCheck:
         self._progress = progress
         self._cuts = [_Cut(last)] if since is None else [_Cut(since.position), _Cut(last)]
         self._problems: list[Problem] = []
+        self._deleted: list[str] = []
         self._runs = self._streams = self._events = 0
 
     async def store(self) -> None:
         """Check every run, and what belongs to none."""
         self._problems += await self._readers.run(_strays)
+        gone = await self._readers.run(_deleted)
         roots = await self._readers.run(partial(_roots, after=0))
         while roots:
             for root in roots:
+                while gone and gone[0].root_id < root.root_id:
+                    self._remember(gone.pop(0))
                 await self.run(root)
             roots = await self._readers.run(partial(_roots, after=roots[-1].stream_id))
+        for each in gone:
+            self._remember(each)
         self._check_since()
+
+    def _remember(self, gone: _DeletedRun) -> None:
+        """Put a deleted run's leaf where the run stood."""
+        first = self._cuts[0].position
+        if gone.first_position <= first:
+            self._deleted.append(gone.run_id)
+        for cut in self._cuts:
+            if gone.first_position <= cut.position:
+                cut.tree.add(gone.leaf)
+        if gone.first_position <= first < gone.last_position:
+            message = "the run went on after the checkpoint and was then deleted: nothing proves what it was before"
+            self._problems.append(Problem(kind="checkpoint", message=message, run_id=gone.run_id, position=first))
 
     async def run(self, root: StoredStream) -> None:
         """Check one run from its first event to its last."""
@@ -179,6 +211,7 @@ class _StoreCheck:
             events=self._events,
             root=self._cuts[-1].tree.root().hex(),
             problems=self._problems,
+            deleted=self._deleted,
         )
 
 
@@ -230,19 +263,26 @@ def _roots(connection: sqlite3.Connection, after: int) -> list[StoredStream]:
     return [StoredStream(*row) for row in rows]
 
 
-def _leaves(rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
-    """Yield the leaf of every run, from the rows of the streams in the order of runs and streams."""
+def _deleted(connection: sqlite3.Connection) -> list[_DeletedRun]:
+    rows = connection.execute(
+        "SELECT root_id, run_id, first_position, last_position, leaf FROM deleted_runs ORDER BY root_id"
+    )
+    return [_DeletedRun(*row) for row in rows]
+
+
+def _leaves(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, bytes]]:
+    """Yield the root and the leaf of every run, from the rows of the streams in the order of runs and streams."""
     root_id, run_id, heads = 0, "", list[Head]()
     for row in rows:
         stream = StoredStream(*row)
         if heads and stream.root_id != root_id:
-            yield run_leaf(run_id, heads)
+            yield root_id, run_leaf(run_id, heads)
             heads = []
         if not heads:
             root_id, run_id = stream.root_id, stream.run_id
         heads.append(Head(stream.branch, stream.version, stream.hash))
     if heads:
-        yield run_leaf(run_id, heads)
+        yield root_id, run_leaf(run_id, heads)
 
 
 def _strays(connection: sqlite3.Connection) -> list[Problem]:
@@ -252,7 +292,7 @@ def _strays(connection: sqlite3.Connection) -> list[Problem]:
         " FROM events) WHERE position > before + 1 LIMIT ?",
         (GAPS_MAX,),
     )
-    found = [_gap(before, position) for before, position in rows]
+    found = [_gap(before, position) for before, position in rows] if _too_few(connection) else []
     rootless = connection.execute(
         "SELECT root_id, min(position), count(*) FROM events WHERE root_id NOT IN"
         " (SELECT stream_id FROM streams WHERE branch = '') GROUP BY root_id LIMIT ?",
@@ -269,6 +309,13 @@ def _strays(connection: sqlite3.Connection) -> list[Problem]:
         message = "the stream of its run's root branch is not there"
         found.append(Problem(kind="missing stream", message=message, run_id=run_id, branch=branch))
     return found
+
+
+def _too_few(connection: sqlite3.Connection) -> bool:
+    """Say whether more positions are missing than those of the runs that were deleted."""
+    (there,) = connection.execute("SELECT count(*) FROM events").fetchone()
+    (gone,) = connection.execute("SELECT coalesce(sum(events), 0) FROM deleted_runs").fetchone()
+    return bool(last_position(connection) - there > gone)
 
 
 def _gap(before: int, position: int) -> Problem:

@@ -89,7 +89,11 @@ class CachedHeads:
 
     def _take_id(self) -> int:
         if self._next_id is None:
-            last = self._connection.execute("SELECT coalesce(max(stream_id), 0) FROM streams").fetchone()[0]
+            # Never that of a deleted run's: the order of the ids is the order in which streams were opened.
+            last = self._connection.execute(
+                "SELECT max(coalesce((SELECT max(stream_id) FROM streams), 0),"
+                " coalesce((SELECT max(last_stream_id) FROM deleted_runs), 0))"
+            ).fetchone()[0]
             self._next_id = last + 1
         taken, self._next_id = self._next_id, self._next_id + 1
         return taken

@@ -14,6 +14,12 @@ SELECT_EVENTS = (
     " schema_version, payload FROM events JOIN streams USING (stream_id)"
 )
 
+SELECT_FOLDED = (
+    "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type, schema_version,"
+    " payload, stream_id, parent_id, parent_version FROM events JOIN streams USING (stream_id)"
+)
+"""What a fold needs: the ten columns of a recorded event, and the stream that it belongs to."""
+
 _DESCENDANTS = (
     "WITH RECURSIVE descendants (stream_id) AS (SELECT ? UNION ALL SELECT streams.stream_id FROM streams"
     " JOIN descendants ON streams.parent_id = descendants.stream_id WHERE streams.run_id = ?)"
@@ -53,8 +59,14 @@ def as_recorded(row: tuple[Any, ...]) -> RecordedEvent:
 
 
 def last_position(connection: sqlite3.Connection) -> int:
-    """Return the position of the last event, 0 when there is none."""
-    position: int = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+    """Return the position of the last event, 0 when there is none.
+
+    It never goes back, also when the run of the last event is deleted: readers hold cursors.
+    """
+    position: int = connection.execute(
+        "SELECT max(coalesce((SELECT max(position) FROM events), 0),"
+        " coalesce((SELECT max(store_position) FROM deleted_runs), 0))"
+    ).fetchone()[0]
     return position
 
 

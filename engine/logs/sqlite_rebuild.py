@@ -20,18 +20,14 @@ from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import connect_read_only
 from engine.logs.sqlite import SqliteEventLog, beside
 from engine.logs.sqlite_errors import translate
-from engine.logs.sqlite_read import as_recorded, last_position
+from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
 from engine.ports import Progress, Rebuilder, Stream, ViewDifference
 
 CHUNK_EVENTS = 5000
 LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
 _ASK_AGAIN_SECONDS = 0.05
 
-_SELECT = (
-    "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type, schema_version,"
-    " payload, stream_id, parent_id, parent_version FROM events JOIN streams USING (stream_id)"
-    " WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
-)
+_SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
 
 
 class SqliteViewMaintenance:
@@ -181,9 +177,11 @@ class _Scratch:
 
     def fold_chunk(self, source: sqlite3.Connection) -> None:
         """Fold the next chunk as `source` sees the log."""
-        rows = source.execute(_SELECT, (self.position, last_position(source), CHUNK_EVENTS)).fetchall()
+        last = last_position(source)
+        rows = source.execute(_SELECT, (self.position, last, CHUNK_EVENTS)).fetchall()
         self.rebuilder.fold((self._stream(row), as_recorded(row[:10])) for row in rows)
-        self.position = rows[-1][0] if rows else self.position
+        # The last events may be of a run that was deleted.
+        self.position = rows[-1][0] if len(rows) == CHUNK_EVENTS else last
 
     def _fold_to_end_of_chunk(self, source: sqlite3.Connection) -> int:
         self.fold_chunk(source)

@@ -63,12 +63,32 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO store VALUES ('store_id', ?)", (str(uuid.uuid4()),))
 
 
+_VERSION_2 = """
+CREATE TABLE deleted_runs (
+    root_id INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL,
+    last_stream_id INTEGER NOT NULL,
+    first_position INTEGER NOT NULL,
+    last_position INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    leaf BLOB NOT NULL,
+    store_position INTEGER NOT NULL,
+    deleted_at INTEGER NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+"""
+
+
+def _remember_deleted_runs(connection: sqlite3.Connection) -> None:
+    connection.execute(_VERSION_2)
+
+
 # Migration n takes the log's tables from version n - 1 to n; version 0 is an empty file.
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_create,)
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_create, _remember_deleted_runs)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
-LOG_TABLES: Final = ("store", "streams", "events", "idempotency_keys", "view_checkpoints")
+LOG_TABLES: Final = ("store", "streams", "events", "idempotency_keys", "view_checkpoints", "deleted_runs")
 
 
 def check_ours(connection: sqlite3.Connection, path: Path, view_tables: Collection[str]) -> None:

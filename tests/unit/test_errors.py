@@ -22,6 +22,7 @@ SAMPLES: dict[str, Any] = {
     "pathlib.Path | str": PATH,
     "int | None": 5,
     "str | None": "r1",
+    "collections.abc.Sequence[str]": ("r1", "r2"),
     "collections.abc.Sequence[tuple[str, str]]": (("r1", ""), ("r2", "a")),
     "collections.abc.Sequence[object]": (CONFLICT,),
 }

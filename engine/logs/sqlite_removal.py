@@ -1,0 +1,325 @@
+"""Taking things out of a SQLite log for good: payloads, whole runs, and the traces of both in the file.
+
+Each is one transaction under the writers' lock. What SQLite frees keeps its bytes until something else is written
+there; `compact` writes the file anew without them.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from msgspec import Struct
+
+from engine.cancellation import finish
+from engine.codec import decode_event, encode_canonical, payload_digest
+from engine.commands import LogStep, Record, Request
+from engine.errors import BranchNotFound, PointNotFound, RunHasForks, RunIsPinned, RunNotExpired, RunNotFound
+from engine.events import ParametersReduced, PayloadErased, SourceCarriedOver
+from engine.logs.sqlite import SqliteEventLog
+from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
+from engine.merkle import run_leaf
+from engine.model import AttemptDocument, Head, Parameter, Source, StepDocument, StepLog
+from engine.names import ROOT
+from engine.ports import Compaction, DeletedRun, Erasure, Expiry, Stream
+from engine.redaction import redacted
+
+Result = TypeVar("Result")
+
+_CARRIED_BYTES_MAX: Final = 256 * 1024
+_FOLDED_TOGETHER: Final = 5000
+
+
+class SqliteRemoval:
+    """`engine.ports.Removal` for a SQLite log."""
+
+    def __init__(self, log: SqliteEventLog) -> None:
+        self._log = log
+
+    async def erase(self, run_id: str, branch: str, version: int, reason: str, by: str | None) -> Erasure:
+        """Erase one payload; see `Engine.erase`."""
+        what = _Erased(run_id, branch, version, reason, by)
+        return await self._exclusively(lambda connection: _erase(connection, self._log.appender, what))
+
+    async def expired(self, expiry: Expiry) -> list[DeletedRun]:
+        """Return what `delete_run` would delete, newest first."""
+        return await self._log.readers.run(lambda connection: _expired(connection, expiry))
+
+    async def delete_run(self, run_id: str, reason: str, *, carry_over: bool, expiry: Expiry | None) -> DeletedRun:
+        """Delete one run; see `Engine.delete_run` and `Engine.collect`."""
+
+        def delete(connection: sqlite3.Connection) -> DeletedRun:
+            if expiry is not None:
+                _check_expired(connection, run_id, expiry)
+            return _delete(connection, self._log.appender, run_id, reason, carry_over=carry_over)
+
+        return await self._exclusively(delete)
+
+    async def compact(self) -> Compaction:
+        """Write the file anew; see `Engine.compact`."""
+        return await finish(self._log.exclusively(_compact))
+
+    async def _exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        def in_transaction(connection: sqlite3.Connection) -> Result:
+            with _transaction(connection, self._log.appender):
+                return job(connection)
+
+        return await finish(self._log.exclusively(in_transaction))
+
+
+class _Erased(Struct, frozen=True):
+    run_id: str
+    branch: str
+    version: int
+    reason: str
+    by: str | None
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, appender: Appender) -> Iterator[None]:
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        appender.forget()
+        connection.execute("ROLLBACK")
+        raise
+    finally:
+        connection.execute("PRAGMA secure_delete = OFF")
+
+
+def _erase(connection: sqlite3.Connection, appender: Appender, what: _Erased) -> Erasure:
+    root_id, stream_id, head = _stream(connection, what.run_id, what.branch)
+    row = connection.execute(
+        "SELECT position, event_type, schema_version, payload, payload_digest FROM events"
+        " WHERE root_id = ? AND stream_id = ? AND stream_version = ?",
+        (root_id, stream_id, what.version),
+    ).fetchone()
+    if row is None:
+        raise PointNotFound(what.run_id, what.branch, what.version, head)
+    position, event_type, schema_version, payload, digest = row
+    carried = _carried(connection, root_id, Source(what.branch, what.version))
+    if digest is not None:
+        return Erasure(erased=False, carried=carried)
+    left = encode_canonical(redacted(decode_event(event_type, schema_version, payload, position)))
+    connection.execute(
+        "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
+        (left, payload_digest(payload), position),
+    )
+    event = PayloadErased(
+        branch=what.branch,
+        stream_version=what.version,
+        event_type=event_type,
+        reason=what.reason,
+        by=what.by,
+        redacted=payload_digest(left),
+    )
+    appender.record([Request(run_id=what.run_id, commands=(Record(branch=what.branch, events=(event,)),))])
+    _fold_anew(connection, appender, _with_forks(connection, what.run_id))
+    return Erasure(erased=True, carried=carried)
+
+
+def _carried(connection: sqlite3.Connection, root_id: int, source: Source) -> list[Source]:
+    """Return the reductions that carry a value of that event, and so say it too."""
+    rows = connection.execute(
+        "SELECT position, branch, stream_version, event_type, schema_version, payload FROM events"
+        " JOIN streams USING (stream_id) WHERE events.root_id = ? AND event_type = 'ParametersReduced'"
+        " AND payload_digest IS NULL ORDER BY position",
+        (root_id,),
+    )
+    wanted, found = {source}, list[Source]()
+    for position, branch, version, event_type, schema_version, payload in rows:
+        event = decode_event(event_type, schema_version, payload, position)
+        if isinstance(event, ParametersReduced) and any(wanted & set(each) for each in event.sources.values()):
+            wanted.add(Source(branch, version))
+            found.append(Source(branch, version))
+    return found
+
+
+def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """Return a run and the runs forked from it, and so on: they show some of what it was opened with."""
+    rows = connection.execute(
+        "WITH RECURSIVE found (run_id) AS (SELECT ? UNION SELECT fork.run_id FROM found"
+        " JOIN streams AS source USING (run_id)"
+        " JOIN streams AS fork ON fork.parent_id = source.stream_id AND fork.branch = '') SELECT run_id FROM found",
+        (run_id,),
+    )
+    return [found for (found,) in rows]
+
+
+def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
+    """Make the views of some runs anew from their events, inside the transaction."""
+    stream_ids = [row[0] for run_id in run_ids for row in _streams(connection, run_id)]
+    for projector in appender.projectors:
+        projector.clear(stream_ids)
+    marks = ", ".join("?" * len(run_ids))
+    rows = connection.execute(f"{SELECT_FOLDED} WHERE run_id IN ({marks}) ORDER BY position", tuple(run_ids))
+    while chunk := rows.fetchmany(_FOLDED_TOGETHER):
+        for row in chunk:
+            stream, recorded = Stream(row[10], row[1], row[2], row[11], row[12], 0, b""), as_recorded(row[:10])
+            for projector in appender.projectors:
+                projector.apply(stream, recorded)
+        for projector in appender.projectors:
+            projector.flush()
+
+
+_LAST_EVENT = (
+    "SELECT recorded_at FROM events WHERE position = (SELECT max(position) FROM events WHERE root_id = runs.stream_id)"
+)
+
+
+def _expired(connection: sqlite3.Connection, expiry: Expiry) -> list[DeletedRun]:
+    marks = ", ".join("?" * len(expiry.statuses))
+    rows = connection.execute(
+        "SELECT run_id, (SELECT count(*) FROM streams WHERE streams.run_id = runs.run_id),"
+        " (SELECT count(*) FROM events WHERE root_id = runs.stream_id)"
+        f" FROM runs WHERE status IN ({marks}) AND pinned = 0 AND ({_LAST_EVENT}) <= ? ORDER BY stream_id DESC",
+        (*sorted(expiry.statuses), expiry.last_event_until),
+    )
+    return [DeletedRun(run_id=run_id, branches=branches, events=events) for run_id, branches, events in rows]
+
+
+def _check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -> None:
+    row = connection.execute(f"SELECT status, ({_LAST_EVENT}) FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise RunNotFound(run_id)
+    status, last_event_at = row
+    if status not in expiry.statuses or last_event_at > expiry.last_event_until:
+        raise RunNotExpired(run_id, status)
+
+
+def _delete(
+    connection: sqlite3.Connection, appender: Appender, run_id: str, reason: str, *, carry_over: bool
+) -> DeletedRun:
+    root_id, _, _ = _stream(connection, run_id, ROOT)
+    if connection.execute("SELECT pinned FROM runs WHERE run_id = ?", (run_id,)).fetchone() == (1,):
+        raise RunIsPinned(run_id)
+    forks = _forks(connection, run_id)
+    if forks and not carry_over:
+        raise RunHasForks(run_id, forks)
+    for fork in forks:
+        appender.record([_carrying(appender, fork)])
+        # Its source is part of what it was, by its first event; what it reads through is its own from here on.
+        connection.execute(
+            "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''", (fork,)
+        )
+        appender.forget()
+    deleted = _remember(connection, root_id, run_id, reason)
+    stream_ids = [row[0] for row in _streams(connection, run_id)]
+    for projector in appender.projectors:
+        projector.clear(stream_ids)
+    connection.execute("DELETE FROM events WHERE root_id = ?", (root_id,))
+    connection.execute("DELETE FROM idempotency_keys WHERE root_id = ?", (root_id,))
+    connection.execute("DELETE FROM streams WHERE run_id = ?", (run_id,))
+    appender.forget()
+    return deleted
+
+
+def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """Return the runs that were forked from this one and still read through it."""
+    rows = connection.execute(
+        "SELECT fork.run_id FROM streams AS source JOIN streams AS fork ON fork.parent_id = source.stream_id"
+        " JOIN branches ON branches.stream_id = fork.stream_id AND branches.parent_stream_id IS NOT NULL"
+        " WHERE source.run_id = ? AND fork.run_id <> source.run_id ORDER BY fork.stream_id",
+        (run_id,),
+    )
+    return [fork for (fork,) in rows]
+
+
+def _carrying(appender: Appender, fork: str) -> Request:
+    root = appender.state.stream(fork, ROOT)
+    assert root is not None, "a fork is a run"
+    shared = appender.state.from_source(root)
+    parts = list(_in_parts(shared.parameters))
+    events = tuple(
+        SourceCarriedOver(branch=ROOT, values=part, part=number, parts=len(parts), **shared.described)
+        for number, part in enumerate(parts, start=1)
+    )
+    steps = (LogStep(document=_document(step), spec=step.spec) for step in shared.steps.values())
+    return Request(run_id=fork, commands=(Record(events=events), *steps))
+
+
+def _document(step: StepLog) -> StepDocument:
+    """Return an inherited step as one that the run logs itself, with the attempts as they were."""
+    attempts = [
+        AttemptDocument(
+            **{name: getattr(attempt, name) for name in AttemptDocument.__struct_fields__ if name != "details"},
+            details={**attempt.details, "carried_over": attempt.attempt_id},
+        )
+        for attempt in step.attempts
+    ]
+    fields = {name: getattr(step, name) for name in StepDocument.__struct_fields__ if name != "attempts"}
+    return StepDocument(**fields, attempts=attempts)
+
+
+def _in_parts(values: dict[str, Parameter]) -> Iterator[dict[str, Parameter]]:
+    part, size = dict[str, Parameter](), 0
+    for name, value in values.items():
+        size += len(encode_canonical((name, value)))
+        if part and size > _CARRIED_BYTES_MAX:
+            yield part
+            part, size = {}, 0
+        part[name] = value
+    yield part
+
+
+def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:
+    """Keep what later checks need to know of a run that goes: its leaf of the tree, and which positions are gone."""
+    streams = _streams(connection, run_id)
+    heads = [Head(*row[1:]) for row in streams]
+    first, last, events = connection.execute(
+        "SELECT min(position), max(position), count(*) FROM events WHERE root_id = ?", (root_id,)
+    ).fetchone()
+    connection.execute(
+        "INSERT INTO deleted_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            root_id,
+            run_id,
+            streams[-1][0],
+            first,
+            last,
+            events,
+            run_leaf(run_id, heads),
+            last_position(connection),
+            time.time_ns() // 1000,
+            reason,
+        ),
+    )
+    return DeletedRun(run_id=run_id, branches=len(heads), events=events)
+
+
+def _streams(connection: sqlite3.Connection, run_id: str) -> list[tuple[Any, ...]]:
+    """Return the id, branch, version and hash of each of a run's streams, in the order they were opened."""
+    return connection.execute(
+        "SELECT stream_id, branch, version, hash FROM streams WHERE run_id = ? ORDER BY stream_id", (run_id,)
+    ).fetchall()
+
+
+def _stream(connection: sqlite3.Connection, run_id: str, branch: str) -> tuple[int, int, int]:
+    row = connection.execute(
+        "SELECT root_id, stream_id, version FROM streams WHERE run_id = ? AND branch = ?", (run_id, branch)
+    ).fetchone()
+    if row is None:
+        if branch == ROOT:
+            raise RunNotFound(run_id)
+        _stream(connection, run_id, ROOT)
+        raise BranchNotFound(run_id, branch)
+    return row[0], row[1], row[2]
+
+
+def _compact(connection: sqlite3.Connection) -> Compaction:
+    before = _bytes(connection)
+    connection.execute("VACUUM")
+    # Under the writers' lock, as every checkpoint; whoever still reads an old snapshot keeps it from ending.
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return Compaction(bytes_before=before, bytes_after=_bytes(connection), complete=not busy)
+
+
+def _bytes(connection: sqlite3.Connection) -> int:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages) * int(size)

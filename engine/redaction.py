@@ -1,0 +1,146 @@
+"""What is left of an event whose payload is erased: where it stands and what hangs on it, and nothing that it said.
+
+The names of parameters, steps and attempts stay, and so do statuses, times and what an event is linked to: later events
+refer to them. Values, texts, paths, ids of other systems and free documents go. Pure.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from msgspec import UNSET, structs
+
+from engine.errors import NotErasable
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    BranchLogged,
+    BranchStatusChanged,
+    Event,
+    ExternalRunRegistered,
+    ExternalRunUpdated,
+    JobLogged,
+    ParametersReduced,
+    ParametersSet,
+    RunConfigured,
+    RunCreated,
+    RunStatusChanged,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.model import ERASED, Parameter, TaskSpec
+
+ERASED_TEXT: Final = "(erased)"
+ERASED_DOCUMENT: Final = {"erased": True}
+
+
+def redacted(event: Event) -> Event:
+    """Return what is left of an event.
+
+    Raises:
+        NotErasable: it says nothing but where it stands.
+    """
+    redact = _REDACTIONS.get(type(event))
+    if redact is None:
+        raise NotErasable(type(event).__name__)
+    return redact(event)
+
+
+def _parameters(values: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    return dict.fromkeys(values, ERASED)
+
+
+def _parameter(value: Parameter | None) -> Parameter | None:
+    return None if value is None else ERASED
+
+
+def _text(text: str | None) -> str | None:
+    return ERASED_TEXT if text else text
+
+
+def _document(document: dict[str, Any] | None) -> dict[str, Any] | None:
+    return ERASED_DOCUMENT if document else document
+
+
+def _run_created(event: RunCreated) -> Event:
+    return structs.replace(
+        event,
+        tag=_text(event.tag),
+        workspace_slug=_text(event.workspace_slug),
+        root_path=_text(event.root_path),
+        description=_text(event.description),
+        tags=_document(event.tags),
+    )
+
+
+def _reason(event: RunStatusChanged | BranchStatusChanged | StepStatusChanged | StepRemoved) -> Event:
+    return structs.replace(event, reason=_text(event.reason))
+
+
+def _parameters_set(event: ParametersSet) -> Event:
+    return structs.replace(event, values=_parameters(event.values))
+
+
+def _parameters_reduced(event: ParametersReduced) -> Event:
+    conflicts = [
+        structs.replace(each, base=_parameter(each.base), parent=ERASED, child=ERASED) for each in event.conflicts
+    ]
+    return structs.replace(event, values=_parameters(event.values), conflicts=conflicts)
+
+
+def _step_logged(event: StepLogged) -> Event:
+    spec = event.spec and TaskSpec(
+        dependencies=event.spec.dependencies,
+        allow_dependency_failure=event.spec.allow_dependency_failure,
+        allow_failure=event.spec.allow_failure,
+        task_type=event.spec.task_type,
+        operator_key=event.spec.operator_key,
+    )
+    return structs.replace(event, message=_text(event.message), spec=spec, details=_document(event.details))
+
+
+_ATTEMPT_FIELDS: Final[dict[str, Callable[[Any], Any]]] = {
+    "status_reason": _text,
+    "external_id": _text,
+    "operator_data": _document,
+    "relative_path": _text,
+    "message": _text,
+    "inputs": _parameters,
+    "outputs": _parameters,
+    "metrics": _parameters,
+    "details": _document,
+}
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    given = {name: getattr(struct, name) for name in _ATTEMPT_FIELDS if hasattr(struct, name)}
+    return {
+        name: _ATTEMPT_FIELDS[name](value) for name, value in given.items() if value is not UNSET and value is not None
+    }
+
+
+def _attempt_updated(event: AttemptUpdated) -> Event:
+    return structs.replace(event, changes=structs.replace(event.changes, **_fields(event.changes)))
+
+
+def _with_fields(event: AttemptCreated | ExternalRunRegistered | ExternalRunUpdated) -> Event:
+    return structs.replace(event, **_fields(event))
+
+
+_REDACTIONS: Final[dict[type, Callable[[Any], Event]]] = {
+    RunCreated: _run_created,
+    RunStatusChanged: _reason,
+    RunConfigured: lambda event: structs.replace(event, config=dict.fromkeys(event.config, ERASED_TEXT)),
+    JobLogged: lambda event: structs.replace(event, job=ERASED_DOCUMENT),
+    BranchLogged: lambda event: structs.replace(event, details=_document(event.details)),
+    BranchStatusChanged: _reason,
+    ParametersSet: _parameters_set,
+    ParametersReduced: _parameters_reduced,
+    StepLogged: _step_logged,
+    StepStatusChanged: _reason,
+    StepRemoved: _reason,
+    AttemptCreated: _with_fields,
+    AttemptUpdated: _attempt_updated,
+    ExternalRunRegistered: _with_fields,
+    ExternalRunUpdated: _with_fields,
+}

@@ -1,0 +1,204 @@
+"""Keeping a store: proving it, rebuilding its views, and taking out what has to go."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+
+from engine.checkpoint import Checkpoint
+from engine.codec import to_microseconds
+from engine.commands import Pin, Request
+from engine.errors import InvalidValue, RunKept, RunNotFound
+from engine.findings import Verification
+from engine.model import TERMINAL_STATUSES
+from engine.names import check_branch, check_name
+from engine.ports import (
+    Audit,
+    Collected,
+    Compaction,
+    DeletedRun,
+    Erasure,
+    Expiry,
+    Progress,
+    Recorded,
+    Removal,
+    ViewDifference,
+    ViewMaintenance,
+)
+from engine.values import check_flag, check_position, check_text
+from engine.writer import Writer
+
+
+class Upkeep:
+    """What an `Engine` does for the store as a whole."""
+
+    def __init__(self, writer: Writer, maintenance: ViewMaintenance, audit: Audit, removal: Removal) -> None:
+        self._writer = writer
+        self._maintenance = maintenance
+        self._audit = audit
+        self._removal = removal
+
+    async def verify(
+        self, run_id: str | None = None, since: Checkpoint | None = None, progress: Progress | None = None
+    ) -> Verification:
+        """Compute every hash anew along a run's history, or the whole store's, and follow every link in it.
+
+        Reductions by the built-in rules are made again from the children's events and compared. The first thing that
+        is wrong with each stream is in the answer's `problems`, which are empty when nothing is.
+
+        Without a checkpoint this shows accidents and clumsy edits, not a rewrite of everything by someone who computes
+        every hash anew, nor that the last events of a run were cut off with care.
+
+        Args:
+            since: a checkpoint of this store, for the whole of it: proves that what it saw is still there, unchanged.
+            progress: called with how many events were checked and about how many there are.
+
+        Raises:
+            RunNotFound, CheckpointOfAnotherStore
+        """
+        return await self._audit.verify(None if run_id is None else check_name(run_id, "run id"), since, progress)
+
+    async def checkpoint(self) -> Checkpoint:
+        """Return a commitment to everything in the store as it stands, to be kept elsewhere for `verify`."""
+        return await self._audit.checkpoint()
+
+    async def rebuild(self, progress: Progress | None = None) -> int:
+        """Make every view anew from the events alone; return how many events there were.
+
+        Args:
+            progress: called with the position reached and the last position, after each chunk.
+
+        Raises:
+            RebuildRunning
+        """
+        return await self._maintenance.rebuild(progress)
+
+    async def verify_views(self, progress: Progress | None = None) -> list[ViewDifference]:
+        """Fold the log anew and return where the live views differ from it: an empty list when they are true."""
+        return await self._maintenance.compare(progress)
+
+    async def erase(
+        self,
+        run_id: str,
+        branch: str | None,
+        version: int,
+        reason: str,
+        *,
+        by: str | None = None,
+        compact: bool = True,
+    ) -> Erasure:
+        """Erase what one event said, for good. Its place in the chain, and so every hash and checkpoint, stays whole.
+
+        Values, texts and documents go; names, statuses, times and links stay (`engine.redaction`). An event records who
+        erased it and why. The views show what was erased as erased. Erasing it again only compacts.
+
+        Args:
+            version: the event's version in the branch's stream.
+            compact: also write the file anew, so that no trace is left in it (see `compact`). Without it the bytes may
+                still be found in unused parts of the file: for several erasures in a row, with `compact` after them.
+
+        Raises:
+            RunNotFound, BranchNotFound, PointNotFound
+            NotErasable: the event holds nothing but where it stands and what it is linked to.
+        """
+        check_flag(compact, "compact")
+        erasure = await self._removal.erase(
+            check_name(run_id, "run id"),
+            check_branch(branch),
+            check_position(version, "version"),
+            _reason(reason),
+            None if by is None else check_text(by, "by"),
+        )
+        if compact:
+            await self._removal.compact()
+        return erasure
+
+    async def compact(self) -> Compaction:
+        """Write the file anew without its unused parts, and empty the write-ahead log.
+
+        It needs room for a second copy, and writers wait meanwhile.
+
+        Raises:
+            DiskFull, StoreBusy
+        """
+        return await self._removal.compact()
+
+    async def pin(self, run_id: str, reason: str | None = None) -> Recorded:
+        """Keep a run from being deleted.
+
+        Raises:
+            RunNotFound
+        """
+        return await self._pin(run_id, reason, pinned=True)
+
+    async def unpin(self, run_id: str, reason: str | None = None) -> Recorded:
+        """Let a run be deleted again.
+
+        Raises:
+            RunNotFound
+        """
+        return await self._pin(run_id, reason, pinned=False)
+
+    async def _pin(self, run_id: str, reason: str | None, *, pinned: bool) -> Recorded:
+        command = Pin(pinned=pinned, reason=None if reason is None else check_text(reason, "reason"))
+        return await self._writer.submit(Request(run_id=check_name(run_id, "run id"), commands=(command,)))
+
+    async def delete_run(self, run_id: str, reason: str, *, carry_over: bool = False) -> DeletedRun:
+        """Delete a run with its whole history. That it was there, when it went and why stays on record.
+
+        A checkpoint that saw the run's last event can still be verified. The space is used again; `compact` gives it
+        back.
+
+        Args:
+            carry_over: first give what runs forked from it saw of it to them, as of their fork.
+
+        Raises:
+            RunNotFound, RunIsPinned
+            RunHasForks: unless it is carried over.
+        """
+        return await self._removal.delete_run(
+            check_name(run_id, "run id"),
+            _reason(reason),
+            carry_over=check_flag(carry_over, "carry_over"),
+            expiry=None,
+        )
+
+    async def collect(
+        self,
+        older_than: timedelta | datetime,
+        *,
+        statuses: Collection[str] = TERMINAL_STATUSES,
+        reason: str = "expired",
+        dry_run: bool = False,
+    ) -> Collected:
+        """Delete the runs that ended long ago: newest first, each whole or not at all.
+
+        A run is kept that is pinned, or that another run was forked from and reads through. Whether it has expired is
+        looked at again when it is deleted: a run that goes on meanwhile is kept, too.
+
+        Args:
+            older_than: an age or an aware time: the last event of the run is at least that old.
+            statuses: only runs of these; each must be one that a run ends with.
+            dry_run: delete nothing, and say what would be.
+        """
+        before = datetime.now(UTC) - older_than if isinstance(older_than, timedelta) else older_than
+        unfit = sorted(set(statuses) - TERMINAL_STATUSES)
+        if unfit:
+            raise InvalidValue("statuses", unfit[0], f"is none of {', '.join(sorted(TERMINAL_STATUSES))}")
+        expiry = Expiry(frozenset(statuses), to_microseconds(before))
+        collected = Collected(deleted=[], kept={})
+        for run in await self._removal.expired(expiry):
+            try:
+                if not dry_run:
+                    await self._removal.delete_run(run.run_id, _reason(reason), carry_over=False, expiry=expiry)
+                collected.deleted.append(run)
+            except RunKept as error:
+                collected.kept[run.run_id] = str(error)
+            except RunNotFound:  # somebody else collects, too
+                continue
+        return collected
+
+
+def _reason(reason: object) -> str:
+    text = check_text(reason, "reason")
+    if not text.strip():
+        raise InvalidValue("reason", text, "says nothing")
+    return text
