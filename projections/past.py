@@ -8,15 +8,15 @@ of the streams that it was forked from up to the forks.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 from msgspec import structs
 
 from engine.codec import decode_event, from_microseconds
 from engine.events import RecordedEvent
+from engine.names import ROOT
 from engine.ports import Stream
 from projections.partitions import Partitions
-from projections.reading import lineage
+from projections.reading import LATEST, lineage
 from projections.state import StateViews
 
 CHUNK_EVENTS = 1000
@@ -44,9 +44,8 @@ _OF_RUN = "events.root_id = (SELECT root_id FROM streams WHERE stream_id = ?)"
 def past_of_run(connection: sqlite3.Connection, root: Stream, position: int) -> Iterator[sqlite3.Connection]:
     """Yield the views of a whole run as they stood when a position was recorded."""
     with _fold_into_memory(connection) as fold:
-        if root.parent_id is not None:
-            fold.lineage(root.parent_id, root.parent_version)
-        fold.events(f"{_OF_RUN} AND position <= ?", (root.stream_id, position))
+        fold.ancestors(root.stream_id)
+        fold.events("position <= ?", (root.stream_id, position))
         yield fold.done()
 
 
@@ -54,7 +53,8 @@ def past_of_run(connection: sqlite3.Connection, root: Stream, position: int) -> 
 def past_of_stream(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[sqlite3.Connection]:
     """Yield the views of one branch at a version, and of those that it was forked from as they stood at the forks."""
     with _fold_into_memory(connection) as fold:
-        fold.lineage(stream_id, version)
+        fold.ancestors(stream_id)
+        fold.stream(stream_id, version)
         yield fold.done()
 
 
@@ -77,40 +77,79 @@ class _Fold:
         for projector in self._projectors:
             projector.create_tables()
 
-    def lineage(self, stream_id: int, version: int) -> None:
-        """Fold a stream up to a version, after those that it was forked from up to the forks."""
-        for ancestor, until in reversed(list(lineage(self._source, stream_id, version))):
-            where = f"{_OF_RUN} AND events.stream_id = ? AND stream_version <= ?"
-            self.events(where, (ancestor, ancestor, until))
+    def ancestors(self, stream_id: int) -> None:
+        """Fold the streams that a stream was forked from, each up to the fork."""
+        _, *above = lineage(self._source, stream_id, LATEST)
+        for ancestor, until in reversed(above):
+            self.stream(ancestor, until)
+
+    def stream(self, stream_id: int, version: int) -> None:
+        """Fold one stream up to a version."""
+        self.events("events.stream_id = ? AND stream_version <= ?", (stream_id, stream_id, version))
 
     def events(self, where: str, values: tuple[int, ...]) -> None:
-        """Fold the events of the log for which `where` holds, in order.
+        """Fold those of a run's events for which `where` holds, in order.
+
+        Args:
+            values: the id of any stream of the run, then those of `where`.
 
         Raises:
             CannotDecode
         """
-        cursor = self._source.execute(f"{_EVENTS} WHERE {where} ORDER BY position", values)
+        for stream, recorded in self._read(where, values):
+            stream.version, stream.hash = recorded.stream_version, recorded.hash
+            self._apply(stream, recorded)
+
+    def _left_behind(self, root: Stream) -> None:
+        """Fold what a source that was deleted has left behind: it counts from the fork on, wherever it stands."""
+        (source,) = self._source.execute(
+            "SELECT parent_stream_id FROM branches WHERE stream_id = ?", (root.stream_id,)
+        ).fetchone()
+        if source is None:
+            where = "events.stream_id = ? AND stream_version > ? AND event_type = 'SourceCarriedOver'"
+            for stream, recorded in self._read(where, (root.stream_id, root.stream_id, root.version)):
+                self._apply(stream, recorded)
+
+    def _read(self, where: str, values: tuple[int, ...]) -> Iterator[tuple[Stream, RecordedEvent]]:
+        cursor = self._source.execute(f"{_EVENTS} WHERE {_OF_RUN} AND {where} ORDER BY position", values)
         while rows := cursor.fetchmany(CHUNK_EVENTS):
             for row in rows:
-                self._apply(row)
+                yield self._stream(*row[:5]), _recorded(*row[1:3], *row[5:])
             for projector in self._projectors:
                 projector.flush()
 
-    def _apply(self, row: tuple[Any, ...]) -> None:
-        stream_id, run_id, branch, parent_id, parent_version = row[:5]
-        position, version, event_id, recorded_at, hash_, event_type, schema_version, payload = row[5:]
+    def _stream(self, stream_id: int, run_id: str, branch: str, parent_id: int | None, parent_version: int) -> Stream:
         stream = self._streams.get(stream_id)
         if stream is None:
             stream = self._streams[stream_id] = Stream(stream_id, run_id, branch, parent_id, parent_version, 0, b"")
-        stream.version, stream.hash = version, hash_
-        event = decode_event(event_type, schema_version, payload, position)
-        moment = from_microseconds(recorded_at)
-        recorded = RecordedEvent(position, run_id, branch, version, event_id.hex(), moment, hash_, event)
+        return stream
+
+    def _apply(self, stream: Stream, recorded: RecordedEvent) -> None:
         for projector in self._projectors:
             projector.apply(stream, recorded)
 
     def done(self) -> sqlite3.Connection:
         """Return the database, whose streams stand at what was folded of each."""
+        for stream in self._streams.values():
+            if stream.branch == ROOT and stream.parent_id is not None:
+                self._left_behind(stream)
         rows = map(structs.astuple, self._streams.values())
         self._memory.executemany("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return self._memory
+
+
+def _recorded(  # noqa: PLR0917 - one argument for each column of an event
+    run_id: str,
+    branch: str,
+    position: int,
+    version: int,
+    event_id: bytes,
+    recorded_at: int,
+    hash_: bytes,
+    event_type: str,
+    schema_version: int,
+    payload: bytes,
+) -> RecordedEvent:
+    event = decode_event(event_type, schema_version, payload, position)
+    moment = from_microseconds(recorded_at)
+    return RecordedEvent(position, run_id, branch, version, event_id.hex(), moment, hash_, event)

@@ -8,7 +8,7 @@ from engine.ports import Stream
 from projections.columns import from_json, from_text
 from projections.partitions import BranchRow
 from projections.reading import IN_RUN, SELECT_BRANCHES, own_parameters, resolved_parameters
-from projections.steps import own_steps, steps_of
+from projections.steps import own_steps, steps_of, with_inherited
 
 
 def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, inherited: bool) -> RunLog:
@@ -93,6 +93,8 @@ def _parameters(connection: sqlite3.Connection, row: BranchRow, *, inherited: bo
 
 
 def _steps_by_stream(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, dict[str, StepLog]]:
-    if nested:
-        return own_steps(connection, IN_RUN, (stream.run_id,))
-    return {stream.stream_id: steps_of(connection, stream)}
+    if not nested:
+        return {stream.stream_id: steps_of(connection, stream)}
+    steps = own_steps(connection, IN_RUN, (stream.run_id,))
+    steps[stream.stream_id] = with_inherited(connection, stream, steps.get(stream.stream_id, {}))
+    return steps

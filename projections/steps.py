@@ -1,19 +1,27 @@
 """Steps with their attempts, as rows and as a branch sees them."""
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from engine.model import AttemptLog, StepLog
+from msgspec import structs
+
+from engine.model import COMPLETED, AttemptLog, Origin, StepLog
+from engine.names import ROOT
 from engine.ports import Stream
 from projections.partitions import StepRow
-from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step
+from projections.past import past_of_stream
+from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step, lineage
 from projections.state_tables import AttemptRow
+from projections.streams import stream_of
+
+_SUCCEEDED: Final = frozenset({COMPLETED, "SUCCESS"})
 
 
 def steps_of(connection: sqlite3.Connection, stream: Stream) -> dict[str, StepLog]:
-    """Return what a branch sees of steps, by internal name, in the order in which they were first logged."""
-    return own_steps(connection, "stream_id = ?", (stream.stream_id,)).get(stream.stream_id, {})
+    """Return the steps that a branch sees, by internal name: inherited ones first, then as they were first logged."""
+    own = own_steps(connection, "stream_id = ?", (stream.stream_id,)).get(stream.stream_id, {})
+    return with_inherited(connection, stream, own)
 
 
 def step_of(connection: sqlite3.Connection, stream: Stream, step: str) -> StepLog | None:
@@ -21,9 +29,35 @@ def step_of(connection: sqlite3.Connection, stream: Stream, step: str) -> StepLo
     key = stream.stream_id, step
     row = connection.execute(f"{SELECT_STEPS} WHERE stream_id = ? AND step = ?", key).fetchone()
     if row is None:
-        return None
+        return with_inherited(connection, stream, {}).get(step)
     attempts = connection.execute(f"{SELECT_ATTEMPTS} WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index", key)
     return as_step(StepRow(*row), [as_attempt(AttemptRow(*each)) for each in attempts])
+
+
+def with_inherited(connection: sqlite3.Connection, stream: Stream, own: Mapping[str, StepLog]) -> dict[str, StepLog]:
+    """Return a branch's own steps and, before them, those that had succeeded where its run was forked from.
+
+    Only the root branch of a forked run inherits steps. One that it has logged itself hides the inherited one.
+    """
+    if stream.branch != ROOT or stream.parent_id is None:
+        return dict(own)
+    _, *ancestors = lineage(connection, stream.stream_id, stream.version)
+    inherited = _succeeded(connection, *ancestors[0]) if ancestors else {}  # a source that was deleted is none
+    return {**{name: step for name, step in inherited.items() if name not in own}, **own}
+
+
+def _succeeded(connection: sqlite3.Connection, stream_id: int, version: int) -> dict[str, StepLog]:
+    """The steps that a stream saw succeeded at a version."""
+    source = stream_of(connection, stream_id)
+    if source.version != version:  # the rows say what is now
+        with past_of_stream(connection, stream_id, version) as past:
+            return _succeeded(past, stream_id, version)
+    origin = Origin(source.run_id, source.branch, version)
+    return {
+        name: structs.replace(step, inherited_from=step.inherited_from or origin)
+        for name, step in steps_of(connection, source).items()
+        if step.status in _SUCCEEDED
+    }
 
 
 def own_steps(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> dict[int, dict[str, StepLog]]:

@@ -30,6 +30,11 @@ def find_stream(connection: sqlite3.Connection, run_id: str, branch: str) -> Str
     raise RunNotFound(run_id)
 
 
+def stream_of(connection: sqlite3.Connection, stream_id: int) -> Stream:
+    """Return the stream of an id that the log gave."""
+    return Stream(*connection.execute(f"{_SELECT_STREAM} WHERE stream_id = ?", (stream_id,)).fetchone())
+
+
 def version_at(connection: sqlite3.Connection, stream: Stream, at: Point) -> int:
     """Return the stream version that a point means.
 
@@ -64,7 +69,8 @@ def _is_version(at: object) -> TypeGuard[int]:
 def _position_by(connection: sqlite3.Connection, stream: Stream, at: object) -> int:
     """The position that a time or a position means, 0 when it is none of the run's."""
     if isinstance(at, Position):
-        (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+        # The views' checkpoints are at the log's end, which does not go back when its last run is deleted.
+        (last,) = connection.execute("SELECT max(position) FROM view_checkpoints").fetchone()
         return at.n if at.n <= last else 0
     if not isinstance(at, datetime):
         raise InvalidValue("at", at, "is neither a version nor a position nor a time")

@@ -142,7 +142,7 @@ async def test_a_point_that_is_not_there_is_refused(run: Run, point: Any) -> Non
     late = await run.branch("b")
     for read in (late.compile, late.steps, late.attempts, late.children, late.parameters, late.sources, late.head):
         with pytest.raises(PointNotFound) as caught:
-            await read(at=point)  # type: ignore[operator]
+            await read(at=point)
         assert (caught.value.point, caught.value.branch, caught.value.head_version) == (point, "b", 1)
 
 
@@ -151,7 +151,7 @@ async def test_what_is_no_point_is_refused(run: Run, point: Any) -> None:
     """The error names the value."""
     for read in (run.compile, run.steps, run.attempts, run.children, run.parameters, run.all_attempts, run.info):
         with pytest.raises(InvalidValue):
-            await read(at=point)  # type: ignore[operator]
+            await read(at=point)
 
 
 @pytest.mark.parametrize("n", [0, -1, True, 1.0, "1"])

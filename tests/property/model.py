@@ -87,7 +87,8 @@ class ModelBranch:
         described = (known.name, known.message, known.details) != (document.name, document.message, document.details)
         if described or known.status != document.status:
             known.name, known.message, known.details = document.name, document.message, document.details
-            known.status, known.status_reason = document.status, None
+            if known.status != document.status:
+                known.status, known.status_reason = document.status, None
             self.advance()
 
     def _change(self, attempt: ModelAttempt, document: dict[str, Any]) -> None:
@@ -98,8 +99,10 @@ class ModelBranch:
             self.advance()
 
     def set_step_status(self, step: str, status: str, reason: str | None) -> None:
-        self.steps[step].status, self.steps[step].status_reason = status, reason
-        self.advance()
+        known = self.steps[step]
+        if known.status != status or reason not in (None, known.status_reason):
+            known.status, known.status_reason = status, reason
+            self.advance()
 
     def remove_step(self, step: str) -> None:
         del self.steps[step]
