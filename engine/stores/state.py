@@ -34,6 +34,8 @@ from engine.errors import (
     ExternalRunNotFound,
     InvalidValue,
     RunNotFound,
+    StepNotFound,
+    TaskNotFound,
 )
 from engine.events import AttemptUpdated, ExternalRunRegistered, ExternalRunUpdated
 from engine.model import CREATED, TERMINAL_STATUSES, AttemptChanges, RunInfo
@@ -153,7 +155,7 @@ class StateStore:
             TaskNotFound
         """
         where, branch = await self._places.existing(task_id, run_id)
-        await self._engine.write(where, SetStepStatus(branch=branch, step=task_id, status=status_of(status)))
+        await self._write_task(where, SetStepStatus(branch=branch, step=task_id, status=status_of(status)))
 
     async def delete_task(self, task_id: str, run_id: str | None = None) -> None:
         """Take a task with its attempts and its external run out of the views. Its history stays in the log.
@@ -162,7 +164,7 @@ class StateStore:
             TaskNotFound
         """
         where, branch = await self._places.existing(task_id, run_id)
-        await self._engine.write(where, RemoveStep(branch=branch, step=task_id))
+        await self._write_task(where, RemoveStep(branch=branch, step=task_id))
 
     async def register_external_run(self, handle: object, run_id: str) -> None:
         """Record the external run of a task of a run, or what is new of it.
@@ -341,6 +343,12 @@ class StateStore:
 
     def _attempt(self, placed: PlacedAttempt) -> TaskAttempt:
         return make(self._make.attempt, documents.task_attempt(placed))
+
+    async def _write_task(self, run_id: str, command: SetStepStatus | RemoveStep) -> None:
+        try:
+            await self._engine.write(run_id, command)
+        except StepNotFound as error:  # deleted since it was found
+            raise TaskNotFound(run_id, command.step) from error
 
     async def _log_external_run(self, event: ExternalRunRegistered | ExternalRunUpdated, place: Place) -> None:
         run_id, branch = place
