@@ -14,7 +14,7 @@ LONG_AGO = datetime(2026, 1, 31, tzinfo=UTC)
 
 async def record_tasks(database: Path, *, root_path: str | None = None) -> None:
     """Record the run `r1`: one task failed after two attempts and holds up two, others run, wait, or are lost."""
-    async with open_engine(database) as engine:
+    async with open_engine(database, durability="relaxed") as engine:
         run = await engine.create_run(
             "r1",
             status="RUNNING",
@@ -38,14 +38,15 @@ async def record_tasks(database: Path, *, root_path: str | None = None) -> None:
         await _try(run, "relax", "x2", "FAILED", external_id="job-3", operator_key="slurm", relative_path="relax/2")
         await (await run.find_attempt("x2")).update(status_reason="exit code 137: out of memory")
         await _try(run, "plot", "l1", "RUNNING", external_id="4711", operator_key="local")
-        registered = ExternalRunRegistered(
-            branch="", task_id="legacy", operator_type="HPC", status="SUBMITTED", external_id="9"
-        )
+        registered = [
+            ExternalRunRegistered(branch="", task_id=task, operator_type="HPC", status="SUBMITTED", external_id="9")
+            for task in ("legacy", "plot")
+        ]
         created = AttemptCreated(branch="", step="lost", attempt_id="o1", attempt_index=1, created_at=LONG_AGO)
         await run.write(
             SetStepStatus(step="prepare", status="COMPLETED"),
             SetStepStatus(step="relax", status="FAILED"),
-            LogExternalRun(event=registered),
+            *(LogExternalRun(event=event) for event in registered),
             Record(events=(created,)),
         )
         branch = await run.fork("fit.a")

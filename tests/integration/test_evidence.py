@@ -83,7 +83,7 @@ async def test_an_external_run_is_told_where_there_are_no_attempts(bundle: Any) 
 
     assert (legacy["attempts"], legacy["current_attempt"]) == ([], None)
     assert (legacy["external_run"]["operator_type"], legacy["external_run"]["external_id"]) == ("HPC", "9")
-    assert {task["external_run"] for name, task in tasks(bundle).items() if name != "legacy"} == {None}
+    assert {task["external_run"] for name, task in tasks(bundle).items() if name != "legacy"} == {None}  # plot has one
 
 
 async def test_steps_that_are_no_tasks_stand_under_their_branch(bundle: Any) -> None:
@@ -128,6 +128,33 @@ async def test_nothing_is_overwritten_unasked(bundle: Any, recorded: Path, tmp_p
 
     assert sorted(path.name for path in folder.iterdir()) == ["bundle.json", "report.md"]
     assert (folder / "report.md").read_text().startswith("# Evidence of run r1")
+
+
+async def test_a_file_is_replaced_whole(bundle: Any, recorded: Path, tmp_path: Path) -> None:
+    """Who reads the old file while the new one is written reads the old one to its end."""
+    folder = tmp_path / "evidence"
+    old = (folder / "bundle.json").read_text()
+    with (folder / "bundle.json").open() as reader:
+        async with open_engine(recorded) as engine:
+            await export_evidence(engine, "r1", folder, overwrite=True)
+        assert reader.read() == old
+
+
+async def test_what_cannot_be_written_leaves_nothing(
+    bundle: Any, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk refuses, the earlier bundle stays as it is, and no half file stays beside it."""
+    folder = tmp_path / "evidence"
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+
+    def refuse(_: int) -> None:
+        raise OSError("no space left")
+
+    async with open_engine(recorded) as engine:
+        monkeypatch.setattr("engine.evidence_files.os.fsync", refuse)
+        with pytest.raises(OSError, match="no space left"):
+            await export_evidence(engine, "r1", folder, overwrite=True)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
 
 
 async def test_a_run_that_is_not_there_has_no_evidence(engine: Engine, tmp_path: Path) -> None:
