@@ -100,6 +100,9 @@ class Factories(Struct, frozen=True, kw_only=True):
     """What makes the objects that a store returns: each is called with the fields of the struct that it stands for.
 
     The fields are keyword arguments; a factory gets those that its signature names, or all, if it takes any.
+
+    Raises:
+        InvalidValue: one cannot be called.
     """
 
     run: Callable[..., Any] = RunHandle
@@ -107,6 +110,11 @@ class Factories(Struct, frozen=True, kw_only=True):
     task: Callable[..., Any] = Task
     attempt: Callable[..., Any] = TaskAttempt
     external_run: Callable[..., Any] = ExternalRunHandle
+
+    def __post_init__(self) -> None:
+        for name, factory in structs.asdict(self).items():
+            if not callable(factory):
+                raise InvalidValue(f"factory {name}", factory, "cannot be called")
 
 
 def make(factory: Callable[..., Any], made: Made) -> Made:

@@ -14,6 +14,7 @@ import pydantic
 import pytest
 
 from engine import Engine
+from engine.errors import InvalidValue
 from engine.stores import Factories, RunHandle, SQLiteStateStore, StateStore, TaskAttempt
 from tests.contract.state_stores import BEGUN, TWINS, external, handle, metadata, opened, workflow
 
@@ -218,6 +219,13 @@ async def test_what_is_not_there_is_made_by_nobody(store: Any) -> None:
     """None stays None."""
     for read in (store.get_run, store.get_run_metadata, store.get_attempt, store.get_external_run):
         assert await read("unknown") is None
+
+
+def test_a_factory_can_be_called() -> None:
+    """What cannot is refused where it is given, not where it is first needed."""
+    bad: Any = "HostRun"
+    with pytest.raises(InvalidValue, match="factory run: 'HostRun'"):
+        Factories(run=bad)
 
 
 def test_one_factory_alone_leaves_the_others(database: Path) -> None:
