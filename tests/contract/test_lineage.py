@@ -1,0 +1,425 @@
+"""Where a value came from: the event that wrote it, what that was made of, and what it overwrote."""
+
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from itertools import chain, pairwise
+from typing import Any
+
+import pytest
+
+from engine import Branch, Engine, Run
+from engine.cli.document import plain
+from engine.commands import Fork, Record, Reduce
+from engine.errors import InvalidName, InvalidValue, ParameterNotFound, PointNotFound
+from engine.events import ParametersSet
+from engine.lineage import DEPTH_MAX, LIMIT_MAX, ForkPoint, Lineage, LineageWanted, Written
+from engine.model import Parameter
+from projections.lineage import read_lineage
+from projections.reading import LATEST
+from projections.streams import find_stream
+
+Place = tuple[str, str, int]
+
+
+def place(written: Written | None) -> Place | None:
+    """The event that wrote a value: run, branch and version."""
+    return None if written is None else (written.run_id, written.branch, written.stream_version)
+
+
+def branches(written: list[Lineage] | list[Written]) -> list[str]:
+    return [each.branch for each in written]
+
+
+async def family(engine: Engine, values: dict[str, Any]) -> tuple[Run, list[Branch]]:
+    """A run whose children set `x`, each to its own value."""
+    run = await engine.create_run("r")
+    children = [await run.fork(name) for name in values]
+    for child in children:
+        await child.set_parameters({"x": values[child.name]})
+    return run, children
+
+
+class TestEvent:
+    async def test_a_value_names_the_event_that_set_it(self, engine: Engine) -> None:
+        """Run, branch, version, position, time, id and hash are those of the recorded event."""
+        run = await engine.create_run("r", parameters={"y": 1})
+        recorded = (await run.set_parameters({"x": Parameter(2, "metric")})).events[0]
+        found = await run.lineage("x")
+        assert (found.value, found.how, found.rule) == (Parameter(2, "metric"), "set", None)
+        for fact in ("run_id", "branch", "stream_version", "position", "recorded_at", "event_id", "hash"):
+            assert getattr(found, fact) == getattr(recorded, fact)
+
+    async def test_a_set_value_was_made_of_nothing(self, engine: Engine) -> None:
+        """It has no sources, passed nothing over, had no conflict, and overwrote nothing when it was the first."""
+        run = await engine.create_run("r", parameters={"x": 1})
+        found = await run.lineage("x")
+        assert (found.sources, found.passed_over, found.more, found.conflicts) == ([], [], 0, [])
+        assert (found.overwrote, found.history, found.inherited_through) == (None, [], [])
+
+    @pytest.mark.parametrize(("at", "value"), [(2, 1), (3, 1), (4, 2), (None, 2)])
+    async def test_a_value_is_that_of_the_point_that_is_asked_for(
+        self, engine: Engine, at: int | None, value: int
+    ) -> None:
+        """As of a version, as of the time at which that was recorded, or now."""
+        run = await engine.create_run("r", parameters={"x": 1})
+        await run.set_status("RUNNING")
+        later = await run.set_parameters({"x": 2})
+        assert (await run.lineage("x", at=at)).value == Parameter(value)
+        assert (await run.lineage("x", at=later.events[0].recorded_at)).value == Parameter(2)
+        assert (await run.lineage("x", at=later.events[0].recorded_at - timedelta(microseconds=1))).value.value == 1
+
+
+class TestForks:
+    async def test_an_inherited_value_names_the_forks_that_it_came_through(self, engine: Engine) -> None:
+        """Nearest first, also from run to run: the points of the branches above at which the forks were made."""
+        source = await engine.create_run("r0", parameters={"x": 1})
+        a = await source.fork("a")
+        run = await engine.fork_run("r0", run_id="r", branch="a")
+        b = await run.fork("b")
+        await source.set_parameters({"x": 2})
+        found = await b.lineage("x")
+        assert place(found) == ("r0", "", 2)
+        assert found.inherited_through == [ForkPoint("r", "", 1), ForkPoint("r0", a.name, 1), ForkPoint("r0", "", 2)]
+
+    async def test_a_branchs_own_value_came_through_no_fork(self, engine: Engine) -> None:
+        """However much it inherits."""
+        run = await engine.create_run("r", parameters={"x": 1})
+        child = await run.fork("a")
+        await child.set_parameters({"x": 2})
+        found = await child.lineage("x")
+        assert (place(found), found.inherited_through) == (("r", "a", 2), [])
+
+    async def test_a_siblings_value_is_not_seen(self, engine: Engine) -> None:
+        """What another branch set is no parameter here until it is reduced."""
+        run, _ = await family(engine, {"a": 1, "b": 2})
+        with pytest.raises(ParameterNotFound):
+            await run.lineage("x")
+
+
+class TestReduction:
+    @pytest.mark.parametrize(
+        ("rule", "values", "taken", "passed_over"),
+        [
+            ("last", [1, 2, 3], ["c"], ["a", "b"]),
+            ("first", [1, 2, 3], ["a"], ["b", "c"]),
+            ("min", [2, 1, 3], ["b"], ["a", "c"]),
+            ("max", [2, 1, 3], ["c"], ["a", "b"]),
+            ("sum", [1, 2, 3], ["a", "b", "c"], []),
+            ("mean", [1, 2, 3], ["a", "b", "c"], []),
+            ("collect", [1, 2, 3], ["a", "b", "c"], []),
+            ("concat", [[1], [], [3]], ["a", "b", "c"], []),
+            ("merge", [{"k": 1}, {}, {"k": 3}], ["a", "b", "c"], []),
+            ("unanimous", [1, 1, 1], ["a", "b", "c"], []),
+        ],
+    )
+    async def test_a_reduced_value_names_what_it_was_made_of(
+        self, engine: Engine, rule: str, values: list[Any], taken: list[str], passed_over: list[str]
+    ) -> None:
+        """The child events that the rule took, and those that it saw and did not take, in the children's order."""
+        run, _ = await family(engine, dict(zip("abc", values, strict=True)))
+        reduction = await run.reduce(rules={"x": rule})
+        found = await run.lineage("x")
+        assert (found.how, found.rule, found.value) == ("reduced", rule, reduction.values["x"])
+        assert (branches(found.sources), branches(found.passed_over), found.more) == (taken, passed_over, 0)
+        assert [each.stream_version for each in found.sources] == [2] * len(taken)
+
+    async def test_a_function_took_all_values(self, engine: Engine) -> None:
+        """It is recorded as the rule, and is not called again."""
+        run, _ = await family(engine, {"a": 1, "b": 2})
+        await run.reduce(rules={"x": lambda values: {"of": values}})
+        found = await run.lineage("x")
+        assert (found.rule, branches(found.sources)) == ("function", ["a", "b"])
+
+    async def test_children_that_wrote_nothing_under_the_name_have_no_part(self, engine: Engine) -> None:
+        """They were neither taken nor passed over."""
+        run, (a, _) = await family(engine, {"a": 1, "b": 2})
+        silent = await run.fork("silent")
+        await silent.set_parameters({"y": 1})
+        await run.reduce([a, silent])
+        found = await run.lineage("x")
+        assert (branches(found.sources), found.passed_over, found.more) == (["a"], [], 0)
+
+    async def test_a_source_is_the_childs_value_at_the_reduction(self, engine: Engine) -> None:
+        """What a child wrote afterwards has no part in it, taken or passed over."""
+        run, children = await family(engine, {"a": 1, "b": 2})
+        await run.reduce(rules={"x": "min"})
+        for child in children:
+            await child.set_parameters({"x": 100})
+        found = await run.lineage("x")
+        assert [(each.branch, each.value.value) for each in [*found.sources, *found.passed_over]] == [
+            ("a", 1),
+            ("b", 2),
+        ]
+
+    async def test_a_reduction_is_followed_through_reductions(self, engine: Engine) -> None:
+        """From the root to the set at the bottom, and in another run below a forked one."""
+        run = await engine.create_run("r")
+        outer = await run.fork("outer")
+        inner = await outer.fork("inner")
+        await inner.set_parameters({"x": 1})
+        await outer.reduce()
+        await run.reduce()
+        forked = await engine.fork_run("r", run_id="r2")
+        found = await forked.lineage("x")
+        assert [(each.run_id, each.branch, each.how) for each in found.walk()] == [
+            ("r", "", "reduced"),
+            ("r", "outer", "reduced"),
+            ("r", "outer.inner", "set"),
+        ]
+
+    @pytest.mark.parametrize(("rule", "taken"), [("last", [False, True]), ("sum", [True, True])])
+    async def test_conflicts_say_whose_value_was_taken(self, engine: Engine, rule: str, taken: list[bool]) -> None:
+        """With the three sides of each."""
+        run = await engine.create_run("r", parameters={"x": 0})
+        for number, name in enumerate("ab", start=1):
+            child = await run.fork(name)
+            await child.set_parameters({"x": number, "y": number})
+        await run.set_parameters({"x": 10, "y": 20})
+        await run.reduce(rules={"x": rule, "y": rule})
+        found = await run.lineage("x")
+        assert [(each.branch, each.taken) for each in found.conflicts] == list(zip("ab", taken, strict=True))
+        sides = [(each.base, each.parent, each.child) for each in found.conflicts]
+        assert sides == [(Parameter(0), Parameter(10), Parameter(number)) for number in (1, 2)]
+        assert [each.base for each in (await run.lineage("y")).conflicts] == [None, None]
+
+
+class TestOverwritten:
+    async def test_a_value_names_what_the_branch_saw_before(self, engine: Engine) -> None:
+        """Its own value, or else the one that it inherited as of the fork; a reduction overwrites too."""
+        run = await engine.create_run("r", parameters={"x": 0})
+        child = await run.fork("a")
+        await run.set_parameters({"x": 10})
+        await child.set_parameters({"x": 1})
+        await child.set_parameters({"x": 2})
+        await run.reduce()
+        found = await run.lineage("x")
+        assert place(found.overwrote) == ("r", "", 3)
+        assert place(found.sources[0].overwrote) == ("r", "a", 2)
+        assert place((await child.lineage("x", at=2)).overwrote) == ("r", "", 2)
+
+    async def test_history_goes_back_to_the_first(self, engine: Engine) -> None:
+        """Newest first, through the forks, and each with its own sources."""
+        run = await engine.create_run("r", parameters={"x": 0})
+        child = await run.fork("a")
+        await child.set_parameters({"x": 1})
+        await run.reduce()
+        below = await run.fork("b")
+        await below.set_parameters({"x": 2})
+        found = await below.lineage("x", history=True)
+        assert [place(each) for each in found.history] == [("r", "", 3), ("r", "", 2)]
+        assert [branches(each.sources) for each in found.history] == [["a"], []]
+        assert [place(each.overwrote) for each in [found, *found.history]] == [("r", "", 3), ("r", "", 2), None]
+
+    async def test_a_limit_shortens_history(self, engine: Engine) -> None:
+        """The last of it then names what it overwrote, which is where to go on."""
+        run = await engine.create_run("r")
+        for value in range(5):
+            await run.set_parameters({"x": value})
+        found = await run.lineage("x", history=True, limit=2)
+        assert [each.value.value for each in found.history] == [3, 2]
+        assert place(found.history[-1].overwrote) == ("r", "", 3)
+
+
+class TestDuring:
+    """An event is recorded during an attempt when that alone was open on its branch."""
+
+    @staticmethod
+    async def inside(child: Branch, _run: Run) -> None:
+        async with child.attempt("s"):
+            await child.set_parameters({"x": 1})
+
+    @staticmethod
+    async def retried(child: Branch, _run: Run) -> None:
+        async with child.attempt("s"):
+            pass
+        async with child.attempt("s"):
+            await child.set_parameters({"x": 1})
+
+    @staticmethod
+    async def left_open(child: Branch, _run: Run) -> None:
+        await child.start_attempt("s")
+        await child.set_parameters({"x": 1})
+
+    @staticmethod
+    async def after(child: Branch, _run: Run) -> None:
+        async with child.attempt("s"):
+            pass
+        await child.set_parameters({"x": 1})
+
+    @staticmethod
+    async def before(child: Branch, _run: Run) -> None:
+        await child.set_parameters({"x": 1})
+        await child.start_attempt("s")
+
+    @staticmethod
+    async def two_open(child: Branch, _run: Run) -> None:
+        await child.start_attempt("s")
+        await child.start_attempt("t")
+        await child.set_parameters({"x": 1})
+
+    @staticmethod
+    async def on_another_branch(child: Branch, run: Run) -> None:
+        async with run.attempt("s"):
+            await child.set_parameters({"x": 1})
+
+    @pytest.mark.parametrize(
+        ("write", "index"),
+        [(inside, 1), (retried, 2), (left_open, 1), (after, 0), (before, 0), (two_open, 0), (on_another_branch, 0)],
+        ids=lambda each: getattr(each, "__name__", ""),
+    )
+    async def test_the_attempt_that_was_open(
+        self, engine: Engine, write: Callable[[Branch, Run], Awaitable[None]], index: int
+    ) -> None:
+        """Not one that had ended or not begun, not one of another branch, and none where it could be one of two."""
+        run = await engine.create_run("r")
+        child = await run.fork("a")
+        await write(child, run)
+        during = (await child.lineage("x")).during
+        attempts = {each.attempt_index: each for each in await child.attempts("s")}
+        if not index:
+            assert during is None
+        else:
+            assert during is not None
+            assert (during.step, during.attempt_index) == ("s", index)
+            assert during.attempt_id == attempts[index].attempt_id
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("rule", "limit", "taken", "passed_over", "more"),
+        [("collect", 4, 4, 0, 6), ("min", 4, 1, 3, 6), ("min", 0, 0, 0, 10), ("collect", 10, 10, 0, 0)],
+    )
+    async def test_what_a_limit_leaves_out_is_counted(
+        self, engine: Engine, rule: str, limit: int, taken: int, passed_over: int, more: int
+    ) -> None:
+        """What was taken comes before what was passed over."""
+        run, _ = await family(engine, {f"b{number}": number for number in range(10)})
+        await run.reduce(rules={"x": rule})
+        found = await run.lineage("x", limit=limit)
+        assert (len(found.sources), len(found.passed_over), found.more) == (taken, passed_over, more)
+
+    async def test_going_on_from_where_a_depth_ended(self, engine: Engine) -> None:
+        """The branch of the last value, asked at its version, says the rest."""
+        await nest(engine, 5)
+        run = await engine.run("r")
+        whole = list((await run.lineage("x")).walk())
+        *above, last = (await run.lineage("x", depth=2)).walk()
+        assert (len(above), last.sources, last.more) == (2, [], 1)
+        rest = (await run.branch(last.branch)).lineage("x", at=last.stream_version)
+        assert [place(each) for each in [*above, *(await rest).walk()]] == [place(each) for each in whole]
+
+    async def test_the_deepest_answer_can_be_printed_compared_and_encoded(self, engine: Engine) -> None:
+        """However deep branches are nested, an answer is not deeper than what handles nested structs can bear."""
+        await nest(engine, DEPTH_MAX + 50)
+        run = await engine.run("r")
+        found = await run.lineage("x", depth=DEPTH_MAX)
+        nodes = list(found.walk())
+        assert (len(nodes), nodes[-1].more) == (DEPTH_MAX + 1, 1)
+        assert found == await run.lineage("x", depth=DEPTH_MAX)
+        assert repr(found).count("Lineage(") == len(nodes)
+        assert json.dumps(plain(found), indent=2).count('"rule"') == len(nodes)
+
+    async def test_a_history_of_thousands_is_a_flat_list(self, engine: Engine) -> None:
+        """Nothing is nested in it, so nothing is too deep."""
+        await engine.create_run("r")
+        await engine.write("r", *(record("", value) for value in range(10_000)))
+        found = await (await engine.run("r")).lineage("x", history=True, limit=LIMIT_MAX)
+        assert [each.value.value for each in found.history] == list(range(9_998, -1, -1))
+        assert found.history[-1].overwrote is None
+        assert json.dumps(plain(found)).count('"rule"') == 10_000
+
+
+class TestRefused:
+    @pytest.mark.parametrize("at", [None, 1])
+    async def test_an_unknown_name_is_an_error_that_says_where_it_was_looked_for(
+        self, engine: Engine, at: int | None
+    ) -> None:
+        """Run, branch and name are attributes. A name that was set later is unknown as of before."""
+        run = await engine.create_run("r")
+        child = await run.fork("a")
+        await child.set_parameters({"x" if at else "y": 1})
+        with pytest.raises(ParameterNotFound, match="no parameter 'x' in branch 'a' of run 'r'") as caught:
+            await child.lineage("x", at=at)
+        assert (caught.value.run_id, caught.value.branch, caught.value.name) == ("r", "a", "x")
+
+    @pytest.mark.parametrize(
+        ("asked", "error"),
+        [
+            ({"name": ""}, InvalidName),
+            ({"name": 5}, InvalidName),
+            ({"at": 3}, PointNotFound),
+            ({"at": "x"}, InvalidValue),
+            ({"history": 1}, InvalidValue),
+            ({"depth": -1}, InvalidValue),
+            ({"depth": DEPTH_MAX + 1}, InvalidValue),
+            ({"depth": True}, InvalidValue),
+            ({"limit": 1.5}, InvalidValue),
+            ({"limit": LIMIT_MAX + 1}, InvalidValue),
+        ],
+    )
+    async def test_what_is_no_question_is_refused_by_name(
+        self, engine: Engine, asked: dict[str, Any], error: type[Exception]
+    ) -> None:
+        """Each with a typed error."""
+        run = await engine.create_run("r", parameters={"x": 1})
+        with pytest.raises(error):
+            await run.lineage(**{"name": "x", **asked})
+
+
+class TestCost:
+    async def test_the_cost_does_not_grow_with_the_log(self, engine: Engine) -> None:
+        """SQLite takes as many steps for the same answer after thousands of other events as it took before them."""
+        run, children = await family(engine, {"a": 1, "b": 2})
+        await run.reduce(rules={"x": "min"})
+        expected = await run.lineage("x")
+        steps = count_steps(engine, "r")
+        for child in children:
+            await engine.write("r", *(record(child.name, value) for value in range(500)))
+        await engine.write("r", *(record("", value, name="y") for value in range(500)))
+        await engine.create_run("other", parameters={"x": 1})
+        await engine.write("other", *(record("", value) for value in range(1000)))
+        assert count_steps(engine, "r") == steps
+        assert await run.lineage("x") == expected
+
+    async def test_ten_thousand_levels(self, engine: Engine) -> None:
+        """Any branch of the deepest nest can be asked, and says at once what was asked for."""
+        await nest(engine, 10_000)
+        run = await engine.run("r")
+        assert len(list((await run.lineage("x")).walk())) == 33
+        middle = await (await run.branch("b5000")).lineage("x", depth=0)
+        assert (middle.how, middle.more) == ("reduced", 1)
+        with pytest.raises(ParameterNotFound):
+            await (await run.branch("b10000")).lineage("y")
+
+
+def record(branch: str, value: Any, *, name: str = "x") -> Record:
+    return Record(branch=branch, events=(ParametersSet(branch=branch, values={name: Parameter(value)}),))
+
+
+async def nest(engine: Engine, levels: int) -> None:
+    """Fork a branch from a branch and so on, each of which sets `x`; reduce it up to the root, level by level."""
+    await engine.create_run("r", parameters={"x": 0})
+    parents = list(pairwise(["", *(f"b{level}" for level in range(1, levels + 1))]))
+    grown = [(Fork(branch=child, parent=parent), record(child, level)) for level, (parent, child) in enumerate(parents)]
+    await engine.write("r", *chain.from_iterable(grown))
+    await engine.write("r", *(Reduce(branch=parent) for parent, _ in reversed(parents)))
+
+
+def count_steps(engine: Engine, run_id: str) -> int:
+    """How many instructions SQLite takes to tell where `x` came from."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection = sqlite3.connect(engine.path)
+    try:
+        connection.set_progress_handler(step, 1)
+        read_lineage(connection, find_stream(connection, run_id, ""), LATEST, LineageWanted("x"))
+    finally:
+        connection.close()
+    return steps
