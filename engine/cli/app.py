@@ -17,6 +17,7 @@ from engine.cli import (
     explain,
     parameters,
     rebuild,
+    retention,
     runs,
     show,
     steps,
@@ -87,6 +88,12 @@ app.add_typer(exports, name="export")
 app.command("verify")(verify.verify)
 app.command("checkpoint")(verify.checkpoint)
 app.command("rebuild")(rebuild.rebuild)
+app.command("erase")(retention.erase)
+app.command("pin")(retention.pin)
+app.command("unpin")(retention.unpin)
+app.command("delete")(retention.delete)
+app.command("gc")(retention.gc)
+app.command("compact")(retention.compact)
 app.command("doctor")(doctor.doctor)
 
 

@@ -9,11 +9,12 @@ from rich.text import Text
 from engine.checkpoint import Checkpoint, check_signature, from_json, sign
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
+from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database
 from engine.cli.rebuild import event_bars, reporting
 from engine.cli.terminal import output, table
-from engine.cli.text import branch_text, cell, counted
+from engine.cli.text import branch_text, cell, counted, shortened
 from engine.findings import Problem, Verification
 
 
@@ -95,6 +96,11 @@ def _print(found: Verification, checkpoint: Checkpoint | None) -> None:
     terminal = output()
     what = f"{counted(found.events, 'event')} in {counted(found.streams, 'branch', 'branches')}"
     terminal.print(f"checked {what} of {counted(found.runs, 'run')}")
+    if found.deleted:
+        names = shortened(", ".join(map(visible, found.deleted)))
+        terminal.print(
+            f"{counted(len(found.deleted), 'run')} deleted since, as the store says: {names}", style="yellow"
+        )
     if not found.problems:
         terminal.print(f"whole: every hash, link and reduction is as recorded; root {found.root}", style="green")
         if checkpoint is not None:

@@ -1,0 +1,224 @@
+"""Taking things out of the file: `anabranch erase`, `delete`, `gc`, `compact`; and keeping them in: `pin`, `unpin`."""
+
+import re
+import sys
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.escapes import visible
+from engine.cli.failures import FAILED, OK, run
+from engine.cli.options import AsJson, BranchName, Database, RunId, as_time
+from engine.cli.terminal import output, table
+from engine.cli.text import branch_text, cell, counted
+from engine.model import TERMINAL_STATUSES
+from engine.names import ROOT
+from engine.ports import Collected, Compaction
+
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays on record.", show_default=False)]
+OptionalReason = Annotated[
+    str | None, typer.Option("--reason", metavar="TEXT", help="Why; it stays on record.", show_default=False)
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can be asked.")]
+KeepSize = Annotated[
+    bool,
+    typer.Option("--keep-size", help="Leave the file as large as it is: new events use the space."),
+]
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def erase(
+    run_id: RunId,
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="The event's version in its branch.")],
+    *,
+    reason: Reason,
+    db: Database = DEFAULT_DATABASE,
+    branch: BranchName = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who erases it.", show_default=False)] = None,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Erase what one event said, for good.
+
+    Its values, texts and documents go, from every part of the file; its place in the history stays, and every hash and
+    checkpoint still verifies. `anabranch events RUN` shows the versions. Copies of the file are not touched.
+
+    \b
+      anabranch erase r1 7 --branch fit.a --reason "holds a person's name"
+    """
+
+    async def command() -> int:
+        async with existing(db) as engine:
+            erasure = await engine.erase(run_id, branch, version, reason, by=by)
+        if json:
+            print_json(plain(erasure))
+            return FAILED if erasure.carried else OK
+        where = f"version {version} of {branch_text(branch or ROOT)} in {visible(run_id)}"
+        output().print(f"{'erased' if erasure.erased else 'had been erased before:'} {where}")
+        for each in erasure.carried:
+            place = f"version {each.stream_version} of {branch_text(each.branch)}"
+            output().print(f"{place} is a reduction that took values from it: erase that, too", style="red")
+        return FAILED if erasure.carried else OK
+
+    _confirm(f"erase version {version} of {branch_text(branch or ROOT)} in {visible(run_id)} for good", yes=yes)
+    run(command(), as_json=json)
+
+
+def pin(run_id: RunId, *, db: Database = DEFAULT_DATABASE, reason: OptionalReason = None, json: AsJson = False) -> None:
+    """Keep a run from being deleted.
+
+    \b
+      anabranch pin r1 --reason "the paper's figures"
+    """
+    _set_pin(run_id, db, reason, pinned=True, as_json=json)
+
+
+def unpin(
+    run_id: RunId, *, db: Database = DEFAULT_DATABASE, reason: OptionalReason = None, json: AsJson = False
+) -> None:
+    """Let a run be deleted again."""
+    _set_pin(run_id, db, reason, pinned=False, as_json=json)
+
+
+def _set_pin(run_id: str, db: Database, reason: str | None, *, pinned: bool, as_json: bool) -> None:
+    async def command() -> None:
+        async with existing(db) as engine:
+            recorded = await (engine.pin if pinned else engine.unpin)(run_id, reason)
+        if as_json:
+            print_json({"run_id": run_id, "pinned": pinned, "changed": bool(recorded.events)})
+        else:
+            was = "" if recorded.events else " already"
+            output().print(f"{visible(run_id)} is{was} {'pinned' if pinned else 'not pinned'}")
+
+    run(command(), as_json=as_json)
+
+
+def delete(
+    run_id: RunId,
+    *,
+    reason: Reason,
+    db: Database = DEFAULT_DATABASE,
+    carry_over: Annotated[
+        bool, typer.Option("--carry-over", help="First give runs forked from it what they see of it.")
+    ] = False,
+    keep_size: KeepSize = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Delete a run with its whole history.
+
+    That it was there, when it went and why stays on record. A pinned run is refused, and so is one that other runs were
+    forked from and read through, unless what they see is carried over.
+
+    \b
+      anabranch delete r1 --reason "a test"
+    """
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            deleted = await engine.delete_run(run_id, reason, carry_over=carry_over)
+            compaction = None if keep_size else await engine.compact()
+        if json:
+            print_json({**plain(deleted), "compaction": plain(compaction)})
+            return
+        what = f"{counted(deleted.events, 'event')} in {counted(deleted.branches, 'branch', 'branches')}"
+        output().print(f"deleted {visible(run_id)}: {what}{_given_back(compaction)}")
+
+    _confirm(f"delete {visible(run_id)} with its whole history", yes=yes)
+    run(command(), as_json=json)
+
+
+def gc(
+    *,
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="30d, 12h, 4w, 90m; or a time: whose last event is that old.")
+    ],
+    db: Database = DEFAULT_DATABASE,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATUS", help="Only runs that ended so; may be given again.", show_default=False),
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays on record.")] = "expired",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, and say what would be.")] = False,
+    keep_size: KeepSize = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Delete the runs that ended long ago.
+
+    Never one that is pinned or not ended, nor one that another run was forked from and reads through.
+
+    \b
+      anabranch gc --older-than 30d --dry-run
+    """
+    before = _age(older_than)
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            statuses = TERMINAL_STATUSES if not status else frozenset(status)
+            collected = await engine.collect(before, statuses=statuses, reason=reason, dry_run=dry_run)
+            compaction = None if dry_run or keep_size or not collected.deleted else await engine.compact()
+        if json:
+            print_json({**plain(collected), "dry_run": dry_run, "compaction": plain(compaction)})
+        else:
+            _print_collected(collected, compaction, dry_run=dry_run)
+
+    if not dry_run:
+        _confirm(f"delete every run that ended and is older than {visible(older_than)}", yes=yes)
+    run(command(), as_json=json)
+
+
+def compact(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
+    """Write the file anew without its unused parts.
+
+    It needs room for a second copy, and writers wait meanwhile.
+    """
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            compaction = await engine.compact()
+        if json:
+            print_json(plain(compaction))
+        else:
+            output().print(f"the file is {_megabytes(compaction.bytes_after)}{_given_back(compaction)}")
+
+    run(command(), as_json=json)
+
+
+def _print_collected(collected: Collected, compaction: Compaction | None, *, dry_run: bool) -> None:
+    terminal = output()
+    if collected.deleted:
+        rows = [(cell(each.run_id), cell(each.branches), cell(each.events)) for each in collected.deleted]
+        terminal.show(table(("RUN", "BRANCHES", "EVENTS"), rows, flexible=("RUN",), right=("BRANCHES", "EVENTS")))
+    verb = "would delete" if dry_run else "deleted"
+    terminal.print(f"{verb} {counted(len(collected.deleted), 'run')}{_given_back(compaction)}")
+    for run_id, why in collected.kept.items():
+        terminal.print(f"kept {visible(run_id)}: {visible(why)}", style="yellow")
+
+
+def _given_back(compaction: Compaction | None) -> str:
+    if compaction is None:
+        return ""
+    back = f"; {_megabytes(compaction.bytes_before - compaction.bytes_after)} given back"
+    return back if compaction.complete else f"{back}, the rest when the readers that hold it up are done"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:,.1f} MB"
+
+
+def _age(text: str) -> timedelta | datetime:
+    match = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
+    return as_time(text) if match is None else timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _confirm(what: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"--yes is needed to {what} where nobody can be asked")
+    typer.confirm(f"{what[0].upper()}{what[1:]}?", abort=True, err=True)
