@@ -35,11 +35,12 @@ def doctor(
     ] = ORPHANED_SECONDS,
     json: AsJson = False,
 ) -> None:
-    """Look whether a database is well, say what is wrong with it, and what to do.
+    """Say what is wrong with a database, and what to do.
 
     It looks at the file, its locks, what killed rebuilds and comparisons have left, whether the views say what the
     events say, and for attempts of any run that were created and never submitted. With --fix it removes leftovers that
-    nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT. The events are never changed.
+    nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT. What is recorded stays;
+    `anabranch verify` says whether that is whole.
 
     Others may go on writing meanwhile, and it waits for nobody. The exit code is 1 when something remains to be done.
 

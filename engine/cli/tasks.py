@@ -22,10 +22,10 @@ def tasks(
     with_status: Statuses = None,
     json: AsJson = False,
 ) -> None:
-    """List a run's tasks: how each stands, who works on it, and what it depends on.
+    """List a run's tasks, and how each stands.
 
-    A task is a step that carries a specification. NOW is how its current attempt stands, or its external run where
-    there are no attempts; its own status may lag behind.
+    A task is a step that carries a specification. It is shown with who works on it and what it depends on. NOW is how
+    its current attempt stands, or its external run where there are no attempts; its own status may lag behind.
 
     \b
       anabranch tasks r1 --status FAILED

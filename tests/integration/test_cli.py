@@ -233,7 +233,7 @@ def test_every_command_explains_itself(shown: Shown) -> None:
     commands = {line.split()[0] for line in shown().split("Commands:\n")[1].splitlines()}
 
     assert commands == {
-        *("attempts", "checkpoint", "demo", "doctor", "events", "explain", "export", "params"),
+        *("attempts", "blame", "checkpoint", "demo", "doctor", "events", "explain", "export", "params"),
         *("rebuild", "runs", "show", "steps", "tasks", "tree", "verify"),
     }
     for command in commands:
