@@ -4,14 +4,14 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from engine import Branch, Engine, Run
 from engine.cli.document import plain
-from engine.commands import Fork, Record, Reduce
+from engine.commands import Command, Fork, Record, Reduce
 from engine.errors import InvalidName, InvalidValue, ParameterNotFound, PointNotFound
 from engine.events import ParametersSet
 from engine.lineage import DEPTH_MAX, LIMIT_MAX, ForkPoint, Lineage, LineageWanted, Written
@@ -402,8 +402,10 @@ async def nest(engine: Engine, levels: int) -> None:
     """Fork a branch from a branch and so on, each of which sets `x`; reduce it up to the root, level by level."""
     await engine.create_run("r", parameters={"x": 0})
     parents = list(pairwise(["", *(f"b{level}" for level in range(1, levels + 1))]))
-    grown = [(Fork(branch=child, parent=parent), record(child, level)) for level, (parent, child) in enumerate(parents)]
-    await engine.write("r", *chain.from_iterable(grown))
+    commands: list[Command] = []
+    for level, (parent, child) in enumerate(parents):
+        commands += [Fork(branch=child, parent=parent), record(child, level)]
+    await engine.write("r", *commands)
     await engine.write("r", *(Reduce(branch=parent) for parent, _ in reversed(parents)))
 
 
