@@ -15,7 +15,7 @@ from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_name
 from engine.owner import OwnerProcess
-from engine.ports import Audit, EventFilter, EventLog, Recorded, Removal, ViewMaintenance, Views
+from engine.ports import Audit, EventFilter, EventLog, Point, Recorded, Removal, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
 from engine.upkeep import Upkeep
@@ -118,22 +118,29 @@ class Engine(Upkeep):
         *,
         run_id: str,
         branch: str | None = None,
-        at: int | datetime | None = None,
+        at: Point = None,
+        from_step: str | None = None,
         tag: str = "",
         status: str = CREATED,
         idempotency_key: str | None = None,
     ) -> Run:
-        """Open a run that sees another run's parameters as they stood at a point. Nothing is copied.
+        """Open a run that goes on from a point of another run. Nothing is copied, and nothing changes in the source.
+
+        The new run sees the parameters of the source's branch as they stood, and the steps of it that had succeeded
+        (`COMPLETED` or `SUCCESS`), marked by `StepLog.inherited_from`. The branches below are the source's alone.
 
         Args:
             branch: the branch of the source; its root unless given.
-            at: a version of that branch's stream, or an aware time; now unless given.
+            at: a version of that branch's stream, an aware time, or a `Position`; now unless given.
+            from_step: go further back, to just before this step of the branch began: before its first attempt or its
+                first status but `CREATED` and `PENDING`; where it never began, to before it was first logged.
 
         Raises:
             RunExists, RunNotFound, BranchNotFound, PointNotFound
+            StepNotFound: the branch itself had not logged `from_step` by the point.
         """
         source = check_name(source_run_id, "run id"), check_branch(branch)
-        head = Head(source[1], SOURCE_HEAD, b"") if at is None else await self._views.head_at(*source, at)
+        head = await self._fork_point(*source, at, None if from_step is None else check_name(from_step, "step name"))
         event = RunForked(
             branch=ROOT,
             source_run_id=source[0],
@@ -144,6 +151,11 @@ class Engine(Upkeep):
             status=check_name(status, "status"),
         )
         return await self._open(run_id, OpenRun(event=event), idempotency_key)
+
+    async def _fork_point(self, run_id: str, branch: str, at: Point, from_step: str | None) -> Head:
+        if from_step is not None:
+            return await self._views.head_before(run_id, branch, from_step, at=at)
+        return Head(branch, SOURCE_HEAD, b"") if at is None else await self._views.head_at(run_id, branch, at)
 
     async def _open(self, run_id: str, command: OpenRun, idempotency_key: str | None) -> Run:
         run_id = check_name(run_id, "run id")

@@ -12,8 +12,7 @@ from contextlib import closing, contextmanager
 from msgspec import structs
 
 from engine.codec import decode_event, from_microseconds
-from engine.events import RecordedEvent
-from engine.names import ROOT
+from engine.events import RecordedEvent, RunForked
 from engine.ports import Stream
 from projections.partitions import Partitions
 from projections.reading import LATEST, lineage
@@ -72,6 +71,7 @@ class _Fold:
         self._memory = memory
         self._projectors = Partitions(memory), StateViews(memory)
         self._streams: dict[int, Stream] = {}
+        self._without_source: list[Stream] = []
         memory.execute("BEGIN")  # never committed: it ends with the database
         memory.execute(_STREAMS)
         for projector in self._projectors:
@@ -99,16 +99,14 @@ class _Fold:
         for stream, recorded in self._read(where, values):
             stream.version, stream.hash = recorded.stream_version, recorded.hash
             self._apply(stream, recorded)
+            if isinstance(recorded.event, RunForked) and stream.parent_id is None:
+                self._without_source.append(stream)
 
     def _left_behind(self, root: Stream) -> None:
         """Fold what a source that was deleted has left behind: it counts from the fork on, wherever it stands."""
-        (source,) = self._source.execute(
-            "SELECT parent_stream_id FROM branches WHERE stream_id = ?", (root.stream_id,)
-        ).fetchone()
-        if source is None:
-            where = "events.stream_id = ? AND stream_version > ? AND event_type = 'SourceCarriedOver'"
-            for stream, recorded in self._read(where, (root.stream_id, root.stream_id, root.version)):
-                self._apply(stream, recorded)
+        where = "events.stream_id = ? AND stream_version > ? AND event_type = 'SourceCarriedOver'"
+        for stream, recorded in self._read(where, (root.stream_id, root.stream_id, root.version)):
+            self._apply(stream, recorded)
 
     def _read(self, where: str, values: tuple[int, ...]) -> Iterator[tuple[Stream, RecordedEvent]]:
         cursor = self._source.execute(f"{_EVENTS} WHERE {_OF_RUN} AND {where} ORDER BY position", values)
@@ -130,9 +128,8 @@ class _Fold:
 
     def done(self) -> sqlite3.Connection:
         """Return the database, whose streams stand at what was folded of each."""
-        for stream in self._streams.values():
-            if stream.branch == ROOT and stream.parent_id is not None:
-                self._left_behind(stream)
+        for stream in self._without_source:
+            self._left_behind(stream)
         rows = map(structs.astuple, self._streams.values())
         self._memory.executemany("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return self._memory

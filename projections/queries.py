@@ -11,6 +11,7 @@ from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunInfo
 from engine.names import ROOT
 from engine.point import Position
 from engine.ports import ChildValues, Point, Stream
+from projections.beginnings import version_before
 from projections.lineage import read_lineage
 from projections.past import past_of_run, past_of_stream
 from projections.reading import (
@@ -29,6 +30,7 @@ from projections.streams import (
     branch_name,
     children_of,
     find_stream,
+    head_of,
     position_at,
     stream_name,
     version_at,
@@ -54,12 +56,15 @@ class SqliteViews:
     async def head_at(self, run_id: str, branch: str, at: int | datetime | Position) -> Head:
         def read(connection: sqlite3.Connection) -> Head:
             stream = find_stream(connection, run_id, branch)
-            version = version_at(connection, stream, at)
-            row = connection.execute(
-                "SELECT hash FROM events WHERE root_id = ? AND stream_id = ? AND stream_version = ?",
-                (find_stream(connection, run_id, ROOT).stream_id, stream.stream_id, version),
-            ).fetchone()
-            return Head(branch, version, row[0])
+            return head_of(connection, stream, version_at(connection, stream, at))
+
+        return await self._readers.run(read)
+
+    async def head_before(self, run_id: str, branch: str, step: str, *, at: Point) -> Head:
+        def read(connection: sqlite3.Connection) -> Head:
+            stream = find_stream(connection, run_id, branch)
+            version = version_before(connection, stream, step, version_at(connection, stream, at))
+            return head_of(connection, stream, version)
 
         return await self._readers.run(read)
 

@@ -11,7 +11,7 @@ from engine.names import ROOT
 from engine.ports import Stream
 from projections.partitions import StepRow
 from projections.past import past_of_stream
-from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step, lineage
+from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step
 from projections.state_tables import AttemptRow
 from projections.streams import stream_of
 
@@ -41,8 +41,7 @@ def with_inherited(connection: sqlite3.Connection, stream: Stream, own: Mapping[
     """
     if stream.branch != ROOT or stream.parent_id is None:
         return dict(own)
-    _, *ancestors = lineage(connection, stream.stream_id, stream.version)
-    inherited = _succeeded(connection, *ancestors[0]) if ancestors else {}  # a source that was deleted is none
+    inherited = _succeeded(connection, stream.parent_id, stream.parent_version)
     return {**{name: step for name, step in inherited.items() if name not in own}, **own}
 
 

@@ -6,6 +6,7 @@ from typing import TypeGuard
 
 from engine.codec import to_microseconds
 from engine.errors import BranchNotFound, InvalidValue, PointNotFound, RunNotFound
+from engine.model import Head
 from engine.names import ROOT
 from engine.point import Position
 from engine.ports import Point, Stream
@@ -96,6 +97,15 @@ def _last_position(connection: sqlite3.Connection, stream: Stream, where: str, v
         (stream.run_id, ROOT, *values),
     ).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Head:
+    """Return where a stream stood at one of its versions."""
+    (hash_,) = connection.execute(
+        f"SELECT hash FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version = ?",
+        (stream.run_id, ROOT, stream.stream_id, version),
+    ).fetchone()
+    return Head(stream.branch, version, hash_)
 
 
 def children_of(connection: sqlite3.Connection, stream: Stream) -> list[Stream]:

@@ -1,6 +1,5 @@
 """Reads as of a version, a position or a time: everything that a branch or a run is, as it stood then."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,7 @@ FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-async def run(engine: Engine) -> AsyncIterator[Run]:
+async def run(engine: Engine) -> Run:
     """A run of two branches that has gone through every kind of change; other runs were recorded in between."""
     run = await engine.create_run("r", parameters={"x": 1}, tag="nightly")
     await engine.create_run("other", parameters={"x": "other's"})
@@ -31,12 +30,13 @@ async def run(engine: Engine) -> AsyncIterator[Run]:
     await run.log_step("report", status="FAILED")
     await run.remove_step("report")
     await run.finalize("COMPLETED")
-    yield run
+    return run
 
 
 async def event_of(engine: Engine, kind: type, branch: str | None = None) -> RecordedEvent:
     """The run's first event of a type."""
-    return [each async for each in engine.events(run_id="r", branch=branch, types=[kind])][0]
+    found = [each async for each in engine.events(run_id="r", branch=branch, types=[kind])]
+    return found[0]
 
 
 async def test_a_whole_run_is_compiled_as_it_stood(engine: Engine, run: Run) -> None:

@@ -1,0 +1,215 @@
+"""Forking a run from a point: the new run goes on from there, and both histories stay whole."""
+
+from typing import Any
+
+import pytest
+
+from engine import Engine, Position, Run, TaskSpec
+from engine.errors import BranchNotFound, InvalidValue, PointNotFound, RunExists, RunNotFound, StepNotFound
+from engine.events import RunForked, StepLogged
+from engine.model import Origin, Parameter
+from engine.ports import Point
+
+
+@pytest.fixture
+async def run(engine: Engine) -> Run:
+    """A run that prepares, trains twice (the first try fails) and then reports."""
+    run = await engine.create_run("r", parameters={"lr": 0.1})
+    async with run.attempt("prepare", outputs={"rows": Parameter(7)}):
+        await run.set_parameters({"rows": 7})
+    attempt = await run.start_attempt("train")
+    await attempt.finish("FAILED", "no memory")
+    async with run.attempt("train"):
+        await run.set_parameters({"loss": 0.3})
+    await (await run.fork("a")).log_step("inside", status="COMPLETED")
+    await run.log_step("report", status="FAILED")
+    return run
+
+
+async def forked_from(engine: Engine, run_id: str) -> tuple[str, str, int]:
+    """What a run's first event says of its source."""
+    (recorded,) = [each async for each in engine.events(run_id=run_id, types=[RunForked])]
+    event = recorded.event
+    assert isinstance(event, RunForked)
+    return event.source_run_id, event.source_branch, event.source_version
+
+
+async def version_of(engine: Engine, step: str) -> int:
+    """The version at which a step of the root branch was first logged."""
+    logged = [each async for each in engine.events(run_id="r", branch="", types=[StepLogged])]
+    return next(
+        each.stream_version for each in logged if isinstance(each.event, StepLogged) and each.event.step == step
+    )
+
+
+async def test_steps_that_had_succeeded_are_inherited(engine: Engine, run: Run) -> None:
+    """With their attempts and where they are from; what failed, or belongs to a branch below, is not."""
+    new = await engine.fork_run("r", run_id="new")
+    version = (await run.head()).stream_version
+    steps = await new.steps()
+    assert list(steps) == ["prepare", "train"]
+    assert {step.inherited_from for step in steps.values()} == {Origin("r", "", version)}
+    assert steps["prepare"].attempts == await run.attempts("prepare")
+    assert [attempt.status for attempt in steps["train"].attempts] == ["FAILED", "COMPLETED"]
+    assert await new.step("train") == steps["train"]
+    log = await new.compile()
+    assert (log.steps, log.branches, log.status) == (steps, {}, "CREATED")
+
+
+async def test_nothing_is_copied(engine: Engine, run: Run) -> None:
+    """One event opens the run; its own attempts are none."""
+    before = await engine.last_position()
+    new = await engine.fork_run("r", run_id="new")
+    assert await engine.last_position() == before + 1
+    assert (await new.attempts(), await new.all_attempts()) == ([], [])
+
+
+async def test_the_state_is_that_of_the_point(engine: Engine, run: Run) -> None:
+    """By version, by position and by time: parameters and steps as they stood, whatever came later."""
+    version = await version_of(engine, "train")
+    recorded = [each async for each in engine.events(run_id="r", branch="")][version - 1]
+    points: dict[str, Point] = {"v": version, "p": Position(recorded.position), "t": recorded.recorded_at}
+    for name, point in points.items():
+        new = await engine.fork_run("r", run_id=name, at=point)
+        found = (await forked_from(engine, name))[2]
+        assert found == version if name != "t" else found >= version  # a commit records several at one time
+        assert list(await new.steps()) == ["prepare"]
+        assert await new.parameters() == {"lr": Parameter(0.1), "rows": Parameter(7)}
+
+
+async def test_a_step_that_changes_later_is_inherited_as_it_was(engine: Engine, run: Run) -> None:
+    """Doing a step anew in the source, or removing it, changes nothing for the forked run."""
+    new = await engine.fork_run("r", run_id="new")
+    steps = await new.steps()
+    await run.set_step_status("prepare", "FAILED")
+    await run.remove_step("train")
+    await run.log_step("report", status="COMPLETED")
+    assert await new.steps() == steps
+    assert (await new.compile()).steps == steps
+    assert await new.step("prepare") == steps["prepare"]
+
+
+async def test_an_own_step_hides_the_inherited_one(engine: Engine, run: Run) -> None:
+    """It begins anew, with attempts of its own from 1; the source's is as it was."""
+    new = await engine.fork_run("r", run_id="new")
+    attempt = await new.start_attempt("prepare")
+    step = await new.step("prepare")
+    assert (attempt.attempt_index, step.inherited_from, step.status) == (1, None, "RUNNING")
+    assert list(await new.steps()) == ["train", "prepare"]
+    assert (await run.step("prepare")).status == "COMPLETED"
+    assert list(await new.steps(at=1)) == ["prepare", "train"]
+
+
+async def test_forks_of_forks(engine: Engine, run: Run) -> None:
+    """Each sees what its source saw, and where it was really logged."""
+    second = await engine.fork_run("r", run_id="second", from_step="train")
+    async with second.attempt("train"):
+        pass
+    third = await engine.fork_run("second", run_id="third")
+    await second.remove_step("train")
+    origins = {name: step.inherited_from for name, step in (await third.steps()).items()}
+    prepared = (await forked_from(engine, "second"))[2]
+    trained = (await forked_from(engine, "third"))[2]
+    assert origins == {"prepare": Origin("r", "", prepared), "train": Origin("second", "", trained)}
+
+
+async def test_a_fork_of_a_branch_inherits_the_branch_s_own_steps(engine: Engine, run: Run) -> None:
+    """Not those of the branches above it."""
+    new = await engine.fork_run("r", run_id="new", branch="a")
+    assert {name: step.inherited_from for name, step in (await new.steps()).items()} == {"inside": Origin("r", "a", 2)}
+
+
+async def test_branches_of_the_new_run_inherit_no_steps(engine: Engine, run: Run) -> None:
+    """As branches of one run do not see each other's steps."""
+    new = await engine.fork_run("r", run_id="new")
+    branch = await new.fork("b")
+    assert await branch.steps() == {}
+    assert (await new.compile()).branches["b"].steps == {}
+
+
+async def test_going_on_from_a_step(engine: Engine, run: Run) -> None:
+    """The point is just before the step began: its first try, not its last."""
+    new = await engine.fork_run("r", run_id="new", from_step="train")
+    assert await forked_from(engine, "new") == ("r", "", await version_of(engine, "train") - 1)
+    assert list(await new.steps()) == ["prepare"]
+    assert "loss" not in await new.parameters()
+
+
+async def test_a_task_that_was_declared_long_before_begins_with_its_first_attempt(engine: Engine) -> None:
+    """Tasks that are all declared first and run one after the other: going on from the second keeps the first."""
+    run = await engine.create_run("tasks")
+    for task in ("one", "two", "three"):
+        await run.log_step(task, status="PENDING", spec=TaskSpec(command=task))
+    for task in ("one", "two"):
+        await (await run.start_attempt(task)).finish()
+    new = await engine.fork_run("tasks", run_id="new", from_step="two")
+    assert list(await new.steps()) == ["one"]
+    never = await engine.fork_run("tasks", run_id="never", from_step="three")
+    assert await forked_from(engine, "never") == ("tasks", "", 3)
+    assert await never.steps() == {}
+
+
+async def test_both_histories_stay_whole(engine: Engine, run: Run) -> None:
+    """Neither the fork nor what the new run does changes the source; every hash and view still holds."""
+    before, events = await run.compile(), [each async for each in engine.events(run_id="r")]
+    new = await engine.fork_run("r", run_id="new", from_step="train")
+    await new.log_step("train", status="FAILED")
+    await new.set_parameters({"lr": 1})
+    await new.finalize("FAILED")
+    assert await run.compile() == before
+    assert [each async for each in engine.events(run_id="r")] == events
+    assert (await engine.verify()).problems == []
+    assert await engine.verify_views() == []
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+    "an unknown run": ({"source_run_id": "nobody"}, RunNotFound),
+    "an unknown branch": ({"branch": "nobody"}, BranchNotFound),
+    "a version beyond the end": ({"at": 99}, PointNotFound),
+    "version 0": ({"at": 0}, PointNotFound),
+    "a position beyond the end": ({"at": Position(9999)}, PointNotFound),
+    "no point at all": ({"at": "3"}, InvalidValue),
+    "an unknown step": ({"from_step": "nothing"}, StepNotFound),
+    "a step of a branch below": ({"from_step": "inside"}, StepNotFound),
+    "a step that was not logged yet": ({"from_step": "report", "at": 3}, StepNotFound),
+    "a step of a run that is not there": ({"source_run_id": "nobody", "from_step": "train"}, RunNotFound),
+    "a name that is taken": ({"run_id": "r"}, RunExists),
+}
+
+
+@pytest.mark.parametrize(("wrong", "error"), REFUSED.values(), ids=REFUSED)
+async def test_what_cannot_be_forked_is_refused(
+    engine: Engine, run: Run, wrong: dict[str, Any], error: type[Exception]
+) -> None:
+    """By name, and nothing is recorded."""
+    before = await engine.last_position()
+    with pytest.raises(error):
+        await engine.fork_run(**{"source_run_id": "r", "run_id": "new", **wrong})
+    assert await engine.last_position() == before
+
+
+async def test_a_retried_fork_is_the_same_fork(engine: Engine, run: Run) -> None:
+    """Under one idempotency key, also from a step."""
+    for _ in range(2):
+        await engine.fork_run("r", run_id="new", from_step="train", idempotency_key="k")
+    assert len([each async for each in engine.events(run_id="new")]) == 1
+
+
+async def test_a_fork_outlives_a_rebuild(engine: Engine, run: Run) -> None:
+    """What it inherits follows from events alone."""
+    new = await engine.fork_run("r", run_id="new", at=Position(await engine.last_position()))
+    await run.remove_step("train")
+    before = await new.compile()
+    await engine.rebuild()
+    assert await new.compile() == before
+
+
+async def test_a_source_that_is_deleted_leaves_the_parameters(engine: Engine, run: Run) -> None:
+    """The new run keeps what it saw of them, at every point; the source's steps went with the source."""
+    new = await engine.fork_run("r", run_id="new")
+    await new.set_parameters({"own": 1})
+    before = [await new.parameters(at=version) for version in (1, 2)]
+    await engine.delete_run("r", reason="too old", carry_over=True)
+    assert [(await new.compile(at=version)).parameters for version in (1, 2)] == before
+    assert [await new.parameters(at=version) for version in (1, 2)] == before
+    assert await new.steps() == {}
