@@ -8,7 +8,6 @@ processes checkpoint at once.
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
@@ -22,16 +21,13 @@ from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock, Turn
-from engine.logs.file_system import prepare_file
-from engine.logs.forking import connect, inside_sqlite
+from engine.logs.forking import inside_sqlite
 from engine.logs.readers import Readers
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import opening_failed, translate
 from engine.logs.sqlite_heads import CachedHeads
+from engine.logs.sqlite_opening import SetUp
 from engine.logs.sqlite_read import last_position, read_events
-from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
-from engine.logs.state_migration import from_state_store
-from engine.logs.state_store import is_state_store
 from engine.owner import OwnerProcess
 from engine.ports import Answer, Capabilities, EventFilter, Projector, State, StreamHeads
 
@@ -40,18 +36,12 @@ Result = TypeVar("Result")
 
 BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
-SQLITE_VERSION_MIN = (3, 37, 0)  # the first with STRICT tables
 CLOSING_SECONDS_MAX = 0.5
-WAL_PAGES_MAX = 1000
-WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
 MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Sequence[Projector]]
 MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Sequence[Projector]], State]
 
 _log = get_logger(__name__)
-
-# Held inside `inside_sqlite`, so that no fork happens while it is: see `prepare_file`.
-_CONNECTING = threading.Lock()
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -174,7 +164,12 @@ async def open_sqlite_log(
         CannotOpen, StoreUnavailable: the file is as it was.
     """
     path = _resolved(path)
-    set_up = _SetUp(path, settings)
+    set_up = SetUp(
+        path,
+        synchronous="FULL" if settings.durability == "full" else "NORMAL",
+        busy_timeout=settings.busy_timeout,
+        allow_network=settings.allow_network,
+    )
     try:
         connection = await ThreadConnection.open(set_up.connect)
     except sqlite3.Error as error:
@@ -185,7 +180,7 @@ async def open_sqlite_log(
         heads = CachedHeads(connection.raw)
         state = make_state(connection.raw, heads, projectors)
         appender = Appender(connection.raw, heads, state, projectors, event_bytes_max=settings.event_bytes_max)
-        stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, projectors, appender))
+        stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, appender))
     except BaseException as error:
         await _close(connection, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
@@ -226,93 +221,3 @@ async def _close(connection: ThreadConnection, lock: FileLock, busy_timeout: flo
         await connection.close(close_under_lock)
     finally:
         lock.close()
-
-
-class _SetUp:
-    """Makes a connection ready to write, and the file one that today's code reads. Runs on the connection's thread."""
-
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self._path = path
-        self._settings = settings
-
-    def connect(self) -> sqlite3.Connection:
-        if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
-            needed = ".".join(map(str, SQLITE_VERSION_MIN))
-            raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
-        with _CONNECTING:
-            if prepare_file(self._path, allow_network=self._settings.allow_network):
-                _log.info("database created", path=str(self._path))
-            return connect(self._path, busy_timeout=self._settings.busy_timeout)
-
-    def prepare(
-        self, connection: sqlite3.Connection, lock: FileLock, projectors: Sequence[Projector], appender: Appender
-    ) -> list[str]:
-        """Return the names of the views that have to be rebuilt.
-
-        A file that is up to date is only read, so that opening it waits for no writer.
-        """
-        execute = connection.execute
-        with inside_sqlite():
-            self._check_ours(connection, projectors)
-            self._set_synchronous(connection)
-            execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
-            execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
-            if _is_current(connection, projectors):
-                return []
-        with lock.tried_for(self._settings.busy_timeout) as free, inside_sqlite():
-            if not free:
-                raise StoreBusy(self._path, self._settings.busy_timeout)
-            self._check_ours(connection, projectors)
-            return self._bring_up_to_date(connection, projectors, appender)
-
-    def _bring_up_to_date(
-        self, connection: sqlite3.Connection, projectors: Sequence[Projector], appender: Appender
-    ) -> list[str]:
-        execute = connection.execute
-        if is_state_store(connection):
-            # It keeps its journal until it is a log: when it cannot become one, not a byte has changed.
-            execute("PRAGMA synchronous = FULL")
-        else:
-            execute("PRAGMA journal_mode = WAL")
-        execute("BEGIN IMMEDIATE")
-        try:
-            with from_state_store(connection, self._path, appender) as migrated:
-                migrate(connection)
-                stale = [name for projector in projectors for name in _prepare_view(connection, projector)]
-            execute("COMMIT")
-        except BaseException:
-            appender.forget()
-            if connection.in_transaction:
-                execute("ROLLBACK")
-            raise
-        if migrated:
-            _log.info("state store migrated", path=str(self._path), **migrated)
-            execute("PRAGMA journal_mode = WAL")
-            schema_version(connection)  # a connection that has not used the log would not clear it away on closing
-            self._set_synchronous(connection)
-        return stale
-
-    def _check_ours(self, connection: sqlite3.Connection, projectors: Sequence[Projector]) -> None:
-        check_ours(connection, self._path, [table for projector in projectors for table in projector.tables()])
-
-    def _set_synchronous(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self._settings.durability == 'full' else 'NORMAL'}")
-
-
-def _is_current(connection: sqlite3.Connection, projectors: Sequence[Projector]) -> bool:
-    if schema_version(connection) != SCHEMA_VERSION:
-        return False
-    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-    return mode == "wal" and view_versions(connection) == {each.name: each.version for each in projectors}
-
-
-def _prepare_view(connection: sqlite3.Connection, projector: Projector) -> list[str]:
-    row = connection.execute("SELECT version FROM view_checkpoints WHERE view = ?", (projector.name,)).fetchone()
-    if row is not None:
-        return [] if row[0] == projector.version else [projector.name]
-    projector.create_tables()
-    to_build = last_position(connection) > 0
-    # A new view of an old log has no version until it is built: whoever opens the file after a crash builds it.
-    version = 0 if to_build else projector.version
-    connection.execute("INSERT INTO view_checkpoints VALUES (?, ?, 0)", (projector.name, version))
-    return [projector.name] if to_build else []

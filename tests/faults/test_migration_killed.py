@@ -13,7 +13,7 @@ import pytest
 
 from engine import open_engine
 from engine.errors import AnabranchError
-from engine.logs import sqlite
+from engine.logs import sqlite_opening
 from engine.logs.forking import connect
 from tests import legacy_state_files as old
 from tests.legacy_state_rows import assert_holds, expected, values_of
@@ -49,8 +49,8 @@ def _padded(rows: old.Rows, bytes_each: int) -> old.Rows:
         pytest.param("4", "DELETE", 0, 1, id="version 4", marks=pytest.mark.slow),
         pytest.param("1", "DELETE", 0, 1, id="version 1", marks=pytest.mark.slow),
         pytest.param("4", "WAL", 0, 1, id="version 4 in WAL mode", marks=pytest.mark.slow),
-        pytest.param("4", "DELETE", 12_000, 37, id="more than the cache holds", marks=pytest.mark.slow),
-        pytest.param("4", "WAL", 12_000, 37, id="more than the cache holds in WAL mode", marks=pytest.mark.slow),
+        pytest.param("4", "DELETE", 12_000, 251, id="more than the cache holds", marks=pytest.mark.slow),
+        pytest.param("4", "WAL", 12_000, 251, id="more than the cache holds in WAL mode", marks=pytest.mark.slow),
     ],
 )
 async def test_a_killed_migration_leaves_the_old_file_or_the_new_one(
@@ -100,7 +100,7 @@ async def test_a_fault_in_the_middle_leaves_the_state_store(
     content = database.read_bytes()
     due = expected(values_of(database), "4")
     breaking = _Breaking()
-    monkeypatch.setattr(sqlite, "connect", breaking)
+    monkeypatch.setattr(sqlite_opening, "connect", breaking)
     for break_at in _points(await _looks(database, breaking)):
         database.write_bytes(content)
         breaking.break_at = break_at

@@ -210,6 +210,7 @@ async def test_a_file_is_migrated_once(database: Path) -> None:
     _made(database, "4")
     async with open_engine(database) as engine:
         position = await engine.last_position()
+    assert not database.with_name(f"{database.name}-wal").exists(), "closing has cleared it away"
     _backup(database, "4").unlink()
     async with open_engine(database) as engine:
         assert await engine.last_position() == position
@@ -225,7 +226,6 @@ async def test_a_migrated_file_is_written_to_like_any_other(database: Path) -> N
     async with open_engine(database) as engine:
         assert (await (await engine.run("run-2")).parameters())["a"].value == 1
         await _assert_sound(engine)
-    assert not database.with_name(database.name + "-wal").exists()
 
 
 async def test_processes_that_open_a_state_store_at_once_migrate_it_once(database: Path) -> None:

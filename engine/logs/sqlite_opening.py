@@ -1,0 +1,120 @@
+"""Opening a SQLite log: a new file becomes one, a state store is migrated, an older log is brought up to date."""
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from engine.errors import CannotOpen, StoreBusy
+from engine.logger import get_logger
+from engine.logs.file_lock import FileLock
+from engine.logs.file_system import prepare_file
+from engine.logs.forking import connect, inside_sqlite
+from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_read import last_position
+from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
+from engine.logs.state_migration import from_state_store
+from engine.logs.state_store import is_state_store
+from engine.ports import Projector
+
+SQLITE_VERSION_MIN: Final = (3, 37, 0)  # the first with STRICT tables
+WAL_PAGES_MAX: Final = 1000
+WAL_BYTES_KEPT_MAX: Final = 64 * 1024 * 1024
+
+_log = get_logger(__name__)
+
+# Held inside `inside_sqlite`, so that no fork happens while it is: see `prepare_file`.
+_CONNECTING = threading.Lock()
+
+
+class SetUp:
+    """Makes a connection ready to write, and the file one that today's code reads. Runs on the connection's thread.
+
+    `synchronous` is SQLite's setting of that name; `busy_timeout` in seconds.
+    """
+
+    def __init__(
+        self, path: Path, *, synchronous: Literal["FULL", "NORMAL"], busy_timeout: float, allow_network: bool
+    ) -> None:
+        self._path = path
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        self._allow_network = allow_network
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a connection to the file, which is created when missing."""
+        if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
+            needed = ".".join(map(str, SQLITE_VERSION_MIN))
+            raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
+        with _CONNECTING:
+            if prepare_file(self._path, allow_network=self._allow_network):
+                _log.info("database created", path=str(self._path))
+            return connect(self._path, busy_timeout=self._busy_timeout)
+
+    def prepare(self, connection: sqlite3.Connection, lock: FileLock, appender: Appender) -> list[str]:
+        """Return the names of the views that have to be rebuilt.
+
+        A file that is up to date is only read, so that opening it waits for no writer. What is in a state store becomes
+        events by `appender`.
+        """
+        execute = connection.execute
+        projectors = appender.projectors
+        with inside_sqlite():
+            self._check_ours(connection, projectors)
+            execute(f"PRAGMA synchronous = {self._synchronous}")
+            execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+            execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
+            if _is_current(connection, projectors):
+                return []
+        with lock.tried_for(self._busy_timeout) as free, inside_sqlite():
+            if not free:
+                raise StoreBusy(self._path, self._busy_timeout)
+            self._check_ours(connection, projectors)
+            return self._bring_up_to_date(connection, appender)
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection, appender: Appender) -> list[str]:
+        execute = connection.execute
+        if is_state_store(connection):
+            # It keeps its journal until it is a log: when it cannot become one, not a byte has changed.
+            execute("PRAGMA synchronous = FULL")
+        else:
+            execute("PRAGMA journal_mode = WAL")
+        execute("BEGIN IMMEDIATE")
+        try:
+            with from_state_store(connection, self._path, appender) as migrated:
+                migrate(connection)
+                stale = [name for projector in appender.projectors for name in _prepare_view(connection, projector)]
+            execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        if migrated:
+            _log.info("state store migrated", path=str(self._path), **migrated)
+            execute("PRAGMA journal_mode = WAL")
+            schema_version(connection)  # a connection that has not used the log would not clear it away on closing
+            execute(f"PRAGMA synchronous = {self._synchronous}")
+        return stale
+
+    def _check_ours(self, connection: sqlite3.Connection, projectors: Sequence[Projector]) -> None:
+        check_ours(connection, self._path, [table for projector in projectors for table in projector.tables()])
+
+
+def _is_current(connection: sqlite3.Connection, projectors: Sequence[Projector]) -> bool:
+    if schema_version(connection) != SCHEMA_VERSION:
+        return False
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return mode == "wal" and view_versions(connection) == {each.name: each.version for each in projectors}
+
+
+def _prepare_view(connection: sqlite3.Connection, projector: Projector) -> list[str]:
+    row = connection.execute("SELECT version FROM view_checkpoints WHERE view = ?", (projector.name,)).fetchone()
+    if row is not None:
+        return [] if row[0] == projector.version else [projector.name]
+    projector.create_tables()
+    to_build = last_position(connection) > 0
+    # A new view of an old log has no version until it is built: whoever opens the file after a crash builds it.
+    version = 0 if to_build else projector.version
+    connection.execute("INSERT INTO view_checkpoints VALUES (?, ?, 0)", (projector.name, version))
+    return [projector.name] if to_build else []
