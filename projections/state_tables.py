@@ -4,6 +4,8 @@ from msgspec import Struct
 
 STATE_SCHEMA_VERSION = "4"
 
+# `tasks` and `external_runs` have rowids: SQLite 3.40's integrity check takes their NULLs for damage when they have
+# none, because the columns of their keys do not come first.
 STATE_TABLES = """
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
@@ -45,7 +47,7 @@ CREATE TABLE tasks (
     current_attempt_id TEXT,
     stream_id INTEGER NOT NULL,
     PRIMARY KEY (stream_id, task_id)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX tasks_by_id ON tasks (task_id);
 CREATE TABLE task_attempts (
     attempt_id TEXT NOT NULL UNIQUE,
@@ -81,7 +83,7 @@ CREATE TABLE external_runs (
     relative_path TEXT,
     stream_id INTEGER NOT NULL,
     PRIMARY KEY (stream_id, task_id)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE TABLE schema_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 

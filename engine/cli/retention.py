@@ -80,7 +80,11 @@ def pin(run_id: RunId, *, db: Database = DEFAULT_DATABASE, reason: OptionalReaso
 def unpin(
     run_id: RunId, *, db: Database = DEFAULT_DATABASE, reason: OptionalReason = None, json: AsJson = False
 ) -> None:
-    """Let a run be deleted again."""
+    """Let a run be deleted again.
+
+    \b
+      anabranch unpin r1
+    """
     _set_pin(run_id, db, reason, pinned=False, as_json=json)
 
 
@@ -176,6 +180,9 @@ def compact(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
     """Write the file anew without its unused parts.
 
     It needs room for a second copy, and writers wait meanwhile.
+
+    \b
+      anabranch compact --db runs.db
     """
 
     async def command() -> None:

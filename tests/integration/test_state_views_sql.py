@@ -240,3 +240,13 @@ def test_a_reader_sees_what_a_call_has_written(database: Path) -> None:
         for status in ("RUNNING", "FAILED"):
             store.set_run_status("r", status)
             assert [row["status"] for row in rows(database, "runs")] == [status]
+
+
+async def test_sqlites_own_check_finds_the_file_whole(engine: Engine, database: Path) -> None:
+    """Whoever runs `PRAGMA integrity_check` is not frightened: neither by tasks nor by what they leave open."""
+    await fill(engine)
+    store = StateStore(engine)
+    await store.add_workflow(SimpleNamespace(tasks={"bare": SimpleNamespace(image="i", command="c")}), "r")
+
+    with reading(database) as connection:
+        assert [tuple(row) for row in connection.execute("PRAGMA integrity_check")] == [("ok",)]
