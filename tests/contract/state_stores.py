@@ -20,12 +20,12 @@ TWINS = ["async", "blocking"]
 
 @asynccontextmanager
 async def opened(twin: str, database: Path, factories: Factories | None = None) -> AsyncIterator[Any]:
-    """The twin of that name, `async` or `blocking`, on a file."""
+    """The twin of that name, `async` or `blocking`, on a file; unsynced, for there are hundreds of tests."""
     if twin == "async":
-        async with open_engine(database) as engine:
+        async with open_engine(database, durability="relaxed") as engine:
             yield StateStore(engine, factories)
     else:
-        store: Any = SQLiteStateStore(database, factories)
+        store: Any = SQLiteStateStore(database, factories, durability="relaxed")
         try:
             yield Awaited(store)
         finally:

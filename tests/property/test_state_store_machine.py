@@ -306,7 +306,7 @@ class StateStoreMachine(RuleBasedStateMachine):
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 TestStateStore = StateStoreMachine.TestCase
-TestStateStore.settings = settings(COMMON, max_examples=20, stateful_step_count=25)
+TestStateStore.settings = settings(COMMON, max_examples=15, stateful_step_count=25)
 
 
 class LongStateStoreMachine(StateStoreMachine):
