@@ -48,7 +48,11 @@ class ConflictOutcome(Struct, frozen=True):
 
 
 class Written(Struct, frozen=True, kw_only=True):
-    """A value and the event that wrote it."""
+    """A value and the event that wrote it.
+
+    `how` is `"carried"` where the value came from another run that was deleted since: the event is the one that kept
+    it, and the trail ends there.
+    """
 
     value: Parameter
     run_id: str
@@ -58,7 +62,7 @@ class Written(Struct, frozen=True, kw_only=True):
     recorded_at: datetime
     event_id: str
     hash: bytes
-    how: Literal["set", "reduced"]
+    how: Literal["set", "reduced", "carried"]
 
 
 class Lineage(Written, frozen=True, kw_only=True):
@@ -66,7 +70,7 @@ class Lineage(Written, frozen=True, kw_only=True):
 
     `rule` is the reduction's, None where the value was set. `sources` are the child events that the reduced value was
     made of, and `passed_over` the values of other children that the rule saw and did not take, both in the children's
-    order. A reduced value without either came from the caller. `more` counts the reduction's children that were not
+    order. A reduced value without either came from its caller. `more` counts the reduction's children that were not
     looked into, because of the depth or the limit that was asked for.
 
     `overwrote` is what the branch saw under that name just before the event: its own value or an inherited one.

@@ -8,13 +8,13 @@ concerned.
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any, Final, Literal, cast
 
 from msgspec import Struct, field, structs
 
 from engine.codec import decode_event, from_microseconds
 from engine.errors import ParameterNotFound
-from engine.events import ParametersReduced
+from engine.events import ParametersReduced, SourceCarriedOver
 from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageWanted, Written
 from engine.model import Head, Parameter
 from engine.ports import Stream
@@ -25,13 +25,19 @@ from projections.streams import stream_name
 _SELECT_ROW = "SELECT stream_id, stream_version, position, kind, value FROM parameters"
 _SELECT_CHILD_ROW = f"{_SELECT_ROW} WHERE stream_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
 _SELECT_EVENT = (
-    "SELECT run_id, branch, event_id, recorded_at, events.hash, event_type"
+    "SELECT run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type"
     " FROM events JOIN streams USING (stream_id) WHERE position = ?"
 )
+_HOW: Final[dict[str, Literal["reduced", "carried"]]] = {
+    ParametersReduced.__name__: "reduced",
+    SourceCarriedOver.__name__: "carried",
+}
 
 
 class _Row(Struct, frozen=True):
-    """A version of a parameter."""
+    """A version of a parameter. What a run was left of a deleted source counts from its version 1, so no version of
+    the event's own is taken from here.
+    """
 
     stream_id: int
     stream_version: int
@@ -164,17 +170,17 @@ class _Tracing:
 
     def _written(self, row: _Row) -> Written:
         found = self._connection.execute(_SELECT_EVENT, (row.position,)).fetchone()
-        run_id, branch, event_id, recorded_at, hash_, event_type = found
+        run_id, branch, stream_version, event_id, recorded_at, hash_, event_type = found
         return Written(
             value=Parameter(from_json(row.value), row.kind),
             run_id=run_id,
             branch=branch,
-            stream_version=row.stream_version,
+            stream_version=stream_version,
             position=row.position,
             recorded_at=from_microseconds(recorded_at),
             event_id=event_id.hex(),
             hash=hash_,
-            how="reduced" if event_type == ParametersReduced.__name__ else "set",
+            how=_HOW.get(event_type, "set"),
         )
 
     def _reduction(self, position: int) -> ParametersReduced:
@@ -210,6 +216,8 @@ class _Tracing:
         return None
 
     def _during(self, node: _Node) -> During | None:
+        if node.written.how == "carried":
+            return None
         # What ends in the same transaction as the event is recorded at the same time, and was open until then.
         found = self._connection.execute(
             "SELECT task_id, attempt_index, attempt_id FROM task_attempts WHERE stream_id = ? AND position < ?"

@@ -8,7 +8,7 @@ from rich.tree import Tree
 
 from engine.cli.escapes import visible
 from engine.cli.parameters import origin_text
-from engine.cli.text import branch_text, counted, shortened, time_text, value_text
+from engine.cli.text import CHARACTERS_MAX, branch_text, counted, shortened, time_text, value_text
 from engine.lineage import ConflictOutcome, Lineage, Written
 from engine.model import Origin, Parameter
 
@@ -44,9 +44,9 @@ class LineageTree:
         return root
 
     def _head(self, name: str, found: Lineage, seen_by: str) -> Text:
-        kind = "" if found.value.kind == "json" else f"  {found.value.kind}"
+        kind = "" if found.value.kind in ("json", "erased") else f"  {found.value.kind}"
         head = _line(shortened(visible(name), _NAME_CHARACTERS_MAX), "bold")
-        head.append(" = ").append(value_text(found.value.value), "bold").append(kind, "dim")
+        head.append(" = ").append(_value(found.value, CHARACTERS_MAX), "bold").append(kind, "dim")
         head.append(f"\n{self._where(found)}  {_how(found)}  {time_text(found.recorded_at)}")
         head.append(f"\nhash {found.hash.hex()}", "dim")
         if found.inherited_through:
@@ -92,14 +92,16 @@ def _line(text: str, style: str = "") -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
-def _value(parameter: Parameter) -> str:
-    return value_text(parameter.value, _VALUE_CHARACTERS_MAX)
+def _value(parameter: Parameter, characters_max: int = _VALUE_CHARACTERS_MAX) -> str:
+    return "(erased)" if parameter.kind == "erased" else value_text(parameter.value, characters_max)
 
 
 def _how(node: Lineage) -> str:
     during = "" if node.during is None else f" during {visible(node.during.step)} #{node.during.attempt_index}"
     if node.how == "set":
         return f"set{during}"
+    if node.how == "carried":
+        return "carried over from a run that was deleted"
     seen = len(node.sources) + len(node.passed_over)
     if not seen + node.more:
         return f"reduced by {visible(str(node.rule))} from what the caller gave{during}"

@@ -11,11 +11,11 @@ import pytest
 
 from engine import Branch, Engine, Run
 from engine.cli.document import plain
-from engine.commands import Command, Fork, Record, Reduce
+from engine.commands import Command, Fork, Record, Reduce, StartAttempt, UpdateAttempt
 from engine.errors import InvalidName, InvalidValue, ParameterNotFound, PointNotFound
 from engine.events import ParametersSet
 from engine.lineage import DEPTH_MAX, LIMIT_MAX, ForkPoint, Lineage, LineageWanted, Written
-from engine.model import Parameter
+from engine.model import ERASED, AttemptChanges, Parameter
 from projections.lineage import read_lineage
 from projections.reading import LATEST
 from projections.streams import find_stream
@@ -96,6 +96,21 @@ class TestForks:
         run, _ = await family(engine, {"a": 1, "b": 2})
         with pytest.raises(ParameterNotFound):
             await run.lineage("x")
+
+    async def test_the_trail_ends_where_a_source_was_deleted(self, engine: Engine) -> None:
+        """The event is the one that kept what the deleted run had set; what the run set itself is found as before."""
+        source = await engine.create_run("r0", parameters={"x": 1, "y": 1})
+        await source.set_parameters({"x": 2})
+        run = await engine.fork_run("r0", run_id="r")
+        child = await run.fork("a")
+        await run.set_parameters({"y": 3})
+        await engine.delete_run("r0", "no longer needed", carry_over=True)
+        found = await child.lineage("x")
+        kept = [each async for each in engine.events(run_id="r", types=["SourceCarriedOver"])]
+        assert (found.value, found.how, found.hash) == (Parameter(2), "carried", kept[0].hash)
+        assert (place(found), found.overwrote) == (("r", "", kept[0].stream_version), None)
+        own = await run.lineage("y", history=True)
+        assert [(each.how, each.value.value) for each in [own, *own.history]] == [("set", 3), ("carried", 1)]
 
 
 class TestReduction:
@@ -222,6 +237,19 @@ class TestOverwritten:
         assert place(found.history[-1].overwrote) == ("r", "", 3)
 
 
+class TestErased:
+    async def test_what_was_erased_is_shown_as_erased(self, engine: Engine) -> None:
+        """The value is gone; the event, its hash and what it was made of are not."""
+        run, _ = await family(engine, {"a": 1, "b": 2})
+        await run.reduce(rules={"x": "sum"})
+        before = await run.lineage("x")
+        await engine.erase("r", "", 2, "asked to")
+        await engine.erase("r", "a", 2, "asked to")
+        found = await run.lineage("x")
+        assert [each.value for each in found.walk()] == [ERASED, ERASED, Parameter(2)]
+        assert [(each.hash, each.rule) for each in found.walk()] == [(each.hash, each.rule) for each in before.walk()]
+
+
 class TestDuring:
     """An event is recorded during an attempt when that alone was open on its branch."""
 
@@ -241,6 +269,14 @@ class TestDuring:
     async def left_open(child: Branch, _run: Run) -> None:
         await child.start_attempt("s")
         await child.set_parameters({"x": 1})
+
+    @staticmethod
+    async def in_one_transaction(child: Branch, _run: Run) -> None:
+        await child.write(
+            StartAttempt(branch="a", step="s", attempt_id="i", status="RUNNING"),
+            record("a", 1),
+            UpdateAttempt(branch="a", attempt_id="i", changes=AttemptChanges(status="COMPLETED")),
+        )
 
     @staticmethod
     async def after(child: Branch, _run: Run) -> None:
@@ -266,7 +302,16 @@ class TestDuring:
 
     @pytest.mark.parametrize(
         ("write", "index"),
-        [(inside, 1), (retried, 2), (left_open, 1), (after, 0), (before, 0), (two_open, 0), (on_another_branch, 0)],
+        [
+            (inside, 1),
+            (retried, 2),
+            (left_open, 1),
+            (in_one_transaction, 1),
+            (after, 0),
+            (before, 0),
+            (two_open, 0),
+            (on_another_branch, 0),
+        ],
         ids=lambda each: getattr(each, "__name__", ""),
     )
     async def test_the_attempt_that_was_open(

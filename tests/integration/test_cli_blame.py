@@ -126,6 +126,7 @@ def test_what_is_left_out_is_counted(shown: Shown, name: str, last: str) -> None
     """A wide reduction fills no more than a few screens."""
     lines = untimed(shown("wide", name))
     assert lines[-1] == last
+    assert ("… and passed over 91 more (--json)" in lines) is (name == "least")
     assert len(lines) < 120
 
 
