@@ -16,7 +16,7 @@ from engine.logger import get_logger
 from engine.logs.sqlite_append import Appender
 from engine.logs.state_aside import ROWS, TablesAside
 from engine.logs.state_rows import attempt_request, external_run_request, run_request, task_request
-from engine.logs.state_store import back_up, is_state_store, version_of
+from engine.logs.state_store import back_up, check_migratable, is_state_store, version_of
 
 Facts: TypeAlias = dict[str, Any]
 
@@ -40,12 +40,14 @@ def from_state_store(connection: sqlite3.Connection, path: Path, appender: Appen
 
     Raises:
         CannotMigrate: naming the table, the row and the problem.
+        UnknownStateSchema
         DiskFull, FolderNotWritable: there is no backup.
     """
     facts: Facts = {}
     if not is_state_store(connection):
         yield facts
         return
+    check_migratable(connection, path, ())  # until now, another program may have changed it
     version = version_of(connection)
     backup = path.with_name(f"{path.name}.v{version}-backup")
     # Nobody else can write now: the copy is of what becomes events.
