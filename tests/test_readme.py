@@ -40,6 +40,16 @@ def test_the_sql_for_readers_of_the_file_runs(tmp_path: Path) -> None:
     ]
 
 
+def test_the_state_store_example_ends_in_the_explanation_shown(tmp_path: Path) -> None:
+    """What is recorded in the state store's example is what `explain` says of it."""
+    example = tmp_path / "example.py"
+    example.write_text(next(block for block in blocks("python") if "SQLiteStateStore" in block))
+    subprocess.run([sys.executable, example], cwd=tmp_path, check=True)
+    command = [sys.executable, "-c", "from engine.cli import main; main(['explain', 'r3', '--db', 'state.db'])"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout in blocks("text")
+
+
 def test_there_are_two_commands() -> None:
     """A newcomer needs two commands: `.ci/run` copies them from here."""
     assert len(re.findall(r"^python3 -m venv", README, flags=re.MULTILINE)) == 2
