@@ -1,11 +1,12 @@
 """Making reductions again from the events of the children, to compare with what was recorded.
 
-Of every parameter that was set only its version and position are kept, a few bytes each, for the run that is checked
-and for the runs that it was forked from; values are read from the events when a reduction asks for them.
+Of every parameter that was set only its version and position are kept, 16 bytes, for the run that is checked and for
+the runs that it was forked from; values are read from the events when a reduction asks for them.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -32,15 +33,19 @@ class _History:
     __slots__ = ("positions", "versions")
 
     def __init__(self) -> None:
-        self.versions: list[int] = []
-        self.positions: list[int] = []
+        self.versions = array("q")
+        self.positions = array("q")
 
 
 class ParameterIndexes:
-    """Where the parameters of a run, and of those that it was forked from, were set."""
+    """Where the parameters of a run, and of those that it was forked from, were set.
 
-    def __init__(self, root_id: int) -> None:
+    `broken` is the first bad version by stream id: from it on, nothing that a stream says proves anything.
+    """
+
+    def __init__(self, root_id: int, broken: Mapping[int, int]) -> None:
         self._streams: dict[int, dict[str, _History]] = {}
+        self._broken = broken
         self._indexed = {root_id}
 
     def add(self, row: StoredEvent, event: ParameterEvent) -> None:
@@ -56,13 +61,15 @@ class ParameterIndexes:
     ) -> dict[str, OwnParameter]:
         """Return what a stream itself set or reduced up to a version."""
         known = self._streams.get(stream_id, {})
-        found = {}
+        found, read = {}, dict[int, dict[str, Parameter]]()
         for name in known if names is None else [name for name in names if name in known]:
             history = known[name]
             place = bisect_right(history.versions, version) - 1
             if place >= 0:
-                value = _value(ledger, history.positions[place], name)
-                found[name] = OwnParameter(value, history.versions[place])
+                position = history.positions[place]
+                if position not in read:
+                    read[position] = _values(ledger, position)
+                found[name] = OwnParameter(_value(read[position], name), history.versions[place])
         return dict(sorted(found.items()))
 
     def resolved(
@@ -73,6 +80,8 @@ class ParameterIndexes:
         for each, until in _lineage(stream, version, ledger):
             if not wanted:
                 break
+            if self._broken.get(each.stream_id, until + 1) <= until:
+                raise _Unprovable
             self._index(each.root_id, ledger)
             for name, own in self.own(each.stream_id, until, ledger, wanted).items():
                 found[name] = own.parameter
@@ -86,13 +95,13 @@ class ParameterIndexes:
         self.carried_over(root_id, ledger)
         for row in ledger.events_of_types(root_id, ("ParametersSet", "ParametersReduced")):
             with suppress(_Unprovable):  # what is wrong with it is reported where its own run is checked
-                self.add(row, _event(row))
+                self.add(row, _left(row))
 
     def carried_over(self, root_id: int, ledger: Ledger) -> None:
         """Note what a run was given of its source when that was deleted: it saw it from its first version on."""
         for row in ledger.events_of_types(root_id, ("SourceCarriedOver",)):
             with suppress(_Unprovable):
-                self.add(structs.replace(row, stream_version=1), _event(row))
+                self.add(structs.replace(row, stream_version=1), _left(row))
 
 
 def reduction_problem(
@@ -102,6 +111,9 @@ def reduction_problem(
 
     A value that the caller's own function made is taken as it is; its sources are not.
     """
+    absent = event.rules.keys() ^ event.values.keys()
+    if absent:
+        return f"it has a rule without a value, or a value without a rule, for {min(absent)!a}"
     try:
         made = _made_again(indexes, parent, row, event, ledger)
     except ReductionImpossible as error:
@@ -152,18 +164,22 @@ def _lineage(stream: StoredStream, version: int, ledger: Ledger) -> Iterator[tup
         current = None if current.parent_id is None else ledger.stream(current.parent_id)
 
 
-def _value(ledger: Ledger, position: int, name: str) -> Parameter:
+def _values(ledger: Ledger, position: int) -> dict[str, Parameter]:
     row = ledger.event_at(position)
-    if row is None:
+    if row is None or row.payload_digest is not None:
         raise _Unprovable
-    value = _event(row).values.get(name)
-    if value is None:
-        raise _Unprovable
-    return value
+    return _left(row).values
 
 
-def _event(row: StoredEvent) -> ParameterEvent:
-    if row.payload is None or row.payload_digest is not None:
+def _value(values: Mapping[str, Parameter], name: str) -> Parameter:
+    if name not in values:
+        raise _Unprovable
+    return values[name]
+
+
+def _left(row: StoredEvent) -> ParameterEvent:
+    """Return what an event says, or what is left of it where it was erased: the names, not the values."""
+    if row.payload is None:
         raise _Unprovable
     try:
         event = decode_event(row.event_type, row.schema_version, row.payload, row.position)

@@ -23,7 +23,7 @@ LAYERS = (
     ("engine.commands", "engine.checkpoint", "engine.merkle"),
     ("engine.ports",),
     ("engine.reduction", "engine.step_decisions"),
-    ("engine.task_decisions", "engine.reduction_check"),
+    ("engine.task_decisions", "engine.reduction_check", "engine.hash_chain"),
     ("engine.decisions", "engine.verification"),
     ("engine.logs", "engine.writer", "engine.subscription"),
     ("engine.reducing", "engine.attempting", "engine.attempt", "engine.branch_reads", "engine.upkeep"),

@@ -1,0 +1,124 @@
+"""One stream's chain of hashes: whether an event follows the one before it, and if not, what is wrong. Pure."""
+
+from typing import Any, Final
+
+from msgspec import Struct, field
+
+from engine.codec import (
+    EVENT_TYPES,
+    GENESIS_HASH,
+    SCHEMA_VERSIONS,
+    decode_event,
+    encode_canonical,
+    link,
+    payload_digest,
+)
+from engine.errors import CannotDecode
+from engine.events import Event
+from engine.findings import ProblemKind
+from engine.stored import Ledger, StoredEvent, StoredStream
+
+_EVENT_ID_BYTES: Final = 16
+
+
+class Erased(Struct, frozen=True):
+    """An event whose payload was erased; `left` is the digest of what stands in its place, `b""` where nothing does."""
+
+    position: int
+    event_type: str
+    left: bytes
+
+
+class Chain(Struct):
+    """A stream as far as it was checked.
+
+    `erased` are the versions whose erasure no event has told of yet; `cut_off` that the stream of a forked run has no
+    source, and no event has told yet that it was carried over.
+    """
+
+    stream: StoredStream
+    version: int = 0
+    hash: bytes = GENESIS_HASH
+    broken: bool = False
+    erased: dict[int, Erased] = field(default_factory=dict)
+    cut_off: bool = False
+
+
+def chain_problem(chain: Chain, row: StoredEvent, ledger: Ledger) -> tuple[ProblemKind, str] | None:
+    """Return what keeps an event from being the next of its stream, None when nothing does."""
+    expected = chain.version + 1
+    if row.stream_version != expected:
+        return _out_of_order(chain, row, ledger)
+    if row.payload is None and row.payload_digest is None:
+        return "payload", "its payload is not there, and nothing says that it was erased"
+    if _hash(chain, row) == row.hash:
+        return None
+    kind, message = _what_changed(chain, row)
+    if kind == "content" and _follows(chain, row, ledger):
+        return "hash", "its stored hash was changed"
+    return kind, message
+
+
+def decoded(row: StoredEvent) -> Event:
+    """Return what an event says.
+
+    Raises:
+        CannotDecode
+    """
+    return decode_event(row.event_type, row.schema_version, row.payload or b"", row.position)
+
+
+def _out_of_order(chain: Chain, row: StoredEvent, ledger: Ledger) -> tuple[ProblemKind, str]:
+    expected = chain.version + 1
+    if row.stream_version < expected:
+        return "order", f"version {row.stream_version} follows version {chain.version}"
+    if ledger.event_of(chain.stream, expected) is not None:
+        return "order", f"version {row.stream_version} stands before version {expected}"
+    return "missing event", f"version {expected} is not there: version {row.stream_version} follows {chain.version}"
+
+
+def _hash(chain: Chain, row: StoredEvent, **header: Any) -> bytes:
+    digest = row.payload_digest
+    if digest is None:
+        assert row.payload is not None, "one of the two is there"
+        digest = payload_digest(row.payload)
+    fields = {
+        "event_type": row.event_type,
+        "schema_version": row.schema_version,
+        "event_id": row.event_id,
+        "recorded_at": row.recorded_at,
+        **header,
+    }
+    stream = chain.stream
+    return link(chain.hash, stream.run_id, stream.branch, row.stream_version, digest=digest, **fields)
+
+
+def _what_changed(chain: Chain, row: StoredEvent) -> tuple[ProblemKind, str]:
+    """Say which part of an event is not what was hashed, as far as that can be told from the outside."""
+    for event_type, current in SCHEMA_VERSIONS.items():
+        for version in range(1, current + 1):
+            if _hash(chain, row, event_type=event_type, schema_version=version) == row.hash:
+                found = f"{row.event_type!a} version {row.schema_version}"
+                return "header", f"it was recorded as {event_type} version {version}, not as {found}"
+    if row.event_type not in EVENT_TYPES or len(row.event_id) != _EVENT_ID_BYTES:
+        return "header", "its header is not what was hashed"
+    if row.payload is not None and row.payload_digest is None and not _is_canonical(row):
+        return "payload", "its payload is not what was hashed"
+    return "content", "its payload or its header is not what was hashed"
+
+
+def _is_canonical(row: StoredEvent) -> bool:
+    try:
+        event = decoded(row)
+        return row.schema_version != SCHEMA_VERSIONS[row.event_type] or encode_canonical(event) == row.payload
+    except (CannotDecode, TypeError, ValueError, RecursionError):  # what was decoded may be more than can be recorded
+        return False
+
+
+def _follows(chain: Chain, row: StoredEvent, ledger: Ledger) -> bool:
+    """Say whether the stream's next event was chained to what this event's hash should be."""
+    following = ledger.event_of(chain.stream, row.stream_version + 1)
+    if following is None or (following.payload is None and following.payload_digest is None):
+        return False
+    ahead = Chain(chain.stream, row.stream_version, _hash(chain, row))
+    return _hash(ahead, following) == following.hash

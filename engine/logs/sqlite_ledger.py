@@ -1,0 +1,157 @@
+"""A SQLite log's rows as they are stored, for verification: not even that a text is UTF-8 is believed."""
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from engine.merkle import run_leaf
+from engine.model import Head
+from engine.stored import StoredEvent, StoredStream
+
+Result = TypeVar("Result")
+
+STREAMS: Final = "SELECT stream_id, root_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
+EVENTS: Final = (
+    "SELECT position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at, payload,"
+    " payload_digest, hash FROM events"
+)
+_DELETED: Final = "SELECT root_id, run_id, first_position, last_position, events, leaf FROM deleted_runs"
+
+_INTEGERS: Final = range(-(2**63), 2**63)
+_UNREADABLE: Final = dict.fromkeys(range(0xDC80, 0xDD00), "\x1a")  # no name that was recorded has a control character
+
+
+class DeletedRun(Struct, frozen=True):
+    """What the store remembers of a run that was deleted: where it stood, how many events it had, and its leaf."""
+
+    root_id: int
+    run_id: str
+    first_position: int
+    last_position: int
+    events: int
+    leaf: bytes
+
+
+class SqliteLedger:
+    """`engine.stored.Ledger` on one connection, inside one snapshot."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def stream(self, stream_id: int) -> StoredStream | None:
+        return self._stream("stream_id = ?", stream_id)
+
+    def named(self, run_id: str, branch: str) -> StoredStream | None:
+        return self._stream("run_id = ? AND branch = ?", run_id, branch)
+
+    def event_at(self, position: int) -> StoredEvent | None:
+        return self._event("position = ?", position)
+
+    def event_of(self, stream: StoredStream, stream_version: int) -> StoredEvent | None:
+        if stream_version not in _INTEGERS:  # a forged event may name any number
+            return None
+        where = "root_id = ? AND stream_id = ? AND stream_version = ?"
+        return self._event(where, stream.root_id, stream.stream_id, stream_version)
+
+    def events_of_types(self, root_id: int, types: Collection[str]) -> Iterator[StoredEvent]:
+        marks = ", ".join("?" * len(types))
+        where = f"WHERE root_id = ? AND event_type IN ({marks}) ORDER BY position"
+        return (StoredEvent(*row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, *types)))
+
+    def run_events(self, root_id: int, after: int, limit: int) -> Iterator[StoredEvent]:
+        """Yield the next events of a run, one at a time."""
+        where = "WHERE root_id = ? AND position > ? ORDER BY position LIMIT ?"
+        return (StoredEvent(*row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, after, limit)))
+
+    def count(self, root_id: int) -> int:
+        """Return how many events a run has."""
+        (events,) = self._connection.execute("SELECT count(*) FROM events WHERE root_id = ?", (root_id,)).fetchone()
+        return int(events)
+
+    def streams_of(self, run_id: str) -> Iterator[StoredStream]:
+        rows = self._connection.execute(f"{STREAMS} WHERE run_id = ? ORDER BY stream_id", (run_id,))
+        return (StoredStream(*row) for row in rows)
+
+    def runs(self, after: int | None, limit: int) -> list[StoredStream | DeletedRun]:
+        """Return the next runs in the order in which they were opened, those that were deleted among them.
+
+        Args:
+            after: the id of the root stream of the run before; None for the first runs.
+        """
+        where = "" if after is None else f" > {after}"
+        there = self._connection.execute(
+            f"{STREAMS} WHERE branch = ''{where and f' AND stream_id{where}'} ORDER BY stream_id LIMIT {limit}"
+        ).fetchall()
+        gone = self._connection.execute(
+            f"{_DELETED}{where and f' WHERE root_id{where}'} ORDER BY root_id LIMIT {limit}"
+        ).fetchall()
+        runs: list[StoredStream | DeletedRun] = [StoredStream(*row) for row in there]
+        runs += [DeletedRun(*row) for row in gone]
+        return sorted(runs, key=opened_as)[:limit]
+
+    def deleted(self, root_id: int | None = None) -> list[DeletedRun]:
+        """Return the run that was deleted with that root, or all."""
+        where = "" if root_id is None else f" WHERE root_id = {root_id}"
+        return [DeletedRun(*row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
+
+    def _stream(self, where: str, *values: object) -> StoredStream | None:
+        row = self._connection.execute(f"{STREAMS} WHERE {where}", values).fetchone()
+        return None if row is None else StoredStream(*row)
+
+    def _event(self, where: str, *values: object) -> StoredEvent | None:
+        row = self._connection.execute(f"{EVENTS} WHERE {where}", values).fetchone()
+        return None if row is None else StoredEvent(*row)
+
+
+def opened_as(run: StoredStream | DeletedRun) -> int:
+    """Return the id of the stream that a run began with."""
+    return run.stream_id if isinstance(run, StoredStream) else run.root_id
+
+
+def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.Connection], Result]:
+    """Return a reader's job for which bytes that are no UTF-8 are no reason to stop: they are what it looks for."""
+
+    def lenient(connection: sqlite3.Connection) -> Result:
+        before = connection.text_factory
+        connection.text_factory = _text
+        try:
+            return job(connection)
+        finally:
+            connection.text_factory = before
+
+    return lenient
+
+
+def leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
+    """Yield the root and the leaf of every run, in the order in which they were opened."""
+    gone = iter(SqliteLedger(connection).deleted())
+    deleted = next(gone, None)
+    for root_id, leaf in _leaves(connection):
+        while deleted is not None and deleted.root_id < root_id:
+            yield deleted.root_id, deleted.leaf
+            deleted = next(gone, None)
+        yield root_id, leaf
+    while deleted is not None:
+        yield deleted.root_id, deleted.leaf
+        deleted = next(gone, None)
+
+
+def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
+    root_id, run_id, heads = 0, "", list[Head]()
+    for row in connection.execute(f"{STREAMS} ORDER BY root_id, stream_id"):
+        stream = StoredStream(*row)
+        if heads and stream.root_id != root_id:
+            yield root_id, run_leaf(run_id, heads)
+            heads = []
+        if not heads:
+            root_id, run_id = stream.root_id, stream.run_id
+        heads.append(Head(stream.branch, stream.version, stream.hash))
+    if heads:
+        yield root_id, run_leaf(run_id, heads)
+
+
+def _text(stored: bytes) -> str:
+    text = stored.decode("utf-8", "surrogateescape")
+    return text if text.isascii() else text.translate(_UNREADABLE)

@@ -1,0 +1,78 @@
+"""What the check of no single run can see: positions that are missing, and rows that belong to no run."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from engine.findings import Problem
+from engine.logs.sqlite_ledger import DeletedRun, SqliteLedger
+from engine.logs.sqlite_read import last_position
+
+PROBLEMS_MAX = 100
+"""Of each kind."""
+
+
+def strays(connection: sqlite3.Connection) -> list[Problem]:
+    """Return what is wrong with the store beside its runs."""
+    return [*_missing(connection), *_rootless(connection), *_lost(connection)]
+
+
+def _missing(connection: sqlite3.Connection) -> list[Problem]:
+    """Positions have no gaps but those of runs that were deleted, which had so many events."""
+    gone = SqliteLedger(connection).deleted()
+    (there,) = connection.execute("SELECT count(*) FROM events WHERE position > 0").fetchone()
+    missing = last_position(connection) - there - sum(run.events for run in gone)
+    if missing <= 0:
+        return []
+    found = []
+    for first, last in _gaps(connection):
+        if not _may_be_deleted(first, last, gone):
+            found.append(_gap(first, last))
+            if len(found) == PROBLEMS_MAX:
+                break
+    message = f"{missing} more events are not there than the deleted runs had"
+    return found or [Problem(kind="missing event", message=message, position=gone[0].first_position)]
+
+
+def _gaps(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
+    yield from connection.execute(
+        "SELECT before + 1, position - 1 FROM (SELECT position, lag(position, 1, 0) OVER (ORDER BY position) AS before"
+        " FROM events WHERE position > 0) WHERE position > before + 1"
+    )
+    (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+    if last < last_position(connection):
+        yield last + 1, last_position(connection)
+
+
+def _may_be_deleted(first: int, last: int, gone: Sequence[DeletedRun]) -> bool:
+    """Say whether the deleted runs reach over a gap; they may lie in one another's."""
+    for run in sorted(gone, key=lambda run: run.first_position):
+        if run.first_position <= first <= run.last_position:
+            first = run.last_position + 1
+    return first > last
+
+
+def _gap(first: int, last: int) -> Problem:
+    where = f"position {first} is" if first == last else f"positions {first} to {last} are"
+    return Problem(kind="missing event", message=f"{where} not there", position=first)
+
+
+def _rootless(connection: sqlite3.Connection) -> Iterator[Problem]:
+    rows = connection.execute(
+        "SELECT min(position), count(*) FROM events WHERE root_id NOT IN"
+        " (SELECT stream_id FROM streams WHERE branch = '') GROUP BY root_id ORDER BY 1 LIMIT ?",
+        (PROBLEMS_MAX,),
+    )
+    for position, count in rows:
+        events = "1 event belongs" if count == 1 else f"{count} events from here on belong"
+        yield Problem(kind="missing stream", message=f"{events} to a run that is not there", position=position)
+
+
+def _lost(connection: sqlite3.Connection) -> Iterator[Problem]:
+    rows = connection.execute(
+        "SELECT run_id, branch FROM streams WHERE run_id NOT IN (SELECT run_id FROM streams WHERE branch = '')"
+        " ORDER BY stream_id LIMIT ?",
+        (PROBLEMS_MAX,),
+    )
+    for run_id, branch in rows:
+        message = "the stream of its run's root branch is not there"
+        yield Problem(kind="missing stream", message=message, run_id=run_id, branch=branch)
