@@ -132,14 +132,14 @@ class UpdateAttempt(_Command, frozen=True):
 
 
 class ChangeAttempt(_Command, frozen=True):
-    """Record what an update says that is not so already: of any attempt, or only of one that stands as `when` says.
+    """Record what an update says that is not so already: of any attempt, or only of one that is `"orphaned"`.
 
-    `"unfinished"` is an attempt that has not ended, `"orphaned"` one that was created and never submitted.
+    That is one that was created and never submitted: it has no external id.
     """
 
     attempt_id: str
     changes: AttemptChanges
-    when: Literal["any", "unfinished", "orphaned"] = "any"
+    when: Literal["any", "orphaned"] = "any"
 
 
 class LogTask(_Command, frozen=True):

@@ -320,8 +320,11 @@ class TaskViews(Protocol):
     Each call is one consistent snapshot. A run that is not there has nothing.
     """
 
-    async def places(self, task_id: str) -> list[tuple[str, str]]:
-        """Return the run and the branch of every task of that id; of every step of that name, where it is no task's."""
+    async def places(self, task_id: str, run_id: str | None) -> list[tuple[str, str]]:
+        """Return the run and the branch of every task of that id, in one run or in all.
+
+        Where it is no task's, return those of every step of that name.
+        """
         ...
 
     async def tasks(self, run_id: str) -> list[tuple[str, StepLog]]:

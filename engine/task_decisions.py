@@ -72,13 +72,7 @@ def _change_attempt(command: ChangeAttempt, stream: Stream, state: State) -> Seq
 
 
 def _stands(attempt: AttemptLog, command: ChangeAttempt) -> bool:
-    match command.when:
-        case "any":
-            return True
-        case "unfinished":
-            return attempt.status not in TERMINAL_STATUSES
-        case "orphaned":
-            return attempt.status == CREATED and attempt.external_id is None
+    return command.when == "any" or (attempt.status == CREATED and attempt.external_id is None)
 
 
 def _given(changes: AttemptChanges) -> dict[str, Any]:

@@ -27,14 +27,16 @@ class SqliteTaskViews:
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
 
-    async def places(self, task_id: str) -> list[tuple[str, str]]:
+    async def places(self, task_id: str, run_id: str | None) -> list[tuple[str, str]]:
+        where, values = ("", (task_id,)) if run_id is None else (" AND branches.run_id = ?", (task_id, run_id))
+
         def read(connection: sqlite3.Connection) -> list[tuple[str, str]]:
             # Tasks have an index by id; steps that are none are looked through, and only for an id that no task has.
             for table, column in (("tasks", "task_id"), ("step_logs", "step")):
                 rows = connection.execute(
                     f"SELECT branches.run_id, branch FROM {table} JOIN branches USING (stream_id)"
-                    f" WHERE {column} = ? ORDER BY stream_id",
-                    (task_id,),
+                    f" WHERE {column} = ?{where} ORDER BY stream_id",
+                    values,
                 ).fetchall()
                 if rows:
                     return rows

@@ -319,7 +319,8 @@ class StateStore:
     async def mark_attempts_failed_init(self, attempt_ids: Iterable[str], reason: str = "Orphan cleanup") -> int:
         """End attempts that never began as `FAILED_INIT`, and return how many were.
 
-        One that has ended meanwhile is left alone. Attempts of several runs are marked run by run.
+        One that was submitted or has ended since it was found is left alone: it did begin. Attempts of several runs are
+        marked run by run.
 
         Raises:
             AttemptNotFound: and none is marked.
@@ -331,7 +332,7 @@ class StateStore:
         by_run: dict[str, list[Command]] = {}
         for attempt_id in dict.fromkeys(ids):
             found = await self._places.attempt(attempt_id)
-            command = ChangeAttempt(branch=found.branch, attempt_id=attempt_id, changes=changes, when="unfinished")
+            command = ChangeAttempt(branch=found.branch, attempt_id=attempt_id, changes=changes, when="orphaned")
             by_run.setdefault(found.run_id, []).append(command)
         return sum([_updates(await self._engine.write(run_id, *commands)) for run_id, commands in by_run.items()])
 

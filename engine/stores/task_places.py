@@ -26,7 +26,7 @@ class TaskPlaces:
         check_name(task_id, "task id")
         if run_id is not None:
             check_name(run_id, "run id")
-        places = [place for place in await self._views.tasks.places(task_id) if run_id in (None, place[0])]
+        places = await self._views.tasks.places(task_id, run_id)
         if len({run for run, _ in places}) == 1:
             places = [place for place in places if place[1] == ROOT] or places
         if len(places) > 1:

@@ -295,6 +295,16 @@ async def test_an_attempt_that_has_ended_meanwhile_is_left_alone(store: Any) -> 
     assert await last_position(store) == before + 1
 
 
+async def test_an_attempt_that_was_submitted_meanwhile_is_left_alone(store: Any) -> None:
+    """A job that runs outside is not called lost because somebody looked a moment too early."""
+    submitted = await store.create_attempt("r", "a")
+    await store.update_attempt(submitted, status="SUBMITTED", external_id="job-7")
+    prepared = await store.create_attempt("r", "a")
+    await store.update_attempt(prepared, external_id="job-8")
+    assert await store.mark_attempts_failed_init([submitted, prepared]) == 0
+    assert (await store.get_attempt(submitted)).status == "SUBMITTED"
+
+
 async def test_marking_goes_across_runs(store: Any) -> None:
     """The attempts may be of several runs, or none."""
     await begin(store, "a", run_id="s")

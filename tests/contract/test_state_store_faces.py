@@ -139,3 +139,15 @@ async def test_a_run_of_another_face_has_a_handle(engine: Engine, store: StateSt
     assert (metadata.tags, metadata.description) == ({"a": 1}, "d")
     await store.create_run(handle("s"))
     assert (await engine.run("s")).run_id == "s"
+
+
+async def test_a_step_is_found_beside_a_task_of_another_run(engine: Engine, store: StateStore) -> None:
+    """A task elsewhere does not hide the plain step of that name in the run that was asked for."""
+    run = await engine.create_run("r")
+    async with run.attempt("x"):
+        pass
+    await store.create_run(handle("s"))
+    await store.add_workflow(workflow("x"), "s")
+
+    assert [each.status for each in await store.list_attempts("x", "r")] == ["COMPLETED"]
+    assert await store.list_attempts("x") == []
