@@ -13,6 +13,7 @@ from engine.logs.sqlite import Durability, Settings, open_sqlite_log
 from engine.logs.sqlite_audit import SqliteAudit
 from engine.logs.sqlite_rebuild import SqliteViewMaintenance
 from engine.logs.sqlite_removal import SqliteRemoval
+from engine.logs.sqlite_transfer import SqliteTransfer
 from engine.ports import Projector, State, StreamHeads
 from projections.decision_state import DecisionState
 from projections.partitions import Partitions
@@ -85,7 +86,15 @@ class OpeningEngine:
 async def _open(path: Path, settings: Settings) -> Engine:
     log, stale = await open_sqlite_log(path, make_projectors, _make_state, settings)
     maintenance = SqliteViewMaintenance(log, lambda: ViewRebuilder(make_projectors))
-    engine = Engine(log.path, log, SqliteViews(log.readers), maintenance, SqliteAudit(log.readers), SqliteRemoval(log))
+    engine = Engine(
+        log.path,
+        log,
+        SqliteViews(log.readers),
+        maintenance=maintenance,
+        audit=SqliteAudit(log.readers),
+        removal=SqliteRemoval(log),
+        transfer=SqliteTransfer(log),
+    )
     if stale:
         try:
             await maintenance.bring_to({view.name: view.version for view in (Partitions, StateViews)})

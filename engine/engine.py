@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from engine.cancellation import finish
 from engine.codec import EVENT_TYPES, to_microseconds
@@ -15,9 +15,10 @@ from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_name
 from engine.owner import OwnerProcess
-from engine.ports import Audit, EventFilter, EventLog, Point, Recorded, Removal, ViewMaintenance, Views
+from engine.ports import Audit, EventFilter, EventLog, Point, Progress, Recorded, Removal, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
+from engine.transfer.port import Imported, Transfer
 from engine.upkeep import Upkeep
 from engine.values import check_document, check_flag, check_parameters, check_position, check_text
 from engine.writer import Writer
@@ -30,9 +31,18 @@ class Engine(Upkeep):
     """
 
     def __init__(
-        self, path: Path, log: EventLog, views: Views, maintenance: ViewMaintenance, audit: Audit, removal: Removal
+        self,
+        path: Path,
+        log: EventLog,
+        views: Views,
+        *,
+        maintenance: ViewMaintenance,
+        audit: Audit,
+        removal: Removal,
+        transfer: Transfer,
     ) -> None:
         super().__init__(Writer(log), maintenance, audit, removal)
+        self._transfer = transfer
         self._path = path
         self._log = log
         self._views = views
@@ -273,6 +283,55 @@ class Engine(Upkeep):
         async with contextlib.aclosing(self._follower.follow(wanted, after)) as found:
             async for recorded in found:
                 yield recorded
+
+    async def export_runs(
+        self,
+        run_ids: Iterable[str] | None = None,
+        *,
+        with_sources: bool = False,
+        readable: bool = True,
+        progress: Progress | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield runs as lines of JSON, many at a time: every event with its envelope, always in the same bytes.
+
+        Sources stand before their forks. Idempotency keys are not exported (`engine.transfer.lines`).
+
+        Args:
+            run_ids: every run, unless given.
+            with_sources: also the runs that they were forked from, and so on.
+            readable: say beside each payload's bytes what it says; without it the export is about half as long.
+            progress: called with how many events are done and how many there are.
+
+        Raises:
+            RunNotFound
+            ExportOvertaken: events of a run were erased, or the run deleted, while it was exported.
+        """
+        chosen = None if run_ids is None else [check_name(run_id, "run id") for run_id in run_ids]
+        found = self._transfer.export_runs(
+            chosen,
+            with_sources=check_flag(with_sources, "with_sources"),
+            readable=check_flag(readable, "readable"),
+            progress=progress,
+        )
+        async with contextlib.aclosing(found):
+            async for lines in found:
+                yield lines
+
+    async def import_runs(self, file: BinaryIO, *, progress: Progress | None = None) -> Imported:
+        """Take in the runs of an export with their ids, times and hashes, all of them or none.
+
+        Every hash, link and reduction is checked. A run that is there already, the same in every byte, is left as it
+        is. Runs keep their ids, which are part of every hash. Others who write wait meanwhile.
+
+        Args:
+            file: open for reading bytes. It is read while others wait: let it be a file, not a pipe.
+            progress: called with how many bytes are done and how many there are.
+
+        Raises:
+            ImportRefused, CannotDecode, EventTooLarge: what is wrong with the file, and in which line.
+            DifferentRunExists, ImportedAttemptExists
+        """
+        return await self._transfer.import_runs(file, progress)
 
     async def last_position(self) -> int:
         """Return the position of the last event, 0 when there is none."""

@@ -24,7 +24,7 @@ LAYERS = (
     ("engine.ports",),
     ("engine.reduction", "engine.step_decisions"),
     ("engine.task_decisions", "engine.reduction_check", "engine.hash_chain"),
-    ("engine.decisions", "engine.verification"),
+    ("engine.decisions", "engine.verification", "engine.transfer"),
     ("engine.logs", "engine.writer", "engine.subscription"),
     ("engine.reducing", "engine.attempting", "engine.attempt", "engine.branch_reads", "engine.upkeep"),
     ("engine.branch",),

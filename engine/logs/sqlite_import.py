@@ -1,0 +1,284 @@
+"""Taking runs in: the lines of an export as rows of a SQLite log.
+
+All runs of a file are one transaction under the writers' lock: when anything is wrong with a line, or the import is
+interrupted or killed, nothing of the file is there. Events keep their ids, times, payloads and hashes; they get new
+positions, and are folded into the views by the same projectors. Every hash, link and reduction goes through the same
+check as in a verification, on the rows as they were inserted. What is in memory is a piece of a run, and its streams.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from msgspec import structs
+
+from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, from_microseconds
+from engine.errors import CannotDecode, EventTooLarge, NewerEventVersion, UnknownEventType
+from engine.events import BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
+from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_heads import CachedHeads
+from engine.logs.sqlite_ledger import SqliteLedger
+from engine.logs.sqlite_read import last_position
+from engine.names import ROOT
+from engine.ports import Projector, State, Stream
+from engine.stored import StoredEvent, StoredStream
+from engine.transfer.grounds import unfounded
+from engine.transfer.lines import EventLine, RunLine, event_line, stored_event
+from engine.transfer.port import Imported, ImportedRun
+from engine.transfer.reading import ExportReader
+from engine.transfer.refusals import DifferentRunExists, HistoryBroken, MalformedLine, SourceMissing
+from engine.verification import RunCheck
+
+PIECE_EVENTS: Final = 1000
+PIECE_BYTES: Final = 4 * 1024 * 1024
+_INTEGER_MAX: Final = 2**63 - 1
+
+_INSERT: Final = (
+    "INSERT INTO events (position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at,"
+    " payload, payload_digest, hash, root_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_EXISTING: Final = (
+    "SELECT branch, position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at, payload,"
+    " payload_digest, events.hash FROM events JOIN streams USING (stream_id) WHERE events.root_id = ? ORDER BY position"
+)
+
+
+class Interrupted(Exception):
+    """The import was asked to stop; it has been rolled back."""
+
+
+class Importing:
+    """One import, inside the caller's transaction.
+
+    Args:
+        appender: its projectors fold what comes; the caller lets it forget what it knows afterwards.
+        event_bytes_max: the largest payload that is accepted, in bytes.
+        pause: called after each piece; it may raise `Interrupted`.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        appender: Appender,
+        reader: ExportReader,
+        *,
+        event_bytes_max: int,
+        pause: Callable[[], None],
+    ) -> None:
+        appender.record(())  # nothing: but what it knows is now what the file says, or it raises StoreChanged
+        self.connection = connection
+        self.projectors: Sequence[Projector] = appender.projectors
+        self.state: State = appender.state
+        self.reader = reader
+        self.event_bytes_max = event_bytes_max
+        self.pause = pause
+        self.heads = CachedHeads(connection)
+        self.ledger = SqliteLedger(connection)
+        self.position = last_position(connection)
+
+    def run(self) -> Imported:
+        """Take in every run of the file.
+
+        Raises:
+            ImportRefused, DifferentRunExists, ImportedAttemptExists, CannotDecode, EventTooLarge, Interrupted
+        """
+        runs = []
+        for opened, events in self.reader.runs():
+            existing = self.ledger.named(opened.run, ROOT)
+            if existing is None:
+                runs.append(_NewRun(self, opened).take(events))
+            else:
+                runs.append(self._compare(existing, events))
+        self.connection.executemany(
+            "UPDATE view_checkpoints SET position = ? WHERE view = ?",
+            [(self.position, projector.name) for projector in self.projectors],
+        )
+        return Imported(tuple(runs))
+
+    def _compare(self, existing: StoredStream, events: Iterator[EventLine]) -> ImportedRun:
+        """Go through the events of a run that is there already: it has to be the same run, to the last byte."""
+        rows = self.connection.execute(_EXISTING, (existing.root_id,))
+        branches, count = set(), 0
+        for count, line in enumerate(events, start=1):
+            row = rows.fetchone()
+            if row is None or _as_line(row, line) != line:
+                raise DifferentRunExists(existing.run_id, self.reader.line)
+            branches.add(line.branch)
+            if count % PIECE_EVENTS == 0:
+                self.pause()
+        if rows.fetchone() is not None:
+            raise DifferentRunExists(existing.run_id, self.reader.line)
+        return ImportedRun(run_id=existing.run_id, branches=len(branches), events=count, existed=True)
+
+
+def _as_line(row: tuple[object, ...], wanted: EventLine) -> EventLine:
+    """Return the line that an existing event would be exported as, at the place of another."""
+    branch, *columns = row
+    stored = StoredEvent(*columns)  # type: ignore[arg-type]
+    found = event_line(wanted.run, str(branch), wanted.position, stored, readable=False)
+    return structs.replace(found, event=wanted.event)
+
+
+class _NewRun:
+    """A run that was not there before: its rows are inserted, then checked and folded as they stand in the log."""
+
+    def __init__(self, importing: Importing, opened: RunLine) -> None:
+        self._importing = importing
+        self._opened = opened
+        self._line = importing.reader.line
+        self._root_id = 0
+        self._streams: dict[int, Stream] = {}
+        self._missing: SourceMissing | None = None
+
+    def take(self, events: Iterator[EventLine]) -> ImportedRun:
+        """Record the run.
+
+        Raises:
+            ImportRefused, ImportedAttemptExists, CannotDecode, EventTooLarge, Interrupted
+        """
+        count = self._insert(events)
+        self._check_and_fold()
+        return ImportedRun(run_id=self._opened.run, branches=len(self._streams), events=count, existed=False)
+
+    def _insert(self, events: Iterator[EventLine]) -> int:
+        piece, size, count = list[tuple[Any, ...]](), 0, 0
+        for line in events:
+            count += 1
+            piece.append((*structs.astuple(self._row(line)), self._root_id))
+            size += len(line.payload or b"")
+            if len(piece) >= PIECE_EVENTS or size >= PIECE_BYTES:
+                self._insert_piece(piece)
+                piece, size = [], 0
+        self._insert_piece(piece)
+        return count
+
+    def _insert_piece(self, piece: Sequence[tuple[Any, ...]]) -> None:
+        self._importing.connection.executemany(_INSERT, piece)
+        self._importing.heads.flush()
+        self._importing.pause()
+
+    def _row(self, line: EventLine) -> StoredEvent:
+        importing = self._importing
+        _check_known(line, importing.reader.line)
+        size = len(line.payload or b"")
+        if size > importing.event_bytes_max:
+            raise EventTooLarge(line.type, size, importing.event_bytes_max)
+        stream = importing.heads.find(line.run, line.branch) or self._open(line)
+        try:
+            row = stored_event(line, importing.position + 1, stream.stream_id)
+        except ValueError as error:
+            raise MalformedLine(importing.reader.line, str(error)) from error
+        importing.position = row.position
+        stream.version, stream.hash = row.stream_version, row.hash
+        importing.heads.moved(stream)
+        return row
+
+    def _open(self, line: EventLine) -> Stream:
+        stream = self._importing.heads.open(line.run, line.branch, self._parent(line))
+        self._root_id = self._root_id or stream.stream_id
+        self._streams[stream.stream_id] = structs.replace(stream)
+        return stream
+
+    def _parent(self, line: EventLine) -> Stream | None:
+        """Return what a stream was forked from, as it stood there; None where nothing of the kind is there."""
+        match _opening(line, self._importing.reader.line):
+            case BranchForked(parent=name, parent_version=version):
+                parent = self._importing.heads.find(line.run, name)
+            case RunForked(source_version=version) as event if not self._opened.carried_over:
+                parent = self._source(event)
+            case _:
+                return None
+        return None if parent is None else structs.replace(parent, version=min(max(version, 0), _INTEGER_MAX))
+
+    def _source(self, event: RunForked) -> Stream | None:
+        importing = self._importing
+        stored = importing.ledger.named(event.source_run_id, event.source_branch)
+        row = None if stored is None else importing.ledger.event_of(stored, event.source_version)
+        if row is None or row.hash != event.source_hash:
+            source = event.source_run_id, event.source_branch, event.source_version
+            # Raised when the event has turned out to be what was recorded: else that is what is wrong.
+            self._missing = SourceMissing(importing.reader.line, self._opened.run, source)
+            return None
+        return importing.heads.find(event.source_run_id, event.source_branch)
+
+    def _check_and_fold(self) -> None:
+        importing = self._importing
+        root = importing.ledger.stream(self._root_id)
+        assert root is not None, "it was inserted just now"
+        check, count, size, carried_over = RunCheck(root), 0, 0, False
+        rows = importing.ledger.run_events(self._root_id, 0, importing.position)
+        for count, row in enumerate(rows, start=1):
+            line = self._line + count
+            check.check(row, importing.ledger)
+            _raise_problem(check, line)
+            if self._missing is not None:
+                raise self._missing
+            event = _decoded(row, line)
+            carried_over |= isinstance(event, SourceCarriedOver)
+            self._fold(row, event, line)
+            size += len(row.payload or b"")
+            if count % PIECE_EVENTS == 0 or size >= PIECE_BYTES:
+                self._flush()
+                size = 0
+        self._flush()
+        check.finish(importing.ledger.streams_of(self._opened.run))
+        _raise_problem(check, importing.reader.line)
+        if carried_over is not self._opened.carried_over:
+            raise HistoryBroken(self._line, "link", "whether its source was carried over is not as its events say")
+
+    def _fold(self, row: StoredEvent, event: Event, line: int) -> None:
+        stream = self._streams[row.stream_id]
+        refusal = unfounded(event, stream, self._importing.state, line)
+        if refusal is not None:
+            raise refusal
+        recorded = RecordedEvent(
+            row.position,
+            stream.run_id,
+            stream.branch,
+            row.stream_version,
+            row.event_id.hex(),
+            from_microseconds(row.recorded_at),
+            row.hash,
+            event,
+        )
+        for projector in self._importing.projectors:
+            projector.apply(stream, recorded)
+
+    def _flush(self) -> None:
+        for projector in self._importing.projectors:
+            projector.flush()
+        self._importing.pause()
+
+
+def _raise_problem(check: RunCheck, line: int) -> None:
+    if check.problems:
+        problem = check.problems[0]
+        raise HistoryBroken(line, problem.kind, problem.message)
+
+
+def _check_known(line: EventLine, number: int) -> None:
+    """Raise `UnknownEventType` or `NewerEventVersion` for an event that today's code cannot read."""
+    if line.type not in EVENT_TYPES:
+        reason = f"line {number}: no such event is known"
+        raise UnknownEventType(line.type, line.schema_version, reason)
+    current = SCHEMA_VERSIONS[line.type]
+    if line.schema_version > current:
+        reason = f"line {number}: this anabranch reads up to version {current}"
+        raise NewerEventVersion(line.type, line.schema_version, reason)
+    if line.schema_version < 1:
+        raise MalformedLine(number, f"there is no version {line.schema_version} of an event")
+
+
+def _opening(line: EventLine, number: int) -> Event:
+    return _read(line.type, line.schema_version, line.payload, number)
+
+
+def _decoded(row: StoredEvent, number: int) -> Event:
+    return _read(row.event_type, row.schema_version, row.payload, number)
+
+
+def _read(event_type: str, schema_version: int, payload: bytes | None, number: int) -> Event:
+    try:
+        return decode_event(event_type, schema_version, payload or b"")
+    except CannotDecode as error:
+        raise type(error)(event_type, schema_version, f"line {number}: {error.reason}") from error

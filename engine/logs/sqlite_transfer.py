@@ -1,0 +1,106 @@
+"""`engine.transfer.port.Transfer` for a SQLite log."""
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from typing import BinaryIO
+
+from engine.cancellation import finish
+from engine.errors import AnabranchError
+from engine.logs.sqlite import SqliteEventLog
+from engine.logs.sqlite_export import SqliteExport
+from engine.logs.sqlite_import import Importing, Interrupted
+from engine.ports import Progress
+from engine.transfer.port import Imported
+from engine.transfer.reading import ExportReader
+
+
+class SqliteTransfer:
+    """Exports through the log's readers, imports on its writing connection."""
+
+    def __init__(self, log: SqliteEventLog) -> None:
+        self._log = log
+        self._export = SqliteExport(log.readers)
+
+    def export_runs(
+        self, run_ids: Sequence[str] | None, *, with_sources: bool, readable: bool, progress: Progress | None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the lines of an export; see `Engine.export_runs`."""
+        return self._export.lines(run_ids, with_sources=with_sources, readable=readable, progress=progress)
+
+    async def import_runs(self, file: BinaryIO, progress: Progress | None) -> Imported:
+        """Take in an export; see `Engine.import_runs`.
+
+        A caller who is cancelled waits until the transaction is rolled back, which is until the piece at hand is done.
+        """
+        job = _Job(self._log, file, progress)
+        running = asyncio.ensure_future(self._log.exclusively(job.run))
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            job.stop()
+            await _ended(running)
+            raise
+        return running.result()
+
+
+async def _ended(running: "asyncio.Future[Imported]") -> None:
+    with contextlib.suppress(
+        Interrupted, AnabranchError
+    ):  # whoever was cancelled is told that, not what else was wrong
+        await finish(running)
+
+
+class _Job:
+    """One import on the writing connection's thread. `progress` is told on the event loop."""
+
+    def __init__(self, log: SqliteEventLog, file: BinaryIO, progress: Progress | None) -> None:
+        self._appender = log.appender
+        self._event_bytes_max = log.capabilities.event_bytes_max
+        self._reader = ExportReader(file, self._event_bytes_max)
+        self._size = _size(file)
+        self._progress = progress
+        self._loop = asyncio.get_running_loop()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let the import end at its next pause, with nothing recorded."""
+        self._stopped.set()
+
+    def run(self, connection: sqlite3.Connection) -> Imported:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            importing = Importing(
+                connection,
+                self._appender,
+                self._reader,
+                event_bytes_max=self._event_bytes_max,
+                pause=self._pause,
+            )
+            imported = importing.run()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._appender.forget()
+        return imported
+
+    def _pause(self) -> None:
+        if self._stopped.is_set():
+            raise Interrupted
+        if self._progress is not None:
+            self._loop.call_soon_threadsafe(self._progress, self._reader.bytes_read, self._size)
+
+
+def _size(file: BinaryIO) -> int:
+    """Return how many bytes are left to read, 0 where that cannot be known."""
+    if not file.seekable():
+        return 0
+    here = file.tell()
+    size = file.seek(0, 2) - here
+    file.seek(here)
+    return size

@@ -1,0 +1,33 @@
+"""Runs as files: the lines of an export, and the rules by which an import believes them."""
+
+from engine.transfer.port import Imported, ImportedRun, Transfer
+from engine.transfer.refusals import (
+    DifferentRunExists,
+    ExportCutShort,
+    ExportOvertaken,
+    HistoryBroken,
+    ImportedAttemptExists,
+    ImportRefused,
+    LineOutOfPlace,
+    MalformedLine,
+    NewerExport,
+    NotAnExport,
+    SourceMissing,
+)
+
+__all__ = [
+    "DifferentRunExists",
+    "ExportCutShort",
+    "ExportOvertaken",
+    "HistoryBroken",
+    "ImportRefused",
+    "Imported",
+    "ImportedAttemptExists",
+    "ImportedRun",
+    "LineOutOfPlace",
+    "MalformedLine",
+    "NewerExport",
+    "NotAnExport",
+    "SourceMissing",
+    "Transfer",
+]

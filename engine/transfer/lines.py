@@ -1,0 +1,206 @@
+"""The lines of an export: JSON objects, one to a line, each written in one way only.
+
+    {"line":"header","format":"anabranch-export","version":1,"readable":false}
+    {"line":"run","run":"r1","carried_over":false}
+    {"line":"event","run":"r1","position":1,"branch":"","stream_version":1,…,"hash":"…","payload":"…"}
+    {"line":"head","run":"r1","branch":"","stream_version":1,"hash":"…"}
+    {"line":"run end","run":"r1","branches":1,"events":1}
+    {"line":"end","runs":1,"events":1}
+
+`position` is the place inside the run. `payload` is base64 of the bytes that were recorded: what was hashed is exact,
+and tells 1 from 1.0 and one NaN from another. An erased payload has its digest beside what is left of it. A readable
+export says under `event` what the payload says; there NaN and the infinities are null, and bytes base64.
+
+A line is accepted only as it would be written: no other order of members, no other escapes, no spaces.
+"""
+
+import re
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from engine.codec import from_microseconds, to_microseconds
+from engine.stored import StoredEvent
+
+FORMAT: Final = "anabranch-export"
+FORMAT_VERSION: Final = 1
+
+_HASH: Final = re.compile("[0-9a-f]{64}")
+_EVENT_ID: Final = re.compile("[0-9a-f]{32}")
+
+
+class _Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line"):
+    pass
+
+
+class Header(_Line, frozen=True, tag="header"):
+    format: str
+    version: int
+    readable: bool
+
+
+class RunLine(_Line, frozen=True, tag="run"):
+    """Opens a run. `carried_over`: it was forked from a run that is gone, which left it what it saw."""
+
+    run: str
+    carried_over: bool
+
+
+class EventLine(_Line, frozen=True, tag="event"):
+    run: str
+    position: int
+    branch: str
+    stream_version: int
+    event_id: str
+    recorded_at: str
+    type: str
+    schema_version: int
+    hash: str
+    payload: bytes | None
+    digest: str | UnsetType = UNSET
+    event: Raw | UnsetType = UNSET
+
+
+class HeadLine(_Line, frozen=True, tag="head"):
+    """Where a stream of the run ends; they come in the order in which the streams were opened."""
+
+    run: str
+    branch: str
+    stream_version: int
+    hash: str
+
+
+class RunEnd(_Line, frozen=True, tag="run end"):
+    run: str
+    branches: int
+    events: int
+
+
+class End(_Line, frozen=True, tag="end"):
+    runs: int
+    events: int
+
+
+Line: TypeAlias = Header | RunLine | EventLine | HeadLine | RunEnd | End
+
+
+class _AnyHeader(Struct, frozen=True):
+    line: str
+    format: str
+    version: int
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
+_ANY_HEADER: Final = msgspec.json.Decoder(_AnyHeader)
+
+
+def encode_line(line: Line) -> bytes:
+    """Return a line with its line feed."""
+    return _ENCODER.encode(line) + b"\n"
+
+
+def decode_line(encoded: bytes) -> Line:
+    """Return what a line says.
+
+    Raises:
+        ValueError: no export writes this line; the message says why.
+    """
+    try:
+        line = _DECODER.decode(encoded)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if encode_line(line) != encoded:
+        raise ValueError("it is not written as an export writes it")
+    return line
+
+
+def format_version(encoded: bytes) -> int | None:
+    """Return the version of the format that a first line is the header of, None when it is none."""
+    try:
+        header = _ANY_HEADER.decode(encoded)
+    except (ValueError, RecursionError):
+        return None
+    return header.version if (header.line, header.format) == ("header", FORMAT) else None
+
+
+def event_line(run_id: str, branch: str, position: int, row: StoredEvent, *, readable: bool) -> EventLine:
+    """Return an event's line.
+
+    Args:
+        position: inside the run.
+    """
+    return EventLine(
+        run=run_id,
+        position=position,
+        branch=branch,
+        stream_version=row.stream_version,
+        event_id=row.event_id.hex(),
+        recorded_at=_time_text(row.recorded_at),
+        type=row.event_type,
+        schema_version=row.schema_version,
+        hash=row.hash.hex(),
+        payload=row.payload,
+        digest=UNSET if row.payload_digest is None else row.payload_digest.hex(),
+        event=Raw(_rendered(row.payload)) if readable else UNSET,
+    )
+
+
+def stored_event(line: EventLine, position: int, stream_id: int) -> StoredEvent:
+    """Return the row that an event's line says.
+
+    Args:
+        position: in the whole log.
+
+    Raises:
+        ValueError: no export says this; the message says why.
+    """
+    _check_rendering(line)
+    return StoredEvent(
+        position=position,
+        stream_id=stream_id,
+        stream_version=line.stream_version,
+        event_type=line.type,
+        schema_version=line.schema_version,
+        event_id=_from_hex(_EVENT_ID, line.event_id, "event_id"),
+        recorded_at=_microseconds(line.recorded_at),
+        payload=line.payload,
+        payload_digest=None if line.digest is UNSET else _from_hex(_HASH, line.digest, "digest"),
+        hash=_from_hex(_HASH, line.hash, "hash"),
+    )
+
+
+def _check_rendering(line: EventLine) -> None:
+    if line.event is UNSET:
+        return
+    try:
+        says = _rendered(line.payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise ValueError(f"its payload cannot be read: {error}") from error
+    if bytes(line.event) != says:
+        raise ValueError("its event is not what its payload says")
+
+
+def _rendered(payload: bytes | None) -> bytes:
+    # Of the payload as it is, not of the event: a later version's fields must not change what an old file should say.
+    said: Any = None if payload is None else msgspec.msgpack.decode(payload)
+    return _ENCODER.encode(said)
+
+
+def _time_text(microseconds: int) -> str:
+    return from_microseconds(microseconds).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _microseconds(text: str) -> int:
+    microseconds = to_microseconds(datetime.fromisoformat(text))
+    if _time_text(microseconds) != text:
+        raise ValueError("its recorded_at is not written as an export writes it")
+    return microseconds
+
+
+def _from_hex(pattern: re.Pattern[str], text: str, name: str) -> bytes:
+    if pattern.fullmatch(text) is None:
+        raise ValueError(f"its {name} is not written as an export writes it")
+    return bytes.fromhex(text)

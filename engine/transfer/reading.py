@@ -1,0 +1,181 @@
+"""Reading an export line by line, in bounded memory, by the rules that need no store: what may follow what.
+
+Positions inside a run and versions inside a stream are 1, 2, 3 …; the heads and the counts behind a run are those of
+its events; the last line counts the runs. So a file that is cut, reordered or put together of several is found out
+before its hashes are looked at.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from msgspec import UNSET
+
+from engine.errors import InvalidInput, shown
+from engine.names import ROOT, check_branch, check_name
+from engine.transfer.lines import (
+    FORMAT_VERSION,
+    End,
+    EventLine,
+    Header,
+    HeadLine,
+    Line,
+    RunEnd,
+    RunLine,
+    decode_line,
+    format_version,
+)
+from engine.transfer.refusals import ExportCutShort, LineOutOfPlace, MalformedLine, NewerExport, NotAnExport
+
+_ENVELOPE_BYTES_MAX: Final = 64 * 1024
+_LINE_PER_PAYLOAD: Final = 8  # base64 is 4/3; what is readable may escape every byte in six
+
+
+class ExportReader:
+    """An export's lines, in order. `line` is the number of the last one read, `bytes_read` how far that is.
+
+    Args:
+        file: open for reading bytes; read on the thread that asks for lines.
+        event_bytes_max: the largest payload that is expected, in bytes; what a line may hold follows from it.
+    """
+
+    def __init__(self, file: BinaryIO, event_bytes_max: int) -> None:
+        self.line = 0
+        self.bytes_read = 0
+        self._file = file
+        self._line_bytes_max = event_bytes_max * _LINE_PER_PAYLOAD + _ENVELOPE_BYTES_MAX
+        self._readable = False
+
+    def runs(self) -> Iterator[tuple[RunLine, Iterator[EventLine]]]:
+        """Yield each run with its events, which have to be read to their end before the next.
+
+        Raises:
+            ImportRefused
+        """
+        self._read_header()
+        runs = events = 0
+        known = set[str]()
+        while not isinstance(opened := self._next(), End):
+            if not isinstance(opened, RunLine):
+                raise self._out_of_place(opened, "a run or the end of the file")
+            self._check_run(opened.run, known)
+            found = RunEvents(self, opened)
+            yield opened, iter(found)
+            runs, events = runs + 1, events + found.count
+        if (opened.runs, opened.events) != (runs, events):
+            counts = f"{opened.runs} runs with {opened.events} events"
+            raise LineOutOfPlace(self.line, f"the export is of {counts}, and {runs} with {events} are before its end")
+        if self._read():
+            raise LineOutOfPlace(self.line, "the export ended on the line before")
+
+    def next_in(self, run: RunLine) -> EventLine | HeadLine | RunEnd:
+        """Return a line inside a run.
+
+        Raises:
+            ImportRefused
+        """
+        line = self._next()
+        if not isinstance(line, EventLine | HeadLine | RunEnd):
+            raise self._out_of_place(line, f"a line of run {shown(run.run)}")
+        if line.run != run.run:
+            raise LineOutOfPlace(self.line, f"it is of run {shown(line.run)}, inside run {shown(run.run)}")
+        if isinstance(line, EventLine) and (line.event is UNSET) is self._readable:
+            says = "every" if self._readable else "no"
+            raise MalformedLine(self.line, f"the header says that {says} event is readable")
+        return line
+
+    def _read_header(self) -> None:
+        encoded = self._read()
+        version = format_version(encoded)
+        if version is None:
+            raise NotAnExport(self.line, "it is not the header of an export")
+        if version > FORMAT_VERSION:
+            raise NewerExport(self.line, version, FORMAT_VERSION)
+        header = self._decoded(encoded)
+        if not isinstance(header, Header) or header.version != FORMAT_VERSION:
+            raise NotAnExport(self.line, f"there is no version {version} of the format")
+        self._readable = header.readable
+
+    def _next(self) -> Line:
+        encoded = self._read()
+        if not encoded:
+            raise ExportCutShort(self.line, "the file ends here, and the export does not")
+        if not encoded.endswith(b"\n") and len(encoded) <= self._line_bytes_max:
+            raise ExportCutShort(self.line, "the file ends inside this line")
+        return self._decoded(encoded)
+
+    def _read(self) -> bytes:
+        self.line += 1
+        encoded = self._file.readline(self._line_bytes_max + 1)
+        self.bytes_read += len(encoded)
+        return encoded
+
+    def _decoded(self, encoded: bytes) -> Line:
+        if len(encoded) > self._line_bytes_max:
+            raise MalformedLine(self.line, f"it is longer than {self._line_bytes_max} bytes")
+        try:
+            return decode_line(encoded)
+        except ValueError as error:
+            raise MalformedLine(self.line, str(error)) from error
+
+    def _check_run(self, run_id: str, known: set[str]) -> None:
+        if run_id in known:
+            raise LineOutOfPlace(self.line, f"run {shown(run_id)} was in the file before")
+        known.add(run_id)
+        try:
+            check_name(run_id, "run id")
+        except InvalidInput as error:
+            raise MalformedLine(self.line, str(error)) from error
+
+    def _out_of_place(self, line: Line, wanted: str) -> LineOutOfPlace:
+        found = line.__struct_config__.tag
+        return LineOutOfPlace(self.line, f"{wanted} is wanted here, not a line of kind {shown(found)}")
+
+
+class RunEvents:
+    """The events of one run, each in its place; behind them, its heads. `count` is how many came so far."""
+
+    def __init__(self, reader: ExportReader, run: RunLine) -> None:
+        self.count = 0
+        self._reader = reader
+        self._run = run
+        self._heads: dict[str, tuple[int, str]] = {}
+
+    def __iter__(self) -> Iterator[EventLine]:
+        line = self._reader.next_in(self._run)
+        while isinstance(line, EventLine):
+            self._check(line)
+            yield line
+            line = self._reader.next_in(self._run)
+        if not self.count:
+            raise self._wrong(f"run {shown(self._run.run)} has no events")
+        for branch, (version, hash_) in self._heads.items():
+            wanted = HeadLine(run=self._run.run, branch=branch, stream_version=version, hash=hash_)
+            if line != wanted:
+                raise self._wrong(f"the head of branch {shown(branch)} is wanted here, as its last event has it")
+            line = self._reader.next_in(self._run)
+        if line != RunEnd(run=self._run.run, branches=len(self._heads), events=self.count):
+            counts = f"{len(self._heads)} branches and {self.count} events"
+            raise self._wrong(f"the end of run {shown(self._run.run)} is wanted here, with {counts}")
+
+    def _check(self, line: EventLine) -> None:
+        self.count += 1
+        if line.position != self.count:
+            raise self._wrong(f"it is event {line.position} of its run, where event {self.count} belongs")
+        version, _ = self._heads.get(line.branch, (0, ""))
+        if line.stream_version != version + 1:
+            where = f"of branch {shown(line.branch)}"
+            raise self._wrong(f"it is version {line.stream_version} {where}, where version {version + 1} belongs")
+        if version == 0:
+            self._check_opened(line)
+        self._heads[line.branch] = line.stream_version, line.hash
+
+    def _check_opened(self, line: EventLine) -> None:
+        if (line.branch == ROOT) is not (self.count == 1):
+            raise self._wrong("a run's first event is that of its root branch")
+        try:
+            check_branch(line.branch)
+        except InvalidInput as error:
+            raise MalformedLine(self._reader.line, str(error)) from error
+
+    def _wrong(self, reason: str) -> LineOutOfPlace:
+        return LineOutOfPlace(self._reader.line, reason)
