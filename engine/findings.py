@@ -28,7 +28,10 @@ log does not hold what the checkpoint saw.
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """The first thing that is wrong with a stream; fields are None where they do not apply."""
+    """The first thing that is wrong with a stream; fields are None where they do not apply.
+
+    Of a missing event, `stream_version` is its own and `position` that of the event that stands in its place.
+    """
 
     kind: ProblemKind
     message: str

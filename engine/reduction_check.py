@@ -8,11 +8,11 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import structs
 
-from engine.codec import decode_event, same
+from engine.codec import EVENT_TYPES, decode_event, same
 from engine.errors import CannotDecode, ReductionImpossible
 from engine.events import ParametersReduced, ParametersSet, SourceCarriedOver
 from engine.model import Head, Parameter
@@ -21,6 +21,8 @@ from engine.reduction import FUNCTION_RULE, Child, Outcome, fold
 from engine.stored import Ledger, StoredEvent, StoredStream
 
 ParameterEvent: TypeAlias = ParametersSet | ParametersReduced | SourceCarriedOver
+
+_SETTING: Final = ("ParametersSet", "ParametersReduced")
 
 
 class _Unprovable(Exception):
@@ -46,6 +48,7 @@ class ParameterIndexes:
     def __init__(self, root_id: int, broken: Mapping[int, int]) -> None:
         self._streams: dict[int, dict[str, _History]] = {}
         self._broken = broken
+        self._lost: dict[int, int] = {}
         self._indexed = {root_id}
 
     def add(self, row: StoredEvent, event: ParameterEvent) -> None:
@@ -56,10 +59,17 @@ class ParameterIndexes:
             history.versions.append(row.stream_version)
             history.positions.append(row.position)
 
+    def lose(self, row: StoredEvent) -> None:
+        """Note that nobody can say any more what an event set."""
+        if row.event_type in _SETTING or row.event_type not in EVENT_TYPES:
+            self._lost.setdefault(row.stream_id, row.stream_version)
+
     def own(
         self, stream_id: int, version: int, ledger: Ledger, names: Collection[str] | None = None
     ) -> dict[str, OwnParameter]:
         """Return what a stream itself set or reduced up to a version."""
+        if self._lost.get(stream_id, version + 1) <= version:
+            raise _Unprovable
         known = self._streams.get(stream_id, {})
         found, read = {}, dict[int, dict[str, Parameter]]()
         for name in known if names is None else [name for name in names if name in known]:
@@ -93,9 +103,11 @@ class ParameterIndexes:
             return
         self._indexed.add(root_id)
         self.carried_over(root_id, ledger)
-        for row in ledger.events_of_types(root_id, ("ParametersSet", "ParametersReduced")):
-            with suppress(_Unprovable):  # what is wrong with it is reported where its own run is checked
+        for row in ledger.events_of_types(root_id, _SETTING):
+            try:
                 self.add(row, _left(row))
+            except _Unprovable:  # what is wrong with it is reported where its own run is checked
+                self.lose(row)
 
     def carried_over(self, root_id: int, ledger: Ledger) -> None:
         """Note what a run was given of its source when that was deleted: it saw it from its first version on."""

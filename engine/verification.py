@@ -135,13 +135,14 @@ class RunCheck:
             left = b"" if row.payload is None else payload_digest(row.payload)
             chain.erased[row.stream_version] = Erased(row.position, row.event_type, left)
             if row.payload is None:
+                self._parameters.lose(row)
                 return
         try:
             event = decoded(row)
         except MalformedPayload as error:
             self._break(chain, row, "payload", str(error))
-        except CannotDecode:
-            pass  # a newer anabranch wrote it: its hash is right, and what it says is not ours to judge
+        except CannotDecode:  # a newer anabranch wrote it: its hash is right, and what it says is not ours to judge
+            self._parameters.lose(row)
         else:
             self._check_said(chain, row, event, ledger)
 
@@ -268,7 +269,9 @@ class RunCheck:
 
     def _break(self, chain: Chain, row: StoredEvent, kind: ProblemKind, message: str) -> None:
         chain.broken = True
-        self._report(kind, chain.stream, message, stream_version=row.stream_version, position=row.position)
+        self._broken.setdefault(chain.stream.stream_id, chain.version + 1)
+        version = chain.version + 1 if kind == "missing event" else row.stream_version
+        self._report(kind, chain.stream, message, stream_version=version, position=row.position)
 
     def _report(self, kind: ProblemKind, stream: StoredStream, message: str, **where: Any) -> None:
         if kind != "head":

@@ -13,7 +13,15 @@ PROBLEMS_MAX = 100
 
 def strays(connection: sqlite3.Connection) -> list[Problem]:
     """Return what is wrong with the store beside its runs."""
-    return [*_missing(connection), *_rootless(connection), *_lost(connection)]
+    return [*_before_all(connection), *_missing(connection), *_rootless(connection), *_lost(connection)]
+
+
+def _before_all(connection: sqlite3.Connection) -> Iterator[Problem]:
+    rows = connection.execute(
+        "SELECT position FROM events WHERE position < 1 ORDER BY position LIMIT ?", (PROBLEMS_MAX,)
+    )
+    for (position,) in rows:
+        yield Problem(kind="order", message="positions begin at 1: no read shows this event", position=position)
 
 
 def _missing(connection: sqlite3.Connection) -> list[Problem]:

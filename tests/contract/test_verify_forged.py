@@ -1,0 +1,147 @@
+"""`Engine.verify` against forgers, who compute right hashes: links and reductions do not follow from what they say."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine
+from engine.model import Head, Parameter, ParameterConflict, Source
+from tests.forger import change, close_gaps, cut_off, rewrite
+from tests.tampered import Tampered, found, record_three_runs, tampering
+
+Forge = Callable[[sqlite3.Connection], None]
+
+
+@pytest.fixture
+async def store(engine: Engine, database: Path) -> AsyncIterator[Tampered]:
+    """The rows of a store of three runs."""
+    await record_three_runs(engine)
+    with tampering(database) as tampered:
+        yield tampered
+
+
+def forged_values(connection: sqlite3.Connection) -> None:
+    rewrite(connection, change(("r", "", 3), values={"x": Parameter(7), "y": Parameter(5)}))
+
+
+def forged_sources(connection: sqlite3.Connection) -> None:
+    sources = {"x": [Source("a", 3), Source("b", 1)], "y": [Source("a", 2), Source("b", 2)]}
+    rewrite(connection, change(("r", "", 3), sources=sources))
+
+
+def forged_rules(connection: sqlite3.Connection) -> None:
+    rewrite(connection, change(("r", "", 3), rules={"x": "max", "y": "sum"}))
+
+
+def unknown_rule(connection: sqlite3.Connection) -> None:
+    rewrite(connection, change(("r", "", 3), rules={"x": "nothing", "y": "sum"}))
+
+
+def rule_without_value(connection: sqlite3.Connection) -> None:
+    rewrite(connection, change(("r", "", 3), rules={"x": "sum", "y": "sum", "w": "function"}))
+
+
+def forged_conflicts(connection: sqlite3.Connection) -> None:
+    rewrite(connection, change(("r", "", 3), conflicts=[ParameterConflict("x", "a", None, Parameter(0), Parameter(1))]))
+
+
+def dropped_name(connection: sqlite3.Connection) -> None:
+    fields: dict[str, Any] = {"values": {"x": Parameter(6)}, "rules": {"x": "sum"}}
+    rewrite(connection, change(("r", "", 3), sources={"x": [Source("a", 3), Source("b", 2)]}, **fields))
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [forged_values, forged_sources, forged_rules, unknown_rule, rule_without_value, forged_conflicts, dropped_name],
+)
+async def test_a_forged_reduction(engine: Engine, store: Tampered, forge: Forge) -> None:
+    """Whatever hashes are right: the reduction does not follow from the children's events."""
+    forge(store.connection)
+    rewrite(store.connection, lambda _, event: event, relink=True)
+    assert found(await engine.verify()) == [("reduction", "r", "", 3, 10)]
+
+
+async def test_a_child_that_is_rewritten(engine: Engine, store: Tampered) -> None:
+    """With its own hashes right, and its row: what it was folded into names another hash."""
+    rewrite(store.connection, change(("r", "b", 2), values={"x": Parameter(6), "y": Parameter(2)}), only=[("r", "b")])
+    assert found(await engine.verify()) == [("link", "r", "", 3, 10)]
+
+
+async def test_a_child_that_is_rewritten_with_its_links(engine: Engine, store: Tampered) -> None:
+    """With all hashes right: what was folded from it is something else."""
+    rewrite(store.connection, change(("r", "b", 2), values={"x": Parameter(6), "y": Parameter(2)}), relink=True)
+    assert found(await engine.verify()) == [("reduction", "r", "", 3, 10)]
+
+
+async def test_a_parent_that_is_rewritten(engine: Engine, store: Tampered) -> None:
+    """What was forked from it names another hash, and so does its own finalisation."""
+    rewrite(store.connection, change(("r", "", 2), values={"x": Parameter(9)}), only=[("r", "")])
+    assert found(await engine.verify()) == [
+        ("link", "r", "a", 1, 3),
+        ("link", "r", "b", 1, 4),
+        ("link", "r", "", 4, 11),
+    ]
+
+
+async def test_a_source_that_is_rewritten(engine: Engine, store: Tampered) -> None:
+    """A forked run names its source's hash."""
+    rewrite(store.connection, change(("r", "a", 2), values={"y": Parameter(4)}), only=[("r", "a")])
+    assert found(await engine.verify()) == [("link", "r", "", 3, 10), ("link", "f", "", 1, 14)]
+
+
+FORGED_LINKS: dict[str, tuple[tuple[str, str, int], dict[str, Any], tuple[str, str, int, int]]] = {
+    "a version of the parent": (("r", "b", 1), {"parent_version": 1}, ("r", "b", 1, 4)),
+    "a version that no number is": (("r", "b", 1), {"parent_version": 2**63}, ("r", "b", 1, 4)),
+    "a parent": (("r", "b", 1), {"parent": "a"}, ("r", "b", 1, 4)),
+    "a parent that is not there": (("r", "b", 1), {"parent": "z"}, ("r", "b", 1, 4)),
+    "a parent that came later": (("r", "b", 1), {"parent": "a.inner"}, ("r", "b", 1, 4)),
+    "a hash of the parent": (("r", "b", 1), {"parent_hash": bytes(32)}, ("r", "b", 1, 4)),
+    "a source run": (("f", "", 1), {"source_run_id": "q"}, ("f", "", 1, 14)),
+    "a source that is not there": (("f", "", 1), {"source_run_id": "z"}, ("f", "", 1, 14)),
+    "a source version": (("f", "", 1), {"source_version": 1}, ("f", "", 1, 14)),
+    "a source version that no number is": (("f", "", 1), {"source_version": 2**64 - 1}, ("f", "", 1, 14)),
+    "a source that is its own": (("f", "", 1), {"source_run_id": "f", "source_branch": ""}, ("f", "", 1, 14)),
+    "a source hash": (("f", "", 1), {"source_hash": b""}, ("f", "", 1, 14)),
+    "no child": (("r", "", 3), {"children": []}, ("r", "", 3, 10)),
+    "a child twice": (("r", "", 3), {"children": [Head("b", 2, b"")] * 2}, ("r", "", 3, 10)),
+    "heads of a finalisation": (("r", "", 4), {"heads": []}, ("r", "", 4, 11)),
+    "the branch of an event": (("r", "b", 2), {"branch": "a"}, ("r", "b", 2, 7)),
+}
+
+
+@pytest.mark.parametrize("name", FORGED_LINKS)
+async def test_a_forged_link(engine: Engine, store: Tampered, name: str) -> None:
+    """Links that do not match are found where they are, with every hash along the stream right."""
+    where, fields, expected = FORGED_LINKS[name]
+    rewrite(store.connection, change(where, **fields), only=[where[:2]])
+    kinds = {problem.kind for problem in (await engine.verify()).problems}
+    assert found(await engine.verify())[0][1:] == expected
+    assert kinds <= {"link", "reduction"}
+
+
+async def test_a_grandchild_is_no_child(engine: Engine, store: Tampered) -> None:
+    """A reduction folds what was forked from its own branch."""
+    rows = store.connection.execute("SELECT hash FROM events WHERE position = 6").fetchall()
+    fields = {"rules": {"x": "last"}, "values": {"x": Parameter(1)}, "sources": {"x": [Source("a.inner", 2)]}}
+    children = [Head("a.inner", 2, rows[0][0])]
+    rewrite(store.connection, change(("r", "", 3), children=children, conflicts=[], **fields), only=[("r", "")])
+    assert found(await engine.verify()) == [("link", "r", "", 3, 10)]
+
+
+async def test_a_cut_off_tail(engine: Engine, store: Tampered) -> None:
+    """With the row put right it shows in positions and in whoever names what is gone; at the very end in nothing."""
+    cut_off(store.connection, "r", "b", 1)
+    assert found(await engine.verify()) == [("missing event", None, None, None, 7), ("link", "r", "", 3, 10)]
+    store.restore()
+    cut_off(store.connection, "f", "", 1)
+    assert found(await engine.verify()) == []
+
+
+async def test_positions_that_were_numbered_anew(engine: Engine, store: Tampered) -> None:
+    """Then only links show that something is gone."""
+    cut_off(store.connection, "r", "b", 1)
+    close_gaps(store.connection)
+    assert found(await engine.verify()) == [("link", "r", "", 3, 9)]

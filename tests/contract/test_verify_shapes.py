@@ -1,0 +1,254 @@
+"""`Engine.verify` on clean stores of every shape, on what was erased and deleted, and on what only looks like it."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.codec import encode_canonical, payload_digest
+from engine.events import ParametersSet, RunFinalized
+from engine.model import AttemptDocument, Parameter
+from tests.integration.recorded_tasks import record_tasks
+from tests.tampered import found, record_three_runs, tampering
+
+Shape = Callable[[Engine], Awaitable[Any]]
+
+
+async def nothing(_: Engine) -> None:
+    """A store without runs."""
+
+
+async def empty_run(engine: Engine) -> None:
+    await engine.create_run("r")
+
+
+async def nested_forks(engine: Engine) -> None:
+    branch = await engine.create_run("r", parameters={"x": 0})
+    for depth in range(6):
+        branch = await branch.fork(f"d{depth}")  # type: ignore[assignment]
+        await branch.set_parameters({"x": depth, f"y{depth}": depth})
+    run = await engine.run("r")
+    for name in ("d0.d1.d2.d3.d4", "d0.d1.d2", "d0"):
+        await (await run.branch(name)).reduce(default="sum")
+    await run.reduce()
+
+
+async def forks_of_forks(engine: Engine) -> None:
+    run = await engine.create_run("r0", parameters={"x": 0})
+    await (await run.fork("a")).set_parameters({"x": 1})
+    for number in range(1, 5):
+        run = await engine.fork_run(f"r{number - 1}", run_id=f"r{number}", branch="a", at=1 + number % 2)
+        child = await run.fork("a")
+        await child.set_parameters({"x": number, "y": number})
+        await run.set_parameters({"x": -number})
+        await run.reduce(on_conflict="parent")
+
+
+async def every_rule(engine: Engine) -> None:
+    run = await engine.create_run("r", parameters={"n": 1, "d": {}, "l": []})
+    children = [await run.fork(name) for name in ("a", "b", "c")]
+    for value, child in enumerate(children):
+        await child.set_parameters({"n": value, "d": {str(value): value}, "l": [value], "s": "same", "f": float("nan")})
+    for rule in ("last", "first", "collect", "sum", "min", "max", "mean"):
+        await run.reduce(children, rules={"n": rule, "d": "merge", "l": "concat", "s": "unanimous", "f": "max"})
+    await run.reduce(children[::-1], rules={"n": sorted, "f": len}, on_conflict="child")
+    await run.reduce(children[:1], rules={"n": str}, on_conflict="parent")
+    await run.reduce([])
+
+
+async def reduced_while_written(engine: Engine) -> None:
+    run = await engine.create_run("r", parameters={"x": 0})
+    child = await run.fork("a")
+    for value in range(4):
+        await child.set_parameters({"x": value})
+        await run.set_parameters({"x": -value})
+        await run.reduce()
+
+
+async def finalized_again(engine: Engine) -> None:
+    run = await engine.create_run("r")
+    await run.finalize("FAILED")
+    await run.fork("a")
+    await run.finalize("COMPLETED")
+    await run.finalize()
+
+
+async def steps_and_attempts(engine: Engine) -> None:
+    run = await engine.create_run("r", tags={"a": [1, {"b": None}]})
+    async with run.attempt("train", operator_key="local") as attempt:
+        await attempt.update(external_id="7", outputs={"x": Parameter(1)})
+    await run.log_step("train", message="again", attempts=[AttemptDocument(status="FAILED")])
+    await run.set_step_status("train", "FAILED", "why")
+    await run.remove_step("train")
+    await run.configure({"a": 1})
+    await run.log_job({"b": 2})
+    await run.describe({"c": 3})
+
+
+async def pinned(engine: Engine) -> None:
+    await engine.create_run("r")
+    await engine.pin("r")
+    await engine.unpin("r", "enough")
+
+
+async def erased(engine: Engine) -> None:
+    await record_three_runs(engine)
+    for branch, version in (("b", 2), ("a.inner", 2), ("", 2), ("", 1), ("", 3)):
+        await engine.erase("r", branch, version, "asked to", compact=False)
+    await (await engine.fork_run("r", run_id="g")).fork("a")
+
+
+async def set_again_and_erased(engine: Engine) -> None:
+    """What was erased still hides what was set before it."""
+    run = await engine.create_run("r", parameters={"x": 0})
+    child = await run.fork("a")
+    await child.set_parameters({"x": 1})
+    await child.set_parameters({"x": 2})
+    await run.reduce()
+    await engine.erase("r", "a", 3, "asked to", compact=False)
+
+
+async def erased_at_the_source(engine: Engine) -> None:
+    """A run forked from it conflicts with what nobody can read any more."""
+    source = await engine.create_run("r", parameters={"x": 0})
+    await source.set_parameters({"x": 1})
+    run = await engine.fork_run("r", run_id="f")
+    await (await run.fork("a")).set_parameters({"x": 2})
+    await run.set_parameters({"x": 3})
+    await run.reduce()
+    await engine.erase("r", "", 3, "asked to", compact=False)
+
+
+async def deleted(engine: Engine) -> None:
+    await record_three_runs(engine)
+    await engine.delete_run("q", "expired")
+
+
+async def carried_over(engine: Engine) -> None:
+    await record_three_runs(engine)
+    run = await engine.run("f")
+    child = await run.fork("a")
+    await child.set_parameters({"y": 1, "x": 2})
+    await run.set_parameters({"y": 0})
+    await run.reduce()
+    await engine.delete_run("r", "expired", carry_over=True)
+    await run.reduce(on_conflict="parent")
+
+
+SHAPES = [
+    nothing,
+    empty_run,
+    nested_forks,
+    forks_of_forks,
+    every_rule,
+    reduced_while_written,
+    finalized_again,
+    steps_and_attempts,
+    pinned,
+    erased,
+    set_again_and_erased,
+    erased_at_the_source,
+    deleted,
+    carried_over,
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+async def test_a_clean_store_of_every_shape(engine: Engine, shape: Shape) -> None:
+    """Nothing is wrong with it, run by run and as a whole, nor with what its checkpoint saw."""
+    await shape(engine)
+    verification = await engine.verify(since=await engine.checkpoint())
+    assert verification.problems == []
+    assert verification.events == len([each async for each in engine.events()])
+    for info in (await engine.runs()).runs:
+        assert (await engine.verify(info.run_id)).problems == []
+
+
+async def test_a_store_of_tasks(database: Path) -> None:
+    """With all that a state store records."""
+    await record_tasks(database)
+    async with open_engine(database) as engine:
+        assert (await engine.verify()).problems == []
+
+
+async def test_a_run_finalized_in_parts(engine: Engine, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts together name every branch; one that is forged is found."""
+    monkeypatch.setattr("engine.decisions._FINALIZED_BYTES_MAX", 150)
+    run = await engine.create_run("r")
+    for number in range(7):
+        await run.fork(f"b{number}")
+    await run.finalize()
+    parts = [each.event async for each in engine.events(types=[RunFinalized])]
+    assert len(parts) > 2
+    assert (await engine.verify()).problems == []
+
+
+async def test_what_looks_erased_and_is_not_told_of(engine: Engine, database: Path) -> None:
+    """A payload exchanged behind its own digest is no erasure."""
+    await record_three_runs(engine)
+    left = encode_canonical(ParametersSet(branch="b", values={"x": Parameter(6), "y": Parameter(2)}))
+    with tampering(database) as store:
+        ((payload,),) = store.connection.execute("SELECT payload FROM events WHERE position = 7").fetchall()
+        store.connection.execute(
+            "UPDATE events SET payload = ?, payload_digest = ? WHERE position = 7", (left, payload_digest(payload))
+        )
+        assert found(await engine.verify()) == [("payload", "r", "b", 2, 7)]
+        store.connection.execute("UPDATE events SET payload = NULL WHERE position = 7")
+        assert found(await engine.verify()) == [("payload", "r", "b", 2, 7)]
+
+
+async def test_what_is_left_of_an_erased_event_is_held_to_what_was_left(engine: Engine, database: Path) -> None:
+    """Whoever writes into what is left of it is found out where it stands."""
+    await record_three_runs(engine)
+    await engine.erase("r", "b", 2, "asked to")
+    left = encode_canonical(ParametersSet(branch="b", values={"x": Parameter(6), "y": Parameter(2)}))
+    with tampering(database) as store:
+        store.connection.execute("UPDATE events SET payload = ? WHERE position = 7", (left,))
+        assert found(await engine.verify()) == [("payload", "r", "b", 2, 7)]
+        store.restore()
+        store.run("UPDATE events SET payload = NULL WHERE position = 7")
+        assert found(await engine.verify()) == [("payload", "r", "b", 2, 7)]
+
+
+async def test_links_hold_in_what_is_left_of_an_erased_event(engine: Engine, database: Path) -> None:
+    """A reduction whose values were erased still names its children."""
+    await record_three_runs(engine)
+    await engine.erase("r", "", 3, "asked to")
+    with tampering(database) as store:
+        store.run("UPDATE events SET hash = zeroblob(32) WHERE position = 7")
+        store.run("UPDATE streams SET hash = zeroblob(32) WHERE branch = 'b'")
+        assert found(await engine.verify()) == [("content", "r", "b", 2, 7)]
+
+
+async def test_a_deletion_is_told_and_leaves_its_checkpoints_true(engine: Engine) -> None:
+    """A checkpoint that saw all of a run that is deleted later still holds, and the run is named."""
+    await record_three_runs(engine)
+    checkpoint = await engine.checkpoint()
+    await engine.delete_run("q", "expired")
+    verification = await engine.verify(since=checkpoint)
+    assert (verification.problems, verification.deleted) == ([], ["q"])
+
+
+async def test_more_is_missing_than_was_deleted(engine: Engine, database: Path) -> None:
+    """A deletion covers its own events, not those that somebody took beside it."""
+    await record_three_runs(engine)
+    await engine.delete_run("q", "expired")
+    with tampering(database) as store:
+        store.run("DELETE FROM events WHERE position = 7")
+        assert ("missing event", None, None, None, 7) in found(await engine.verify())
+        store.restore()
+        store.run("UPDATE deleted_runs SET events = 1")
+        assert found(await engine.verify()) == [("missing event", None, None, None, 12)]
+        store.restore()
+        store.run("DELETE FROM deleted_runs")
+        assert found(await engine.verify()) == [("missing event", None, None, None, 12)]
+
+
+async def test_times_and_ids_are_not_looked_at_beyond_their_hash(engine: Engine) -> None:
+    """Whatever time a host says that a run is from, its history is whole."""
+    for number, year in enumerate((1, 1970, 9999)):
+        await engine.create_run(f"r{number}", created_at=datetime(year, 1, 2, tzinfo=UTC))
+    assert (await engine.verify()).problems == []
