@@ -15,12 +15,15 @@ from engine.cli import (
     events,
     evidence,
     explain,
+    export,
+    import_,
     parameters,
     rebuild,
     retention,
     runs,
     show,
     steps,
+    tail,
     tasks,
     tree,
     verify,
@@ -55,9 +58,11 @@ app = typer.Typer(
 
 
 exports = typer.Typer(
-    help="""Write what is recorded into files.
+    cls=export.ExportGroup,
+    help="""Write what is recorded into files: runs, or the evidence of one.
 
 \b
+  anabranch export RUN... --to FILE            (anabranch export runs --help says more)
   anabranch export evidence RUN --to FOLDER""",
     short_help="Write what is recorded into files.",
     rich_markup_mode=None,
@@ -77,14 +82,17 @@ app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("tree")(tree.tree)
 app.command("events")(events.events)
+app.command("tail")(tail.tail)
 app.command("params")(parameters.params)
 app.command("blame")(blame.blame)
 app.command("steps")(steps.steps)
 app.command("attempts")(steps.attempts)
 app.command("tasks")(tasks.tasks)
 app.command("explain")(explain.explain)
+exports.command("runs")(export.runs)
 exports.command("evidence")(evidence.evidence)
 app.add_typer(exports, name="export")
+app.command("import")(import_.import_)
 app.command("verify")(verify.verify)
 app.command("checkpoint")(verify.checkpoint)
 app.command("rebuild")(rebuild.rebuild)

@@ -2,24 +2,18 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
-from datetime import UTC, date
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from engine import Engine
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import event_document, print_json
-from engine.cli.event_text import event_text
+from engine.cli.event_lines import EventLines
 from engine.cli.failures import run
 from engine.cli.options import AsJson, BranchName, Database, RunId
-from engine.cli.terminal import Terminal, is_cut, output
-from engine.cli.text import branch_text, clock_text
+from engine.cli.terminal import output
 from engine.events import RecordedEvent
-
-_POSITION_CELLS: Final = 6
-_STREAM_CELLS_MIN, _STREAM_CELLS_MAX = 16, 28
 
 
 def events(
@@ -75,39 +69,6 @@ async def _print_json(found: AsyncGenerator[RecordedEvent, None]) -> None:
 
 
 async def _print(found: AsyncGenerator[RecordedEvent, None]) -> None:
-    lines = _Lines(output())
+    lines = EventLines(output())
     async for recorded in found:
         lines.print(recorded)
-
-
-class _Lines:
-    """Prints events under each other; a line with the date comes before the first of each day."""
-
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-        self._day: date | None = None
-        self._stream_cells = _STREAM_CELLS_MIN
-
-    def print(self, recorded: RecordedEvent) -> None:
-        day = recorded.recorded_at.astimezone(UTC).date()
-        if day != self._day:
-            self._day = day
-            self._terminal.print(Text(f"{day} UTC", style="dim"))
-        line = self._line(recorded)
-        if is_cut(self._terminal):
-            line.truncate(self._terminal.width, overflow="ellipsis")
-        self._terminal.print(line, no_wrap=True, overflow="ignore", crop=False)
-
-    def _line(self, recorded: RecordedEvent) -> Text:
-        line = Text(f"{recorded.position:>{_POSITION_CELLS}}  ", style="")
-        line.append(f"{clock_text(recorded.recorded_at)}  ", "dim")
-        line.append_text(self._stream(recorded)).append("  ")
-        line.append(type(recorded.event).__name__, "bold")
-        return line.append(f" {event_text(recorded.event)}")
-
-    def _stream(self, recorded: RecordedEvent) -> Text:
-        # The column grows with the branches that are met: what comes is not known when the first line is printed.
-        stream = Text(f"{branch_text(recorded.branch)}@{recorded.stream_version}", style="cyan")
-        self._stream_cells = max(self._stream_cells, min(stream.cell_len, _STREAM_CELLS_MAX))
-        stream.truncate(self._stream_cells, overflow="ellipsis", pad=True)
-        return stream

@@ -1,0 +1,56 @@
+"""Events as lines for people: position, time, stream, type, and what the event says."""
+
+from datetime import UTC, date
+from typing import Final
+
+from rich.text import Text
+
+from engine.cli.escapes import visible
+from engine.cli.event_text import event_text
+from engine.cli.terminal import Terminal, is_cut
+from engine.cli.text import branch_text, clock_text
+from engine.events import RecordedEvent
+
+_POSITION_CELLS: Final = 6
+_STREAM_CELLS_MIN, _STREAM_CELLS_MAX, _RUN_CELLS_MAX = 16, 28, 28
+
+
+class EventLines:
+    """Prints events under each other; a line with the date comes before the first of each day.
+
+    Args:
+        with_runs: each line names its run, too.
+    """
+
+    def __init__(self, terminal: Terminal, *, with_runs: bool = False) -> None:
+        self._terminal = terminal
+        self._with_runs = with_runs
+        self._day: date | None = None
+        self._stream_cells = _STREAM_CELLS_MIN
+        self._cells_max = _STREAM_CELLS_MAX + (_RUN_CELLS_MAX if with_runs else 0)
+
+    def print(self, recorded: RecordedEvent) -> None:
+        day = recorded.recorded_at.astimezone(UTC).date()
+        if day != self._day:
+            self._day = day
+            self._terminal.print(Text(f"{day} UTC", style="dim"))
+        line = self._line(recorded)
+        if is_cut(self._terminal):
+            line.truncate(self._terminal.width, overflow="ellipsis")
+        self._terminal.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+    def _line(self, recorded: RecordedEvent) -> Text:
+        line = Text(f"{recorded.position:>{_POSITION_CELLS}}  ", style="")
+        line.append(f"{clock_text(recorded.recorded_at)}  ", "dim")
+        line.append_text(self._stream(recorded)).append("  ")
+        line.append(type(recorded.event).__name__, "bold")
+        return line.append(f" {event_text(recorded.event)}")
+
+    def _stream(self, recorded: RecordedEvent) -> Text:
+        # The column grows with the branches that are met: what comes is not known when the first line is printed.
+        branch = branch_text(recorded.branch)
+        where = f"{visible(recorded.run_id)}: {branch}" if self._with_runs else branch
+        stream = Text(f"{where}@{recorded.stream_version}", style="cyan")
+        self._stream_cells = max(self._stream_cells, min(stream.cell_len, self._cells_max))
+        stream.truncate(self._stream_cells, overflow="ellipsis", pad=True)
+        return stream

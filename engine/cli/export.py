@@ -1,0 +1,163 @@
+"""`anabranch export`: runs as files, to be taken in elsewhere or read by the host's own tools."""
+
+import contextlib
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+from urllib.parse import quote
+
+import typer
+from typer.core import TyperGroup
+from typing_extensions import override
+
+from engine import Engine
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import print_json
+from engine.cli.escapes import visible
+from engine.cli.failures import run
+from engine.cli.file_output import standard_output, whole_file
+from engine.cli.options import AsJson, Database
+from engine.cli.rebuild import event_bars, reporting
+from engine.cli.terminal import errors, output
+from engine.stores.host_json import host_json
+
+_RUNS_PAGE = 1000
+
+
+class ExportGroup(TyperGroup):
+    """`export RUN` is `export runs RUN`, unless RUN is the name of another kind of export."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["runs", *args]
+        return super().parse_args(ctx, args)
+
+
+class Format(StrEnum):
+    """What an export is made of: events, or the compiled log."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+
+
+def runs(
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="The runs' ids.", show_default=False)
+    ] = None,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    every: Annotated[bool, typer.Option("--all", help="Every run.")] = False,
+    kind: Annotated[
+        Format, typer.Option("--format", help="Events with their envelopes, or compiled run logs.")
+    ] = Format.JSONL,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write here; - is the standard output. A folder, for several run logs.",
+            show_default="-",
+        ),
+    ] = None,
+    with_sources: Annotated[
+        bool, typer.Option("--with-sources", help="Also the runs that they were forked from.")
+    ] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Only the events' bytes, not what they say: half as long.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Export runs: one, several, or all.
+
+    jsonl is for `anabranch import`: a line for each event with its position in the run, its id, time, hash, and the
+    bytes that were hashed. The same runs give the same bytes. A run forked from another needs its source in the file
+    or in the store that takes it in: --with-sources. Idempotency keys stay behind.
+
+    json is the compiled log as runnable's own store writes it: `runnable timeline FILE` draws it.
+
+    A run called `evidence` or `runs` needs the word before it: export runs evidence.
+
+    \b
+      anabranch export r1 --to r1.jsonl
+      anabranch export --all --to runs.jsonl
+      anabranch export r1 --format json --to .run_log_store/r1.json
+    """
+    if bool(run_ids) == every:
+        raise typer.BadParameter("either RUN... or --all is needed")
+    target = None if to is None or str(to) == "-" else to
+    if target is not None and target.exists() and db.exists() and target.samefile(db):
+        raise typer.BadParameter("--to is the database itself")
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            if kind is Format.JSONL:
+                chosen = None if every else run_ids
+                await _export_events(
+                    engine, chosen, target, with_sources=with_sources, readable=not compact, force=force
+                )
+            else:
+                await _export_logs(engine, await _named(engine, run_ids), target, force=force)
+        if target is not None:
+            _tell(target, json=json)
+
+    run(command(), as_json=json)
+
+
+async def _export_events(
+    engine: Engine, run_ids: list[str] | None, target: Path | None, *, with_sources: bool, readable: bool, force: bool
+) -> None:
+    opened = standard_output() if target is None else whole_file(target, overwrite=force)
+    with event_bars() as bars, opened as file:
+        bars.disable = bars.disable or (target is None and output().is_terminal)  # the lines would run through it
+        found = engine.export_runs(
+            run_ids, with_sources=with_sources, readable=readable, progress=reporting(bars, "exporting")
+        )
+        async with contextlib.aclosing(found):
+            async for lines in found:
+                file.write(lines)
+
+
+async def _named(engine: Engine, run_ids: list[str] | None) -> list[str]:
+    """Return the runs that are asked for, every run when none is."""
+    if run_ids:
+        return list(dict.fromkeys(run_ids))
+    found, cursor = list[str](), None
+    while True:
+        page = await engine.runs(limit=_RUNS_PAGE, cursor=cursor)
+        found += [each.run_id for each in page.runs]
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+async def _export_logs(engine: Engine, run_ids: list[str], target: Path | None, *, force: bool) -> None:
+    if target is None and len(run_ids) > 1:
+        raise typer.BadParameter("several run logs need a folder: --to FOLDER")
+    for run_id in run_ids:
+        text = await host_json(engine, run_id)
+        opened = standard_output() if target is None else _log_file(target, run_id, len(run_ids), force=force)
+        with opened as file:
+            file.write(text.encode())
+
+
+def _log_file(target: Path, run_id: str, logs: int, *, force: bool) -> AbstractContextManager[BinaryIO]:
+    path = target / _file_name(run_id) if logs > 1 or target.is_dir() else target
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return whole_file(path, overwrite=force)
+
+
+def _file_name(run_id: str) -> str:
+    # What a run is called is data: a slash in it makes no folder.
+    return f"{quote(run_id, safe=_FILE_NAME_CHARACTERS) if '/' in run_id else run_id}.json"
+
+
+_FILE_NAME_CHARACTERS = " !#$&'()+,;=@[]{}~"
+
+
+def _tell(target: Path, *, json: bool) -> None:
+    if json:
+        print_json({"written": str(target)})
+    else:
+        errors().print(f"wrote {visible(str(target))}", soft_wrap=True)

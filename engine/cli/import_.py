@@ -1,0 +1,110 @@
+"""`anabranch import`: runs from a file, with their ids, times and hashes."""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from engine import open_engine
+from engine.cli.database import DEFAULT_DATABASE
+from engine.cli.document import print_json
+from engine.cli.failures import run
+from engine.cli.options import AsJson, Database
+from engine.cli.rebuild import reporting
+from engine.cli.terminal import errors, output
+from engine.cli.text import counted
+from engine.codec import EVENT_BYTES_MAX
+from engine.composition import EVENT_BYTES_RANGE
+from engine.transfer import Imported, NotAnExport
+from engine.transfer.lines import format_version
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An export; - is the standard input.")],
+    *,
+    db: Database = DEFAULT_DATABASE,
+    event_bytes_max: Annotated[
+        int,
+        typer.Option(
+            "--event-bytes-max",
+            min=EVENT_BYTES_RANGE[0],
+            max=EVENT_BYTES_RANGE[1],
+            metavar="BYTES",
+            help="The largest event to accept.",
+        ),
+    ] = EVENT_BYTES_MAX,
+    json: AsJson = False,
+) -> None:
+    """Take in what `anabranch export` wrote, making the database when there is none.
+
+    Every hash, link and reduction is checked on the way. All runs of the file are taken in, or none: when a line is
+    missing, moved or edited, when a run exists with another history, or when this is interrupted, the store is as it
+    was. A run that exists already, the same in every byte, is left as it is.
+
+    Runs keep their ids, which are part of every hash: there is no renaming. They get new positions in the file, and
+    idempotency keys are not taken along. Others who write wait meanwhile.
+
+    \b
+      anabranch import runs.jsonl --db archive.db
+      ssh host anabranch export --all | anabranch import -
+    """
+
+    async def command() -> None:
+        with _opened(file) as opened:
+            if format_version(opened.readline(_HEADER_BYTES_MAX)) is None:
+                raise NotAnExport(1, "it is not the header of an export")
+            opened.seek(0)
+            async with open_engine(db, event_bytes_max=event_bytes_max) as engine:
+                with _byte_bars() as bars:
+                    imported = await engine.import_runs(opened, progress=reporting(bars, "importing"))
+        _print(imported, as_json=json)
+
+    run(command(), as_json=json)
+
+
+_HEADER_BYTES_MAX = 4096
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; what comes through a pipe is kept in one first, for nobody should wait for it."""
+    if str(path) != "-" and path.is_file():
+        with path.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as kept:
+        if str(path) == "-":
+            shutil.copyfileobj(sys.stdin.buffer, kept)
+        else:
+            with path.open("rb") as pipe:
+                shutil.copyfileobj(pipe, kept)
+        kept.seek(0)
+        yield kept
+
+
+def _byte_bars() -> Progress:
+    terminal = errors()
+    columns = TextColumn("{task.description:<10}", markup=False), BarColumn(), DownloadColumn()
+    return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+
+
+def _print(imported: Imported, *, as_json: bool) -> None:
+    if as_json:
+        runs = [
+            {"run_id": each.run_id, "branches": each.branches, "events": each.events, "existed": each.existed}
+            for each in imported.runs
+        ]
+        print_json({"runs": runs, "events": imported.events})
+        return
+    new = sum(not each.existed for each in imported.runs)
+    output().print(f"imported {counted(new, 'run')} with {counted(imported.events, 'event')}, every hash checked")
+    if new < len(imported.runs):
+        output().print(
+            f"{counted(len(imported.runs) - new, 'run')} of the file were there already, the same in every byte"
+        )

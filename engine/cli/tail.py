@@ -1,0 +1,166 @@
+"""`anabranch tail`: what happens, as it happens, in one run or in all of them, whichever process records it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import Annotated, Any, Final
+
+import typer
+from msgspec import Struct
+
+from engine import Engine
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import event_document, json_text, print_json
+from engine.cli.event_lines import EventLines
+from engine.cli.failures import run
+from engine.cli.options import AsJson, BranchName, Database
+from engine.cli.terminal import errors, output
+from engine.errors import ReadFailed, RunNotFound, StoreUnavailable
+from engine.events import RecordedEvent
+
+_LINES: Final = 10
+_WINDOW_EVENTS: Final = 1000
+_PAUSE_SECONDS: Final = 0.5
+
+
+class _Wanted(Struct, frozen=True):
+    """Which events are shown. None asks for all."""
+
+    run_id: str | None
+    branch: str | None
+    types: list[str] | None
+    step: str | None
+    status: str | None
+
+    def passes(self, recorded: RecordedEvent) -> bool:
+        """Say whether an event is shown; its type was looked at where it was read."""
+        event: Any = recorded.event
+        found = recorded.run_id, recorded.branch, _step(event), _status(event)
+        asked = self.run_id, self.branch, self.step, self.status
+        return all(ask in (None, has) for ask, has in zip(asked, found, strict=True))
+
+
+def _step(event: Any) -> str | None:
+    return getattr(event, "step", None) or getattr(event, "task_id", None)
+
+
+def _status(event: Any) -> str | None:
+    status = getattr(getattr(event, "changes", event), "status", None)
+    return status if isinstance(status, str) else None
+
+
+def tail(
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Only this run; every run otherwise.", show_default=False)
+    ] = None,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    branch: BranchName = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only of this type, such as ParametersSet.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option(metavar="STEP", help="Only of this step or task.", show_default=False)
+    ] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="Only those that set this status.", show_default=False)
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the last events.")] = _LINES,
+    after: Annotated[
+        int | None, typer.Option(min=0, metavar="POSITION", help="Begin behind this position.", show_default=False)
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Print events as they happen, from any process, until interrupted.
+
+    A run that does not exist yet is waited for. On interruption the last line of the standard error output says where
+    to go on: nothing is missed between two calls.
+
+    \b
+      anabranch tail
+      anabranch tail r1 --type AttemptUpdated --status FAILED
+      anabranch tail r1 --after 42 --json
+    """
+    if branch is not None and run_id is None:
+        raise typer.BadParameter("--branch needs RUN")
+    wanted = _Wanted(run_id, branch, types or None, step, status)
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            start = await _start(engine, wanted, lines) if after is None else after
+            shown = _Shown(start, _printer(with_runs=run_id is None, as_json=json))
+            try:
+                await _follow(engine, wanted, shown)
+            except asyncio.CancelledError:
+                shown.say_where_to_go_on(as_json=json)
+                raise
+
+    run(command(), as_json=json)
+
+
+class _Shown:
+    """What was printed so far: `after` is the position to go on from."""
+
+    def __init__(self, after: int, print_event: Callable[[RecordedEvent], None]) -> None:
+        self.after = after
+        self._print = print_event
+
+    def show(self, recorded: RecordedEvent) -> None:
+        self._print(recorded)
+        self.after = recorded.position
+
+    def say_where_to_go_on(self, *, as_json: bool) -> None:
+        text = json_text({"after": self.after}, indent=None) if as_json else f"go on with --after {self.after}"
+        errors().out(text, highlight=False)
+
+
+async def _follow(engine: Engine, wanted: _Wanted, shown: _Shown) -> None:
+    """Show what comes, again from the last event on when the file cannot be read for a while."""
+    while True:
+        try:
+            async with contextlib.aclosing(_live(engine, wanted, shown.after)) as found:
+                async for recorded in found:
+                    if wanted.passes(recorded):
+                        shown.show(recorded)
+        except (ReadFailed, StoreUnavailable) as error:
+            errors().print(f"{type(error).__name__}: {error}; trying again", soft_wrap=True)
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _live(engine: Engine, wanted: _Wanted, after: int) -> AsyncGenerator[RecordedEvent, None]:
+    # The store is asked for one run only where that run exists: one that does not yet has to be waited for.
+    run_id = wanted.run_id if await _exists(engine, wanted.run_id) else None
+    async with contextlib.aclosing(engine.subscribe(run_id=run_id, types=wanted.types, after=after)) as found:
+        async for recorded in found:
+            yield recorded
+
+
+async def _exists(engine: Engine, run_id: str | None) -> bool:
+    if run_id is None:
+        return False
+    try:
+        await engine.run(run_id)
+    except RunNotFound:
+        return False
+    return True
+
+
+async def _start(engine: Engine, wanted: _Wanted, lines: int) -> int:
+    """Return the position behind which the last events stand that are shown, looking back in growing windows."""
+    last = await engine.last_position()
+    run_id = wanted.run_id if await _exists(engine, wanted.run_id) else None
+    if not lines or (wanted.run_id is not None and run_id is None):
+        return last
+    window, found = _WINDOW_EVENTS, list[int]()
+    while len(found) < lines and window < 2 * last + _WINDOW_EVENTS:
+        begin = max(last - window, 0)
+        events = engine.events(run_id=run_id, types=wanted.types, after=begin, until=last)
+        found = [recorded.position async for recorded in events if wanted.passes(recorded)]
+        window *= 2
+    return found[-lines] - 1 if len(found) >= lines else 0 if found else last
+
+
+def _printer(*, with_runs: bool, as_json: bool) -> Callable[[RecordedEvent], None]:
+    if as_json:
+        return lambda recorded: print_json(event_document(recorded), indent=None)
+    return EventLines(output(), with_runs=with_runs).print
