@@ -1,24 +1,27 @@
 """A run's compiled log in the JSON shape that the runnable host's own `file-system` store writes, without the host.
 
-The host's `timeline` command reads it. Times of attempts that the host did not record are written as it writes them, in
-UTC and without a zone: it cannot sort times with a zone among steps without times.
+The host's `timeline` command reads it. What the host recorded is as it recorded it. What it would never have recorded
+is put into its words: statuses; times without a zone, in UTC, for it cannot sort both kinds; a step around branches
+that no step opened; and a microsecond for what took no time, by which it divides.
 """
 
 import json
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from msgspec import Struct, structs
 
 from engine.engine import Engine
+from engine.model import COMPLETED, FAILED, RUNNING
 from engine.stores.documents import BranchLog, RunLog, StepAttempt, StepLog
 from engine.stores.partitioned import PartitionedRunLogStore
+
+_STATUSES: Final = {COMPLETED: "SUCCESS", FAILED: "FAIL", RUNNING: "PROCESSING"}
 
 
 async def host_json(engine: Engine, run_id: str) -> str:
     """Return a run's log as JSON text; NaN and the infinities as Python's `json` writes them, which the host uses.
-
-    Branches stand in the steps that opened them; those that no step opened under `branches`, which the host ignores.
 
     Raises:
         RunNotFound
@@ -30,10 +33,9 @@ async def host_json(engine: Engine, run_id: str) -> str:
 def _plain(value: Any) -> Any:
     match value:
         case RunLog() | BranchLog():
-            return _log(value)
+            return _fields(structs.replace(value, steps=_steps(value, getattr(value, "internal_name", ""))))
         case StepAttempt():
-            times = {name: _zoneless(getattr(value, name)) for name in ("start_time", "end_time")}
-            return _fields(structs.replace(value, **times))
+            return _fields(_with_host_times(value))
         case Struct():
             return _fields(value)
         case dict():
@@ -45,22 +47,54 @@ def _plain(value: Any) -> Any:
 
 
 def _fields(struct: Struct) -> dict[str, Any]:
-    return {name: _plain(getattr(struct, name)) for name in struct.__struct_fields__}
-
-
-def _log(log: RunLog | BranchLog) -> dict[str, Any]:
-    steps: list[StepLog] = list(log.steps.values())
-    opened = {name for step in steps for name in step.branches}
-    left = {name: branch for name, branch in log.branches.items() if name not in opened}
-    fields = _fields(structs.replace(log, branches=left))
-    if not left:
-        del fields["branches"]
+    names = [name for name in struct.__struct_fields__ if name != "branches" or isinstance(struct, StepLog)]
+    fields = {name: _plain(getattr(struct, name)) for name in names}
+    if "status" in fields:
+        fields["status"] = _STATUSES.get(fields["status"], fields["status"])
     return fields
 
 
-def _zoneless(text: str) -> str:
+def _steps(log: RunLog | BranchLog, branch: str) -> dict[str, StepLog]:
+    """Return a branch's steps by internal name, with every branch below it in one of them."""
+    steps = {each.internal_name: each for each in _named(log, branch)}
+    opened = {name for step in steps.values() for name in step.branches}
+    for name, below in log.branches.items():
+        if name not in opened:
+            opener = _opener(name, branch)
+            step = steps.get(opener) or StepLog(
+                name=opener.rpartition(".")[2], internal_name=opener, status=below.status, step_type="parallel"
+            )
+            steps[opener] = structs.replace(step, branches={**step.branches, name: below})
+    return steps
+
+
+def _named(log: RunLog | BranchLog, branch: str) -> Iterator[StepLog]:
+    for step in log.steps.values():
+        name = step.internal_name
+        below = f"{branch}.{name}" if branch and not name.startswith(f"{branch}.") else name
+        yield structs.replace(step, internal_name=below)
+
+
+def _opener(name: str, parent: str) -> str:
+    """Return the internal name of the step that the host would have opened a branch with."""
+    own = name.removeprefix(f"{parent}.") if parent else name
+    opener = own.rpartition(".")[0] or own
+    return f"{parent}.{opener}" if parent else opener
+
+
+def _with_host_times(attempt: StepAttempt) -> StepAttempt:
+    start, end = _moment(attempt.start_time), _moment(attempt.end_time)
+    if start is None:
+        return attempt
+    if end is not None and end <= start:
+        end = start + timedelta(microseconds=1)
+    return structs.replace(attempt, start_time=str(start), end_time="" if end is None else str(end))
+
+
+def _moment(text: str) -> datetime | None:
+    """Return a time with a zone, which the host writes none of, as one without; None for any other text."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return text
-    return text if moment.tzinfo is None else str(moment.astimezone(UTC).replace(tzinfo=None))
+        return None
+    return None if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
