@@ -14,7 +14,8 @@ from engine.errors import InvalidValue
 from engine.lineage import DEPTH_DEFAULT, LIMIT_DEFAULT, Lineage, LineageWanted, check_bounds
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunLog, StepLog
 from engine.names import check_name
-from engine.ports import Point, Views
+from engine.point import PlacedPoint, Point
+from engine.ports import Views
 
 
 class BranchReads:
@@ -140,3 +141,16 @@ class BranchReads:
             inherited: with the parameters that come through the branches' forks, not only those that each set itself.
         """
         return await self._views.compile_branch(self._run_id, self._name, at=at, nested=nested, inherited=inherited)
+
+    async def parting(self, other: "BranchReads", *, at: Point = None, other_at: Point = None) -> Origin | None:
+        """Return the event after which this branch and another go their own ways, None when they share no history.
+
+        For a forked run and its source, or two forks of one branch, that is the last event that both read through;
+        for two points of one branch, the earlier of them.
+
+        Args:
+            other: a branch of this run or another.
+            at, other_at: points of this branch and of the other.
+        """
+        one = PlacedPoint(self._run_id, self._name, at)
+        return await self._views.parting(one, PlacedPoint(other.run_id, other.name, other_at))

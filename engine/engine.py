@@ -15,7 +15,8 @@ from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_name
 from engine.owner import OwnerProcess
-from engine.ports import Audit, EventFilter, EventLog, Point, Progress, Recorded, Removal, ViewMaintenance, Views
+from engine.point import Point
+from engine.ports import Audit, EventFilter, EventLog, Progress, Recorded, Removal, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
 from engine.transfer.port import Imported, Transfer

@@ -1,4 +1,7 @@
-"""A point of the whole log, for reads of what was."""
+"""Points of history, for reads of what was."""
+
+from datetime import datetime
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -19,3 +22,15 @@ class Position(Struct, frozen=True):
     def __post_init__(self) -> None:
         if type(self.n) is not int or self.n < 1:
             raise InvalidValue("position", self.n, "is not an integer from 1")
+
+
+Point: TypeAlias = int | datetime | Position | None
+"""A point of a stream: its version, an aware time, a position of the log, or None for now."""
+
+
+class PlacedPoint(Struct, frozen=True):
+    """A point of a branch's stream."""
+
+    run_id: str
+    branch: str
+    at: Point = None

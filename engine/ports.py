@@ -30,10 +30,7 @@ from engine.model import (
     Source,
     StepLog,
 )
-from engine.point import Position
-
-Point: TypeAlias = int | datetime | Position | None
-"""A point of a stream: its version, a time, a position of the log, or None for now."""
+from engine.point import PlacedPoint, Point, Position
 
 
 class Stream(Struct):
@@ -381,6 +378,10 @@ class Views(Protocol):
     ) -> dict[str, Parameter]: ...
     async def sources(self, run_id: str, branch: str, *, at: Point) -> dict[str, Origin]: ...
     async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageWanted) -> Lineage: ...
+    async def parting(self, one: PlacedPoint, other: PlacedPoint) -> Origin | None:
+        """Return the last version of a branch that both read through, None when nothing is behind both."""
+        ...
+
     async def steps(self, run_id: str, branch: str, *, at: Point = None) -> dict[str, StepLog]: ...
     async def step(self, run_id: str, branch: str, step: str, *, at: Point = None) -> StepLog: ...
     async def attempts(

@@ -10,7 +10,8 @@ from engine.branch import Branch
 from engine.commands import Command, Configure, Finalize, SetStatus
 from engine.model import AttemptLog, RunInfo, RunLog
 from engine.names import ROOT, check_branch, check_name
-from engine.ports import Point, Recorded, Views
+from engine.point import Point
+from engine.ports import Recorded, Views
 from engine.values import check_document
 from engine.writer import Writer
 

@@ -9,8 +9,8 @@ from engine.errors import AttemptNotFound, StepNotFound
 from engine.lineage import Lineage, LineageWanted
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.names import ROOT
-from engine.point import Position
-from engine.ports import ChildValues, Point, Stream
+from engine.point import PlacedPoint, Point, Position
+from engine.ports import ChildValues, Stream
 from projections.beginnings import version_before
 from projections.lineage import read_lineage
 from projections.past import past_of_run, past_of_stream
@@ -31,6 +31,7 @@ from projections.streams import (
     children_of,
     find_stream,
     head_of,
+    parting,
     position_at,
     stream_name,
     version_at,
@@ -115,6 +116,9 @@ class SqliteViews:
             return read_lineage(connection, stream, version_at(connection, stream, at), wanted)
 
         return await self._readers.run(read)
+
+    async def parting(self, one: PlacedPoint, other: PlacedPoint) -> Origin | None:
+        return await self._readers.run(lambda connection: parting(connection, one, other))
 
     async def steps(self, run_id: str, branch: str, *, at: Point = None) -> dict[str, StepLog]:
         return await self._of_branch(run_id, branch, at, steps_of)

@@ -1,16 +1,17 @@
 """Streams by name, and the points of a stream by version, position or time."""
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TypeGuard
 
 from engine.codec import to_microseconds
 from engine.errors import BranchNotFound, InvalidValue, PointNotFound, RunNotFound
-from engine.model import Head
+from engine.model import Head, Origin
 from engine.names import ROOT
-from engine.point import Position
-from engine.ports import Point, Stream
-from projections.reading import LATEST
+from engine.point import PlacedPoint, Point, Position
+from engine.ports import Stream
+from projections.reading import LATEST, lineage
 
 _SELECT_STREAM = "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
 _OF_RUN = "events.root_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
@@ -106,6 +107,24 @@ def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Hea
         (stream.run_id, ROOT, stream.stream_id, version),
     ).fetchone()
     return Head(stream.branch, version, hash_)
+
+
+def parting(connection: sqlite3.Connection, one: PlacedPoint, other: PlacedPoint) -> Origin | None:
+    """Return the last version of a stream that two points both read through, None when there is no such stream.
+
+    Raises:
+        RunNotFound, BranchNotFound, PointNotFound, InvalidValue
+    """
+    ours = dict(_read_through(connection, one))
+    for stream_id, version in _read_through(connection, other):
+        if stream_id in ours:
+            return Origin(*stream_name(connection, stream_id), min(version, ours[stream_id]))
+    return None
+
+
+def _read_through(connection: sqlite3.Connection, place: PlacedPoint) -> Iterator[tuple[int, int]]:
+    stream = find_stream(connection, place.run_id, place.branch)
+    return lineage(connection, stream.stream_id, min(version_at(connection, stream, place.at), stream.version))
 
 
 def children_of(connection: sqlite3.Connection, stream: Stream) -> list[Stream]:

@@ -20,7 +20,7 @@ LAYERS = (
     ("engine.model",),
     ("engine.events", "engine.findings", "engine.stored"),
     ("engine.codec", "engine.values", "engine.expected_version", "engine.lineage", "engine.redaction"),
-    ("engine.commands", "engine.checkpoint", "engine.merkle"),
+    ("engine.commands", "engine.checkpoint", "engine.difference", "engine.merkle"),
     ("engine.ports",),
     ("engine.reduction", "engine.step_decisions"),
     ("engine.task_decisions", "engine.reduction_check", "engine.hash_chain"),

@@ -16,7 +16,7 @@ from engine.cli.terminal import output
 from engine.cli.text import branch_text, shortened
 from engine.errors import ParameterNotFound, shown
 from engine.lineage import LIMIT_DEFAULT
-from engine.ports import Point
+from engine.point import Point
 
 _LIMIT_SHOWN: Final = 100
 """How much a terminal is shown of a wide reduction or a long history; `--json` has ten times that."""

@@ -8,7 +8,7 @@ from msgspec import Struct
 from engine import Branch, Engine
 from engine.events import ParametersReduced
 from engine.model import Origin, Parameter
-from engine.ports import Point
+from engine.point import Point
 
 Reductions: TypeAlias = Mapping[Origin, "ReducedBy"]
 

@@ -8,7 +8,7 @@ from engine import Engine, Position, Run, TaskSpec
 from engine.errors import BranchNotFound, InvalidValue, PointNotFound, RunExists, RunNotFound, StepNotFound
 from engine.events import RunForked, StepLogged
 from engine.model import Origin, Parameter
-from engine.ports import Point
+from engine.point import Point
 
 
 @pytest.fixture
@@ -149,6 +149,16 @@ async def test_a_task_that_was_declared_long_before_begins_with_its_first_attemp
     assert await never.steps() == {}
 
 
+async def test_an_attempt_begins_a_step_whatever_its_status(engine: Engine) -> None:
+    """Also one that has not been submitted yet."""
+    run = await engine.create_run("tasks")
+    await run.log_step("one")
+    await run.set_parameters({"before": 1})
+    await run.start_attempt("one", status="CREATED")
+    await run.set_parameters({"after": 1})
+    assert list(await (await engine.fork_run("tasks", run_id="new", from_step="one")).parameters()) == ["before"]
+
+
 async def test_both_histories_stay_whole(engine: Engine, run: Run) -> None:
     """Neither the fork nor what the new run does changes the source; every hash and view still holds."""
     before, events = await run.compile(), [each async for each in engine.events(run_id="r")]
@@ -217,3 +227,17 @@ async def test_a_source_that_is_deleted_leaves_what_was_seen_of_it(engine: Engin
         ("prepare", "COMPLETED", None),
         ("train", "COMPLETED", None),
     ]
+
+
+async def test_where_histories_part(engine: Engine, run: Run) -> None:
+    """A fork parts from its source where it was forked; two forks where the earlier one was; strangers never met."""
+    early, late = await engine.fork_run("r", run_id="early", at=2), await engine.fork_run("r", run_id="late")
+    head = (await run.head()).stream_version
+    await run.set_parameters({"lr": 1})
+    assert await late.parting(run) == await run.parting(late) == Origin("r", "", head)
+    assert await early.parting(late) == await late.parting(run, other_at=2) == Origin("r", "", 2)
+    assert await (await run.branch("a")).parting(run) == Origin("r", "", head - 1)
+    assert await run.parting(run, at=3) == Origin("r", "", 3)
+    assert await run.parting(await engine.create_run("stranger")) is None
+    with pytest.raises(PointNotFound):
+        await run.parting(late, other_at=99)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine import Branch, Engine, Parameter, Position, RecordedEvent, open_engine
 from engine.events import Event, RunForked, StepLogged, StepRemoved, StepStatusChanged
 from engine.model import AttemptDocument, Origin
-from engine.ports import Point
+from engine.point import Point
 from tests.property.drawn import ATTEMPTS, SOME_PARAMETERS, STATUSES, STEPS
 
 QUICK = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])

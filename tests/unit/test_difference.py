@@ -1,0 +1,118 @@
+"""What differs between two compiled logs."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.difference import BranchDifference, ParameterDifference, StepDifference, StepOutcome, difference
+from engine.model import AttemptLog, BranchLog, Parameter, StepLog
+from tests.strategies import parameters
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def step(name: str, status: str, *attempts: str) -> StepLog:
+    logs = [
+        AttemptLog(attempt_id=f"{name}-{index}", step=name, attempt_index=index, status=each, created_at=NOW)
+        for index, each in enumerate(attempts, start=1)
+    ]
+    return StepLog(step=name, name=name, status=status, attempts=logs)
+
+
+def log(name: str = "", *below: BranchLog, status: str = "CREATED", steps: Any = (), **values: Any) -> BranchLog:
+    return BranchLog(
+        branch=name,
+        parent=None,
+        status=status,
+        status_reason=None,
+        stream_version=1,
+        steps={each.step: each for each in steps},
+        branches={each.branch: each for each in below},
+        parameters={key: value if isinstance(value, Parameter) else Parameter(value) for key, value in values.items()},
+        details={},
+    )
+
+
+def test_parameters_are_added_removed_and_changed() -> None:
+    """Each with both values; what is the same is left out."""
+    found = difference(
+        log(same=1, gone=1, new_value=1, new_kind=1), log(same=1, new_value=2, new_kind=_metric(1), new=1)
+    )
+    one, two = Parameter(1), Parameter(2)
+    assert found.branches[""].parameters == {
+        "gone": ParameterDifference(one, None),
+        "new": ParameterDifference(None, one),
+        "new_kind": ParameterDifference(one, _metric(1)),
+        "new_value": ParameterDifference(one, two),
+    }
+
+
+def _metric(value: Any) -> Parameter:
+    return Parameter(value, "metric")
+
+
+def test_values_are_told_apart_as_they_are_recorded() -> None:
+    """1, 1.0 and True are three values; every NaN is one."""
+    assert difference(log(x=math.nan), log(x=math.nan)).branches == {}
+    assert difference(log(x=1), log(x=1.0))
+    assert difference(log(x=1), log(x=True))
+
+
+def test_steps_are_added_removed_and_changed() -> None:
+    """By status and by the statuses of their attempts."""
+    before = log(steps=[step("a", "COMPLETED", "COMPLETED"), step("b", "FAILED", "FAILED"), step("c", "CREATED")])
+    after = log(
+        steps=[step("a", "COMPLETED", "COMPLETED"), step("b", "COMPLETED", "FAILED", "COMPLETED"), step("d", "CREATED")]
+    )
+    assert difference(before, after).branches[""].steps == {
+        "b": StepDifference(StepOutcome("FAILED", ["FAILED"]), StepOutcome("COMPLETED", ["FAILED", "COMPLETED"])),
+        "c": StepDifference(StepOutcome("CREATED", []), None),
+        "d": StepDifference(None, StepOutcome("CREATED", [])),
+    }
+
+
+def test_a_branch_that_is_on_one_side_only() -> None:
+    """It has no status on the other side, and all that it holds differs."""
+    found = difference(log(), log("", log("a", x=1, status="RUNNING")))
+    assert found.branches == {
+        "a": BranchDifference(None, "RUNNING", {"x": ParameterDifference(None, Parameter(1))}, {}),
+    }
+
+
+def test_two_branches_are_compared_by_what_is_below_each() -> None:
+    """`fit.a.inner` with `fit.b.inner`; a branch whose name is not below its parent's keeps its whole name."""
+    before = log("fit.a", log("fit.a.inner", x=1), log("elsewhere", y=1))
+    after = log("fit.b", log("fit.b.inner", x=2), log("elsewhere", y=2))
+    assert list(difference(before, after).branches) == ["inner", "elsewhere"]
+
+
+def test_nothing_differs_from_itself() -> None:
+    """And that is false in a condition."""
+    one = log("", log("a", x=1), steps=[step("s", "COMPLETED", "COMPLETED")], y=math.nan)
+    assert not difference(one, one)
+    assert difference(one, one).branches == {}
+
+
+VALUES = st.dictionaries(st.sampled_from(["x", "y", "z"]), parameters, max_size=3)
+
+
+def applied(before: dict[str, Any], changes: dict[str, ParameterDifference]) -> dict[str, Any]:
+    """The parameters as the difference says they become."""
+    after = {**before, **{name: each.after for name, each in changes.items()}}
+    return {name: value for name, value in after.items() if value is not None}
+
+
+@given(VALUES, VALUES)
+def test_a_difference_leads_from_one_side_to_the_other(before: Any, after: Any) -> None:
+    """Applied to the first side it gives the second, and the other way round it is its mirror image."""
+    left, right = log(**before), log(**after)
+    there, back = difference(left, right), difference(right, left)
+    changes = there.branches[""].parameters if there else {}
+    assert not difference(log(**applied(before, changes)), right)
+    mirrored = back.branches[""].parameters if back else {}
+    assert repr(mirrored) == repr(
+        {name: ParameterDifference(each.after, each.before) for name, each in changes.items()}
+    )
