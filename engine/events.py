@@ -16,6 +16,7 @@ from engine.canonical import Canonical
 from engine.model import (
     CREATED,
     AttemptChanges,
+    CarriedStep,
     Head,
     Parameter,
     ParameterConflict,
@@ -95,11 +96,14 @@ class RunUnpinned(_Event, frozen=True):
 class SourceCarriedOver(_Event, frozen=True):
     """Sets what the run saw of its source when it was forked, as of its first version: the source is to be deleted.
 
-    A run that saw very much has several, recorded together; from the last on it has no source any more. The other
+    A run that saw very much has several, recorded together; from the last on it has no source any more. Of the steps,
+    `hidden` are those that the run had logged itself by then: they are seen only at points before that. The other
     fields are those of the source's `RunCreated`.
     """
 
     values: dict[str, Parameter]
+    steps: list[CarriedStep] = field(default_factory=list)
+    hidden: list[CarriedStep] = field(default_factory=list)
     part: int = 1
     parts: int = 1
     dag_hash: str | None = None

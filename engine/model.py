@@ -189,6 +189,16 @@ class StepLog(Struct, frozen=True, kw_only=True):
     inherited_from: Origin | None = None
 
 
+class CarriedStep(Struct, frozen=True, kw_only=True):
+    """A step that a run keeps of a source that is deleted, with its attempts under ids of the run's own.
+
+    `place` counts from 0 over the steps and their attempts, in the order in which they stood before the run's own.
+    """
+
+    place: int
+    log: StepLog
+
+
 class ExternalRun(Struct, frozen=True, kw_only=True):
     """A job outside the engine, in the old (v1) way: one per task, without attempts."""
 

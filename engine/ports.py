@@ -291,8 +291,8 @@ class Removal(Protocol):
     """Takes things out of the log for good."""
 
     async def erase(self, run_id: str, branch: str, version: int, reason: str, by: str | None) -> Erasure: ...
-    async def expired(self, expiry: Expiry) -> list[DeletedRun]:
-        """Return what would be deleted, newest first: forks stand before what they were forked from."""
+    async def expired(self, expiry: Expiry) -> Collected:
+        """Return what would be deleted, forks before what they were forked from, and what would be kept."""
         ...
 
     async def delete_run(self, run_id: str, reason: str, *, carry_over: bool, expiry: Expiry | None) -> DeletedRun:

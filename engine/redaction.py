@@ -5,7 +5,7 @@ refer to them. Values, texts, paths, ids of other systems and free documents go.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from msgspec import UNSET, structs
 
@@ -23,12 +23,16 @@ from engine.events import (
     ParametersSet,
     RunConfigured,
     RunCreated,
+    RunForked,
+    RunPinned,
     RunStatusChanged,
+    RunUnpinned,
+    SourceCarriedOver,
     StepLogged,
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import ERASED, Parameter, TaskSpec
+from engine.model import ERASED, CarriedStep, Parameter, TaskSpec
 
 ERASED_TEXT: Final = "(erased)"
 ERASED_DOCUMENT: Final = {"erased": True}
@@ -73,7 +77,12 @@ def _run_created(event: RunCreated) -> Event:
     )
 
 
-def _reason(event: RunStatusChanged | BranchStatusChanged | StepStatusChanged | StepRemoved) -> Event:
+_WithReason: TypeAlias = (
+    RunStatusChanged | RunPinned | RunUnpinned | BranchStatusChanged | StepStatusChanged | StepRemoved
+)
+
+
+def _reason(event: _WithReason) -> Event:
     return structs.replace(event, reason=_text(event.reason))
 
 
@@ -89,14 +98,19 @@ def _parameters_reduced(event: ParametersReduced) -> Event:
 
 
 def _step_logged(event: StepLogged) -> Event:
-    spec = event.spec and TaskSpec(
-        dependencies=event.spec.dependencies,
-        allow_dependency_failure=event.spec.allow_dependency_failure,
-        allow_failure=event.spec.allow_failure,
-        task_type=event.spec.task_type,
-        operator_key=event.spec.operator_key,
+    return structs.replace(
+        event, message=_text(event.message), spec=_spec(event.spec), details=_document(event.details)
     )
-    return structs.replace(event, message=_text(event.message), spec=spec, details=_document(event.details))
+
+
+def _spec(spec: TaskSpec | None) -> TaskSpec | None:
+    return spec and TaskSpec(
+        dependencies=spec.dependencies,
+        allow_dependency_failure=spec.allow_dependency_failure,
+        allow_failure=spec.allow_failure,
+        task_type=spec.task_type,
+        operator_key=spec.operator_key,
+    )
 
 
 _ATTEMPT_FIELDS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -123,13 +137,43 @@ def _attempt_updated(event: AttemptUpdated) -> Event:
     return structs.replace(event, changes=structs.replace(event.changes, **_fields(event.changes)))
 
 
+def _source_carried_over(event: SourceCarriedOver) -> Event:
+    return structs.replace(
+        event,
+        values=_parameters(event.values),
+        steps=[_carried(each) for each in event.steps],
+        hidden=[_carried(each) for each in event.hidden],
+        workspace_slug=_text(event.workspace_slug),
+        root_path=_text(event.root_path),
+        description=_text(event.description),
+        tags=_document(event.tags),
+    )
+
+
+def _carried(carried: CarriedStep) -> CarriedStep:
+    step = carried.log
+    log = structs.replace(
+        step,
+        status_reason=_text(step.status_reason),
+        message=_text(step.message),
+        spec=_spec(step.spec),
+        details=_document(step.details),
+        attempts=[structs.replace(attempt, **_fields(attempt)) for attempt in step.attempts],
+    )
+    return structs.replace(carried, log=log)
+
+
 def _with_fields(event: AttemptCreated | ExternalRunRegistered | ExternalRunUpdated) -> Event:
     return structs.replace(event, **_fields(event))
 
 
 _REDACTIONS: Final[dict[type, Callable[[Any], Event]]] = {
     RunCreated: _run_created,
+    RunForked: lambda event: structs.replace(event, tag=_text(event.tag) or ""),
     RunStatusChanged: _reason,
+    RunPinned: _reason,
+    RunUnpinned: _reason,
+    SourceCarriedOver: _source_carried_over,
     RunConfigured: lambda event: structs.replace(event, config=dict.fromkeys(event.config, ERASED_TEXT)),
     JobLogged: lambda event: structs.replace(event, job=ERASED_DOCUMENT),
     BranchLogged: lambda event: structs.replace(event, details=_document(event.details)),

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 from msgspec import Struct, structs
 
 from engine.commands import Command, Reduce
-from engine.errors import HeadsMoved, InvalidValue
+from engine.errors import HeadsMoved, InvalidValue, ReductionImpossible
 from engine.events import ParametersReduced
 from engine.expected_version import ExpectedVersion
 from engine.model import Parameter, Reduction
@@ -94,6 +94,8 @@ async def _computed(run_id: str, views: Views, command: Reduce, functions: Mappi
     computed = {}
     for name, function in functions.items():
         if name in read.values:
+            if any(parameter.kind == "erased" for parameter in read.values[name]):
+                raise ReductionImpossible(name, FUNCTION_RULE, "a value that it would be given was erased")
             value = function([parameter.value for parameter in read.values[name]])
             computed[name] = check_parameter(value if isinstance(value, Parameter) else Parameter(value), name)
     return structs.replace(command, computed=computed, relies_on=read.heads)

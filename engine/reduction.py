@@ -66,7 +66,7 @@ def fold(
         computed: values that a caller's function made already.
 
     Raises:
-        ReductionImpossible: a rule cannot fold the values it was given, or is unknown.
+        ReductionImpossible: a rule cannot fold the values it was given, is unknown, or would take one that was erased.
     """
     contributions = _by_name(children)
     conflicts = [conflict for child in children for conflict in _conflicts(child, parent)]
@@ -74,6 +74,7 @@ def fold(
     outcome = Outcome({}, {}, {}, conflicts)
     for name in sorted(contributions.keys() - kept):
         rule = FUNCTION_RULE if name in computed else rules.get(name, default_rule)
+        _refuse_erased(name, rule, contributions[name])
         made = (computed[name], _all_sources(contributions[name])) if name in computed else None
         value, sources = made or _apply(name, rule, contributions[name])
         outcome.values[name], outcome.rules[name], outcome.sources[name] = value, rule, list(sources)
@@ -105,6 +106,16 @@ def _conflicts(child: Child, parent: Mapping[str, Parameter]) -> list[ParameterC
             continue
         found.append(ParameterConflict(name, child.head.branch, base, now, own.parameter))
     return found
+
+
+def _refuse_erased(name: str, rule: str, contributions: _Contributions) -> None:
+    taken = {"first": contributions[:1], "last": contributions[-1:]}.get(rule, contributions)
+    for contribution in taken:
+        if contribution.parameter.kind == "erased":
+            source = contribution.source
+            raise ReductionImpossible(
+                name, rule, f"what branch {source.branch!a} set at version {source.stream_version} was erased"
+            )
 
 
 def _apply(name: str, rule: str, contributions: _Contributions) -> _Folded:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from engine.checkpoint import Checkpoint
 from engine.codec import to_microseconds
 from engine.commands import Pin, Request
-from engine.errors import InvalidValue, RunKept, RunNotFound
+from engine.errors import InvalidValue, RunKept, RunNotFound, TracesLeft
 from engine.findings import Verification
 from engine.model import TERMINAL_STATUSES
 from engine.names import check_branch, check_name
@@ -98,6 +98,9 @@ class Upkeep:
         Raises:
             RunNotFound, BranchNotFound, PointNotFound
             NotErasable: the event holds nothing but where it stands and what it is linked to.
+            CannotDecode: a newer anabranch wrote it.
+            TracesLeft: it is erased, and a reader who does not end keeps its bytes in the file.
+            DiskFull, StoreBusy: also where it is erased and could not be compacted: erase it again, or compact.
         """
         check_flag(compact, "compact")
         erasure = await self._removal.erase(
@@ -107,14 +110,15 @@ class Upkeep:
             _reason(reason),
             None if by is None else check_text(by, "by"),
         )
-        if compact:
-            await self._removal.compact()
+        if compact and not (await self._removal.compact()).complete:
+            raise TracesLeft(run_id, check_branch(branch), version)
         return erasure
 
     async def compact(self) -> Compaction:
         """Write the file anew without its unused parts, and empty the write-ahead log.
 
-        It needs room for a second copy, and writers wait meanwhile.
+        It needs room for a second copy, and writers wait meanwhile. Who reads an older state of the file is waited for,
+        up to 5 s; where the answer is not `complete`, the rest comes back with a later commit.
 
         Raises:
             DiskFull, StoreBusy
@@ -178,23 +182,45 @@ class Upkeep:
             older_than: an age or an aware time: the last event of the run is at least that old.
             statuses: only runs of these; each must be one that a run ends with.
             dry_run: delete nothing, and say what would be.
+
+        Raises:
+            InvalidValue: before anything is deleted.
         """
-        before = datetime.now(UTC) - older_than if isinstance(older_than, timedelta) else older_than
-        unfit = sorted(set(statuses) - TERMINAL_STATUSES)
-        if unfit:
-            raise InvalidValue("statuses", unfit[0], f"is none of {', '.join(sorted(TERMINAL_STATUSES))}")
-        expiry = Expiry(frozenset(statuses), to_microseconds(before))
-        collected = Collected(deleted=[], kept={})
-        for run in await self._removal.expired(expiry):
+        reason = _reason(reason)
+        expiry = Expiry(_ended(statuses), to_microseconds(_since(older_than)))
+        found = await self._removal.expired(expiry)
+        if check_flag(dry_run, "dry_run"):
+            return found
+        collected = Collected(deleted=[], kept=found.kept)
+        for run in found.deleted:
             try:
-                if not dry_run:
-                    await self._removal.delete_run(run.run_id, _reason(reason), carry_over=False, expiry=expiry)
-                collected.deleted.append(run)
+                deleted = await self._removal.delete_run(run.run_id, reason, carry_over=False, expiry=expiry)
+                collected.deleted.append(deleted)
             except RunKept as error:
                 collected.kept[run.run_id] = str(error)
             except RunNotFound:  # somebody else collects, too
                 continue
         return collected
+
+
+def _ended(statuses: Collection[str]) -> frozenset[str]:
+    if isinstance(statuses, str) or not isinstance(statuses, Collection):
+        raise InvalidValue("statuses", statuses, "is not a collection of statuses")
+    for status in statuses:
+        if status not in TERMINAL_STATUSES:
+            raise InvalidValue("statuses", status, f"is none of {', '.join(sorted(TERMINAL_STATUSES))}")
+    return frozenset(statuses)
+
+
+def _since(older_than: timedelta | datetime) -> datetime:
+    if not isinstance(older_than, timedelta):
+        return older_than
+    if older_than < timedelta(0):
+        raise InvalidValue("older_than", str(older_than), "is no age")
+    try:
+        return datetime.now(UTC) - older_than
+    except OverflowError as error:
+        raise InvalidValue("older_than", str(older_than), "reaches back before the year 1") from error
 
 
 def _reason(reason: object) -> str:

@@ -27,6 +27,7 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
+from engine.model import CarriedStep
 from engine.ports import Stream
 from projections.columns import to_json, to_text
 from projections.table import Table
@@ -129,7 +130,7 @@ class Partitions:
     """Folds events into `branches`, `parameters` and `step_logs`."""
 
     name = "partitions"
-    version = 2
+    version = 3
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -238,9 +239,30 @@ class Partitions:
             (stream.stream_id, name, 1, recorded.position, parameter.kind, to_json(parameter.value))
             for name, parameter in event.values.items()
         ]
+        for carried in event.steps:
+            self._step_carried(stream, carried)
         if event.part == event.parts:
             row = structs.replace(self._branch(stream), parent_stream_id=None, parent_version=0)
             self.branches.put((stream.stream_id,), row)
+
+    def _step_carried(self, stream: Stream, carried: CarriedStep) -> None:
+        step = carried.log
+        row = StepRow(
+            stream_id=stream.stream_id,
+            step=step.step,
+            position=carried.place,  # before all that the run logged itself
+            name=step.name,
+            status=step.status,
+            status_reason=step.status_reason,
+            step_type=step.step_type,
+            message=step.message,
+            mock=int(step.mock),
+            spec=None if step.spec is None else to_json(step.spec),
+            details=to_json(step.details),
+            attempts=max((attempt.attempt_index for attempt in step.attempts), default=0),
+            current_attempt_id=step.current_attempt_id,
+        )
+        self.steps.put((stream.stream_id, step.step), row)
 
     def _step_logged(self, stream: Stream, recorded: RecordedEvent, event: StepLogged) -> None:
         key = (stream.stream_id, event.step)

@@ -12,9 +12,10 @@ from contextlib import closing, contextmanager
 from msgspec import structs
 
 from engine.codec import decode_event, from_microseconds
-from engine.events import RecordedEvent, RunForked
+from engine.events import RecordedEvent, RunForked, SourceCarriedOver
+from engine.model import CarriedStep
 from engine.ports import Stream
-from projections.partitions import Partitions
+from projections.partitions import Partitions, StepRow
 from projections.reading import LATEST, lineage
 from projections.state import StateViews
 
@@ -69,7 +70,8 @@ class _Fold:
     def __init__(self, source: sqlite3.Connection, memory: sqlite3.Connection) -> None:
         self._source = source
         self._memory = memory
-        self._projectors = Partitions(memory), StateViews(memory)
+        self._partitions = Partitions(memory)
+        self._projectors = self._partitions, StateViews(memory)
         self._streams: dict[int, Stream] = {}
         self._without_source: list[Stream] = []
         memory.execute("BEGIN")  # never committed: it ends with the database
@@ -106,7 +108,15 @@ class _Fold:
         """Fold what a source that was deleted has left behind: it counts from the fork on, wherever it stands."""
         where = "events.stream_id = ? AND stream_version > ? AND event_type = 'SourceCarriedOver'"
         for stream, recorded in self._read(where, (root.stream_id, root.stream_id, root.version)):
-            self._apply(stream, recorded)
+            assert isinstance(recorded.event, SourceCarriedOver), "asked for by type"
+            self._apply(stream, structs.replace(recorded, event=self._as_seen(stream, recorded.event)))
+
+    def _as_seen(self, root: Stream, event: SourceCarriedOver) -> SourceCarriedOver:
+        """Return what was left behind, with the steps that the run had not logged itself by the point."""
+        known = self._partitions.steps
+        carried = (*event.steps, *event.hidden)
+        seen = [each for each in carried if _is_carried(known.get(root.stream_id, each.log.step), each)]
+        return structs.replace(event, steps=seen, hidden=[])
 
     def _read(self, where: str, values: tuple[int, ...]) -> Iterator[tuple[Stream, RecordedEvent]]:
         cursor = self._source.execute(f"{_EVENTS} WHERE {_OF_RUN} AND {where} ORDER BY position", values)
@@ -133,6 +143,10 @@ class _Fold:
         rows = map(structs.astuple, self._streams.values())
         self._memory.executemany("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return self._memory
+
+
+def _is_carried(known: StepRow | None, carried: CarriedStep) -> bool:
+    return known is None or known.position == carried.place  # an event of the step's own has a later position
 
 
 def _recorded(  # noqa: PLR0917 - one argument for each column of an event

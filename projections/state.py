@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from engine.events import (
     AttemptCreated,
@@ -29,9 +29,10 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import CREATED, TERMINAL_STATUSES, AttemptChanges
+from engine.model import CREATED, TERMINAL_STATUSES, CarriedStep
 from engine.ports import Stream
 from projections.columns import from_json, parameters_to_json, to_json, to_text
+from projections.state_rows import attempt_columns, carried_attempt, task_row
 from projections.state_tables import (
     STATE_SCHEMA_VERSION,
     STATE_TABLES,
@@ -61,6 +62,7 @@ _UNKNOWN_SOURCE = RunRow(
     job=None,
     finalized_hash=None,
     pinned=0,
+    source_stream_id=None,
 )
 
 
@@ -68,7 +70,7 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 3
+    version = 4
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -143,6 +145,7 @@ class StateViews:
             job=None,
             finalized_hash=None,
             pinned=0,
+            source_stream_id=None,
         )
         self.runs.put((stream.run_id,), row)
 
@@ -161,20 +164,43 @@ class StateViews:
             job=None,
             finalized_hash=None,
             pinned=0,
+            source_stream_id=None if source is None else source.stream_id,
         )
         self.runs.put((stream.run_id,), row)
 
     def _carried_over(self, stream: Stream, _recorded: RecordedEvent, event: SourceCarriedOver) -> None:
-        row = structs.replace(
-            self._run(stream.run_id),
-            dag_hash=event.dag_hash,
-            use_cached=int(event.use_cached),
-            workspace_slug=event.workspace_slug,
-            root_path=event.root_path,
-            description=event.description,
-            tags=to_json(event.tags),
+        described: dict[str, Any] = {
+            "dag_hash": event.dag_hash,
+            "use_cached": int(event.use_cached),
+            "workspace_slug": event.workspace_slug,
+            "root_path": event.root_path,
+            "description": event.description,
+            "tags": to_json(event.tags),
+        }
+        self.runs.put((stream.run_id,), structs.replace(self._run(stream.run_id), source_stream_id=None))
+        for run_id in self._with_forks(stream):
+            self.runs.put((run_id,), structs.replace(self._run(run_id), **described))
+        for carried in event.steps:
+            self._step_carried(stream, carried)
+
+    def _with_forks(self, stream: Stream) -> list[str]:
+        """Return a run and those forked from it, and so on: their rows repeat what it was opened with."""
+        self.runs.flush()
+        rows = self._connection.execute(
+            "WITH RECURSIVE found (stream_id, run_id) AS (SELECT ?, ? UNION"
+            " SELECT runs.stream_id, runs.run_id FROM found JOIN runs ON source_stream_id = found.stream_id)"
+            " SELECT run_id FROM found",
+            (stream.stream_id, stream.run_id),
         )
-        self.runs.put((stream.run_id,), row)
+        return [run_id for (run_id,) in rows]
+
+    def _step_carried(self, stream: Stream, carried: CarriedStep) -> None:
+        step = carried.log
+        if step.spec is not None:
+            row = task_row(stream, step.step, step.status, step.spec, step.current_attempt_id)
+            self.tasks.put((stream.stream_id, step.step), row)
+        for attempt in step.attempts:
+            self.attempts.put((attempt.attempt_id,), carried_attempt(stream, carried.place, attempt))
 
     def _run(self, run_id: str) -> RunRow:
         row = self.runs.get(run_id)
@@ -207,28 +233,8 @@ class StateViews:
             return
         key = (stream.stream_id, event.step)
         known = self.tasks.get(*key)
-        row = TaskRow(
-            task_id=event.step,
-            run_id=stream.run_id,
-            image=spec.image,
-            command=spec.command,
-            files=to_json(spec.files),
-            env=to_json(spec.env),
-            dependencies=to_json(spec.dependencies),
-            cores=spec.cores,
-            memory_gb=spec.memory_gb,
-            gpus=spec.gpus,
-            time_limit_minutes=spec.time_limit_minutes,
-            allow_dependency_failure=int(spec.allow_dependency_failure),
-            allow_failure=int(spec.allow_failure),
-            download_patterns=to_json(spec.download_patterns),
-            status=event.status,
-            task_type=spec.task_type,
-            operator_key=spec.operator_key,
-            current_attempt_id=self._last_attempt(key) if known is None else known.current_attempt_id,
-            stream_id=stream.stream_id,
-        )
-        self.tasks.put(key, row)
+        current = self._last_attempt(key) if known is None else known.current_attempt_id
+        self.tasks.put(key, task_row(stream, event.step, event.status, spec, current))
 
     def _last_attempt(self, step: tuple[int, str]) -> str | None:
         # A step that becomes a task may have been tried before.
@@ -289,7 +295,7 @@ class StateViews:
     def _attempt_updated(self, _stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
         row = self.attempts.get(event.attempt_id)
         assert row is not None, "decisions refuse unknown attempts"
-        changes = _attempt_columns(event.changes)
+        changes = attempt_columns(event.changes)
         status = changes.get("status", row.status)
         if status != row.status:
             now = to_text(recorded.recorded_at)
@@ -324,24 +330,3 @@ class StateViews:
             relative_path=event.relative_path,
         )
         self.external_runs.put(key, changed)
-
-
-_JSON_COLUMNS: dict[str, Callable[[Any], str | None]] = {
-    "operator_data": to_json,
-    "inputs": parameters_to_json,
-    "outputs": parameters_to_json,
-    "metrics": parameters_to_json,
-    "details": lambda details: to_json(details) if details else None,
-    "submitted_at": to_text,
-    "ended_at": to_text,
-}
-
-
-def _attempt_columns(changes: AttemptChanges) -> dict[str, Any]:
-    """Return the columns that an update sets."""
-    columns: dict[str, Any] = {}
-    for name, value in structs.asdict(changes).items():
-        if value is not UNSET:
-            convert = _JSON_COLUMNS.get(name)
-            columns[name] = value if convert is None or value is None else convert(value)
-    return columns

@@ -24,8 +24,10 @@ CREATE TABLE runs (
     config TEXT NOT NULL,
     job TEXT,
     finalized_hash TEXT,
-    pinned INTEGER NOT NULL
+    pinned INTEGER NOT NULL,
+    source_stream_id INTEGER
 ) STRICT;
+CREATE INDEX runs_by_source ON runs (source_stream_id);
 CREATE TABLE tasks (
     task_id TEXT NOT NULL,
     run_id TEXT NOT NULL,
@@ -106,6 +108,7 @@ class RunRow(Struct, frozen=True):
     job: str | None
     finalized_hash: str | None
     pinned: int
+    source_stream_id: int | None
 
 
 class TaskRow(Struct, frozen=True):

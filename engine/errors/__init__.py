@@ -48,6 +48,7 @@
     │   └── RebuildRunning
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
     ├── ReadFailed                   SQLite could not read the file
+    ├── TracesLeft                   erased, and a reader of an older state keeps the bytes in the file
     ├── CannotDecode
     │   ├── UnknownEventType
     │   ├── NewerEventVersion
@@ -117,6 +118,7 @@ from engine.errors.store import (
     StoreBusy,
     StoreChanged,
     StoreUnavailable,
+    TracesLeft,
     UnknownEventType,
     UnknownStateSchema,
     WouldDeadlock,
@@ -176,6 +178,7 @@ __all__ = [
     "StoreChanged",
     "StoreUnavailable",
     "TaskNotFound",
+    "TracesLeft",
     "UnknownEventType",
     "UnknownStateSchema",
     "VersionConflict",

@@ -96,6 +96,17 @@ class ReadFailed(AnabranchError):
         super().__init__(f"reading {shown(str(path))} failed: {cause}")
 
 
+class TracesLeft(AnabranchError):
+    """What was erased is gone from the views and the log, and may still be found in the file until it is compacted."""
+
+    def __init__(self, run_id: str, branch: str, stream_version: int) -> None:
+        self.run_id, self.branch, self.stream_version = run_id, branch, stream_version
+        super().__init__(
+            f"version {stream_version} of branch {shown(branch)} of run {shown(run_id)} is erased, but somebody reads"
+            " an older state of the file, which keeps its bytes there: compact the file when they are done"
+        )
+
+
 class CannotDecode(AnabranchError):
     """A recorded event that this version cannot read. `position` is None outside a log."""
 

@@ -1,7 +1,8 @@
 """Rebuilding and checking the views of a SQLite log.
 
 The log is folded in chunks into a scratch database beside the file, while others go on writing. At the end, under the
-lock, the last events are folded too and the scratch tables replace the live ones in one transaction.
+lock, the last events are folded too and the scratch tables replace the live ones in one transaction. What was folded
+before something was erased or deleted still holds it: then the folding starts over.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ from engine.ports import Progress, Rebuilder, Stream, ViewDifference
 CHUNK_EVENTS = 5000
 LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
 _ASK_AGAIN_SECONDS = 0.05
+_REBUILD = "-rebuild"
+_COMPARE = "-compare-"
 
 _SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
 
@@ -50,12 +53,17 @@ class SqliteViewMaintenance:
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
-            # One name for all rebuilds: what one that was killed has left is removed by the next.
-            async with _Scratch(self._log.path, "-rebuild", self._make_rebuilder()) as scratch:
-                await scratch.catch_up(progress)
-                return await finish(self._log.exclusively(lambda connection: _swap(connection, scratch, self._log)))
+            while (position := await self._rebuilt(progress)) is None:
+                pass
         finally:
             lock.close()
+        return position
+
+    async def _rebuilt(self, progress: Progress | None) -> int | None:
+        # One name for all rebuilds: what one that was killed has left is removed by the next.
+        async with _Scratch(self._log.path, _REBUILD, self._make_rebuilder()) as scratch:
+            await scratch.catch_up(progress)
+            return await finish(self._log.exclusively(lambda connection: _swap(connection, scratch, self._log)))
 
     async def bring_to(self, versions: Mapping[str, int]) -> None:
         """Rebuild the views unless they are of these versions; while another process does it, wait."""
@@ -68,10 +76,35 @@ class SqliteViewMaintenance:
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from views made anew."""
         self._log.check_open()
-        name = f"-compare-{secrets.token_hex(8)}"  # any number of processes may compare at once
+        while (differences := await self._compared(progress)) is None:
+            pass
+        return differences
+
+    async def _compared(self, progress: Progress | None) -> list[ViewDifference] | None:
+        name = f"{_COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
         async with _Scratch(self._log.path, name, self._make_rebuilder()) as scratch:
             await scratch.catch_up(progress)
             return await scratch.compare()
+
+
+def note_removal(connection: sqlite3.Connection) -> None:
+    """Make every rebuild and comparison that is under way start over, in whichever process."""
+    connection.execute(
+        "INSERT INTO store VALUES ('removals', '1') ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+    )
+
+
+def remove_scratch(path: Path) -> None:
+    """Remove the scratch files beside a database, those in use too: call `note_removal` first."""
+    names = beside(path, _REBUILD).name, beside(path, _COMPARE).name
+    for found in path.parent.iterdir():
+        if found.name == names[0] or found.name.startswith(names[1]):
+            found.unlink(missing_ok=True)
+
+
+def _removals(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT value FROM store WHERE key = 'removals'").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 @contextmanager
@@ -89,8 +122,10 @@ def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str
     return any(found.get(view) != version for view, version in versions.items())
 
 
-def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog) -> int:
-    # The writer's lock is held: nothing is appended between the last chunk and the swap.
+def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog) -> int | None:
+    # The writer's lock is held: nothing is appended or removed between the last chunk and the swap.
+    if scratch.is_outdated(connection):
+        return None
     position = last_position(connection)
     while scratch.position < position:
         scratch.fold_chunk(connection)
@@ -120,6 +155,7 @@ class _Scratch:
         self._source: ThreadConnection | None = None
         self._scratch: sqlite3.Connection | None = None
         self._streams: dict[int, Stream] = {}
+        self._removals = 0
 
     async def __aenter__(self) -> "_Scratch":
         try:
@@ -141,7 +177,9 @@ class _Scratch:
         self._scratch.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
         self._scratch.execute("PRAGMA synchronous = OFF")
         self.rebuilder.create(self._scratch)
-        return connect_read_only(self._source_path)
+        source = connect_read_only(self._source_path)
+        self._removals = _removals(source)
+        return source
 
     def _remove(self) -> None:
         if self._scratch is not None:
@@ -161,13 +199,24 @@ class _Scratch:
                 return
             await asyncio.sleep(0)
 
-    async def compare(self) -> list[ViewDifference]:
-        """Compare with the live tables in one snapshot."""
+    def is_outdated(self, source: sqlite3.Connection) -> bool:
+        """Say whether something was taken out of the log since the folding began."""
+        return _removals(source) != self._removals
+
+    async def compare(self) -> list[ViewDifference] | None:
+        """Compare with the live tables in one snapshot; None when the folding has to start over."""
         source = self._running()
 
-        def compare() -> list[ViewDifference]:
-            source.raw.execute("ATTACH ? AS scratch", (str(self.path),))
+        def compare() -> list[ViewDifference] | None:
+            try:
+                source.raw.execute("ATTACH ? AS scratch", (str(self.path),))
+            except sqlite3.Error:
+                if self.is_outdated(source.raw):  # then its file may be gone
+                    return None
+                raise
             source.raw.execute("BEGIN")
+            if self.is_outdated(source.raw):
+                return None
             while self.position < last_position(source.raw):
                 self.fold_chunk(source.raw)
             return self.rebuilder.differences(source.raw, "scratch")

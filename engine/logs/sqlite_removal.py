@@ -4,31 +4,36 @@ Each is one transaction under the writers' lock. What SQLite frees keeps its byt
 there; `compact` writes the file anew without them.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
 from engine.cancellation import finish
 from engine.codec import decode_event, encode_canonical, payload_digest
-from engine.commands import LogStep, Record, Request
+from engine.commands import Record, Request
 from engine.errors import BranchNotFound, PointNotFound, RunHasForks, RunIsPinned, RunNotExpired, RunNotFound
-from engine.events import ParametersReduced, PayloadErased, SourceCarriedOver
+from engine.events import ParametersReduced, PayloadErased
+from engine.logs.carried_over import carried_over
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
+from engine.logs.sqlite_rebuild import note_removal, remove_scratch
 from engine.merkle import run_leaf
-from engine.model import AttemptDocument, Head, Parameter, Source, StepDocument, StepLog
+from engine.model import Head, Source
 from engine.names import ROOT
-from engine.ports import Compaction, DeletedRun, Erasure, Expiry, Stream
+from engine.ports import Collected, Compaction, DeletedRun, Erasure, Expiry, State, Stream
 from engine.redaction import redacted
 
 Result = TypeVar("Result")
 
-_CARRIED_BYTES_MAX: Final = 256 * 1024
+READERS_WAITED_FOR_SECONDS: Final = 5.0
+_ASK_AGAIN_SECONDS: Final = 0.05
 _FOLDED_TOGETHER: Final = 5000
 
 
@@ -43,8 +48,8 @@ class SqliteRemoval:
         what = _Erased(run_id, branch, version, reason, by)
         return await self._exclusively(lambda connection: _erase(connection, self._log.appender, what))
 
-    async def expired(self, expiry: Expiry) -> list[DeletedRun]:
-        """Return what `delete_run` would delete, newest first."""
+    async def expired(self, expiry: Expiry) -> Collected:
+        """Return what `Engine.collect` would delete, newest first, and what it would keep."""
         return await self._log.readers.run(lambda connection: _expired(connection, expiry))
 
     async def delete_run(self, run_id: str, reason: str, *, carry_over: bool, expiry: Expiry | None) -> DeletedRun:
@@ -59,7 +64,15 @@ class SqliteRemoval:
 
     async def compact(self) -> Compaction:
         """Write the file anew; see `Engine.compact`."""
-        return await finish(self._log.exclusively(_compact))
+        return await finish(self._compact())
+
+    async def _compact(self) -> Compaction:
+        before, after = await self._log.exclusively(lambda connection: _vacuum(connection, self._log.path))
+        waited = 0.0
+        while not (complete := await self._log.exclusively(_empty_the_log)) and waited < READERS_WAITED_FOR_SECONDS:
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)  # without the lock: writers go on
+            waited += _ASK_AGAIN_SECONDS
+        return Compaction(bytes_before=before, bytes_after=after, complete=complete)
 
     async def _exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         def in_transaction(connection: sqlite3.Connection) -> Result:
@@ -80,13 +93,16 @@ class _Erased(Struct, frozen=True):
 @contextmanager
 def _transaction(connection: sqlite3.Connection, appender: Appender) -> Iterator[None]:
     connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")
+        appender.record(())  # what is cached may be older than what another process has written
+        note_removal(connection)
         yield
         connection.execute("COMMIT")
     except BaseException:
         appender.forget()
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
     finally:
         connection.execute("PRAGMA secure_delete = OFF")
@@ -172,7 +188,7 @@ _LAST_EVENT = (
 )
 
 
-def _expired(connection: sqlite3.Connection, expiry: Expiry) -> list[DeletedRun]:
+def _expired(connection: sqlite3.Connection, expiry: Expiry) -> Collected:
     marks = ", ".join("?" * len(expiry.statuses))
     rows = connection.execute(
         "SELECT run_id, (SELECT count(*) FROM streams WHERE streams.run_id = runs.run_id),"
@@ -180,7 +196,15 @@ def _expired(connection: sqlite3.Connection, expiry: Expiry) -> list[DeletedRun]
         f" FROM runs WHERE status IN ({marks}) AND pinned = 0 AND ({_LAST_EVENT}) <= ? ORDER BY stream_id DESC",
         (*sorted(expiry.statuses), expiry.last_event_until),
     )
-    return [DeletedRun(run_id=run_id, branches=branches, events=events) for run_id, branches, events in rows]
+    found, gone = Collected(deleted=[], kept={}), set[str]()
+    for run_id, branches, events in rows:
+        forks = [fork for fork in _forks(connection, run_id) if fork not in gone]
+        if forks:
+            found.kept[run_id] = str(RunHasForks(run_id, forks))
+        else:
+            gone.add(run_id)
+            found.deleted.append(DeletedRun(run_id=run_id, branches=branches, events=events))
+    return found
 
 
 def _check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -> None:
@@ -202,7 +226,7 @@ def _delete(
     if forks and not carry_over:
         raise RunHasForks(run_id, forks)
     for fork in forks:
-        appender.record([_carrying(appender, fork)])
+        appender.record([_carrying(appender.state, fork)])
         # Its source is part of what it was, by its first event; what it reads through is its own from here on.
         connection.execute(
             "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''", (fork,)
@@ -230,41 +254,12 @@ def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
     return [fork for (fork,) in rows]
 
 
-def _carrying(appender: Appender, fork: str) -> Request:
-    root = appender.state.stream(fork, ROOT)
+def _carrying(state: State, fork: str) -> Request:
+    root = state.stream(fork, ROOT)
     assert root is not None, "a fork is a run"
-    shared = appender.state.from_source(root)
-    parts = list(_in_parts(shared.parameters))
-    events = tuple(
-        SourceCarriedOver(branch=ROOT, values=part, part=number, parts=len(parts), **shared.described)
-        for number, part in enumerate(parts, start=1)
-    )
-    steps = (LogStep(document=_document(step), spec=step.spec) for step in shared.steps.values())
-    return Request(run_id=fork, commands=(Record(events=events), *steps))
-
-
-def _document(step: StepLog) -> StepDocument:
-    """Return an inherited step as one that the run logs itself, with the attempts as they were."""
-    attempts = [
-        AttemptDocument(
-            **{name: getattr(attempt, name) for name in AttemptDocument.__struct_fields__ if name != "details"},
-            details={**attempt.details, "carried_over": attempt.attempt_id},
-        )
-        for attempt in step.attempts
-    ]
-    fields = {name: getattr(step, name) for name in StepDocument.__struct_fields__ if name != "attempts"}
-    return StepDocument(**fields, attempts=attempts)
-
-
-def _in_parts(values: dict[str, Parameter]) -> Iterator[dict[str, Parameter]]:
-    part, size = dict[str, Parameter](), 0
-    for name, value in values.items():
-        size += len(encode_canonical((name, value)))
-        if part and size > _CARRIED_BYTES_MAX:
-            yield part
-            part, size = {}, 0
-        part[name] = value
-    yield part
+    seen = state.from_source(root)
+    own_steps = [step for step in seen.steps if state.step(root, step) is not None]
+    return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, own_steps)),))
 
 
 def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:
@@ -311,12 +306,24 @@ def _stream(connection: sqlite3.Connection, run_id: str, branch: str) -> tuple[i
     return row[0], row[1], row[2]
 
 
-def _compact(connection: sqlite3.Connection) -> Compaction:
+def _vacuum(connection: sqlite3.Connection, path: Path) -> tuple[int, int]:
+    """Write the file anew, into the write-ahead log; return its size in bytes before and after."""
     before = _bytes(connection)
+    note_removal(connection)
+    remove_scratch(path)  # also what a rebuild that was killed has left
     connection.execute("VACUUM")
-    # Under the writers' lock, as every checkpoint; whoever still reads an old snapshot keeps it from ending.
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return Compaction(bytes_before=before, bytes_after=_bytes(connection), complete=not busy)
+    return before, _bytes(connection)
+
+
+def _empty_the_log(connection: sqlite3.Connection) -> bool:
+    """Move all into the file, and cut the log to nothing; say whether no reader of an older state was in the way."""
+    (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {timeout}")
+    return not busy
 
 
 def _bytes(connection: sqlite3.Connection) -> int:

@@ -39,7 +39,17 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import AttemptChanges, Head, Parameter, ParameterConflict, Source, TaskSpec
+from engine.model import (
+    AttemptChanges,
+    AttemptLog,
+    CarriedStep,
+    Head,
+    Parameter,
+    ParameterConflict,
+    Source,
+    StepLog,
+    TaskSpec,
+)
 
 GOLDEN_EVENTS = Path(__file__).with_name("events.json")
 
@@ -71,6 +81,31 @@ SPEC = TaskSpec(
     download_patterns=["*.csv"],
     task_type="Gate",
     operator_key="slurm",
+)
+
+CARRIED = StepLog(
+    step="train",
+    name="Train",
+    status="COMPLETED",
+    status_reason="well",
+    step_type="map",
+    message="done",
+    mock=True,
+    spec=SPEC,
+    details={"k": 1},
+    current_attempt_id="a1",
+    attempts=[
+        AttemptLog(
+            attempt_id="a1",
+            step="train",
+            attempt_index=1,
+            status="COMPLETED",
+            operator_data={"queue": "long"},
+            outputs=VALUES,
+            created_at=NOON,
+            ended_at=NOON,
+        )
+    ],
 )
 
 SAMPLES: tuple[Event, ...] = (
@@ -116,6 +151,8 @@ SAMPLES: tuple[Event, ...] = (
         root_path="/data/r1",
         description="nightly",
         tags={"team": "é"},
+        steps=[CarriedStep(place=0, log=CARRIED)],
+        hidden=[CarriedStep(place=2, log=StepLog(step="a", name="a", status="SUCCESS"))],
     ),
     PayloadErased(branch="a", stream_version=2, event_type="ParametersSet", reason="a person asked"),
     PayloadErased(

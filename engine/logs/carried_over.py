@@ -1,0 +1,79 @@
+"""What a forked run keeps of a source that is deleted, as the events that say so. Pure.
+
+What the run saw is put into as many events as it takes for each to stay well under the limit of an event's size.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from hashlib import blake2b
+from typing import Final
+
+from msgspec import Struct, field, structs
+
+from engine.codec import encode_canonical
+from engine.events import SourceCarriedOver
+from engine.model import AttemptLog, CarriedStep, Parameter, StepLog
+from engine.names import ROOT
+from engine.ports import FromSource
+
+PART_BYTES_MAX: Final = 256 * 1024
+
+
+class _Part(Struct):
+    values: dict[str, Parameter] = field(default_factory=dict)
+    steps: list[CarriedStep] = field(default_factory=list)
+    hidden: list[CarriedStep] = field(default_factory=list)
+
+
+def carried_over(run_id: str, seen: FromSource, own_steps: Collection[str]) -> tuple[SourceCarriedOver, ...]:
+    """Return the events that give a run what it saw of its source.
+
+    Args:
+        seen: as of the fork.
+        own_steps: the steps that the run has logged itself by now.
+    """
+    parts = list(_parts(run_id, seen, own_steps))
+    return tuple(
+        SourceCarriedOver(
+            branch=ROOT,
+            values=part.values,
+            steps=part.steps,
+            hidden=part.hidden,
+            part=number,
+            parts=len(parts),
+            **seen.described,
+        )
+        for number, part in enumerate(parts, start=1)
+    )
+
+
+def _parts(run_id: str, seen: FromSource, own_steps: Collection[str]) -> Iterator[_Part]:
+    part, size = _Part(), 0
+    for item in _items(run_id, seen):
+        size += len(encode_canonical(item))
+        if size > PART_BYTES_MAX and (part.values or part.steps or part.hidden):
+            yield part
+            part, size = _Part(), len(encode_canonical(item))
+        if isinstance(item, CarriedStep):
+            (part.hidden if item.log.step in own_steps else part.steps).append(item)
+        else:
+            part.values.update(item)
+    yield part
+
+
+def _items(run_id: str, seen: FromSource) -> Iterator[Mapping[str, Parameter] | CarriedStep]:
+    """Yield what must not be divided: a parameter, a step with one attempt or with none."""
+    yield from ({name: value} for name, value in seen.parameters.items())
+    place = 0
+    for step in seen.steps.values():
+        ids = {attempt.attempt_id: _attempt_id(run_id, step, attempt) for attempt in step.attempts}
+        current = ids.get(step.current_attempt_id or "")
+        log = structs.replace(step, attempts=[], current_attempt_id=current, inherited_from=None)
+        attempts = [structs.replace(attempt, attempt_id=ids[attempt.attempt_id]) for attempt in step.attempts]
+        for some in [[attempt] for attempt in attempts] or [[]]:
+            yield CarriedStep(place=place, log=structs.replace(log, attempts=some))
+        place += 1 + max((attempt.attempt_index for attempt in attempts), default=0)
+
+
+def _attempt_id(run_id: str, step: StepLog, attempt: AttemptLog) -> str:
+    # Ids are unique in the store, and several runs may have been forked from the one that is deleted.
+    return blake2b(encode_canonical((run_id, step.step, attempt.attempt_id)), digest_size=16).hexdigest()

@@ -1,0 +1,133 @@
+"""What is left of an erased event: where it stands and what hangs on it, and nothing that it said."""
+
+from typing import Any
+
+import pytest
+from msgspec import Struct, structs
+
+from engine.codec import EVENT_TYPES, decode_event, encode_canonical
+from engine.errors import NotErasable
+from engine.events import Event
+from engine.model import ERASED, AttemptChanges, Parameter
+from engine.redaction import redacted
+from tests.golden.samples import SAMPLES, golden_events
+
+HOLDS_NOTHING = {"BranchForked", "PayloadErased", "RunFinalized"}
+SAMPLES_ERASABLE = [each for each in SAMPLES if type(each).__name__ not in HOLDS_NOTHING]
+GOLDEN_ERASABLE = [each for each in golden_events() if each["type"] not in HOLDS_NOTHING]
+
+# What an event is about, how it stands and what it is linked to. Everything else goes, fields of tomorrow too.
+STAYS: dict[str, set[str]] = {
+    "RunCreated": {"status", "dag_hash", "original_run_id", "use_cached", "created_at"},
+    "RunForked": {"source_run_id", "source_branch", "source_version", "source_hash", "status"},
+    "RunStatusChanged": {"status"},
+    "RunConfigured": set(),
+    "JobLogged": set(),
+    "RunPinned": set(),
+    "RunUnpinned": set(),
+    "SourceCarriedOver": {"part", "parts", "dag_hash", "use_cached"},
+    "BranchLogged": set(),
+    "BranchStatusChanged": {"status"},
+    "ParametersSet": set(),
+    "ParametersReduced": {"children", "rules", "sources", "on_conflict"},
+    "StepLogged": {"step", "name", "status", "step_type", "mock"},
+    "StepStatusChanged": {"step", "status"},
+    "StepRemoved": {"step"},
+    "AttemptCreated": {
+        *("step", "attempt_id", "attempt_index", "status", "operator_key", "operator_type", "created_at", "current")
+    },
+    "AttemptUpdated": {"step", "attempt_id"},
+    "ExternalRunRegistered": {"task_id", "operator_type", "status"},
+    "ExternalRunUpdated": {"task_id", "status"},
+}
+CHANGES_STAY = {"status", "operator_key", "operator_type", "submitted_at", "ended_at"}
+STRUCTURE = {
+    *("step", "name", "attempt_id", "current_attempt_id", "status", "step_type", "task_type", "kind", "branch"),
+    *("operator_key", "operator_type", "dependencies"),
+}
+
+
+def name_of(event: Event) -> str:
+    return type(event).__name__
+
+
+def test_every_type_is_erasable_or_holds_nothing() -> None:
+    """A new type of event has to say which it is."""
+    assert STAYS.keys() | HOLDS_NOTHING == EVENT_TYPES.keys()
+
+
+@pytest.mark.parametrize("event", [each for each in SAMPLES if name_of(each) in HOLDS_NOTHING], ids=name_of)
+def test_what_holds_nothing_cannot_be_erased(event: Event) -> None:
+    """Where branches begin, what was finalised, and what was erased by whom: these are the history itself."""
+    with pytest.raises(NotErasable) as raised:
+        redacted(event)
+    assert raised.value.event_type == name_of(event)
+
+
+@pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
+def test_what_stays_is_as_it_was(event: Event) -> None:
+    """The fields of the table above."""
+    left = redacted(event)
+    assert type(left) is type(event)
+    for field in {"branch", *STAYS[name_of(event)]}:
+        assert getattr(left, field) == getattr(event, field)
+
+
+@pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
+def test_nothing_that_was_said_is_left(event: Event) -> None:
+    """Of all other fields no text, number or document is left, only names, and that something stood there."""
+    kept = {"branch", *STAYS[name_of(event)]}
+    if name_of(event) == "AttemptUpdated":
+        kept |= {"changes"}
+    for field in set(event.__struct_fields__) - kept:
+        said = _said(getattr(event, field))
+        assert not said & _said(getattr(redacted(event), field)), field
+
+
+def _said(value: Any, key: str = "") -> set[str]:
+    """The texts and numbers inside a value that are its content: not names, statuses and what is empty."""
+    if isinstance(value, Parameter):
+        return set() if value == ERASED else _said(value.value)
+    if isinstance(value, Struct):
+        return {said for name in value.__struct_fields__ for said in _said(getattr(value, name), name)}
+    if isinstance(value, dict):
+        return {said for name, member in value.items() for said in _said(member, str(name))}
+    if isinstance(value, list):
+        return {said for member in value for said in _said(member, key)}
+    if key in STRUCTURE or not isinstance(value, str | float) or value in ("", "(erased)"):
+        return set()
+    return {repr(value)}
+
+
+@pytest.mark.parametrize("changes", [each.changes for each in SAMPLES if hasattr(each, "changes")])
+def test_an_update_still_sets_the_same_fields(changes: AttemptChanges) -> None:
+    """So that what an erased update overwrote does not come back; what it set to nothing is nothing still."""
+    event = next(structs.replace(each, changes=changes) for each in SAMPLES if hasattr(each, "changes"))
+    left = getattr(redacted(event), "changes")  # noqa: B009 - the union of all events has no such attribute
+    for field in changes.__struct_fields__:
+        before, after = getattr(changes, field), getattr(left, field)
+        if field in CHANGES_STAY or not before:
+            assert after == before
+        else:
+            assert after in ("(erased)", {"erased": True}, dict.fromkeys(before, ERASED))
+
+
+@pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
+def test_names_of_parameters_stay(event: Event) -> None:
+    """Each with the erased value, so that it is still known which event set it."""
+    values = getattr(event, "values", {})
+    assert getattr(redacted(event), "values", {}) == dict.fromkeys(values, ERASED)
+
+
+@pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
+def test_redacting_twice_is_redacting_once(event: Event) -> None:
+    """What is left has nothing that could be taken from it."""
+    assert redacted(redacted(event)) == redacted(event)
+
+
+@pytest.mark.parametrize("golden", GOLDEN_ERASABLE, ids=lambda golden: f"{golden['type']}-{golden['version']}")
+def test_what_is_left_reads_under_the_version_it_was_recorded_as(golden: dict[str, Any]) -> None:
+    """The version is hashed and stays, while what is left is written by today's code: upcasters must let it pass."""
+    event_type, version = golden["type"], golden["version"]
+    left = redacted(decode_event(event_type, version, bytes.fromhex(golden["payload"])))
+    assert decode_event(event_type, version, encode_canonical(left)) == left
