@@ -1,0 +1,381 @@
+"""Files that no export wrote: each is refused by name and line, and the store stays as it was."""
+
+import io
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine import Engine, open_engine
+from engine.errors import AnabranchError, CannotDecode, EventTooLarge, NewerEventVersion, UnknownEventType
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    BranchForked,
+    Event,
+    ExternalRunUpdated,
+    ParametersReduced,
+    ParametersSet,
+    RunCreated,
+    RunForked,
+    SourceCarriedOver,
+    StepLogged,
+    StepStatusChanged,
+)
+from engine.model import AttemptChanges, Head, Parameter, Source
+from engine.transfer import (
+    ExportCutShort,
+    HistoryBroken,
+    ImportedAttemptExists,
+    ImportRefused,
+    LineOutOfPlace,
+    MalformedLine,
+    NewerExport,
+    NotAnExport,
+    SourceMissing,
+)
+from tests.exports import exported, forged, imported, rows
+
+
+@pytest.fixture
+async def lines(tmp_path: Path) -> list[bytes]:
+    """The lines of an export of two small runs, the second forked from the first."""
+    async with open_engine(tmp_path / "source.db", durability="relaxed") as engine:
+        run = await engine.create_run("r1", parameters={"lr": 0.1})
+        branch = await run.fork("fit")
+        async with branch.attempt("train"):
+            await branch.set_parameters({"loss": 0.5})
+        await run.reduce([branch])
+        await engine.fork_run("r1", run_id="r2")
+        return (await exported(engine)).splitlines(keepends=True)
+
+
+@pytest.fixture
+async def target(tmp_path: Path) -> AsyncIterator[Engine]:
+    """A store with a run of its own."""
+    async with open_engine(tmp_path / "target.db", durability="relaxed") as engine:
+        await (await engine.create_run("own")).set_parameters({"x": 1})
+        yield engine
+
+
+@contextmanager
+def unchanged(engine: Engine) -> Iterator[None]:
+    """Hold a store to staying as it is, in every table."""
+    before = rows(engine.path)
+    yield
+    assert rows(engine.path) == before
+
+
+async def refusal(engine: Engine, export: bytes) -> ImportRefused:
+    """How an export is refused."""
+    with pytest.raises(ImportRefused) as error:
+        await imported(engine, export)
+    assert f"line {error.value.line}: " in str(error.value)
+    return error.value
+
+
+async def test_a_file_cut_after_any_line(lines: list[bytes], target: Engine) -> None:
+    """It is told where the rest is missing."""
+    with unchanged(target):
+        for count in range(1, len(lines)):
+            error = await refusal(target, b"".join(lines[:count]))
+            assert (type(error), error.line) == (ExportCutShort, count + 1)
+
+
+async def test_a_file_cut_inside_any_line(lines: list[bytes], target: Engine) -> None:
+    """Also where only the last line feed is missing."""
+    with unchanged(target):
+        for number, line in enumerate(lines[1:], start=2):
+            error = await refusal(target, b"".join(lines[: number - 1]) + line[:-1])
+            assert (type(error), error.line) == (ExportCutShort, number)
+
+
+async def test_any_two_lines_swapped(lines: list[bytes], target: Engine) -> None:
+    """No line can stand where another stood."""
+    with unchanged(target):
+        for first, second in combinations(range(len(lines)), 2):
+            swapped = list(lines)
+            swapped[first], swapped[second] = lines[second], lines[first]
+            error = await refusal(target, b"".join(swapped))
+            assert isinstance(error, NotAnExport | LineOutOfPlace)
+            assert first < error.line <= second + 1
+
+
+async def test_any_line_left_out_or_twice(lines: list[bytes], target: Engine) -> None:
+    """Every line is needed, once."""
+    with unchanged(target):
+        for place, line in enumerate(lines):
+            for export in (lines[:place] + lines[place + 1 :], [*lines[:place], line, *lines[place:]]):
+                assert isinstance(
+                    await refusal(target, b"".join(export)), NotAnExport | LineOutOfPlace | ExportCutShort
+                )
+
+
+async def test_a_run_twice_in_one_file(lines: list[bytes], target: Engine) -> None:
+    """Also when it is the same run."""
+    run = lines[1:-5]
+    export = b"".join([lines[0], *run, *run, *lines[-5:]])
+
+    with unchanged(target):
+        assert "was in the file before" in str(await refusal(target, export))
+
+
+async def flip(engine: Engine, export: bytes, place: int, bit: int) -> None:
+    edited = bytearray(export)
+    edited[place] ^= 1 << bit
+    with pytest.raises(AnabranchError) as error:
+        await imported(engine, bytes(edited))
+    assert isinstance(error.value, ImportRefused | CannotDecode)
+    assert "line " in str(error.value)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+async def test_a_bit_flipped_anywhere(lines: list[bytes], target: Engine, place: float, bit: int) -> None:
+    """There is no bit in the file that could be another."""
+    export = b"".join(lines)
+    with unchanged(target):
+        await flip(target, export, int(place * len(export)), bit)
+
+
+@pytest.mark.slow
+async def test_every_bit_flipped(lines: list[bytes], target: Engine) -> None:
+    """The same, for all of them."""
+    export = b"".join(lines)
+    with unchanged(target):
+        for place in range(len(export)):
+            for bit in range(8):
+                await flip(target, export, place, bit)
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        (b"", NotAnExport),
+        (b"\n", NotAnExport),
+        (b"SQLite format 3\x00", NotAnExport),
+        (b"\xff\xfe\n", NotAnExport),
+        (b"null\n", NotAnExport),
+        (b"[" * 100_000, NotAnExport),
+        (b'{"line":"header","format":"other","version":1,"readable":true}\n', NotAnExport),
+        (b'{"line":"header","format":"anabranch-export","version":0,"readable":true}\n', NotAnExport),
+        (b'{"line":"header","format":"anabranch-export","version":2,"more":1}\n', NewerExport),
+        (b'{"line":"header","format":"anabranch-export","version":1,"readable":1}\n', MalformedLine),
+        (b'{"line": "header","format":"anabranch-export","version":1,"readable":true}\n', MalformedLine),
+    ],
+)
+async def test_another_header(target: Engine, header: bytes, kind: type[ImportRefused]) -> None:
+    """A file of another kind is told from an export of another version, and that from one that was edited."""
+    with unchanged(target):
+        error = await refusal(target, header)
+    assert (type(error), error.line) == (kind, 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"{}\n",
+        b"not json\n",
+        b"\xc3\x28\n",
+        b'{"line":"event"}\n',
+        b'{"line":"run","run":"r9","carried_over":false,"more":1}\n',
+        b'{"line":"run","carried_over":false,"run":"r9"}\n',
+        b'{"line":"run","run":"r\\u0039","carried_over":false}\n',
+        b'{"line":"run","run":"r9","run":"r9","carried_over":false}\n',
+        b'{"line":"run","run":"r9","carried_over":false}\r\n',
+        b'{"line":"run","run":"a\\tb","carried_over":false}\n',
+        b'{"line":"run","run":"","carried_over":false}\n',
+        b'{"line":"run","run":"' + b"r" * 513 + b'","carried_over":false}\n',
+        b'{"line":"end","runs":1e400,"events":0}\n',
+        b'{"line":"end","runs":' + b"[" * 100_000 + b"\n",
+        b'{"line":"run","run":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}\n",
+        b"x" * 10_000_000,
+    ],
+    ids=lambda line: line[:24],
+)
+async def test_a_line_that_no_export_writes(lines: list[bytes], target: Engine, line: bytes) -> None:
+    """Whatever is wrong with it, it is named by its number."""
+    with unchanged(target):
+        error = await refusal(target, lines[0] + line)
+    assert (type(error), error.line) == (MalformedLine, 2)
+
+
+async def test_a_line_is_read_only_as_far_as_a_line_may_be_long(lines: list[bytes], tmp_path: Path) -> None:
+    """A file without an end of line is not read into memory."""
+    file = io.BytesIO(lines[0] + b"x" * 5_000_000)
+    async with open_engine(tmp_path / "small.db", event_bytes_max=1000) as engine:
+        with pytest.raises(MalformedLine, match="longer than 73536 bytes"):
+            await engine.import_runs(file)
+    assert file.tell() < 100_000
+
+
+async def test_an_event_that_is_larger_than_the_store_accepts(lines: list[bytes], tmp_path: Path) -> None:
+    """The limit is that of the engine that takes it in."""
+    async with open_engine(tmp_path / "source.db") as engine:
+        await engine.create_run("large", parameters={"x": "y" * 2000})
+        export = await exported(engine, "large")
+    async with open_engine(tmp_path / "small.db", event_bytes_max=1000) as engine:
+        with pytest.raises(EventTooLarge, match=r"ParametersSet is 20.. bytes"):
+            await imported(engine, export)
+        assert await engine.last_position() == 0
+
+
+def edited(lines: list[bytes], number: int, **changes: object) -> bytes:
+    """The export with some members of a line changed, and the line written as an export writes it."""
+    line = json.loads(lines[number - 1]) | changes
+    text = json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    return b"".join([*lines[: number - 1], text, *lines[number:]])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"payload": "gaZicmFuY2ig"},
+        {"payload": "gaZicmFuY2ih"},
+        {"payload": None},
+        {"hash": "0" * 64},
+        {"hash": "AB" * 32},
+        {"event_id": "0" * 32},
+        {"event_id": "0"},
+        {"recorded_at": "2026-01-01T00:00:00.000000Z"},
+        {"recorded_at": "2026-01-01T00:00:00Z"},
+        {"recorded_at": "0001-01-01T00:00:00.000000+01:00"},
+        {"recorded_at": "now"},
+        {"branch": "other"},
+        {"branch": "a\nb"},
+        {"run": "own"},
+        {"position": 10**30},
+        {"stream_version": -1},
+        {"schema_version": 0},
+        {"schema_version": -1},
+        {"type": "ParametersReduced"},
+        {"event": {"branch": ""}},
+        {"event": {"values": {"lr": {"value": 0.2}}, "branch": ""}},
+        {"digest": "0" * 64},
+    ],
+    ids=repr,
+)
+async def test_an_event_that_was_edited(lines: list[bytes], target: Engine, changes: dict[str, object]) -> None:
+    """What people read of an event, and every part of its envelope, is held to what was hashed."""
+    assert json.loads(lines[3])["type"] == "ParametersSet"
+    with unchanged(target), pytest.raises((ImportRefused, CannotDecode), match="line 4: "):
+        await imported(target, edited(lines, 4, **changes))
+
+
+async def test_an_event_of_an_unknown_type(lines: list[bytes], target: Engine) -> None:
+    """It is refused by name, never dropped."""
+    with unchanged(target), pytest.raises(UnknownEventType, match="'FutureEvent' version 1: line 4: no such event"):
+        await imported(target, edited(lines, 4, type="FutureEvent"))
+
+
+async def test_an_event_of_a_newer_version(lines: list[bytes], target: Engine) -> None:
+    """The error says up to which version it could be read."""
+    with unchanged(target), pytest.raises(NewerEventVersion, match=r"version 99: line 4: .* up to version 1"):
+        await imported(target, edited(lines, 4, schema_version=99))
+
+
+CREATED = RunCreated(branch="")
+STEP = StepLogged(branch="", step="train", name="train")
+HEAD = Head("fit", 1, bytes(32))
+
+
+def attempt(step: str = "train", index: int = 1) -> AttemptCreated:
+    return AttemptCreated(branch="", step=step, attempt_id="a1", attempt_index=index)
+
+
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        ([ParametersSet(branch="", values={})], "link: ParametersSet stands at version 1"),
+        ([CREATED, CREATED], "link: RunCreated stands at version 2"),
+        ([CREATED, ParametersSet(branch="fit", values={})], "link: ParametersSet stands at version 1"),
+        (
+            [CREATED, BranchForked(branch="fit", parent="gone", parent_version=1, parent_hash=bytes(32))],
+            "link: it names",
+        ),
+        ([CREATED, BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes(32))], "link: version 1"),
+        (
+            [CREATED, BranchForked(branch="fit", parent="", parent_version=2**63, parent_hash=bytes(32))],
+            "link: it names",
+        ),
+        (
+            [CREATED, ParametersReduced(branch="", children=[HEAD], rules={}, values={}, sources={})],
+            "link: it names branch 'fit'",
+        ),
+        ([CREATED, StepStatusChanged(branch="", step="x", status="RUNNING")], "link: it speaks of step 'x'"),
+        ([CREATED, attempt("x")], "link: it speaks of step 'x'"),
+        (
+            [CREATED, STEP, AttemptUpdated(branch="", step="train", attempt_id="a9", changes=AttemptChanges())],
+            "link: it speaks of attempt 'a9'",
+        ),
+        (
+            [CREATED, STEP, attempt(), AttemptUpdated(branch="", step="x", attempt_id="a1", changes=AttemptChanges())],
+            "link: it speaks of attempt 'a1'",
+        ),
+        (
+            [CREATED, ExternalRunUpdated(branch="", task_id="x", status="DONE")],
+            "link: it speaks of external run of task 'x'",
+        ),
+    ],
+)
+async def test_a_forged_history_with_every_hash_right(target: Engine, events: list[Event], problem: str) -> None:
+    """Links have to lead somewhere, and events to follow on what is there: hashes alone do not make a history."""
+    with unchanged(target):
+        error = await refusal(target, forged(*events))
+    assert isinstance(error, HistoryBroken)
+    assert problem in error.reason
+
+
+async def test_a_forged_reduction(target: Engine) -> None:
+    """Its values follow from the children's events, or it is none."""
+    root = json.loads(forged(CREATED).splitlines()[2])["hash"]
+    child = BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes.fromhex(root))
+    written = ParametersSet(branch="fit", values={"loss": Parameter(1)})
+    tip = json.loads(forged(CREATED, child, written).splitlines()[4])["hash"]
+    reduced = ParametersReduced(
+        branch="",
+        children=[Head("fit", 2, bytes.fromhex(tip))],
+        rules={"loss": "last"},
+        values={"loss": Parameter(2)},
+        sources={"loss": [Source("fit", 2)]},
+    )
+    with unchanged(target):
+        error = await refusal(target, forged(CREATED, child, written, reduced))
+    assert isinstance(error, HistoryBroken)
+    assert (error.problem, error.line) == ("reduction", 6)
+
+
+async def test_a_forged_source(target: Engine) -> None:
+    """A run forked from nowhere, or from another place of a run that is there; or said to stand alone, and does not."""
+    event = RunForked(branch="", source_run_id="own", source_branch="", source_version=1, source_hash=bytes(32))
+    with unchanged(target):
+        assert isinstance(await refusal(target, forged(event)), SourceMissing)
+        assert isinstance(await refusal(target, forged(event, carried_over=True)), HistoryBroken)
+        assert isinstance(await refusal(target, forged(CREATED, carried_over=True)), HistoryBroken)
+        carried = SourceCarriedOver(branch="", values={})
+        assert isinstance(await refusal(target, forged(event, carried)), SourceMissing)
+
+
+async def test_an_attempt_twice(target: Engine) -> None:
+    """In one run, too."""
+    with unchanged(target), pytest.raises(ImportedAttemptExists, match=r"^line 6: attempt 'a1'"):
+        await imported(target, forged(CREATED, STEP, attempt(), attempt(index=2)))
+
+
+async def test_a_good_run_before_a_bad_one_is_not_taken_in(lines: list[bytes], target: Engine) -> None:
+    """All runs of a file, or none; afterwards the store takes in the file as it should be."""
+    last = len(lines) - 3
+    assert json.loads(lines[last - 1])["type"] == "RunForked"
+    with unchanged(target):
+        await refusal(target, edited(lines, last, hash="0" * 64))
+
+    await imported(target, b"".join(lines))
+    assert await exported(target, "r1", "r2") == b"".join(lines)
+    assert await target.verify_views() == []
+    assert (await target.verify()).problems == []

@@ -1,0 +1,104 @@
+"""Exports for tests: made, taken in, compared, and forged."""
+
+import io
+import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from engine import Engine
+from engine.codec import GENESIS_HASH, SCHEMA_VERSIONS, encode_canonical, link, payload_digest
+from engine.events import Event
+from engine.stored import StoredEvent
+from engine.transfer import Imported
+from engine.transfer.lines import (
+    FORMAT,
+    FORMAT_VERSION,
+    End,
+    Header,
+    HeadLine,
+    Line,
+    RunEnd,
+    RunLine,
+    encode_line,
+    event_line,
+)
+
+VIEWS = ("runs", "branches", "parameters", "step_logs", "tasks", "task_attempts", "external_runs")
+
+
+async def exported(engine: Engine, *run_ids: str, **options: Any) -> bytes:
+    """The whole export, of every run unless some are named."""
+    return b"".join([lines async for lines in engine.export_runs(run_ids or None, **options)])
+
+
+async def imported(engine: Engine, export: bytes) -> Imported:
+    return await engine.import_runs(io.BytesIO(export))
+
+
+def documents(export: bytes) -> list[dict[str, Any]]:
+    """The lines, as any program would read them."""
+    return [json.loads(line) for line in export.splitlines()]
+
+
+def rows(database: Path) -> list[str]:
+    """Everything in a database."""
+    with closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
+
+
+async def assert_same_runs(source: Engine, target: Engine) -> None:
+    """Every run of the one reads the same in the other: its events, and what they compile to."""
+    events = [structs.replace(each, position=0) async for each in source.events()]
+    found = [structs.replace(each, position=0) async for each in target.events()]
+    assert {each.hash for each in found} == {each.hash for each in events}
+    for run in [each.run_id for each in await source.runs(limit=1000)]:
+        of_source = [repr(each) for each in events if each.run_id == run]  # a NaN equals its own text
+        assert [repr(each) for each in found if each.run_id == run] == of_source
+        logs = [await (await engine.run(run)).compile() for engine in (source, target)]
+        assert repr(logs[0]) == repr(logs[1])
+
+
+def forged(*events: Event, run_id: str = "forged", carried_over: bool = False) -> bytes:
+    """An export of one run that says anything at all, with every hash as it should be."""
+    lines: list[Line] = [
+        Header(format=FORMAT, version=FORMAT_VERSION, readable=False),
+        RunLine(run=run_id, carried_over=carried_over),
+    ]
+    heads: dict[str, StoredEvent] = {}
+    for position, event in enumerate(events, start=1):
+        row = _row(run_id, heads.get(event.branch), event)
+        heads[event.branch] = row
+        lines.append(event_line(run_id, event.branch, position, row, readable=False))
+    lines += [
+        HeadLine(run=run_id, branch=branch, stream_version=row.stream_version, hash=row.hash.hex())
+        for branch, row in heads.items()
+    ]
+    lines += [RunEnd(run=run_id, branches=len(heads), events=len(events)), End(runs=1, events=len(events))]
+    return b"".join(map(encode_line, lines))
+
+
+def _row(run_id: str, before: StoredEvent | None, event: Event) -> StoredEvent:
+    payload, event_type = encode_canonical(event), type(event).__name__
+    version = 1 if before is None else before.stream_version + 1
+    hash_ = link(
+        GENESIS_HASH if before is None else before.hash,
+        run_id,
+        event.branch,
+        version,
+        event_type,
+        SCHEMA_VERSIONS[event_type],
+        bytes(16),
+        0,
+        payload_digest(payload),
+    )
+    return StoredEvent(0, 0, version, event_type, SCHEMA_VERSIONS[event_type], bytes(16), 0, payload, None, hash_)
+
+
+def joined(lines: Sequence[bytes]) -> bytes:
+    """Lines as a file; each has its line feed."""
+    return b"".join(lines)
