@@ -1,0 +1,468 @@
+"""Erasing: what one event said is gone from the file for good, and everything that hangs on the event still holds."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Run, open_engine
+from engine.codec import payload_digest
+from engine.errors import (
+    BranchNotFound,
+    InvalidValue,
+    NotErasable,
+    PointNotFound,
+    ReductionImpossible,
+    RunNotFound,
+    TracesLeft,
+    UnknownEventType,
+)
+from engine.events import ParametersSet, PayloadErased
+from engine.logs import sqlite_rebuild, sqlite_removal
+from engine.model import ERASED, Parameter, Source, TaskSpec
+from engine.ports import Erasure
+
+SECRET = "correct-horse-battery"
+
+
+def sql(database: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def assert_nowhere(database: Path, secret: str = SECRET) -> None:
+    """No file of the database's holds the bytes. To be called when no engine of this process has it open."""
+    for path in database.parent.iterdir():
+        assert secret.encode() not in path.read_bytes(), path
+
+
+async def assert_sound(engine: Engine) -> None:
+    """The chains are whole, and the views are what the events say."""
+    assert (await engine.verify()).problems == []
+    assert await engine.verify_views() == []
+
+
+async def version_of(run: Run) -> int:
+    return (await run.head()).stream_version
+
+
+async def test_what_was_erased_is_gone_and_its_place_is_not(database: Path) -> None:
+    """The bytes are in no file, the event and its hash stand as before, and an event says who erased it and why."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        await run.set_parameters({"key": SECRET, "lr": 0.1})
+        before = await run.head()
+        assert await engine.erase("r", None, 2, "a key was in it", by="ada") == Erasure(erased=True, carried=[])
+        assert await run.parameters() == {"key": ERASED, "lr": ERASED}
+        assert await run.head(at=2) == before
+        (told,) = [each async for each in engine.events(types=[PayloadErased])]
+        event = told.event
+        assert isinstance(event, PayloadErased)
+        assert (event.stream_version, event.event_type) == (2, "ParametersSet")
+        assert (event.reason, event.by) == ("a key was in it", "ada")
+        await assert_sound(engine)
+    assert_nowhere(database)
+
+
+async def _everything(engine: Engine, database: Path) -> Run:
+    """A run that says the secret in every way that there is."""
+    run = await engine.create_run(
+        "r", tag=SECRET, workspace_slug=SECRET, root_path=SECRET, description=SECRET, tags={"t": [SECRET]}
+    )
+    branch = await run.fork("a")
+    await branch.set_parameters({"x": SECRET, "large": [SECRET * 400] * 20})
+    await branch.describe({"d": SECRET})
+    await run.reduce()
+    await run.configure({"c": {"deep": SECRET}})
+    await run.log_step("s", message=SECRET, details={"d": SECRET}, spec=TaskSpec(command=SECRET, env={"E": SECRET}))
+    attempt = await run.start_attempt("s", external_id=SECRET, operator_data={"o": SECRET}, relative_path=SECRET)
+    await attempt.update(outputs={"y": SECRET}, metrics={"m": SECRET}, details={"d": SECRET})
+    await attempt.finish("FAILED", SECRET)
+    await run.set_status("FAILED", SECRET)
+    await engine.pin("r", SECRET)
+    fork = await engine.fork_run("r", run_id="f", tag=SECRET)
+    await fork.set_parameters({"x": SECRET})
+    return run
+
+
+async def _erase_all(engine: Engine) -> None:
+    """Erase every event that can be."""
+    for each in [each async for each in engine.events()]:
+        with contextlib.suppress(NotErasable):
+            await engine.erase(each.run_id, each.branch, each.stream_version, "all of it", compact=False)
+    assert (await engine.compact()).complete
+
+
+async def test_every_way_of_saying_it_can_be_erased(database: Path) -> None:
+    """Erased event by event, no table, index or page that was once used holds it, nor after closing."""
+    async with open_engine(database) as engine:
+        checkpoint = await engine.checkpoint()
+        run = await _everything(engine, database)
+        seen = await engine.checkpoint()
+        await _erase_all(engine)
+        shown = f"{await run.compile()!r} {await run.info()!r} {[each async for each in engine.events()]!r}"
+        assert SECRET not in shown
+        await assert_sound(engine)
+        for since in (checkpoint, seen):
+            assert (await engine.verify(since=since)).problems == []
+        await engine.rebuild()
+        await assert_sound(engine)
+    assert_nowhere(database)
+    async with open_engine(database) as engine:
+        await assert_sound(engine)
+
+
+async def test_the_file_holds_no_trace_while_it_is_open(database: Path) -> None:
+    """Another process finds nothing in the file or in its write-ahead log, with the engine and a subscriber at work."""
+    async with open_engine(database) as engine:
+        await _everything(engine, database)
+        following = asyncio.create_task(anext(engine.subscribe(run_id="r", after=1_000)))
+        await _erase_all(engine)
+        search = await asyncio.create_subprocess_exec("grep", "-rac", SECRET, str(database.parent), stdout=-1)
+        output, _ = await search.communicate()
+        counts = dict(line.rsplit(":", 1) for line in output.decode().splitlines())
+        assert {Path(path).name for path in counts} >= {"runs.db", "runs.db-wal", "runs.db-shm"}
+        assert set(counts.values()) == {"0"}
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+@pytest.mark.parametrize("size", [10, 3_000, 50_000, 500_000], ids=str)
+async def test_neighbours_and_sizes_make_no_difference(database: Path, size: int) -> None:
+    """On a page with others, on pages of its own, overwritten before and after: it goes, the others stay."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        for number in range(30):
+            await run.set_parameters({f"n{number}": number})
+        await run.set_parameters({"x": SECRET + "x" * size})
+        for number in range(30):
+            await run.set_parameters({f"m{number}": number, "x": number})
+        await engine.erase("r", None, 32, "a key")
+        assert await run.parameters(names=["x"]) == {"x": Parameter(29)}
+        assert await run.parameters(at=32, names=["x", "n3"]) == {"x": ERASED, "n3": Parameter(3)}
+        await assert_sound(engine)
+    assert_nowhere(database)
+
+
+@pytest.mark.parametrize("size", [10, 3_000, 50_000], ids=str)
+async def test_rows_that_were_written_over_before_leave_no_trace(database: Path, size: int) -> None:
+    """The views' rows change all the time, and SQLite leaves their old bytes where they were: they go, too."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        for number in range(20):
+            await run.log_step(f"s{number}", message=f"{SECRET} {'x' * size}")
+        for number in range(20):
+            await run.log_step(f"s{number}", message="")
+        for number in range(20):
+            await engine.erase("r", None, 2 + number, "a name", compact=number == 19)
+        await assert_sound(engine)
+    assert_nowhere(database)
+
+
+async def test_erased_reads_as_erased_everywhere(engine: Engine) -> None:
+    """Parameters, their past, their sources, the compiled log, the SQL view, forks and branches."""
+    run = await engine.create_run("r", parameters={"x": SECRET})
+    branch = await run.fork("a")
+    fork = await engine.fork_run("r", run_id="f")
+    origin = (await run.sources())["x"]
+    await engine.erase("r", None, 2, "a key")
+    for reader in (run, branch, fork):
+        assert await reader.parameters() == {"x": ERASED}
+        assert (await reader.compile()).parameters == {"x": ERASED}
+        assert (await reader.sources()) == {"x": origin}
+        assert (await reader.lineage("x")).value == ERASED
+    assert await run.parameters(at=2) == {"x": ERASED}
+    assert (await run.compile(at=2)).parameters == {"x": ERASED}
+    rows = sql(engine.path, "SELECT run_id, branch, kind, value FROM resolved_parameters ORDER BY 1, 2")
+    assert rows == [(each.run_id, each.name, "erased", "null") for each in (fork, run, branch)]
+    (recorded,) = [each async for each in engine.events(run_id="r", types=[ParametersSet])]
+    assert recorded.event == ParametersSet(branch="", values={"x": ERASED})
+
+
+async def test_what_came_later_stands(engine: Engine) -> None:
+    """An erased value that was overwritten does not come back, nor does one that it overwrote."""
+    run = await engine.create_run("r", parameters={"x": 1})
+    await run.set_parameters({"x": 2})
+    await run.set_parameters({"x": 3})
+    await engine.erase("r", None, 3, "wrong")
+    assert await run.parameters() == {"x": Parameter(3)}
+    assert await run.parameters(at=2) == {"x": Parameter(1)}
+    assert await run.parameters(at=3) == {"x": ERASED}
+
+
+async def test_reductions_that_took_the_value_are_named(engine: Engine) -> None:
+    """They say it too, and the reductions of those: all have to be erased, and can be, in any order."""
+    run = await engine.create_run("r")
+    branch = await run.fork("a")
+    inner = await branch.fork("inner")
+    await inner.set_parameters({"x": 1, "y": 2})
+    await branch.reduce()
+    await run.reduce()
+    carried = [Source("a", 2), Source("", 2)]
+    assert (await engine.erase("r", "a.inner", 2, "a key")).carried == carried
+    assert (await run.parameters())["x"] == Parameter(1)
+    assert (await engine.erase("r", "", 2, "a key")).carried == []
+    assert (await engine.erase("r", "a.inner", 2, "a key")).carried == carried[:1]
+    assert (await engine.erase("r", "a", 2, "a key")).carried == []
+    assert await run.parameters() == {"x": ERASED, "y": ERASED}
+    await assert_sound(engine)
+
+
+async def test_erasing_twice_erases_once(engine: Engine) -> None:
+    """One event tells of it; the second call says that it had been erased."""
+    await engine.create_run("r", parameters={"x": SECRET})
+    first = await engine.erase("r", None, 2, "a key")
+    second = await engine.erase("r", None, 2, "again")
+    assert (first.erased, second.erased) == (True, False)
+    assert len([each async for each in engine.events(types=[PayloadErased])]) == 1
+
+
+async def test_a_retry_of_what_was_erased_is_still_a_retry(engine: Engine) -> None:
+    """The same key and content answer with what is left; nothing is recorded anew."""
+    run = await engine.create_run("r")
+    await run.set_parameters({"x": SECRET}, idempotency_key="k")
+    await engine.erase("r", None, 2, "a key")
+    again = await run.set_parameters({"x": SECRET}, idempotency_key="k")
+    assert (again.duplicate, again.events[0].event) == (True, ParametersSet(branch="", values={"x": ERASED}))
+    assert await run.parameters() == {"x": ERASED}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("nobody", None, 1, "why"), RunNotFound),
+        (("r", "nowhere", 1, "why"), BranchNotFound),
+        (("r", None, 0, "why"), PointNotFound),
+        (("r", None, 4, "why"), PointNotFound),
+        (("r", "a", 1, "why"), NotErasable),
+        (("r", None, 3, "why"), NotErasable),
+        (("r", None, 2, " "), InvalidValue),
+        (("r", None, 2, None), InvalidValue),
+        (("r", None, True, "why"), InvalidValue),
+        (("r", None, "2", "why"), InvalidValue),
+    ],
+)
+async def test_what_cannot_be_erased_is_refused_by_name(engine: Engine, arguments: Any, error: type[Exception]) -> None:
+    """Nothing has changed afterwards."""
+    run = await engine.create_run("r", parameters={"x": 1})
+    await run.fork("a")
+    await engine.erase("r", None, 1, "its texts", compact=False)
+    position = await engine.last_position()
+    with pytest.raises(error):
+        await engine.erase(*arguments)
+    assert await engine.last_position() == position
+    await assert_sound(engine)
+
+
+async def test_an_event_that_cannot_be_read_is_not_erased(engine: Engine) -> None:
+    """What of an unknown event would have to stay is not known: it is refused by the event's type and position."""
+    await engine.create_run("r", parameters={"x": SECRET})
+    sql(engine.path, "UPDATE events SET event_type = 'FromTomorrow' WHERE position = 2")
+    with pytest.raises(UnknownEventType) as raised:
+        await engine.erase("r", None, 2, "a key")
+    assert (raised.value.event_type, raised.value.position) == ("FromTomorrow", 2)
+
+
+async def test_nobody_can_set_an_erased_value(engine: Engine) -> None:
+    """What reads as erased was erased."""
+    run = await engine.create_run("r")
+    with pytest.raises(InvalidValue):
+        await run.set_parameters({"x": ERASED})
+
+
+@pytest.mark.parametrize("rule", ["sum", "mean", "collect", "concat", "merge", "unanimous", "min", "last", len])
+async def test_an_erased_value_is_not_reduced(engine: Engine, rule: str | Callable[[list[Any]], Any]) -> None:
+    """A rule that would take it is refused by name, and records nothing; a child that sets it anew is taken again."""
+    run = await engine.create_run("r")
+    a, b = await run.fork("a"), await run.fork("b")
+    await a.set_parameters({"x": 1})
+    await b.set_parameters({"x": 1})
+    await engine.erase("r", "b", 2, "wrong", compact=False)
+    with pytest.raises(ReductionImpossible, match="erased"):
+        await run.reduce(rules={"x": rule})
+    assert (await run.head()).stream_version == 1
+    await b.set_parameters({"x": 3})
+    assert (await run.reduce()).values == {"x": Parameter(3)}
+
+
+async def test_a_rule_that_does_not_take_it_reduces_the_others(engine: Engine) -> None:
+    """The first is the first, whatever was erased of the second."""
+    run = await engine.create_run("r")
+    a, b = await run.fork("a"), await run.fork("b")
+    await a.set_parameters({"x": 1})
+    await b.set_parameters({"x": 2})
+    await engine.erase("r", "b", 2, "wrong", compact=False)
+    assert (await run.reduce(rules={"x": "first"})).values == {"x": Parameter(1)}
+    await assert_sound(engine)
+
+
+async def test_a_reduction_of_what_was_erased_later_still_verifies(engine: Engine) -> None:
+    """Its value cannot be made again: that is no forgery. Neither are the conflicts that the value was part of."""
+    run = await engine.create_run("r", parameters={"x": 0})
+    a, b = await run.fork("a"), await run.fork("b")
+    await a.set_parameters({"x": 1})
+    await a.set_parameters({"x": 2})
+    await b.set_parameters({"x": 3})
+    await run.set_parameters({"x": 9})
+    await run.reduce(rules={"x": "sum"})
+    for branch, version in ((None, 2), ("a", 3), ("b", 2), (None, 3)):
+        await engine.erase("r", branch, version, "wrong", compact=False)
+        await assert_sound(engine)
+
+
+def _untold(position: int) -> str:
+    return f"UPDATE events SET payload_digest = zeroblob(32) WHERE position = {position}"
+
+
+TAMPERINGS = {
+    "what is left says something again": "UPDATE events SET payload = (SELECT payload FROM events WHERE position = 3)"
+    " WHERE position = 2",
+    "what is left is gone": "UPDATE events SET payload = NULL WHERE position = 2",
+    "the digest is another": "UPDATE events SET payload_digest = zeroblob(32) WHERE position = 2",
+    "the mark is gone": "UPDATE events SET payload_digest = NULL WHERE position = 2",
+    "another event is marked": _untold(3),
+    "the event that tells of it is marked": _untold(4),
+}
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+async def test_tampering_with_an_erasure_is_found(engine: Engine, tampering: str) -> None:
+    """Neither can something be erased unseen, nor can what is left be made to say something."""
+    run = await engine.create_run("r", parameters={"x": 1})
+    await run.set_parameters({"x": 2})
+    await engine.erase("r", None, 2, "wrong", compact=False)
+    assert (await engine.verify()).problems == []
+    sql(engine.path, TAMPERINGS[tampering])
+    assert (await engine.verify()).problems != []
+
+
+async def test_a_marked_event_of_whose_erasure_nothing_tells_is_found(engine: Engine) -> None:
+    """With the right digest the chain is whole: then it is the missing event that is reported."""
+    await engine.create_run("r", parameters={"x": 1})
+    (payload,) = sql(engine.path, "SELECT payload FROM events WHERE position = 2")[0]
+    digest = payload_digest(payload)
+    sql(engine.path, "UPDATE events SET payload_digest = ? WHERE position = 2", digest)
+    (problem,) = (await engine.verify()).problems
+    assert (problem.kind, problem.stream_version) == ("payload", 2)
+
+
+async def test_who_reads_an_older_state_is_told_of(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes cannot go while a reader holds them: that is an error, and erasing again makes it good."""
+    monkeypatch.setattr(sqlite_removal, "READERS_WAITED_FOR_SECONDS", 0)
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={"x": SECRET})
+        with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM events").fetchone()
+            with pytest.raises(TracesLeft) as raised:
+                await engine.erase("r", None, 2, "a key")
+            assert (raised.value.run_id, raised.value.branch, raised.value.stream_version) == ("r", "", 2)
+            assert await run.parameters() == {"x": ERASED}
+            assert not (await engine.compact()).complete
+        assert not (await engine.erase("r", None, 2, "a key")).erased
+    assert_nowhere(database)
+
+
+async def test_writers_go_on_while_a_reader_is_waited_for(database: Path) -> None:
+    """Waiting for a reader holds up nobody else; when the reader is done, the file is clean."""
+    async with open_engine(database) as engine, open_engine(database, busy_timeout=1) as other:
+        run = await engine.create_run("r", parameters={"x": SECRET})
+        reader = sqlite3.connect(database, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM events").fetchone()
+        erasing = asyncio.create_task(engine.erase("r", None, 2, "a key"))
+        while await run.parameters(names=["x"]) != {"x": ERASED}:
+            pass
+        for number in range(5):
+            await (await other.run("r")).set_parameters({"n": number})
+        assert not erasing.done()
+        reader.close()
+        assert (await erasing).erased
+    assert_nowhere(database)
+
+
+@pytest.fixture
+def erased_while_folding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever folds the log anew is overtaken, once, by another engine that erases and deletes what was folded."""
+    catch_up = sqlite_rebuild._Scratch.catch_up
+    overtaken: list[bool] = []
+
+    async def catch_up_and_be_overtaken(scratch: sqlite_rebuild._Scratch, progress: Any) -> None:
+        await catch_up(scratch, progress)
+        if not overtaken:
+            overtaken.append(True)
+            async with open_engine(scratch._source_path) as other:
+                await other.erase("r", None, 2, "a key")
+                await other.delete_run("gone", "a key")
+
+    monkeypatch.setattr(sqlite_rebuild._Scratch, "catch_up", catch_up_and_be_overtaken)
+
+
+@pytest.mark.usefixtures("erased_while_folding")
+@pytest.mark.parametrize("work", [Engine.rebuild, Engine.verify_views])
+async def test_folding_that_is_under_way_does_not_bring_it_back(database: Path, work: Any) -> None:
+    """What was folded before is folded again: neither views nor scratch files hold it, and no difference is told."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={"x": SECRET})
+        gone = await engine.create_run("gone", parameters={"x": SECRET})
+        assert await work(engine) in ([], 5)
+        assert await run.parameters() == {"x": ERASED}
+        with pytest.raises(RunNotFound):
+            await gone.parameters()
+        await assert_sound(engine)
+        await engine.compact()
+    assert_nowhere(database)
+
+
+async def test_what_a_killed_rebuild_has_left_goes_too(database: Path) -> None:
+    """Its scratch file holds what the views held."""
+    leftover = database.with_name("runs.db-rebuild")
+    compared = database.with_name("runs.db-compare-00")
+    async with open_engine(database) as engine:
+        await engine.create_run("r", parameters={"x": SECRET})
+        leftover.write_text(SECRET)
+        compared.write_text(SECRET)
+        await engine.erase("r", None, 2, "a key")
+    assert_nowhere(database)
+
+
+async def test_other_engines_notice_at_once(database: Path) -> None:
+    """One that had read and written the value before sees it erased, and writes nothing of it back."""
+    async with open_engine(database) as engine, open_engine(database) as other:
+        run = await other.create_run("r", description=SECRET, parameters={"x": SECRET})
+        await run.log_step("s", message=SECRET)
+        for version in (1, 2, 3):
+            await engine.erase("r", None, version, "a key")
+        assert await run.parameters() == {"x": ERASED}
+        await run.set_step_status("s", "RUNNING")
+        await run.set_status("RUNNING")
+        await assert_sound(other)
+    assert_nowhere(database)
+
+
+async def test_deciding_on_what_was_erased_by_another_is_no_way_back(database: Path) -> None:
+    """What one engine remembers of a run is not carried over after another has erased it."""
+    async with open_engine(database) as engine, open_engine(database) as other:
+        await other.create_run("r", description=SECRET, parameters={"x": SECRET})
+        fork = await other.fork_run("r", run_id="f")
+        await engine.erase("r", None, 1, "a key")
+        await engine.erase("r", None, 2, "a key")
+        await other.delete_run("r", "old", carry_over=True)
+        assert await fork.parameters() == {"x": ERASED}
+        await assert_sound(other)
+        await other.compact()
+    assert_nowhere(database)
+
+
+async def test_what_is_left_may_be_larger_than_what_was_said(database: Path) -> None:
+    """The limit of an event is for what callers record."""
+    async with open_engine(database, event_bytes_max=4000) as engine:
+        run = await engine.create_run("r")
+        await run.set_parameters({f"p{number}": 1 for number in range(160)})
+        await engine.erase("r", None, 2, "wrong")
+        assert set((await run.parameters()).values()) == {ERASED}
+        await assert_sound(engine)
