@@ -11,11 +11,13 @@ from typer.exceptions import TyperException
 from engine.cli import (
     blame,
     demo,
+    diff,
     doctor,
     events,
     evidence,
     explain,
     export,
+    fork,
     import_,
     parameters,
     rebuild,
@@ -81,6 +83,8 @@ app.command("demo")(demo.demo)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("tree")(tree.tree)
+app.command("diff")(diff.diff)
+app.command("fork")(fork.fork)
 app.command("events")(events.events)
 app.command("tail")(tail.tail)
 app.command("params")(parameters.params)

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from engine import Position
 from engine.cli.database import DEFAULT_DATABASE
 
 
@@ -57,6 +58,19 @@ Statuses = Annotated[
 ]
 
 
+AtPoint = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="POINT",
+        help="A version of the stream (17), a position of the log (p123) or a time (ISO 8601, UTC).",
+        show_default=False,
+    ),
+]
+
+_DIGITS_MAX: Final = 18
+
+
 def as_time(text: str) -> datetime:
     """Return an ISO 8601 time; without a zone it is UTC, which is also what every command shows.
 
@@ -70,10 +84,17 @@ def as_time(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def as_point(text: str) -> int | datetime:
-    """Return a stream version or a time.
+def as_point(text: str) -> int | datetime | Position:
+    """Return a stream version, `p` and a number as a position, or else a time.
 
     Raises:
         typer.BadParameter
     """
-    return int(text) if text.isascii() and text.isdecimal() else as_time(text)
+    number = text.removeprefix("p")
+    if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS_MAX):
+        return as_time(text)
+    if number == text:
+        return int(number)
+    if int(number) == 0:
+        raise typer.BadParameter(f"{text!r} is not a position: the first one is p1")
+    return Position(int(number))

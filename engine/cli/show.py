@@ -11,13 +11,14 @@ from engine.cli.counts import Counts, count
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.failures import run
-from engine.cli.options import AsJson, Database, RunId
+from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.parameters import origin_text, parameters_document, parameters_table
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import facts, output
 from engine.cli.text import cell, counted, duration_text, status, time_text
 from engine.events import RunFinalized, RunForked, RunStatusChanged
 from engine.model import Origin, RunInfo
+from engine.point import Point
 
 
 class Finalized(Struct, frozen=True):
@@ -41,41 +42,50 @@ class Overview(Struct, frozen=True):
     info: RunInfo
     milestones: Milestones
     counts: Counts
+    inherited_steps: int
     parameters: dict[str, Supplied]
 
 
-def show(run_id: RunId, *, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
+def show(run_id: RunId, *, db: Database = DEFAULT_DATABASE, at: AtPoint = None, json: AsJson = False) -> None:
     """Show one run: how it stands, and its parameters.
 
     For each parameter the event that set it is shown (branch@version) and, where that was a reduction, the rule and the
     child events that supplied the value. The hash of a finalised run commits to every event up to there.
 
+    With --at, all of it as it stood then: a version is one of the root branch, whose event counts with all events of
+    the run before it.
+
     \b
-      anabranch show r1
+      anabranch show r1 --at 17
     """
+    point = None if at is None else as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:
-            overview = await _overview(engine, run_id)
+            overview = await _overview(engine, run_id, point)
         print_json(_document(overview)) if json else _print(overview)
 
     run(command(), as_json=json)
 
 
-async def _overview(engine: Engine, run_id: str) -> Overview:
+async def _overview(engine: Engine, run_id: str, point: Point) -> Overview:
     handle = await engine.run(run_id)
+    log = await handle.compile(at=point)
     return Overview(
-        info=await handle.info(),
-        milestones=await _milestones(engine, run_id),
-        counts=count(await handle.compile()),
-        parameters=await supplied_parameters(engine, handle),
+        info=await handle.info(at=point),
+        milestones=await _milestones(engine, run_id, log.stream_version),
+        counts=count(log),
+        inherited_steps=sum(step.inherited_from is not None for step in log.steps.values()),
+        parameters=await supplied_parameters(engine, handle, point),
     )
 
 
-async def _milestones(engine: Engine, run_id: str) -> Milestones:
+async def _milestones(engine: Engine, run_id: str, until_version: int) -> Milestones:
     found = Milestones()
     types = RunForked, RunStatusChanged, RunFinalized
     async for recorded in engine.events(run_id=run_id, branch="", types=types):
+        if recorded.stream_version > until_version:
+            continue
         match recorded.event:
             case RunForked() as event:
                 found.forked_from = Origin(event.source_run_id, event.source_branch, event.source_version)
@@ -93,6 +103,7 @@ def _document(overview: Overview) -> dict[str, Any]:
         **plain(overview.info),
         **plain(overview.milestones),
         "counts": plain(overview.counts),
+        "inherited_steps": overview.inherited_steps,
         "parameters": parameters_document(overview.parameters),
     }
 
@@ -117,7 +128,7 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
     if milestones.finalized is not None:
         rows.append(("finalised", cell(f"{time_text(milestones.finalized.at)} UTC, {_streams(milestones.finalized)}")))
         rows.append(("hash", Text(milestones.finalized.hash.hex())))
-    rows.append(("holds", cell(_held(overview.counts))))
+    rows.append(("holds", cell(_held(overview))))
     return [(name, text) for name, text in rows if text.plain]
 
 
@@ -125,9 +136,11 @@ def _streams(finalized: Finalized) -> str:
     return f"with the heads of {counted(finalized.streams, 'stream')}"
 
 
-def _held(counts: Counts) -> str:
+def _held(overview: Overview) -> str:
+    counts = overview.counts
+    inherited = f" ({overview.inherited_steps:,} inherited)" if overview.inherited_steps else ""
     failed = f" ({counts.failed_attempts:,} failed)" if counts.failed_attempts else ""
     return (
         f"{counted(counts.events, 'event')}, {counted(counts.branches, 'branch', 'branches')},"
-        f" {counted(counts.steps, 'step')}, {counted(counts.attempts, 'attempt')}{failed}"
+        f" {counted(counts.steps, 'step')}{inherited}, {counted(counts.attempts, 'attempt')}{failed}"
     )

@@ -12,7 +12,7 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
-from engine.cli.options import AsJson, Database, RunId
+from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.terminal import output
 from engine.cli.text import counted, shortened, status
 from engine.model import RunLog, StepLog
@@ -24,20 +24,23 @@ def tree(
     run_id: RunId,
     *,
     db: Database = DEFAULT_DATABASE,
+    at: AtPoint = None,
     with_steps: Annotated[bool, typer.Option("--steps", help="Show the steps of each branch too.")] = False,
     json: AsJson = False,
 ) -> None:
     """Show a run's branches as a tree.
 
-    Each with its status, the version that its stream stands at, and how many steps and attempts it has itself.
+    Each with its status, the version that its stream stands at, and how many steps and attempts it has itself. With
+    --at, as it all stood then: a version is one of the root branch.
 
     \b
       anabranch tree r1 --steps
     """
+    point = None if at is None else as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:
-            log = await (await engine.run(run_id)).compile()
+            log = await (await engine.run(run_id)).compile(at=point)
         if json:
             print_json({"run_id": run_id, **branch_document(log)})
         else:

@@ -233,7 +233,8 @@ def test_every_command_explains_itself(shown: Shown) -> None:
     commands = {line.split()[0] for line in shown().split("Commands:\n")[1].splitlines()}
 
     assert commands == {
-        *("attempts", "blame", "checkpoint", "compact", "delete", "demo", "doctor", "erase", "events", "explain"),
+        *("attempts", "blame", "checkpoint", "compact", "delete", "demo", "diff", "doctor", "erase", "events"),
+        *("explain", "fork"),
         *("export", "gc", "params", "pin", "rebuild", "runs", "show", "steps", "tasks", "tree", "unpin", "verify"),
     }
     for command in commands:

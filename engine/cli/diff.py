@@ -1,0 +1,146 @@
+"""`anabranch diff`: what differs between two points of a run, two branches, or two runs."""
+
+from typing import Annotated, Any
+
+import typer
+from msgspec import Struct
+from rich.text import Text
+
+from engine import Engine, Parameter
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.escapes import visible
+from engine.cli.failures import FAILED, run
+from engine.cli.options import AsJson, Database
+from engine.cli.parameters import origin_text
+from engine.cli.places import Named, Place, find_place
+from engine.cli.terminal import output, table
+from engine.cli.text import branch as branch_cell
+from engine.cli.text import cell, counted, value_text
+from engine.difference import BranchDifference, Difference, StepOutcome, difference
+from engine.model import Origin
+
+
+class Compared(Struct, frozen=True):
+    """Two places, what differs between them, and where their histories part, when they are of different branches."""
+
+    before: Place
+    after: Place
+    difference: Difference
+    parting: Origin | None
+
+
+def _side(name: str, what: str, metavar: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=what, show_default=False)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="RUN, RUN@POINT, RUN:BRANCH or RUN:BRANCH@POINT.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same; what A is compared with.")],
+    *,
+    db: Database = DEFAULT_DATABASE,
+    a_branch: Annotated[str | None, _side("--a-branch", "The branch of A, given apart.", "BRANCH")] = None,
+    a_at: Annotated[str | None, _side("--a-at", "The point of A, given apart.", "POINT")] = None,
+    b_branch: Annotated[str | None, _side("--b-branch", "The branch of B, given apart.", "BRANCH")] = None,
+    b_at: Annotated[str | None, _side("--b-at", "The point of B, given apart.", "POINT")] = None,
+    json: AsJson = False,
+) -> None:
+    """Show what differs between two points, branches or runs.
+
+    Parameters as they are seen, steps with their attempts, and statuses, for the branches that are named and all below
+    them; of a run and its fork also the last event that both share. A POINT is a version of the branch (17), a position
+    of the log (p123) or a time.
+
+    Where the id of a run holds @ or : itself, the longest id that is there is taken; the options say it apart. Exit
+    code 0 means that nothing differs, 1 that something does. --json has whole values, and all of a branch that is new.
+
+    \b
+      anabranch diff r1@17 r1
+      anabranch diff r1:fit.a r1:fit.b
+    """
+    named = Named(a, a_branch, a_at), Named(b, b_branch, b_at)
+
+    async def command() -> int:
+        async with existing(db) as engine:
+            compared = await _compare(engine, *named)
+        print_json(_document(compared)) if json else _print(compared)
+        return FAILED if compared.difference else 0
+
+    run(command(), as_json=json)
+
+
+async def _compare(engine: Engine, a: Named, b: Named) -> Compared:
+    before, after = await find_place(engine, a), await find_place(engine, b)
+    one, other = before.branch, after.branch
+    logs = await one.compile(at=before.at), await other.compile(at=after.at)
+    parting = None
+    if (one.run_id, one.name) != (other.run_id, other.name):
+        parting = await one.parting(other, at=before.at, other_at=after.at)
+    return Compared(before, after, difference(*logs), parting)
+
+
+def _document(compared: Compared) -> dict[str, Any]:
+    return {
+        "same": not compared.difference,
+        "before": _place_document(compared.before),
+        "after": _place_document(compared.after),
+        "parting": plain(compared.parting),
+        **plain(compared.difference),
+    }
+
+
+def _place_document(place: Place) -> dict[str, Any]:
+    return {"run_id": place.branch.run_id, "branch": place.branch.name, "at": plain(place.at)}
+
+
+def _print(compared: Compared) -> None:
+    terminal = output()
+    if compared.parting is not None:
+        shared = origin_text(compared.parting, compared.before.branch.run_id)
+        terminal.show(Text(f"they part after {shared}", "dim"))
+    if not compared.difference:
+        terminal.print("nothing differs")
+        return
+    headers = "", "BRANCH", "WHAT", compared.before.said, compared.after.said
+    rows = [row for name, each in compared.difference.branches.items() for row in _rows(name, each)]
+    terminal.show(table(headers, rows, flexible=headers[1:]))
+
+
+def _rows(name: str, branch: BranchDifference) -> list[tuple[Text, ...]]:
+    if branch.status_before is None or branch.status_after is None:
+        # All that it holds is new, or gone; `--json` has it.
+        return [_row(name, "branch", _held(branch, branch.status_before), _held(branch, branch.status_after))]
+    rows = []
+    if branch.status_before != branch.status_after:
+        rows.append(_row(name, "status", branch.status_before, branch.status_after))
+    for parameter, values in branch.parameters.items():
+        before, after = _value(values.before, values.after), _value(values.after, values.before)
+        rows.append(_row(name, f"parameter {visible(parameter)}", before, after))
+    for step, outcomes in branch.steps.items():
+        rows.append(_row(name, f"step {visible(step)}", _outcome(outcomes.before), _outcome(outcomes.after)))
+    return rows
+
+
+def _held(branch: BranchDifference, status: str | None) -> str | None:
+    if status is None:
+        return None
+    return f"{status}: {counted(len(branch.parameters), 'parameter')}, {counted(len(branch.steps), 'step')}"
+
+
+def _row(branch: str, what: str, before: str | None, after: str | None) -> tuple[Text, ...]:
+    sign, style = ("+", "green") if before is None else ("-", "red") if after is None else ("~", "yellow")
+    return cell(sign, style), branch_cell(branch), cell(what), cell(before), cell(after)
+
+
+def _value(parameter: Parameter | None, other: Parameter | None) -> str | None:
+    if parameter is None:
+        return None
+    kind = f" ({parameter.kind})" if other is not None and other.kind != parameter.kind else ""
+    return f"{value_text(parameter.value)}{kind}"
+
+
+def _outcome(outcome: StepOutcome | None) -> str | None:
+    if outcome is None:
+        return None
+    attempts = ", ".join(f"#{index} {status}" for index, status in enumerate(outcome.attempts, start=1))
+    return f"{outcome.status} ({attempts})" if attempts else outcome.status

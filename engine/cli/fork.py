@@ -1,0 +1,80 @@
+"""`anabranch fork`: a run that goes on from a point of another."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from engine import Run
+from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.document import plain, print_json
+from engine.cli.escapes import visible
+from engine.cli.failures import run
+from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
+from engine.cli.parameters import origin_text
+from engine.cli.terminal import facts, output
+from engine.cli.text import cell, counted
+from engine.events import RunForked
+from engine.model import Origin
+
+
+def fork(
+    run_id: RunId,
+    *,
+    db: Database = DEFAULT_DATABASE,
+    at: AtPoint = None,
+    from_step: Annotated[
+        str | None,
+        typer.Option("--from-step", metavar="STEP", help="To just before this step began.", show_default=False),
+    ] = None,
+    branch: BranchName = None,
+    new_id: Annotated[
+        str | None,
+        typer.Option("--as", metavar="ID", help="The new run's id.", show_default="RUN-fork-date-time"),
+    ] = None,
+    tag: Annotated[str, typer.Option(metavar="TAG", help="The new run's tag.", show_default=False)] = "",
+    json: AsJson = False,
+) -> None:
+    """Open a run that goes on from a point of another run.
+
+    Nothing is copied: the new run sees the parameters as they stood, and the steps that had succeeded as inherited.
+    Nothing changes in the source. Without --at or --from-step it goes on from the source as it stands now.
+
+    \b
+      anabranch fork r1 --from-step train --as r2
+    """
+    point = None if at is None else as_point(at)
+
+    async def command() -> None:
+        async with existing(db) as engine:
+            name = f"{run_id}-fork-{datetime.now(UTC):%Y%m%d-%H%M%S}" if new_id is None else new_id
+            forked = await engine.fork_run(run_id, run_id=name, branch=branch, at=point, from_step=from_step, tag=tag)
+            opened = [recorded.event async for recorded in engine.events(run_id=forked.run_id, types=[RunForked])]
+            document = await _document(forked, opened[0])
+        print_json(document) if json else _print(document)
+
+    run(command(), as_json=json)
+
+
+async def _document(forked: Run, event: Any) -> dict[str, Any]:
+    source = Origin(event.source_run_id, event.source_branch, event.source_version)
+    return {
+        "run_id": forked.run_id,
+        "forked_from": plain(source),
+        "parameters": sorted(await forked.parameters()),
+        "inherited_steps": list(await forked.steps()),
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    source = Origin(**document["forked_from"])
+    steps = document["inherited_steps"]
+    named = f": {', '.join(map(visible, steps))}" if steps else ""
+    rows: list[tuple[str, Text]] = [
+        ("run", cell(document["run_id"], "bold")),
+        ("forked from", cell(origin_text(source, document["run_id"]))),
+        ("sees", cell(counted(len(document["parameters"]), "parameter"))),
+        ("inherits", cell(f"{counted(len(steps), 'step')} that had succeeded{named}")),
+    ]
+    output().show(facts(rows))

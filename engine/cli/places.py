@@ -1,0 +1,67 @@
+"""How a command names a point of a branch: `RUN`, `RUN@POINT`, `RUN:BRANCH` or `RUN:BRANCH@POINT`."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from engine import Branch, Engine
+from engine.cli.escapes import visible
+from engine.cli.options import as_point
+from engine.cli.text import branch_text
+from engine.errors import RunNotFound
+from engine.names import ROOT
+from engine.point import Point
+
+
+class Named(Struct, frozen=True):
+    """What the command line says of a place; a branch or a point that is given apart is taken out of nothing."""
+
+    text: str
+    branch: str | None = None
+    at: str | None = None
+
+
+class Place(Struct, frozen=True):
+    """A branch, and the point of it that is meant, which `said` says for people."""
+
+    branch: Branch
+    at: Point
+    said: str
+
+
+async def find_place(engine: Engine, named: Named) -> Place:
+    """Return the place that is meant.
+
+    A run's id may hold `@` and `:` itself: of the ways to read the text, the one with the longest id of a run that is
+    there is taken.
+
+    Raises:
+        RunNotFound, BranchNotFound
+        typer.BadParameter: what stands behind the last `@` is no point.
+    """
+    for run_id, branch, at in _readings(named):
+        try:
+            run = await engine.run(run_id)
+        except RunNotFound:
+            continue
+        point = None if at is None else as_point(at)
+        return Place(await run.branch(branch), point, _said(run_id, branch or ROOT, at))
+    raise RunNotFound(named.text)
+
+
+def _readings(named: Named) -> Iterator[tuple[str, str | None, str | None]]:
+    yield named.text, named.branch, named.at
+    ends = [(named.text, named.at)]
+    before, mark, behind = named.text.rpartition("@")
+    if mark and named.at is None:
+        ends.insert(0, (before, behind))
+        yield before, named.branch, behind
+    if named.branch is None:
+        for text, at in ends:
+            for place in reversed([place for place, character in enumerate(text) if character == ":"]):
+                yield text[:place], text[place + 1 :], at
+
+
+def _said(run_id: str, branch: str, at: str | None) -> str:
+    where = visible(run_id) if branch == ROOT else f"{visible(run_id)}:{branch_text(branch)}"
+    return where if at is None else f"{where}@{visible(at)}"

@@ -1,0 +1,166 @@
+"""`anabranch diff`, and `show` and `tree` at a point: what people and scripts are told of what was."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import open_engine
+from engine.cli import main
+
+Told = Callable[..., tuple[int, str]]
+
+
+async def _record(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r1", parameters={"lr": 0.1, "seed": 7}, tag="nightly")  # versions 1 and 2
+        await run.log_step("prepare", status="COMPLETED")
+        a, b = await run.fork("fit.a"), await run.fork("fit.b")
+        await a.set_parameters({"loss": 0.3, "mode": "fast"})
+        await (await a.fork("inner")).set_parameters({"k": 1})
+        await b.set_parameters({"loss": 0.2})
+        await run.set_parameters({"lr": 0.5})  # version 4
+        await (await run.start_attempt("train")).finish("FAILED")
+        await (await run.start_attempt("train")).finish()
+        await run.finalize("COMPLETED")
+        await engine.fork_run("r1", run_id="r2", at=4, tag="again")
+        await engine.create_run("r1:fit.a", parameters={"alone": 1})
+        await engine.create_run("r1@2")
+
+
+@pytest.fixture
+def told(database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """Run a command; return its exit code and what it printed."""
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    asyncio.run(_record(database))
+
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out or captured.err
+
+    return run
+
+
+@pytest.fixture
+def document(told: Told) -> Callable[..., Any]:
+    return lambda *arguments: json.loads(told(*arguments, "--json")[1])
+
+
+def test_two_points_of_a_run(told: Told) -> None:
+    """What has changed in between is marked: parameters, steps with their attempts, branches, the status."""
+    code, text = told("diff", "r1", "r1", "--a-at", "2")
+    rows = [line.split(maxsplit=2) for line in text.splitlines()[1:]]
+    assert code == 1
+    assert [(sign, branch, " ".join(rest.split()[:2])) for sign, branch, rest in rows] == [
+        ("~", "(root)", "status CREATED"),
+        ("~", "(root)", "parameter lr"),
+        ("+", "(root)", "step prepare"),
+        ("+", "(root)", "step train"),
+        ("+", "fit.a", "branch CREATED:"),
+        ("+", "fit.a.inner", "branch CREATED:"),
+        ("+", "fit.b", "branch CREATED:"),
+    ]
+    assert "COMPLETED (#1 FAILED, #2 COMPLETED)" in text
+
+
+def test_nothing_differs(told: Told) -> None:
+    """The exit code says so, too."""
+    assert told("diff", "r1", "r1") == (0, "nothing differs\n")
+    assert told("diff", "r1", "r1", "--a-at", "2999-01-01")[0] == 0
+
+
+def test_two_branches(told: Told, document: Callable[..., Any]) -> None:
+    """Compared by what is below each; it is said where they part."""
+    code, text = told("diff", "r1", "r1", "--a-branch", "fit.a", "--b-branch", "fit.b")
+    assert (code, text.splitlines()[0]) == (1, "they part after (root)@3")
+    found = document("diff", "r1", "r1", "--a-branch", "fit.a", "--b-branch", "fit.b")
+    assert list(found["branches"]) == ["", "inner"]
+    assert found["branches"][""]["parameters"] == {
+        "loss": {"before": {"value": 0.3, "kind": "json"}, "after": {"value": 0.2, "kind": "json"}},
+        "mode": {"before": {"value": "fast", "kind": "json"}, "after": None},
+    }
+
+
+def test_a_fork_and_its_source(document: Callable[..., Any]) -> None:
+    """They part where it was forked; a step that it inherits is no difference."""
+    found = document("diff", "r1", "r2")
+    assert found["parting"] == {"run_id": "r1", "branch": "", "stream_version": 4}
+    assert (found["same"], list(found["branches"][""]["steps"])) == (False, ["train"])
+    again = document("diff", "r1@4", "r2")
+    assert {name: each["status_after"] for name, each in again["branches"].items()} == {
+        "fit.a": None,
+        "fit.a.inner": None,
+        "fit.b": None,
+    }
+
+
+READINGS = {
+    "r1": ("r1", "", None),
+    "r1@4": ("r1", "", 4),
+    "r1@p5": ("r1", "", {"n": 5}),
+    "r1@2999-01-31T12:00": ("r1", "", "2999-01-31T12:00:00.000000Z"),
+    "r1:fit.b": ("r1", "fit.b", None),
+    "r1:fit.b@1": ("r1", "fit.b", 1),
+    "r1:fit.a": ("r1:fit.a", "", None),
+    "r1:fit.a@1": ("r1:fit.a", "", 1),
+    "r1@2": ("r1@2", "", None),
+    "r1@2@1": ("r1@2", "", 1),
+}
+
+
+@pytest.mark.parametrize(("text", "meant"), READINGS.items(), ids=READINGS)
+def test_places_are_read_by_the_longest_run_that_is_there(
+    document: Callable[..., Any], text: str, meant: tuple[str, str, Any]
+) -> None:
+    """A run's id may hold the marks itself."""
+    found = document("diff", text, "r2")["before"]
+    assert (found["run_id"], found["branch"], found["at"]) == meant
+
+
+REFUSED = {
+    ("diff", "nobody", "r1"): (1, "RunNotFound"),
+    ("diff", "r1:nobody", "r1"): (1, "BranchNotFound"),
+    ("diff", "r1@99", "r1"): (1, "PointNotFound"),
+    ("diff", "r1@p9999", "r1"): (1, "PointNotFound"),
+    ("diff", "r2@yesterday", "r1"): (2, "UsageError"),
+    ("diff", "r1"): (2, "UsageError"),
+    ("diff", "r1", "r1", "--b-at", "p0"): (2, "UsageError"),
+    ("show", "r1", "--at", "99"): (1, "PointNotFound"),
+    ("show", "r1", "--at", "9" * 30): (2, "UsageError"),
+    ("tree", "r1", "--at", "2001-01-01"): (1, "PointNotFound"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), REFUSED.items(), ids=map(" ".join, REFUSED))
+def test_what_is_not_there_is_refused(told: Told, arguments: tuple[str, ...], expected: tuple[int, str]) -> None:
+    """On one line, by name."""
+    code, text = told(*arguments)
+    assert (code, text.split(":")[1].strip(), text.count("\n")) == (*expected, 1)
+
+
+def test_show_at_a_point(told: Told, document: Callable[..., Any]) -> None:
+    """The run as it stood: its status, what it held and its parameters."""
+    found = document("show", "r1", "--at", "2")
+    assert (found["status"], found["finalized"], found["status_changed_at"]) == ("CREATED", None, None)
+    assert found["counts"] == {"events": 2, "branches": 1, "steps": 0, "attempts": 0, "failed_attempts": 0}
+    assert found["parameters"]["lr"]["value"] == 0.1
+    assert "finalised" in told("show", "r1")[1]
+    assert "finalised" not in told("show", "r1", "--at", "2")[1]
+
+
+def test_show_counts_what_is_inherited(told: Told) -> None:
+    """A forked run holds its source's step, and says that it does."""
+    text = told("show", "r2")[1]
+    assert "r1: (root)@4" in text
+    assert "1 event, 1 branch, 1 step (1 inherited), 0 attempts" in text
+
+
+def test_tree_at_a_point(told: Told) -> None:
+    """The branches there were."""
+    assert "fit" not in told("tree", "r1", "--at", "2")[1]
+    assert "inner" in told("tree", "r1", "--at", "4")[1]

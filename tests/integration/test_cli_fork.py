@@ -1,0 +1,82 @@
+"""`anabranch fork`: what it opens, says and refuses."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from engine import open_engine
+from engine.cli import main
+from engine.model import RunInfo
+
+
+async def _record(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r1", parameters={"lr": 0.1})
+        async with run.attempt("prepare"):
+            await run.set_parameters({"rows": 7})
+        await (await run.start_attempt("train")).finish("FAILED")
+        await (await run.fork("a")).set_parameters({"x": 1})
+
+
+@pytest.fixture
+def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with a run whose second step failed."""
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    asyncio.run(_record(database))
+    return database
+
+
+def test_going_on_from_a_step(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The new run, where it is forked from, and what it inherits."""
+    assert main(["fork", "r1", "--from-step", "train", "--as", "r2"]) == 0
+    assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()] == [
+        ["run", "r2"],
+        ["forked", "from  r1: (root)@8"],
+        ["sees", "2 parameters"],
+        ["inherits", "1 step that had succeeded: prepare"],
+    ]
+    assert main(["steps", "r2"]) == 0
+    assert "prepare" in capsys.readouterr().out
+
+
+def test_the_fork_is_there_for_scripts(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its id is given where none was asked for."""
+    assert main(["fork", "r1", "--branch", "a", "--at", "2", "--tag", "again", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["forked_from"] == {"run_id": "r1", "branch": "a", "stream_version": 2}
+    assert (found["parameters"], found["inherited_steps"]) == (["lr", "rows", "x"], [])
+    assert found["run_id"].startswith("r1-fork-")
+
+    info = asyncio.run(_info(recorded, found["run_id"]))
+    assert (info.tag, info.original_run_id) == ("again", "r1")
+
+
+async def _info(database: Path, run_id: str) -> RunInfo:
+    async with open_engine(database) as engine:
+        return await (await engine.run(run_id)).info()
+
+
+REFUSED = {
+    ("nobody",): "RunNotFound",
+    ("r1", "--branch", "nobody"): "BranchNotFound",
+    ("r1", "--at", "99"): "PointNotFound",
+    ("r1", "--at", "p99"): "PointNotFound",
+    ("r1", "--at", "2001-01-01"): "PointNotFound",
+    ("r1", "--from-step", "nothing"): "StepNotFound",
+    ("r1", "--as", "r1"): "RunExists",
+    ("r1", "--as", ""): "InvalidName",
+}
+
+
+@pytest.mark.parametrize(("arguments", "error"), REFUSED.items(), ids=map(" ".join, REFUSED))
+def test_what_cannot_be_forked_is_refused(
+    recorded: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], error: str
+) -> None:
+    """On one line, by name, and nothing is recorded."""
+    assert main(["fork", *arguments]) == 1
+    assert capsys.readouterr().err.startswith(f"anabranch: {error}: ")
+    assert main(["runs", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
