@@ -92,6 +92,7 @@ class _Erased(Struct, frozen=True):
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection, appender: Appender) -> Iterator[None]:
+    (before,) = connection.execute("PRAGMA secure_delete").fetchone()
     connection.execute("PRAGMA secure_delete = ON")
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -105,7 +106,7 @@ def _transaction(connection: sqlite3.Connection, appender: Appender) -> Iterator
             connection.execute("ROLLBACK")
         raise
     finally:
-        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute(f"PRAGMA secure_delete = {before}")
 
 
 def _erase(connection: sqlite3.Connection, appender: Appender, what: _Erased) -> Erasure:
