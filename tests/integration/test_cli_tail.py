@@ -1,0 +1,207 @@
+"""`anabranch tail`: what is shown, what is waited for, and where to go on."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.cli import main
+from engine.errors import ReadFailed
+
+_COMMAND = [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())"]
+
+
+def use(database: Path, work: Callable[[Engine], Awaitable[Any]]) -> None:
+    """Do something on an engine of its own."""
+
+    async def on_engine() -> None:
+        async with open_engine(database) as engine:
+            await work(engine)
+
+    asyncio.run(on_engine())
+
+
+async def _record(engine: Engine) -> None:
+    run = await engine.create_run("r1", parameters={"lr": 0.1})
+    branch = await run.fork("fit")
+    async with branch.attempt("train"):
+        pass
+    await engine.create_run("r2")
+
+
+@pytest.fixture
+def recorded(database: Path) -> Path:
+    """A database of nine events in two runs."""
+    use(database, _record)
+    return database
+
+
+class Tail:
+    """A tail in a process of its own."""
+
+    def __init__(self, database: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*_COMMAND, "tail", "--db", str(database), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def next(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode()
+
+    def events(self, count: int) -> list[tuple[str, int, str]]:
+        """The next events, as JSON: run, position and type."""
+        lines = [json.loads(self.next()) for _ in range(count)]
+        return [(line["run_id"], line["position"], line["type"]) for line in lines]
+
+    def interrupt(self) -> tuple[int, str, str]:
+        """Its exit code, and what else it printed."""
+        self.process.send_signal(signal.SIGINT)
+        rest, complaints = self.process.communicate()
+        return self.process.returncode, rest.decode(), complaints.decode()
+
+
+@pytest.fixture
+def tail(recorded: Path) -> Iterator[Callable[..., Tail]]:
+    started = list[Tail]()
+
+    def start(*arguments: str) -> Tail:
+        started.append(Tail(recorded, *arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.communicate()
+
+
+async def _set_running(engine: Engine) -> None:
+    await (await engine.run("r1")).set_status("RUNNING")
+
+
+def test_every_run_is_followed(tail: Callable[..., Tail], recorded: Path) -> None:
+    """The last events first, then what other processes record; interrupted, it says where to go on."""
+    follower = tail("--json", "--lines", "2")
+    assert follower.events(2) == [("r1", 8, "StepStatusChanged"), ("r2", 9, "RunCreated")]
+
+    use(recorded, _set_running)
+    assert follower.events(1) == [("r1", 10, "RunStatusChanged")]
+    assert follower.interrupt() == (130, "", '{"after": 10}\n')
+
+
+def test_people_see_which_run_it_is(tail: Callable[..., Tail]) -> None:
+    """A line names the run where several may come, and the last line of the errors where to go on."""
+    follower = tail("-n", "1")
+    assert follower.next().endswith(" UTC\n")
+    assert follower.next().split()[2:] == ["r2:", "(root)@1", "RunCreated", "CREATED"]
+    assert follower.interrupt() == (130, "", "go on with --after 9\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "positions"),
+    [
+        (["r1"], [1, 2, 3, 4, 5, 6, 7, 8]),
+        (["r1", "--lines", "3"], [6, 7, 8]),
+        (["r1", "--branch", "fit", "--lines", "2"], [7, 8]),
+        (["r1", "--branch", ""], [1, 2]),
+        (["--type", "RunCreated"], [1, 9]),
+        (["--type", "RunCreated", "--type", "BranchForked", "-n", "2"], [3, 9]),
+        (["--step", "train"], [4, 5, 6, 7, 8]),
+        (["--status", "COMPLETED"], [7, 8]),
+        (["--after", "7"], [8, 9]),
+        (["r1", "--after", "6"], [7, 8]),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_what_is_shown(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], positions: list[int]
+) -> None:
+    """Only what is asked for, and of that the last, or all behind a position."""
+    shown = list[int]()
+
+    def show(document: dict[str, Any], **_: object) -> None:
+        shown.append(document["position"])
+        if shown[-1] == positions[-1]:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("engine.cli.tail.print_json", show)
+    assert main(["tail", "--db", str(recorded), "--json", *arguments]) == 130
+    assert shown == positions
+
+
+def test_a_run_is_waited_for(tail: Callable[..., Tail], recorded: Path) -> None:
+    """It need not exist yet; nor need its branch."""
+
+    async def record(engine: Engine) -> None:
+        await engine.create_run("other")
+        run = await engine.create_run("r3")
+        await run.fork("fit")
+
+    follower, branch = tail("r3", "--json"), tail("r3", "--branch", "fit", "--json")
+    first = tail("r1", "--json", "-n", "1")  # by the time this has answered, the others have most likely begun
+    first.events(1)
+    use(recorded, record)
+
+    assert follower.events(2) == [("r3", 11, "RunCreated"), ("r3", 12, "BranchForked")]
+    assert branch.events(1) == [("r3", 12, "BranchForked")]
+
+
+def test_it_goes_on_where_it_ended(tail: Callable[..., Tail], recorded: Path) -> None:
+    """What came between two calls is not missed."""
+    follower = tail("--json", "-n", "1")
+    follower.events(1)
+    after = json.loads(follower.interrupt()[2])["after"]
+    use(recorded, _set_running)
+
+    assert tail("--json", "--after", str(after)).events(1) == [("r1", 10, "RunStatusChanged")]
+
+
+def test_a_rebuild_does_not_end_it(tail: Callable[..., Tail], recorded: Path) -> None:
+    """Another process may make every view anew meanwhile."""
+    follower = tail("--json", "-n", "1")
+    follower.events(1)
+    use(recorded, lambda engine: engine.rebuild())
+    use(recorded, _set_running)
+
+    assert follower.events(1) == [("r1", 10, "RunStatusChanged")]
+    assert follower.interrupt() == (130, "", '{"after": 10}\n')
+
+
+def test_a_file_that_cannot_be_read_for_a_while_is_read_again(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says so, and goes on from the last event that was shown."""
+    asked = list[int]()
+    subscribe = Engine.subscribe
+
+    async def failing(self: Engine, *, after: int, **arguments: Any) -> Any:
+        asked.append(after)
+        if len(asked) == 2:
+            signal.raise_signal(signal.SIGINT)
+        async for recorded_event in subscribe(self, after=after, **arguments):
+            yield recorded_event
+            raise ReadFailed(recorded, "disk I/O error")
+
+    monkeypatch.setattr(Engine, "subscribe", failing)
+    monkeypatch.setattr("engine.cli.tail._PAUSE_SECONDS", 0)
+    assert main(["tail", "--db", str(recorded), "--after", "4"]) == 130
+    assert asked == [4, 5]
+    assert capsys.readouterr().err.splitlines()[0].startswith("ReadFailed: ")
+
+
+@pytest.mark.parametrize("arguments", [["--branch", "fit"], ["--after", "-1"], ["--lines", "-1"]])
+def test_a_wrong_command_line(recorded: Path, arguments: list[str]) -> None:
+    """A branch is one of a run."""
+    assert main(["tail", "--db", str(recorded), *arguments]) == 2
+
+
+def test_an_unknown_type_is_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the names that there are."""
+    assert main(["tail", "--db", str(recorded), "--type", "Nope"]) == 1
+    assert "'Nope' is none of the events RunCreated" in capsys.readouterr().err

@@ -1,0 +1,259 @@
+"""`anabranch export` and `anabranch import`, from file to file, through pipes, and interrupted."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from runnable.datastore import RunLog
+from typer.testing import CliRunner
+
+from engine import open_engine
+from engine.cli import main
+from engine.model import AttemptDocument
+from tests.exports import documents, rows
+from tests.golden.make_database import fill
+
+_COMMAND = [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())"]
+
+Ran = Callable[..., tuple[int, str, str]]
+
+
+async def _record(database: Path) -> None:
+    async with open_engine(database, durability="relaxed") as engine:
+        await fill(engine)
+        await engine.create_run("evidence")
+
+
+@pytest.fixture
+def recorded(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with four runs, in the current folder."""
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(_record(database))
+    return database
+
+
+@pytest.fixture
+def ran(recorded: Path, capfd: pytest.CaptureFixture[str]) -> Ran:
+    """Run a command; return its exit code and what it printed."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([*map(str, arguments)])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def runs_of(export: str) -> list[str]:
+    return [line["run"] for line in documents(export.encode()) if line["line"] == "run"]
+
+
+def test_there_and_back_is_the_same(ran: Ran, tmp_path: Path) -> None:
+    """Export, import into a database that is made for it, export again: not a byte differs."""
+    assert ran("export", "--all", "--to", "all.jsonl") == (0, "", "wrote all.jsonl\n")
+    code, shown, _ = ran("import", "all.jsonl", "--db", "other.db")
+    assert (code, shown) == (0, "imported 4 runs with 35 events, every hash checked\n")
+
+    code, again, _ = ran("export", "--all", "--db", "other.db")
+    assert again == (tmp_path / "all.jsonl").read_text()
+    assert ran("verify", "--db", "other.db")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        (["nightly"], ["nightly"]),
+        (["empty", "nightly"], ["nightly", "empty"]),
+        (["--all"], ["nightly", "forked", "empty", "evidence"]),
+        (["forked", "--with-sources"], ["nightly", "forked"]),
+        (["runs", "forked"], ["forked"]),
+        (["--format", "jsonl", "empty"], ["empty"]),
+        (["nightly", "--to", "-"], ["nightly"]),
+        (["runs", "evidence"], ["evidence"]),
+        (["--compact", "evidence"], ["evidence"]),
+    ],
+    ids=" ".join,
+)
+def test_one_run_several_or_all(ran: Ran, arguments: list[str], runs: list[str]) -> None:
+    """Those that are named, in the order in which they were opened; one of any name."""
+    code, shown, _ = ran("export", *arguments)
+    assert (code, runs_of(shown)) == (0, runs)
+
+
+def test_evidence_is_still_exported(ran: Ran, tmp_path: Path) -> None:
+    """`export evidence RUN` is the other kind of export."""
+    assert ran("export", "evidence", "nightly", "--to", "folder")[0] == 0
+    assert (tmp_path / "folder" / "bundle.json").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["r1", "--all"], ["r1", "--format", "xml"], ["--all", "--format", "json"]])
+def test_a_command_line_that_says_too_little_or_too_much(ran: Ran, arguments: list[str]) -> None:
+    """Either runs or all of them; several run logs need a folder."""
+    assert ran("export", *arguments)[0] == 2
+
+
+def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Path) -> None:
+    """Unless that is asked for; the database itself never."""
+    (tmp_path / "mine").write_text("mine")
+
+    code, _, error = ran("export", "nightly", "--to", "mine")
+    assert (code, error) == (1, "anabranch: FileIsThere: 'mine' exists; overwriting it has to be asked for\n")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert ran("export", "nightly", "--to", "mine", "--force")[0] == 0
+    assert runs_of((tmp_path / "mine").read_text()) == ["nightly"]
+    before = rows(recorded)
+    assert ran("export", "nightly", "--force", "--to", recorded)[0] == 2
+    assert rows(recorded) == before
+
+
+def test_an_export_that_fails_leaves_no_file(ran: Ran, tmp_path: Path) -> None:
+    """Not even a half one under another name."""
+    before = set(tmp_path.iterdir())
+    assert ran("export", "nightly", "r9", "--to", "out")[0] == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_import_says_what_was_there_already(ran: Ran) -> None:
+    """To people and to scripts."""
+    ran("export", "--all", "--to", "all.jsonl")
+    ran("export", "nightly", "--to", "one.jsonl")
+    ran("import", "one.jsonl", "--db", "other.db")
+
+    code, shown, _ = ran("import", "all.jsonl", "--db", "other.db", "--json")
+    document = json.loads(shown)
+    assert (code, document["events"]) == (0, 3)
+    assert [(each["run_id"], each["existed"]) for each in document["runs"]][:2] == [
+        ("nightly", True),
+        ("forked", False),
+    ]
+    _, shown, _ = ran("import", "all.jsonl", "--db", "other.db")
+    assert shown.splitlines()[1] == "4 runs of the file were there already, the same in every byte"
+
+
+def test_a_file_that_is_refused(ran: Ran, tmp_path: Path) -> None:
+    """One line says what is wrong with it and where, and nothing of it is there."""
+    ran("export", "--all", "--to", "all.jsonl")
+    whole = (tmp_path / "all.jsonl").read_bytes()
+    (tmp_path / "cut.jsonl").write_bytes(whole[:-50])
+
+    code, shown, error = ran("import", "cut.jsonl", "--db", "other.db")
+    assert (code, shown) == (1, "")
+    assert error.startswith(f"anabranch: ExportCutShort: line {len(whole.splitlines()) - 1}: ")
+    assert json.loads(ran("runs", "--json", "--db", "other.db")[1])["runs"] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"x" * 100_000])
+def test_a_file_of_another_kind_makes_no_database(ran: Ran, tmp_path: Path, content: bytes) -> None:
+    """What is no export at all is found out first."""
+    (tmp_path / "notes").write_bytes(content)
+
+    assert ran("import", "notes", "--db", "other.db")[0] == 1
+    assert ran("import", "nowhere", "--db", "other.db")[0] == 1
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_a_larger_limit_takes_larger_events(ran: Ran, recorded: Path) -> None:
+    """The limit of the store that they come from may have been another."""
+
+    async def record() -> None:
+        async with open_engine(recorded, event_bytes_max=2**22) as engine:
+            await engine.create_run("large", parameters={"x": "y" * 2**21})
+
+    asyncio.run(record())
+    ran("export", "large", "--to", "large.jsonl")
+
+    assert "EventTooLarge" in ran("import", "large.jsonl", "--db", "other.db")[2]
+    assert ran("import", "large.jsonl", "--db", "other.db", "--event-bytes-max", 2**22)[0] == 0
+
+
+def test_through_a_pipe(recorded: Path, tmp_path: Path) -> None:
+    """From one process into another; two that import the same file at once agree."""
+    with subprocess.Popen([*_COMMAND, "export", "--all"], stdout=subprocess.PIPE) as exporting:
+        first = subprocess.run([*_COMMAND, "import", "-", "--db", "other.db"], stdin=exporting.stdout, check=False)
+    assert (first.returncode, exporting.returncode) == (0, 0)
+
+    (tmp_path / "all.jsonl").write_bytes(subprocess.check_output([*_COMMAND, "export", "--all"]))
+    command = [*_COMMAND, "import", "all.jsonl", "--db", "third.db", "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    answers = [json.loads(each.communicate()[0])["events"] for each in both]
+    assert sorted(answers) == [0, 35]
+
+
+def test_an_export_interrupted_leaves_no_file(recorded: Path, tmp_path: Path) -> None:
+    """It ends with 130; what it had written under another name is gone."""
+    script = (
+        "import sys\nfrom engine.cli import main\nfrom engine.logs import sqlite_export\n"
+        "given = sqlite_export._GivenRun.piece\n"
+        "def held(*arguments):\n"
+        "    print('exporting', flush=True)\n    sys.stdin.read()\n    return given(*arguments)\n"
+        "sqlite_export._GivenRun.piece = held\n"
+        "sys.exit(main(['export', '--all', '--to', 'all.jsonl']))"
+    )
+    before = set(tmp_path.iterdir())
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    exporting = subprocess.Popen([sys.executable, "-c", script], **pipes)
+    assert exporting.stdout is not None
+    assert exporting.stdout.readline() == b"exporting\n"
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".all.jsonl.")]) == 1
+    exporting.send_signal(signal.SIGINT)
+    _, complaints = exporting.communicate()
+
+    assert (exporting.returncode, complaints) == (130, b"")
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "runs.db-wal", tmp_path / "runs.db-shm"}
+
+
+async def _record_fits(database: Path) -> None:
+    async with open_engine(database, durability="relaxed") as engine:
+        run = await engine.create_run("fits", parameters={"lr": 0.1})
+        a = await run.fork("fit.a")
+        async with a.attempt("train", inputs={"lr": 0.1}) as attempt:
+            await attempt.update(external_id="job-7")
+        async with a.attempt("a.b"):
+            pass
+        await run.log_step("done", attempts=[AttemptDocument(status="COMPLETED")])
+        await run.finalize("COMPLETED")
+
+
+def _timeline(log: Path) -> str:
+    from runnable.cli import app  # noqa: PLC0415 - it sets up its logging when it is imported
+
+    result = CliRunner().invoke(app, ["timeline", str(log), "--no-open"], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_the_hosts_own_timeline_draws_a_compiled_log(ran: Ran, recorded: Path, tmp_path: Path) -> None:
+    """The host's models take it, and its command draws each step of each branch."""
+    asyncio.run(_record_fits(recorded))
+    assert ran("export", "fits", "--format", "json", "--to", ".run_log_store/fits.json")[0] == 0
+    log = tmp_path / ".run_log_store" / "fits.json"
+
+    document = json.loads(log.read_text())
+    assert RunLog(**document).run_id == "fits"
+    assert document["status"] == "SUCCESS"
+    assert document["parameters"] == {"lr": {"value": 0.1, "kind": "json"}}
+    train = document["steps"]["fit"]["branches"]["fit.a"]["steps"]["fit.a.train"]
+    assert train["attempts"][0]["input_parameters"] == {"lr": {"value": 0.1, "kind": "json"}}
+    drawn = _timeline(log)
+    assert "train" in drawn
+    assert "fit.a.train" in (tmp_path / "fits_timeline.html").read_text()
+
+
+def test_compiled_logs_of_several_runs_go_into_a_folder(ran: Ran, tmp_path: Path) -> None:
+    """One file for each; a slash in a run's id makes no folder."""
+
+    async def record() -> None:
+        async with open_engine(tmp_path / "runs.db") as engine:
+            await engine.create_run("../up")
+
+    asyncio.run(record())
+    assert ran("export", "--all", "--format", "json", "--to", "logs")[0] == 0
+    found = sorted(path.name for path in (tmp_path / "logs").iterdir())
+    assert found == ["..%2Fup.json", "empty.json", "evidence.json", "forked.json", "nightly.json"]
+    for path in (tmp_path / "logs").iterdir():
+        assert RunLog(**json.loads(path.read_text())).status
