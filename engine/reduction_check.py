@@ -15,7 +15,7 @@ from msgspec import structs
 from engine.codec import EVENT_TYPES, decode_event, same
 from engine.errors import CannotDecode, ReductionImpossible
 from engine.events import ParametersReduced, ParametersSet, SourceCarriedOver
-from engine.model import Head, Parameter
+from engine.model import ERASED, Head, Parameter
 from engine.ports import OwnParameter
 from engine.reduction import FUNCTION_RULE, Child, Outcome, fold
 from engine.stored import Ledger, StoredEvent, StoredStream
@@ -184,7 +184,7 @@ def _values(ledger: Ledger, position: int) -> dict[str, Parameter]:
 
 
 def _value(values: Mapping[str, Parameter], name: str) -> Parameter:
-    if name not in values:
+    if name not in values or values[name] == ERASED:  # what was carried over may have been erased before
         raise _Unprovable
     return values[name]
 

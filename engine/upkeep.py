@@ -207,7 +207,7 @@ def _ended(statuses: Collection[str]) -> frozenset[str]:
     if isinstance(statuses, str) or not isinstance(statuses, Collection):
         raise InvalidValue("statuses", statuses, "is not a collection of statuses")
     for status in statuses:
-        if status not in TERMINAL_STATUSES:
+        if check_text(status, "statuses") not in TERMINAL_STATUSES:
             raise InvalidValue("statuses", status, f"is none of {', '.join(sorted(TERMINAL_STATUSES))}")
     return frozenset(statuses)
 

@@ -5,6 +5,7 @@ there; `compact` writes the file anew without them.
 """
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -170,11 +171,13 @@ def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
 
 def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
     """Make the views of some runs anew from their events, inside the transaction."""
-    stream_ids = [row[0] for run_id in run_ids for row in _streams(connection, run_id)]
+    streams = [_streams(connection, run_id) for run_id in run_ids]
     for projector in appender.projectors:
-        projector.clear(stream_ids)
-    marks = ", ".join("?" * len(run_ids))
-    rows = connection.execute(f"{SELECT_FOLDED} WHERE run_id IN ({marks}) ORDER BY position", tuple(run_ids))
+        projector.clear([row[0] for of_run in streams for row in of_run])
+    roots = json.dumps([of_run[0][0] for of_run in streams])  # the root branch is opened first
+    rows = connection.execute(
+        f"{SELECT_FOLDED} WHERE events.root_id IN (SELECT value FROM json_each(?)) ORDER BY position", (roots,)
+    )
     while chunk := rows.fetchmany(_FOLDED_TOGETHER):
         for row in chunk:
             stream, recorded = Stream(row[10], row[1], row[2], row[11], row[12], 0, b""), as_recorded(row[:10])

@@ -1,0 +1,520 @@
+"""Deleting runs: whole or not at all, never under a fork that reads through them, and never to be confused later."""
+
+import asyncio
+import contextlib
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Branch, Engine, Position, Run, TaskSpec, open_engine
+from engine.codec import to_microseconds
+from engine.errors import (
+    InvalidValue,
+    NotFound,
+    RunHasForks,
+    RunIsPinned,
+    RunNotFound,
+)
+from engine.events import SourceCarriedOver
+from engine.logs import carried_over
+from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, StepLog
+from engine.ports import DeletedRun, Expiry
+
+NO_AGE = timedelta(0)
+
+
+def sql(database: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+async def assert_sound(engine: Engine) -> None:
+    """The chains are whole, and the views are what the events say."""
+    assert (await engine.verify()).problems == []
+    assert await engine.verify_views() == []
+
+
+async def run_ids(engine: Engine) -> list[str]:
+    return [run.run_id for run in await engine.runs()]
+
+
+async def a_run(engine: Engine, run_id: str, *, status: str = COMPLETED) -> Run:
+    """A run with something in every table, which has ended."""
+    run = await engine.create_run(run_id, parameters={"lr": 0.1, "x": 1}, description="d", tags={"k": run_id})
+    branch = await run.fork("a")
+    await branch.set_parameters({"x": 2}, idempotency_key="k")
+    await run.log_step("task", status="COMPLETED", spec=TaskSpec(command="c"), message="m", details={"d": 1})
+    async with run.attempt("train", inputs={"i": 1}, operator_key="slurm", external_id=f"job-{run_id}") as attempt:
+        await attempt.update(outputs={"o": 2}, details={"host": "n1"})
+    await run.log_step("failed", status="FAILED")
+    await run.reduce()
+    await run.finalize(status)
+    return run
+
+
+async def test_a_deleted_run_is_gone(engine: Engine) -> None:
+    """From every table of the file; that it was there, when it went and why stays on record."""
+    await a_run(engine, "r")
+    rows = "SELECT count(*) FROM"
+    assert await engine.delete_run("r", "a test") == DeletedRun(run_id="r", branches=2, events=15)
+    tables = ("events", "streams", "idempotency_keys", "branches", "parameters", "step_logs", "runs", "task_attempts")
+    assert [sql(engine.path, f"{rows} {table}") for table in tables] == [[(0,)]] * len(tables)
+    assert await run_ids(engine) == []
+    assert sql(engine.path, "SELECT run_id, events, reason FROM deleted_runs") == [("r", 15, "a test")]
+    await assert_sound(engine)
+    await engine.rebuild()
+    await assert_sound(engine)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("nobody", "why"), RunNotFound),
+        (("r", ""), InvalidValue),
+        (("r", " \t"), InvalidValue),
+        (("r", 1), InvalidValue),
+        (("r", None), InvalidValue),
+    ],
+)
+async def test_what_cannot_be_deleted_is_refused_by_name(
+    engine: Engine, arguments: Any, error: type[Exception]
+) -> None:
+    """Nothing is deleted."""
+    await a_run(engine, "r")
+    with pytest.raises(error):
+        await engine.delete_run(*arguments)
+    assert await run_ids(engine) == ["r"]
+
+
+async def test_a_pinned_run_is_kept_until_it_is_unpinned(engine: Engine) -> None:
+    """Also from one who would carry it over; pinning twice says it once."""
+    run = await a_run(engine, "r")
+    assert (await engine.pin("r", "figures")).events
+    assert not (await engine.pin("r", "figures")).events
+    assert (await run.info()).pinned
+    with pytest.raises(RunIsPinned):
+        await engine.delete_run("r", "old", carry_over=True)
+    await engine.unpin("r")
+    assert not (await run.info()).pinned
+    await engine.delete_run("r", "old")
+    with pytest.raises(RunNotFound):
+        await engine.pin("r")
+
+
+async def test_a_run_that_others_read_through_is_kept(engine: Engine) -> None:
+    """The error names the forks, of whichever branch; when they are gone, it goes."""
+    await a_run(engine, "r")
+    for fork, branch in (("f", None), ("g", "a")):
+        await engine.fork_run("r", run_id=fork, branch=branch)
+    with pytest.raises(RunHasForks) as raised:
+        await engine.delete_run("r", "old")
+    assert raised.value.forks == ("f", "g")
+    for run_id in ("g", "f", "r"):
+        await engine.delete_run(run_id, "old")
+    assert await run_ids(engine) == []
+    await assert_sound(engine)
+
+
+def plain(step: StepLog) -> Any:
+    """A step without what is another's once the run has it as its own: where it is from, its attempts' ids."""
+    return (
+        *(step.step, step.name, step.status, step.message, step.spec, step.details),
+        [_without_id(attempt) for attempt in step.attempts],
+        [attempt.attempt_id == step.current_attempt_id for attempt in step.attempts],
+    )
+
+
+def _without_id(attempt: AttemptLog) -> tuple[Any, ...]:
+    return tuple(getattr(attempt, name) for name in attempt.__struct_fields__ if name != "attempt_id")
+
+
+def described(info: RunInfo) -> tuple[Any, ...]:
+    return info.dag_hash, info.original_run_id, info.workspace_slug, info.root_path, info.description, info.tags
+
+
+async def seen(branch: Branch, at: Any = None) -> Any:
+    """What a branch shows of itself at a point."""
+    log = await branch.compile(at=at)
+    steps = {name: plain(step) for name, step in (await branch.steps(at=at)).items()}
+    assert steps == {name: plain(step) for name, step in log.steps.items()}
+    assert list(steps) == list(log.steps)
+    return await branch.parameters(at=at), log.parameters, steps, list(steps), log.status
+
+
+async def history(branch: Branch) -> list[Any]:
+    """What a branch showed at each of its versions so far, by version, by position and by time."""
+    points: list[Any] = list(range(1, (await branch.head()).stream_version + 1))
+    return [await seen(branch, at) for at in points]
+
+
+async def _forks(engine: Engine) -> list[Branch]:
+    """Forks of a run, of one of its branches and of a fork; with steps that hide inherited ones, and branches."""
+    await a_run(engine, "r")
+    f = await engine.fork_run("r", run_id="f")
+    early = await engine.fork_run("f", run_id="early")
+    await f.set_parameters({"x": 5})
+    await f.log_step("task", status="RUNNING", message="anew")
+    await f.log_step("own", status="COMPLETED")
+    below = await f.fork("below")
+    await below.set_parameters({"y": 1})
+    late = await engine.fork_run("f", run_id="late")
+    await late.log_step("train", status="COMPLETED")
+    of_branch = await engine.fork_run("r", run_id="of_branch", branch="a")
+    of_below = await engine.fork_run("f", run_id="of_below", branch="below")
+    return [f, early, below, late, of_branch, of_below]
+
+
+async def test_forks_see_what_they_saw(engine: Engine) -> None:
+    """Forks, forks of forks and their branches: now and at every version, parameters and steps; the views are true."""
+    branches = await _forks(engine)
+    now = [await seen(branch) for branch in branches]
+    before = [await history(branch) for branch in branches]
+    infos = [described(await (await engine.run(branch.run_id)).info()) for branch in branches]
+    with pytest.raises(RunHasForks):
+        await engine.delete_run("r", "old")
+    await engine.delete_run("r", "old", carry_over=True)
+    for _ in range(2):
+        assert [await seen(branch) for branch in branches] == now
+        assert [(await history(each))[: len(then)] for each, then in zip(branches, before, strict=True)] == before
+        assert [described(await (await engine.run(each.run_id)).info()) for each in branches] == infos
+        await assert_sound(engine)
+        await engine.rebuild()
+
+
+async def test_points_by_position_and_by_time_are_as_they_were(engine: Engine) -> None:
+    """The carrying over comes later than all that it gives, and counts from the fork on all the same."""
+    (f, *_) = await _forks(engine)
+    events = [each async for each in engine.events(run_id="f", branch="")]
+    points: list[Any] = [Position(each.position) for each in events] + [each.recorded_at for each in events]
+    before = [await seen(f, point) for point in points]
+    await engine.delete_run("r", "old", carry_over=True)
+    assert [await seen(f, point) for point in points] == before
+
+
+@pytest.mark.parametrize("order", [("r", "f", "late"), ("f", "r", "late"), ("late", "f", "r"), ("f", "late", "r")])
+async def test_chains_of_forks_are_deleted_in_any_order(engine: Engine, order: tuple[str, ...]) -> None:
+    """What remains sees what it saw, whoever goes first."""
+    branches = {branch.run_id: branch for branch in await _forks(engine) if branch.name == ""}
+    for run_id in order:
+        branches.pop(run_id, None)
+        before = {name: await seen(branch) for name, branch in branches.items()}
+        await engine.delete_run(run_id, "old", carry_over=True)
+        assert {name: await seen(branch) for name, branch in branches.items()} == before
+        await assert_sound(engine)
+    await engine.rebuild()
+    assert {name: await seen(branch) for name, branch in branches.items()} == before
+
+
+async def test_a_steps_own_log_is_not_overwritten(engine: Engine) -> None:
+    """What a fork did anew is its own; the inherited step is what it was at points before."""
+    (f, *_) = await _forks(engine)
+    await engine.delete_run("r", "old", carry_over=True)
+    assert [(await f.step("task", at=at)).message for at in (2, 3, None)] == ["m", "anew", "anew"]
+    assert (await f.step("task")).inherited_from is None
+
+
+async def test_carried_attempts_are_the_runs_own(engine: Engine) -> None:
+    """They are listed first, can be found by their ids, and the next one is counted on from them."""
+    await a_run(engine, "r")
+    f = await engine.fork_run("r", run_id="f")
+    g = await engine.fork_run("r", run_id="g")
+    await f.start_attempt("other")
+    await engine.delete_run("r", "old", carry_over=True)
+    carried, own = await f.attempts()
+    assert (carried.step, carried.external_id, own.step) == ("train", "job-r", "other")
+    assert (await f.step("train")).current_attempt_id == carried.attempt_id
+    assert [each.attempt_id for each in await g.attempts()] != [carried.attempt_id]
+    assert (await f.start_attempt("train")).attempt_id in {each.attempt_id for each in await f.attempts("train")}
+    assert [each.attempt_index for each in await f.attempts("train")] == [1, 2]
+    await assert_sound(engine)
+
+
+async def test_what_is_carried_over_can_be_more_than_an_event_holds(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is recorded in parts, together; steps of many attempts are divided, too."""
+    monkeypatch.setattr(carried_over, "PART_BYTES_MAX", 600)
+    run = await engine.create_run("r", parameters={f"p{number}": "v" * 100 for number in range(20)})
+    for number in range(5):
+        async with run.attempt("train", details={"n": number, "text": "t" * 200}):
+            pass
+    f = await engine.fork_run("r", run_id="f")
+    before = await seen(f)
+    await engine.delete_run("r", "old", carry_over=True)
+    parts = [each.event async for each in engine.events(run_id="f", types=[SourceCarriedOver])]
+    assert len(parts) > 5
+    assert await seen(f) == await seen(f, at=1) == before
+    await assert_sound(engine)
+
+
+async def test_what_was_carried_over_can_be_erased(engine: Engine) -> None:
+    """As any other event that holds values: it reads as erased, also in forks of the fork, and verifies."""
+    branches = await _forks(engine)
+    await engine.delete_run("r", "old", carry_over=True)
+    (carried,) = [each async for each in engine.events(run_id="f", types=[SourceCarriedOver])]
+    await engine.erase("f", None, carried.stream_version, "a name")
+    assert (await branches[0].parameters())["lr"] == (await branches[1].parameters())["lr"] == ERASED
+    assert (await (await engine.run("late")).info()).description == "(erased)"
+    await assert_sound(engine)
+    await engine.delete_run("f", "old", carry_over=True)
+    assert (await branches[1].parameters())["lr"] == ERASED
+    await assert_sound(engine)
+
+
+async def test_a_conflict_on_a_value_erased_before_it_was_carried_over_still_verifies(engine: Engine) -> None:
+    """The reduction recorded the value as the base, and nobody can know it any more: that is no forgery."""
+    await engine.create_run("r", parameters={"x": 1})
+    f = await engine.fork_run("r", run_id="f")
+    child = await f.fork("a")
+    await child.set_parameters({"x": 2})
+    await f.set_parameters({"x": 3})
+    assert len((await f.reduce()).conflicts) == 1
+    await engine.erase("r", None, 2, "wrong", compact=False)
+    await assert_sound(engine)
+    await engine.delete_run("r", "old", carry_over=True)
+    await assert_sound(engine)
+
+
+async def test_reductions_of_a_fork_still_verify(engine: Engine) -> None:
+    """Made before and after, over values that came from the source."""
+    await a_run(engine, "r")
+    f = await engine.fork_run("r", run_id="f")
+    child = await f.fork("c")
+    await child.set_parameters({"x": 7, "lr": 0.2})
+    await f.set_parameters({"x": 8})
+    await f.reduce(rules={"x": "sum"})
+    await engine.delete_run("r", "old", carry_over=True)
+    again = await f.fork("d")
+    await again.set_parameters({"lr": 0.3})
+    await f.reduce([again])
+    await assert_sound(engine)
+    assert (await f.lineage("lr", history=True)).value == Parameter(0.3)
+
+
+async def test_cutting_a_fork_off_without_carrying_over_is_found(engine: Engine) -> None:
+    """A fork without a source has to say what it saw of it."""
+    await a_run(engine, "r")
+    await engine.fork_run("r", run_id="f")
+    sql(engine.path, "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = 'f'")
+    assert [each.kind for each in (await engine.verify()).problems] == ["link"]
+
+
+@pytest.mark.parametrize("forgery", ["DELETE FROM deleted_runs", "UPDATE deleted_runs SET events = 12"])
+async def test_a_run_that_just_went_missing_is_found(engine: Engine, forgery: str) -> None:
+    """Only what is on record as deleted may be gone."""
+    await a_run(engine, "r")
+    await a_run(engine, "s")
+    await engine.delete_run("r", "old")
+    assert (await engine.verify()).problems == []
+    sql(engine.path, forgery)
+    assert (await engine.verify()).problems != []
+
+
+async def test_a_checkpoint_still_holds_after_a_deletion(engine: Engine) -> None:
+    """It names the run as deleted. One from before the run's last events cannot be proved, and says so."""
+    run = await a_run(engine, "r")
+    middle = await engine.checkpoint()
+    await run.set_parameters({"later": 1})
+    await a_run(engine, "s")
+    end = await engine.checkpoint()
+    await engine.delete_run("r", "old")
+    verified = await engine.verify(since=end)
+    assert (verified.problems, verified.deleted) == ([], ["r"])
+    assert {each.kind for each in (await engine.verify(since=middle)).problems} == {"checkpoint"}
+
+
+async def test_positions_and_streams_are_not_used_again(engine: Engine) -> None:
+    """Also when all that was recorded last is gone: cursors stay good, and what comes is new to them."""
+    await a_run(engine, "r")
+    last = await engine.last_position()
+    (before,) = sql(engine.path, "SELECT max(stream_id) FROM streams")
+    await engine.delete_run("r", "old")
+    assert await engine.last_position() == last
+    assert [each async for each in engine.events(after=0)] == []
+    await a_run(engine, "r")
+    assert (await anext(engine.events(after=last))).position == last + 1
+    assert sql(engine.path, "SELECT min(stream_id) FROM streams")[0] > before
+    await assert_sound(engine)
+
+
+async def test_a_run_of_the_same_name_is_another_run(engine: Engine) -> None:
+    """It has its own history; what was forked from the first one is none of its forks, and old keys are new."""
+    await a_run(engine, "r")
+    f = await engine.fork_run("r", run_id="f")
+    before = await seen(f)
+    await engine.delete_run("r", "old", carry_over=True)
+    again = await engine.create_run("r", parameters={"lr": 9}, description="another")
+    branch = await again.fork("a")
+    assert not (await branch.set_parameters({"x": 3}, idempotency_key="k")).duplicate
+    assert await seen(f) == before
+    await engine.erase("f", None, 1, "so that it is folded anew")
+    assert (await f.info()).description == "d"
+    await engine.delete_run("r", "old")
+    assert await seen(f) == before
+    await assert_sound(engine)
+
+
+async def test_handles_of_a_deleted_run_find_no_run(engine: Engine) -> None:
+    """Whatever they are asked or asked to record."""
+    run = await a_run(engine, "r")
+    branch, attempt = await run.branch("a"), await run.start_attempt("more")
+    await engine.delete_run("r", "old")
+    for call in (
+        *(run.parameters(), run.compile(), run.info(), run.set_parameters({"x": 1}), run.fork("b"), run.finalize()),
+        *(branch.parameters(), branch.set_parameters({"x": 1}), attempt.update(message="m")),
+    ):
+        with pytest.raises(NotFound):
+            await call
+
+
+async def test_other_engines_notice_at_once(database: Path) -> None:
+    """One that has the run's streams in memory writes nothing into them, and its other writes are recorded."""
+    async with open_engine(database) as engine, open_engine(database) as other:
+        gone, stays = await other.create_run("gone"), await other.create_run("stays")
+        await gone.set_parameters({"x": 1})
+        await engine.delete_run("gone", "old")
+        refused, recorded = await asyncio.gather(
+            gone.set_parameters({"x": 2}), stays.set_parameters({"x": 2}), return_exceptions=True
+        )
+        assert isinstance(refused, RunNotFound)
+        assert not isinstance(recorded, BaseException)
+        await other.create_run("gone")
+        await assert_sound(engine)
+
+
+async def test_subscribers_go_on(engine: Engine) -> None:
+    """A deletion ends nobody's subscription to the store, and hides nothing that comes."""
+    await engine.create_run("r")
+    events = engine.subscribe(after=0)
+    assert (await anext(events)).run_id == "r"
+    waiting = asyncio.ensure_future(anext(events))
+    await engine.delete_run("r", "old")
+    await engine.create_run("s")
+    assert (await waiting).run_id == "s"
+    await events.aclose()
+
+
+async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
+    """By status and by age; never what goes on, is pinned or is read through; and says what it did."""
+    for run_id, status in (("done", COMPLETED), ("bad", "FAILED"), ("on", "RUNNING"), ("pinned", COMPLETED)):
+        await a_run(engine, run_id, status=status)
+    await engine.pin("pinned")
+    await a_run(engine, "source")
+    await engine.fork_run("source", run_id="fork", status="RUNNING")
+    assert (await engine.collect(timedelta(days=1))).deleted == []
+    found = await engine.collect(NO_AGE, statuses=["FAILED"])
+    assert found.deleted == [DeletedRun(run_id="bad", branches=2, events=15)]
+    found = await engine.collect(datetime.now(UTC))
+    assert ([each.run_id for each in found.deleted], [*found.kept]) == (["done"], ["source"])
+    assert sorted(await run_ids(engine)) == ["fork", "on", "pinned", "source"]
+    await assert_sound(engine)
+
+
+async def test_forks_go_before_what_they_were_forked_from(engine: Engine) -> None:
+    """A chain of runs that have all ended goes whole."""
+    await a_run(engine, "r")
+    await engine.fork_run("r", run_id="f", status=COMPLETED)
+    await engine.fork_run("f", run_id="g", status=COMPLETED)
+    assert [each.run_id for each in (await engine.collect(NO_AGE)).deleted] == ["g", "f", "r"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_dry_run_says_what_would_be_and_changes_nothing(engine: Engine, kept: bool) -> None:  # noqa: FBT001
+    """The answer is that of the run that follows."""
+    await a_run(engine, "r")
+    await engine.fork_run("r", run_id="f", status="RUNNING" if kept else COMPLETED)
+    await a_run(engine, "s")
+    before = sql(engine.path, "SELECT * FROM store"), await engine.last_position(), await run_ids(engine)
+    dry = await engine.collect(NO_AGE, dry_run=True)
+    assert (sql(engine.path, "SELECT * FROM store"), await engine.last_position(), await run_ids(engine)) == before
+    assert dry == await engine.collect(NO_AGE)
+    assert [*dry.kept] == (["r"] if kept else [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"statuses": ["RUNNING"]},
+        {"statuses": "COMPLETED"},
+        {"statuses": [["COMPLETED"]]},
+        {"statuses": None},
+        {"older_than": timedelta(seconds=-1)},
+        {"older_than": timedelta.max},
+        {"older_than": datetime(2020, 1, 1)},  # noqa: DTZ001 - the naive time is the point
+        {"older_than": 30},
+        {"reason": " "},
+        {"dry_run": "yes"},
+        {"dry_run": True, "reason": ""},
+    ],
+    ids=str,
+)
+async def test_a_wrong_selection_deletes_nothing(engine: Engine, arguments: dict[str, Any]) -> None:
+    """It is refused before anything is looked at."""
+    await a_run(engine, "r")
+    with pytest.raises(InvalidValue):
+        await engine.collect(**{"older_than": NO_AGE, **arguments})
+    assert await run_ids(engine) == ["r"]
+
+
+@pytest.mark.parametrize("meanwhile", ["goes on", "is pinned", "is forked", "is gone"])
+async def test_what_changes_between_selection_and_deletion_is_looked_at_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """Whether a run has expired is decided under the lock that it is deleted under."""
+    run = await a_run(engine, "r")
+    expired = engine._removal.expired
+
+    async def expired_and_changed(expiry: Expiry) -> Any:
+        found = await expired(expiry)
+        await {
+            "goes on": lambda: run.set_status("RUNNING"),
+            "is pinned": lambda: engine.pin("r"),
+            "is forked": lambda: engine.fork_run("r", run_id="f"),
+            "is gone": lambda: engine.delete_run("r", "first"),
+        }[meanwhile]()
+        return found
+
+    monkeypatch.setattr(engine._removal, "expired", expired_and_changed)
+    found = await engine.collect(NO_AGE)
+    assert found.deleted == []
+    assert [*found.kept] == ([] if meanwhile == "is gone" else ["r"])
+
+
+async def test_two_collectors_delete_each_run_once(database: Path) -> None:
+    """Between them they delete all; neither fails."""
+    async with open_engine(database) as engine, open_engine(database) as other:
+        for number in range(10):
+            run = await engine.create_run(f"r{number}")
+            await run.set_status(COMPLETED)
+        found = await asyncio.gather(engine.collect(NO_AGE), other.collect(NO_AGE))
+        deleted = [each.run_id for one in found for each in one.deleted]
+        assert sorted(deleted) == [f"r{number}" for number in range(10)]
+        await assert_sound(engine)
+
+
+async def test_no_removal_reads_all_events(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every statement of a selection, a deletion and an erasure finds its events by an index."""
+    statements: set[str] = set()
+
+    def traced(connection: sqlite3.Connection) -> None:
+        connection.set_trace_callback(statements.add)
+
+    log = engine._log
+    await log.exclusively(traced)  # type: ignore[attr-defined]
+    await log.readers.run(traced)  # type: ignore[attr-defined]
+    await a_run(engine, "r")
+    await engine.fork_run("r", run_id="f")
+    statements.clear()
+    await engine.erase("r", None, 2, "wrong", compact=False)
+    await engine._removal.expired(Expiry(frozenset({COMPLETED}), to_microseconds(datetime.now(UTC))))
+    await engine.delete_run("r", "old", carry_over=True)
+    plans = {each: _plan(engine.path, each) for each in statements if each.lstrip().startswith(("SELECT", "WITH", "D"))}
+    assert len(plans) > 10
+    assert {each: plan for each, plan in plans.items() if any("SCAN events" in line for line in plan)} == {}
+
+
+def _plan(database: Path, statement: str) -> list[str]:
+    return [row[3] for row in sql(database, f"EXPLAIN QUERY PLAN {statement}")]
