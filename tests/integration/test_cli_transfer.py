@@ -195,8 +195,9 @@ def test_an_export_interrupted_leaves_no_file(recorded: Path, tmp_path: Path) ->
         "sys.exit(main(['export', '--all', '--to', 'all.jsonl']))"
     )
     before = set(tmp_path.iterdir())
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    exporting = subprocess.Popen([sys.executable, "-c", script], **pipes)
+    exporting = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert exporting.stdout is not None
     assert exporting.stdout.readline() == b"exporting\n"
     assert len([path for path in tmp_path.iterdir() if path.name.startswith(".all.jsonl.")]) == 1
