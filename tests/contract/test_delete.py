@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,7 @@ async def test_points_by_position_and_by_time_are_as_they_were(engine: Engine) -
 async def test_chains_of_forks_are_deleted_in_any_order(engine: Engine, order: tuple[str, ...]) -> None:
     """What remains sees what it saw, whoever goes first."""
     branches = {branch.run_id: branch for branch in await _forks(engine) if branch.name == ""}
+    before: dict[str, Any] = {}
     for run_id in order:
         branches.pop(run_id, None)
         before = {name: await seen(branch) for name, branch in branches.items()}
@@ -469,12 +471,13 @@ async def test_what_changes_between_selection_and_deletion_is_looked_at_again(
 
     async def expired_and_changed(expiry: Expiry) -> Any:
         found = await expired(expiry)
-        await {
+        changes: dict[str, Callable[[], Awaitable[Any]]] = {
             "goes on": lambda: run.set_status("RUNNING"),
             "is pinned": lambda: engine.pin("r"),
             "is forked": lambda: engine.fork_run("r", run_id="f"),
             "is gone": lambda: engine.delete_run("r", "first"),
-        }[meanwhile]()
+        }
+        await changes[meanwhile]()
         return found
 
     monkeypatch.setattr(engine._removal, "expired", expired_and_changed)
