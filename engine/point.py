@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from msgspec import Struct
+from typing_extensions import override
 
 from engine.errors import InvalidValue
 
@@ -22,6 +23,10 @@ class Position(Struct, frozen=True):
     def __post_init__(self) -> None:
         if type(self.n) is not int or self.n < 1:
             raise InvalidValue("position", self.n, "is not an integer from 1")
+
+    @override
+    def __repr__(self) -> str:
+        return f"Position({self.n})"
 
 
 Point: TypeAlias = int | datetime | Position | None

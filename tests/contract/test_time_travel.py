@@ -168,3 +168,33 @@ async def test_looking_back_records_nothing(engine: Engine, run: Run) -> None:
         assert isinstance(await run.compile(at=version), RunLog)
     assert await engine.last_position() == before
     assert await engine.verify_views() == []
+
+
+async def test_a_clock_that_was_set_back_hides_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time means the last event recorded by then and all before it, for every read alike."""
+    seconds = 300
+    monkeypatch.setattr("time.time_ns", lambda: seconds * 10**9)
+    run = await engine.create_run("clocks")
+    branch = await run.fork("a")
+    seconds = 100
+    await run.set_parameters({"x": 1})
+    seconds = 600
+    await branch.set_parameters({"x": 2})
+    then = datetime.fromtimestamp(200, UTC)
+    assert await run.parameters(at=then) == {"x": Parameter(1)}
+    assert (await run.compile(at=then)).parameters == {"x": Parameter(1)}
+    assert await run.children(at=then) == ["a"]  # it was forked before, though by a later clock
+    assert (await branch.head(at=then)).stream_version == 1
+    with pytest.raises(PointNotFound):
+        await run.parameters(at=datetime.fromtimestamp(99, UTC))
+
+
+async def test_what_was_erased_is_erased_in_the_past(engine: Engine, run: Run) -> None:
+    """No point brings it back, nor a fork."""
+    recorded = await run.log_step("secret", status="COMPLETED", message="the password")
+    version = recorded.stream_version
+    forked = await engine.fork_run("r", run_id="forked")
+    await engine.erase("r", None, version, reason="a password")
+    await run.log_step("later")
+    for found in (await run.step("secret", at=version), await forked.step("secret"), await forked.step("secret", at=1)):
+        assert (found.status, found.message) == ("COMPLETED", "(erased)")
