@@ -2,7 +2,8 @@
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
@@ -61,7 +62,8 @@ class SetUp:
         execute = connection.execute
         projectors = appender.projectors
         with inside_sqlite():
-            self._check_ours(connection, projectors)
+            with _one_snapshot(connection):
+                self._check_ours(connection, projectors)
             execute(f"PRAGMA synchronous = {self._synchronous}")
             execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
             execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
@@ -100,6 +102,16 @@ class SetUp:
 
     def _check_ours(self, connection: sqlite3.Connection, projectors: Sequence[Projector]) -> None:
         check_ours(connection, self._path, [table for projector in projectors for table in projector.tables()])
+
+
+@contextmanager
+def _one_snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    # Somebody else may be making the file just now: seen half before and half after, it would look like a stranger's.
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _is_current(connection: sqlite3.Connection, projectors: Sequence[Projector]) -> bool:

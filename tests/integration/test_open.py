@@ -21,7 +21,7 @@ from engine.errors import (
     NotADatabase,
     ReadFailed,
 )
-from engine.logs import file_system
+from engine.logs import file_system, sqlite_schema
 from engine.logs.sqlite_schema import SCHEMA_VERSION
 from tests.faults.leaks import nothing_left
 
@@ -272,3 +272,26 @@ async def test_relaxed_durability_is_the_callers_choice(database: Path) -> None:
     """`synchronous` is FULL unless the caller asks for less."""
     async with open_engine(database, durability="relaxed") as engine:
         await engine.create_run("r")
+
+
+async def test_whoever_makes_the_file_meanwhile_is_not_taken_for_a_stranger(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a file is, is looked at in one snapshot: another opening cannot make it ours between two looks."""
+
+    def interrupted(connection: sqlite3.Connection) -> int:
+        with (
+            contextlib.closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as other,
+            contextlib.suppress(sqlite3.Error),
+        ):
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("CREATE TABLE store (key TEXT)")
+            other.execute(f"PRAGMA application_id = {sqlite_schema.APPLICATION_ID}")
+            other.execute("COMMIT")
+        monkeypatch.setattr(sqlite_schema, "schema_version", schema_version)
+        return schema_version(connection)
+
+    schema_version = sqlite_schema.schema_version
+    monkeypatch.setattr(sqlite_schema, "schema_version", interrupted)
+    async with open_engine(database) as engine:
+        await engine.create_run("r1")
