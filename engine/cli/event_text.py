@@ -19,11 +19,15 @@ from engine.events import (
     JobLogged,
     ParametersReduced,
     ParametersSet,
+    PayloadErased,
     RunConfigured,
     RunCreated,
     RunFinalized,
     RunForked,
+    RunPinned,
     RunStatusChanged,
+    RunUnpinned,
+    SourceCarriedOver,
     StepLogged,
     StepRemoved,
     StepStatusChanged,
@@ -75,6 +79,11 @@ def _reduced(event: ParametersReduced) -> str:
     return f"{counted(len(event.children), 'branch', 'branches')}{conflicts}: {values}"
 
 
+def _erased(event: PayloadErased) -> str:
+    by = f" by {event.by}" if event.by else ""
+    return visible(f"v{event.stream_version} {event.event_type}{by}: {event.reason}")
+
+
 def _step_logged(event: StepLogged) -> str:
     return visible(" ".join(part for part in (event.step, event.status, event.message) if part))
 
@@ -106,6 +115,10 @@ _SUMMARIES: Final[dict[type, Callable[[Any], str]]] = {
     RunStatusChanged: _status,
     RunConfigured: lambda event: _pairs(event.config),
     JobLogged: lambda event: value_text(event.job, _VALUE_CHARACTERS_MAX),
+    RunPinned: lambda event: visible(event.reason or ""),
+    RunUnpinned: lambda event: visible(event.reason or ""),
+    SourceCarriedOver: lambda event: parameters_text(event.values, _VALUE_CHARACTERS_MAX),
+    PayloadErased: _erased,
     RunFinalized: lambda event: f"heads of {counted(len(event.heads), 'stream')}",
     BranchForked: lambda event: f"from {branch_text(event.parent)}@{event.parent_version}",
     BranchLogged: lambda event: _pairs(event.details),

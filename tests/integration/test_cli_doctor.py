@@ -93,7 +93,7 @@ TAMPERED = {
 def test_views_that_were_tampered_with_are_made_anew(healthy: Path, examined: Examined, statement: str) -> None:
     """What was written to the views from outside is found, undone with `--fix`, and well from then on."""
     tables = "runs", "tasks", "task_attempts", "schema_info"
-    before = [_sql(healthy, f"SELECT * FROM {table}") for table in tables]
+    before = [_sql(healthy, f"SELECT * FROM {table} ORDER BY 1") for table in tables]
     _sql(healthy, statement)
 
     code, checks = examined()
@@ -101,7 +101,7 @@ def test_views_that_were_tampered_with_are_made_anew(healthy: Path, examined: Ex
     assert "--fix" in checks["views"]["advice"]
     code, checks = examined("--fix")
     assert (code, states(checks)) == (0, {"views": "fixed"})
-    assert [_sql(healthy, f"SELECT * FROM {table}") for table in tables] == before
+    assert [_sql(healthy, f"SELECT * FROM {table} ORDER BY 1") for table in tables] == before
     assert states(examined()[1]) == {}
 
 
