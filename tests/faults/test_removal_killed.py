@@ -1,0 +1,111 @@
+"""Removals that are broken off at any point: the store is as before or as after, and the removal can be done again."""
+
+import asyncio
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from engine import Engine, open_engine
+from engine.model import COMPLETED
+from tests.faults.children import ForkedChild
+from tests.faults.leaks import nothing_left
+from tests.faults.removal_kills import REMOVALS
+
+LOG = logging.getLogger(__name__)
+_SOURCE = Path(__file__).with_name("kill_at.c")
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which a process can be killed at a change to its files."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs a C compiler and Linux, to kill a process at a chosen system call")
+    library = tmp_path_factory.mktemp("kill_at") / "kill_at.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(library)}
+
+
+@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)], ids=["a few", "each"])
+@pytest.mark.parametrize("removal", REMOVALS)
+async def test_a_killed_removal_was_done_or_was_not(preloaded: dict[str, str], removal: str, every: int) -> None:
+    """`kill -9` before, or in the middle of, any change to the files: chains whole, views true, and it can be done."""
+    command = [sys.executable, "-m", "tests.faults.removal_kills", removal, str(every)]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=preloaded, cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kills, changes = map(int, done.stdout.split())
+    LOG.info("killed %d times at %s, of %d changes each", kills, removal, changes)
+    assert kills == -(-changes // every)
+    assert changes >= 10
+
+
+async def _two_runs(engine: Engine, index: int) -> tuple[str, str]:
+    """A run with a value, and an ended one that was forked from it."""
+    source, fork = f"source {index}", f"fork {index}"
+    await engine.create_run(source, parameters={"x": "secret"}, status="RUNNING")
+    await engine.fork_run(source, run_id=fork, status=COMPLETED)
+    return source, fork
+
+
+@pytest.mark.parametrize("removal", ["erase", "delete", "collect", "compact"])
+async def test_a_cancelled_removal_was_done_or_was_not(database: Path, removal: str) -> None:
+    """Cancelled at any await: nothing is left half done or open, and others go on."""
+    chance = random.Random(7)
+    async with nothing_left(database.parent), open_engine(database) as engine:
+        for index in range(30):
+            source, _ = await _two_runs(engine, index)
+            calls: dict[str, Any] = {
+                "erase": lambda source=source: engine.erase(source, None, 2, "why"),
+                "delete": lambda source=source: engine.delete_run(source, "why", carry_over=True),
+                "collect": lambda: engine.collect(timedelta(0)),
+                "compact": engine.compact,
+            }
+            task = asyncio.ensure_future(calls[removal]())
+            for _ in range(chance.randrange(60)):
+                await anyio.lowlevel.checkpoint()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await engine.create_run(f"after {index}")
+        assert (await engine.verify()).problems == []
+        assert await engine.verify_views() == []
+
+
+async def _write(database: Path, count: int) -> int:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("written", exist_ok=True)
+        for number in range(count):
+            await run.set_parameters({"n": number})
+        return (await run.head()).stream_version
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)], ids=["few", "many"])
+async def test_other_processes_write_and_read_while_the_file_is_written_anew(database: Path, count: int) -> None:
+    """They wait, go on, and lose nothing; readers of this process see every state whole."""
+    async with open_engine(database) as engine:
+        for index in range(40):
+            await _two_runs(engine, index)
+    child = ForkedChild(lambda: _write(database, count))
+    async with open_engine(database) as engine:
+        writing = asyncio.create_task(child.outcome())
+        rounds = 0
+        while not writing.done() or rounds < 3:
+            compaction, info = await asyncio.gather(engine.compact(), engine.runs())
+            assert compaction.bytes_after <= compaction.bytes_before
+            assert len(info) >= 80
+            rounds += 1
+        assert await writing == str(count + 1)
+        assert (await engine.verify()).problems == []
+        assert await engine.verify_views() == []
