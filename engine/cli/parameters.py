@@ -1,19 +1,18 @@
 """`anabranch params`, and the table of parameters that other commands show too."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.failures import run
-from engine.cli.options import AsJson, BranchName, Database, RunId, as_point
+from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import output, table
-from engine.cli.text import branch_text, cell, counted, shortened, value_text
+from engine.cli.text import branch_text, cell, counted, parameter_text, shortened
 from engine.model import Origin
 
 _HEADERS: Final = "PARAMETER", "KIND", "VALUE", "SET BY", "RULE", "SUPPLIED BY"
@@ -25,10 +24,7 @@ def params(
     *,
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="N", help="As of a version of the branch's stream, or a time (ISO 8601, UTC)."),
-    ] = None,
+    at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
     """Show a branch's parameters, and where each is from.
@@ -84,7 +80,7 @@ def _row(run_id: str, name: str, each: Supplied) -> dict[str, Text]:
     return {
         "PARAMETER": cell(name, "bold"),
         "KIND": cell(each.parameter.kind, "dim"),
-        "VALUE": cell(value_text(each.parameter.value)),
+        "VALUE": cell(parameter_text(each.parameter)),
         "SET BY": cell(origin_text(each.set_by, run_id)),
         "RULE": cell(each.rule),
         "SUPPLIED BY": cell(origins_text(each.supplied_by, run_id)),

@@ -10,11 +10,12 @@ from engine.cli.counts import walk
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import attempt_document, print_json, step_document
 from engine.cli.failures import run
-from engine.cli.options import AsJson, BranchName, Database, RunId, Statuses
+from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Statuses, as_point
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, duration_text, parameters_text, status, time_text
 from engine.model import AttemptLog, StepLog
+from engine.point import Point
 
 
 def steps(
@@ -23,21 +24,25 @@ def steps(
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
     with_status: Statuses = None,
+    at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
     """List a run's steps and their last outcomes.
 
-    Branch by branch, in the order in which they were first logged.
+    Branch by branch, in the order in which they were first logged. With --at, as they stood then: a version is one of
+    the branch that is named, else of the root.
 
     \b
       anabranch steps r1 --status FAILED
     """
 
+    point = None if at is None else as_point(at)
+
     async def command() -> None:
         async with existing(db) as engine:
             found = [
                 (name, step)
-                for name, step in await _steps(engine, run_id, branch)
+                for name, step in await _steps(engine, run_id, branch, point)
                 if with_status in (None, step.status)
             ]
         if json:
@@ -61,21 +66,25 @@ def attempts(
         str | None, typer.Option("--step", "--task", metavar="STEP", help="Only those at this step or task.")
     ] = None,
     with_status: Statuses = None,
+    at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
     """List a run's attempts, oldest first.
 
-    The outcome is why an attempt failed, or else what it put out.
+    The outcome is why an attempt failed, or else what it put out. With --at, as they stood then: a version is one of
+    the branch that is named, else of the root.
 
     \b
       anabranch attempts r1 --status FAILED
     """
 
+    point = None if at is None else as_point(at)
+
     async def command() -> None:
         async with existing(db) as engine:
             found = [
                 (name, attempt)
-                for name, attempt in await _attempts(engine, run_id, branch)
+                for name, attempt in await _attempts(engine, run_id, branch, point)
                 if with_status in (None, attempt.status) and step in (None, attempt.step)
             ]
         if json:
@@ -90,19 +99,19 @@ def attempts(
     run(command(), as_json=json)
 
 
-async def _steps(engine: Engine, run_id: str, branch: str | None) -> list[tuple[str, StepLog]]:
+async def _steps(engine: Engine, run_id: str, branch: str | None, at: Point) -> list[tuple[str, StepLog]]:
     handle = await engine.run(run_id)
     if branch is not None:
-        found = await (await handle.branch(branch)).steps()
+        found = await (await handle.branch(branch)).steps(at=at)
         return [(branch, step) for step in found.values()]
-    return [(log.branch, step) for log in walk(await handle.compile()) for step in log.steps.values()]
+    return [(log.branch, step) for log in walk(await handle.compile(at=at)) for step in log.steps.values()]
 
 
-async def _attempts(engine: Engine, run_id: str, branch: str | None) -> list[tuple[str, AttemptLog]]:
+async def _attempts(engine: Engine, run_id: str, branch: str | None, at: Point) -> list[tuple[str, AttemptLog]]:
     handle = await engine.run(run_id)
     if branch is None:
-        return await handle.all_attempts()
-    return [(branch, attempt) for attempt in await (await handle.branch(branch)).attempts()]
+        return await handle.all_attempts(at=at)
+    return [(branch, attempt) for attempt in await (await handle.branch(branch)).attempts(at=at)]
 
 
 def _step_row(branch: str, step: StepLog) -> tuple[Text, ...]:

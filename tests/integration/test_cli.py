@@ -261,3 +261,12 @@ def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.Mon
     monkeypatch.setenv("COLUMNS", "60")
 
     assert max(len(line) for line in shown(command, "r1").splitlines()) <= 60
+
+
+def test_steps_and_attempts_as_they_were(document: Callable[..., Any]) -> None:
+    """`--at` shows what there was at a version of the branch, and nothing that came later."""
+    now = document("attempts", "r1", "--branch", "fit.b")["attempts"]
+    begun = document("attempts", "r1", "--branch", "fit.b", "--at", "3")["attempts"]
+    assert [each["status"] for each in now] == ["FAILED", "COMPLETED"]
+    assert [(each["attempt_id"], each["status"]) for each in begun] == [(now[0]["attempt_id"], "CREATED")]
+    assert document("steps", "r1", "--branch", "fit.b", "--at", "1")["steps"] == []
