@@ -208,6 +208,27 @@ def test_an_export_interrupted_leaves_no_file(recorded: Path, tmp_path: Path) ->
     assert set(tmp_path.iterdir()) - before <= {tmp_path / "runs.db-wal", tmp_path / "runs.db-shm"}
 
 
+def test_an_import_interrupted_leaves_the_store_as_it_was(ran: Ran) -> None:
+    """It ends with 130, quietly."""
+    ran("export", "--all", "--to", "all.jsonl")
+    script = (
+        "import sys\nfrom engine.cli import main\nfrom engine.logs import sqlite_import, sqlite_transfer\n"
+        "given = sqlite_transfer._Job._pause\n"
+        "def held(job):\n    print('importing', flush=True)\n    job._stopped.wait()\n    return given(job)\n"
+        "sqlite_transfer._Job._pause, sqlite_import.PIECE_EVENTS = held, 20\n"
+        "sys.exit(main(['import', 'all.jsonl', '--db', 'other.db']))"
+    )
+    importing = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert importing.stdout is not None
+    assert importing.stdout.readline() == b"importing\n"
+    importing.send_signal(signal.SIGINT)
+    _, complaints = importing.communicate()
+
+    assert (importing.returncode, complaints) == (130, b"")
+    assert json.loads(ran("runs", "--json", "--db", "other.db")[1])["runs"] == []
+    assert ran("import", "all.jsonl", "--db", "other.db")[0] == 0
+
+
 async def _record_fits(database: Path) -> None:
     async with open_engine(database, durability="relaxed") as engine:
         run = await engine.create_run("fits", parameters={"lr": 0.1})
