@@ -28,6 +28,10 @@ class Erased(Struct, frozen=True):
     event_type: str
     left: bytes
 
+    @classmethod
+    def of(cls, row: StoredEvent) -> "Erased":
+        return cls(row.position, row.event_type, b"" if row.payload is None else payload_digest(row.payload))
+
 
 class Chain(Struct):
     """A stream as far as it was checked.

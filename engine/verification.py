@@ -12,7 +12,6 @@ from typing import Any
 
 from msgspec import structs
 
-from engine.codec import payload_digest
 from engine.errors import CannotDecode, MalformedPayload
 from engine.events import (
     BranchForked,
@@ -132,8 +131,7 @@ class RunCheck:
             self._break(chain, row, *problem)
             return
         if row.payload_digest is not None:
-            left = b"" if row.payload is None else payload_digest(row.payload)
-            chain.erased[row.stream_version] = Erased(row.position, row.event_type, left)
+            chain.erased[row.stream_version] = Erased.of(row)
             if row.payload is None:
                 self._parameters.lose(row)
                 return
@@ -167,12 +165,14 @@ class RunCheck:
         erased = chain.erased.pop(version, None)
         if erased is None:  # unless it was erased after it was looked at
             known = ledger.event_of(chain.stream, version) if version < row.stream_version else None
-            if known is None or known.payload_digest is None:
-                self._break(chain, row, "link", f"it says that version {version} was erased, which was not")
+            if known is None:
+                self._break(chain, row, "link", f"it says that version {version} was erased, which is not there")
+            elif known.payload_digest is None:
+                message = f"version {row.stream_version} says that its payload was erased, and it is there"
+                self._break_before(chain, version, known.position, message)
         elif (erased.left, erased.event_type) != (event.redacted, event.event_type):
-            chain.broken = True
             message = f"what stands in its place is not what version {row.stream_version} says was left of it"
-            self._report("payload", chain.stream, message, stream_version=version, position=erased.position)
+            self._break_before(chain, version, erased.position, message)
 
     def _all_whole(self, heads: Iterable[Head]) -> bool:
         """Say whether every stream that a reduction read is whole: else what it made of them proves nothing."""
@@ -272,6 +272,10 @@ class RunCheck:
         self._broken.setdefault(chain.stream.stream_id, chain.version + 1)
         version = chain.version + 1 if kind == "missing event" else row.stream_version
         self._report(kind, chain.stream, message, stream_version=version, position=row.position)
+
+    def _break_before(self, chain: Chain, version: int, position: int, message: str) -> None:
+        chain.broken = True
+        self._report("payload", chain.stream, message, stream_version=version, position=position)
 
     def _report(self, kind: ProblemKind, stream: StoredStream, message: str, **where: Any) -> None:
         if kind != "head":

@@ -34,7 +34,7 @@ def rewrite(
 
     Args:
         only: the runs and branches that are hashed anew; all unless given.
-        relink: also let links name the new hashes: with it, and without `only`, nothing within the file is wrong.
+        relink: first let links name the new hashes: without an edit, nothing within the file is wrong then.
     """
     streams = {row[0]: _Stream(*row[1:]) for row in connection.execute("SELECT stream_id, run_id, branch FROM streams")}
     hashes: dict[Place, bytes] = {}
@@ -100,8 +100,7 @@ def _write_anew(connection: sqlite3.Connection, stream: _Stream, row: tuple[Any,
 
 
 def _edited(place: Place, event: Event, edit: Edit, hashes: dict[Place, bytes], *, relink: bool) -> Event:
-    edited = edit(place, event)
-    return _relinked(place[0], edited, hashes) if relink else edited
+    return edit(place, _relinked(place[0], event, hashes) if relink else event)
 
 
 def _relinked(run_id: str, event: Event, hashes: dict[Place, bytes]) -> Event:

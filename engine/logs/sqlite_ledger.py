@@ -115,7 +115,7 @@ def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.
 
     def lenient(connection: sqlite3.Connection) -> Result:
         before = connection.text_factory
-        connection.text_factory = _text
+        connection.text_factory = as_text
         try:
             return job(connection)
         finally:
@@ -152,6 +152,7 @@ def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
         yield root_id, run_leaf(run_id, heads)
 
 
-def _text(stored: bytes) -> str:
+def as_text(stored: bytes) -> str:
+    """Return stored bytes as text; what is no UTF-8 in them becomes a character that no name has."""
     text = stored.decode("utf-8", "surrogateescape")
     return text if text.isascii() else text.translate(_UNREADABLE)

@@ -33,8 +33,9 @@ def _missing(connection: sqlite3.Connection) -> list[Problem]:
         return []
     found = []
     for first, last in _gaps(connection):
-        if not _may_be_deleted(first, last, gone):
-            found.append(_gap(first, last))
+        uncovered = _behind_deleted(first, gone)
+        if uncovered <= last:
+            found.append(_gap(uncovered, last))
             if len(found) == PROBLEMS_MAX:
                 break
     message = f"{missing} more events are not there than the deleted runs had"
@@ -51,12 +52,12 @@ def _gaps(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
         yield last + 1, last_position(connection)
 
 
-def _may_be_deleted(first: int, last: int, gone: Sequence[DeletedRun]) -> bool:
-    """Say whether the deleted runs reach over a gap; they may lie in one another's."""
+def _behind_deleted(position: int, gone: Sequence[DeletedRun]) -> int:
+    """Return the first position from here on that no deleted run reaches over."""
     for run in sorted(gone, key=lambda run: run.first_position):
-        if run.first_position <= first <= run.last_position:
-            first = run.last_position + 1
-    return first > last
+        if run.first_position <= position <= run.last_position:
+            position = run.last_position + 1
+    return position
 
 
 def _gap(first: int, last: int) -> Problem:
