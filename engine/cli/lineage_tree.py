@@ -8,7 +8,7 @@ from rich.tree import Tree
 
 from engine.cli.escapes import visible
 from engine.cli.parameters import origin_text
-from engine.cli.text import CHARACTERS_MAX, branch_text, counted, shortened, time_text, value_text
+from engine.cli.text import CHARACTERS_MAX, branch_text, counted, parameter_text, shortened, time_text
 from engine.lineage import ConflictOutcome, Lineage, Written
 from engine.model import Origin, Parameter
 
@@ -93,7 +93,7 @@ def _line(text: str, style: str = "") -> Text:
 
 
 def _value(parameter: Parameter, characters_max: int = _VALUE_CHARACTERS_MAX) -> str:
-    return "(erased)" if parameter.kind == "erased" else value_text(parameter.value, characters_max)
+    return parameter_text(parameter, characters_max)
 
 
 def _how(node: Lineage) -> str:

@@ -2,21 +2,22 @@
 
 import re
 import sys
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
-from engine.cli.failures import FAILED, OK, run
+from engine.cli.failures import FAILED, INTERRUPTED, OK, run
 from engine.cli.options import AsJson, BranchName, Database, RunId, as_time
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted
 from engine.model import TERMINAL_STATUSES
 from engine.names import ROOT
-from engine.ports import Collected, Compaction
+from engine.ports import Collected, Compaction, DeletedRun
 
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays on record.", show_default=False)]
 OptionalReason = Annotated[
@@ -28,6 +29,7 @@ KeepSize = Annotated[
     typer.Option("--keep-size", help="Leave the file as large as it is: new events use the space."),
 ]
 
+_MEGABYTE = 1_000_000
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -64,7 +66,8 @@ def erase(
             output().print(f"{place} is a reduction that took values from it: erase that, too", style="red")
         return FAILED if erasure.carried else OK
 
-    _confirm(f"erase version {version} of {branch_text(branch or ROOT)} in {visible(run_id)} for good", yes=yes)
+    if not yes:
+        _confirm(f"erase version {version} of {branch_text(branch or ROOT)} in {visible(run_id)} for good")
     run(command(), as_json=json)
 
 
@@ -132,7 +135,8 @@ def delete(
         what = f"{counted(deleted.events, 'event')} in {counted(deleted.branches, 'branch', 'branches')}"
         output().print(f"deleted {visible(run_id)}: {what}{_given_back(compaction)}")
 
-    _confirm(f"delete {visible(run_id)} with its whole history", yes=yes)
+    if not yes:
+        _confirm(f"delete {visible(run_id)} with its whole history")
     run(command(), as_json=json)
 
 
@@ -159,21 +163,38 @@ def gc(
     \b
       anabranch gc --older-than 30d --dry-run
     """
-    before = _age(older_than)
+    statuses, before = status or TERMINAL_STATUSES, _age(older_than)
 
-    async def command() -> None:
+    deletable: list[DeletedRun] = []
+
+    async def command(*, dry: bool) -> None:
         async with existing(db) as engine:
-            statuses = TERMINAL_STATUSES if not status else frozenset(status)
-            collected = await engine.collect(before, statuses=statuses, reason=reason, dry_run=dry_run)
-            compaction = None if dry_run or keep_size or not collected.deleted else await engine.compact()
+            collected = await engine.collect(before, statuses=statuses, reason=reason, dry_run=dry)
+            deletable.extend(collected.deleted)
+            compaction = None if dry or keep_size or not collected.deleted else await engine.compact()
         if json:
-            print_json({**plain(collected), "dry_run": dry_run, "compaction": plain(compaction)})
+            print_json({**plain(collected), "dry_run": dry, "compaction": plain(compaction)})
         else:
-            _print_collected(collected, compaction, dry_run=dry_run)
+            _print_collected(collected, compaction, dry_run=dry)
 
-    if not dry_run:
-        _confirm(f"delete every run that ended and is older than {visible(older_than)}", yes=yes)
-    run(command(), as_json=json)
+    if not (dry_run or yes):
+        what = f"delete every run that ended and is older than {visible(older_than)}"
+        _check_answerable(what)
+        if not json:
+            _first(command(dry=True))
+        if not (json or deletable):
+            return
+        _confirm(what)
+    run(command(dry=dry_run), as_json=json)
+
+
+def _first(command: Coroutine[Any, Any, None]) -> None:
+    """Run what comes before the question, outside of any event loop."""
+    try:
+        run(command, as_json=False)
+    except typer.Exit as ended:
+        if ended.exit_code:
+            raise
 
 
 def compact(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
@@ -191,7 +212,7 @@ def compact(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
         if json:
             print_json(plain(compaction))
         else:
-            output().print(f"the file is {_megabytes(compaction.bytes_after)}{_given_back(compaction)}")
+            output().print(f"the file is {_size(compaction.bytes_after)}{_given_back(compaction)}")
 
     run(command(), as_json=json)
 
@@ -210,22 +231,36 @@ def _print_collected(collected: Collected, compaction: Compaction | None, *, dry
 def _given_back(compaction: Compaction | None) -> str:
     if compaction is None:
         return ""
-    back = f"; {_megabytes(compaction.bytes_before - compaction.bytes_after)} given back"
+    back = f"; {_size(max(0, compaction.bytes_before - compaction.bytes_after))} given back"
     return back if compaction.complete else f"{back}, the rest when the readers that hold it up are done"
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1_000_000:,.1f} MB"
+def _size(size: int) -> str:
+    return f"{size / _MEGABYTE:,.1f} MB" if size >= _MEGABYTE else f"{size / 1_000:,.0f} kB"
 
 
 def _age(text: str) -> timedelta | datetime:
     match = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
-    return as_time(text) if match is None else timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if match is not None:
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        return as_time(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"{visible(ascii(text))} is no age, such as 30d, and no ISO 8601 time") from error
 
 
-def _confirm(what: str, *, yes: bool) -> None:
-    if yes:
-        return
+def _check_answerable(what: str) -> None:
     if not sys.stdin.isatty():
         raise typer.BadParameter(f"--yes is needed to {what} where nobody can be asked")
-    typer.confirm(f"{what[0].upper()}{what[1:]}?", abort=True, err=True)
+
+
+def _confirm(what: str) -> None:
+    """Ask; unless the answer is yes, leave."""
+    _check_answerable(what)
+    try:
+        agreed = typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True)
+    except typer.Abort as error:  # Ctrl-C, or the end of the input
+        raise typer.Exit(INTERRUPTED) from error
+    if not agreed:
+        typer.echo("nothing was done", err=True)
+        raise typer.Exit(FAILED)

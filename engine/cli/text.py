@@ -56,9 +56,14 @@ def shortened(text: str, characters_max: int = CHARACTERS_MAX) -> str:
     return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
 
 
+def parameter_text(parameter: Parameter, characters_max: int = CHARACTERS_MAX) -> str:
+    """Return a parameter's value as `value_text` does, or that it was erased."""
+    return "(erased)" if parameter.kind == "erased" else value_text(parameter.value, characters_max)
+
+
 def parameters_text(values: dict[str, Parameter], characters_max: int = 60) -> str:
     """Return `name=value` pairs in one line, each value cut to `characters_max`."""
-    return " ".join(f"{visible(name)}={value_text(each.value, characters_max)}" for name, each in values.items())
+    return " ".join(f"{visible(name)}={parameter_text(each, characters_max)}" for name, each in values.items())
 
 
 def time_text(moment: datetime | None) -> str:

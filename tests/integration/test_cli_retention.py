@@ -1,0 +1,225 @@
+"""`anabranch erase`, `pin`, `unpin`, `delete`, `gc` and `compact`: what they do, say, ask and refuse."""
+
+import asyncio
+import json
+import os
+import pty
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import open_engine
+from engine.cli import main
+from engine.model import COMPLETED
+
+SECRET = "correct-horse-battery"
+_ROOT = Path(__file__).parents[2]
+Said = Callable[..., tuple[int, str, str]]
+
+
+async def _record(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r1", parameters={"key": SECRET, "lr": 0.1}, status="RUNNING")
+        await (await run.fork("a")).set_parameters({"loss": 0.3})
+        await run.reduce()
+        for run_id in ("old 1", "old 2"):
+            old = await engine.create_run(run_id, parameters={"x": "x" * 5000})
+            await old.set_status(COMPLETED)
+        await engine.fork_run("old 1", run_id="fork")
+
+
+@pytest.fixture
+def database(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A running run with a secret; two that ended, of which one was forked. The environment names the file."""
+    asyncio.run(_record(database))
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    monkeypatch.setenv("COLUMNS", "80")
+    return database
+
+
+@pytest.fixture
+def said(database: Path, capsys: pytest.CaptureFixture[str]) -> Said:
+    """Run a command; return its exit code and what it wrote to each stream."""
+    assert database.exists()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def document(said: Said) -> Callable[..., Any]:
+    """Run a command with `--json` and return its document."""
+    return lambda *arguments: json.loads(said(*arguments, "--json")[1])
+
+
+def test_an_erased_event_is_shown_as_erased(database: Path, said: Said) -> None:
+    """Said once, and shown wherever the value was; its bytes are not in the file."""
+    assert said("erase", "r1", "2", "--reason", "a key", "--by", "ada", "--yes") == (
+        0,
+        "erased version 2 of (root) in r1\n",
+        "",
+    )
+    assert said("erase", "r1", "2", "--reason", "a key", "--yes")[1].startswith("had been erased before: version 2")
+    for command in (("show", "r1"), ("params", "r1"), ("events", "r1"), ("blame", "r1", "key")):
+        code, out, _ = said(*command)
+        assert (code, "(erased)" in out, "null" in out) == (0, True, False), command
+    assert "PayloadErased" in said("events", "r1")[1]
+    assert said("verify")[0] == 0
+    assert SECRET.encode() not in database.read_bytes()
+
+
+def test_reductions_that_still_hold_the_value_are_named(said: Said, document: Callable[..., Any]) -> None:
+    """The exit code says that there is more to do, until it is done."""
+    code, out, _ = said("erase", "r1", "2", "--branch", "a", "--reason", "wrong", "--yes")
+    assert code == 1
+    assert out.splitlines() == [
+        "erased version 2 of a in r1",
+        "version 3 of (root) is a reduction that took values from it: erase that, too",
+    ]
+    assert said("erase", "r1", "3", "--reason", "wrong", "--yes")[0] == 0
+    erasure = document("erase", "r1", "2", "--branch", "a", "--reason", "wrong", "--yes")
+    assert erasure == {"erased": False, "carried": []}
+
+
+def test_pins_keep_runs(said: Said, document: Callable[..., Any]) -> None:
+    """They say whether that is new; a pinned run is refused."""
+    assert said("pin", "old 2", "--reason", "figures") == (0, "old 2 is pinned\n", "")
+    assert said("pin", "old 2")[1] == "old 2 is already pinned\n"
+    code, _, error = said("delete", "old 2", "--reason", "old", "--yes")
+    assert (code, error) == (1, "anabranch: RunIsPinned: run 'old 2' is pinned\n")
+    assert document("gc", "--older-than", "0m", "--dry-run")["deleted"] == []
+    assert document("unpin", "old 2") == {"run_id": "old 2", "pinned": False, "changed": True}
+    assert said("pin", "nobody")[0] == 1
+
+
+def test_a_deleted_run_gives_its_space_back(database: Path, said: Said) -> None:
+    """The file is smaller at once; with `--keep-size` when it is compacted."""
+    size = database.stat().st_size
+    code, out, _ = said("delete", "old 2", "--reason", "old", "--yes", "--keep-size")
+    assert (code, out) == (0, "deleted old 2: 3 events in 1 branch\n")
+    assert database.stat().st_size == size
+    code, out, _ = said("compact")
+    assert (code, out.split()[:3], out.split()[-2:]) == (0, ["the", "file", "is"], ["given", "back"])
+    assert database.stat().st_size < size
+
+
+def test_a_forked_run_is_deleted_when_it_is_carried_over(said: Said) -> None:
+    """Otherwise the refusal names the forks."""
+    code, _, error = said("delete", "old 1", "--reason", "old", "--yes")
+    assert (code, "'fork'" in error) == (1, True)
+    assert said("delete", "old 1", "--reason", "old", "--yes", "--carry-over")[0] == 0
+    assert "xxx" in said("params", "fork")[1]
+
+
+def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any]) -> None:
+    """What a dry run says is what is done then: a table, a sum, and what was kept and why."""
+    _, dry, _ = said("gc", "--older-than", "0m", "--dry-run")
+    assert dry.splitlines()[-2:] == [
+        "would delete 1 run",
+        "kept old 1: run 'old 1' is the source of 'fork': carry over what they share",
+    ]
+    _, done, _ = said("gc", "--older-than", "0m", "--yes")
+    assert done.splitlines()[:2] == dry.splitlines()[:2]
+    assert done.splitlines()[2].startswith("deleted 1 run; ")
+    found = document("gc", "--older-than", "0m", "--yes")
+    assert (found["deleted"], [*found["kept"]], found["compaction"]) == ([], ["old 1"], None)
+
+
+@pytest.mark.parametrize(
+    ("age", "deleted"), [("1m", 0), ("2h", 0), ("30d", 0), ("4w", 0), ("2020-01-01", 0), ("9999-01-01", 1)]
+)
+def test_ages_and_times(document: Callable[..., Any], age: str, deleted: int) -> None:
+    """Minutes, hours, days and weeks, or a time."""
+    assert len(document("gc", "--older-than", age, "--dry-run")["deleted"]) == deleted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("gc", "--older-than", "soon", "--dry-run"), 2, "no age"),
+        (("gc", "--older-than", "-1d", "--dry-run"), 2, "no age"),
+        (("gc", "--older-than", "999999w", "--dry-run"), 1, "before the year 1"),
+        (("gc", "--older-than", "1d", "--status", "RUNNING", "--dry-run"), 1, "RUNNING"),
+        (("gc", "--older-than", "1d", "--reason", " ", "--yes"), 1, "says nothing"),
+        (("erase", "r1", "2"), 2, "--reason"),
+        (("erase", "r1", "two", "--reason", "why"), 2, "VERSION"),
+        (("erase", "r1", "99", "--reason", "why", "--yes"), 1, "no point 99"),
+        (("erase", "r1", "1", "--branch", "a", "--reason", "why", "--yes"), 1, "BranchForked"),
+        (("delete", "r1", "--reason", "", "--yes"), 1, "says nothing"),
+        (("delete", "nobody", "--reason", "why", "--yes"), 1, "no run 'nobody'"),
+        (("delete", "r1", "--reason", "why"), 2, "--yes is needed"),
+        (("erase", "r1", "2", "--reason", "why"), 2, "--yes is needed"),
+        (("gc", "--older-than", "0m"), 2, "--yes is needed"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    said: Said, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    """It names what is wrong with what was given, and nothing is written to the standard output."""
+    with open(os.devnull) as nobody:  # noqa: PTH123 - a stream, not a path
+        monkeypatch.setattr(sys, "stdin", nobody)
+        found, out, error = said(*arguments)
+    assert (found, out) == (code, "")
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+async def _at_a_terminal(arguments: tuple[str, ...], answer: bytes) -> tuple[int, str, str]:
+    """Run a command whose standard input is a terminal, and answer when it asks."""
+    master, terminal = pty.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())", *arguments),
+            cwd=_ROOT,
+            stdin=terminal,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        os.write(master, answer)
+        out, error = await process.communicate()
+    finally:
+        os.close(master)
+        os.close(terminal)
+    return process.returncode or 0, out.decode(), error.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (("delete", "old 2", "--reason", "old"), ""),
+        (("erase", "old 2", "2", "--reason", "old"), ""),
+        (("gc", "--older-than", "0m"), "RUN "),
+    ],
+)
+def test_they_ask_before_anything_goes(database: Path, arguments: tuple[str, ...], first: str) -> None:
+    """No is no, without a word too much; collecting first shows what would go."""
+    before = database.read_bytes()
+    code, out, error = asyncio.run(_at_a_terminal(arguments, b"n\n"))
+    assert (code, out.startswith(first), error.endswith("nothing was done\n")) == (1, True, True)
+    assert "Traceback" not in error
+    assert database.read_bytes() == before
+    code, out, _ = asyncio.run(_at_a_terminal(arguments, b"y\n"))
+    assert (code, "old 2" in out) == (0, True)
+    assert database.read_bytes() != before
+
+
+def test_nothing_is_asked_where_nothing_would_go(database: Path) -> None:
+    """Collecting only says that there is nothing to delete."""
+    assert database.exists()
+    assert asyncio.run(_at_a_terminal(("gc", "--older-than", "1d"), b"")) == (0, "would delete 0 runs\n", "")
+
+
+def test_names_are_escaped(database: Path, said: Said) -> None:
+    """What a terminal would obey is shown and not sent, in refusals, too."""
+    hostile = "\x1b[2J"
+    for command in (("pin", hostile), ("delete", hostile, "--reason", "r", "--yes"), ("gc", "--older-than", hostile)):
+        _, out, error = said(*command)
+        assert "\x1b" not in out + error
+    assert database.exists()
