@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import io
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,15 @@ async def test_a_run_with_another_history_is_refused(source: Engine, target: Eng
     assert rows(target.path) == before
 
 
+async def test_another_run_of_the_same_name_is_refused(engine: Engine, target: Engine) -> None:
+    """Also when it says the same: it was recorded at another time."""
+    for each in (engine, target):
+        await each.create_run("r1", parameters={"lr": 0.1})
+
+    with pytest.raises(DifferentRunExists, match=r"^line 3: run 'r1' exists"):
+        await imported(target, await exported(engine))
+
+
 async def test_a_fork_needs_what_it_was_forked_from(source: Engine, target: Engine) -> None:
     """In the store with the same hash at that version, or before it in the file."""
     alone = await exported(source, "forked")
@@ -240,6 +251,20 @@ async def test_a_run_erased_from_during_its_export_is_not_half_exported(
         [lines async for lines in found]
 
 
+async def test_a_run_deleted_during_its_export_is_not_half_exported(
+    source: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is what is left of it taken for a run."""
+    monkeypatch.setattr("engine.logs.sqlite_export.PIECE_EVENTS", 5)
+    found = source.export_runs(["nightly"])
+    await anext(found)
+    await anext(found)
+    await source.delete_run("nightly", "a mistake", carry_over=True)
+
+    with pytest.raises(ExportOvertaken, match="'nightly'"):
+        [lines async for lines in found]
+
+
 async def test_what_comes_during_an_export_is_left_out(
     source: Engine, target: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +301,15 @@ async def test_progress_is_told(source: Engine, target: Engine) -> None:
     assert given[-1] == (34, 34)
     assert taken == sorted(taken)
     assert taken[-1][1] == len(export)
+
+
+async def test_the_views_say_how_far_they_are(source: Engine, target: Engine) -> None:
+    """A view's checkpoint is that of the last event, as after any write."""
+    await imported(target, await exported(source))
+
+    last = await target.last_position()
+    with closing(sqlite3.connect(target.path)) as connection:
+        assert connection.execute("SELECT DISTINCT position FROM view_checkpoints").fetchall() == [(last,)]
 
 
 async def test_another_engine_on_the_file_sees_what_was_imported(source: Engine, target: Engine) -> None:

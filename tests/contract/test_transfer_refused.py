@@ -1,5 +1,6 @@
 """Files that no export wrote: each is refused by name and line, and the store stays as it was."""
 
+import base64
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine import Engine, open_engine
+from engine.codec import encode_canonical, payload_digest
 from engine.errors import AnabranchError, CannotDecode, EventTooLarge, NewerEventVersion, UnknownEventType
 from engine.events import (
     AttemptCreated,
@@ -280,6 +282,14 @@ async def test_an_event_of_a_newer_version(lines: list[bytes], target: Engine) -
         await imported(target, edited(lines, 4, schema_version=99))
 
 
+@pytest.mark.parametrize("changes", [{"runs": 1}, {"events": 1}])
+async def test_an_end_that_counts_otherwise(lines: list[bytes], target: Engine, changes: dict[str, object]) -> None:
+    """Whole runs that were cut out of a file, or put into it, are missed."""
+    with unchanged(target):
+        error = await refusal(target, edited(lines, len(lines), **changes))
+    assert (type(error), error.line) == (LineOutOfPlace, len(lines))
+
+
 CREATED = RunCreated(branch="")
 STEP = StepLogged(branch="", step="train", name="train")
 HEAD = Head("fit", 1, bytes(32))
@@ -349,6 +359,19 @@ async def test_a_forged_reduction(target: Engine) -> None:
         error = await refusal(target, forged(CREATED, child, written, reduced))
     assert isinstance(error, HistoryBroken)
     assert (error.problem, error.line) == ("reduction", 6)
+
+
+async def test_a_forged_erasure(target: Engine) -> None:
+    """An event whose payload is another than the one that was hashed, and no event says why."""
+    written = forged(CREATED, ParametersSet(branch="", values={"x": Parameter(1)})).splitlines(keepends=True)
+    line = json.loads(written[3])
+    digest = payload_digest(base64.b64decode(line["payload"])).hex()
+    payload = base64.b64encode(encode_canonical(ParametersSet(branch="", values={"x": Parameter(2)}))).decode()
+
+    with unchanged(target):
+        error = await refusal(target, edited(written, 4, payload=payload, digest=digest))
+    assert isinstance(error, HistoryBroken)
+    assert error.reason == "payload: its payload was erased, and nothing says so"
 
 
 async def test_a_forged_source(target: Engine) -> None:
