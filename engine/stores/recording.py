@@ -20,7 +20,7 @@ from engine.commands import (
     SetStatus,
 )
 from engine.events import RunCreated
-from engine.model import AttemptDocument, Parameter, StepDocument
+from engine.model import ERASED, AttemptDocument, Parameter, StepDocument
 from engine.names import ROOT, check_branch, check_name
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document, as_mapping
 from engine.values import check_document, check_parameters, check_text
@@ -50,7 +50,8 @@ class Recorder(Struct, frozen=True):
 
     def parameters(self, branch: str, values: Mapping[str, Parameter]) -> Command:
         unless = "resolved" if branch == ROOT else self.unless
-        return MergeParameters(branch=branch, values=check_parameters(values), unless=unless)
+        said = {name: value for name, value in values.items() if value != ERASED}  # given back as it was read
+        return MergeParameters(branch=branch, values=check_parameters(said), unless=unless)
 
     def run(self, document: RunLog) -> Iterator[Command]:
         """Yield what records a run log, with all the branches in it. It opens its run."""
@@ -133,11 +134,18 @@ def attempt_document(document: StepAttempt) -> AttemptDocument:
     return AttemptDocument(
         status=check_name(document.status, "status"),
         message=check_text(document.message, "message"),
-        inputs=check_parameters(document.input_parameters),
-        outputs=check_parameters(document.output_parameters),
-        metrics=check_parameters(document.user_defined_metrics),
+        inputs=_given_back(document.input_parameters),
+        outputs=_given_back(document.output_parameters),
+        metrics=_given_back(document.user_defined_metrics),
         details=check_document(details, "attempt"),
     )
+
+
+def _given_back(values: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Return parameters of an attempt that its host has read, changed and hands in: some may have been erased."""
+    return {
+        name: ERASED if value == ERASED else check_parameters({name: value})[name] for name, value in values.items()
+    }
 
 
 def job_document(document: JobLog) -> dict[str, Any]:

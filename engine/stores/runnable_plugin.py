@@ -283,7 +283,8 @@ async def _opener(store: PartitionedRunLogStore, run_id: str, branch: str) -> st
 def _plain(value: Any) -> Any:
     """Return a document as the plain values that the host's models are validated from."""
     if isinstance(value, model.Parameter):
-        return {"kind": value.kind, "value": value.value}
+        kind = "json" if value == model.ERASED else value.kind  # the host knows no erased values: they read as None
+        return {"kind": kind, "value": value.value}
     if isinstance(value, Struct):
         return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):

@@ -1,0 +1,96 @@
+"""Hosts that meet erased values: stores and the plug-in read them, and take back what they have read."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runnable.datastore import JobLog, JsonParameter, RunLog, StepAttempt, StepLog
+
+from engine import Engine, open_engine
+from engine.errors import NotErasable
+from engine.events import PayloadErased
+from engine.model import ERASED
+from engine.stores import BlockingRunLogStore
+from engine.stores.runnable_plugin import AnabranchRunLogStore
+
+SECRET = "correct-horse-battery"
+
+
+def in_engine(database: Path, use: Callable[[Engine], Any]) -> Any:
+    """Use an engine of its own, and verify the store."""
+
+    async def used() -> Any:
+        async with open_engine(database) as engine:
+            found = await use(engine)
+            assert (await engine.verify()).problems == []
+            assert await engine.verify_views() == []
+            return found
+
+    return asyncio.run(used())
+
+
+async def _erase_all(engine: Engine) -> None:
+    for each in [each async for each in engine.events()]:
+        with contextlib.suppress(NotErasable):
+            await engine.erase(each.run_id, each.branch, each.stream_version, "all", compact=False)
+    await engine.compact()
+
+
+async def _since(engine: Engine) -> list[str]:
+    """What was recorded after the erasures."""
+    names = [type(each.event).__name__ async for each in engine.events()]
+    last = len(names) - names[::-1].index(PayloadErased.__name__)
+    return names[last:]
+
+
+def _recorded(store: Any) -> None:
+    store.create_run_log("r")
+    store.set_parameters("r", {"x": JsonParameter(kind="json", value=SECRET)})
+    store.set_run_config("r", {"c": SECRET})
+    values = {"i": JsonParameter(kind="json", value=SECRET)}
+    attempt = StepAttempt(status="SUCCESS", message=SECRET, input_parameters=values, output_parameters=values)
+    step = StepLog(name="s", internal_name="s", status="SUCCESS", message=SECRET, attempts=[attempt])
+    store.add_step_log(step, "r")
+    store.add_job_log("r", JobLog(name="j", internal_name="j", status="SUCCESS", message=SECRET))
+
+
+def _read_and_given_back(store: Any) -> None:
+    """A host reads what there is, and hands it in again, as it was and copied."""
+    store.set_parameters("r", store.get_parameters("r"))
+    store.add_step_log(store.get_step_log("s", "r"), "r")
+    store.put_run_log(store.get_run_log_by_id("r", full=True))
+    store.set_run_config("r", store.get_run_config("r"))
+    store.get_job_log("r")
+
+
+def test_a_store_reads_erased_values_and_takes_them_back(database: Path) -> None:
+    """Given back as they were read they say nothing new; nobody can make a value of his own an erased one."""
+    with BlockingRunLogStore(database) as store:
+        _recorded(store)
+    in_engine(database, _erase_all)
+    with BlockingRunLogStore(database) as store:
+        assert store.get_parameters("r") == {"x": ERASED}
+        _read_and_given_back(store)
+        store.set_parameters("r", {"made up": ERASED})
+        store.copy_parameters_to_branch("r", None, "a")
+        assert store.get_parameters("r", "a") == store.get_parameters("r") == {"x": ERASED}
+    assert in_engine(database, _since) == ["BranchForked"]
+
+
+def test_the_plug_in_shows_its_host_nothing_where_a_value_was_erased(database: Path) -> None:
+    """The host's models know no erased values: they read as None, and the host goes on with its run."""
+    store = AnabranchRunLogStore(path=str(database))
+    _recorded(store)
+    in_engine(database, _erase_all)
+    nothing = JsonParameter(kind="json", value=None)
+    assert store.get_parameters("r") == {"x": nothing}
+    assert store.get_step_log("s", "r").attempts[0].input_parameters == {"i": nothing}
+    assert isinstance(store.get_run_log_by_id("r", full=True), RunLog)
+    _read_and_given_back(store)
+    store.set_parameters("r", {"x": JsonParameter(kind="json", value=1)})
+    assert store.get_parameters("r") == {"x": JsonParameter(kind="json", value=1)}
+    store.engine.close()
+    in_engine(database, _since)
+    assert all(SECRET.encode() not in path.read_bytes() for path in database.parent.iterdir())
