@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Run, open_engine
-from engine.codec import payload_digest
+from engine.codec import SCHEMA_VERSIONS, payload_digest
 from engine.errors import (
     BranchNotFound,
     InvalidValue,
@@ -26,6 +27,7 @@ from engine.logs import sqlite_rebuild, sqlite_removal
 from engine.logs.sqlite import SqliteEventLog
 from engine.model import ERASED, Parameter, Source, TaskSpec
 from engine.ports import Erasure
+from tests.golden.test_golden import DATABASE as YESTERDAYS
 
 SECRET = "correct-horse-battery"
 
@@ -475,3 +477,17 @@ async def test_what_is_left_may_be_larger_than_what_was_said(database: Path) -> 
         await engine.erase("r", None, 2, "wrong")
         assert set((await run.parameters()).values()) == {ERASED}
         await assert_sound(engine)
+
+
+async def test_events_of_an_older_version_are_erased_too(database: Path) -> None:
+    """A file of yesterday's, event by event: what is left reads under the version that the event was recorded as."""
+    shutil.copyfile(YESTERDAYS, database)
+    async with open_engine(database) as engine:
+        versions = dict(sql(database, "SELECT event_type, min(schema_version) FROM events GROUP BY 1"))
+        assert versions["StepLogged"] < SCHEMA_VERSIONS["StepLogged"]
+        for each in [each async for each in engine.events()]:
+            with contextlib.suppress(NotErasable):
+                await engine.erase(each.run_id, each.branch, each.stream_version, "all", compact=False)
+        await assert_sound(engine)
+        for info in await engine.runs():
+            await (await engine.run(info.run_id)).compile()
