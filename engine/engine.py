@@ -329,7 +329,7 @@ class Engine(Upkeep):
             progress: called with how many bytes are done and how many there are.
 
         Raises:
-            ImportRefused, CannotDecode, EventTooLarge: what is wrong with the file, and in which line.
+            ImportRefused, CannotDecode, ImportedEventTooLarge: what is wrong with the file, and in which line.
             DifferentRunExists, ImportedAttemptExists
         """
         return await self._transfer.import_runs(file, progress)

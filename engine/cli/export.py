@@ -44,7 +44,7 @@ class Format(StrEnum):
 
 def runs(
     run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="The runs' ids.", show_default=False)
+        list[str] | None, typer.Argument(metavar="RUN", help="The runs' ids.", show_default=False)
     ] = None,
     *,
     db: Database = DEFAULT_DATABASE,

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import structs
 
 from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, from_microseconds
-from engine.errors import CannotDecode, EventTooLarge, NewerEventVersion, UnknownEventType
+from engine.errors import CannotDecode, NewerEventVersion, UnknownEventType
 from engine.events import BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_heads import CachedHeads
@@ -26,7 +26,13 @@ from engine.transfer.grounds import unfounded
 from engine.transfer.lines import EventLine, RunLine, event_line, stored_event
 from engine.transfer.port import Imported, ImportedRun
 from engine.transfer.reading import ExportReader
-from engine.transfer.refusals import DifferentRunExists, HistoryBroken, MalformedLine, SourceMissing
+from engine.transfer.refusals import (
+    DifferentRunExists,
+    HistoryBroken,
+    ImportedEventTooLarge,
+    MalformedLine,
+    SourceMissing,
+)
 from engine.verification import RunCheck
 
 PIECE_EVENTS: Final = 1000
@@ -80,7 +86,7 @@ class Importing:
         """Take in every run of the file.
 
         Raises:
-            ImportRefused, DifferentRunExists, ImportedAttemptExists, CannotDecode, EventTooLarge, Interrupted
+            ImportRefused, DifferentRunExists, ImportedAttemptExists, CannotDecode, ImportedEventTooLarge, Interrupted
         """
         runs = []
         for opened, events in self.reader.runs():
@@ -134,7 +140,7 @@ class _NewRun:
         """Record the run.
 
         Raises:
-            ImportRefused, ImportedAttemptExists, CannotDecode, EventTooLarge, Interrupted
+            ImportRefused, ImportedAttemptExists, CannotDecode, ImportedEventTooLarge, Interrupted
         """
         count = self._insert(events)
         self._check_and_fold()
@@ -162,7 +168,7 @@ class _NewRun:
         _check_known(line, importing.reader.line)
         size = len(line.payload or b"")
         if size > importing.event_bytes_max:
-            raise EventTooLarge(line.type, size, importing.event_bytes_max)
+            raise ImportedEventTooLarge(line.type, size, importing.event_bytes_max, importing.reader.line)
         stream = importing.heads.find(line.run, line.branch) or self._open(line)
         try:
             row = stored_event(line, importing.position + 1, stream.stream_id)

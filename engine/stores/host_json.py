@@ -26,7 +26,8 @@ async def host_json(engine: Engine, run_id: str) -> str:
     Raises:
         RunNotFound
     """
-    log = await PartitionedRunLogStore(engine).get_run_log_by_id(run_id, True)  # noqa: FBT003 - the hosts' own signature
+    store = PartitionedRunLogStore(engine, inherited=False)  # the host's branches have what was set in them
+    log = await store.get_run_log_by_id(run_id, full=True)
     return json.dumps(_plain(log), ensure_ascii=True, indent=4) + "\n"
 
 

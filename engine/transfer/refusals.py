@@ -2,14 +2,16 @@
 
     AnabranchError
     ├── InvalidInput
-    │   └── ImportRefused            `line` is the number of the line, from 1
-    │       ├── NotAnExport
-    │       ├── NewerExport          an export of a later format
-    │       ├── MalformedLine        a line that no export writes so
-    │       ├── ExportCutShort       the file ends before the export does
-    │       ├── LineOutOfPlace       a line that stands where another belongs
-    │       ├── HistoryBroken        a hash, a link or a reduction that is not as it was recorded
-    │       └── SourceMissing        a run forked from what is not in the store
+    │   ├── ImportRefused            `line` is the number of the line, from 1
+    │   │   ├── NotAnExport
+    │   │   ├── NewerExport          an export of a later format
+    │   │   ├── MalformedLine        a line that no export writes so
+    │   │   ├── ExportCutShort       the file ends before the export does
+    │   │   ├── LineOutOfPlace       a line that stands where another belongs
+    │   │   ├── HistoryBroken        a hash, a link or a reduction that is not as it was recorded
+    │   │   └── SourceMissing        a run forked from what is not in the store
+    │   └── EventTooLarge
+    │       └── ImportedEventTooLarge
     ├── AlreadyExists
     │   ├── RunExists
     │   │   └── DifferentRunExists
@@ -22,7 +24,7 @@ An event of an unknown type or a newer version is refused by the errors of `Cann
 Whatever is raised, nothing of the file is in the store.
 """
 
-from engine.errors import AttemptExists, Conflict, InvalidInput, RunExists, shown
+from engine.errors import AttemptExists, Conflict, EventTooLarge, InvalidInput, RunExists, shown
 
 
 class ImportRefused(InvalidInput):
@@ -71,6 +73,13 @@ class SourceMissing(ImportRefused):
             f" {shown(self.source_run_id)}{branch} which is not in the store with that hash: import the source first,"
             " or export with its sources",
         )
+
+
+class ImportedEventTooLarge(EventTooLarge):
+    def __init__(self, event_type: str, size_bytes: int, limit_bytes: int, line: int) -> None:
+        super().__init__(event_type, size_bytes, limit_bytes)
+        self.line = line
+        self.args = (f"line {line}: {self}",)
 
 
 class DifferentRunExists(RunExists):

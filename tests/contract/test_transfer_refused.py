@@ -223,7 +223,7 @@ async def test_an_event_that_is_larger_than_the_store_accepts(lines: list[bytes]
         await engine.create_run("large", parameters={"x": "y" * 2000})
         export = await exported(engine, "large")
     async with open_engine(tmp_path / "small.db", event_bytes_max=1000) as engine:
-        with pytest.raises(EventTooLarge, match=r"ParametersSet is 20.. bytes"):
+        with pytest.raises(EventTooLarge, match=r"^line 4: ParametersSet is 20.. bytes"):
             await imported(engine, export)
         assert await engine.last_position() == 0
 
