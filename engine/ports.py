@@ -27,7 +27,6 @@ from engine.model import (
     RunInfo,
     RunLog,
     RunPage,
-    Source,
     StepLog,
 )
 from engine.point import PlacedPoint, Point, Position
@@ -250,11 +249,12 @@ class Audit(Protocol):
 class Erasure(Struct, frozen=True, kw_only=True):
     """Whether a payload was erased just now, or had been before.
 
-    `carried` are the reductions that took a value from it and still hold it: they have to be erased as well.
+    `carried` are the reductions that still hold a value of it, taken or in conflict, in the run and in those forked
+    from it: they have to be erased as well.
     """
 
     erased: bool
-    carried: list[Source]
+    carried: list[Origin]
 
 
 class DeletedRun(Struct, frozen=True, kw_only=True):

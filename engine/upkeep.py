@@ -88,7 +88,9 @@ class Upkeep:
         """Erase what one event said, for good. Its place in the chain, and so every hash and checkpoint, stays whole.
 
         Values, texts and documents go; names, statuses, times and links stay (`engine.redaction`). An event records who
-        erased it and why. The views show what was erased as erased. Erasing it again only compacts.
+        erased it and why. The views show what was erased as erased. Erasing it again only compacts. Reductions that
+        hold a value of it are named in the answer. Copies of the file are not touched, nor is the one that the migration
+        of a state store leaves beside it.
 
         Args:
             version: the event's version in the branch's stream.

@@ -62,8 +62,8 @@ def erase(
         where = f"version {version} of {branch_text(branch or ROOT)} in {visible(run_id)}"
         output().print(f"{'erased' if erasure.erased else 'had been erased before:'} {where}")
         for each in erasure.carried:
-            place = f"version {each.stream_version} of {branch_text(each.branch)}"
-            output().print(f"{place} is a reduction that took values from it: erase that, too", style="red")
+            place = f"version {each.stream_version} of {branch_text(each.branch)} in {visible(each.run_id)}"
+            output().print(f"{place}, a reduction, holds values of it: erase that, too", style="red")
         return FAILED if erasure.carried else OK
 
     if not yes:

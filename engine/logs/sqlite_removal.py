@@ -19,14 +19,15 @@ from engine.cancellation import finish
 from engine.codec import decode_event, encode_canonical, payload_digest
 from engine.commands import Record, Request
 from engine.errors import BranchNotFound, PointNotFound, RunHasForks, RunIsPinned, RunNotExpired, RunNotFound
-from engine.events import ParametersReduced, PayloadErased
+from engine.events import PayloadErased
 from engine.logs.carried_over import carried_over
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
 from engine.logs.sqlite_rebuild import note_removal, remove_scratch
+from engine.logs.sqlite_traces import carried_by
 from engine.merkle import run_leaf
-from engine.model import Head, Source
+from engine.model import Head
 from engine.names import ROOT
 from engine.ports import Collected, Compaction, DeletedRun, Erasure, Expiry, State, Stream
 from engine.redaction import redacted
@@ -120,7 +121,9 @@ def _erase(connection: sqlite3.Connection, appender: Appender, what: _Erased) ->
     if row is None:
         raise PointNotFound(what.run_id, what.branch, what.version, head)
     position, event_type, schema_version, payload, digest = row
-    carried = _carried(connection, root_id, Source(what.branch, what.version))
+    run_ids = _with_forks(connection, what.run_id)
+    roots = [_stream(connection, run_id, ROOT)[0] for run_id in run_ids]
+    carried = carried_by(connection, position, sorted(roots))
     if digest is not None:
         return Erasure(erased=False, carried=carried)
     left = encode_canonical(redacted(decode_event(event_type, schema_version, payload, position)))
@@ -137,25 +140,8 @@ def _erase(connection: sqlite3.Connection, appender: Appender, what: _Erased) ->
         redacted=payload_digest(left),
     )
     appender.record([Request(run_id=what.run_id, commands=(Record(branch=what.branch, events=(event,)),))])
-    _fold_anew(connection, appender, _with_forks(connection, what.run_id))
+    _fold_anew(connection, appender, run_ids)
     return Erasure(erased=True, carried=carried)
-
-
-def _carried(connection: sqlite3.Connection, root_id: int, source: Source) -> list[Source]:
-    """Return the reductions that carry a value of that event, and so say it too."""
-    rows = connection.execute(
-        "SELECT position, branch, stream_version, event_type, schema_version, payload FROM events"
-        " JOIN streams USING (stream_id) WHERE events.root_id = ? AND event_type = 'ParametersReduced'"
-        " AND payload_digest IS NULL ORDER BY position",
-        (root_id,),
-    )
-    wanted, found = {source}, list[Source]()
-    for position, branch, version, event_type, schema_version, payload in rows:
-        event = decode_event(event_type, schema_version, payload, position)
-        if isinstance(event, ParametersReduced) and any(wanted & set(each) for each in event.sources.values()):
-            wanted.add(Source(branch, version))
-            found.append(Source(branch, version))
-    return found
 
 
 def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:

@@ -25,7 +25,7 @@ from engine.errors import (
 from engine.events import ParametersSet, PayloadErased
 from engine.logs import sqlite_rebuild, sqlite_removal
 from engine.logs.sqlite import SqliteEventLog
-from engine.model import ERASED, Parameter, Source, TaskSpec
+from engine.model import ERASED, Origin, Parameter, TaskSpec
 from engine.ports import Erasure
 from tests.golden.test_golden import DATABASE as YESTERDAYS
 
@@ -213,7 +213,7 @@ async def test_reductions_that_took_the_value_are_named(engine: Engine) -> None:
     await inner.set_parameters({"x": 1, "y": 2})
     await branch.reduce()
     await run.reduce()
-    carried = [Source("a", 2), Source("", 2)]
+    carried = [Origin("r", "a", 2), Origin("r", "", 2)]
     assert (await engine.erase("r", "a.inner", 2, "a key")).carried == carried
     assert (await run.parameters())["x"] == Parameter(1)
     assert (await engine.erase("r", "", 2, "a key")).carried == []
@@ -221,6 +221,26 @@ async def test_reductions_that_took_the_value_are_named(engine: Engine) -> None:
     assert (await engine.erase("r", "a", 2, "a key")).carried == []
     assert await run.parameters() == {"x": ERASED, "y": ERASED}
     await assert_sound(engine)
+
+
+async def test_reductions_that_conflicted_on_the_value_are_named(database: Path) -> None:
+    """They keep all three sides: what was there at the fork, the parent's and the child's; in forks of the run, too."""
+    async with open_engine(database) as engine:
+        source = await engine.create_run("s", parameters={"x": f"{SECRET} 0"})
+        run = await engine.fork_run("s", run_id="r")
+        child = await run.fork("a")
+        await child.set_parameters({"x": f"{SECRET} 1"})
+        await run.set_parameters({"x": f"{SECRET} 2"})
+        await run.reduce(on_conflict="parent")
+        await source.set_parameters({"x": 0})
+        named = [Origin("r", "", 3)]
+        for run_id, branch, version in (("s", "", 2), ("r", "a", 2), ("r", "", 2)):
+            assert (await engine.erase(run_id, branch, version, "a key")).carried == named
+        assert (await engine.erase("s", "", 3, "not it")).carried == []
+        await engine.erase("r", "", 3, "a key")
+        assert (await engine.erase("s", "", 2, "a key")).carried == []
+        await assert_sound(engine)
+    assert_nowhere(database)
 
 
 async def test_erasing_twice_erases_once(engine: Engine) -> None:

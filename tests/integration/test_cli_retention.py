@@ -81,7 +81,7 @@ def test_reductions_that_still_hold_the_value_are_named(said: Said, document: Ca
     assert code == 1
     assert out.splitlines() == [
         "erased version 2 of a in r1",
-        "version 3 of (root) is a reduction that took values from it: erase that, too",
+        "version 3 of (root) in r1, a reduction, holds values of it: erase that, too",
     ]
     assert said("erase", "r1", "3", "--reason", "wrong", "--yes")[0] == 0
     erasure = document("erase", "r1", "2", "--branch", "a", "--reason", "wrong", "--yes")

@@ -1,0 +1,87 @@
+"""Which reductions say what another event said: they took a value from it, or conflicted on one."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from engine.codec import decode_event
+from engine.events import ParametersReduced
+from engine.model import Origin, ParameterConflict
+
+_REDUCTIONS = (
+    "SELECT position, stream_id, run_id, branch, stream_version, event_type, schema_version, payload, payload_digest"
+    " FROM events JOIN streams USING (stream_id) WHERE events.root_id = ? AND event_type = 'ParametersReduced'"
+    " ORDER BY position"
+)
+
+
+def carried_by(connection: sqlite3.Connection, position: int, roots: Sequence[int]) -> list[Origin]:
+    """Return the reductions of some runs that hold a value of the event at a position, and are not erased themselves.
+
+    The views have to be current: they say which event set a parameter, also where it was erased.
+
+    Args:
+        roots: the root streams of the runs, each behind the run that it was forked from.
+    """
+    carriers, found = {position}, list[Origin]()
+    for root_id in roots:
+        for row in connection.execute(_REDUCTIONS, (root_id,)):
+            at, stream_id, run_id, branch, version, event_type, schema_version, payload, erased = row
+            event = decode_event(event_type, schema_version, payload, at)
+            if isinstance(event, ParametersReduced) and carriers.intersection(
+                _Reduction(connection, stream_id, version, event).held()
+            ):
+                carriers.add(at)
+                if erased is None:
+                    found.append(Origin(run_id, branch, version))
+    return found
+
+
+class _Reduction:
+    """A reduction, to find the positions of the events whose values it holds."""
+
+    def __init__(self, connection: sqlite3.Connection, stream_id: int, version: int, event: ParametersReduced) -> None:
+        self._connection = connection
+        self._stream_id = stream_id
+        self._version = version
+        self._event = event
+
+    def held(self) -> Iterator[int | None]:
+        """Yield the position of each event that a value came from, or one side of a conflict."""
+        for name, sources in self._event.sources.items():
+            for source in sources:
+                yield self._seen(self._child(source.branch)[0], name, source.stream_version, forks=False)
+        for conflict in self._event.conflicts:
+            yield from self._in_conflict(conflict)
+
+    def _in_conflict(self, conflict: ParameterConflict) -> Iterator[int | None]:
+        child_id, forked_at = self._child(conflict.branch)
+        head = next(head for head in self._event.children if head.branch == conflict.branch)
+        yield self._seen(child_id, conflict.name, head.stream_version, forks=False)
+        yield self._seen(self._stream_id, conflict.name, forked_at, forks=True)
+        yield self._seen(self._stream_id, conflict.name, self._version - 1, forks=True)
+
+    def _child(self, branch: str) -> tuple[int, int]:
+        """Return the stream of a child, and the version of the reduction's stream that it was forked at."""
+        stream_id, forked_at = self._connection.execute(
+            "SELECT stream_id, parent_version FROM streams"
+            " WHERE branch = ? AND run_id = (SELECT run_id FROM streams WHERE stream_id = ?)",
+            (branch, self._stream_id),
+        ).fetchone()
+        return stream_id, forked_at
+
+    def _seen(self, stream_id: int | None, name: str, version: int, *, forks: bool) -> int | None:
+        """Return the position of the event that set what a stream sees, or has set itself, as of a version."""
+        while stream_id is not None:
+            row = self._connection.execute(
+                "SELECT position FROM parameters WHERE stream_id = ? AND name = ? AND stream_version <= ?"
+                " ORDER BY stream_version DESC LIMIT 1",
+                (stream_id, name, version),
+            ).fetchone()
+            if row is not None:
+                return int(row[0])
+            if not forks:
+                return None
+            stream_id, version = self._connection.execute(
+                "SELECT parent_stream_id, parent_version FROM branches WHERE stream_id = ?", (stream_id,)
+            ).fetchone()
+        return None
