@@ -55,7 +55,7 @@ class ParameterIndexes:
         """Note what an event set."""
         names = self._streams.setdefault(row.stream_id, {})
         for name in event.values:
-            history = names.setdefault(name, _History())
+            history = names.get(name) or names.setdefault(name, _History())
             history.versions.append(row.stream_version)
             history.positions.append(row.position)
 

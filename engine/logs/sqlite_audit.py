@@ -86,6 +86,7 @@ class _StoreCheck:
         self._problems: list[Problem] = []
         self._broken: dict[int, int] = {}
         self._deleted: list[str] = []
+        self._unprovable = False
         self._total = last
         self._runs = self._streams = self._events = 0
 
@@ -113,6 +114,8 @@ class _StoreCheck:
             raise RunNotFound(run_id)
         self._total = await self._read(lambda each: SqliteLedger(each).count(root.stream_id))
         await self._check(root)
+        if not self._runs:  # it was deleted meanwhile
+            raise RunNotFound(run_id)
 
     async def _check(self, root: StoredStream) -> None:
         """Check a run from its first event to its last."""
@@ -144,9 +147,10 @@ class _StoreCheck:
         for cut in self._cuts:
             if gone.first_position <= cut.position:
                 cut.tree.add(gone.leaf)
-        if gone.first_position <= first < gone.last_position:
+        if self._since is not None and gone.first_position <= first < gone.last_position:
             message = "the run went on after the checkpoint and was then deleted: nothing proves what it was before"
             self._problems.append(Problem(kind="checkpoint", message=message, run_id=gone.run_id, position=first))
+            self._unprovable = True
 
     def _check_since(self) -> None:
         since = self._since
@@ -157,7 +161,7 @@ class _StoreCheck:
         elif self._cuts[0].tree.size != since.runs:
             message = f"the checkpoint saw {since.runs} runs up to position {since.position}, and there are"
             message += f" {self._cuts[0].tree.size}"
-        elif self._cuts[0].tree.root().hex() != since.root:
+        elif self._cuts[0].tree.root().hex() != since.root and not self._unprovable:
             message = f"the history up to position {since.position} is not the one that the checkpoint saw"
         else:
             return

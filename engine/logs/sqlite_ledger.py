@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from typing import Final, TypeVar
+from types import NoneType
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
@@ -21,6 +22,12 @@ _DELETED: Final = "SELECT root_id, run_id, first_position, last_position, events
 
 _INTEGERS: Final = range(-(2**63), 2**63)
 _UNREADABLE: Final = dict.fromkeys(range(0xDC80, 0xDD00), "\x1a")  # no name that was recorded has a control character
+
+
+_EVENT_TYPES: Final = (int, int, int, str, int, bytes, int, (bytes, NoneType), (bytes, NoneType), bytes)
+_STREAM_TYPES: Final = (int, int, str, str, (int, NoneType), int, int, bytes)
+_DELETED_TYPES: Final = (int, str, int, int, int, bytes)
+_NEVER_RECORDED: Final = {int: -1, str: "\x1a", bytes: b""}
 
 
 class DeletedRun(Struct, frozen=True):
@@ -58,12 +65,12 @@ class SqliteLedger:
     def events_of_types(self, root_id: int, types: Collection[str]) -> Iterator[StoredEvent]:
         marks = ", ".join("?" * len(types))
         where = f"WHERE root_id = ? AND event_type IN ({marks}) ORDER BY position"
-        return (StoredEvent(*row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, *types)))
+        return (as_event(row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, *types)))
 
     def run_events(self, root_id: int, after: int, limit: int) -> Iterator[StoredEvent]:
         """Yield the next events of a run, one at a time."""
         where = "WHERE root_id = ? AND position > ? ORDER BY position LIMIT ?"
-        return (StoredEvent(*row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, after, limit)))
+        return (as_event(row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, after, limit)))
 
     def count(self, root_id: int) -> int:
         """Return how many events a run has."""
@@ -72,7 +79,7 @@ class SqliteLedger:
 
     def streams_of(self, run_id: str) -> Iterator[StoredStream]:
         rows = self._connection.execute(f"{STREAMS} WHERE run_id = ? ORDER BY stream_id", (run_id,))
-        return (StoredStream(*row) for row in rows)
+        return (as_stream(row) for row in rows)
 
     def runs(self, after: int | None, limit: int) -> list[StoredStream | DeletedRun]:
         """Return the next runs in the order in which they were opened, those that were deleted among them.
@@ -87,22 +94,44 @@ class SqliteLedger:
         gone = self._connection.execute(
             f"{_DELETED}{where and f' WHERE root_id{where}'} ORDER BY root_id LIMIT {limit}"
         ).fetchall()
-        runs: list[StoredStream | DeletedRun] = [StoredStream(*row) for row in there]
-        runs += [DeletedRun(*row) for row in gone]
+        runs: list[StoredStream | DeletedRun] = [as_stream(row) for row in there]
+        runs += [as_deleted(row) for row in gone]
         return sorted(runs, key=opened_as)[:limit]
 
     def deleted(self, root_id: int | None = None) -> list[DeletedRun]:
         """Return the run that was deleted with that root, or all."""
         where = "" if root_id is None else f" WHERE root_id = {root_id}"
-        return [DeletedRun(*row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
+        return [as_deleted(row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
 
     def _stream(self, where: str, *values: object) -> StoredStream | None:
         row = self._connection.execute(f"{STREAMS} WHERE {where}", values).fetchone()
-        return None if row is None else StoredStream(*row)
+        return None if row is None else as_stream(row)
 
     def _event(self, where: str, *values: object) -> StoredEvent | None:
         row = self._connection.execute(f"{EVENTS} WHERE {where}", values).fetchone()
-        return None if row is None else StoredEvent(*row)
+        return None if row is None else as_event(row)
+
+
+def as_event(row: tuple[Any, ...]) -> StoredEvent:
+    return StoredEvent(*_typed(row, _EVENT_TYPES))
+
+
+def as_stream(row: tuple[Any, ...]) -> StoredStream:
+    return StoredStream(*_typed(row, _STREAM_TYPES))
+
+
+def as_deleted(row: tuple[Any, ...]) -> DeletedRun:
+    return DeletedRun(*_typed(row, _DELETED_TYPES))
+
+
+def _typed(row: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row with its columns' types: in a damaged file they may be others, whatever the table says."""
+    if all(map(isinstance, row, types)):
+        return row
+    return tuple(
+        value if isinstance(value, wanted) else _NEVER_RECORDED[wanted if isinstance(wanted, type) else wanted[0]]
+        for value, wanted in zip(row, types, strict=True)
+    )
 
 
 def opened_as(run: StoredStream | DeletedRun) -> int:
@@ -118,6 +147,8 @@ def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.
         connection.text_factory = as_text
         try:
             return job(connection)
+        except UnicodeDecodeError as error:  # sqlite3's own, over what SQLite has to say of a damaged file
+            raise sqlite3.DatabaseError(str(error)) from error
         finally:
             connection.text_factory = before
 
@@ -141,7 +172,7 @@ def leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
 def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
     root_id, run_id, heads = 0, "", list[Head]()
     for row in connection.execute(f"{STREAMS} ORDER BY root_id, stream_id"):
-        stream = StoredStream(*row)
+        stream = as_stream(row)
         if heads and stream.root_id != root_id:
             yield root_id, run_leaf(run_id, heads)
             heads = []

@@ -1,4 +1,7 @@
-"""What the check of no single run can see: positions that are missing, and rows that belong to no run."""
+"""What the check of no single run can see: positions that are missing, and rows that belong to no run.
+
+Streams are looked up in their table and not in its index, which in a damaged file may still know what the table lost.
+"""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -68,7 +71,7 @@ def _gap(first: int, last: int) -> Problem:
 def _rootless(connection: sqlite3.Connection) -> Iterator[Problem]:
     rows = connection.execute(
         "SELECT min(position), count(*) FROM events WHERE root_id NOT IN"
-        " (SELECT stream_id FROM streams WHERE branch = '') GROUP BY root_id ORDER BY 1 LIMIT ?",
+        " (SELECT stream_id FROM streams NOT INDEXED WHERE branch = '') GROUP BY root_id ORDER BY 1 LIMIT ?",
         (PROBLEMS_MAX,),
     )
     for position, count in rows:
@@ -78,8 +81,8 @@ def _rootless(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 def _lost(connection: sqlite3.Connection) -> Iterator[Problem]:
     rows = connection.execute(
-        "SELECT run_id, branch FROM streams WHERE run_id NOT IN (SELECT run_id FROM streams WHERE branch = '')"
-        " ORDER BY stream_id LIMIT ?",
+        "SELECT run_id, branch FROM streams NOT INDEXED WHERE run_id NOT IN"
+        " (SELECT run_id FROM streams NOT INDEXED WHERE branch = '') ORDER BY stream_id LIMIT ?",
         (PROBLEMS_MAX,),
     )
     for run_id, branch in rows:

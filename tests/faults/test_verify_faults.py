@@ -1,0 +1,177 @@
+"""Verifying while another process writes, cancelled at any point, on a damaged file, and in little memory."""
+
+import asyncio
+import random
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.commands import Record
+from engine.errors import ReadFailed
+from engine.events import ParametersSet
+from engine.logs import sqlite_audit
+from engine.logs.readers import Readers
+from engine.model import Parameter
+from tests.faults.leaks import nothing_left
+from tests.tampered import found, record_three_runs
+
+_WRITING = """
+import asyncio, sys
+from engine import open_engine
+
+async def write():
+    async with open_engine(sys.argv[1], durability="relaxed") as engine:
+        for number in range(40):
+            run = await engine.create_run(f"w{number}", parameters={"x": 0})
+            children = [await run.fork(name) for name in "abc"]
+            await asyncio.gather(*(child.set_parameters({"x": 1}) for child in children))
+            await run.reduce(default="sum")
+            await run.finalize()
+            await (await engine.fork_run(f"w{number}", run_id=f"f{number}", branch="a", at=1)).set_status("RUNNING")
+
+asyncio.run(write())
+"""
+
+
+async def test_another_process_writes_meanwhile(
+    engine: Engine, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its first event to its last there is no false alarm, and what a checkpoint saw stays proven."""
+    monkeypatch.setattr(sqlite_audit, "CHUNK_EVENTS", 3)
+    checkpoint = await engine.checkpoint()
+    writing = subprocess.Popen([sys.executable, "-c", _WRITING, str(database)])  # noqa: ASYNC220 - waits for nothing
+    try:
+        while writing.poll() is None:
+            assert found(await engine.verify(since=checkpoint)) == []
+            checkpoint = await engine.checkpoint()
+    finally:
+        writing.kill()
+    assert writing.wait() == 0
+    verification = await engine.verify(since=checkpoint)
+    assert (verification.problems, verification.runs, verification.streams) == ([], 80, 200)
+
+
+class CancellingReaders:
+    """Readers that cancel the task at the n-th job, which runs to its end all the same."""
+
+    def __init__(self, readers: Readers, jobs: int) -> None:
+        self.readers = readers
+        self.jobs = jobs
+
+    async def run(self, job: Callable[..., Any]) -> Any:
+        self.jobs -= 1
+        if self.jobs == 0:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        return await self.readers.run(job)
+
+
+async def test_cancelled_at_any_job(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left behind, and the next verification is whole."""
+    monkeypatch.setattr(sqlite_audit, "CHUNK_EVENTS", 3)
+    async with nothing_left(database.parent), open_engine(database) as engine:
+        await record_three_runs(engine)
+        audit: Any = engine._audit
+        readers = audit._readers
+        cancelled = 0
+        while True:
+            audit._readers = CancellingReaders(readers, cancelled + 1)
+            verifying = asyncio.create_task(engine.verify())
+            await asyncio.wait({verifying})
+            if not verifying.cancelled():
+                break
+            cancelled += 1
+        assert found(verifying.result()) == []
+        assert cancelled > 7
+
+
+async def _closed(database: Path) -> list[bytes]:
+    async with open_engine(database) as engine:
+        await record_three_runs(engine)
+        return [each.hash async for each in engine.events()]
+
+
+async def _verified(database: Path) -> tuple[bool, list[bytes]]:
+    """Open and verify a store that may be damaged; say whether it is clean, and the hashes that reads show."""
+    try:
+        engine = await open_engine(database)
+    except Exception:  # noqa: BLE001 - how a file that cannot be opened is refused is looked at elsewhere
+        return False, []
+    async with engine:
+        try:
+            if (await engine.verify()).problems:
+                return False, []
+        except ReadFailed:
+            return False, []
+        return True, [each.hash async for each in engine.events()]
+
+
+async def _damage(database: Path, seeds: Sequence[int]) -> int:
+    """Change a byte of the file that is not zero again and again; return how often that was found out."""
+    hashes = await _closed(database)
+    whole = database.read_bytes()
+    written = [place for place, byte in enumerate(whole) if byte]
+    found_out = 0
+    for seed in seeds:
+        chance = random.Random(seed)
+        for left in database.parent.glob("*.db*"):
+            left.unlink()
+        damaged = bytearray(whole)
+        damaged[chance.choice(written)] ^= chance.randrange(1, 256)
+        database.write_bytes(damaged)
+        clean, shown = await _verified(database)
+        found_out += not clean
+        assert not clean or shown == hashes, seed
+    return found_out
+
+
+async def test_a_damaged_file(database: Path) -> None:
+    """Whichever byte of a file that can still be opened: a problem, `ReadFailed`, or the events are as they were."""
+    assert await _damage(database, range(120)) > 10
+
+
+@pytest.mark.slow
+async def test_a_file_damaged_often(database: Path) -> None:
+    """The same, at many more bytes."""
+    assert await _damage(database, range(1000, 4000)) > 300
+
+
+async def _peak_bytes(engine: Engine) -> int:
+    tracemalloc.start()
+    try:
+        assert (await engine.verify()).problems == []
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+async def _set(engine: Engine, events: int) -> None:
+    branch = await (await engine.create_run("r")).fork("a")
+    for first in range(0, events, 500):
+        written = [
+            ParametersSet(branch="a", values={"x": Parameter(first + each), "text": Parameter("t" * 200)})
+            for each in range(500)
+        ]
+        await branch.write(Record(branch="a", events=tuple(written)))
+
+
+@pytest.mark.slow
+async def test_memory_is_bounded(engine: Engine) -> None:
+    """Of each event little more than the place of each value is kept: 50,000 of 250 bytes are verified in 4 MiB."""
+    await _set(engine, 50_000)
+    assert await _peak_bytes(engine) < 4 * 2**20
+
+
+async def test_one_event_is_held_at_a_time(engine: Engine) -> None:
+    """Large events are read one by one: forty of half a megabyte are verified in four."""
+    run = await engine.create_run("r")
+    for _ in range(40):
+        await run.set_parameters({"x": "t" * 500_000})
+    assert await _peak_bytes(engine) < 4 * 2**20
