@@ -89,8 +89,8 @@ class Upkeep:
 
         Values, texts and documents go; names, statuses, times and links stay (`engine.redaction`). An event records who
         erased it and why. The views show what was erased as erased. Erasing it again only compacts. Reductions that
-        hold a value of it are named in the answer. Copies of the file are not touched, nor is the one that the migration
-        of a state store leaves beside it.
+        hold a value of it are named in the answer. What a run has carried over from a source is its own and not looked
+        for. Copies of the file are not touched, nor is the one that migrating a state store leaves beside it.
 
         Args:
             version: the event's version in the branch's stream.
