@@ -96,7 +96,8 @@ def apply_rule(rule: str, parameters: Sequence[Parameter]) -> tuple[Parameter, S
     value = _combine(rule, [parameter.value for parameter in parameters])
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise Impossible
-    metric = {parameter.kind for parameter in parameters} == {"metric"}
+    # What a caller's function makes is a plain value, unless the caller says what kind it is.
+    metric = rule != "function" and {parameter.kind for parameter in parameters} == {"metric"}
     return Parameter(value, "metric" if metric else "json"), everyone
 
 

@@ -145,10 +145,10 @@ class ModelStore:
         attempt.stamp()
 
     def mark_failed_init(self, attempts: list[ModelAttempt], reason: str) -> int:
-        active = [each for each in attempts if each.status not in TERMINAL]
-        for attempt in active:
+        orphans = [each for each in attempts if each.status == "CREATED" and each.external_id is None]
+        for attempt in orphans:
             self.update_attempt(attempt, {"status": "FAILED_INIT", "status_reason": reason})
-        return len(active)
+        return len(orphans)
 
 
 def same(left: object, right: object) -> bool:
