@@ -6,22 +6,25 @@ a checkpoint, `verify` proves that what the store held then is still there and u
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from engine.errors import InvalidValue, SignatureInvalid, SigningUnavailable
 
 FORMAT: Final = 1
 
+_Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Digest: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
-class Signature(Struct, frozen=True, kw_only=True):
+
+class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An Ed25519 signature (RFC 8032) over the checkpoint's text without it: both in hexadecimal."""
 
     public_key: str
     value: str
-    algorithm: str = "ed25519"
+    algorithm: Literal["ed25519"] = "ed25519"
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,10 +35,10 @@ class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     store_id: str
-    position: int
-    runs: int
-    root: str
-    created_at: datetime
+    position: _Count
+    runs: _Count
+    root: _Digest
+    created_at: Annotated[datetime, Meta(tz=True)]
     format: int = FORMAT
     signature: Signature | None = None
 
@@ -68,14 +71,10 @@ def sign(checkpoint: Checkpoint, private_key: Path) -> Checkpoint:
     Raises:
         SigningUnavailable: the extra `signing` is not installed.
         InvalidValue: the file holds no such key.
+        OSError: it cannot be read.
     """
     serialization, ed25519 = _cryptography()
-    try:
-        key = serialization.load_pem_private_key(private_key.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
-        raise InvalidValue("private key", str(private_key), f"is none: {error}") from error
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise InvalidValue("private key", str(private_key), "is not an Ed25519 key")
+    key = _key(private_key, "private key", ed25519.Ed25519PrivateKey)
     public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     value = key.sign(_signed(checkpoint))
     return structs.replace(checkpoint, signature=Signature(public_key=public.hex(), value=value.hex()))
@@ -91,19 +90,38 @@ def check_signature(checkpoint: Checkpoint, public_key: Path | None = None) -> N
     Raises:
         SigningUnavailable: the extra `signing` is not installed.
         SignatureInvalid
+        InvalidValue: the file holds no such key.
+        OSError: it cannot be read.
     """
-    serialization, ed25519 = _cryptography()
+    _, ed25519 = _cryptography()
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as in `_cryptography`
 
+    wanted = None if public_key is None else _key(public_key, "public key", ed25519.Ed25519PublicKey)
     signature = checkpoint.signature
     if signature is None:
         raise SignatureInvalid("it is not signed")
     try:
         named = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
-        wanted = named if public_key is None else serialization.load_pem_public_key(public_key.read_bytes())
-        wanted.verify(bytes.fromhex(signature.value), _signed(checkpoint))
-    except (InvalidSignature, ValueError, TypeError, AttributeError) as error:
+        (wanted or named).verify(bytes.fromhex(signature.value), _signed(checkpoint))
+    except (InvalidSignature, ValueError) as error:
         raise SignatureInvalid("its signature is not one of that key over this text") from error
+
+
+def _key(path: Path, what: Literal["private key", "public key"], wanted: type) -> Any:
+    serialization, _ = _cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as in `_cryptography`
+
+    pem = path.read_bytes()
+    try:
+        if what == "private key":
+            key = serialization.load_pem_private_key(pem, password=None)
+        else:
+            key = serialization.load_pem_public_key(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidValue(what, str(path), f"is none: {error}") from error
+    if not isinstance(key, wanted):
+        raise InvalidValue(what, str(path), "is not an Ed25519 key")
+    return key
 
 
 def _signed(checkpoint: Checkpoint) -> bytes:

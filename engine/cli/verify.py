@@ -13,14 +13,14 @@ from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database
 from engine.cli.rebuild import event_bars, reporting
-from engine.cli.terminal import output, table
-from engine.cli.text import branch_text, cell, counted, shortened
+from engine.cli.terminal import output
+from engine.cli.text import branch_text, counted, shortened
 from engine.findings import Problem, Verification
 
 
 def verify(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Only this run; every run otherwise.", show_default=False)
+        str | None, typer.Argument(metavar="RUN", help="Only this run; every run otherwise.", show_default=False)
     ] = None,
     *,
     db: Database = DEFAULT_DATABASE,
@@ -39,7 +39,8 @@ def verify(
     The first bad event of each broken branch is shown. The exit code is 1 when there is one.
 
     Without a checkpoint that was kept elsewhere this finds accidents and clumsy edits, not a file that somebody wrote
-    anew with all its hashes, nor a run whose last events were cut off with care.
+    anew with all its hashes, nor a run whose last events were cut off with care. The order of events in branches that
+    do not meet is not hashed.
 
     \b
       anabranch verify --since monday.json
@@ -53,7 +54,7 @@ def verify(
         if json:
             print_json(plain(found))
         else:
-            _print(found, checkpoint)
+            _print(found, checkpoint, key)
         return FAILED if found.problems else OK
 
     if key is not None and since is None:
@@ -92,7 +93,7 @@ def _trusted(path: Path, key: Path | None) -> Checkpoint:
     return checkpoint
 
 
-def _print(found: Verification, checkpoint: Checkpoint | None) -> None:
+def _print(found: Verification, checkpoint: Checkpoint | None, key: Path | None) -> None:
     terminal = output()
     what = f"{counted(found.events, 'event')} in {counted(found.streams, 'branch', 'branches')}"
     terminal.print(f"checked {what} of {counted(found.runs, 'run')}")
@@ -102,21 +103,33 @@ def _print(found: Verification, checkpoint: Checkpoint | None) -> None:
             f"{counted(len(found.deleted), 'run')} deleted since, as the store says: {names}", style="yellow"
         )
     if not found.problems:
-        terminal.print(f"whole: every hash, link and reduction is as recorded; root {found.root}", style="green")
+        terminal.print("whole: every hash, link and reduction is as recorded", style="green")
+        terminal.print(f"root {found.root}", style="dim")
         if checkpoint is not None:
             terminal.print(f"and as the checkpoint saw it at position {checkpoint.position:,}", style="green")
+            _warn(checkpoint, key)
         return
-    headers = "RUN", "BRANCH", "AT", "WHAT", "WHY"
-    terminal.show(table(headers, map(_row, found.problems), flexible=("RUN", "BRANCH", "WHY")))
+    terminal.print(f"{counted(len(found.problems), 'problem')}, the first of each branch that is broken", style="red")
+    for problem in found.problems:
+        terminal.show(_described(problem))
 
 
-def _row(problem: Problem) -> tuple[Text, ...]:
-    version = None if problem.stream_version is None else f"v{problem.stream_version}"
-    position = None if problem.position is None else f"p{problem.position}"
-    return (
-        cell(problem.run_id),
-        cell("" if problem.branch is None else branch_text(problem.branch)),
-        cell(" ".join(filter(None, (version, position)))),
-        cell(problem.kind, "red"),
-        cell(problem.message),
-    )
+def _warn(checkpoint: Checkpoint, key: Path | None) -> None:
+    if checkpoint.signature is not None and key is None:
+        output().print(
+            "its signature is one of the key that it names itself; --key says whose it has to be", style="yellow"
+        )
+
+
+def _described(problem: Problem) -> Text:
+    """Return a problem in two lines: what it is and where, and why."""
+    where = []
+    if problem.run_id is not None:
+        where.append(f"run {visible(problem.run_id)}")
+    if problem.branch is not None:
+        where.append(f"branch {branch_text(problem.branch)}")
+    if problem.stream_version is not None:
+        where.append(f"version {problem.stream_version}")
+    if problem.position is not None:
+        where.append(f"position {problem.position}")
+    return Text.assemble((problem.kind, "red"), f"  {', '.join(where)}\n    {visible(problem.message)}")

@@ -66,7 +66,7 @@ class SqliteAudit:
         store_id, last = await self._readers.run(as_stored(lambda each: (_store_id(each), last_position(each))))
         if since is not None:
             if run_id is not None:
-                raise InvalidValue("since", since.position, "is for the whole store, not for one run")
+                raise InvalidValue("run_id", run_id, "is one run, and a checkpoint is for the whole store")
             if since.store_id != store_id:
                 raise CheckpointOfAnotherStore(since.store_id, store_id)
         check = _StoreCheck(self._readers, last, since, progress)

@@ -1,0 +1,212 @@
+"""`anabranch verify` and `anabranch checkpoint`, as they are typed."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from engine import open_engine
+from engine.cli import main
+from tests.forger import change, delete_run, rewrite
+from tests.tampered import record_three_runs, tampering
+from tests.unit.test_checkpoint import written
+
+Command: TypeAlias = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with three runs, named by the environment, on a terminal of 80 columns."""
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    monkeypatch.setenv("COLUMNS", "80")
+
+    async def record() -> None:
+        async with open_engine(database) as engine:
+            await record_three_runs(engine)
+
+    asyncio.run(record())
+    return database
+
+
+@pytest.fixture
+def command(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command; return its exit code and what it printed on either output."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(each) for each in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def checkpoint(command: Command, tmp_path: Path) -> Path:
+    """The file of a checkpoint of that database."""
+    path = tmp_path / "monday.json"
+    path.write_text(command("checkpoint")[1])
+    return path
+
+
+def tamper(database: Path, statement: str) -> None:
+    with tampering(database) as store:
+        store.run(statement)
+
+
+def error(printed: str) -> str:
+    """The name of the error in one line of text."""
+    (line,) = printed.splitlines()
+    program, name, _ = line.split(": ", 2)
+    assert program == "anabranch"
+    return name
+
+
+def test_a_whole_store(command: Command) -> None:
+    """What was checked, that all is well, and the root."""
+    code, out, _ = command("verify")
+    checked, whole, root = out.splitlines()
+    assert (code, checked) == (0, "checked 15 events in 6 branches of 3 runs")
+    assert whole == "whole: every hash, link and reduction is as recorded"
+    assert len(root) == len("root ") + 64
+
+
+def test_one_run(command: Command) -> None:
+    """Only its events are checked."""
+    assert command("verify", "q")[1].startswith("checked 2 events in 1 branch of 1 run\n")
+    code, _, err = command("verify", "nobody")
+    assert (code, error(err)) == (1, "RunNotFound")
+
+
+def test_problems_are_told_in_whole_sentences(command: Command, recorded: Path) -> None:
+    """Each in two lines: what and where, and why; the exit code is 1."""
+    tamper(recorded, "UPDATE events SET payload = x'c1' WHERE position = 7")
+    tamper(recorded, "DELETE FROM events WHERE position = 8")
+    code, out, _ = command("verify")
+    assert code == 1
+    assert out.splitlines()[1:] == [
+        "3 problems, the first of each branch that is broken",
+        "missing event  position 8",
+        "    position 8 is not there",
+        "payload  run r, branch b, version 2, position 7",
+        "    its payload is not what was hashed",
+        "missing event  run r, branch a, version 2, position 9",
+        "    version 2 is not there: version 3 follows 1",
+    ]
+
+
+def test_problems_as_json(command: Command, recorded: Path) -> None:
+    """For scripts, with every field and the same exit code."""
+    tamper(recorded, "UPDATE events SET payload = x'c1' WHERE position = 7")
+    code, out, _ = command("verify", "r", "--json")
+    document = json.loads(out)
+    assert (code, document["runs"], document["events"]) == (1, 1, 11)
+    assert document["problems"] == [
+        {
+            "kind": "payload",
+            "message": "its payload is not what was hashed",
+            "run_id": "r",
+            "branch": "b",
+            "stream_version": 2,
+            "position": 7,
+        }
+    ]
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J\u202e[red]", "\udcff", "a" * 500])
+def test_names_that_were_tampered_with_are_shown_safely(command: Command, recorded: Path, name: str) -> None:
+    """Whatever stands in the file: nothing in it can move the cursor or break the JSON."""
+    with tampering(recorded) as store:
+        raw = name.encode("utf-8", "surrogateescape")
+        store.connection.execute("UPDATE streams SET run_id = CAST(? AS TEXT) WHERE run_id = 'q'", (raw,))
+    code, out, _ = command("verify")
+    assert code == 1
+    assert out.isprintable() or not any(ord(each) < 32 for each in out.replace("\n", ""))
+    assert "\u202e" not in out
+    code, out, _ = command("verify", "--json")
+    assert (code, len(json.loads(out)["problems"])) == (1, 1)
+
+
+def test_since_a_checkpoint(command: Command, checkpoint: Path) -> None:
+    """A checkpoint is one line of JSON, and what it saw is proven to be there."""
+    assert json.loads(checkpoint.read_text())["position"] == 15
+    assert checkpoint.read_text().count("\n") == 1
+    code, out, _ = command("verify", "--since", checkpoint)
+    assert (code, out.splitlines()[-1]) == (0, "and as the checkpoint saw it at position 15")
+
+
+def test_a_rewrite_since_a_checkpoint(command: Command, checkpoint: Path, recorded: Path) -> None:
+    """Without the checkpoint a careful rewrite is whole; with it, it is found."""
+    with tampering(recorded) as store:
+        delete_run(store.connection, "f")
+        rewrite(store.connection, change(("q", "", 1), tag="forged"))
+    assert command("verify")[0] == 0
+    code, out, _ = command("verify", "--since", checkpoint)
+    assert code == 1
+    assert out.splitlines()[2:] == [
+        "checkpoint  position 15",
+        "    the checkpoint saw 15 events, and the log ends at position 13",
+    ]
+
+
+def test_a_signed_checkpoint(command: Command, tmp_path: Path) -> None:
+    """With the right key it holds, and without one that is told; one that was changed holds with neither."""
+    private, public = written(ed25519.Ed25519PrivateKey.generate(), tmp_path / "mine")
+    _, other = written(ed25519.Ed25519PrivateKey.generate(), tmp_path / "other")
+    path = tmp_path / "signed.json"
+    path.write_text(command("checkpoint", "--sign", private)[1])
+    assert command("verify", "--since", path, "--key", public)[0] == 0
+    assert "--key says whose" in command("verify", "--since", path)[1]
+    code, _, err = command("verify", "--since", path, "--key", other)
+    assert (code, error(err)) == (1, "SignatureInvalid")
+    path.write_text(path.read_text().replace('"position":15', '"position":14'))
+    for key in ([], ["--key", public]):
+        code, _, err = command("verify", "--since", path, *key)
+        assert (code, error(err)) == (1, "SignatureInvalid")
+
+
+def test_a_checkpoint_of_another_store(command: Command, checkpoint: Path) -> None:
+    """It is refused by name."""
+    document: dict[str, Any] = json.loads(checkpoint.read_text())
+    checkpoint.write_text(json.dumps(document | {"store_id": "another"}))
+    code, out, err = command("verify", "--since", checkpoint)
+    assert (code, out, error(err)) == (1, "", "CheckpointOfAnotherStore")
+
+
+def test_files_that_are_none(command: Command, checkpoint: Path, tmp_path: Path) -> None:
+    """A file that is missing, cut, or of another kind is one line on the standard error output."""
+    (tmp_path / "cut.json").write_text(checkpoint.read_text()[:-20])
+    for arguments, name in (
+        (["verify", "--since", tmp_path / "nothing"], "FileNotFoundError"),
+        (["verify", "--since", tmp_path], "IsADirectoryError"),
+        (["verify", "--since", tmp_path / "cut.json"], "InvalidValue"),
+        (["verify", "--since", checkpoint, "--key", checkpoint], "InvalidValue"),
+        (["verify", "r", "--since", checkpoint], "InvalidValue"),
+        (["checkpoint", "--sign", checkpoint], "InvalidValue"),
+        (["checkpoint", "--sign", tmp_path / "nothing"], "FileNotFoundError"),
+    ):
+        code, out, err = command(*arguments)
+        assert (code, out, error(err)) == (1, "", name), arguments
+
+
+def test_a_key_without_a_checkpoint(command: Command, tmp_path: Path) -> None:
+    """The command line itself is wrong then."""
+    code, _, err = command("verify", "--key", tmp_path / "key")
+    assert code == 2
+    assert "--since" in err
+
+
+def test_a_key_that_openssl_made(command: Command, tmp_path: Path) -> None:
+    """The two commands that the manual of any system has."""
+    private, public, path = tmp_path / "key.pem", tmp_path / "public.pem", tmp_path / "signed.json"
+    try:
+        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
+        subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
+    except FileNotFoundError:
+        pytest.skip("there is no openssl here")
+    path.write_text(command("checkpoint", "--sign", private)[1])
+    assert command("verify", "--since", path, "--key", public)[0] == 0
