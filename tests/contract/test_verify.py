@@ -229,3 +229,60 @@ async def test_verifying_changes_nothing(engine: Engine, store: Tampered, databa
     before = list(store.connection.iterdump())
     await engine.verify()
     assert list(store.connection.iterdump()) == before
+
+
+SWAP = (
+    "UPDATE events SET position = -position WHERE position IN ({0}, {1})",
+    "UPDATE events SET position = {0} + {1} + position WHERE position < 0",
+)
+
+
+async def swapped(engine: Engine, database: Path, one: int, other: int) -> list[Found]:
+    """Exchange the positions of two events."""
+    with tampering(database) as store:
+        store.run(*(statement.format(one, other) for statement in SWAP))
+    return found(await engine.verify())
+
+
+async def test_a_fork_that_changed_places_with_its_parents_next_event(engine: Engine, database: Path) -> None:
+    """A link names its stream as it stood then: order between streams that it ties is found."""
+    run = await engine.create_run("r")
+    await run.fork("a")
+    await run.set_parameters({"x": 1})
+    assert await swapped(engine, database, 2, 3) == [("link", "r", "a", 1, 3)]
+
+
+async def test_a_forked_run_before_its_source(engine: Engine, database: Path) -> None:
+    """A run cannot go on from what was recorded after it."""
+    await (await engine.create_run("r")).set_parameters({"x": 1})
+    await engine.fork_run("r", run_id="f")
+    assert await swapped(engine, database, 2, 3) == [("link", "f", "", 1, 2)]
+
+
+async def test_order_that_nothing_ties(engine: Engine, database: Path) -> None:
+    """The limit of all this: two runs that have nothing to do with each other may change places unseen."""
+    await engine.create_run("r")
+    await engine.create_run("q")
+    assert await swapped(engine, database, 1, 2) == []
+
+
+async def test_a_broken_source_is_reported_once(engine: Engine, database: Path) -> None:
+    """What was reduced in a run forked from it is not called forged as well."""
+    await (await engine.create_run("r", parameters={"x": 0})).set_parameters({"x": 1})
+    run = await engine.fork_run("r", run_id="f", at=2)
+    await (await run.fork("a")).set_parameters({"x": 2})
+    await run.set_parameters({"x": 3})
+    await run.reduce()
+    with tampering(database) as store:
+        store.run(ROW.format(FLIPPED, 2))
+        assert found(await engine.verify()) == [("payload", "r", "", 2, 2)]
+
+
+async def test_a_run_that_is_said_to_be_deleted_is_checked(engine: Engine, store: Tampered) -> None:
+    """As long as it is there."""
+    store.run(
+        "INSERT INTO deleted_runs SELECT stream_id, 'q', stream_id, 12, 13, 2, hash, 13, 0, 'x' FROM streams"
+        " WHERE run_id = 'q'",
+        ROW.format(FLIPPED, 13),
+    )
+    assert ("payload", "q", "", 2, 13) in found(await engine.verify())

@@ -252,3 +252,12 @@ async def test_times_and_ids_are_not_looked_at_beyond_their_hash(engine: Engine)
     for number, year in enumerate((1, 1970, 9999)):
         await engine.create_run(f"r{number}", created_at=datetime(year, 1, 2, tzinfo=UTC))
     assert (await engine.verify()).problems == []
+
+
+async def test_nothing_left_of_an_erased_event(engine: Engine, database: Path) -> None:
+    """What it set is unknown then: what was made of it is not called forged, in its run or in one forked from it."""
+    await erased_at_the_source(engine)
+    with tampering(database) as store:
+        store.run("UPDATE events SET payload = NULL WHERE position = 3")
+        assert found(await engine.verify()) == [("payload", "r", "", 3, 3)]
+        assert found(await engine.verify("f")) == []
