@@ -1,11 +1,13 @@
 """Evidence of a run: what it was asked to do, every attempt at it, and the hashes that tie all that to the log.
 
 A bundle is a folder with `bundle.json`, which holds everything and the head of every stream, and `report.md`, which
-says the same in short for people. Later the heads can be held against the log.
+says the same in short for people. Later the bundle can be held against the log.
 """
 
 import asyncio
 import contextlib
+import itertools
+import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,18 +18,20 @@ import msgspec
 from msgspec import Struct
 
 from engine.engine import Engine
-from engine.errors import AlreadyExists, BranchNotFound, Conflict, InvalidValue, PointNotFound, shown
-from engine.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, write_whole
+from engine.errors import AlreadyExists, BranchNotFound, InvalidValue, NotFound, PointNotFound, shown
+from engine.events import PayloadErased
+from engine.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, differences, without, write_whole
 from engine.evidence_report import report
 from engine.findings import Problem
 from engine.model import AttemptLog, Head
+from engine.point import Position
 from engine.ports import Progress
 from engine.standing import AnyLog, PlacedStep, RunSteps, read_steps
 
 FORMAT: Final = "anabranch-evidence"
 FORMAT_VERSION: Final = 1
 
-_READS_MAX: Final = 10
+_DIFFERING_MAX: Final = 20  # more would tell nobody more
 
 
 class EvidenceExists(AlreadyExists):
@@ -38,12 +42,12 @@ class EvidenceExists(AlreadyExists):
         super().__init__(f"{shown(str(path))} exists; overwriting it has to be asked for")
 
 
-class RunMoves(Conflict):
-    """The run was written to during every one of several readings; read it when it rests."""
+class EvidenceNotFound(NotFound):
+    """There is no bundle in the folder."""
 
-    def __init__(self, run_id: str, readings: int) -> None:
-        self.run_id, self.readings = run_id, readings
-        super().__init__(f"run {shown(run_id)} was written to during each of {readings} readings")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"no evidence: {shown(str(path))} is not there")
 
 
 class HeadFound(Struct, frozen=True, kw_only=True):
@@ -61,15 +65,21 @@ class HeadFound(Struct, frozen=True, kw_only=True):
 
 
 class EvidenceCheck(Struct, frozen=True, kw_only=True):
-    """A bundle held against the log: what is wrong with the run's history in itself, and the heads."""
+    """A bundle held against the log.
+
+    `problems` are what is wrong with the run's history in itself, and `heads` the streams' as the bundle names them.
+    `differing` are the places in the bundle that say something else than the log said at those heads, such as
+    `tasks[0].status`; None where that cannot be told, because something of the run was erased since.
+    """
 
     problems: list[Problem]
     heads: list[HeadFound]
+    differing: list[str] | None
 
     @property
     def holds(self) -> bool:
-        """Whether the log still holds the history that the bundle is evidence of."""
-        return not self.problems and all(head.holds for head in self.heads)
+        """Whether the log still holds what the bundle is evidence of."""
+        return not self.problems and not self.differing and all(head.holds for head in self.heads)
 
 
 class _BundleHead(Struct, frozen=True):
@@ -104,7 +114,6 @@ async def export_evidence(engine: Engine, run_id: str, folder: Path, *, overwrit
     Raises:
         RunNotFound
         EvidenceExists: the folder holds one of the files.
-        RunMoves
         OSError: the folder cannot be written.
     """
     if not overwrite:
@@ -116,33 +125,43 @@ async def export_evidence(engine: Engine, run_id: str, folder: Path, *, overwrit
 
 
 async def collect_evidence(engine: Engine, run_id: str) -> dict[str, Any]:
-    """Return what `bundle.json` holds, as it was at one moment.
+    """Return what `bundle.json` holds, as the run stood at the log's last position.
 
     Raises:
-        RunNotFound, RunMoves
+        RunNotFound
     """
-    for _ in range(_READS_MAX):
-        position = await engine.last_position()
-        run = await read_steps(engine, run_id)
-        heads = [await _head(engine, run_id, branch.branch) for branch in run.branches]
-        if not await _has_moved(engine, run_id, position):
-            return await asyncio.to_thread(_bundle, run, heads, position)
-    raise RunMoves(run_id, _READS_MAX)
+    await engine.run(run_id)
+    return await _as_of(engine, run_id, await engine.last_position())
+
+
+async def _as_of(engine: Engine, run_id: str, position: int) -> dict[str, Any]:
+    # As of a position, so that all of it is of one moment whoever writes meanwhile.
+    run = await read_steps(engine, run_id, Position(position))
+    heads = [await engine.views.head_at(run_id, each.branch, each.stream_version) for each in run.branches]
+    return await asyncio.to_thread(_bundle, run, heads, position)
 
 
 async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Progress | None = None) -> EvidenceCheck:
-    """Hold a bundle against the log: compute the run's hashes anew, and look for every head that the bundle names.
+    """Hold a bundle against the log.
+
+    The run's hashes are computed anew, every head that the bundle names is looked for, and what the bundle says is
+    compared with what the log said at those heads. Not looked at are whether artifacts exist, which is of its day, and
+    `report.md`, which is for people.
 
     Args:
         progress: as for `Engine.verify`.
 
     Raises:
         InvalidValue: the file is no bundle, or that of another run.
-        RunNotFound
+        EvidenceNotFound, RunNotFound
         OSError: the file cannot be read.
     """
     path = folder / BUNDLE_NAME
-    bundle = _read_bundle(await asyncio.to_thread(path.read_bytes), path, run_id)
+    try:
+        content = await asyncio.to_thread(path.read_bytes)
+    except FileNotFoundError as error:
+        raise EvidenceNotFound(path) from error
+    bundle = _read_bundle(content, path, run_id)
     verification = await engine.verify(run_id, progress=progress)
     heads = [
         HeadFound(
@@ -153,7 +172,34 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
         )
         for head in bundle.log.heads
     ]
-    return EvidenceCheck(problems=verification.problems, heads=heads)
+    whole = not verification.problems and all(head.holds for head in heads)
+    differing = await _differing(engine, run_id, bundle.log.heads, content) if whole else []
+    return EvidenceCheck(problems=verification.problems, heads=heads, differing=differing)
+
+
+async def _differing(engine: Engine, run_id: str, heads: Sequence[_BundleHead], content: bytes) -> list[str] | None:
+    """Return where a bundle says something else than the log said when it stood at these heads."""
+    last = {head.branch: head.stream_version for head in heads}
+    position = 0
+    async with contextlib.aclosing(engine.events(run_id=run_id)) as events:
+        async for recorded in events:
+            if isinstance(recorded.event, PayloadErased):
+                return None
+            if last.get(recorded.branch) == recorded.stream_version:
+                position = recorded.position
+    if position == 0:
+        return ["log.heads"]
+    found = json.loads(content)
+    due = json.loads(as_json(await _as_of(engine, run_id, position)))
+    return list(itertools.islice(differences(_lasting(found), _lasting(due)), _DIFFERING_MAX))
+
+
+def _lasting(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return a bundle without what is only of its day, or of its store."""
+    lasting: dict[str, Any] = without(bundle, "artifacts")
+    lasting.pop("generated_at", None)
+    lasting.get("log", {}).pop("position", None)
+    return lasting
 
 
 async def _hash_at(engine: Engine, run_id: str, head: _BundleHead) -> str | None:
@@ -170,19 +216,6 @@ def _check_free(folder: Path) -> None:
     for name in (BUNDLE_NAME, REPORT_NAME):
         if (folder / name).exists():
             raise EvidenceExists(folder / name)
-
-
-async def _head(engine: Engine, run_id: str, branch: str) -> Head:
-    stream = await engine.views.stream(run_id, branch)
-    return Head(branch, stream.version, stream.hash)
-
-
-async def _has_moved(engine: Engine, run_id: str, position: int) -> bool:
-    # No event of the run after a position that was the last before the reading: all of it read the same state.
-    async with contextlib.aclosing(engine.events(run_id=run_id, after=position)) as events:
-        async for _ in events:
-            return True
-    return False
 
 
 def _read_bundle(content: bytes, path: Path, run_id: str) -> _Bundle:

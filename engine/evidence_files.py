@@ -4,7 +4,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +65,32 @@ def _scalar(value: Any) -> Any:
             return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
         case _:
             return value
+
+
+def without(document: Any, name: str) -> Any:
+    """Return JSON without the members of that name, at any depth."""
+    match document:
+        case dict():
+            return {key: without(member, name) for key, member in document.items() if key != name}
+        case list():
+            return [without(member, name) for member in document]
+        case _:
+            return document
+
+
+def differences(found: Any, due: Any, place: str = "") -> Iterator[str]:
+    """Yield the places at which two JSON documents differ, such as `tasks[0].status`."""
+    if isinstance(found, dict) and isinstance(due, dict):
+        for name in sorted({*found, *due}):
+            if name in found and name in due:
+                yield from differences(found[name], due[name], f"{place}.{name}".lstrip("."))
+            else:
+                yield f"{place}.{name}".lstrip(".")
+    elif isinstance(found, list) and isinstance(due, list) and len(found) == len(due):
+        for index, (one, other) in enumerate(zip(found, due, strict=True)):
+            yield from differences(one, other, f"{place}[{index}]")
+    elif type(found) is not type(due) or found != due:
+        yield place
 
 
 def write_whole(folder: Path, texts: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ from engine.model import (
     RunLog,
     StepLog,
 )
+from engine.point import Position
 
 AnyLog: TypeAlias = RunLog | BranchLog
 
@@ -88,22 +89,22 @@ class RunSteps(Struct, frozen=True, kw_only=True):
     steps: list[PlacedStep]
 
 
-async def read_steps(engine: Engine, run_id: str) -> RunSteps:
-    """Return how the steps of a run stand.
+async def read_steps(engine: Engine, run_id: str, at: Position | None = None) -> RunSteps:
+    """Return how the steps of a run stand, or stood when a position of the log was recorded.
 
     Raises:
         RunNotFound
     """
     run = await engine.run(run_id)
     # The external runs first: what has become of one by the time the steps are read is then only told late.
-    external = {(branch, each.task_id): each for branch, each in await engine.views.tasks.external_runs(run_id)}
-    branches = list(branches_of(await run.compile(inherited=False)))
+    external = {(branch, each.task_id): each for branch, each in await engine.views.tasks.external_runs(run_id, at=at)}
+    branches = list(branches_of(await run.compile(inherited=False, at=at)))
     steps = [
         PlacedStep(branch=log.branch, step=step, external_run=external.get((log.branch, step.step)))
         for log in branches
         for step in log.steps.values()
     ]
-    return RunSteps(info=await run.info(), branches=branches, steps=steps)
+    return RunSteps(info=await run.info(at=at), branches=branches, steps=steps)
 
 
 def branches_of(log: RunLog) -> Iterator[AnyLog]:

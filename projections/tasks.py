@@ -3,8 +3,11 @@
 import sqlite3
 
 from engine.model import TERMINAL_STATUSES, ExternalRun, StepLog
+from engine.names import ROOT
+from engine.point import Position
 from engine.ports import PlacedAttempt
 from projections.partitions import StepRow
+from projections.past import past_of_run
 from projections.reading import (
     IN_RUN,
     SELECT_ATTEMPTS,
@@ -16,7 +19,7 @@ from projections.reading import (
     as_step,
 )
 from projections.state_tables import AttemptRow, ExternalRunRow
-from projections.streams import branch_name
+from projections.streams import branch_name, find_stream
 
 _ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
 
@@ -89,15 +92,22 @@ class SqliteTaskViews:
 
         return await self._readers.run(read)
 
-    async def external_runs(self, run_id: str) -> list[tuple[str, ExternalRun]]:
+    async def external_runs(self, run_id: str, *, at: Position | None = None) -> list[tuple[str, ExternalRun]]:
         def read(connection: sqlite3.Connection) -> list[tuple[str, ExternalRun]]:
-            rows = connection.execute(
-                f"{SELECT_EXTERNAL_RUNS} WHERE {IN_RUN} ORDER BY stream_id, task_id", (run_id,)
-            ).fetchall()
-            external_runs = [ExternalRunRow(*row) for row in rows]
-            return [(branch_name(connection, row.stream_id), as_external_run(row)) for row in external_runs]
+            if at is None:
+                return _external_runs(connection, run_id)
+            with past_of_run(connection, find_stream(connection, run_id, ROOT), at.n) as past:
+                return _external_runs(past, run_id)
 
         return await self._readers.run(read)
+
+
+def _external_runs(connection: sqlite3.Connection, run_id: str) -> list[tuple[str, ExternalRun]]:
+    rows = connection.execute(
+        f"{SELECT_EXTERNAL_RUNS} WHERE {IN_RUN} ORDER BY stream_id, task_id", (run_id,)
+    ).fetchall()
+    external_runs = [ExternalRunRow(*row) for row in rows]
+    return [(branch_name(connection, row.stream_id), as_external_run(row)) for row in external_runs]
 
 
 def _placed(connection: sqlite3.Connection, row: AttemptRow) -> PlacedAttempt:

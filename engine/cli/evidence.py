@@ -35,8 +35,9 @@ def evidence(
     """Write down what a run did, with every attempt and the hash of every stream's head; or check what was written.
 
     The bundle holds the tasks with their specifications and attempts, whether their artifacts exist now, the other
-    steps branch by branch, and where the log stood. The check computes the run's hashes anew and looks for every head
-    that the bundle names; the exit code is 1 when the log does not hold that history any more.
+    steps branch by branch, and where the log stood. The check computes the run's hashes anew, looks for every head that
+    the bundle names, and compares what bundle.json says with what the log said there; the exit code is 1 when they
+    differ. The report is for people, and is not checked.
 
     \b
       anabranch export evidence r1 --to evidence/
@@ -73,12 +74,20 @@ def evidence(
 def _print_check(found: EvidenceCheck, run_id: str, *, as_json: bool) -> int:
     if as_json:
         heads = [{**plain(head), "holds": head.holds} for head in found.heads]
-        print_json({"run_id": run_id, "holds": found.holds, "problems": plain(found.problems), "heads": heads})
+        problems = plain(found.problems)
+        check = {"run_id": run_id, "holds": found.holds, "problems": problems, "heads": heads}
+        print_json({**check, "differing": found.differing})
     elif found.holds:
         text = f"the log holds the history of {counted(len(found.heads), 'stream')} as the bundle names it"
         output().print(text, style="green")
+        if found.differing is None:
+            output().print("what the bundle says was not compared: something of the run was erased", style="yellow")
     else:
         rows = [*map(_problem_row, found.problems), *(_head_row(head) for head in found.heads if not head.holds)]
+        rows += [
+            (cell(""), cell(""), cell(f"the bundle's {place} is not what the log said", "red"))
+            for place in found.differing or ()
+        ]
         output().show(table(("BRANCH", "VERSION", "WHAT"), rows, flexible=("BRANCH", "WHAT"), right=("VERSION",)))
     return OK if found.holds else FAILED
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, open_engine
+from engine import Engine, Position, open_engine
 from engine.cli import main
 from engine.errors import InvalidValue, RunNotFound
-from engine.evidence import EvidenceExists, RunMoves, check_evidence, collect_evidence, export_evidence
+from engine.evidence import EvidenceExists, EvidenceNotFound, check_evidence, collect_evidence, export_evidence
 from engine.evidence_report import report
 from tests.integration.recorded_tasks import record_tasks
 
@@ -164,41 +164,24 @@ async def test_a_run_that_is_not_there_has_no_evidence(engine: Engine, tmp_path:
     assert not (tmp_path / "evidence").exists()
 
 
-@pytest.mark.parametrize("times", [1, 3])
-async def test_what_was_read_while_the_run_moved_is_read_again(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, times: int
-) -> None:
-    """The heads, the steps and the position of a bundle are of one moment, though others wrote while it was made."""
+async def test_a_bundle_is_of_one_moment(engine: Engine) -> None:
+    """However busily others write, all that it holds is as the log stood at its position."""
     run = await engine.create_run("r1")
-    stream = engine.views.stream
-    moves = [f"step {number}" for number in range(times)]
+    done = asyncio.Event()
 
-    async def moving(run_id: str, branch: str) -> Any:
-        if moves:
-            await run.start_attempt(moves.pop())
-        return await stream(run_id, branch)
+    async def write() -> None:
+        while not done.is_set():
+            await run.start_attempt("step")
 
-    monkeypatch.setattr(engine.views, "stream", moving)
-    found = await collect_evidence(engine, "r1")
-
-    assert moves == []
-    assert len(found["branches"][0]["steps"]) == times
-    assert found["log"]["heads"][0].stream_version == found["branches"][0]["stream_version"]
-    assert found["log"]["position"] == await engine.last_position()
-
-
-async def test_a_run_that_never_rests_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bundle of several moments is none."""
-    run = await engine.create_run("r1")
-    stream = engine.views.stream
-
-    async def moving(run_id: str, branch: str) -> Any:
-        await run.set_parameters({"n": await engine.last_position()})
-        return await stream(run_id, branch)
-
-    monkeypatch.setattr(engine.views, "stream", moving)
-    with pytest.raises(RunMoves):
-        await collect_evidence(engine, "r1")
+    writing = asyncio.create_task(write())
+    for _ in range(10):
+        found = await collect_evidence(engine, "r1")
+        attempts = sum(len(step["attempts"]) for step in found["branches"][0]["steps"])
+        at = Position(found["log"]["position"])
+        assert attempts == len(await run.attempts(at=at))
+        assert found["log"]["heads"] == [await run.head(at=at)]
+    done.set()
+    await writing
 
 
 async def test_a_report_stays_a_table_whatever_it_tells(engine: Engine) -> None:
@@ -352,3 +335,40 @@ def test_it_is_told_what_to_do(arguments: list[str], capsys: pytest.CaptureFixtu
     """It writes or it checks: a command line that asks for neither or both is wrong."""
     assert main(["export", "evidence", "r1", *arguments]) == 2
     assert "UsageError" in capsys.readouterr().err
+
+
+EDITS: dict[str, Callable[[Any], object]] = {
+    "tasks[1].status": lambda bundle: bundle["tasks"][1].update(status="COMPLETED"),
+    "tasks": lambda bundle: bundle["tasks"].pop(),
+    "task_counts.FAILED": lambda bundle: bundle["task_counts"].update(FAILED=0),
+    "run.status": lambda bundle: bundle["run"].update(status="COMPLETED"),
+    "log.heads": lambda bundle: bundle["log"].update(heads=[]),
+    "tasks[1].attempts[0].status_reason": lambda bundle: bundle["tasks"][1]["attempts"][0].update(status_reason="x"),
+}
+
+
+@pytest.mark.parametrize("place", EDITS)
+async def test_a_bundle_that_was_edited_is_found_out(recorded: Path, bundle: Any, tmp_path: Path, place: str) -> None:
+    """The heads prove the log, and the log is held against every word of the bundle."""
+    EDITS[place](bundle)
+    (tmp_path / "evidence" / "bundle.json").write_text(json.dumps(bundle))
+    async with open_engine(recorded) as engine:
+        found = await check_evidence(engine, "r1", tmp_path / "evidence")
+
+    assert (found.holds, found.differing) == (False, [place])
+
+
+async def test_what_was_erased_since_cannot_be_compared(recorded: Path, bundle: Any, tmp_path: Path) -> None:
+    """The history still holds, and the check says that it could not look at the words."""
+    async with open_engine(recorded) as engine:
+        await engine.erase("r1", None, 1, "a name was in it")
+        found = await check_evidence(engine, "r1", tmp_path / "evidence")
+
+    assert (found.holds, found.differing) == (True, None)
+
+
+async def test_no_evidence_is_an_error_with_a_name(engine: Engine, tmp_path: Path) -> None:
+    """A folder without a bundle."""
+    await engine.create_run("r1")
+    with pytest.raises(EvidenceNotFound, match=r"bundle\.json"):
+        await check_evidence(engine, "r1", tmp_path)
