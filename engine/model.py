@@ -53,7 +53,7 @@ class TaskSpec(Canonical, frozen=True, kw_only=True):
     env: dict[str, str] = field(default_factory=dict)
     dependencies: list[str] = field(default_factory=list)
     cores: int | None = None
-    memory_gb: float | None = None
+    memory_gb: int | float | None = None
     gpus: int | None = None
     time_limit_minutes: int | None = None
     allow_dependency_failure: bool = False

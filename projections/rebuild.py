@@ -55,11 +55,24 @@ class ViewRebuilder:
         """Compare the live tables with the scratch tables, row by row and byte by byte."""
         found = []
         for table in (table for projector in self._projectors for table in projector.tables()):
-            missing = _count_except(connection, f"{scratch_name}.{table}", f"main.{table}")
-            unexpected = _count_except(connection, f"main.{table}", f"{scratch_name}.{table}")
+            due, live = f"{scratch_name}.{table}", f"main.{table}"
+            there = _columns(connection, "main", table)
+            if there == _columns(connection, scratch_name, table):
+                missing, unexpected = _count_except(connection, due, live), _count_except(connection, live, due)
+            else:  # another table under its name
+                missing, unexpected = _count(connection, due), _count(connection, live) if there else 0
             if missing or unexpected:
                 found.append(ViewDifference(table, missing, unexpected))
         return found
+
+
+def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
+    return [name for _, name, *_ in connection.execute(f"PRAGMA {schema}.table_info({table})")]
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    number: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    return number
 
 
 def _count_except(connection: sqlite3.Connection, left: str, right: str) -> int:

@@ -26,7 +26,7 @@ def task_row(stream: Stream, step: str, status: str, spec: TaskSpec, current_att
         time_limit_minutes=spec.time_limit_minutes,
         allow_dependency_failure=int(spec.allow_dependency_failure),
         allow_failure=int(spec.allow_failure),
-        download_patterns=to_json(spec.download_patterns),
+        download_patterns=None if spec.download_patterns is None else to_json(spec.download_patterns),
         status=status,
         task_type=spec.task_type,
         operator_key=spec.operator_key,

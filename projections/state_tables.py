@@ -37,7 +37,7 @@ CREATE TABLE tasks (
     env TEXT,
     dependencies TEXT,
     cores INTEGER,
-    memory_gb REAL,
+    memory_gb ANY,  -- a whole number stays one
     gpus INTEGER,
     time_limit_minutes INTEGER,
     allow_dependency_failure INTEGER NOT NULL,
@@ -120,12 +120,12 @@ class TaskRow(Struct, frozen=True):
     env: str
     dependencies: str
     cores: int | None
-    memory_gb: float | None
+    memory_gb: int | float | None
     gpus: int | None
     time_limit_minutes: int | None
     allow_dependency_failure: int
     allow_failure: int
-    download_patterns: str
+    download_patterns: str | None
     status: str
     task_type: str
     operator_key: str | None

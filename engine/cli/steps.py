@@ -14,6 +14,7 @@ from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Sta
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, duration_text, parameters_text, status, time_text
+from engine.errors import TaskNotFound
 from engine.model import AttemptLog, StepLog
 from engine.point import Point
 
@@ -87,6 +88,8 @@ def attempts(
                 for name, attempt in await _attempts(engine, run_id, branch, point)
                 if with_status in (None, attempt.status) and step in (None, attempt.step)
             ]
+            if step is not None and not found and not await engine.views.tasks.places(step, run_id):
+                raise TaskNotFound(run_id, step)
         if json:
             print_json({"run_id": run_id, "attempts": [attempt_document(name, attempt) for name, attempt in found]})
         elif found:

@@ -13,11 +13,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from engine.logs.forking import inside_sqlite
 
 Result = TypeVar("Result")
+
+RUN_LOCK_NAME: Final = "run.lock"
+"""The file beside a database that the orchestrator at work on it holds locked."""
 
 _ASK_AGAIN_SECONDS = 0.001
 

@@ -91,11 +91,21 @@ class Appender:
                 return [error] * len(requests)
         return [answer for request in requests for answer in self.append([request])]
 
-    def record(self, requests: Iterable[Request]) -> None:
+    def record(self, requests: Iterable[Request], *, event_bytes_max: int | None = None) -> None:
         """Record any number of requests inside a transaction of the caller's, who holds the cross-process lock.
 
         Raises what refuses one of them, with `requests` still at it. Then the caller rolls back, and calls `forget`.
+
+        Args:
+            event_bytes_max: a limit for these events alone, in bytes.
         """
+        limit, self._event_bytes_max = self._event_bytes_max, event_bytes_max or self._event_bytes_max
+        try:
+            self._record_all(requests)
+        finally:
+            self._event_bytes_max = limit
+
+    def _record_all(self, requests: Iterable[Request]) -> None:
         self._refresh()
         for count, request in enumerate(requests, start=1):
             self._record(request)

@@ -94,7 +94,7 @@ class SetUp:
                 execute("ROLLBACK")
             raise
         if migrated:
-            _log.info("state store migrated", path=str(self._path), **migrated)
+            _log.warning("state store migrated", path=str(self._path), **migrated)
             execute("PRAGMA journal_mode = WAL")
             schema_version(connection)  # a connection that has not used the log would not clear it away on closing
             execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -111,7 +111,8 @@ def _one_snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _is_current(connection: sqlite3.Connection, projectors: Sequence[Projector]) -> bool:

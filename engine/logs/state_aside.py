@@ -30,7 +30,8 @@ ROWS: Final = {
     # In the order they were written in, but never a later attempt at a task before an earlier one.
     "task_attempts": _aside(
         f"SELECT {_columns('task_attempts', 'row')}, row.{_HAS_RUN}, task.task_id IS NOT NULL AS has_task,"
-        " coalesce(task.current_attempt_id = row.attempt_id, 0) AS is_current"
+        " coalesce(task.current_attempt_id = row.attempt_id, 0) AS is_current,"
+        " task.current_attempt_id IS NULL AS no_current"
         f" FROM {{task_attempts}} AS row LEFT JOIN {_SAME_TASK} ORDER BY"
         " max(row.rowid) OVER (PARTITION BY row.run_id, row.task_id ORDER BY row.attempt_index), row.attempt_index"
     ),

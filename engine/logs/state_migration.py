@@ -13,12 +13,16 @@ from typing import Any, Final, TypeAlias
 from engine.commands import Request
 from engine.errors import AnabranchError, CannotMigrate, shown
 from engine.logger import get_logger
+from engine.logs.file_lock import RUN_LOCK_NAME, FileLock
 from engine.logs.sqlite_append import Appender
 from engine.logs.state_aside import ROWS, TablesAside
 from engine.logs.state_rows import attempt_request, external_run_request, run_request, task_request
 from engine.logs.state_store import back_up, check_migratable, is_state_store, version_of
 
 Facts: TypeAlias = dict[str, Any]
+
+# What is there already is taken as it is: a state store had no limit, and files stood inside its rows.
+_EVENT_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 _NAMED_MAX: Final = 10  # how many of many things a line of the log names
 _WITHOUT_ATTEMPTS: Final = "1"
@@ -39,7 +43,7 @@ def from_state_store(connection: sqlite3.Connection, path: Path, appender: Appen
     version, the backup, and how many rows became how many events.
 
     Raises:
-        CannotMigrate: naming the table, the row and the problem.
+        CannotMigrate: naming the table, the row and the problem; or an orchestrator is at work on it.
         UnknownStateSchema
         DiskFull, FolderNotWritable: there is no backup.
     """
@@ -47,6 +51,30 @@ def from_state_store(connection: sqlite3.Connection, path: Path, appender: Appen
     if not is_state_store(connection):
         yield facts
         return
+    with _at_rest(path):
+        yield from _migrated(connection, path, appender, facts)
+
+
+@contextmanager
+def _at_rest(path: Path) -> Iterator[None]:
+    """Hold the lock that an orchestrator of the old store takes while it is at work, where there is one."""
+    lock_path = path.with_name(RUN_LOCK_NAME)
+    if not lock_path.exists():
+        yield
+        return
+    try:
+        lock = FileLock(lock_path)
+    except OSError as error:
+        raise CannotMigrate(path, f"{shown(RUN_LOCK_NAME)} beside it cannot be opened: {error}") from error
+    try:
+        if not lock.try_acquire():
+            raise CannotMigrate(path, f"{shown(RUN_LOCK_NAME)} beside it is held: an orchestrator is at work on it")
+        yield
+    finally:
+        lock.close()
+
+
+def _migrated(connection: sqlite3.Connection, path: Path, appender: Appender, facts: Facts) -> Iterator[Facts]:
     check_migratable(connection, path, ())  # until now, another program may have changed it
     version = version_of(connection)
     backup = path.with_name(f"{path.name}.v{version}-backup")
@@ -105,7 +133,7 @@ class _Migration:
     def finish(self, appender: Appender) -> Facts:
         """Record every row, and return how many there were."""
         try:
-            appender.record(self._requests())
+            appender.record(self._requests(), event_bytes_max=_EVENT_BYTES_MAX)
         except AnabranchError as error:
             reason = f"table {self._table}, row {shown(self._row_id)}: {error}"
             raise CannotMigrate(self._path, reason) from error
@@ -130,7 +158,7 @@ class _Migration:
             case "tasks":
                 return task_request(row)
             case "task_attempts":
-                return attempt_request(row)
+                return attempt_request(row, backfill=self._backfill)
             case _:
                 return external_run_request(row, backfill=self._backfill and bool(row["untried"]))
 

@@ -86,11 +86,13 @@ def task_request(row: Row) -> Request:
     return _request(row, logged)
 
 
-def attempt_request(row: Row) -> Request:
+def attempt_request(row: Row, *, backfill: bool) -> Request:
     """Return what opens an attempt and takes it to where it stands.
 
-    Besides its columns the row has `has_run`, `has_task`, and `is_current`: whether it is its task's current attempt.
+    Besides its columns the row has `has_run`, `has_task`, `is_current`: whether it is its task's current attempt, and
+    `no_current`: whether its task has none. To `backfill`, an attempt that a migration broken off has left is current.
     """
+    left_behind = backfill and row["no_current"] and row["attempt_id"] == _backfilled_id(row)
     created = AttemptCreated(
         branch=ROOT,
         step=_name(row, "task_id"),
@@ -98,7 +100,7 @@ def attempt_request(row: Row) -> Request:
         attempt_index=_integer(row, "attempt_index"),
         operator_key=_optional(row, "operator_key", _text),
         created_at=_time(row, "created_at"),
-        current=bool(row["is_current"]) or not row["has_task"],
+        current=bool(row["is_current"] or left_behind) or not row["has_task"],
         **_operator(row),
     )
     return _request(row, created, *_progress(row, created))
@@ -116,13 +118,17 @@ def external_run_request(row: Row, *, backfill: bool) -> Request:
         created = AttemptCreated(
             branch=ROOT,
             step=task_id,
-            attempt_id=str(uuid.uuid5(BACKFILL_NAMESPACE, f"{row['run_id']}:{task_id}")),
+            attempt_id=_backfilled_id(row),
             attempt_index=1,
             created_at=_optional(row, "run_created_at", _time),
             **operator,
         )
         events += [created, *_progress(row, created)]
     return _request(row, *events)
+
+
+def _backfilled_id(row: Row) -> str:
+    return str(uuid.uuid5(BACKFILL_NAMESPACE, f"{row['run_id']}:{row['task_id']}"))
 
 
 def _progress(row: Row, created: AttemptCreated) -> list[Event]:

@@ -8,13 +8,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from engine.errors import FolderNotWritable, RunLocked
 from engine.logger import get_logger
-from engine.logs.file_lock import FileLock
-
-LOCK_NAME: Final = "run.lock"
+from engine.logs.file_lock import RUN_LOCK_NAME, FileLock
 
 _log = get_logger(__name__)
 
@@ -31,7 +29,7 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / LOCK_NAME
+        self.path = folder / RUN_LOCK_NAME
         self._lock: FileLock | None = None
 
     def __enter__(self) -> Self:

@@ -54,7 +54,7 @@ class Task(Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     dependencies: frozenset[str]
     cores: int | None
-    memory_gb: float | None
+    memory_gb: int | float | None
     gpus: int | None
     time_limit_minutes: int | None
     allow_dependency_failure: bool

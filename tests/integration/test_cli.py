@@ -219,7 +219,6 @@ def test_attempts_say_why_they_failed(document: Callable[..., Any], shown: Shown
     assert (failed["branch"], failed["step"], failed["status_reason"]) == ("fit.b", "train", "ValueError: no data")
     assert "ValueError: no data" in shown("attempts", "r1", "--branch", "fit.b")
     assert "accuracy=0.9" in shown("attempts", "r1", "--step", "train")
-    assert shown("attempts", "r1", "--step", "test") == "no attempts\n"
 
 
 def test_rebuild_checks_what_it_made(document: Callable[..., Any], shown: Shown) -> None:
@@ -270,3 +269,10 @@ def test_steps_and_attempts_as_they_were(document: Callable[..., Any]) -> None:
     assert [each["status"] for each in now] == ["FAILED", "COMPLETED"]
     assert [(each["attempt_id"], each["status"]) for each in begun] == [(now[0]["attempt_id"], "CREATED")]
     assert document("steps", "r1", "--branch", "fit.b", "--at", "1")["steps"] == []
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_task_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown task has no attempts for another reason than a known one."""
+    assert main(["attempts", "r1", "--task", "nope"]) == 1
+    assert capsys.readouterr().err == "anabranch: TaskNotFound: no task 'nope' in run 'r1'\n"

@@ -79,6 +79,8 @@ def test_a_healthy_database_is_well(examined: Examined) -> None:
 
 TAMPERED = {
     "UPDATE tasks SET status = 'COMPLETED'": {"views"},
+    "ALTER TABLE tasks RENAME COLUMN image TO img": {"views"},
+    "ALTER TABLE tasks ADD COLUMN extra TEXT": {"views"},
     "DELETE FROM task_attempts": {"views"},
     "UPDATE runs SET status = 'FORGED'": {"views"},
     "INSERT INTO schema_info VALUES ('forged', '1')": {"views"},

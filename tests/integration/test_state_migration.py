@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import shutil
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid5
@@ -12,8 +15,10 @@ from uuid import UUID, uuid5
 import pytest
 
 from engine import Engine, open_engine
+from engine.errors import CannotMigrate
 from engine.events import AttemptCreated, AttemptUpdated, Event, RunCreated, RunStatusChanged, StepLogged
 from engine.model import AttemptChanges
+from engine.stores import RunLock
 from tests import legacy_state_files as old
 from tests.faults.children import finished, start_worker
 from tests.legacy_state_rows import Values, assert_holds, expected, values_of
@@ -299,3 +304,48 @@ async def test_an_empty_state_store_becomes_an_empty_log(database: Path) -> None
     async with open_engine(database) as engine:
         assert await engine.last_position() == 0
         await engine.create_run("r")
+
+
+async def test_an_upgrade_that_was_broken_off_is_finished(database: Path) -> None:
+    """The attempt that it backfilled is the task's current one, though it never came to say so."""
+    backfilled = str(uuid5(UUID("6df7afdd-8f9f-4b0c-9a2c-6f2b0c2b2b1a"), "r:t"))
+    rows = {
+        "runs": [old.run("r")],
+        "tasks": [old.task("t", "r", current_attempt_id=None)],
+        "task_attempts": [old.attempt(backfilled, "t", "r")],
+        "external_runs": [old.external_run("t", "r")],
+    }
+    old.make(database, "2", rows, "UPDATE schema_info SET value = '1'")
+    async with open_engine(database) as engine:
+        assert (await (await engine.run("r")).step("t")).current_attempt_id == backfilled
+
+
+async def test_rows_of_any_size_are_taken(database: Path) -> None:
+    """A state store had no limit: what stood in its rows stands in the events, whatever limit there is for new ones."""
+    files = {"input.dat": "x" * 2_000_000}
+    tasks = [old.task("t", "r", files=json.dumps(files), memory_gb=16)]
+    old.make(database, "4", {"runs": [old.run("r")], "tasks": tasks})
+    async with open_engine(database) as engine:
+        spec = (await (await engine.run("r")).step("t")).spec
+    assert spec is not None
+    assert spec.files == files
+    assert repr(spec.memory_gb) == "16"
+
+
+async def test_a_store_that_is_at_work_is_left_alone(database: Path) -> None:
+    """An orchestrator that holds the folder's lock would not understand the file any more."""
+    old.make(database, "4", {"runs": [old.run("r")]})
+    before = database.read_bytes()
+    with RunLock(database.parent), pytest.raises(CannotMigrate, match="an orchestrator is at work"):
+        await _opened(database)
+    assert database.read_bytes() == before
+    await _opened(database)
+
+
+def test_a_command_says_that_it_migrated(database: Path) -> None:
+    """Who only wanted to look is told that the file is another one now, and where the old one is."""
+    old.make(database, "3", {"runs": [old.run("r")]})
+    command = [sys.executable, "-c", "from engine.cli import main; main()", "runs", "--db", str(database)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "state store migrated" in ran.stderr
+    assert f"{database.name}.v3-backup" in ran.stderr

@@ -43,7 +43,6 @@ BAD_ROWS = [
     ("tasks", old.task("t2", "r", cores="many"), "t2", "cores"),
     ("tasks", old.task("t2", "r", download_patterns='{"include": "*.csv"}'), "t2", "download_patterns"),
     ("tasks", old.task("t2", "r", allow_failure=2), "t2", "allow_failure: 2 is neither 0 nor 1"),
-    ("tasks", old.task("t2", "r", command="x" * 2_000_000), "t2", "the limit is 1048576 bytes"),
     ("tasks", old.task("t\n2", "r"), "t\\n2", "unprintable"),
     ("tasks", old.task("t2", ""), "t2", "run_id"),
     ("task_attempts", old.attempt("a2", "t", "r", attempt_index="first"), "a2", "attempt_index"),
@@ -108,14 +107,6 @@ async def test_a_file_that_was_put_right_is_migrated(database: Path) -> None:
     async with open_engine(database) as engine:
         assert await engine.verify_views() == []
     assert_holds(values_of(database), due)
-
-
-async def test_a_larger_limit_lets_a_large_row_through(database: Path) -> None:
-    """The size of an event is limited by `event_bytes_max`, of migrated ones as of others."""
-    old.make(database, "4", {"runs": [old.run("r", description="x" * 2_000_000)]})
-    assert "the limit is 1048576 bytes" in str(await _error(database))
-    async with open_engine(database, event_bytes_max=4_000_000) as engine:
-        assert [run.run_id for run in await engine.runs()] == ["r"]
 
 
 async def test_rows_of_one_key_are_not_merged_in_silence(database: Path) -> None:
