@@ -19,7 +19,7 @@ from tests.property.histories import HISTORIES, Move, grow
 from tests.tampered import found, tampering
 
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(QUICK, max_examples=1500)
+MANY = settings(QUICK, max_examples=600)
 
 Forgery: TypeAlias = tuple[str, Place, dict[str, Any]]
 
