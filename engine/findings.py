@@ -16,6 +16,7 @@ ProblemKind: TypeAlias = Literal[
     "link",
     "reduction",
     "checkpoint",
+    "deleted",
 ]
 """What is wrong.
 
@@ -23,7 +24,8 @@ ProblemKind: TypeAlias = Literal[
 which. `hash`: the stored hash was changed. `order`: an event stands where another belongs. `missing event`, `missing
 stream`: the log has lost it. `head`: the stream's row disagrees with its last event. `link`: a parent, a child or a
 source is not as the event says. `reduction`: the values do not follow from the children's events. `checkpoint`: the
-log does not hold what the checkpoint saw.
+log does not hold what the checkpoint saw. `deleted`: a run that the checkpoint saw was deleted since, as the store
+says.
 
 No hash commits to the order of events in streams that no link ties to each other: that they changed places is not
 found. Nor are the idempotency keys and the views checked: they are no history.

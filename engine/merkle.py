@@ -27,6 +27,18 @@ def run_leaf(run_id: str, heads: Iterable[Head]) -> bytes:
     return sha256(_LEAF + data).digest()
 
 
+def deleted_leaf(run_id: str, leaf: bytes, deleted_at: int, reason: str) -> bytes:
+    """Return the hash of the leaf of a run that was deleted.
+
+    It commits to what the run was, and to when and why it went.
+
+    Args:
+        leaf: the run's own, over its heads when it was deleted.
+        deleted_at: in microseconds since 1970, UTC.
+    """
+    return sha256(_LEAF + encode_canonical(("deleted", run_id, leaf, deleted_at, reason))).digest()
+
+
 class Tree:
     """Grows leaf by leaf, and keeps one hash for each complete subtree: as many as the size has binary digits."""
 

@@ -48,7 +48,9 @@ class Upkeep:
         every hash anew, nor that the last events of a run were cut off with care.
 
         Args:
-            since: a checkpoint of this store, for the whole of it: proves that what it saw is still there, unchanged.
+            run_id: only this run and those that it was forked from and reads through.
+            since: a checkpoint of this store, for the whole of it: proves that what it saw is still there, unchanged. A
+                run that it saw and that was deleted since is a problem of its own kind, and the rest is proven.
             progress: called with how many events were checked and about how many there are.
 
         Raises:
@@ -150,8 +152,8 @@ class Upkeep:
     async def delete_run(self, run_id: str, reason: str, *, carry_over: bool = False) -> DeletedRun:
         """Delete a run with its whole history. That it was there, when it went and why stays on record.
 
-        A checkpoint that saw the run's last event can still be verified. The space is used again; `compact` gives it
-        back.
+        Against a checkpoint that saw the run, `verify` names it as deleted and proves the rest. The space is used again;
+        `compact` gives it back.
 
         Args:
             carry_over: first give what runs forked from it saw of it to them, as of their fork.

@@ -1,6 +1,7 @@
 """Errors about what was asked for: it is not there, is there already, cannot be recorded, or the state is another."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from engine.errors.root import AnabranchError, shown
 
@@ -69,7 +70,8 @@ class PointNotFound(NotFound):
     def __init__(self, run_id: str, branch: str, point: object, head_version: int) -> None:
         self.run_id, self.branch, self.point, self.head_version = run_id, branch, point, head_version
         where = f"branch {shown(branch)} of run {shown(run_id)}"
-        super().__init__(f"{where} has no point {shown(point)}: it has the versions 1 to {head_version}")
+        named = point.isoformat() if isinstance(point, datetime) else repr(point)
+        super().__init__(f"{where} has no point {shown(named)[1:-1]}: it has the versions 1 to {head_version}")
 
 
 class AlreadyExists(AnabranchError):

@@ -48,7 +48,7 @@ class Readers:
                     return await connection.run(lambda: _in_snapshot(connection.raw, job))
                 finally:
                     self._idle.append(connection)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
                 raise ReadFailed(self._path, str(error)) from error
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
-from engine.errors import AnabranchError, CannotOpen, EngineClosed, FolderNotWritable, StoreBusy
+from engine.errors import AnabranchError, CannotOpen, EngineClosed, FolderNotWritable, NotADatabase, StoreBusy
 from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
@@ -185,6 +185,8 @@ async def open_sqlite_log(
         await _close(connection, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
             raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
+        if isinstance(error, UnicodeDecodeError):  # sqlite3's own, over the names in a damaged schema
+            raise NotADatabase(path, f"its schema is damaged: {error}") from error
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
 

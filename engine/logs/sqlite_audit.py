@@ -12,6 +12,7 @@ from typing import TypeVar
 from msgspec import Struct, field
 
 from engine.checkpoint import Checkpoint
+from engine.codec import from_microseconds, to_microseconds
 from engine.errors import CheckpointOfAnotherStore, InvalidValue, RunNotFound
 from engine.findings import Problem, Verification
 from engine.logs.readers import Readers
@@ -112,12 +113,17 @@ class _StoreCheck:
         root = await self._read(lambda each: SqliteLedger(each).named(run_id, ROOT))
         if root is None:
             raise RunNotFound(run_id)
-        self._total = await self._read(lambda each: SqliteLedger(each).count(root.stream_id))
+        sources = await self._read(lambda each: _sources(SqliteLedger(each), root))
+        ids = [each.stream_id for each in (*sources, root)]
+        self._total = await self._read(lambda each: sum(map(SqliteLedger(each).count, ids)))
+        for source in sources:
+            await self._check(source, in_tree=False)
+        before = self._runs
         await self._check(root)
-        if not self._runs:  # it was deleted meanwhile
+        if self._runs == before:  # it was deleted meanwhile
             raise RunNotFound(run_id)
 
-    async def _check(self, root: StoredStream) -> None:
+    async def _check(self, root: StoredStream, *, in_tree: bool = True) -> None:
         """Check a run from its first event to its last."""
         found = _RunPass(root, [cut.position for cut in self._cuts], self._broken)
         while not found.done:
@@ -130,7 +136,7 @@ class _StoreCheck:
             self._remember(found.deleted)
             return
         for cut in self._cuts:
-            if found.heads[cut.position]:
+            if in_tree and found.heads[cut.position]:
                 cut.tree.add(run_leaf(root.run_id, found.heads[cut.position]))
         self._runs += 1
         self._streams += found.check.streams
@@ -144,9 +150,15 @@ class _StoreCheck:
         first = self._cuts[0].position
         if gone.first_position <= first:
             self._deleted.append(gone.run_id)
+        later = self._since is not None and gone.deleted_at > to_microseconds(self._since.created_at)
         for cut in self._cuts:
             if gone.first_position <= cut.position:
-                cut.tree.add(gone.leaf)
+                # The checkpoint saw either the run or that it had been deleted: its root says whether that is true.
+                cut.tree.add(gone.leaf if later and cut is self._cuts[0] else gone.leaf_now())
+        if later and gone.last_position <= first:
+            when = from_microseconds(gone.deleted_at).isoformat(" ", "seconds")
+            message = f"the checkpoint saw it, and it was deleted at {when}, as the store says: {gone.reason}"
+            self._problems.append(Problem(kind="deleted", message=message, run_id=gone.run_id))
         if self._since is not None and gone.first_position <= first < gone.last_position:
             message = "the run went on after the checkpoint and was then deleted: nothing proves what it was before"
             self._problems.append(Problem(kind="checkpoint", message=message, run_id=gone.run_id, position=first))
@@ -218,6 +230,19 @@ class _RunPass:
         for cut in self._cuts:
             if cut not in self.heads and (coming is None or coming > cut):
                 self.heads[cut] = self.check.heads()
+
+
+def _sources(ledger: SqliteLedger, root: StoredStream) -> list[StoredStream]:
+    """Return the roots of the runs that a run was forked from and reads through, the oldest first."""
+    found: list[StoredStream] = []
+    run: StoredStream | None = root
+    while run is not None and run.parent_id is not None:
+        parent = ledger.stream(run.parent_id)
+        run = None if parent is None else ledger.stream(parent.root_id)
+        if run is None or run in found or run == root:  # rows that were tampered with may go in a circle
+            break
+        found.insert(0, run)
+    return found
 
 
 def _store_id(connection: sqlite3.Connection) -> str:

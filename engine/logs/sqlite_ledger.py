@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
-from engine.merkle import run_leaf
+from engine.merkle import deleted_leaf, run_leaf
 from engine.model import Head
 from engine.stored import StoredEvent, StoredStream
 
@@ -18,7 +18,9 @@ EVENTS: Final = (
     "SELECT position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at, payload,"
     " payload_digest, hash FROM events"
 )
-_DELETED: Final = "SELECT root_id, run_id, first_position, last_position, events, leaf FROM deleted_runs"
+_DELETED: Final = (
+    "SELECT root_id, run_id, first_position, last_position, events, leaf, deleted_at, reason FROM deleted_runs"
+)
 
 _INTEGERS: Final = range(-(2**63), 2**63)
 _UNREADABLE: Final = dict.fromkeys(range(0xDC80, 0xDD00), "\x1a")  # no name that was recorded has a control character
@@ -26,12 +28,15 @@ _UNREADABLE: Final = dict.fromkeys(range(0xDC80, 0xDD00), "\x1a")  # no name tha
 
 _EVENT_TYPES: Final = (int, int, int, str, int, bytes, int, (bytes, NoneType), (bytes, NoneType), bytes)
 _STREAM_TYPES: Final = (int, int, str, str, (int, NoneType), int, int, bytes)
-_DELETED_TYPES: Final = (int, str, int, int, int, bytes)
+_DELETED_TYPES: Final = (int, str, int, int, int, bytes, int, str)
 _NEVER_RECORDED: Final = {int: -1, str: "\x1a", bytes: b""}
 
 
 class DeletedRun(Struct, frozen=True):
-    """What the store remembers of a run that was deleted: where it stood, how many events it had, and its leaf."""
+    """What the store remembers of a run that was deleted: where it stood, how many events it had, and its leaf.
+
+    `deleted_at` in microseconds since 1970.
+    """
 
     root_id: int
     run_id: str
@@ -39,6 +44,12 @@ class DeletedRun(Struct, frozen=True):
     last_position: int
     events: int
     leaf: bytes
+    deleted_at: int
+    reason: str
+
+    def leaf_now(self) -> bytes:
+        """Return the leaf that stands in the tree since it was deleted."""
+        return deleted_leaf(self.run_id, self.leaf, self.deleted_at, self.reason)
 
 
 class SqliteLedger:
@@ -161,11 +172,11 @@ def leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
     deleted = next(gone, None)
     for root_id, leaf in _leaves(connection):
         while deleted is not None and deleted.root_id < root_id:
-            yield deleted.root_id, deleted.leaf
+            yield deleted.root_id, deleted.leaf_now()
             deleted = next(gone, None)
         yield root_id, leaf
     while deleted is not None:
-        yield deleted.root_id, deleted.leaf
+        yield deleted.root_id, deleted.leaf_now()
         deleted = next(gone, None)
 
 

@@ -25,7 +25,7 @@ from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
 from engine.logs.sqlite_rebuild import note_removal, remove_scratch
-from engine.logs.sqlite_traces import carried_by
+from engine.logs.sqlite_traces import carried_by, copied_by
 from engine.merkle import run_leaf
 from engine.model import Head
 from engine.names import ROOT
@@ -126,7 +126,9 @@ def _erase(connection: sqlite3.Connection, appender: Appender, what: _Erased) ->
     carried = carried_by(connection, position, sorted(roots))
     if digest is not None:
         return Erasure(erased=False, carried=carried)
-    left = encode_canonical(redacted(decode_event(event_type, schema_version, payload, position)))
+    said = decode_event(event_type, schema_version, payload, position)
+    left = encode_canonical(redacted(said))
+    carried += [copy for copy in copied_by(connection, said) if copy not in carried]
     connection.execute(
         "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
         (left, payload_digest(payload), position),

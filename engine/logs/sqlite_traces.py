@@ -1,11 +1,15 @@
-"""Which reductions say what another event said: they took a value from it, or conflicted on one."""
+"""Which events say what another event said.
+
+Reductions took a value from it, or conflicted on one; and what a run saw of a source that was deleted was copied to it.
+"""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-from engine.codec import decode_event
-from engine.events import ParametersReduced
+from engine.codec import decode_event, same
+from engine.events import Event, ParametersReduced, ParametersSet, RunCreated, SourceCarriedOver
 from engine.model import Origin, ParameterConflict
+from engine.names import ROOT
 
 _REDUCTIONS = (
     "SELECT position, stream_id, run_id, branch, stream_version, event_type, schema_version, payload, payload_digest"
@@ -85,3 +89,36 @@ class _Reduction:
                 "SELECT parent_stream_id, parent_version FROM branches WHERE stream_id = ?", (stream_id,)
             ).fetchone()
         return None
+
+
+_CARRIED_OVER = (
+    "SELECT position, streams.run_id, stream_version, event_type, schema_version, payload FROM events"
+    " JOIN streams USING (stream_id) WHERE event_type = 'SourceCarriedOver' AND payload_digest IS NULL"
+    " AND events.root_id IN (SELECT runs.stream_id FROM runs JOIN branches ON branches.stream_id = runs.stream_id"
+    " WHERE runs.original_run_id IS NOT NULL AND branches.parent_stream_id IS NULL) ORDER BY position"
+)
+
+
+def copied_by(connection: sqlite3.Connection, event: Event) -> list[Origin]:
+    """Return the events that carried over to other runs what an event says, and are not erased themselves.
+
+    They do not say which events they were made from: every one that says the same is returned.
+    """
+    found = []
+    for position, run_id, version, event_type, schema_version, payload in connection.execute(_CARRIED_OVER):
+        carried = decode_event(event_type, schema_version, payload, position)
+        if isinstance(carried, SourceCarriedOver) and _says(carried, event):
+            found.append(Origin(run_id, ROOT, version))
+    return found
+
+
+def _says(carried: SourceCarriedOver, event: Event) -> bool:
+    match event:
+        case ParametersSet(values=values) | ParametersReduced(values=values) | SourceCarriedOver(values=values):
+            return any(name in carried.values and same(carried.values[name], value) for name, value in values.items())
+        case RunCreated():
+            fields = ("workspace_slug", "root_path", "description", "tags")
+            return any(getattr(event, name) and same(getattr(carried, name), getattr(event, name)) for name in fields)
+        case _:
+            step = getattr(event, "step", None)
+            return step is not None and any(each.log.step == step for each in (*carried.steps, *carried.hidden))

@@ -316,7 +316,7 @@ async def test_a_run_that_just_went_missing_is_found(engine: Engine, forgery: st
 
 
 async def test_a_checkpoint_still_holds_after_a_deletion(engine: Engine) -> None:
-    """It names the run as deleted. One from before the run's last events cannot be proved, and says so."""
+    """It names the run as deleted, and nothing else. One from before the run's last events cannot be proved at all."""
     run = await a_run(engine, "r")
     middle = await engine.checkpoint()
     await run.set_parameters({"later": 1})
@@ -324,8 +324,34 @@ async def test_a_checkpoint_still_holds_after_a_deletion(engine: Engine) -> None
     end = await engine.checkpoint()
     await engine.delete_run("r", "old")
     verified = await engine.verify(since=end)
-    assert (verified.problems, verified.deleted) == ([], ["r"])
+    assert [(each.kind, each.run_id) for each in verified.problems] == [("deleted", "r")]
+    assert "old" in verified.problems[0].message
     assert {each.kind for each in (await engine.verify(since=middle)).problems} == {"checkpoint"}
+
+
+async def test_a_checkpoint_made_after_a_deletion_commits_to_its_record(engine: Engine) -> None:
+    """When and why a run went cannot be written anew either, nor that it went before the checkpoint."""
+    await a_run(engine, "r")
+    await a_run(engine, "s")
+    before = await engine.checkpoint()
+    await engine.delete_run("r", "old")
+    after = await engine.checkpoint()
+    assert (await engine.verify(since=after)).problems == []
+    sql(engine.path, "UPDATE deleted_runs SET reason = 'a person asked'")
+    assert [each.kind for each in (await engine.verify(since=after)).problems] == ["checkpoint"]
+    sql(engine.path, "UPDATE deleted_runs SET reason = 'old', deleted_at = 0")
+    assert [each.kind for each in (await engine.verify(since=before)).problems] == ["checkpoint"]
+
+
+async def test_a_run_made_anew_under_a_deleted_ones_name_is_no_continuation(engine: Engine) -> None:
+    """The checkpoint saw another run of that name: that it was deleted is told."""
+    await engine.create_run("pay", parameters={"salary": 1000})
+    checkpoint = await engine.checkpoint()
+    await engine.delete_run("pay", "a mistake")
+    await engine.create_run("pay", parameters={"salary": 9999})
+    assert [(each.kind, each.run_id) for each in (await engine.verify(since=checkpoint)).problems] == [
+        ("deleted", "pay")
+    ]
 
 
 async def test_positions_and_streams_are_not_used_again(engine: Engine) -> None:

@@ -511,3 +511,19 @@ async def test_events_of_an_older_version_are_erased_too(database: Path) -> None
         await assert_sound(engine)
         for info in await engine.runs():
             await (await engine.run(info.run_id)).compile()
+
+
+async def test_copies_that_were_carried_over_are_named(engine: Engine) -> None:
+    """A run whose source was deleted has what it saw of it: erasing the original tells of that copy."""
+    run = await engine.create_run("r1")
+    await run.set_parameters({"token": "TOPSECRET"})
+    await engine.fork_run("r1", run_id="r2")
+    await engine.fork_run("r2", run_id="r3")
+    await engine.delete_run("r2", "old", carry_over=True)
+
+    erasure = await engine.erase("r1", None, 2, "a person asked")
+
+    assert [(each.run_id, each.branch) for each in erasure.carried] == [("r3", "")]
+    for copy in erasure.carried:
+        await engine.erase(copy.run_id, copy.branch, copy.stream_version, "a person asked")
+    assert b"TOPSECRET" not in engine.path.read_bytes()

@@ -224,12 +224,13 @@ async def test_links_hold_in_what_is_left_of_an_erased_event(engine: Engine, dat
 
 
 async def test_a_deletion_is_told_and_leaves_its_checkpoints_true(engine: Engine) -> None:
-    """A checkpoint that saw all of a run that is deleted later still holds, and the run is named."""
+    """A checkpoint that saw all of a run that is deleted later proves the rest, and the run is named."""
     await record_three_runs(engine)
     checkpoint = await engine.checkpoint()
     await engine.delete_run("q", "expired")
     verification = await engine.verify(since=checkpoint)
-    assert (verification.problems, verification.deleted) == ([], ["q"])
+    assert [(each.kind, each.run_id) for each in verification.problems] == [("deleted", "q")]
+    assert verification.deleted == ["q"]
 
 
 async def test_more_is_missing_than_was_deleted(engine: Engine, database: Path) -> None:
@@ -260,4 +261,15 @@ async def test_nothing_left_of_an_erased_event(engine: Engine, database: Path) -
     with tampering(database) as store:
         store.run("UPDATE events SET payload = NULL WHERE position = 3")
         assert found(await engine.verify()) == [("payload", "r", "", 3, 3)]
-        assert found(await engine.verify("f")) == []
+        assert found(await engine.verify("f")) == [("payload", "r", "", 3, 3)]
+
+
+async def test_a_fork_is_checked_with_what_it_reads_through(engine: Engine, database: Path) -> None:
+    """What a forked run shows of its source is no truer than the source."""
+    run = await engine.create_run("r", parameters={"x": "AAAA"})
+    await engine.fork_run(run.run_id, run_id="f")
+    await engine.fork_run("f", run_id="g")
+    with tampering(database) as store:
+        store.run("UPDATE events SET payload = CAST(replace(payload, 'AAAA', 'BBBB') AS BLOB) WHERE position = 2")
+        for run_id in ("f", "g"):
+            assert {(kind, name) for kind, name, *_ in found(await engine.verify(run_id))} >= {("content", "r")}
