@@ -152,8 +152,8 @@ class Upkeep:
     async def delete_run(self, run_id: str, reason: str, *, carry_over: bool = False) -> DeletedRun:
         """Delete a run with its whole history. That it was there, when it went and why stays on record.
 
-        Against a checkpoint that saw the run, `verify` names it as deleted and proves the rest. The space is used again;
-        `compact` gives it back.
+        Against a checkpoint that saw the run, `verify` names it as deleted and proves the rest. The space is used
+        again; `compact` gives it back.
 
         Args:
             carry_over: first give what runs forked from it saw of it to them, as of their fork.
