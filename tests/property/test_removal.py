@@ -184,7 +184,7 @@ class Story:
         assert not there & set(verified.deleted)
         if runs <= there:
             assert verified.problems == []
-        assert {each.kind for each in verified.problems} <= {"checkpoint"}
+        assert {each.kind for each in verified.problems} <= {"checkpoint", "deleted"}
 
     async def _check_reads(self) -> None:
         for branch in self.branches:
