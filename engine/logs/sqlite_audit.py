@@ -133,7 +133,8 @@ class _StoreCheck:
             if self._progress is not None:
                 self._progress(min(self._events, self._total), self._total)
         if found.deleted is not None:
-            self._remember(found.deleted)
+            if in_tree:
+                self._remember(found.deleted)
             return
         for cut in self._cuts:
             if in_tree and found.heads[cut.position]:

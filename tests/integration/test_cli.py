@@ -41,23 +41,6 @@ def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return database
 
 
-@pytest.fixture
-def shown(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Shown:
-    """Run a command that is to succeed, and return what it printed."""
-
-    def run(*arguments: str) -> str:
-        assert main(arguments) == 0
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def document(shown: Shown) -> Callable[..., Any]:
-    """Run a command that is to succeed with `--json`, and return the document it printed."""
-    return lambda *arguments: json.loads(shown(*arguments, "--json"))
-
-
 def rows(text: str) -> list[list[str]]:
     """Return the cells of a table, line by line."""
     return [line.split() for line in text.splitlines()]

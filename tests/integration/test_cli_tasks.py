@@ -1,7 +1,6 @@
 """The commands for people who look at the tasks of a run."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,23 +27,6 @@ def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("COLUMNS", raising=False)
     asyncio.run(record_tasks(database))
     return database
-
-
-@pytest.fixture
-def shown(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Shown:
-    """Run a command that is to succeed, and return what it printed."""
-
-    def run(*arguments: str) -> str:
-        assert main(arguments) == 0
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def document(shown: Shown) -> Callable[..., Any]:
-    """Run a command that is to succeed with `--json`, and return the document it printed."""
-    return lambda *arguments: json.loads(shown(*arguments, "--json"))
 
 
 def test_tasks_are_shown_with_who_works_on_them(shown: Shown) -> None:
