@@ -197,8 +197,8 @@ class Projector(Protocol):
 
     `version` goes up when the tables or the fold change: the log then rebuilds them from its events. Rows are buffered
     by `apply` and written by `flush`, in the transaction of the events and the checkpoint; `forget` drops what is
-    buffered and cached, after a rollback or when another process has written. `clear` takes the rows of some streams
-    away, for runs that are folded anew or deleted.
+    buffered and cached after a rollback, and what is cached of the streams that another process has written to. `clear`
+    takes the rows of some streams away, for runs that are folded anew or deleted.
     """
 
     name: str
@@ -209,7 +209,7 @@ class Projector(Protocol):
     def tables(self) -> Sequence[str]: ...
     def apply(self, stream: Stream, recorded: RecordedEvent) -> None: ...
     def flush(self) -> None: ...
-    def forget(self) -> None: ...
+    def forget(self, stream_ids: Collection[int] | None = None) -> None: ...
     def clear(self, stream_ids: Collection[int]) -> None: ...
 
 

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from engine.events import (
     AttemptCreated,
@@ -69,7 +69,7 @@ CREATE TABLE step_logs (
     attempts INTEGER NOT NULL,
     current_attempt_id TEXT,
     PRIMARY KEY (stream_id, step)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE VIEW resolved_parameters AS
 SELECT seen.run_id, seen.branch, parameters.name, parameters.kind, parameters.value,
     source.run_id AS source_run_id, source.branch AS source_branch, parameters.stream_version AS source_version
@@ -130,7 +130,7 @@ class Partitions:
     """Folds events into `branches`, `parameters` and `step_logs`."""
 
     name = "partitions"
-    version = 3
+    version = 4
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -181,9 +181,9 @@ class Partitions:
             self._connection.executemany("INSERT INTO parameters VALUES (?, ?, ?, ?, ?, ?)", self._parameters)
             self._parameters.clear()
 
-    def forget(self) -> None:
-        self.branches.forget()
-        self.steps.forget()
+    def forget(self, stream_ids: Collection[int] | None = None) -> None:
+        for table in (self.branches, self.steps):
+            table.forget(stream_ids)
         self._parameters.clear()
 
     def clear(self, stream_ids: Collection[int]) -> None:
@@ -207,22 +207,21 @@ class Partitions:
             "{}",
             to_text(created_at),
         )
-        self.branches.put((stream.stream_id,), row)
+        for table in (self.branches, self.steps):
+            table.opened(stream.stream_id)
+        self.branches.add((stream.stream_id,), row)
 
-    def _branch(self, stream: Stream) -> BranchRow:
-        row = self.branches.get(stream.stream_id)
-        assert row is not None, "a stream's first event opens its branch"
-        return row
+    def _change_branch(self, stream: Stream, **columns: Any) -> None:
+        known = self.branches.change(stream.stream_id, **columns)
+        assert known, "a stream's first event opens its branch"
 
     def _branch_status(
         self, stream: Stream, _recorded: RecordedEvent, event: RunStatusChanged | BranchStatusChanged
     ) -> None:
-        row = structs.replace(self._branch(stream), status=event.status, status_reason=event.reason)
-        self.branches.put((stream.stream_id,), row)
+        self._change_branch(stream, status=event.status, status_reason=event.reason)
 
     def _branch_logged(self, stream: Stream, _recorded: RecordedEvent, event: BranchLogged) -> None:
-        row = structs.replace(self._branch(stream), details=to_json(event.details))
-        self.branches.put((stream.stream_id,), row)
+        self._change_branch(stream, details=to_json(event.details))
 
     def _parameters_set(
         self, stream: Stream, recorded: RecordedEvent, event: ParametersSet | ParametersReduced
@@ -242,8 +241,7 @@ class Partitions:
         for carried in event.steps:
             self._step_carried(stream, carried)
         if event.part == event.parts:
-            row = structs.replace(self._branch(stream), parent_stream_id=None, parent_version=0)
-            self.branches.put((stream.stream_id,), row)
+            self._change_branch(stream, parent_stream_id=None, parent_version=0)
 
     def _step_carried(self, stream: Stream, carried: CarriedStep) -> None:
         step = carried.log
@@ -284,20 +282,16 @@ class Partitions:
         )
         self.steps.put(key, row)
 
-    def _step(self, stream: Stream, step: str) -> StepRow:
-        row = self.steps.get(stream.stream_id, step)
-        assert row is not None, "decisions refuse unknown steps"
-        return row
+    def _change_step(self, stream: Stream, step: str, **columns: Any) -> None:
+        known = self.steps.change(stream.stream_id, step, **columns)
+        assert known, "decisions refuse unknown steps"
 
     def _step_status(self, stream: Stream, _recorded: RecordedEvent, event: StepStatusChanged) -> None:
-        row = structs.replace(self._step(stream, event.step), status=event.status, status_reason=event.reason)
-        self.steps.put((stream.stream_id, event.step), row)
+        self._change_step(stream, event.step, status=event.status, status_reason=event.reason)
 
     def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
         self.steps.remove(stream.stream_id, event.step)
 
     def _attempt_created(self, stream: Stream, _recorded: RecordedEvent, event: AttemptCreated) -> None:
-        known = self._step(stream, event.step)
-        current = event.attempt_id if event.current else known.current_attempt_id
-        row = structs.replace(known, attempts=event.attempt_index, current_attempt_id=current)
-        self.steps.put((stream.stream_id, event.step), row)
+        current = {"current_attempt_id": event.attempt_id} if event.current else {}
+        self._change_step(stream, event.step, attempts=event.attempt_index, **current)

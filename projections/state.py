@@ -13,6 +13,7 @@ from msgspec import structs
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
+    BranchForked,
     ExternalRunRegistered,
     ExternalRunUpdated,
     JobLogged,
@@ -70,7 +71,7 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 4
+    version = 5
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -81,6 +82,7 @@ class StateViews:
         self._handlers: dict[type, Callable[[Stream, RecordedEvent, Any], None]] = {
             RunCreated: self._run_created,
             RunForked: self._run_forked,
+            BranchForked: self._branch_forked,
             RunStatusChanged: self._run_status,
             RunConfigured: self._run_configured,
             JobLogged: self._job_logged,
@@ -118,13 +120,20 @@ class StateViews:
         for table in (self.runs, self.tasks, self.attempts, self.external_runs):
             table.flush()
 
-    def forget(self) -> None:
+    def forget(self, stream_ids: Collection[int] | None = None) -> None:
         for table in (self.runs, self.tasks, self.attempts, self.external_runs):
-            table.forget()
+            table.forget(stream_ids)
 
     def clear(self, stream_ids: Collection[int]) -> None:
         for table in (self.runs, self.tasks, self.attempts, self.external_runs):
             table.clear(stream_ids)
+
+    def _opened(self, stream: Stream) -> None:
+        for table in (self.tasks, self.external_runs):
+            table.opened(stream.stream_id)
+
+    def _branch_forked(self, stream: Stream, _recorded: RecordedEvent, _event: BranchForked) -> None:
+        self._opened(stream)
 
     def _run_created(self, stream: Stream, recorded: RecordedEvent, event: RunCreated) -> None:
         row = RunRow(
@@ -147,7 +156,8 @@ class StateViews:
             pinned=0,
             source_stream_id=None,
         )
-        self.runs.put((stream.run_id,), row)
+        self._opened(stream)
+        self.runs.add((stream.run_id,), row)
 
     def _run_forked(self, stream: Stream, recorded: RecordedEvent, event: RunForked) -> None:
         source = self.runs.get(event.source_run_id)
@@ -166,7 +176,8 @@ class StateViews:
             pinned=0,
             source_stream_id=None if source is None else source.stream_id,
         )
-        self.runs.put((stream.run_id,), row)
+        self._opened(stream)
+        self.runs.add((stream.run_id,), row)
 
     def _carried_over(self, stream: Stream, _recorded: RecordedEvent, event: SourceCarriedOver) -> None:
         described: dict[str, Any] = {
@@ -177,9 +188,9 @@ class StateViews:
             "description": event.description,
             "tags": to_json(event.tags),
         }
-        self.runs.put((stream.run_id,), structs.replace(self._run(stream.run_id), source_stream_id=None))
+        self._change_run(stream.run_id, source_stream_id=None)
         for run_id in self._with_forks(stream):
-            self.runs.put((run_id,), structs.replace(self._run(run_id), **described))
+            self._change_run(run_id, **described)
         for carried in event.steps:
             self._step_carried(stream, carried)
 
@@ -207,25 +218,25 @@ class StateViews:
         assert row is not None, "a run's first event opens it"
         return row
 
+    def _change_run(self, run_id: str, **columns: Any) -> None:
+        known = self.runs.change(run_id, **columns)
+        assert known, "a run's first event opens it"
+
     def _run_status(self, stream: Stream, _recorded: RecordedEvent, event: RunStatusChanged) -> None:
-        row = structs.replace(self._run(stream.run_id), status=event.status, status_reason=event.reason)
-        self.runs.put((stream.run_id,), row)
+        self._change_run(stream.run_id, status=event.status, status_reason=event.reason)
 
     def _run_configured(self, stream: Stream, _recorded: RecordedEvent, event: RunConfigured) -> None:
-        row = self._run(stream.run_id)
-        config = from_json(row.config) | event.config
-        self.runs.put((stream.run_id,), structs.replace(row, config=to_json(config)))
+        config = from_json(self._run(stream.run_id).config) | event.config
+        self._change_run(stream.run_id, config=to_json(config))
 
     def _job_logged(self, stream: Stream, _recorded: RecordedEvent, event: JobLogged) -> None:
-        self.runs.put((stream.run_id,), structs.replace(self._run(stream.run_id), job=to_json(event.job)))
+        self._change_run(stream.run_id, job=to_json(event.job))
 
     def _run_finalized(self, stream: Stream, recorded: RecordedEvent, _event: RunFinalized) -> None:
-        row = structs.replace(self._run(stream.run_id), finalized_hash=recorded.hash.hex())
-        self.runs.put((stream.run_id,), row)
+        self._change_run(stream.run_id, finalized_hash=recorded.hash.hex())
 
     def _run_pinned(self, stream: Stream, _recorded: RecordedEvent, event: RunPinned | RunUnpinned) -> None:
-        row = structs.replace(self._run(stream.run_id), pinned=int(isinstance(event, RunPinned)))
-        self.runs.put((stream.run_id,), row)
+        self._change_run(stream.run_id, pinned=int(isinstance(event, RunPinned)))
 
     def _step_logged(self, stream: Stream, _recorded: RecordedEvent, event: StepLogged) -> None:
         spec = event.spec
@@ -245,13 +256,8 @@ class StateViews:
         ).fetchone()
         return None if row is None else str(row[0])
 
-    def _change_task(self, stream: Stream, task_id: str, **changes: Any) -> None:
-        row = self.tasks.get(stream.stream_id, task_id)
-        if row is not None:
-            self.tasks.put((stream.stream_id, task_id), structs.replace(row, **changes))
-
     def _step_status(self, stream: Stream, _recorded: RecordedEvent, event: StepStatusChanged) -> None:
-        self._change_task(stream, event.step, status=event.status)
+        self.tasks.change(stream.stream_id, event.step, status=event.status)
 
     def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
         key = (stream.stream_id, event.step)
@@ -261,7 +267,6 @@ class StateViews:
         attempts = "SELECT attempt_id FROM task_attempts WHERE stream_id = ? AND task_id = ?"
         for (attempt_id,) in self._connection.execute(attempts, key).fetchall():
             self.attempts.remove(attempt_id)
-        self.attempts.flush()
 
     def _attempt_created(self, stream: Stream, recorded: RecordedEvent, event: AttemptCreated) -> None:
         created_at = to_text(event.created_at or recorded.recorded_at)
@@ -288,9 +293,9 @@ class StateViews:
             metrics=parameters_to_json(event.metrics),
             details=to_json(event.details) if event.details else None,
         )
-        self.attempts.put((event.attempt_id,), row)
+        self.attempts.add((event.attempt_id,), row)
         if event.current:
-            self._change_task(stream, event.step, current_attempt_id=event.attempt_id)
+            self.tasks.change(stream.stream_id, event.step, current_attempt_id=event.attempt_id)
 
     def _attempt_updated(self, _stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
         row = self.attempts.get(event.attempt_id)
@@ -303,7 +308,7 @@ class StateViews:
                 changes.setdefault("submitted_at", now)
             if row.ended_at is None and status in TERMINAL_STATUSES:
                 changes.setdefault("ended_at", now)
-        self.attempts.put((event.attempt_id,), structs.replace(row, **changes))
+        self.attempts.change(event.attempt_id, **changes)
 
     def _external_run(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunRegistered) -> None:
         row = ExternalRunRow(
@@ -319,14 +324,12 @@ class StateViews:
         self.external_runs.put((stream.stream_id, event.task_id), row)
 
     def _external_run_updated(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunUpdated) -> None:
-        key = (stream.stream_id, event.task_id)
-        row = self.external_runs.get(*key)
-        assert row is not None, "decisions refuse unknown external runs"
-        changed = structs.replace(
-            row,
+        known = self.external_runs.change(
+            stream.stream_id,
+            event.task_id,
             external_id=event.external_id,
             status=event.status,
             operator_data=None if event.operator_data is None else to_json(event.operator_data),
             relative_path=event.relative_path,
         )
-        self.external_runs.put(key, changed)
+        assert known, "decisions refuse unknown external runs"

@@ -74,7 +74,7 @@ CREATE TABLE task_attempts (
     metrics TEXT,
     details TEXT,
     PRIMARY KEY (stream_id, task_id, attempt_index)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE TABLE external_runs (
     task_id TEXT NOT NULL,
     run_id TEXT NOT NULL,

@@ -1,11 +1,15 @@
 """A view table as the fold sees it: rows by key, kept in memory while a batch is made and written together.
 
 This is Fowler's identity map and unit of work: a row that changes ten times in a batch is written once, and a row that
-was just written need not be read again.
+was just written need not be read again. What is written is what is new: of a row that is there, the columns that
+changed; of one that is not, those that hold something. Binding a NULL costs Python's sqlite3 as much as two texts.
+
+Rows that are keyed by their stream are read a stream at a time, so that it is also known which are not there: a branch
+logs mostly steps that are new, and each would cost a look-up.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, structs
@@ -14,55 +18,84 @@ Row = TypeVar("Row", bound=Struct)
 
 _CACHED_ROWS_MAX = 20_000
 _CACHED_CHARACTERS_MAX = 8 * 1024 * 1024
+_STREAM_ROWS_MAX = 256  # rows of a stream that are read together; of a longer one, each by itself
 
 
 class Table(Generic[Row]):
-    """Rows of type `row`, whose fields are the table's columns in order; `key` names the primary key's columns."""
+    """Rows of type `row`, whose fields are the table's columns in order; `key` names the primary key's columns.
+
+    Every row type has a `stream_id`.
+    """
 
     def __init__(self, connection: sqlite3.Connection, name: str, row: type[Row], key: tuple[str, ...]) -> None:
-        columns = row.__struct_fields__
-        where = " AND ".join(f"{column} = ?" for column in key)
-        marks = ", ".join("?" * len(columns))
         self.name = name
         self._connection = connection
         self._row = row
+        self._columns = row.__struct_fields__
+        self._key = key
         # Names and columns are constants of this package: nothing of a caller's comes into the text.
-        self._select = f"SELECT {', '.join(columns)} FROM {name} WHERE {where}"
-        self._upsert = f"INSERT OR REPLACE INTO {name} ({', '.join(columns)}) VALUES ({marks})"
-        self._delete = f"DELETE FROM {name} WHERE {where}"
-        self._rows: dict[tuple[Any, ...], Row | None] = {}
-        self._dirty: set[tuple[Any, ...]] = set()
+        self._where = " AND ".join(f"{column} = ?" for column in key)
+        self._select = f"SELECT {', '.join(self._columns)} FROM {name}"
+        self._keyed_by_stream = key[0] == "stream_id"
+        self._stream_at = self._columns.index("stream_id")
+        self._rows: dict[tuple[Any, ...], Row] = {}
+        self._new: dict[tuple[Any, ...], None] = {}
+        self._changed: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self._whole_streams: set[int] = set()
+        self._long_streams: set[int] = set()
+        self._streams: set[int] = set()
         self._characters = 0
 
     def get(self, *key: Any) -> Row | None:
         """Return the row as it stands, written or not."""
-        try:
-            return self._rows[key]
-        except KeyError:
-            found = self._connection.execute(self._select, key).fetchone()
-            row = self._rows[key] = None if found is None else self._row(*found)
-            self._characters += _characters(found or ())
-            return row
+        row = self._rows.get(key)
+        return self._read(key) if row is None else row
+
+    def opened(self, stream_id: int) -> None:
+        """Note that a stream is new: it has no rows but those that will be put here."""
+        self._whole_streams.add(stream_id)
+
+    def add(self, key: tuple[Any, ...], row: Row) -> None:
+        """Put a row where there is none."""
+        self._rows[key] = row
+        self._new[key] = None
 
     def put(self, key: tuple[Any, ...], row: Row) -> None:
-        """Make `row` what stands at `key`."""
-        self._rows[key] = row
-        self._dirty.add(key)
+        """Make `row` what stands at `key`, whatever stood there."""
+        if self.get(*key) is None:
+            self.add(key, row)
+        else:
+            self._rows[key] = row
+            self._note(key, tuple(column for column in self._columns if column not in self._key))
+
+    def change(self, *key: Any, **columns: Any) -> bool:
+        """Set columns of a row, and say whether it is there."""
+        row = self.get(*key)
+        if row is None:
+            return False
+        self._rows[key] = structs.replace(row, **columns)
+        self._note(key, tuple(columns))
+        return True
+
+    def _note(self, key: tuple[Any, ...], columns: tuple[str, ...]) -> None:
+        if key not in self._new:
+            noted = self._changed.get(key, columns)
+            self._changed[key] = columns if noted == columns else tuple(dict.fromkeys((*noted, *columns)))
 
     def remove(self, *key: Any) -> None:
-        """Take the row at `key` away."""
-        self._rows[key] = None
-        self._dirty.add(key)
+        """Take the row at `key` away, now: another may be added at its place."""
+        self.flush()
+        self._rows.pop(key, None)
+        self._connection.execute(f"DELETE FROM {self.name} WHERE {self._where}", key)
 
     def flush(self) -> None:
         """Write what has changed."""
-        if self._dirty:
-            gone = [key for key in self._dirty if self._rows[key] is None]
-            if gone:
-                self._connection.executemany(self._delete, gone)
-            self._connection.executemany(self._upsert, self._changed())
-            self._dirty.clear()
-        if len(self._rows) > _CACHED_ROWS_MAX or self._characters > _CACHED_CHARACTERS_MAX:
+        if self._new:
+            self._insert()
+        if self._changed:
+            self._update()
+        cached = len(self._rows) + len(self._whole_streams) + len(self._long_streams)
+        if cached > _CACHED_ROWS_MAX or self._characters > _CACHED_CHARACTERS_MAX:
             self.forget()
 
     def clear(self, stream_ids: Collection[int]) -> None:
@@ -72,21 +105,86 @@ class Table(Generic[Row]):
             f"DELETE FROM {self.name} WHERE stream_id = ?", [(stream_id,) for stream_id in stream_ids]
         )
 
-    def forget(self) -> None:
-        """Drop every row from memory, changed ones too."""
-        self._rows.clear()
-        self._dirty.clear()
+    def forget(self, stream_ids: Collection[int] | None = None) -> None:
+        """Drop every row from memory, changed ones too; or between batches, those of some streams, and maybe more."""
+        if stream_ids is not None and self._knows_none_of(stream_ids):
+            return
+        for remembered in (
+            self._rows,
+            self._new,
+            self._changed,
+            self._whole_streams,
+            self._long_streams,
+            self._streams,
+        ):
+            remembered.clear()
         self._characters = 0
 
-    def _changed(self) -> Iterator[tuple[Any, ...]]:
-        for key in self._dirty:
+    def _knows_none_of(self, stream_ids: Collection[int]) -> bool:
+        known = self._streams, self._whole_streams, self._long_streams
+        return all(streams.isdisjoint(stream_ids) for streams in known)
+
+    def _read(self, key: tuple[Any, ...]) -> Row | None:
+        if self._keyed_by_stream:
+            stream_id = key[0]
+            if stream_id not in self._whole_streams and self._has_room_for(stream_id):
+                self._read_stream(stream_id)
+            if stream_id in self._whole_streams:
+                return self._rows.get(key)
+        found = self._connection.execute(f"{self._select} WHERE {self._where}", key).fetchone()
+        return None if found is None else self._keep(key, found)
+
+    def _has_room_for(self, stream_id: int) -> bool:
+        # Half of the cache: what is read ahead must not be what makes it forget all that is in use.
+        return len(self._rows) < _CACHED_ROWS_MAX // 2 and stream_id not in self._long_streams
+
+    def _read_stream(self, stream_id: int) -> None:
+        cursor = self._connection.execute(f"{self._select} WHERE stream_id = ?", (stream_id,))
+        found = cursor.fetchmany(_STREAM_ROWS_MAX + 1)
+        cursor.close()
+        if len(found) > _STREAM_ROWS_MAX:
+            self._long_streams.add(stream_id)
+            return
+        self._whole_streams.add(stream_id)
+        places = [self._columns.index(column) for column in self._key]
+        for columns in found:
+            key = tuple(columns[place] for place in places)
+            if key not in self._rows:  # what is in memory may be newer
+                self._keep(key, columns)
+
+    def _keep(self, key: tuple[Any, ...], columns: tuple[Any, ...]) -> Row:
+        row = self._rows[key] = self._row(*columns)
+        self._streams.add(columns[self._stream_at])
+        self._characters += _characters(columns)
+        return row
+
+    def _insert(self) -> None:
+        alike: dict[tuple[bool, ...], list[list[Any]]] = {}
+        for key in self._new:
+            columns = structs.astuple(self._rows[key])
+            held = [column for column in columns if column is not None]
+            alike.setdefault(tuple([column is not None for column in columns]), []).append(held)
+            self._streams.add(columns[self._stream_at])
+            self._characters += _characters(held)
+        for present, rows in alike.items():
+            names = [column for column, is_held in zip(self._columns, present, strict=True) if is_held]
+            marks = ", ".join("?" * len(names))
+            self._connection.executemany(f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({marks})", rows)
+        self._new.clear()
+
+    def _update(self) -> None:
+        alike: dict[tuple[str, ...], list[list[Any]]] = {}
+        for key, columns in self._changed.items():
             row = self._rows[key]
-            if row is not None:
-                columns = structs.astuple(row)
-                self._characters += _characters(columns)
-                yield columns
+            values = [getattr(row, column) for column in columns]
+            alike.setdefault(columns, []).append([*values, *key])
+            self._characters += _characters(values)
+        for columns, rows in alike.items():
+            new = ", ".join(f"{column} = ?" for column in columns)
+            self._connection.executemany(f"UPDATE {self.name} SET {new} WHERE {self._where}", rows)
+        self._changed.clear()
 
 
-def _characters(columns: tuple[Any, ...]) -> int:
+def _characters(columns: Iterable[Any]) -> int:
     # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
     return sum([len(column) for column in columns if type(column) is str])
