@@ -1,0 +1,55 @@
+"""Running a measurement in a process of its own, so that no peer's imports, heap or threads weigh on another's."""
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from threading import BrokenBarrierError
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Barrier
+
+Result = TypeVar("Result")
+
+MEETING_SECONDS_MAX: Final = 900.0
+"""How long a process waits for the others before it gives up on them."""
+
+_SPAWN: Final = multiprocessing.get_context("spawn")
+_meeting: "list[Barrier]" = []
+
+
+def in_fresh_process(job: Callable[..., Result], *arguments: Any) -> Result:
+    """Run `job` in a new process and return what it returns, or raise what it raises."""
+    with ProcessPoolExecutor(1, mp_context=_SPAWN) as process:
+        return process.submit(job, *arguments).result()
+
+
+def in_fresh_processes(job: Callable[..., Result], arguments: Sequence[Sequence[Any]]) -> list[Result]:
+    """Run `job` in as many new processes as there are lists of arguments; in there, `meet` waits for all of them."""
+    count = len(arguments)
+    barrier = _SPAWN.Barrier(count, timeout=MEETING_SECONDS_MAX)
+    with ProcessPoolExecutor(count, mp_context=_SPAWN, initializer=_meet_at, initargs=(barrier,)) as processes:
+        jobs = [processes.submit(_leaving, job, each) for each in arguments]
+        return [each.result() for each in jobs]
+
+
+def meet() -> None:
+    """Wait until every process of this `in_fresh_processes` has come here; at once when there is no other."""
+    for barrier in _meeting:
+        barrier.wait()
+
+
+def _meet_at(barrier: "Barrier") -> None:
+    _meeting.append(barrier)
+
+
+def _leaving(job: Callable[..., Result], arguments: Sequence[Any]) -> Result:
+    # Who fails breaks the meeting, so that the others fail as well instead of waiting.
+    try:
+        return job(*arguments)
+    except BrokenBarrierError as error:
+        raise RuntimeError("another process of the measurement has failed") from error
+    except BaseException:
+        for barrier in _meeting:
+            barrier.abort()
+        raise

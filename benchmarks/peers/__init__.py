@@ -1,0 +1,1 @@
+"""One file for each way to store runs that anabranch is compared with, and anabranch itself."""

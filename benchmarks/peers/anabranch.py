@@ -1,0 +1,84 @@
+"""anabranch as shipped: hash chain and views always on, through its public face."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from benchmarks.durability import of_connection
+from benchmarks.operations import Found, Values
+from engine import Branch, Engine, Run, open_engine
+from engine.events import ParametersSet
+from engine.logs.sqlite import Durability, SqliteEventLog
+from engine.model import COMPLETED
+
+FILE_NAME: Final = "anabranch.db"
+RUN_ID: Final = "benchmark"
+
+
+class Anabranch(Struct, frozen=True):
+    """`benchmarks.ports.Peer`."""
+
+    durability: Durability = "full"
+
+    async def create(self, folder: Path) -> None:
+        """Make the file and the run."""
+        async with open_engine(folder / FILE_NAME) as engine:
+            await engine.create_run(RUN_ID)
+
+    @asynccontextmanager
+    async def open(self, folder: Path, *, shared: bool) -> AsyncIterator["AnabranchStore"]:
+        """Open an engine; it always expects other processes."""
+        del shared
+        async with open_engine(folder / FILE_NAME, durability=self.durability) as engine:
+            yield AnabranchStore(engine, await engine.run(RUN_ID))
+
+
+class AnabranchStore:
+    """`benchmarks.ports.Store`."""
+
+    def __init__(self, engine: Engine, run: Run) -> None:
+        self._engine = engine
+        self._run = run
+
+    async def branch(self, name: str) -> "AnabranchBranch":
+        """Fork the run's root."""
+        return AnabranchBranch(await self._run.fork(name))
+
+    async def found(self) -> dict[str, Found]:
+        """Count the events that set parameters, and the completed steps with one completed attempt."""
+        sets: Counter[str] = Counter()
+        async for recorded in self._engine.events(run_id=RUN_ID, types=[ParametersSet]):
+            sets[recorded.branch] += 1
+        names = await self._run.children()
+        return {name: Found(sets[name], await self._completed(name)) for name in names}
+
+    async def _completed(self, name: str) -> int:
+        steps = (await (await self._run.branch(name)).steps()).values()
+        completed = [COMPLETED]
+        return sum(step.status == COMPLETED and [each.status for each in step.attempts] == completed for step in steps)
+
+    async def durability(self) -> str:
+        """Ask the connection that writes."""
+        log = self._engine._log  # noqa: SLF001 - there is no public way to the setting in effect
+        assert isinstance(log, SqliteEventLog), "the embedded log"
+        return await log.exclusively(of_connection)
+
+
+class AnabranchBranch:
+    """`benchmarks.operations.BranchWriter`."""
+
+    def __init__(self, branch: Branch) -> None:
+        self._branch = branch
+
+    async def set_parameters(self, values: Values) -> None:
+        """One event."""
+        await self._branch.set_parameters(values)
+
+    async def log_step(self, step: str) -> None:
+        """An attempt as a block of code."""
+        async with self._branch.attempt(step):
+            pass
