@@ -16,7 +16,7 @@ from benchmarks.works.work import Work
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-_LEFT_OUT: Final = {peer.name: peer.extra for peer in PEERS if not peer.is_installed}
+_LEFT_OUT: Final = {peer.name: peer.extra for peer in PEERS if peer.version is None}
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """Running a measurement in a process of its own, so that no peer's imports, heap or threads weigh on another's."""
 
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from threading import BrokenBarrierError
@@ -20,7 +22,7 @@ _meeting: "list[Barrier]" = []
 
 def in_fresh_process(job: Callable[..., Result], *arguments: Any) -> Result:
     """Run `job` in a new process and return what it returns, or raise what it raises."""
-    with ProcessPoolExecutor(1, mp_context=_SPAWN) as process:
+    with ProcessPoolExecutor(1, mp_context=_SPAWN, initializer=_keep_output_clean) as process:
         return process.submit(job, *arguments).result()
 
 
@@ -39,7 +41,13 @@ def meet() -> None:
         barrier.wait()
 
 
+def _keep_output_clean() -> None:
+    # Importing some packages prints; the standard output is for results.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
 def _meet_at(barrier: "Barrier") -> None:
+    _keep_output_clean()
     _meeting.append(barrier)
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
-from importlib.util import find_spec
+from importlib import metadata
 from typing import Final, cast
 
 from msgspec import Struct
@@ -13,33 +13,63 @@ ANABRANCH: Final = "anabranch"
 RELAXED: Final = "anabranch relaxed"
 LIMIT: Final = "limit (a): group commit"
 PLAIN: Final = "plain aiosqlite"
+EVENTSOURCING: Final = "eventsourcing recorder"
 
 
 class PeerEntry(Struct, frozen=True, kw_only=True):
     """A peer by name: `path` is of the module and the class in it, `settings` are the class's arguments.
 
-    `package` must be installed, and `extra` brings it. Where a peer is slow, each of its branches does only one in
+    `distribution` must be installed, and `extra` brings it. Where a peer is slow, each of its branches does only one in
     `shortened` of the operations: what grows slower as it grows is the faster for it.
     """
 
     name: str
     path: str
     settings: tuple[str, ...] = ()
-    package: str | None = None
+    distribution: str = "anabranch"
     extra: str = ""
     shortened: int = 1
 
     @property
-    def is_installed(self) -> bool:
-        """Whether the package that it needs is there."""
-        return self.package is None or find_spec(self.package) is not None
+    def version(self) -> str | None:
+        """The version that is installed, None where none is."""
+        try:
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:
+            return None
 
 
 PEERS: Final[Sequence[PeerEntry]] = (
     PeerEntry(name=ANABRANCH, path="benchmarks.peers.anabranch:Anabranch"),
     PeerEntry(name=RELAXED, path="benchmarks.peers.anabranch:Anabranch", settings=("relaxed",)),
     PeerEntry(name=LIMIT, path="benchmarks.peers.limit:Limit"),
-    PeerEntry(name=PLAIN, path="benchmarks.peers.plain_aiosqlite:PlainAiosqlite"),
+    PeerEntry(name=PLAIN, path="benchmarks.peers.plain_aiosqlite:PlainAiosqlite", distribution="aiosqlite"),
+    PeerEntry(
+        name=EVENTSOURCING,
+        path="benchmarks.peers.eventsourcing_recorder:EventsourcingRecorder",
+        distribution="eventsourcing",
+        extra="bench",
+    ),
+    PeerEntry(
+        name="langgraph saver",
+        path="benchmarks.peers.langgraph_saver:LanggraphSaver",
+        distribution="langgraph-checkpoint-sqlite",
+        extra="bench",
+    ),
+    PeerEntry(
+        name="runnable chunked-fs",
+        path="benchmarks.peers.runnable_chunked:RunnableChunked",
+        distribution="runnable",
+        extra="runnable",
+        shortened=5,
+    ),
+    PeerEntry(
+        name="dagster event log",
+        path="benchmarks.peers.dagster_event_log:DagsterEventLog",
+        distribution="dagster",
+        extra="bench",
+        shortened=5,
+    ),
 )
 
 

@@ -1,0 +1,25 @@
+"""W2: one run, its branches shared out among several processes that write at once to one store."""
+
+from pathlib import Path
+from typing import Final
+
+from benchmarks.peers.registry import PEERS
+from benchmarks.results import Measured
+from benchmarks.scale import Scale
+from benchmarks.works.parallel_writes import LATENCIES, OPERATIONS
+from benchmarks.works.work import Column, Work
+from benchmarks.writing import write
+
+
+def measure(participant: str, folder: Path, scale: Scale) -> Measured:
+    """Do the work once."""
+    return write(participant, folder, scale, scale.processes)
+
+
+WORK: Final = Work(
+    name="W2",
+    title="parallel branch writes from several processes",
+    participants=tuple(peer.name for peer in PEERS),
+    measure=measure,
+    columns=lambda _: (OPERATIONS, *LATENCIES, Column("slowest_to_fastest_ratio", "slowest/fastest process", 2)),
+)
