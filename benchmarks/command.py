@@ -1,5 +1,6 @@
 """`python -m benchmarks`: anabranch beside what users would pick instead, and beside the limit, on the same work."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -36,11 +37,11 @@ def main(
     for each in _chosen_works(work or []):
         result = interleaved.measure(
             each,
-            _chosen_participants(each, peer or []),
+            _chosen_participants(each.participants(scale), peer or []),
             scale,
             rounds=rounds,
             folder=folder,
-            progress=lambda w, number, name: progress.print(f"{w.name} round {number + 1}: {name}", style="dim"),
+            progress=lambda told: progress.print(told, style="dim", highlight=False),
         )
         print_result(console, each, result, scale)
     print_left_out(console, [LeftOut(name, extra) for name, extra in _LEFT_OUT.items()])
@@ -50,6 +51,6 @@ def _chosen_works(names: list[str]) -> list[Work]:
     return [work for work in WORKS if not names or work.name.lower() in {name.lower() for name in names}]
 
 
-def _chosen_participants(work: Work, parts: list[str]) -> list[str]:
-    installed = [name for name in work.participants if name not in _LEFT_OUT]
+def _chosen_participants(names: Sequence[str], parts: list[str]) -> list[str]:
+    installed = [name for name in names if name not in _LEFT_OUT]
     return [name for name in installed if not parts or any(part in name for part in parts)]

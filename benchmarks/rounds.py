@@ -1,5 +1,6 @@
 """Rounds: every participant once, then every participant again, each time in another order."""
 
+import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,18 +13,24 @@ from benchmarks.scale import Scale
 from benchmarks.works.work import Work
 
 Item = TypeVar("Item")
-Progress: TypeAlias = Callable[[Work, int, str], None]
+Progress: TypeAlias = Callable[[str], None]
 
 
 def measure(
     work: Work, participants: Sequence[str], scale: Scale, *, rounds: int, folder: Path, progress: Progress
 ) -> WorkResult:
-    """Measure a work in interleaved rounds: a change of the machine's pace falls on all participants alike."""
+    """Measure a work in interleaved rounds: a change of the machine's pace falls on all participants alike.
+
+    Args:
+        folder: on the disk to be written to; everything below it is removed again.
+        progress: told of each measurement before it begins.
+    """
     measured: dict[str, list[Measured]] = {participant: [] for participant in participants}
-    for number in range(rounds):
-        for participant in rotated(participants, number):
-            progress(work, number, participant)
-            measured[participant].append(_once(work, participant, scale, folder))
+    with _prepared(work, scale, folder, progress) as prepared:
+        for number in range(rounds):
+            for participant in rotated(participants, number):
+                progress(f"{work.name} round {number + 1} of {rounds}: {participant}")
+                measured[participant].append(_once(work, participant, scale, folder, prepared))
     rows = [summed_up(participant, each) for participant, each in measured.items()]
     return WorkResult(work=work.name, title=work.title, rows=rows)
 
@@ -34,13 +41,30 @@ def rotated(items: Sequence[Item], places: int) -> Iterator[Item]:
         yield items[(index + places) % len(items)]
 
 
-def _once(work: Work, participant: str, scale: Scale, folder: Path) -> Measured:
-    with TemporaryDirectory(dir=folder, prefix=".benchmark-", ignore_cleanup_errors=True) as name:
+@contextlib.contextmanager
+def _prepared(work: Work, scale: Scale, folder: Path, progress: Progress) -> Iterator[Path | None]:
+    if work.prepare is None:
+        yield None
+        return
+    progress(f"{work.name}: preparing")
+    with _temporary(folder) as prepared:
+        in_fresh_process(work.prepare, prepared, scale)
+        yield prepared
+
+
+def _once(work: Work, participant: str, scale: Scale, folder: Path, prepared: Path | None) -> Measured:
+    with contextlib.nullcontext(prepared) if prepared is not None else _temporary(folder) as own:
         try:
-            return in_fresh_process(work.measure, participant, Path(name), scale)
+            return in_fresh_process(work.measure, participant, own, scale)
         except Exception as error:  # noqa: BLE001 - a participant that fails is a result: it is shown, the others go on
             return Measured(errors={_in_one_line(error): 1})
 
 
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    with TemporaryDirectory(dir=folder, prefix=".benchmark-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
 def _in_one_line(error: Exception) -> str:
-    return " ".join(traceback.format_exception_only(error)).strip().replace("\n", " ")
+    return " ".join(" ".join(traceback.format_exception_only(error)).split())

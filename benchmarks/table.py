@@ -12,20 +12,19 @@ from benchmarks.works.work import Column, Work
 
 def print_result(console: Console, work: Work, result: WorkResult, scale: Scale) -> None:
     """Print one work's table: medians, the least and most of the rounds, and ratios to the first participant."""
-    columns = work.columns(scale)
+    first, *others = work.columns(scale)
     table = Table(title=f"{result.work}  {result.title}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("", overflow="fold")
-    for column in columns:
-        table.add_column(column.heading, justify="right")
-    table.add_column("ratio", justify="right")
+    table.add_column("", no_wrap=True)
+    for heading in (first.heading, "least to most", "ratio", *(column.heading for column in others)):
+        table.add_column(heading, justify="right")
     table.add_column("missing", justify="right")
     table.add_column("errors", justify="right")
-    table.add_column("durability", overflow="fold")
+    table.add_column("durability")
     reference = result.rows[0] if result.rows else None
     for row in result.rows:
-        cells = [_cell(row, column) for column in columns]
+        cells = (_median(row, first), _ends(row, first), _ratio(row, reference, first))
         faults = (_count(row.missing), _count(sum(row.errors.values())))
-        table.add_row(row.participant, *cells, _ratio(row, reference, columns[0]), *faults, row.durability)
+        table.add_row(row.participant, *cells, *(_median(row, each) for each in others), *faults, row.durability)
     console.print(table)
     _print_errors(console, result.rows)
     console.print()
@@ -44,12 +43,15 @@ def _print_errors(console: Console, rows: Sequence[Row]) -> None:
             console.print(f"{row.participant}: {count:,} times: {message}", style="red", markup=False)
 
 
-def _cell(row: Row, column: Column) -> str:
+def _median(row: Row, column: Column) -> str:
+    found = row.median(column.figure)
+    return "" if found is None else f"{found:,.{column.digits}f}"
+
+
+def _ends(row: Row, column: Column) -> str:
     found = row.figures.get(column.figure)
-    if found is None:
-        return ""
     digits = column.digits
-    return f"{found.median:,.{digits}f} ({found.least:,.{digits}f} to {found.most:,.{digits}f})"
+    return "" if found is None else f"{found.least:,.{digits}f} to {found.most:,.{digits}f}"
 
 
 def _count(number: int) -> str:

@@ -145,7 +145,7 @@ class LimitStore:
 
     async def found(self) -> dict[str, Found]:
         """Count the rows of each stream."""
-        return count_pairs(self._connection, self._rows)
+        return count_operations(self._connection, self._rows)
 
     async def durability(self) -> str:
         """Ask the connection, which nobody uses when nothing is being written."""
@@ -173,8 +173,14 @@ class LimitBranch:
         await self._submit(self, self._rows.finish_step)
 
 
-def count_pairs(connection: sqlite3.Connection, rows: SampleRows) -> dict[str, Found]:
-    """Return how many whole pairs of operations each stream of an events table holds."""
-    counts = connection.execute("SELECT stream_id, count(*) FROM events GROUP BY stream_id")
-    pairs = {stream_id: count // len(rows.pair) for stream_id, count in counts}
-    return {branch_names(1, first=stream_id)[0]: Found(count, count) for stream_id, count in pairs.items()}
+def count_operations(connection: sqlite3.Connection, rows: SampleRows) -> dict[str, Found]:
+    """Return how many whole operations each stream of an events table holds."""
+    counts = connection.execute(
+        "SELECT stream_id, sum(event_type = ?), sum(event_type <> ?) FROM events GROUP BY stream_id",
+        (rows.parameters_set, rows.parameters_set),
+    )
+    of_a_step = len(rows.start_step) + len(rows.finish_step)
+    return {
+        branch_names(1, first=stream_id)[0]: Found(sets // len(rows.set_parameters), others // of_a_step)
+        for stream_id, sets, others in counts
+    }

@@ -6,7 +6,7 @@ from typing import Final
 
 from benchmarks.durability import of_connection
 from benchmarks.operations import PAIR, branch_names, compare
-from benchmarks.peers.limit import FILE_NAME, connected, count_pairs
+from benchmarks.peers.limit import FILE_NAME, connected, count_operations
 from benchmarks.peers.sample_rows import SampleRows, record_sample_rows
 from benchmarks.results import Measured
 from benchmarks.scale import Scale
@@ -25,7 +25,7 @@ async def write_in_one_transaction(folder: Path, scale: Scale) -> Measured:
         connection.executemany(rows.insert, placed)
         connection.execute("COMMIT")
         seconds = time.perf_counter() - began
-        found = count_pairs(connection, rows)
+        found = count_operations(connection, rows)
         missing, wrong = compare(found, branch_names(scale.branches), scale.operations)
         return Measured(
             figures={"operations_per_s": scale.branches * scale.operations / seconds},

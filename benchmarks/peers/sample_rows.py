@@ -23,7 +23,8 @@ EncodedRow: TypeAlias = tuple[Any, ...]
 class SampleRows(Struct, frozen=True, kw_only=True):
     """The rows of a pair's three writes, and the table that they are of.
 
-    `position`, `stream_id` and `stream_version` say which column holds what a writer fills in.
+    `position`, `stream_id` and `stream_version` say which column holds what a writer fills in, and `parameters_set` is
+    the type of event that no other write records.
     """
 
     create_table: str
@@ -31,6 +32,7 @@ class SampleRows(Struct, frozen=True, kw_only=True):
     position: int
     stream_id: int
     stream_version: int
+    parameters_set: str
     set_parameters: list[EncodedRow]
     start_step: list[EncodedRow]
     finish_step: list[EncodedRow]
@@ -89,6 +91,7 @@ def _read(path: Path, positions: list[int]) -> SampleRows:
         position=names.index("position"),
         stream_id=names.index("stream_id"),
         stream_version=names.index("stream_version"),
+        parameters_set=writes[0][0][names.index("event_type")],
         set_parameters=writes[0],
         start_step=writes[1],
         finish_step=writes[2],

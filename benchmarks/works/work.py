@@ -23,13 +23,14 @@ class Column(Struct, frozen=True):
 class Work(Struct, frozen=True, kw_only=True):
     """A work to be measured.
 
-    `measure` is called with a participant, an empty folder and the sizes, in a process of its own. `columns` are the
-    figures in the table, the first of them the one that ratios are of: to the first participant's.
+    `measure` is called with a participant, a folder and the sizes, in a process of its own. The folder is empty, unless
+    there is `prepare`: then it is one folder for all rounds, made ready by that before the first. `columns` are the
+    figures in the table; ratios are of the first of them, to the first participant's.
     """
 
     name: str
     title: str
-    participants: tuple[str, ...]
-    measure: Measure
+    participants: Callable[[Scale], tuple[str, ...]]
     columns: Callable[[Scale], tuple[Column, ...]]
-    more_is_better: bool = True
+    measure: Measure
+    prepare: Callable[[Path, Scale], None] | None = None
