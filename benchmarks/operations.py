@@ -5,10 +5,13 @@ and finish it, another. So a pair of operations is three awaited durable writes.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from msgspec import Struct
+
+ROOT: Final = ""
+"""The branch that the others are folded into."""
 
 PAIR: Final = 2
 """Operations of a pair."""
@@ -72,6 +75,12 @@ def values_at(turn: int) -> dict[str, float]:
 def step_at(turn: int) -> str:
     """Return the name of the step that is logged in one turn."""
     return f"step-{turn}"
+
+
+def folded(children: Iterable[Values]) -> dict[str, float]:
+    """Return what a run makes of its children's values: the last epoch and the least loss."""
+    epochs, losses = zip(*((child["epoch"], child["loss"]) for child in children), strict=True)
+    return {"epoch": max(epochs), "loss": min(losses)}
 
 
 def branch_names(count: int, *, first: int = 0) -> list[str]:

@@ -1,7 +1,7 @@
 """anabranch as shipped: hash chain and views always on, through its public face."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -60,6 +60,17 @@ class AnabranchStore:
         steps = (await (await self._run.branch(name)).steps()).values()
         completed = [COMPLETED]
         return sum(step.status == COMPLETED and [each.status for each in step.attempts] == completed for step in steps)
+
+    async def latest(self, branches: Sequence[str]) -> list[Values]:
+        """Resolve each branch's parameters."""
+        return [await self._latest(await self._run.branch(name)) for name in branches]
+
+    async def _latest(self, branch: Branch) -> Values:
+        return {name: parameter.value for name, parameter in (await branch.parameters()).items()}
+
+    async def reduce(self, branches: Sequence[str]) -> None:
+        """Reduce by built-in rules."""
+        await self._run.reduce(branches, rules={"epoch": "max", "loss": "min"})
 
     async def durability(self) -> str:
         """Ask the connection that writes."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -66,11 +66,20 @@ class DagsterStore:
                 steps[key.rpartition(".")[0]] += 1
         return {name: Found(sets[name], steps[name]) for name in {*sets, *steps}}
 
-    def _events(self) -> list[Any]:
+    async def latest(self, branches: Sequence[str]) -> list[Values]:
+        """Read the run's events of that kind; there is no way to those of one branch."""
+        return await asyncio.to_thread(self._last, branches)
+
+    def _last(self, branches: Sequence[str]) -> list[Values]:
+        events = {event.step_key: event for event in self._events(DagsterEventType.ENGINE_EVENT)}
+        metadata = [events[name].event_specific_data.metadata for name in branches]
+        return [{name: value.value for name, value in each.items()} for each in metadata]
+
+    def _events(self, kind: DagsterEventType | None = None) -> list[Any]:
         events = []
         cursor = None
         while True:
-            page = self._storage.get_records_for_run(_RUN_ID, cursor, limit=_PAGE)
+            page = self._storage.get_records_for_run(_RUN_ID, cursor, kind, limit=_PAGE)
             events += [record.event_log_entry.dagster_event for record in page.records]
             if not page.has_more:
                 return events

@@ -70,6 +70,15 @@ class EventsourcingStore:
         names = {name for name, _ in counts}
         return {name: Found(counts[name, _PARAMETERS_SET], counts[name, _STEP_COMPLETED]) for name in names}
 
+    async def latest(self, branches: Sequence[str]) -> list[Values]:
+        """Read each branch's last event, which is to be one that set parameters."""
+        return await asyncio.gather(*(asyncio.to_thread(self._last, name) for name in branches))
+
+    def _last(self, name: str) -> Values:
+        (event,) = self._recorder.select_events(name, desc=True, limit=1)
+        values: dict[str, float] = json.loads(event.state)
+        return values
+
     async def durability(self) -> str:
         """Ask one of the pool's connections."""
         return await asyncio.to_thread(self._ask)

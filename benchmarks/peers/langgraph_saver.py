@@ -1,7 +1,8 @@
 """`langgraph-checkpoint-sqlite`: parameters are a checkpoint, steps are writes to it, and a branch is a thread."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -60,6 +61,15 @@ class LanggraphStore:
             ends = [write for _, channel, write in each.pending_writes or () if channel == _STEP]
             steps[name] += sum(end["status"] == _COMPLETED for end in ends)
         return {name: Found(sets[name], steps[name]) for name in sets}
+
+    async def latest(self, branches: Sequence[str]) -> list[Values]:
+        """Get each thread's last checkpoint."""
+        return await asyncio.gather(*(self._last(name) for name in branches))
+
+    async def _last(self, name: str) -> Values:
+        found = await self._saver.aget_tuple({"configurable": {"thread_id": name, "checkpoint_ns": ""}})
+        values: dict[str, float] = found.checkpoint["channel_values"]
+        return values
 
     async def durability(self) -> str:
         """Ask the saver's connection."""

@@ -4,7 +4,8 @@ It is as durable, but has no order, versions, history or hashes, and one task's 
 done.
 """
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,9 @@ _LOG_ATTEMPT: Final = "INSERT INTO attempts VALUES (?, ?, 1, 'RUNNING')"
 _FINISH_ATTEMPT: Final = "UPDATE attempts SET status = 'COMPLETED' WHERE branch = ? AND step = ? AND attempt = 1"
 _FINISH_STEP: Final = "UPDATE steps SET status = 'COMPLETED' WHERE branch = ? AND step = ?"
 _COUNT_SETS: Final = "SELECT branch, count(*) FROM parameters WHERE name = 'loss' GROUP BY branch"
+_LATEST: Final = (
+    "SELECT branch, name, value FROM parameters WHERE branch IN (SELECT value FROM json_each(?)) ORDER BY rowid"
+)
 _COUNT_STEPS: Final = (
     "SELECT branch, count(*) FROM steps JOIN attempts USING (branch, step)"
     " WHERE steps.status = 'COMPLETED' AND attempts.status = 'COMPLETED' GROUP BY branch"
@@ -76,6 +80,14 @@ class PlainStore:
         """Count rows."""
         sets, steps = await self._counts(_COUNT_SETS), await self._counts(_COUNT_STEPS)
         return {name: Found(sets.get(name, 0), steps.get(name, 0)) for name in {*sets, *steps}}
+
+    async def latest(self, branches: Sequence[str]) -> list[Values]:
+        """Ask for all of them at once."""
+        values: dict[str, dict[str, float]] = {name: {} for name in branches}
+        rows = await self._connection.execute_fetchall(_LATEST, (json.dumps(branches),))
+        for branch, name, value in rows:
+            values[branch][name] = value
+        return list(values.values())
 
     async def _counts(self, statement: str) -> dict[str, int]:
         return {row[0]: row[1] for row in await self._connection.execute_fetchall(statement)}

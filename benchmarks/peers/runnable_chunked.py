@@ -1,7 +1,7 @@
 """runnable's `chunked-fs` run log store: a JSON file for each branch, written anew each time, on worker threads."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from extensions.run_log_store.chunked_fs import ChunkedFileSystemRunLogStore
 from runnable.datastore import BranchLog, JsonParameter, StepAttempt, StepLog
 
 from benchmarks.durability import NO_SYNC
-from benchmarks.operations import Found, Values
+from benchmarks.operations import ROOT, Found, Values
 
 _RUN_ID: Final = "benchmark"
 _FILE_PREFIX: Final = "BranchLog-"
@@ -43,8 +43,9 @@ class RunnableStore:
         self._folder = folder
 
     async def branch(self, name: str) -> "RunnableBranch":
-        """Make the branch's file."""
-        await asyncio.to_thread(self._store.add_branch_log, BranchLog(internal_name=name), _RUN_ID)
+        """Make the branch's file; the root has one."""
+        if name != ROOT:
+            await asyncio.to_thread(self._store.add_branch_log, BranchLog(internal_name=name), _RUN_ID)
         return RunnableBranch(self._store, name)
 
     async def found(self) -> dict[str, Found]:
@@ -58,6 +59,14 @@ class RunnableStore:
         sets = log.parameters["epoch"].value + 1 if "epoch" in log.parameters else 0
         ends = [(step.status, [attempt.status for attempt in step.attempts]) for step in log.steps.values()]
         return Found(sets, ends.count((_SUCCESS, [_SUCCESS])))
+
+    async def latest(self, branches: Sequence[str]) -> list[Values]:
+        """Read each branch's file."""
+        return await asyncio.gather(*(asyncio.to_thread(self._last, name) for name in branches))
+
+    def _last(self, name: str) -> Values:
+        parameters = self._store.get_parameters(_RUN_ID, name)
+        return {name: parameter.value for name, parameter in parameters.items()}
 
     async def durability(self) -> str:
         """Nothing in its source calls fsync."""
