@@ -57,13 +57,14 @@ class Attempt:
 
     async def finish(self, status: str = COMPLETED, reason: str | None = None) -> Recorded:
         """Set the attempt's last status, and the step's with it while this is the step's current attempt."""
-        changes = {"status": status} if reason is None else {"status": status, "status_reason": reason}
-        return await self._write(attempt_changes(changes), step_status=status)
+        return await self._write(_ending(status, reason), step_status=status)
 
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
-        """`finish`, unless this handle has set a terminal status already."""
+        """`finish`, unless this handle has set a terminal status already: to the end, even when cancelled meanwhile."""
         if not self._finished:
-            await self.finish(status, reason)
+            _, cancelled = await self._writer.submit_to_the_end(self._request(_ending(status, reason), status))
+            if cancelled is not None:
+                raise cancelled
 
     async def log(self) -> AttemptLog:
         """Return the attempt as it stands."""
@@ -71,12 +72,19 @@ class Attempt:
         return log
 
     async def _write(self, changes: AttemptChanges, *, step_status: str | None) -> Recorded:
+        recorded = await self._writer.submit(self._request(changes, step_status))
+        self._finished |= changes.status in TERMINAL_STATUSES
+        return recorded
+
+    def _request(self, changes: AttemptChanges, step_status: str | None) -> Request:
         command = UpdateAttempt(
             branch=self.branch, attempt_id=self.attempt_id, changes=changes, step_status=step_status
         )
-        recorded = await self._writer.submit(Request(run_id=self.run_id, commands=(command,)))
-        self._finished |= changes.status in TERMINAL_STATUSES
-        return recorded
+        return Request(run_id=self.run_id, commands=(command,))
+
+
+def _ending(status: str, reason: str | None) -> AttemptChanges:
+    return attempt_changes({"status": status} if reason is None else {"status": status, "status_reason": reason})
 
 
 def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:

@@ -1,41 +1,53 @@
 """A block of code as an attempt: whatever ends the block, the attempt ends with it."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, NamedTuple
 
 from engine.attempt import Attempt
-from engine.cancellation import finish
 from engine.errors import AnabranchError
 from engine.model import CANCELLED, COMPLETED, FAILED
 
 _REASON_CHARACTERS_MAX = 1000
 
 
-@contextlib.asynccontextmanager
-async def attempting(start: Callable[[], Coroutine[Any, Any, Attempt]]) -> AsyncIterator[Attempt]:
-    """Start an attempt, run the block, and record how it ended; see `Branch.attempt`."""
-    starting = asyncio.ensure_future(start())
-    try:
-        attempt = await finish(starting)
-    except asyncio.CancelledError as error:
-        if starting.exception() is None:  # it is recorded, so its end is to be recorded too
-            await _finish_with(starting.result(), error)
-        raise
-    try:
-        yield attempt
-    except BaseException as error:
-        await _finish_with(attempt, error)
-        raise
-    await finish(attempt.finish_unless_finished(COMPLETED, None))
+class Started(NamedTuple):
+    """An attempt that was recorded, and the cancellation that came meanwhile."""
+
+    attempt: Attempt
+    cancelled: asyncio.CancelledError | None
+
+
+class AttemptBlock:
+    """An async context manager: starts an attempt, and records how the block ended; see `Branch.attempt`."""
+
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, Started]]) -> None:
+        self._start = start
+        self._attempt: Attempt | None = None
+
+    async def __aenter__(self) -> Attempt:
+        self._attempt, cancelled = await self._start()
+        if cancelled is not None:  # it is recorded, so its end is to be recorded too
+            await _finish_with(self._attempt, cancelled)
+            raise cancelled
+        return self._attempt
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        assert self._attempt is not None, "entered"
+        if error is not None:
+            await _finish_with(self._attempt, error)
+        else:
+            await self._attempt.finish_unless_finished(COMPLETED, None)
 
 
 async def _finish_with(attempt: Attempt, error: BaseException) -> None:
     """Record what ended an attempt, even when its caller is cancelled again."""
     status = FAILED if isinstance(error, Exception) else CANCELLED
     try:
-        await finish(attempt.finish_unless_finished(status, _reason(error)))
+        await attempt.finish_unless_finished(status, _reason(error))
     except AnabranchError as unrecorded:
         error.add_note(f"and the attempt's outcome is not recorded: {type(unrecorded).__name__}: {unrecorded}")
 

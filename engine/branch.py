@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any
 
 from engine.attempt import Attempt, attempt_fields, check_attempt_document, derived_attempt_id
-from engine.attempting import attempting
+from engine.attempting import AttemptBlock, Started
 from engine.branch_reads import BranchReads
-from engine.codec import new_event_id
 from engine.commands import (
     Command,
     DescribeBranch,
@@ -27,6 +26,7 @@ from engine.commands import (
     StartAttempt,
 )
 from engine.errors import InvalidValue
+from engine.event_ids import new_event_id
 from engine.events import AttemptCreated, ParametersSet
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import (
@@ -71,7 +71,7 @@ class Branch(BranchReads):
         """
         branch = child_branch(self._name, name)
         command = Fork(branch=branch, parent=self._name, status=check_name(status, "status"))
-        await self._write(command, idempotency_key=idempotency_key)
+        await self.write(command, idempotency_key=idempotency_key)
         return Branch(self._writer, self._views, self._run_id, branch)
 
     async def set_parameters(
@@ -91,7 +91,7 @@ class Branch(BranchReads):
             raise InvalidValue("parameters", values, "is empty")
         event = ParametersSet(branch=self._name, values=checked)
         command = Record(branch=self._name, events=(event,))
-        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_status(
         self,
@@ -103,11 +103,11 @@ class Branch(BranchReads):
     ) -> Recorded:
         """Set the branch's status; for the root branch, the run's. Records nothing when it is that already."""
         command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_optional_text(reason))
-        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def describe(self, details: Mapping[str, Any]) -> Recorded:
         """Set what else is to be kept with the branch's own log."""
-        return await self._write(DescribeBranch(branch=self._name, details=check_document(details, "details")))
+        return await self.write(DescribeBranch(branch=self._name, details=check_document(details, "details")))
 
     async def log_step(
         self,
@@ -143,7 +143,7 @@ class Branch(BranchReads):
             attempts=[check_attempt_document(attempt) for attempt in attempts],
         )
         command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))
-        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_step_status(self, step: str, status: str, reason: str | None = None) -> Recorded:
         """Set a step's status. Records nothing when it is that already.
@@ -157,7 +157,7 @@ class Branch(BranchReads):
             status=check_name(status, "status"),
             reason=_optional_text(reason),
         )
-        return await self._write(command)
+        return await self.write(command)
 
     async def remove_step(self, step: str, reason: str | None = None) -> Recorded:
         """Take a step and its attempts out of the views. Its history stays in the log.
@@ -166,7 +166,7 @@ class Branch(BranchReads):
             StepNotFound
         """
         step = check_name(step, "step name")
-        return await self._write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
+        return await self.write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
 
     async def start_attempt(
         self,
@@ -189,18 +189,47 @@ class Branch(BranchReads):
         Raises:
             AttemptExists
         """
-        if attempt_id is None:
+        request = self._starting(
+            step,
+            status=status,
+            attempt_id=attempt_id,
+            expected_version=expected_version,
+            idempotency_key=idempotency_key,
+            **fields,
+        )
+        return self._started(await self._writer.submit(request))
+
+    async def _start_to_the_end(self, step: str, **arguments: Any) -> Started:
+        """`start_attempt` for a caller who has to know of the attempt even when cancelled meanwhile."""
+        recorded, cancelled = await self._writer.submit_to_the_end(self._starting(step, **arguments))
+        return Started(self._started(recorded), cancelled)
+
+    def _starting(
+        self,
+        step: str,
+        *,
+        status: str = RUNNING,
+        attempt_id: str | None = None,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> Request:
+        fresh = attempt_id is None and idempotency_key is None
+        if fresh:
             attempt_id = new_event_id().hex()
-            if idempotency_key is not None:
-                attempt_id = derived_attempt_id(self._run_id, idempotency_key)
+        elif attempt_id is None:
+            attempt_id = derived_attempt_id(self._run_id, str(idempotency_key))
         command = StartAttempt(
             branch=self._name,
             step=check_name(step, "step name"),
-            attempt_id=check_name(attempt_id, "attempt id"),
+            attempt_id=attempt_id if fresh else check_name(attempt_id, "attempt id"),
             status=check_name(status, "status"),
-            fields=attempt_fields(fields),
+            fields=attempt_fields(fields) if fields else _NO_FIELDS,
+            fresh=fresh,
         )
-        recorded = await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return self._request(command, expected_version=expected_version, idempotency_key=idempotency_key)
+
+    def _started(self, recorded: Recorded) -> Attempt:
         created = next(each.event for each in recorded.events if isinstance(each.event, AttemptCreated))
         return Attempt(
             self._writer,
@@ -218,7 +247,7 @@ class Branch(BranchReads):
         The step's status follows. What the block raises goes on to the caller, with a note when the outcome could not
         be recorded. An attempt that the block finished itself is left as it is. Takes the arguments of `start_attempt`.
         """
-        return attempting(partial(self.start_attempt, step, **fields))
+        return AttemptBlock(partial(self._start_to_the_end, step, **fields))
 
     async def reduce(
         self,
@@ -265,20 +294,19 @@ class Branch(BranchReads):
         idempotency_key: str | None = None,
     ) -> Recorded:
         """Record several commands together or not at all; what the stores are built on."""
-        if idempotency_key is not None:
-            idempotency_key = check_name(idempotency_key, "idempotency key")
-        request = Request(
+        request = self._request(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await self._writer.submit(request)
+
+    def _request(self, *commands: Command, expected_version: ExpectedVersion, idempotency_key: str | None) -> Request:
+        return Request(
             run_id=self._run_id,
             commands=commands,
             expected_version=check_expected_version(expected_version),
-            idempotency_key=idempotency_key,
+            idempotency_key=None if idempotency_key is None else check_name(idempotency_key, "idempotency key"),
         )
-        return await self._writer.submit(request)
 
-    async def _write(
-        self, command: Command, *, expected_version: ExpectedVersion = ANY, idempotency_key: str | None = None
-    ) -> Recorded:
-        return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+
+_NO_FIELDS = attempt_fields({})
 
 
 def _optional_text(text: str | None) -> str | None:

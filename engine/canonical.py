@@ -1,7 +1,5 @@
 """Structs whose equal values have equal bytes."""
 
-from functools import cache
-
 from msgspec import Struct, structs
 
 
@@ -13,12 +11,19 @@ class Canonical(Struct, frozen=True, omit_defaults=True):
     """
 
     def __post_init__(self) -> None:
-        for name, default in _text_defaults(type(self)):
-            if getattr(self, name) == default:
+        for name, default in _TEXT_DEFAULTS[type(self)]:
+            value = getattr(self, name)
+            if value is not default and value == default:
                 structs.force_setattr(self, name, default)
 
 
-@cache
-def _text_defaults(struct: type[Struct]) -> tuple[tuple[str, str], ...]:
-    fields = structs.fields(struct)
-    return tuple((field.name, field.default) for field in fields if isinstance(field.default, str))
+class _TextDefaults(dict[type[Struct], tuple[tuple[str, str], ...]]):
+    """Of each struct, the fields whose default is a text."""
+
+    def __missing__(self, struct: type[Struct]) -> tuple[tuple[str, str], ...]:
+        fields = structs.fields(struct)
+        found = self[struct] = tuple((each.name, each.default) for each in fields if isinstance(each.default, str))
+        return found
+
+
+_TEXT_DEFAULTS = _TextDefaults()

@@ -11,9 +11,7 @@ digest lets a payload be erased later: while the digest stays, the chain stays w
 """
 
 import math
-import os
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -79,7 +77,7 @@ def _lift(event_type: str, schema_version: int, payload: bytes) -> Event:
 
 def payload_digest(payload: bytes) -> bytes:
     """Return the 32 bytes that stand for `payload` in the chain."""
-    return blake2b(payload, digest_size=32).digest()
+    return _blake2b_256(payload)
 
 
 def link(  # noqa: PLR0917 - one argument for each field of the header, in the header's order
@@ -95,15 +93,16 @@ def link(  # noqa: PLR0917 - one argument for each field of the header, in the h
 ) -> bytes:
     """Return the hash of an event: see the module's docstring."""
     header = encode_canonical((run_id, branch, stream_version, event_type, schema_version, event_id, recorded_at))
-    return blake2b(previous + header + digest, digest_size=32).digest()
+    return _blake2b_256(previous + header + digest)
 
 
-def new_event_id() -> bytes:
-    """Return 16 fresh bytes in the layout of a UUID version 7 (RFC 9562): ordered by time, then random."""
-    random = bytearray(os.urandom(10))
-    random[0] = 0x70 | (random[0] & 0x0F)
-    random[2] = 0x80 | (random[2] & 0x3F)
-    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + bytes(random)
+_BLAKE2B_256: Final = blake2b(digest_size=32)
+
+
+def _blake2b_256(data: bytes) -> bytes:
+    hashed = _BLAKE2B_256.copy()  # half the time of setting one up by its sixteen arguments
+    hashed.update(data)
+    return hashed.digest()
 
 
 def to_microseconds(moment: datetime) -> int:

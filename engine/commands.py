@@ -117,12 +117,16 @@ class RemoveStep(_Command, frozen=True):
 
 
 class StartAttempt(_Command, frozen=True):
-    """Open the next attempt at a step, logging the step when it is new; `status` also becomes the step's."""
+    """Open the next attempt at a step, logging the step when it is new; `status` also becomes the step's.
+
+    `fresh`: the id was made for this attempt, so that no other can have it.
+    """
 
     step: str
     attempt_id: str
     status: str
     fields: AttemptChanges = field(default_factory=AttemptChanges)
+    fresh: bool = False
 
 
 class UpdateAttempt(_Command, frozen=True):

@@ -68,10 +68,10 @@ class Opening(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True):
-    """Events for one stream; `opens` when it does not exist yet."""
+    """Events for one stream: one that is there, or one that the first of them `opens`."""
 
-    branch: str
     events: Sequence[Event]
+    stream: Stream | None = None
     opens: Opening | None = None
 
 
@@ -81,14 +81,12 @@ def decide(run_id: str, command: Command, state: State) -> Decision:
     Raises:
         NotFound, AlreadyExists, Conflict, InvalidInput: the command cannot be carried out; see `errors.py`.
     """
-    match command:
-        case OpenRun():
-            return _open_run(run_id, command, state)
-        case Fork():
-            return _fork(run_id, command, state)
-        case _:
-            stream = _open_stream(run_id, command.branch, state)
-            return Decision(command.branch, _events(command, stream, state))
+    if isinstance(command, OpenRun):
+        return _open_run(run_id, command, state)
+    if isinstance(command, Fork):
+        return _fork(run_id, command, state)
+    stream = _open_stream(run_id, command.branch, state)
+    return Decision(_events(command, stream, state), stream)
 
 
 def _events(command: Command, stream: Stream, state: State) -> Sequence[Event]:
@@ -112,7 +110,7 @@ def _open_stream(run_id: str, branch: str, state: State) -> Stream:
 def _open_run(run_id: str, command: OpenRun, state: State) -> Decision:
     if state.stream(run_id, ROOT) is not None:
         if command.exist_ok:
-            return Decision(ROOT, ())
+            return Decision(())
         raise RunExists(run_id)
     event, source = command.event, None
     if isinstance(event, RunForked):
@@ -123,7 +121,7 @@ def _open_run(run_id: str, command: OpenRun, state: State) -> Decision:
         events.append(ParametersSet(branch=ROOT, values=command.parameters))
     if command.details:
         events.append(BranchLogged(branch=ROOT, details=command.details))
-    return Decision(ROOT, events, Opening(ROOT, source))
+    return Decision(events, opens=Opening(ROOT, source))
 
 
 def _source(event: RunForked, state: State) -> Stream:
@@ -140,7 +138,7 @@ def _fork(run_id: str, command: Fork, state: State) -> Decision:
     parent = _parent(run_id, command, state)
     if state.stream(run_id, command.branch) is not None:
         if command.exist_ok:
-            return Decision(command.branch, ())
+            return Decision(())
         raise BranchExists(run_id, command.branch)
     event = BranchForked(
         branch=command.branch,
@@ -149,7 +147,7 @@ def _fork(run_id: str, command: Fork, state: State) -> Decision:
         parent_hash=parent.hash,
         status=command.status,
     )
-    return Decision(command.branch, (event,), Opening(command.branch, parent))
+    return Decision((event,), opens=Opening(command.branch, parent))
 
 
 def _parent(run_id: str, command: Fork, state: State) -> Stream:

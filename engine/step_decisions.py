@@ -107,7 +107,7 @@ def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[
 
 
 def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Sequence[Event]:
-    if state.attempt(command.attempt_id) is not None:
+    if not command.fresh and state.attempt(command.attempt_id) is not None:
         raise AttemptExists(command.attempt_id)
     step = state.step(stream, command.step)
     index = 1 if step is None else step.attempts + 1

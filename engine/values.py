@@ -29,8 +29,15 @@ def check_parameters(values: object) -> dict[str, Parameter]:
     checked = {}
     for name, value in values.items():
         plain = check_name(name, "parameter name")
-        checked[plain] = check_parameter(value if type(value) is Parameter else Parameter(value), plain)
+        checked[plain] = check_parameter(value, plain) if type(value) is Parameter else _plain_parameter(value, plain)
     return checked
+
+
+def _plain_parameter(value: Any, name: str) -> Parameter:
+    kind = type(value)
+    if kind is float or (kind is int and _INTEGER_MIN <= value <= _INTEGER_MAX):  # most are, and need no more
+        return Parameter(value)
+    return Parameter(check_value(value, f"parameter {name!a}"))
 
 
 def check_parameter(parameter: Parameter, name: str) -> Parameter:

@@ -5,9 +5,14 @@ only, and many writers share one. The queue is bounded; a caller of a full one w
 """
 
 import asyncio
-from collections import OrderedDict
+import contextlib
 from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
 
+import anyio
+
+from engine.cancellation import finish
 from engine.commands import Request
 from engine.errors import EngineClosed
 from engine.owner import OwnerProcess
@@ -16,13 +21,54 @@ from engine.ports import Answer, EventLog, Recorded
 QUEUED_REQUESTS_MAX = 16_384
 
 
+class Finished(NamedTuple):
+    """What a request that was waited for to its end recorded, and the cancellation that its caller is still to raise."""
+
+    recorded: Recorded
+    cancelled: asyncio.CancelledError | None
+
+
+class _Queued:
+    """A request, and the future that its caller awaits: a cancelled caller takes the future with it, not the outcome."""
+
+    __slots__ = ("answer", "outcome", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.answer: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+        self.outcome: Recorded | BaseException | None = None
+
+    def settle(self, outcome: Recorded | BaseException) -> None:
+        """Wake the caller, unless it was cancelled."""
+        self.outcome = outcome
+        if self.answer.done():
+            return
+        if isinstance(outcome, Recorded):
+            self.answer.set_result(outcome)
+        elif isinstance(outcome, asyncio.CancelledError):
+            self.answer.cancel()
+        else:
+            self.answer.set_exception(outcome)
+
+    async def outlive(self, cancelled: asyncio.CancelledError) -> Recorded:
+        """Return what was recorded although the caller was cancelled, or raise the cancellation."""
+        with anyio.CancelScope(shield=True):
+            while self.outcome is None:
+                self.answer = asyncio.get_running_loop().create_future()
+                with contextlib.suppress(asyncio.CancelledError, Exception):  # it is in the outcome
+                    await self.answer
+        if isinstance(self.outcome, Recorded):
+            return self.outcome
+        raise cancelled from self.outcome
+
+
 class Writer:
     """Queues requests and has the log record them in batches, in the order in which they came."""
 
     def __init__(self, log: EventLog, *, queued_requests_max: int = QUEUED_REQUESTS_MAX) -> None:
         self._log = log
         self._free = asyncio.Semaphore(queued_requests_max)
-        self._queue: OrderedDict[asyncio.Future[Recorded], Request] = OrderedDict()
+        self._queue: dict[_Queued, None] = {}
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
         self._owner = OwnerProcess()
@@ -36,18 +82,46 @@ class Writer:
             AnabranchError: it was not; see `engine.ports.Answer`.
         """
         self._owner.check()
-        async with self._free:
-            if self._closed:
-                raise EngineClosed
-            answer: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
-            self._queue[answer] = request
-            if self._draining is None:
-                self._draining = asyncio.create_task(self._drain())
+        await self._free.acquire()
+        try:
+            queued = self._put(request)
             try:
-                return await answer
+                return await queued.answer
             except asyncio.CancelledError:
-                self._queue.pop(answer, None)  # its place goes to another caller at once
+                self._queue.pop(queued, None)  # its place goes to another caller at once
                 raise
+        finally:
+            self._free.release()
+
+    async def submit_to_the_end(self, request: Request) -> Finished:
+        """Return once the request is recorded and durable, even when the caller is cancelled meanwhile.
+
+        Raises:
+            AnabranchError: it was not recorded.
+            CancelledError: the same, to a caller that was cancelled; the error is its cause.
+        """
+        self._owner.check()
+        if self._free.locked():
+            await finish(self._free.acquire())
+        else:
+            await self._free.acquire()
+        try:
+            queued = self._put(request)
+            try:
+                return Finished(await queued.answer, None)
+            except asyncio.CancelledError as cancelled:
+                return Finished(await queued.outlive(cancelled), cancelled)
+        finally:
+            self._free.release()
+
+    def _put(self, request: Request) -> _Queued:
+        if self._closed:
+            raise EngineClosed
+        queued = _Queued(request)
+        self._queue[queued] = None
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        return queued
 
     async def close(self) -> None:
         """Record what is queued, and refuse what comes after."""
@@ -62,27 +136,20 @@ class Writer:
         finally:
             self._draining = None
 
-    def _next_batch(self) -> list[tuple[Request, asyncio.Future[Recorded]]]:
-        batch: list[tuple[Request, asyncio.Future[Recorded]]] = []
-        while self._queue and len(batch) < self._log.capabilities.batch_requests_max:
-            answer, request = self._queue.popitem(last=False)
-            if not answer.done():  # a cancelled caller has taken its request back
-                batch.append((request, answer))
+    def _next_batch(self) -> list[_Queued]:
+        batch = list(islice(self._queue, self._log.capabilities.batch_requests_max))
+        for queued in batch:
+            del self._queue[queued]
         return batch
 
-    async def _commit(self, batch: list[tuple[Request, asyncio.Future[Recorded]]]) -> None:
+    async def _commit(self, batch: list[_Queued]) -> None:
         try:
-            answers: Sequence[Answer] = await self._log.append([request for request, _ in batch])
-        except asyncio.CancelledError:  # the event loop is shutting down
-            for _, future in batch:
-                future.cancel()
+            answers: Sequence[Answer] = await self._log.append([queued.request for queued in batch])
+        except asyncio.CancelledError as shutdown:  # of the event loop
+            for queued in batch:
+                queued.settle(shutdown)
             raise
         except Exception as error:  # noqa: BLE001 - every caller gets it, and the queue goes on
             answers = [error] * len(batch)
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Recorded):
-                future.set_result(answer)
-            else:
-                future.set_exception(answer)
+        for queued, answer in zip(batch, answers, strict=True):
+            queued.settle(answer)

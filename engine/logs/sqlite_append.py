@@ -1,8 +1,8 @@
 """Appending to the SQLite log: one batch, one transaction, one job on the writing connection's thread.
 
 Under the cross-process lock and `BEGIN IMMEDIATE`: look up idempotency keys, check expected versions, decide, hash,
-insert, project, commit. Stream heads and view rows are kept in memory between batches and dropped when another process
-has written. A request that is refused is refused alone.
+insert, project, commit. Stream heads and view rows are kept in memory between batches; when another process has
+written, the log itself says of which streams they are old. A request that is refused is refused alone.
 """
 
 import sqlite3
@@ -15,22 +15,25 @@ from engine.codec import (
     encode_canonical,
     from_microseconds,
     link,
-    new_event_id,
     payload_digest,
 )
 from engine.commands import Request, asked_for
 from engine.decisions import Decision, decide
 from engine.errors import EventTooLarge, IdempotencyConflict, StoreChanged, VersionConflict
+from engine.event_ids import EventIds, as_milliseconds
 from engine.events import Event, RecordedEvent
 from engine.expected_version import holds
+from engine.logs.sqlite_epoch import Epoch, read_epoch
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded, last_position
-from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
+from engine.logs.sqlite_schema import SCHEMA_VERSION
 from engine.names import ROOT
 from engine.ports import Answer, Projector, Recorded, State, Stream
 
 # What SQLite says of a row that it cannot hold; its other errors are about the file.
 _BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+
+_CAUGHT_UP_EVENTS_MAX = 10_000  # of other processes: after more, reading all anew is no slower
 
 _RECORDED_TOGETHER = 256  # requests of one transaction that are kept in memory before they are written
 
@@ -64,6 +67,9 @@ class Appender:
         self._position = 0
         self._recorded_at = 0
         self._moment = from_microseconds(0)
+        self._milliseconds = b""
+        self._event_ids = EventIds()
+        self._epoch: Epoch | None = None
         self._rows: list[tuple[object, ...]] = []
         self._touched = False
         self._wrote = False
@@ -135,6 +141,7 @@ class Appender:
     def forget(self) -> None:
         """Drop all that is cached: the next batch reads it anew."""
         self._data_version = -1
+        self._epoch = None
         self._rows.clear()
         self._heads.forget()
         for projector in self._projectors:
@@ -143,18 +150,33 @@ class Appender:
     def _refresh(self) -> None:
         version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._data_version:
-            self.forget()
-            self._check_versions()
+            self._catch_up()
             self._data_version = version
-            self._position = last_position(self._connection)
         self._recorded_at = time.time_ns() // 1000
         self._moment = from_microseconds(self._recorded_at)
+        self._milliseconds = as_milliseconds(self._recorded_at)
 
-    def _check_versions(self) -> None:
+    def _catch_up(self) -> None:
+        """Forget what another process has changed: the streams it appended to, or everything if it did more."""
+        epoch = read_epoch(self._connection)
+        position = last_position(self._connection)
+        if epoch == self._epoch and position - self._position <= _CAUGHT_UP_EVENTS_MAX:
+            moved = "SELECT DISTINCT stream_id FROM events WHERE position > ?"
+            stream_ids = {stream_id for (stream_id,) in self._connection.execute(moved, (self._position,))}
+            self._heads.forget(stream_ids)
+            for projector in self._projectors:
+                projector.forget(stream_ids)
+        else:
+            self.forget()
+            self._check_versions(epoch)
+            self._epoch = epoch
+        self._position = position
+
+    def _check_versions(self, epoch: Epoch) -> None:
         # Another process may run newer code, which has migrated the file or rebuilt its views meanwhile.
-        if schema_version(self._connection) != SCHEMA_VERSION:
+        if epoch.log_version != SCHEMA_VERSION:
             raise StoreChanged("the log's tables")
-        if view_versions(self._connection) != {projector.name: projector.version for projector in self._projectors}:
+        if epoch.view_versions != {projector.name: projector.version for projector in self._projectors}:
             raise StoreChanged("its views")
 
     def _answer(self, request: Request) -> Answer:
@@ -193,15 +215,13 @@ class Appender:
             return ()
         encoded = [self._encoded(event) for event in decision.events]
         self._touched = self._wrote = True
+        stream = decision.stream
         if decision.opens is not None:
-            stream: Stream | None = self._heads.open(run_id, decision.opens.branch, decision.opens.parent)
-        else:
-            stream = self._heads.find(run_id, decision.branch)
-        root = self._heads.find(run_id, ROOT)
-        assert stream is not None, "decisions name open streams"
-        assert root is not None, "decisions refuse unknown runs"
+            stream = self._heads.open(run_id, decision.opens.branch, decision.opens.parent)
+        assert stream is not None, "a decision's events are of a stream that is open, or of one that it opens"
+        root_id = self._heads.root_id(run_id)
         recorded = [
-            self._append(root.stream_id, stream, event, payload)
+            self._append(root_id, stream, event, payload)
             for event, payload in zip(decision.events, encoded, strict=True)
         ]
         self._heads.moved(stream)
@@ -216,42 +236,43 @@ class Appender:
     def _append(self, root_id: int, stream: Stream, event: Event, payload: bytes) -> RecordedEvent:
         event_type = type(event).__name__
         schema_version = SCHEMA_VERSIONS[event_type]
-        event_id = new_event_id()
-        self._position += 1
-        stream.version += 1
-        stream.hash = link(
+        event_id = self._event_ids.take(self._milliseconds)
+        recorded_at = self._recorded_at
+        self._position = position = self._position + 1
+        stream.version = version = stream.version + 1
+        stream.hash = hash_ = link(
             stream.hash,
             stream.run_id,
             stream.branch,
-            stream.version,
+            version,
             event_type,
             schema_version,
             event_id,
-            self._recorded_at,
+            recorded_at,
             payload_digest(payload),
         )
-        self._rows.append(
-            (
-                self._position,
-                root_id,
-                stream.stream_id,
-                stream.version,
-                event_type,
-                schema_version,
-                event_id,
-                self._recorded_at,
-                payload,
-                stream.hash,
-            )
+        # Byte arrays: what sqlite3 binds without asking its adapters, which takes longer than the copy.
+        row = (
+            position,
+            root_id,
+            stream.stream_id,
+            version,
+            event_type,
+            schema_version,
+            bytearray(event_id),
+            recorded_at,
+            bytearray(payload),
+            bytearray(hash_),
         )
+        self._rows.append(row)
         recorded = RecordedEvent(
-            self._position,
+            position,
             stream.run_id,
             stream.branch,
-            stream.version,
+            version,
             event_id.hex(),
             self._moment,
-            stream.hash,
+            hash_,
             event,
         )
         for projector in self._projectors:
@@ -279,13 +300,11 @@ class Appender:
         return Recorded(tuple(as_recorded(event) for event in events), stream_version, duplicate=True)
 
     def _remember(self, request: Request, digest: bytes, first: int, answer: Recorded) -> None:
-        root = self._heads.find(request.run_id, ROOT)
-        assert root is not None, "a recorded request has a run"
         self._touched = self._wrote = True
         self._connection.execute(
             "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)",
             (
-                root.stream_id,
+                self._heads.root_id(request.run_id),
                 request.idempotency_key,
                 digest,
                 first,

@@ -1,6 +1,7 @@
 """The streams of a SQLite log and where each stands, kept in memory between batches."""
 
 import sqlite3
+from collections.abc import Collection
 
 from engine.codec import GENESIS_HASH
 from engine.names import ROOT
@@ -16,6 +17,8 @@ class CachedHeads:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._streams: dict[tuple[str, str], Stream] = {}
+        self._by_id: dict[int, Stream] = {}
+        self._root_ids: dict[str, int] = {}
         self._changed: dict[int, Stream] = {}
         self._next_id: int | None = None
 
@@ -25,6 +28,15 @@ class CachedHeads:
             return known
         row = self._connection.execute(f"{_SELECT_STREAM} WHERE run_id = ? AND branch = ?", (run_id, branch)).fetchone()
         return None if row is None else self._keep(Stream(*row))
+
+    def root_id(self, run_id: str) -> int:
+        """Return the stream id of a run's root branch."""
+        known = self._root_ids.get(run_id)
+        if known is None:
+            root = self.find(run_id, ROOT)
+            assert root is not None, "decisions refuse unknown runs"
+            known = self._root_ids[run_id] = root.stream_id
+        return known
 
     def children(self, stream: Stream) -> list[Stream]:
         return self._several("parent_id", stream.stream_id)
@@ -43,13 +55,12 @@ class CachedHeads:
             version=0,
             hash=GENESIS_HASH,
         )
-        root = stream if branch == ROOT else self.find(run_id, ROOT)
-        assert root is not None, "decisions refuse branches of unknown runs"
+        root_id = stream.stream_id if branch == ROOT else self.root_id(run_id)
         self._connection.execute(
             "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
             (
                 stream.stream_id,
-                root.stream_id,
+                root_id,
                 run_id,
                 branch,
                 stream.parent_id,
@@ -66,16 +77,22 @@ class CachedHeads:
     def flush(self) -> None:
         self._connection.executemany(
             "UPDATE streams SET version = ?, hash = ? WHERE stream_id = ?",
-            [(stream.version, stream.hash, stream.stream_id) for stream in self._changed.values()],
+            [(stream.version, bytearray(stream.hash), stream.stream_id) for stream in self._changed.values()],
         )
         self._changed.clear()
-        if len(self._streams) > _STREAMS_CACHED_MAX:
-            self._streams.clear()
+        if len(self._by_id) > _STREAMS_CACHED_MAX:
+            self.forget()
 
-    def forget(self) -> None:
-        self._streams.clear()
-        self._changed.clear()
+    def forget(self, stream_ids: Collection[int] | None = None) -> None:
+        """Drop what is known of all streams, those moved but not written too; or between batches, that of some."""
         self._next_id = None
+        if stream_ids is not None:
+            for stream_id in self._by_id.keys() & stream_ids:
+                stream = self._by_id.pop(stream_id)
+                del self._streams[stream.run_id, stream.branch]
+            return
+        for remembered in (self._streams, self._by_id, self._root_ids, self._changed):
+            remembered.clear()
 
     def _several(self, column: str, value: str | int) -> list[Stream]:
         found = self._connection.execute(
@@ -84,7 +101,7 @@ class CachedHeads:
         return [stream for run_id, branch in found if (stream := self.find(run_id, branch)) is not None]
 
     def _keep(self, stream: Stream) -> Stream:
-        self._streams[stream.run_id, stream.branch] = stream
+        self._streams[stream.run_id, stream.branch] = self._by_id[stream.stream_id] = stream
         return stream
 
     def _take_id(self) -> int:

@@ -20,6 +20,7 @@ from engine.logs.file_lock import FileLock
 from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import connect_read_only
 from engine.logs.sqlite import SqliteEventLog, beside
+from engine.logs.sqlite_epoch import removals
 from engine.logs.sqlite_errors import translate
 from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
 from engine.ports import Progress, Rebuilder, Stream, ViewDifference
@@ -87,24 +88,12 @@ class SqliteViewMaintenance:
             return await scratch.compare()
 
 
-def note_removal(connection: sqlite3.Connection) -> None:
-    """Make every rebuild and comparison that is under way start over, in whichever process."""
-    connection.execute(
-        "INSERT INTO store VALUES ('removals', '1') ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
-    )
-
-
 def remove_scratch(path: Path) -> None:
     """Remove the scratch files beside a database, those in use too: call `note_removal` first."""
     names = beside(path, _REBUILD).name, beside(path, _COMPARE).name
     for found in path.parent.iterdir():
         if found.name == names[0] or found.name.startswith(names[1]):
             found.unlink(missing_ok=True)
-
-
-def _removals(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT value FROM store WHERE key = 'removals'").fetchone()
-    return 0 if row is None else int(row[0])
 
 
 @contextmanager
@@ -178,7 +167,7 @@ class _Scratch:
         self._scratch.execute("PRAGMA synchronous = OFF")
         self.rebuilder.create(self._scratch)
         source = connect_read_only(self._source_path)
-        self._removals = _removals(source)
+        self._removals = removals(source)
         return source
 
     def _remove(self) -> None:
@@ -201,7 +190,7 @@ class _Scratch:
 
     def is_outdated(self, source: sqlite3.Connection) -> bool:
         """Say whether something was taken out of the log since the folding began."""
-        return _removals(source) != self._removals
+        return removals(source) != self._removals
 
     async def compare(self) -> list[ViewDifference] | None:
         """Compare with the live tables in one snapshot; None when the folding has to start over."""

@@ -23,8 +23,9 @@ from engine.events import PayloadErased
 from engine.logs.carried_over import carried_over
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_epoch import note_removal
 from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
-from engine.logs.sqlite_rebuild import note_removal, remove_scratch
+from engine.logs.sqlite_rebuild import remove_scratch
 from engine.logs.sqlite_traces import carried_by, copied_by
 from engine.merkle import run_leaf
 from engine.model import Head

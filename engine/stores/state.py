@@ -16,7 +16,6 @@ from typing import Any
 
 from msgspec import structs
 
-from engine.codec import new_event_id
 from engine.commands import (
     CancelExternalRun,
     ChangeAttempt,
@@ -37,6 +36,7 @@ from engine.errors import (
     StepNotFound,
     TaskNotFound,
 )
+from engine.event_ids import new_event_id
 from engine.events import AttemptUpdated, ExternalRunRegistered, ExternalRunUpdated
 from engine.model import CREATED, TERMINAL_STATUSES, AttemptChanges, RunInfo
 from engine.names import check_name

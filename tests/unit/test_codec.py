@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import time
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import blake2b
 from typing import Any
@@ -21,7 +20,6 @@ from engine.codec import (
     encode_canonical,
     from_microseconds,
     link,
-    new_event_id,
     payload_digest,
     to_microseconds,
 )
@@ -237,19 +235,6 @@ def test_damaged_payloads_give_an_event_or_cannot_decode(data: st.DataObject) ->
     with contextlib.suppress(CannotDecode):
         event = decode_event("BranchLogged", 1, bytes(payload))
     assert event is None or type(event) is BranchLogged
-
-
-def test_event_ids_are_version_7_and_ordered_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RFC 9562: 48 bits of milliseconds, the version, the variant, then chance."""
-    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123 * 1_000_000)
-    earlier = new_event_id()
-    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_124 * 1_000_000)
-    later = new_event_id()
-    assert earlier < later
-    assert len(earlier) == 16
-    assert int.from_bytes(earlier[:6], "big") == 1_700_000_000_123
-    assert (earlier[6] >> 4, earlier[8] >> 6) == (7, 0b10)
-    assert new_event_id() != new_event_id()
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
