@@ -19,6 +19,7 @@ class Scale(Struct, frozen=True, kw_only=True):
     lone_writes: int = 1_000
     followed_events: int = 300
     grown_events: tuple[int, ...] = (10_000, 100_000)
+    grown_opens: int = 9
     grown_reads: int = 100
 
 
@@ -36,6 +37,7 @@ SMOKE: Final = Scale(
     lone_writes=5,
     followed_events=5,
     grown_events=(50, 100),
+    grown_opens=1,
     grown_reads=2,
 )
 WARM_UP: Final = Scale(branches=8, operations=10)

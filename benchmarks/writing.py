@@ -18,6 +18,8 @@ from benchmarks.ports import Peer, Store
 from benchmarks.results import Measured, latencies_ms
 from benchmarks.scale import WARM_UP, Scale
 
+STORE_FOLDER: Final = "store"
+
 _BLOCK_BYTES: Final = 4096
 _SQLITE_SUFFIXES: Final = (".db", ".sqlite")
 
@@ -66,6 +68,7 @@ def _measured(shares: Sequence[Share], kept: Kept, operations: int) -> Measured:
             "operations_per_s": operations / seconds,
             **latencies_ms(latencies),
             "slowest_to_fastest_ratio": min(rates) / max(rates),
+            "bytes_on_disk": kept.bytes_on_disk,
             "bytes_per_operation": kept.bytes_on_disk / operations,
         },
         durability=kept.durability,
@@ -86,7 +89,7 @@ async def _take_part(
     peer: Peer, folder: Path, scale: Scale, *, number: int, processes: int
 ) -> tuple[Share, Kept | None]:
     await _warm_up(peer, folder / f"warm-up-{number}", scale)
-    store_folder = folder / "store"
+    store_folder = folder / STORE_FOLDER
     if number == 0:
         store_folder.mkdir()
         await peer.create(store_folder)

@@ -5,10 +5,14 @@ from typing import Final
 
 from benchmarks.works import (
     fork_cost,
+    growth,
     lone_writer,
     parallel_processes,
     parallel_writes,
+    rebuild,
     reduction,
+    replay,
+    size_on_disk,
     subscription_lag,
 )
 from benchmarks.works.work import Work
@@ -17,7 +21,11 @@ WORKS: Final[Sequence[Work]] = (
     parallel_writes.WORK,
     parallel_processes.WORK,
     reduction.WORK,
+    rebuild.WORK,
+    replay.WORK,
     fork_cost.WORK,
+    growth.WORK,
     lone_writer.WORK,
     subscription_lag.WORK,
+    size_on_disk.WORK,
 )
