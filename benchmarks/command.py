@@ -1,56 +1,133 @@
 """`python -m benchmarks`: anabranch beside what users would pick instead, and beside the limit, on the same work."""
 
+import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import typer
 from rich.console import Console
 
-from benchmarks import rounds as interleaved
-from benchmarks.peers.registry import PEERS
-from benchmarks.results import LeftOut
-from benchmarks.scale import FULL, NORMAL, SMOKE
-from benchmarks.table import print_left_out, print_result
+from benchmarks import machine, rounds
+from benchmarks.goals import judge
+from benchmarks.peers.registry import ANABRANCH, PEERS
+from benchmarks.report import STANDARD_OUTPUT, Report, as_json, installed_versions, not_installed
+from benchmarks.results import WorkResult
+from benchmarks.scale import FULL, NORMAL, SMOKE, Scale
+from benchmarks.table import print_goals, print_left_out, print_result
 from benchmarks.works.registry import WORKS
 from benchmarks.works.work import Work
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-_LEFT_OUT: Final = {peer.name: peer.extra for peer in PEERS if peer.version is None}
+Chosen: TypeAlias = Sequence[tuple[Work, list[str]]]
+"""Works, each with those who take part."""
+
+_WIDTH_MIN: Final = 170
+"""Characters of a line: a table is not to be folded where its output is no terminal."""
+
+Peers = Annotated[list[str] | None, typer.Option("--peer", help="Only those with this in their name; repeatable.")]
+Works = Annotated[list[str] | None, typer.Option("--work", help="Only this work, such as W1; repeatable.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="How often each participant is measured.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write everything to this file; - is the standard output.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a picture: a file that ends in .svg or .png.")]
+Folder = Annotated[Path, typer.Option(exists=True, file_okay=False, help="Where to write: a real disk.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny sizes: is every result whole? Exit code 1 if not.")]
+Full = Annotated[bool, typer.Option("--full", help="Let W7 grow to three million events.")]
 
 
 @app.command()
 def main(
-    peer: Annotated[list[str] | None, typer.Option(help="Only those with this in their name; repeatable.")] = None,
-    work: Annotated[list[str] | None, typer.Option(help="Only this work, such as W1; repeatable.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each participant is measured.")] = 5,
-    folder: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Where to write: a real disk.")] = Path(),
     *,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Tiny sizes: is every result whole?")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Let W7 grow to three million events.")] = False,
+    peer: Peers = None,
+    work: Works = None,
+    rounds_of_each: Rounds = 5,
+    json: Json = None,
+    plot: Plot = None,
+    folder: Folder = Path(),
+    smoke: Smoke = False,
+    full: Full = False,
 ) -> None:
-    """Measure, and print tables of medians."""
+    """Measure in interleaved rounds, print tables of medians, and say which goals are met."""
     scale = SMOKE if smoke else FULL if full else NORMAL
-    console = Console(stderr=False, width=200)
-    progress = Console(stderr=True)
-    for each in _chosen_works(work or []):
-        result = interleaved.measure(
-            each,
-            _chosen_participants(each.participants(scale), peer or []),
-            scale,
-            rounds=rounds,
-            folder=folder,
-            progress=lambda told: progress.print(told, style="dim", highlight=False),
+    chosen = _chosen(work or [], peer or [], scale)
+    _check_plot(plot)
+    console = _console(to_errors=json == STANDARD_OUTPUT)
+    report = _measure(chosen, scale, rounds_of_each=rounds_of_each, folder=folder, console=console)
+    if json is not None:
+        _write(json, as_json(report))
+    if plot is not None:
+        panels = [(result, each.columns(scale)[0]) for (each, _), result in zip(chosen, report.works, strict=True)]
+        # matplotlib comes with an extra, and only for this
+        importlib.import_module("benchmarks.plot").draw(plot, panels)
+    if smoke and not report.is_whole:
+        raise typer.Exit(1)
+
+
+def _measure(chosen: Chosen, scale: Scale, *, rounds_of_each: int, folder: Path, console: Console) -> Report:
+    here = machine.look(folder)
+    console.print(here.in_words(), highlight=False)
+    if here.is_memory_only:
+        console.print("This folder is in memory: syncing costs nothing there, and the figures say little.", style="red")
+    results: list[WorkResult] = []
+    for work, participants in chosen:
+        result = rounds.measure(
+            work, participants, scale, rounds=rounds_of_each, folder=folder, progress=Console(stderr=True).print
         )
-        print_result(console, each, result, scale)
-    print_left_out(console, [LeftOut(name, extra) for name, extra in _LEFT_OUT.items()])
+        print_result(console, work, result, scale)
+        results.append(result)
+    goals = [] if scale is SMOKE else judge(results)  # tiny sizes say nothing of speed
+    print_goals(console, goals)
+    print_left_out(console, not_installed())
+    return Report(
+        machine=here,
+        rounds=rounds_of_each,
+        scale=scale,
+        versions=installed_versions(),
+        left_out=not_installed(),
+        works=results,
+        goals=goals,
+    )
 
 
-def _chosen_works(names: list[str]) -> list[Work]:
-    return [work for work in WORKS if not names or work.name.lower() in {name.lower() for name in names}]
+def _chosen(names: Sequence[str], parts: Sequence[str], scale: Scale) -> Chosen:
+    known = {work.name.lower(): work for work in WORKS}
+    unknown = [name for name in names if name.lower() not in known]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(work.name for work in WORKS)}")
+    works = [work for name, work in known.items() if not names or name in {each.lower() for each in names}]
+    chosen = [(work, _participants(work.participants(scale), parts)) for work in works]
+    if not any(participants for _, participants in chosen):
+        raise typer.BadParameter(f"nobody is called {' or '.join(map(repr, parts))}")
+    return [(work, participants) for work, participants in chosen if participants]
 
 
-def _chosen_participants(names: Sequence[str], parts: list[str]) -> list[str]:
-    installed = [name for name in names if name not in _LEFT_OUT]
-    return [name for name in installed if not parts or any(part in name for part in parts)]
+def _participants(names: Sequence[str], parts: Sequence[str]) -> list[str]:
+    left_out = {each.participant for each in not_installed()}
+    return [name for name in names if name not in left_out and _is_wanted(name, parts)]
+
+
+def _is_wanted(name: str, parts: Sequence[str]) -> bool:
+    """Say whether a participant is asked for. What is not a peer belongs to anabranch: its floors and its sizes."""
+    own = name if name in {peer.name for peer in PEERS} else f"{ANABRANCH} {name}"
+    return not parts or any(part.lower() in own.lower() for part in parts)
+
+
+def _check_plot(path: Path | None) -> None:
+    if path is not None and path.suffix not in (".svg", ".png"):
+        raise typer.BadParameter(f"{path} ends neither in .svg nor in .png")
+    if path is not None and importlib.util.find_spec("matplotlib") is None:
+        raise typer.BadParameter("a picture needs matplotlib: pip install 'anabranch[bench]'")
+
+
+def _console(*, to_errors: bool) -> Console:
+    console = Console(stderr=to_errors)
+    return console if console.is_terminal else Console(stderr=to_errors, width=max(console.width, _WIDTH_MIN))
+
+
+def _write(path: Path, text: str) -> None:
+    if path == STANDARD_OUTPUT:
+        typer.echo(text)
+    else:
+        path.write_text(f"{text}\n", encoding="utf-8")

@@ -1,13 +1,21 @@
 """The results as tables for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.goals import Goal
 from benchmarks.results import LeftOut, Row, WorkResult
 from benchmarks.scale import Scale
 from benchmarks.works.work import Column, Work
+
+_VERDICTS: Final[Mapping[bool | None, str]] = {
+    True: "[green]met[/green]",
+    False: "[red]not met[/red]",
+    None: "not measured",
+}
 
 
 def print_result(console: Console, work: Work, result: WorkResult, scale: Scale) -> None:
@@ -62,3 +70,16 @@ def _ratio(row: Row, reference: Row | None, column: Column) -> str:
     base = None if reference is None else reference.median(column.figure)
     own = row.median(column.figure)
     return "" if not base or own is None else f"{own / base:.2f}"
+
+
+def print_goals(console: Console, goals: Sequence[Goal]) -> None:
+    """Print which goals are met."""
+    if not goals:
+        return
+    table = Table(title="What is to be reached", title_justify="left", box=None, pad_edge=False)
+    for heading in ("work", "goal", "measured", ""):
+        table.add_column(heading)
+    for each in goals:
+        table.add_row(each.work, each.goal, each.measured, _VERDICTS[each.met])
+    console.print(table)
+    console.print()

@@ -1,0 +1,60 @@
+"""The results as a picture: a panel for each work, a bar for each participant, and the ends of its rounds."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib.figure import Figure
+
+from benchmarks.results import Row, WorkResult
+from benchmarks.works.work import Column
+
+Panel = tuple[WorkResult, Column]
+
+_COLUMNS: Final = 2
+_PANEL_WIDTH_INCHES: Final = 6.5
+_BAR_HEIGHT_INCHES: Final = 0.32
+_TITLE_HEIGHT_INCHES: Final = 1.1
+_OURS: Final = "#1f6f8b"
+_OTHERS: Final = "#b8b8b8"
+_LOGARITHMIC_FROM: Final = 20
+"""How many times the least the most has to be."""
+
+
+def draw(path: Path, panels: Sequence[Panel]) -> None:
+    """Draw the first figure of each work to a file; its suffix says in which format."""
+    columns = min(_COLUMNS, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    bars = max(len(result.rows) for result, _ in panels)
+    figure = Figure(
+        figsize=(_PANEL_WIDTH_INCHES * columns, lines * (bars * _BAR_HEIGHT_INCHES + _TITLE_HEIGHT_INCHES)),
+        layout="constrained",
+    )
+    grid = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, (result, column) in zip(grid, panels, strict=False):
+        _draw_panel(axes, result, column)
+    for axes in list(grid)[len(panels) :]:
+        axes.set_visible(False)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _draw_panel(axes: Any, result: WorkResult, column: Column) -> None:
+    rows = [row for row in reversed(result.rows) if column.figure in row.figures]
+    spreads = [row.figures[column.figure] for row in rows]
+    medians = [spread.median for spread in spreads]
+    ends = [
+        [spread.median - spread.least for spread in spreads],
+        [spread.most - spread.median for spread in spreads],
+    ]
+    bars = axes.barh([row.participant for row in rows], medians, xerr=ends, color=[_colour(row) for row in rows])
+    axes.bar_label(bars, [f"{median:,.{column.digits}f}" for median in medians], padding=4)
+    if medians and max(medians) > _LOGARITHMIC_FROM * min(medians):
+        axes.set_xscale("log")
+    axes.margins(x=0.25)
+    axes.set_xlabel(column.heading)
+    axes.set_title(f"{result.work}  {result.title}", loc="left")
+
+
+def _colour(row: Row) -> str:
+    return _OURS if row.participant.startswith("anabranch") else _OTHERS
