@@ -1,7 +1,7 @@
 """Putting the parts together: the only module of the engine that knows the projections."""
 
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
@@ -14,7 +14,8 @@ from engine.logs.sqlite_audit import SqliteAudit
 from engine.logs.sqlite_rebuild import SqliteViewMaintenance
 from engine.logs.sqlite_removal import SqliteRemoval
 from engine.logs.sqlite_transfer import SqliteTransfer
-from engine.ports import Projector, State, StreamHeads
+from engine.ports import State, StreamHeads
+from engine.projectors import Projectors
 from projections.decision_state import DecisionState
 from projections.partitions import Partitions
 from projections.queries import SqliteViews
@@ -104,13 +105,13 @@ async def _open(path: Path, settings: Settings) -> Engine:
     return engine
 
 
-def make_projectors(connection: sqlite3.Connection) -> Sequence[Projector]:
+def make_projectors(connection: sqlite3.Connection) -> Projectors:
     """Return the inline views on a connection."""
-    return Partitions(connection), StateViews(connection)
+    return Projectors(Partitions(connection), StateViews(connection))
 
 
-def _make_state(connection: sqlite3.Connection, heads: StreamHeads, projectors: Sequence[Projector]) -> State:
-    partitions, views = projectors
+def _make_state(connection: sqlite3.Connection, heads: StreamHeads, projectors: Projectors) -> State:
+    partitions, views = projectors.all
     return DecisionState(connection, heads, cast("Partitions", partitions), cast("StateViews", views))
 
 

@@ -92,7 +92,7 @@ def decide(run_id: str, command: Command, state: State) -> Decision:
 def _events(command: Command, stream: Stream, state: State) -> Sequence[Event]:
     if isinstance(command, Record):
         return command.events
-    handler: Handler | None = _HANDLERS.get(type(command))
+    handler = _HANDLERS.get(type(command))
     if handler is None:
         raise TypeError(f"no decision for {type(command).__name__}")
     return handler(command, stream, state)

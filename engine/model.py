@@ -6,6 +6,7 @@ included, kept exactly), `str`, and lists and string-keyed mappings of these. Ma
 
 from collections.abc import Iterator
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
@@ -142,6 +143,15 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True):
     details: dict[str, Any] | UnsetType = UNSET
     submitted_at: datetime | UnsetType | None = UNSET
     ended_at: datetime | UnsetType | None = UNSET
+
+
+_CHANGES: Final = AttemptChanges.__struct_fields__
+_of_changes: Final = attrgetter(*_CHANGES)
+
+
+def given(changes: AttemptChanges) -> dict[str, Any]:
+    """Return the fields that `changes` sets, by name."""
+    return {name: value for name, value in zip(_CHANGES, _of_changes(changes), strict=True) if value is not UNSET}
 
 
 class AttemptDocument(Canonical, frozen=True, kw_only=True):

@@ -1,7 +1,6 @@
 """The protocols between the engine's parts, and the data that crosses them.
 
-An `EventLog` keeps events; a `Projector` folds them into rows; `State` is what decisions may ask while they are made;
-`Views` is what handles read. Only the `Rebuilder` knows SQLite, in which all views live: what guards an append is the
+An `EventLog` keeps events; `State` is what decisions may ask while they are made; `Views` is what handles read. Only the `Rebuilder` knows SQLite, in which all views live: what guards an append is the
 head of each stream that it touches, named exactly, and a position is an opaque, comparable cursor.
 """
 
@@ -190,27 +189,6 @@ class StreamHeads(Protocol):
     def find(self, run_id: str, branch: str) -> Stream | None: ...
     def children(self, stream: Stream) -> list[Stream]: ...
     def of_run(self, run_id: str) -> list[Stream]: ...
-
-
-class Projector(Protocol):
-    """A pure fold from recorded events to the rows of its tables.
-
-    `version` goes up when the tables or the fold change: the log then rebuilds them from its events. Rows are buffered
-    by `apply` and written by `flush`, in the transaction of the events and the checkpoint; `forget` drops what is
-    buffered and cached after a rollback, and what is cached of the streams that another process has written to. `clear`
-    takes the rows of some streams away, for runs that are folded anew or deleted.
-    """
-
-    name: str
-    version: int
-
-    def create_tables(self) -> None: ...
-    def drop_tables(self) -> None: ...
-    def tables(self) -> Sequence[str]: ...
-    def apply(self, stream: Stream, recorded: RecordedEvent) -> None: ...
-    def flush(self) -> None: ...
-    def forget(self, stream_ids: Collection[int] | None = None) -> None: ...
-    def clear(self, stream_ids: Collection[int]) -> None: ...
 
 
 class ChildValues(Struct, frozen=True):

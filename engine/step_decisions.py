@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from engine.codec import encode_canonical, same
 from engine.commands import (
@@ -30,7 +30,7 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import CREATED, AttemptChanges, AttemptDocument, AttemptLog, StepDocument
+from engine.model import CREATED, AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
 from engine.ports import State, Stream
 
 
@@ -109,29 +109,24 @@ def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[
 def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Sequence[Event]:
     if not command.fresh and state.attempt(command.attempt_id) is not None:
         raise AttemptExists(command.attempt_id)
-    step = state.step(stream, command.step)
-    index = 1 if step is None else step.attempts + 1
+    branch, name, attempt_id, status = stream.branch, command.step, command.attempt_id, command.status
+    step = state.step(stream, name)
     events: list[Event] = []
     if step is None:
-        events.append(StepLogged(branch=stream.branch, step=command.step, name=command.step, status=command.status))
-    fields = {name: value for name, value in structs.asdict(command.fields).items() if value is not UNSET}
-    events.append(
-        AttemptCreated(
-            branch=stream.branch,
-            step=command.step,
-            attempt_id=command.attempt_id,
-            attempt_index=index,
-            status=CREATED,
-            **fields,
-        )
+        events.append(StepLogged(branch=branch, step=name, name=name, status=status))
+    created = AttemptCreated(
+        branch=branch,
+        step=name,
+        attempt_id=attempt_id,
+        attempt_index=1 if step is None else step.attempts + 1,
+        **given(command.fields),
     )
-    if command.status != CREATED:
-        changes = AttemptChanges(status=command.status)
-        events.append(
-            AttemptUpdated(branch=stream.branch, step=command.step, attempt_id=command.attempt_id, changes=changes)
-        )
-    if step is not None and step.status != command.status:
-        events.append(StepStatusChanged(branch=stream.branch, step=command.step, status=command.status))
+    events.append(created)
+    if status != CREATED:
+        changes = AttemptChanges(status=status)
+        events.append(AttemptUpdated(branch=branch, step=name, attempt_id=attempt_id, changes=changes))
+    if step is not None and step.status != status:
+        events.append(StepStatusChanged(branch=branch, step=name, status=status))
     return events
 
 

@@ -4,9 +4,8 @@ An orchestrator that polls says the same again and again; only what is new becom
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from engine.codec import same
 from engine.commands import CancelExternalRun, ChangeAttempt, CreateAttempt, LogExternalRun, LogTask
@@ -27,6 +26,7 @@ from engine.model import (
     AttemptChanges,
     AttemptLog,
     ExternalRun,
+    given,
 )
 from engine.ports import State, Stream
 from engine.step_decisions import Handler
@@ -54,7 +54,7 @@ def _create_attempt(command: CreateAttempt, stream: Stream, state: State) -> Seq
         attempt_id=command.attempt_id,
         attempt_index=step.attempts + 1,
         status=command.status,
-        **_given(command.fields),
+        **given(command.fields),
     )
     return (created,)
 
@@ -64,7 +64,7 @@ def _change_attempt(command: ChangeAttempt, stream: Stream, state: State) -> Seq
     place = state.attempt(command.attempt_id)
     if known is None or place is None or place.stream_id != stream.stream_id:
         raise AttemptNotFound(stream.run_id, command.attempt_id)
-    changed = {name: value for name, value in _given(command.changes).items() if not same(getattr(known, name), value)}
+    changed = {name: value for name, value in given(command.changes).items() if not same(getattr(known, name), value)}
     if not changed or not _stands(known, command):
         return ()
     changes = AttemptChanges(**changed)
@@ -73,10 +73,6 @@ def _change_attempt(command: ChangeAttempt, stream: Stream, state: State) -> Seq
 
 def _stands(attempt: AttemptLog, command: ChangeAttempt) -> bool:
     return command.when == "any" or (attempt.status == CREATED and attempt.external_id is None)
-
-
-def _given(changes: AttemptChanges) -> dict[str, Any]:
-    return {name: value for name, value in structs.asdict(changes).items() if value is not UNSET}
 
 
 def _log_external_run(command: LogExternalRun, stream: Stream, state: State) -> Sequence[Event]:

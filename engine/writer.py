@@ -22,14 +22,14 @@ QUEUED_REQUESTS_MAX = 16_384
 
 
 class Finished(NamedTuple):
-    """What a request that was waited for to its end recorded, and the cancellation that its caller is still to raise."""
+    """What a request recorded that was waited for to its end, and the cancellation that its caller is yet to raise."""
 
     recorded: Recorded
     cancelled: asyncio.CancelledError | None
 
 
 class _Queued:
-    """A request, and the future that its caller awaits: a cancelled caller takes the future with it, not the outcome."""
+    """A request, and the future that its caller awaits: cancelling takes the future with it, not the outcome."""
 
     __slots__ = ("answer", "outcome", "request")
 

@@ -3,6 +3,7 @@
 import json
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -41,6 +42,7 @@ def parameters_from_json(text: str | None) -> dict[str, Parameter]:
     return {name: Parameter(value, kind) for name, (kind, value) in from_json(text).items()} if text else {}
 
 
+@lru_cache(maxsize=1024)  # the events of a batch were recorded at one time
 def to_text(moment: datetime) -> str:
     """Return a time as UTC text: `YYYY-MM-DD HH:MM:SS.ffffff`."""
     return moment.astimezone(UTC).isoformat(" ", "microseconds")[:_TIME_CHARACTERS]

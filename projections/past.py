@@ -15,6 +15,7 @@ from engine.codec import decode_event, from_microseconds
 from engine.events import RecordedEvent, RunForked, SourceCarriedOver
 from engine.model import CarriedStep
 from engine.ports import Stream
+from engine.projectors import Projectors
 from projections.partitions import Partitions, StepRow
 from projections.reading import LATEST, lineage
 from projections.state import StateViews
@@ -71,12 +72,12 @@ class _Fold:
         self._source = source
         self._memory = memory
         self._partitions = Partitions(memory)
-        self._projectors = self._partitions, StateViews(memory)
+        self._projectors = Projectors(self._partitions, StateViews(memory))
         self._streams: dict[int, Stream] = {}
         self._without_source: list[Stream] = []
         memory.execute("BEGIN")  # never committed: it ends with the database
         memory.execute(_STREAMS)
-        for projector in self._projectors:
+        for projector in self._projectors.all:
             projector.create_tables()
 
     def ancestors(self, stream_id: int) -> None:
@@ -100,7 +101,7 @@ class _Fold:
         """
         for stream, recorded in self._read(where, values):
             stream.version, stream.hash = recorded.stream_version, recorded.hash
-            self._apply(stream, recorded)
+            self._projectors.apply(stream, recorded)
             if isinstance(recorded.event, RunForked) and stream.parent_id is None:
                 self._without_source.append(stream)
 
@@ -109,7 +110,7 @@ class _Fold:
         where = "events.stream_id = ? AND stream_version > ? AND event_type = 'SourceCarriedOver'"
         for stream, recorded in self._read(where, (root.stream_id, root.stream_id, root.version)):
             assert isinstance(recorded.event, SourceCarriedOver), "asked for by type"
-            self._apply(stream, structs.replace(recorded, event=self._as_seen(stream, recorded.event)))
+            self._projectors.apply(stream, structs.replace(recorded, event=self._as_seen(stream, recorded.event)))
 
     def _as_seen(self, root: Stream, event: SourceCarriedOver) -> SourceCarriedOver:
         """Return what was left behind, with the steps that the run had not logged itself by the point."""
@@ -123,18 +124,13 @@ class _Fold:
         while rows := cursor.fetchmany(CHUNK_EVENTS):
             for row in rows:
                 yield self._stream(*row[:5]), _recorded(*row[1:3], *row[5:])
-            for projector in self._projectors:
-                projector.flush()
+            self._projectors.flush()
 
     def _stream(self, stream_id: int, run_id: str, branch: str, parent_id: int | None, parent_version: int) -> Stream:
         stream = self._streams.get(stream_id)
         if stream is None:
             stream = self._streams[stream_id] = Stream(stream_id, run_id, branch, parent_id, parent_version, 0, b"")
         return stream
-
-    def _apply(self, stream: Stream, recorded: RecordedEvent) -> None:
-        for projector in self._projectors:
-            projector.apply(stream, recorded)
 
     def done(self) -> sqlite3.Connection:
         """Return the database, whose streams stand at what was folded of each."""

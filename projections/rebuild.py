@@ -1,12 +1,13 @@
 """Views from events alone: folded into scratch tables, which then replace the live ones or are compared with them."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from engine.events import RecordedEvent
-from engine.ports import Projector, Stream, ViewDifference
+from engine.ports import Stream, ViewDifference
+from engine.projectors import Projectors
 
-MakeProjectors = Callable[[sqlite3.Connection], Sequence[Projector]]
+MakeProjectors = Callable[[sqlite3.Connection], Projectors]
 
 
 class ViewRebuilder:
@@ -15,13 +16,13 @@ class ViewRebuilder:
     def __init__(self, make_projectors: MakeProjectors) -> None:
         self._make_projectors = make_projectors
         self._scratch: sqlite3.Connection | None = None
-        self._projectors: Sequence[Projector] = ()
+        self._projectors = Projectors()
 
     def create(self, scratch: sqlite3.Connection) -> None:
         """Make the tables in a database of their own, which `scratch` is connected to in autocommit mode."""
         self._scratch = scratch
         self._projectors = self._make_projectors(scratch)
-        for projector in self._projectors:
+        for projector in self._projectors.all:
             projector.create_tables()
 
     def fold(self, events: Iterable[tuple[Stream, RecordedEvent]]) -> None:
@@ -29,10 +30,8 @@ class ViewRebuilder:
         assert self._scratch is not None, "create comes first"
         self._scratch.execute("BEGIN")
         for stream, recorded in events:
-            for projector in self._projectors:
-                projector.apply(stream, recorded)
-        for projector in self._projectors:
-            projector.flush()
+            self._projectors.apply(stream, recorded)
+        self._projectors.flush()
         self._scratch.execute("COMMIT")
 
     def replace(self, connection: sqlite3.Connection, scratch_name: str, position: int) -> None:
@@ -40,7 +39,7 @@ class ViewRebuilder:
 
         `scratch_name` is what the scratch database is attached as.
         """
-        for projector in self._make_projectors(connection):
+        for projector in self._make_projectors(connection).all:
             projector.drop_tables()
             projector.create_tables()
             for table in projector.tables():
@@ -54,7 +53,7 @@ class ViewRebuilder:
     def differences(self, connection: sqlite3.Connection, scratch_name: str) -> list[ViewDifference]:
         """Compare the live tables with the scratch tables, row by row and byte by byte."""
         found = []
-        for table in (table for projector in self._projectors for table in projector.tables()):
+        for table in (table for projector in self._projectors.all for table in projector.tables()):
             due, live = f"{scratch_name}.{table}", f"main.{table}"
             there = _columns(connection, "main", table)
             if there == _columns(connection, scratch_name, table):

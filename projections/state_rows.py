@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import UNSET, structs
-
-from engine.model import AttemptChanges, AttemptLog, TaskSpec
+from engine.model import AttemptChanges, AttemptLog, TaskSpec, given
 from engine.ports import Stream
 from projections.columns import parameters_to_json, to_json, to_text
 from projections.state_tables import AttemptRow, TaskRow
@@ -74,9 +72,8 @@ _JSON_COLUMNS: dict[str, Callable[[Any], str | None]] = {
 
 def attempt_columns(changes: AttemptChanges) -> dict[str, Any]:
     """Return the columns that an update sets."""
-    columns: dict[str, Any] = {}
-    for name, value in structs.asdict(changes).items():
-        if value is not UNSET:
-            convert = _JSON_COLUMNS.get(name)
-            columns[name] = value if convert is None or value is None else convert(value)
+    columns = given(changes)
+    for name in columns.keys() & _JSON_COLUMNS.keys():
+        if columns[name] is not None:
+            columns[name] = _JSON_COLUMNS[name](columns[name])
     return columns

@@ -10,9 +10,12 @@ logs mostly steps that are new, and each would cost a look-up.
 
 import sqlite3
 from collections.abc import Collection, Iterable
+from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, structs
+
+from engine.bulk_insert import insert_rows
 
 Row = TypeVar("Row", bound=Struct)
 
@@ -167,9 +170,7 @@ class Table(Generic[Row]):
             self._streams.add(columns[self._stream_at])
             self._characters += _characters(held)
         for present, rows in alike.items():
-            names = [column for column, is_held in zip(self._columns, present, strict=True) if is_held]
-            marks = ", ".join("?" * len(names))
-            self._connection.executemany(f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({marks})", rows)
+            insert_rows(self._connection, self.name, tuple(compress(self._columns, present)), rows)
         self._new.clear()
 
     def _update(self) -> None:

@@ -29,7 +29,8 @@ from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_opening import SetUp
 from engine.logs.sqlite_read import last_position, read_events
 from engine.owner import OwnerProcess
-from engine.ports import Answer, Capabilities, EventFilter, Projector, State, StreamHeads
+from engine.ports import Answer, Capabilities, EventFilter, State, StreamHeads
+from engine.projectors import Projectors
 
 Durability: TypeAlias = Literal["full", "relaxed"]
 Result = TypeVar("Result")
@@ -38,8 +39,8 @@ BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
 CLOSING_SECONDS_MAX = 0.5
 
-MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Sequence[Projector]]
-MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Sequence[Projector]], State]
+MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Projectors]
+MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Projectors], State]
 
 _log = get_logger(__name__)
 

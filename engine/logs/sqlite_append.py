@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
+from engine.bulk_insert import insert_rows
 from engine.codec import (
     SCHEMA_VERSIONS,
     encode_canonical,
@@ -28,10 +29,24 @@ from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded, last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION
 from engine.names import ROOT
-from engine.ports import Answer, Projector, Recorded, State, Stream
+from engine.ports import Answer, Recorded, State
+from engine.projectors import Projectors
 
 # What SQLite says of a row that it cannot hold; its other errors are about the file.
 _BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+
+_EVENT_COLUMNS = (
+    "position",
+    "root_id",
+    "stream_id",
+    "stream_version",
+    "event_type",
+    "schema_version",
+    "event_id",
+    "recorded_at",
+    "payload",
+    "hash",
+)
 
 _CAUGHT_UP_EVENTS_MAX = 10_000  # of other processes: after more, reading all anew is no slower
 
@@ -54,7 +69,7 @@ class Appender:
         connection: sqlite3.Connection,
         heads: CachedHeads,
         state: State,
-        projectors: Sequence[Projector],
+        projectors: Projectors,
         *,
         event_bytes_max: int,
     ) -> None:
@@ -75,7 +90,7 @@ class Appender:
         self._wrote = False
 
     @property
-    def projectors(self) -> Sequence[Projector]:
+    def projectors(self) -> Projectors:
         """The inline views, for what changes them otherwise than by appending."""
         return self._projectors
 
@@ -144,8 +159,7 @@ class Appender:
         self._epoch = None
         self._rows.clear()
         self._heads.forget()
-        for projector in self._projectors:
-            projector.forget()
+        self._projectors.forget()
 
     def _refresh(self) -> None:
         version = self._connection.execute("PRAGMA data_version").fetchone()[0]
@@ -164,8 +178,7 @@ class Appender:
             moved = "SELECT DISTINCT stream_id FROM events WHERE position > ?"
             stream_ids = {stream_id for (stream_id,) in self._connection.execute(moved, (self._position,))}
             self._heads.forget(stream_ids)
-            for projector in self._projectors:
-                projector.forget(stream_ids)
+            self._projectors.forget(stream_ids)
         else:
             self.forget()
             self._check_versions(epoch)
@@ -176,7 +189,7 @@ class Appender:
         # Another process may run newer code, which has migrated the file or rebuilt its views meanwhile.
         if epoch.log_version != SCHEMA_VERSION:
             raise StoreChanged("the log's tables")
-        if epoch.view_versions != {projector.name: projector.version for projector in self._projectors}:
+        if epoch.view_versions != self._projectors.versions():
             raise StoreChanged("its views")
 
     def _answer(self, request: Request) -> Answer:
@@ -189,95 +202,91 @@ class Appender:
             return error
 
     def _record(self, request: Request) -> Answer:
-        guarded = request.commands[0].branch
+        run_id = request.run_id
         digest = b""
         if request.idempotency_key is not None:
             digest = _content(request)
             recorded = self._recorded_before(request, digest)
             if recorded is not None:
                 return recorded
-        stream = self._heads.find(request.run_id, guarded)
-        actual = 0 if stream is None else stream.version
+        guarded = request.commands[0].branch
+        actual = self._version(run_id, guarded)
         if not holds(request.expected_version, actual):
-            raise VersionConflict(request.run_id, guarded, request.expected_version, actual)
+            raise VersionConflict(run_id, guarded, request.expected_version, actual)
         first = self._position + 1
         events: list[RecordedEvent] = []
         for command in request.commands:
-            events += self._apply(request.run_id, decide(request.run_id, command, self._state))
-        stream = self._heads.find(request.run_id, guarded)
-        answer = Recorded(tuple(events), 0 if stream is None else stream.version)
+            self._append(run_id, decide(run_id, command, self._state), events)
+        answer = Recorded(tuple(events), self._version(run_id, guarded))
         if request.idempotency_key is not None:
             self._remember(request, digest, first, answer)
         return answer
 
-    def _apply(self, run_id: str, decision: Decision) -> Sequence[RecordedEvent]:
+    def _version(self, run_id: str, branch: str) -> int:
+        stream = self._heads.find(run_id, branch)
+        return 0 if stream is None else stream.version
+
+    def _append(self, run_id: str, decision: Decision, recorded: list[RecordedEvent]) -> None:
+        """Add a decision's events to the batch: chained, folded, and as rows that are yet to be written."""
         if not decision.events:
-            return ()
+            return
         encoded = [self._encoded(event) for event in decision.events]
         self._touched = self._wrote = True
         stream = decision.stream
         if decision.opens is not None:
             stream = self._heads.open(run_id, decision.opens.branch, decision.opens.parent)
         assert stream is not None, "a decision's events are of a stream that is open, or of one that it opens"
-        root_id = self._heads.root_id(run_id)
-        recorded = [
-            self._append(root_id, stream, event, payload)
-            for event, payload in zip(decision.events, encoded, strict=True)
-        ]
+        root_id, branch = self._heads.root_id(run_id), stream.branch
+        for event, payload in zip(decision.events, encoded, strict=True):
+            event_type = type(event).__name__
+            schema_version = SCHEMA_VERSIONS[event_type]
+            event_id = self._event_ids.take(self._milliseconds)
+            self._position += 1
+            stream.version += 1
+            stream.hash = link(
+                stream.hash,
+                run_id,
+                branch,
+                stream.version,
+                event_type,
+                schema_version,
+                event_id,
+                self._recorded_at,
+                payload_digest(payload),
+            )
+            row = (
+                self._position,
+                root_id,
+                stream.stream_id,
+                stream.version,
+                event_type,
+                schema_version,
+                # Byte arrays: what sqlite3 binds without asking its adapters, which takes longer than the copy.
+                bytearray(event_id),
+                self._recorded_at,
+                bytearray(payload),
+                bytearray(stream.hash),
+            )
+            self._rows.append(row)
+            envelope = RecordedEvent(
+                self._position,
+                run_id,
+                branch,
+                stream.version,
+                event_id.hex(),
+                self._moment,
+                stream.hash,
+                event,
+            )
+            self._projectors.apply(stream, envelope)
+            recorded.append(envelope)
         self._heads.moved(stream)
-        return recorded
 
     def _encoded(self, event: Event) -> bytes:
         payload = encode_canonical(event)
         if len(payload) > self._event_bytes_max:
             raise EventTooLarge(type(event).__name__, len(payload), self._event_bytes_max)
         return payload
-
-    def _append(self, root_id: int, stream: Stream, event: Event, payload: bytes) -> RecordedEvent:
-        event_type = type(event).__name__
-        schema_version = SCHEMA_VERSIONS[event_type]
-        event_id = self._event_ids.take(self._milliseconds)
-        recorded_at = self._recorded_at
-        self._position = position = self._position + 1
-        stream.version = version = stream.version + 1
-        stream.hash = hash_ = link(
-            stream.hash,
-            stream.run_id,
-            stream.branch,
-            version,
-            event_type,
-            schema_version,
-            event_id,
-            recorded_at,
-            payload_digest(payload),
-        )
-        # Byte arrays: what sqlite3 binds without asking its adapters, which takes longer than the copy.
-        row = (
-            position,
-            root_id,
-            stream.stream_id,
-            version,
-            event_type,
-            schema_version,
-            bytearray(event_id),
-            recorded_at,
-            bytearray(payload),
-            bytearray(hash_),
-        )
-        self._rows.append(row)
-        recorded = RecordedEvent(
-            position,
-            stream.run_id,
-            stream.branch,
-            version,
-            event_id.hex(),
-            self._moment,
-            hash_,
-            event,
-        )
-        for projector in self._projectors:
-            projector.apply(stream, recorded)
-        return recorded
 
     def _recorded_before(self, request: Request, digest: bytes) -> Recorded | None:
         root = self._heads.find(request.run_id, ROOT)
@@ -316,19 +325,14 @@ class Appender:
     def _flush(self) -> None:
         self._insert_events()
         self._heads.flush()
-        for projector in self._projectors:
-            projector.flush()
+        self._projectors.flush()
         self._connection.executemany(
             "UPDATE view_checkpoints SET position = ? WHERE view = ?",
-            [(self._position, projector.name) for projector in self._projectors],
+            [(self._position, projector.name) for projector in self._projectors.all],
         )
 
     def _insert_events(self) -> None:
-        self._connection.executemany(
-            "INSERT INTO events (position, root_id, stream_id, stream_version, event_type, schema_version, event_id,"
-            " recorded_at, payload, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            self._rows,
-        )
+        insert_rows(self._connection, "events", _EVENT_COLUMNS, self._rows)
         self._rows.clear()
 
 

@@ -20,7 +20,7 @@ from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_ledger import SqliteLedger
 from engine.logs.sqlite_read import last_position
 from engine.names import ROOT
-from engine.ports import Projector, State, Stream
+from engine.ports import State, Stream
 from engine.stored import StoredEvent, StoredStream
 from engine.transfer.grounds import unfounded
 from engine.transfer.lines import EventLine, RunLine, event_line, stored_event
@@ -73,7 +73,7 @@ class Importing:
     ) -> None:
         appender.record(())  # nothing: but what it knows is now what the file says, or it raises StoreChanged
         self.connection = connection
-        self.projectors: Sequence[Projector] = appender.projectors
+        self.projectors = appender.projectors
         self.state: State = appender.state
         self.reader = reader
         self.event_bytes_max = event_bytes_max
@@ -97,7 +97,7 @@ class Importing:
                 runs.append(self._compare(existing, events))
         self.connection.executemany(
             "UPDATE view_checkpoints SET position = ? WHERE view = ?",
-            [(self.position, projector.name) for projector in self.projectors],
+            [(self.position, projector.name) for projector in self.projectors.all],
         )
         return Imported(tuple(runs))
 
@@ -247,12 +247,10 @@ class _NewRun:
             row.hash,
             event,
         )
-        for projector in self._importing.projectors:
-            projector.apply(stream, recorded)
+        self._importing.projectors.apply(stream, recorded)
 
     def _flush(self) -> None:
-        for projector in self._importing.projectors:
-            projector.flush()
+        self._importing.projectors.flush()
         self._importing.pause()
 
 

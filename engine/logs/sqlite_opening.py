@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -17,7 +17,7 @@ from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
 from engine.logs.state_migration import from_state_store
 from engine.logs.state_store import is_state_store
-from engine.ports import Projector
+from engine.projectors import Projector, Projectors
 
 SQLITE_VERSION_MIN: Final = (3, 37, 0)  # the first with STRICT tables
 WAL_PAGES_MAX: Final = 1000
@@ -87,7 +87,7 @@ class SetUp:
         try:
             with from_state_store(connection, self._path, appender) as migrated:
                 migrate(connection)
-                stale = [name for projector in appender.projectors for name in _prepare_view(connection, projector)]
+                stale = [name for projector in appender.projectors.all for name in _prepare_view(connection, projector)]
             execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -100,8 +100,8 @@ class SetUp:
             execute(f"PRAGMA synchronous = {self._synchronous}")
         return stale
 
-    def _check_ours(self, connection: sqlite3.Connection, projectors: Sequence[Projector]) -> None:
-        check_ours(connection, self._path, [table for projector in projectors for table in projector.tables()])
+    def _check_ours(self, connection: sqlite3.Connection, projectors: Projectors) -> None:
+        check_ours(connection, self._path, [table for projector in projectors.all for table in projector.tables()])
 
 
 @contextmanager
@@ -115,11 +115,11 @@ def _one_snapshot(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _is_current(connection: sqlite3.Connection, projectors: Sequence[Projector]) -> bool:
+def _is_current(connection: sqlite3.Connection, projectors: Projectors) -> bool:
     if schema_version(connection) != SCHEMA_VERSION:
         return False
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-    return mode == "wal" and view_versions(connection) == {each.name: each.version for each in projectors}
+    return mode == "wal" and view_versions(connection) == projectors.versions()
 
 
 def _prepare_view(connection: sqlite3.Connection, projector: Projector) -> list[str]:

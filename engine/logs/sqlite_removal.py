@@ -161,8 +161,7 @@ def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
 def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
     """Make the views of some runs anew from their events, inside the transaction."""
     streams = [_streams(connection, run_id) for run_id in run_ids]
-    for projector in appender.projectors:
-        projector.clear([row[0] for of_run in streams for row in of_run])
+    appender.projectors.clear([row[0] for of_run in streams for row in of_run])
     roots = json.dumps([of_run[0][0] for of_run in streams])  # the root branch is opened first
     rows = connection.execute(
         f"{SELECT_FOLDED} WHERE events.root_id IN (SELECT value FROM json_each(?)) ORDER BY position", (roots,)
@@ -170,10 +169,8 @@ def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequ
     while chunk := rows.fetchmany(_FOLDED_TOGETHER):
         for row in chunk:
             stream, recorded = Stream(row[10], row[1], row[2], row[11], row[12], 0, b""), as_recorded(row[:10])
-            for projector in appender.projectors:
-                projector.apply(stream, recorded)
-        for projector in appender.projectors:
-            projector.flush()
+            appender.projectors.apply(stream, recorded)
+        appender.projectors.flush()
 
 
 _LAST_EVENT = (
@@ -227,8 +224,7 @@ def _delete(
         appender.forget()
     deleted = _remember(connection, root_id, run_id, reason)
     stream_ids = [row[0] for row in _streams(connection, run_id)]
-    for projector in appender.projectors:
-        projector.clear(stream_ids)
+    appender.projectors.clear(stream_ids)
     connection.execute("DELETE FROM events WHERE root_id = ?", (root_id,))
     connection.execute("DELETE FROM idempotency_keys WHERE root_id = ?", (root_id,))
     connection.execute("DELETE FROM streams WHERE run_id = ?", (run_id,))
