@@ -1,7 +1,8 @@
 """The protocols between the engine's parts, and the data that crosses them.
 
-An `EventLog` keeps events; `State` is what decisions may ask while they are made; `Views` is what handles read. Only the `Rebuilder` knows SQLite, in which all views live: what guards an append is the
-head of each stream that it touches, named exactly, and a position is an opaque, comparable cursor.
+An `EventLog` keeps events; `State` is what decisions may ask while they are made; `Views` is what handles read. Only
+the `Rebuilder` knows SQLite, in which all views live: what guards an append is the head of each stream that it touches,
+named exactly, and a position is an opaque, comparable cursor.
 """
 
 import sqlite3

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import anyio
 
-from engine.cancellation import finish
 from engine.commands import Request
 from engine.errors import EngineClosed
 from engine.owner import OwnerProcess
@@ -67,7 +66,7 @@ class Writer:
 
     def __init__(self, log: EventLog, *, queued_requests_max: int = QUEUED_REQUESTS_MAX) -> None:
         self._log = log
-        self._free = asyncio.Semaphore(queued_requests_max)
+        self._free = anyio.Semaphore(queued_requests_max)
         self._queue: dict[_Queued, None] = {}
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
@@ -82,7 +81,7 @@ class Writer:
             AnabranchError: it was not; see `engine.ports.Answer`.
         """
         self._owner.check()
-        await self._free.acquire()
+        await self._take_place()
         try:
             queued = self._put(request)
             try:
@@ -96,15 +95,17 @@ class Writer:
     async def submit_to_the_end(self, request: Request) -> Finished:
         """Return once the request is recorded and durable, even when the caller is cancelled meanwhile.
 
+        A caller that is cancelled while it waits for a full queue is let in at once.
+
         Raises:
             AnabranchError: it was not recorded.
             CancelledError: the same, to a caller that was cancelled; the error is its cause.
         """
         self._owner.check()
-        if self._free.locked():
-            await finish(self._free.acquire())
-        else:
-            await self._free.acquire()
+        try:
+            await self._take_place()
+        except asyncio.CancelledError as cancelled:
+            return Finished(await self._put(request).outlive(cancelled), cancelled)
         try:
             queued = self._put(request)
             try:
@@ -113,6 +114,12 @@ class Writer:
                 return Finished(await queued.outlive(cancelled), cancelled)
         finally:
             self._free.release()
+
+    async def _take_place(self) -> None:
+        try:
+            self._free.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._free.acquire()
 
     def _put(self, request: Request) -> _Queued:
         if self._closed:

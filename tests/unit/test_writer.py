@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+import anyio
 import pytest
 
 from engine.commands import Record, Request
 from engine.errors import EngineClosed, RunNotFound, StoreUnavailable
 from engine.events import RecordedEvent
 from engine.ports import Answer, Capabilities, EventFilter, Recorded
-from engine.writer import Writer
+from engine.writer import Finished, Writer
 
 
 class StubLog:
@@ -222,3 +223,82 @@ async def test_a_stopped_event_loop_cancels_every_caller_of_the_batch() -> None:
     writer = Writer(log)
     results = await asyncio.gather(*submit(writer, "a", "b"), return_exceptions=True)
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
+
+
+def submit_to_the_end(writer: Writer, name: str) -> asyncio.Task[Finished]:
+    """Submit a request that is waited for to its end, from a task of its own."""
+    return asyncio.create_task(writer.submit_to_the_end(request(name)))
+
+
+@pytest.mark.parametrize("queued_requests_max", [1, 100], ids=["waiting for room", "in the queue"])
+@pytest.mark.parametrize("times", [1, 3])
+async def test_to_the_end_a_cancelled_caller_still_learns_what_was_recorded(
+    queued_requests_max: int, times: int
+) -> None:
+    """However often it is cancelled, and wherever it waits; the cancellation is its to raise then."""
+    log = StubLog()
+    writer = Writer(log, queued_requests_max=queued_requests_max)
+    (first,) = submit(writer, "a")
+    await settle()
+    task = submit_to_the_end(writer, "b")
+    await settle()
+    for _ in range(times):
+        task.cancel()
+        await settle()
+    log.release()
+    recorded, cancelled = await task
+    assert (await first, recorded) == (Recorded((), 1), Recorded((), 1))
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert log.batches == [["a"], ["b"]]
+
+
+async def test_to_the_end_in_a_cancelled_scope() -> None:
+    """An anyio scope cancels again and again, and is told of what was recorded all the same."""
+    log = StubLog()
+    writer = Writer(log)
+    finished: list[Finished] = []
+    with anyio.CancelScope() as scope:
+        asyncio.get_running_loop().call_soon(scope.cancel)
+        asyncio.get_running_loop().call_later(0, log.release)
+        finished.append(await writer.submit_to_the_end(request("a")))
+    assert [each.recorded for each in finished] == [Recorded((), 1)]
+    assert finished[0].cancelled is not None
+    assert await writer.submit_to_the_end(request("b")) == Finished(Recorded((), 1), None)
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("gone"), asyncio.CancelledError()])
+async def test_to_the_end_a_cancelled_caller_of_a_failed_request_is_cancelled(failure: BaseException) -> None:
+    """Nothing was recorded: what came of it is the cause. A loop that shuts down is no reason to wait for ever."""
+    log = StubLog()
+    log.failure = failure
+    writer = Writer(log)
+    task = submit_to_the_end(writer, "a")
+    await settle()
+    task.cancel()
+    await settle()
+    log.release()
+    with pytest.raises(asyncio.CancelledError) as raised:
+        await task
+    assert raised.value.__cause__ is failure
+
+
+async def test_to_the_end_a_failure_is_raised() -> None:
+    """Who is not cancelled gets the error as from any request."""
+    log = StubLog()
+    log.failure = StoreUnavailable("gone")
+    log.release()
+    with pytest.raises(StoreUnavailable):
+        await Writer(log).submit_to_the_end(request("a"))
+
+
+async def test_to_the_end_a_cancellation_that_comes_with_the_answer_loses_nothing() -> None:
+    """The answer is there and its caller has not run yet: it learns both."""
+    log = StubLog()
+    writer = Writer(log)
+    task = submit_to_the_end(writer, "a")
+    await settle()
+    log.answer = lambda name: (task.cancel(), Recorded((), ord(name)))[1]
+    log.release()
+    recorded, cancelled = await task
+    assert recorded == Recorded((), ord("a"))
+    assert cancelled is not None
