@@ -27,7 +27,9 @@ Chosen: TypeAlias = Sequence[tuple[Work, list[str]]]
 _WIDTH_MIN: Final = 170
 """Characters of a line: a table is not to be folded where its output is no terminal."""
 
-Peers = Annotated[list[str] | None, typer.Option("--peer", help="Only those with this in their name; repeatable.")]
+Peers = Annotated[
+    list[str] | None, typer.Option("--peer", help="Only this one, or those with this in their name; repeatable.")
+]
 Works = Annotated[list[str] | None, typer.Option("--work", help="Only this work, such as W1; repeatable.")]
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="How often each participant is measured.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write everything to this file; - is the standard output.")]
@@ -99,7 +101,7 @@ def _chosen(names: Sequence[str], parts: Sequence[str], scale: Scale) -> Chosen:
     works = [work for name, work in known.items() if not names or name in {each.lower() for each in names}]
     chosen = [(work, _participants(work.participants(scale), parts)) for work in works]
     if not any(participants for _, participants in chosen):
-        raise typer.BadParameter(f"nobody is called {' or '.join(map(repr, parts))}")
+        raise typer.BadParameter(f"nobody who is installed is called {' or '.join(map(repr, parts))}")
     return [(work, participants) for work, participants in chosen if participants]
 
 
@@ -109,9 +111,13 @@ def _participants(names: Sequence[str], parts: Sequence[str]) -> list[str]:
 
 
 def _is_wanted(name: str, parts: Sequence[str]) -> bool:
-    """Say whether a participant is asked for. What is not a peer belongs to anabranch: its floors and its sizes."""
-    own = name if name in {peer.name for peer in PEERS} else f"{ANABRANCH} {name}"
-    return not parts or any(part.lower() in own.lower() for part in parts)
+    """Say whether a participant is asked for: a peer by its whole name, or whoever has the part in its name.
+
+    What is not a peer belongs to anabranch: its floors and its sizes.
+    """
+    peers = {peer.name for peer in PEERS}
+    own = name if name in peers else ANABRANCH
+    return not parts or any(part in (own, name) if part in peers else part.lower() in name.lower() for part in parts)
 
 
 def _check_plot(path: Path | None) -> None:

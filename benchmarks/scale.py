@@ -36,7 +36,7 @@ SMOKE: Final = Scale(
     forks=3,
     lone_writes=5,
     followed_events=5,
-    grown_events=(50, 100),
+    grown_events=(50,),
     grown_opens=1,
     grown_reads=2,
 )

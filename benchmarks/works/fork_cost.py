@@ -56,7 +56,7 @@ async def _check(child: Branch, count: int) -> None:
 
 WORK: Final = Work(
     name="W6",
-    title="a fork, by inherited parameters (median of many, in turns)",
+    title="a fork, by inherited parameters",
     participants=lambda _: (ANABRANCH, RELAXED),
     columns=lambda scale: tuple(Column(figure(count), f"{count:,}: ms", 3) for count in scale.inherited),
     measure=measure,

@@ -1,0 +1,103 @@
+"""The benchmark with tiny sizes: every peer keeps what it acknowledged, and the report says what it promises.
+
+Nothing here is held against a clock.
+"""
+
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner, Result
+
+from benchmarks.command import app
+from benchmarks.isolation import in_fresh_process
+from benchmarks.operations import Found
+from benchmarks.peers.plain_aiosqlite import PlainStore
+from benchmarks.peers.registry import LIMIT, PEERS, PLAIN, PeerEntry
+from benchmarks.report import Report
+from benchmarks.scale import SMOKE
+from benchmarks.works import parallel_writes
+from benchmarks.works.registry import WORKS
+from benchmarks.writing import write
+
+
+def run(*options: str, folder: Path) -> Result:
+    """Run the command in this process; what it measures runs in others."""
+    return CliRunner().invoke(app, ["--smoke", "--rounds", "1", "--folder", str(folder), *options])
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_a_peer_keeps_what_it_acknowledged(peer: PeerEntry, tmp_path: Path) -> None:
+    """Every operation is in the peer's own store afterwards."""
+    if peer.version is None:
+        pytest.skip(f"{peer.distribution} is not installed: pip install 'anabranch[{peer.extra}]'")
+    measured = in_fresh_process(parallel_writes.measure, peer.name, tmp_path, SMOKE)
+    assert (measured.missing, measured.errors) == (0, {})
+    assert measured.durability
+    assert measured.figures["operations_per_s"] > 0
+
+
+def test_the_report_has_every_work(tmp_path: Path) -> None:
+    """All works of anabranch are whole; the JSON is what `Report` describes, and nothing is left behind."""
+    document = tmp_path / "report.json"
+    folder = tmp_path / "work"
+    folder.mkdir()
+    result = run("--peer", "anabranch", "--json", str(document), folder=folder)
+    assert result.exit_code == 0, result.output
+    report = msgspec.json.decode(document.read_bytes(), type=Report)
+    assert [work.work for work in report.works] == [work.name for work in WORKS]
+    assert report.is_whole
+    assert all(row.figures for work in report.works for row in work.rows)
+    assert report.machine.cores >= 1
+    assert report.versions["anabranch"] == f"anabranch {metadata.version('anabranch')}"
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("peer", [LIMIT, PLAIN])
+def test_several_processes_lose_nothing(peer: str, tmp_path: Path) -> None:
+    """Those that anabranch is held against keep what they acknowledged, too, when others write to the same file."""
+    measured = write(peer, tmp_path, SMOKE, SMOKE.processes)
+    assert (measured.missing, measured.errors) == (0, {})
+
+
+def test_what_a_peer_has_lost_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that has lost a step is told of, whatever it acknowledged."""
+
+    async def forgetful(store: PlainStore) -> dict[str, Found]:
+        del store
+        return {f"fit.branch-{number}": Found(2, 1) for number in range(SMOKE.branches)}
+
+    monkeypatch.setattr(PlainStore, "found", forgetful)
+    assert write(PLAIN, tmp_path, SMOKE).missing == SMOKE.branches
+
+
+def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, with what brings it; the others are measured."""
+    version = metadata.version
+
+    def without_dagster(distribution: str) -> str:
+        if distribution == "dagster":
+            raise metadata.PackageNotFoundError(distribution)
+        return version(distribution)
+
+    monkeypatch.setattr(metadata, "version", without_dagster)
+    result = run("--peer", "dagster", "--peer", "plain", "--work", "W1", folder=tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "left out: dagster event log" in result.output
+    assert "anabranch[bench]" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--work", "W99"], "'W99' is none of W1, W2"),
+        (["--peer", "nobody"], "nobody who is installed is called 'nobody'"),
+        (["--plot", "picture.pdf"], "ends neither in .svg nor in .png"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_measured(options: list[str], said: str, tmp_path: Path) -> None:
+    """By name."""
+    result = run(*options, folder=tmp_path)
+    assert result.exit_code == 2
+    assert said in result.output
