@@ -26,6 +26,7 @@ def measure(
         progress: told of each measurement before it begins.
     """
     measured: dict[str, list[Measured]] = {participant: [] for participant in participants}
+    rounds = min(rounds, work.rounds_max or rounds)
     with _prepared(work, scale, folder, progress) as prepared:
         for number in range(rounds):
             for participant in rotated(participants, number):

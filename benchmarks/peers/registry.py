@@ -68,7 +68,7 @@ PEERS: Final[Sequence[PeerEntry]] = (
         path="benchmarks.peers.dagster_event_log:DagsterEventLog",
         distribution="dagster",
         extra="bench",
-        shortened=5,
+        shortened=10,
     ),
 )
 

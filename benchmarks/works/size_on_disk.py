@@ -45,4 +45,5 @@ WORK: Final = Work(
     participants=lambda _: tuple(peer.name for peer in PEERS),
     columns=lambda _: (BYTES_PER_OPERATION, Column("bytes_per_event", "bytes/event")),
     measure=measure,
+    rounds_max=1,
 )

@@ -25,7 +25,8 @@ class Work(Struct, frozen=True, kw_only=True):
 
     `measure` is called with a participant, a folder and the sizes, in a process of its own. The folder is empty, unless
     there is `prepare`: then it is one folder for all rounds, made ready by that before the first. `columns` are the
-    figures in the table; ratios are of the first of them, to the first participant's.
+    figures in the table; ratios are of the first of them, to the first participant's. `rounds_max` is 1 for what does not
+    vary from round to round.
     """
 
     name: str
@@ -34,3 +35,4 @@ class Work(Struct, frozen=True, kw_only=True):
     columns: Callable[[Scale], tuple[Column, ...]]
     measure: Measure
     prepare: Callable[[Path, Scale], None] | None = None
+    rounds_max: int | None = None
