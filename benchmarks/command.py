@@ -11,6 +11,7 @@ from rich.console import Console
 
 from benchmarks import machine, rounds
 from benchmarks.goals import judge
+from benchmarks.peers import one_transaction
 from benchmarks.peers.registry import ANABRANCH, PEERS
 from benchmarks.report import STANDARD_OUTPUT, Report, as_json, installed_versions, not_installed
 from benchmarks.results import WorkResult
@@ -111,13 +112,19 @@ def _participants(names: Sequence[str], parts: Sequence[str]) -> list[str]:
 
 
 def _is_wanted(name: str, parts: Sequence[str]) -> bool:
-    """Say whether a participant is asked for: a peer by its whole name, or whoever has the part in its name.
-
-    What is not a peer belongs to anabranch: its floors and its sizes.
-    """
+    """Say whether a participant is asked for: a peer by its whole name, or whoever has the part in its name."""
     peers = {peer.name for peer in PEERS}
-    own = name if name in peers else ANABRANCH
-    return not parts or any(part in (own, name) if part in peers else part.lower() in name.lower() for part in parts)
+    asked = {part for part in parts if part in peers}
+    if _owner(name) in asked:
+        return True
+    return not parts or any(part.lower() in name.lower() for part in parts if part not in peers)
+
+
+def _owner(name: str) -> str:
+    """Return the peer that a participant is, or that it is a way to use; a floor or a size belongs to anabranch."""
+    peers = sorted((peer.name for peer in PEERS), key=len, reverse=True)
+    other = name if name == one_transaction.NAME else ANABRANCH
+    return next((peer for peer in peers if name.startswith(peer)), other)
 
 
 def _check_plot(path: Path | None) -> None:

@@ -25,8 +25,8 @@ class Work(Struct, frozen=True, kw_only=True):
 
     `measure` is called with a participant, a folder and the sizes, in a process of its own. The folder is empty, unless
     there is `prepare`: then it is one folder for all rounds, made ready by that before the first. `columns` are the
-    figures in the table; ratios are of the first of them, to the first participant's. `rounds_max` is 1 for what does not
-    vary from round to round.
+    figures in the table; ratios are of the first of them, to the first participant's. `rounds_max` is 1 for what is the
+    same in each round.
     """
 
     name: str
