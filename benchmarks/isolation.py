@@ -1,5 +1,6 @@
 """Running a measurement in a process of its own, so that no peer's imports, heap or threads weigh on another's."""
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -24,6 +25,12 @@ def in_fresh_process(job: Callable[..., Result], *arguments: Any) -> Result:
     """Run `job` in a new process and return what it returns, or raise what it raises."""
     with ProcessPoolExecutor(1, mp_context=_SPAWN, initializer=_keep_output_clean) as process:
         return process.submit(job, *arguments).result()
+
+
+def in_this_process(job: Callable[..., Result], *arguments: Any) -> Result:
+    """Run `job` here, and keep what it prints from the standard output, as in a process of its own."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return job(*arguments)
 
 
 def in_fresh_processes(job: Callable[..., Result], arguments: Sequence[Sequence[Any]]) -> list[Result]:

@@ -5,14 +5,15 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from benchmarks.isolation import in_fresh_process
+from benchmarks.isolation import in_fresh_process, in_this_process
 from benchmarks.results import Measured, WorkResult, summed_up
-from benchmarks.scale import Scale
+from benchmarks.scale import SMOKE, Scale
 from benchmarks.works.work import Work
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 Progress: TypeAlias = Callable[[str], None]
 
 
@@ -49,16 +50,21 @@ def _prepared(work: Work, scale: Scale, folder: Path, progress: Progress) -> Ite
         return
     progress(f"{work.name}: preparing")
     with _temporary(folder) as prepared:
-        in_fresh_process(work.prepare, prepared, scale)
+        _run(scale, work.prepare, prepared, scale)
         yield prepared
 
 
 def _once(work: Work, participant: str, scale: Scale, folder: Path, prepared: Path | None) -> Measured:
     with contextlib.nullcontext(prepared) if prepared is not None else _temporary(folder) as own:
         try:
-            return in_fresh_process(work.measure, participant, own, scale)
+            return _run(scale, work.measure, participant, own, scale)
         except Exception as error:  # noqa: BLE001 - a participant that fails is a result: it is shown, the others go on
             return Measured(errors={_in_one_line(error): 1})
+
+
+def _run(scale: Scale, job: Callable[..., Result], *arguments: Any) -> Result:
+    # Nobody is timed in a smoke, and most of its time would go into starting processes.
+    return in_this_process(job, *arguments) if scale is SMOKE else in_fresh_process(job, *arguments)
 
 
 @contextlib.contextmanager
