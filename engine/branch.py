@@ -31,6 +31,7 @@ from engine.events import AttemptCreated, ParametersSet
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import (
     CREATED,
+    NO_CHANGES,
     RUNNING,
     AttemptDocument,
     Reduction,
@@ -224,7 +225,7 @@ class Branch(BranchReads):
             step=check_name(step, "step name"),
             attempt_id=attempt_id if fresh else check_name(attempt_id, "attempt id"),
             status=check_name(status, "status"),
-            fields=attempt_fields(fields) if fields else _NO_FIELDS,
+            fields=attempt_fields(fields) if fields else NO_CHANGES,
             fresh=fresh,
         )
         return self._request(command, expected_version=expected_version, idempotency_key=idempotency_key)
@@ -304,9 +305,6 @@ class Branch(BranchReads):
             expected_version=check_expected_version(expected_version),
             idempotency_key=None if idempotency_key is None else check_name(idempotency_key, "idempotency key"),
         )
-
-
-_NO_FIELDS = attempt_fields({})
 
 
 def _optional_text(text: str | None) -> str | None:

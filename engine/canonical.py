@@ -3,11 +3,12 @@
 from msgspec import Struct, structs
 
 
-class Canonical(Struct, frozen=True, omit_defaults=True):
+class Canonical(Struct, frozen=True, omit_defaults=True, gc=False):
     """A struct that leaves out the fields that are at their default.
 
     The encoder knows a default by identity. A text that merely equals one, as texts that were read or put together do,
-    is replaced by it: else an event's bytes would depend on where its words came from.
+    is replaced by it: else an event's bytes would depend on where its words came from. What is recorded is JSON, which
+    has no cycles for the garbage collector to look for.
     """
 
     def __post_init__(self) -> None:

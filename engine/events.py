@@ -263,7 +263,7 @@ Event: TypeAlias = (
 )
 
 
-class RecordedEvent(Struct, frozen=True):
+class RecordedEvent(Struct, frozen=True, gc=False):
     """An event and its envelope.
 
     `position` is the place in the whole log and `stream_version` the place in the stream of (`run_id`, `branch`), both

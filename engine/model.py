@@ -126,7 +126,7 @@ class AttemptLog(Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
 
 
-class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The fields of an attempt that an update sets; the others are left alone."""
 
     status: str | UnsetType = UNSET
@@ -145,12 +145,16 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: datetime | UnsetType | None = UNSET
 
 
+NO_CHANGES: Final = AttemptChanges()
+
 _CHANGES: Final = AttemptChanges.__struct_fields__
 _of_changes: Final = attrgetter(*_CHANGES)
 
 
 def given(changes: AttemptChanges) -> dict[str, Any]:
     """Return the fields that `changes` sets, by name."""
+    if changes is NO_CHANGES:
+        return {}
     return {name: value for name, value in zip(_CHANGES, _of_changes(changes), strict=True) if value is not UNSET}
 
 

@@ -102,7 +102,7 @@ JOIN branches AS source ON source.stream_id = parameters.stream_id;
 _PARAMETER_COLUMNS = ("stream_id", "name", "stream_version", "position", "kind", "value")
 
 
-class BranchRow(Struct, frozen=True):
+class BranchRow(Struct, gc=False):
     stream_id: int
     run_id: str
     branch: str
@@ -114,7 +114,7 @@ class BranchRow(Struct, frozen=True):
     created_at: str
 
 
-class StepRow(Struct, frozen=True):
+class StepRow(Struct, gc=False):
     stream_id: int
     step: str
     position: int

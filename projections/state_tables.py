@@ -90,7 +90,7 @@ CREATE TABLE schema_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
 
-class RunRow(Struct, frozen=True):
+class RunRow(Struct, gc=False):
     run_id: str
     workspace_slug: str | None
     root_path: str | None
@@ -111,7 +111,7 @@ class RunRow(Struct, frozen=True):
     source_stream_id: int | None
 
 
-class TaskRow(Struct, frozen=True):
+class TaskRow(Struct, gc=False):
     task_id: str
     run_id: str
     image: str
@@ -133,7 +133,7 @@ class TaskRow(Struct, frozen=True):
     stream_id: int
 
 
-class AttemptRow(Struct, frozen=True):
+class AttemptRow(Struct, gc=False):
     attempt_id: str
     task_id: str
     run_id: str
@@ -157,7 +157,7 @@ class AttemptRow(Struct, frozen=True):
     details: str | None
 
 
-class ExternalRunRow(Struct, frozen=True):
+class ExternalRunRow(Struct, gc=False):
     task_id: str
     run_id: str
     operator_type: str

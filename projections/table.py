@@ -27,7 +27,7 @@ _STREAM_ROWS_MAX = 256  # rows of a stream that are read together; of a longer o
 class Table(Generic[Row]):
     """Rows of type `row`, whose fields are the table's columns in order; `key` names the primary key's columns.
 
-    Every row type has a `stream_id`.
+    Every row type has a `stream_id`. A row changes in place: who wants it as it was keeps a copy.
     """
 
     def __init__(self, connection: sqlite3.Connection, name: str, row: type[Row], key: tuple[str, ...]) -> None:
@@ -73,17 +73,19 @@ class Table(Generic[Row]):
 
     def change(self, *key: Any, **columns: Any) -> bool:
         """Set columns of a row, and say whether it is there."""
-        row = self.get(*key)
+        row = self._rows.get(key) or self._read(key)
         if row is None:
             return False
-        self._rows[key] = structs.replace(row, **columns)
+        for column, value in columns.items():
+            setattr(row, column, value)
         self._note(key, tuple(columns))
         return True
 
     def _note(self, key: tuple[Any, ...], columns: tuple[str, ...]) -> None:
         if key not in self._new:
-            noted = self._changed.get(key, columns)
-            self._changed[key] = columns if noted == columns else tuple(dict.fromkeys((*noted, *columns)))
+            noted = self._changed.setdefault(key, columns)
+            if noted != columns:
+                self._changed[key] = tuple(dict.fromkeys((*noted, *columns)))
 
     def remove(self, *key: Any) -> None:
         """Take the row at `key` away, now: another may be added at its place."""
