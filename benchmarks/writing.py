@@ -53,10 +53,11 @@ def write(participant: str, folder: Path, scale: Scale, processes: int = 1) -> M
         )
     shares = [share for share, _ in parts]
     kept = next(kept for _, kept in parts if kept is not None)
-    return _measured(shares, kept, operations=scale.branches * scale.operations)
+    return _measured(shares, kept, scale)
 
 
-def _measured(shares: Sequence[Share], kept: Kept, operations: int) -> Measured:
+def _measured(shares: Sequence[Share], kept: Kept, scale: Scale) -> Measured:
+    operations = scale.branches * scale.operations
     latencies = [latency for share in shares for latency in share.latencies_s]
     seconds = (max(share.ended_ns for share in shares) - min(share.began_ns for share in shares)) / 1e9
     rates = [len(share.latencies_s) / (share.ended_ns - share.began_ns) * 1e9 for share in shares]
@@ -68,6 +69,7 @@ def _measured(shares: Sequence[Share], kept: Kept, operations: int) -> Measured:
             "operations_per_s": operations / seconds,
             **latencies_ms(latencies),
             "slowest_to_fastest_ratio": min(rates) / max(rates),
+            "operations_of_a_branch": scale.operations,
             "bytes_on_disk": kept.bytes_on_disk,
             "bytes_per_operation": kept.bytes_on_disk / operations,
         },

@@ -12,6 +12,9 @@ from benchmarks.works.work import Column, Work
 from benchmarks.writing import write
 
 OPERATIONS: Final = Column("operations_per_s", "op/s")
+OPERATIONS_OF_A_BRANCH: Final = Column("operations_of_a_branch", "op/branch")
+"""Fewer for the slowest peers, see `PeerEntry.shortened`."""
+
 LATENCIES: Final = (Column("p50_ms", "p50 ms", 2), Column("p99_ms", "p99 ms", 2), Column("max_ms", "max ms", 1))
 
 
@@ -27,5 +30,5 @@ WORK: Final = Work(
     title="parallel branch writes",
     participants=lambda _: (*(peer.name for peer in PEERS), one_transaction.NAME),
     measure=measure,
-    columns=lambda _: (OPERATIONS, *LATENCIES),
+    columns=lambda _: (OPERATIONS, *LATENCIES, OPERATIONS_OF_A_BRANCH),
 )
