@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, get_args
 
@@ -121,6 +122,7 @@ def to_microseconds(moment: datetime) -> int:
         raise InvalidValue("time", moment, "lies outside the years 1 to 9999 in UTC") from error
 
 
+@lru_cache(maxsize=1024)  # the events of a batch were recorded at one time
 def from_microseconds(microseconds: int) -> datetime:
     """Return microseconds since 1970 as an aware time in UTC."""
     return _EPOCH + timedelta(microseconds=microseconds)

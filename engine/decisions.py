@@ -159,7 +159,7 @@ def _parent(run_id: str, command: Fork, state: State) -> Stream:
 
 def _merge_parameters(command: MergeParameters, stream: Stream, state: State) -> Sequence[Event]:
     if command.unless == "own":
-        seen = {name: own.parameter for name, own in state.own_parameters(stream).items()}
+        seen = {name: own.parameter for name, own in state.own_parameters([stream])[0].items()}
     else:
         seen = state.parameters(stream, names=command.values.keys())
     values = {name: value for name, value in command.values.items() if name not in seen or not same(seen[name], value)}
@@ -218,7 +218,7 @@ def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     heads = [Head(child.branch, child.version, child.hash) for child in children]
     if command.relies_on is not None and tuple(heads) != command.relies_on:
         raise HeadsMoved(stream.run_id, stream.branch)
-    folded = [_as_child(child, stream, state) for child in children]
+    folded = _as_children(children, stream, state)
     outcome = fold(
         folded,
         state.parameters(stream, names={name for child in folded for name in child.own}),
@@ -255,10 +255,20 @@ def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
     return [known[name] for name in command.children]
 
 
-def _as_child(child: Stream, parent: Stream, state: State) -> Child:
-    own = state.own_parameters(child)
-    base = state.parameters(parent, version=child.parent_version, names=own.keys()) if own else {}
-    return Child(Head(child.branch, child.version, child.hash), own, base)
+def _as_children(children: Sequence[Stream], parent: Stream, state: State) -> list[Child]:
+    owns = state.own_parameters(children)
+    # Children that were forked from one version of the parent have one base: it is looked up once for all of them.
+    names: dict[int, set[str]] = {}
+    for child, own in zip(children, owns, strict=True):
+        names.setdefault(child.parent_version, set()).update(own)
+    bases = {
+        version: state.parameters(parent, version=version, names=wanted) if wanted else {}
+        for version, wanted in names.items()
+    }
+    return [
+        Child(Head(child.branch, child.version, child.hash), own, bases[child.parent_version])
+        for child, own in zip(children, owns, strict=True)
+    ]
 
 
 def _finalize(_command: Finalize, stream: Stream, state: State) -> Sequence[Event]:

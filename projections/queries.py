@@ -20,6 +20,7 @@ from projections.reading import (
     Readers,
     as_attempt,
     own_parameters,
+    own_parameters_of,
     resolved_parameters,
 )
 from projections.run_log import compile_branch, compile_run
@@ -177,8 +178,8 @@ class SqliteViews:
             if children is not None:
                 streams = [find_stream(connection, run_id, child) for child in children]
             values: dict[str, list[Parameter]] = {}
-            for stream in streams:
-                for name, own in own_parameters(connection, stream.stream_id).items():
+            for owns in own_parameters_of(connection, [stream.stream_id for stream in streams]):
+                for name, own in owns.items():
                     values.setdefault(name, []).append(own.parameter)
             heads = tuple(Head(stream.branch, stream.version, stream.hash) for stream in streams)
             return ChildValues(heads, values)

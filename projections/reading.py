@@ -1,7 +1,8 @@
 """Rows of the view tables as the model's structs, and the lookups that decisions and readers share."""
 
+import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -66,6 +67,19 @@ def own_parameters(
             (stream_id, name, version),
         )
     )
+
+
+def own_parameters_of(connection: sqlite3.Connection, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
+    """Return what each of many streams itself set or reduced, by name and in name order."""
+    owns: dict[int, dict[str, OwnParameter]] = {stream_id: {} for stream_id in stream_ids}
+    rows = connection.execute(
+        "SELECT stream_id, name, kind, value, max(stream_version) FROM parameters"
+        " WHERE stream_id IN (SELECT value FROM json_each(?)) GROUP BY stream_id, name",
+        (json.dumps(list(owns)),),
+    )
+    for stream_id, name, kind, value, version in rows:
+        owns[stream_id][name] = OwnParameter(Parameter(from_json(value), kind), version)
+    return [owns[stream_id] for stream_id in stream_ids]
 
 
 def _own(rows: Iterable[tuple[str, Any, str, int]]) -> dict[str, OwnParameter]:

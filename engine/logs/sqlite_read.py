@@ -14,12 +14,6 @@ SELECT_EVENTS = (
     " schema_version, payload FROM events JOIN streams USING (stream_id)"
 )
 
-SELECT_FOLDED = (
-    "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type, schema_version,"
-    " payload, stream_id, parent_id, parent_version FROM events JOIN streams USING (stream_id)"
-)
-"""What a fold needs: the ten columns of a recorded event, and the stream that it belongs to."""
-
 _DESCENDANTS = (
     "WITH RECURSIVE descendants (stream_id) AS (SELECT ? UNION ALL SELECT streams.stream_id FROM streams"
     " JOIN descendants ON streams.parent_id = descendants.stream_id WHERE streams.run_id = ?)"

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from engine.cancellation import finish
 from engine.errors import DiskFull, ReadFailed, RebuildRunning
@@ -22,10 +21,11 @@ from engine.logs.readers import connect_read_only
 from engine.logs.sqlite import SqliteEventLog, beside
 from engine.logs.sqlite_epoch import removals
 from engine.logs.sqlite_errors import translate
-from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
-from engine.ports import Progress, Rebuilder, Stream, ViewDifference
+from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
+from engine.logs.sqlite_read import last_position
+from engine.ports import Progress, Rebuilder, ViewDifference
 
-CHUNK_EVENTS = 5000
+CHUNK_EVENTS = 2000
 LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
 _ASK_AGAIN_SECONDS = 0.05
 _REBUILD = "-rebuild"
@@ -143,7 +143,7 @@ class _Scratch:
         self._source_path = path
         self._source: ThreadConnection | None = None
         self._scratch: sqlite3.Connection | None = None
-        self._streams: dict[int, Stream] = {}
+        self._events = FoldedEvents()
         self._removals = 0
 
     async def __aenter__(self) -> "_Scratch":
@@ -217,23 +217,13 @@ class _Scratch:
         """Fold the next chunk as `source` sees the log."""
         last = last_position(source)
         rows = source.execute(_SELECT, (self.position, last, CHUNK_EVENTS)).fetchall()
-        self.rebuilder.fold((self._stream(row), as_recorded(row[:10])) for row in rows)
+        self.rebuilder.fold(self._events.of(source, rows))
         # The last events may be of a run that was deleted.
         self.position = rows[-1][0] if len(rows) == CHUNK_EVENTS else last
 
     def _fold_to_end_of_chunk(self, source: sqlite3.Connection) -> int:
         self.fold_chunk(source)
         return last_position(source)
-
-    def _stream(self, row: tuple[Any, ...]) -> Stream:
-        stream_id = row[10]
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            if len(self._streams) >= CHUNK_EVENTS:
-                self._streams.clear()
-            stream = Stream(stream_id, row[1], row[2], row[11], row[12], 0, b"")
-            self._streams[stream_id] = stream
-        return stream
 
     def _running(self) -> ThreadConnection:
         assert self._source is not None, "entered"

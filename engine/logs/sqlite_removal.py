@@ -24,13 +24,14 @@ from engine.logs.carried_over import carried_over
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_epoch import note_removal
-from engine.logs.sqlite_read import SELECT_FOLDED, as_recorded, last_position
+from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
+from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_rebuild import remove_scratch
 from engine.logs.sqlite_traces import carried_by, copied_by
 from engine.merkle import run_leaf
 from engine.model import Head
 from engine.names import ROOT
-from engine.ports import Collected, Compaction, DeletedRun, Erasure, Expiry, State, Stream
+from engine.ports import Collected, Compaction, DeletedRun, Erasure, Expiry, State
 from engine.redaction import redacted
 
 Result = TypeVar("Result")
@@ -164,11 +165,11 @@ def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequ
     appender.projectors.clear([row[0] for of_run in streams for row in of_run])
     roots = json.dumps([of_run[0][0] for of_run in streams])  # the root branch is opened first
     rows = connection.execute(
-        f"{SELECT_FOLDED} WHERE events.root_id IN (SELECT value FROM json_each(?)) ORDER BY position", (roots,)
+        f"{SELECT_FOLDED} WHERE root_id IN (SELECT value FROM json_each(?)) ORDER BY position", (roots,)
     )
+    events = FoldedEvents()
     while chunk := rows.fetchmany(_FOLDED_TOGETHER):
-        for row in chunk:
-            stream, recorded = Stream(row[10], row[1], row[2], row[11], row[12], 0, b""), as_recorded(row[:10])
+        for stream, recorded in events.of(connection, chunk):
             appender.projectors.apply(stream, recorded)
         appender.projectors.flush()
 
