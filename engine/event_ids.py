@@ -34,7 +34,7 @@ def as_milliseconds(recorded_at: int) -> bytes:
 
 
 def new_event_id() -> bytes:
-    """Return a fresh id of now, in any process."""
+    """Return a fresh id of now, on any thread of any process."""
     return as_milliseconds(time.time_ns() // 1000) + _draw(1)
 
 

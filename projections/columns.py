@@ -46,10 +46,14 @@ def parameters_from_json(text: str | None) -> dict[str, Parameter]:
     return {name: Parameter(value, kind) for name, (kind, value) in from_json(text).items()} if text else {}
 
 
-@lru_cache(maxsize=1024)  # the events of a batch were recorded at one time
 def to_text(moment: datetime) -> str:
     """Return a time as UTC text: `YYYY-MM-DD HH:MM:SS.ffffff`."""
-    return moment.astimezone(UTC).isoformat(" ", "microseconds")[:_TIME_CHARACTERS]
+    return _utc_to_text(moment if moment.tzinfo is UTC else moment.astimezone(UTC))
+
+
+@lru_cache(maxsize=1024)  # the events of a batch were recorded at one time
+def _utc_to_text(moment: datetime) -> str:
+    return moment.isoformat(" ", "microseconds")[:_TIME_CHARACTERS]
 
 
 def from_text(text: str) -> datetime:
