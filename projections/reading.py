@@ -76,7 +76,7 @@ def own_parameters_of(connection: sqlite3.Connection, stream_ids: Sequence[int])
         "SELECT stream_id, name, kind, value, max(stream_version) FROM parameters"
         " WHERE stream_id IN (SELECT value FROM json_each(?)) GROUP BY stream_id, name",
         (json.dumps(list(owns)),),
-    )
+    ).fetchall()
     for stream_id, name, kind, value, version in rows:
         owns[stream_id][name] = OwnParameter(Parameter(from_json(value), kind), version)
     return [owns[stream_id] for stream_id in stream_ids]

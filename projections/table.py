@@ -144,9 +144,9 @@ class Table(Generic[Row]):
         return len(self._rows) < _CACHED_ROWS_MAX // 2 and stream_id not in self._long_streams
 
     def _read_stream(self, stream_id: int) -> None:
-        cursor = self._connection.execute(f"{self._select} WHERE stream_id = ?", (stream_id,))
-        found = cursor.fetchmany(_STREAM_ROWS_MAX + 1)
-        cursor.close()
+        # The cursor has no name: were it interrupted, the error's traceback would keep it open, and the file locked.
+        rows = f"{self._select} WHERE stream_id = ?"
+        found = self._connection.execute(rows, (stream_id,)).fetchmany(_STREAM_ROWS_MAX + 1)
         if len(found) > _STREAM_ROWS_MAX:
             self._long_streams.add(stream_id)
             return
