@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.results import Row, WorkResult
 from benchmarks.works.work import Column
@@ -18,6 +20,7 @@ _BAR_HEIGHT_INCHES: Final = 0.32
 _TITLE_HEIGHT_INCHES: Final = 1.1
 _OURS: Final = "#1f6f8b"
 _OTHERS: Final = "#b8b8b8"
+_TICKS_MAX: Final = 5
 _LOGARITHMIC_FROM: Final = 20
 """How many times the least the most has to be."""
 
@@ -36,7 +39,8 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
         _draw_panel(axes, result, column)
     for axes in list(grid)[len(panels) :]:
         axes.set_visible(False)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "anabranch"}):  # text stays text, and ids are the same
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _draw_panel(axes: Any, result: WorkResult, column: Column) -> None:
@@ -51,6 +55,8 @@ def _draw_panel(axes: Any, result: WorkResult, column: Column) -> None:
     axes.bar_label(bars, [f"{median:,.{column.digits}f}" for median in medians], padding=4)
     if medians and max(medians) > _LOGARITHMIC_FROM * min(medians):
         axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(_TICKS_MAX))
     axes.margins(x=0.25)
     axes.set_xlabel(column.heading)
     axes.set_title(f"{result.work}  {result.title}", loc="left")

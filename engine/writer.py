@@ -30,12 +30,18 @@ class Finished(NamedTuple):
 class _Queued:
     """A request, and the future that its caller awaits: cancelling takes the future with it, not the outcome."""
 
-    __slots__ = ("answer", "outcome", "request")
+    __slots__ = ("answer", "outcome", "request", "to_the_end")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, *, to_the_end: bool) -> None:
         self.request = request
+        self.to_the_end = to_the_end
         self.answer: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
         self.outcome: Recorded | BaseException | None = None
+
+    @property
+    def is_taken_back(self) -> bool:
+        """Whether its caller was cancelled and has not run since."""
+        return self.answer.cancelled() and not self.to_the_end
 
     def settle(self, outcome: Recorded | BaseException) -> None:
         """Wake the caller, unless it was cancelled."""
@@ -83,7 +89,7 @@ class Writer:
         self._owner.check()
         await self._take_place()
         try:
-            queued = self._put(request)
+            queued = self._put(request, to_the_end=False)
             try:
                 return await queued.answer
             except asyncio.CancelledError:
@@ -105,9 +111,9 @@ class Writer:
         try:
             await self._take_place()
         except asyncio.CancelledError as cancelled:
-            return Finished(await self._put(request).outlive(cancelled), cancelled)
+            return Finished(await self._put(request, to_the_end=True).outlive(cancelled), cancelled)
         try:
-            queued = self._put(request)
+            queued = self._put(request, to_the_end=True)
             try:
                 return Finished(await queued.answer, None)
             except asyncio.CancelledError as cancelled:
@@ -121,10 +127,10 @@ class Writer:
         except anyio.WouldBlock:
             await self._free.acquire()
 
-    def _put(self, request: Request) -> _Queued:
+    def _put(self, request: Request, *, to_the_end: bool) -> _Queued:
         if self._closed:
             raise EngineClosed
-        queued = _Queued(request)
+        queued = _Queued(request, to_the_end=to_the_end)
         self._queue[queued] = None
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
@@ -144,9 +150,12 @@ class Writer:
             self._draining = None
 
     def _next_batch(self) -> list[_Queued]:
-        batch = list(islice(self._queue, self._log.capabilities.batch_requests_max))
-        for queued in batch:
-            del self._queue[queued]
+        batch: list[_Queued] = []
+        while self._queue and not batch:
+            taken = list(islice(self._queue, self._log.capabilities.batch_requests_max))
+            for queued in taken:
+                del self._queue[queued]
+            batch = [queued for queued in taken if not queued.is_taken_back]
         return batch
 
     async def _commit(self, batch: list[_Queued]) -> None:

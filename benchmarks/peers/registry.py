@@ -1,6 +1,8 @@
 """Which peers there are, what each needs, and how to get at one without importing the others' packages."""
 
+import contextlib
 import importlib
+import io
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Final, cast
@@ -82,4 +84,6 @@ def load(name: str) -> Peer:
     """Import a peer's module and return the peer."""
     found = entry(name)
     module, _, attribute = found.path.partition(":")
-    return cast("Peer", getattr(importlib.import_module(module), attribute)(*found.settings))
+    with contextlib.redirect_stdout(io.StringIO()):  # some greet whoever imports them
+        imported = importlib.import_module(module)
+    return cast("Peer", getattr(imported, attribute)(*found.settings))

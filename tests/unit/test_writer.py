@@ -140,6 +140,24 @@ async def test_a_caller_cancelled_while_queued_takes_its_request_back() -> None:
     assert isinstance(results[3], asyncio.CancelledError)
 
 
+async def test_a_caller_cancelled_just_before_its_batch_is_taken_takes_its_request_back() -> None:
+    """Also when it has not run since: what is taken next goes on to those behind it."""
+    log = StubLog(batch_requests_max=1)
+    writer = Writer(log)
+    first, gone, kept = submit(writer, "a", "gone", "kept")
+    await settle()
+
+    def cancel_and_answer(name: str) -> Answer:
+        gone.cancel()
+        return Recorded((), ord(name[0]))
+
+    log.answer = cancel_and_answer
+    log.release()
+    await asyncio.gather(first, kept)
+    assert gone.cancelled()
+    assert log.batches == [["a"], ["kept"]]
+
+
 async def test_a_caller_cancelled_during_the_commit_has_its_request_recorded() -> None:
     """The batch is not torn: the log finishes it, and the other callers get their answers."""
     log = StubLog()
