@@ -19,7 +19,7 @@ from engine.bulk_insert import insert_rows
 
 Row = TypeVar("Row", bound=Struct)
 
-_CACHED_ROWS_MAX = 6_000
+_CACHED_ROWS_MAX = 4_000
 _CACHED_CHARACTERS_MAX = 8 * 1024 * 1024
 _STREAM_ROWS_MAX = 256  # rows of a stream that are read together; of a longer one, each by itself
 

@@ -6,6 +6,7 @@ open. A job is a plain function that does all its work in one hop and cannot be 
 
 import asyncio
 import sqlite3
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,6 +18,17 @@ from engine.logs.forking import inside_sqlite
 Result = TypeVar("Result")
 
 _ITER_CHUNK_SIZE = 64  # aiosqlite asks for it; cursors are never iterated from the event loop here
+
+
+def let_go_of_cursors(error: BaseException) -> None:
+    """Clear the frames that an error came through: a cursor in one keeps the file locked after its connection is closed.
+
+    Else that would last until the garbage collector finds them.
+    """
+    raised: BaseException | None = error
+    while raised is not None:
+        traceback.clear_frames(raised.__traceback__)
+        raised = raised.__context__
 
 
 class ThreadConnection:

@@ -19,7 +19,7 @@ from engine.commands import Request
 from engine.errors import AnabranchError, CannotOpen, EngineClosed, FolderNotWritable, NotADatabase, StoreBusy
 from engine.events import RecordedEvent
 from engine.logger import get_logger
-from engine.logs.connections import ThreadConnection
+from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.file_lock import FileLock, Turn
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import Readers
@@ -183,6 +183,7 @@ async def open_sqlite_log(
         appender = Appender(connection.raw, heads, state, projectors, event_bytes_max=settings.event_bytes_max)
         stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, appender))
     except BaseException as error:
+        let_go_of_cursors(error)
         await _close(connection, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
             raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error

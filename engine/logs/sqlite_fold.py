@@ -14,7 +14,7 @@ SELECT_FOLDED: Final = (
 )
 
 _SELECT_STREAM: Final = "SELECT run_id, branch, parent_id, parent_version FROM streams WHERE stream_id = ?"
-_STREAMS_KNOWN_MAX: Final = 5000
+_STREAMS_KNOWN_MAX: Final = 2000
 
 
 class FoldedEvents:

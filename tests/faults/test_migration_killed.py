@@ -1,12 +1,14 @@
 """A migration that is broken off at any point: the file is the state store that it was, or the whole log."""
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,15 @@ class _Breaking:
         return connection.in_transaction and self.looks == self.break_at
 
 
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """What an error keeps alive stays alive."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("journal", ["DELETE", "WAL"])
 async def test_a_fault_in_the_middle_leaves_the_state_store(
     database: Path, monkeypatch: pytest.MonkeyPatch, journal: str

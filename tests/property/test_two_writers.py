@@ -20,7 +20,7 @@ QUICK = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCh
 MANY = settings(QUICK, max_examples=400)
 
 TURNS = st.lists(st.sampled_from([0, 1]), min_size=40, max_size=40)
-CACHED_ROWS = st.sampled_from([1, 4, 6000])
+CACHED_ROWS = st.sampled_from([1, 4, 4000])
 STREAM_ROWS = st.sampled_from([0, 1, 256])
 
 
