@@ -21,9 +21,9 @@ _ITER_CHUNK_SIZE = 64  # aiosqlite asks for it; cursors are never iterated from 
 
 
 def let_go_of_cursors(error: BaseException) -> None:
-    """Clear the frames that an error came through: a cursor in one keeps the file locked after its connection is closed.
+    """Clear the frames that an error came through.
 
-    Else that would last until the garbage collector finds them.
+    A cursor in one of them keeps the file locked, closed connection or not, until the garbage collector comes.
     """
     raised: BaseException | None = error
     while raised is not None:
