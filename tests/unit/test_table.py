@@ -1,8 +1,8 @@
-"""A view table in memory: rows by key, of which only what is new is written."""
+"""A view table's rows in memory: what is written of them, and when they are read again."""
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from typing import Any
 
 import pytest
 from msgspec import Struct
@@ -11,150 +11,281 @@ from projections import table
 from projections.table import Table
 
 
-class StepRow(Struct, gc=False):
+class Note(Struct):
     stream_id: int
-    step: str
-    status: str
-    reason: str | None
+    name: str
+    text: str | None
+    count: int | None
 
 
-@pytest.fixture
-def connection() -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
-        made.execute(
-            "CREATE TABLE steps (stream_id INTEGER, step TEXT, status TEXT, reason TEXT, UNIQUE (stream_id, step))"
+class Notes:
+    """A table keyed by stream and name, on a connection that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.execute(
+            "CREATE TABLE notes (stream_id INTEGER, name TEXT, text TEXT, count INTEGER, PRIMARY KEY (stream_id, name))"
         )
-        yield made
+        self.table = Table(self.connection, "notes", Note, ("stream_id", "name"))
+        self.said: list[str] = []
+        self.connection.set_trace_callback(self.said.append)
+
+    def insert(self, *rows: tuple[Any, ...]) -> None:
+        """Write rows as another process does."""
+        self.connection.executemany("INSERT INTO notes VALUES (?, ?, ?, ?)", rows)
+        self.said.clear()
+
+    def add(self, stream_id: int, name: str, text: str | None = None, count: int | None = None) -> None:
+        self.table.add((stream_id, name), Note(stream_id, name, text, count))
+
+    def written(self) -> list[tuple[Any, ...]]:
+        return self.connection.execute("SELECT * FROM notes ORDER BY stream_id, name").fetchall()
+
+    def reads(self) -> list[str]:
+        """Return the reads since the last call."""
+        found = [statement for statement in self.said if statement.startswith("SELECT")]
+        self.said.clear()
+        return found
+
+    def writes(self) -> list[str]:
+        """Flush, and return what was said to the database."""
+        self.said.clear()
+        self.table.flush()
+        return self.said[:]
 
 
 @pytest.fixture
-def steps(connection: sqlite3.Connection) -> Table[StepRow]:
-    return Table(connection, "steps", StepRow, ("stream_id", "step"))
+def notes() -> Iterator[Notes]:
+    made = Notes()
+    yield made
+    made.connection.close()
 
 
-@pytest.fixture
-def statements(connection: sqlite3.Connection) -> list[str]:
-    """Every statement that is carried out from here on."""
-    seen: list[str] = []
-    connection.set_trace_callback(seen.append)
-    return seen
+def test_a_new_row_is_written_without_its_nulls(notes: Notes) -> None:
+    """Binding a NULL is not free, and a column that is not named is NULL."""
+    notes.add(1, "a", "x")
+    (statement,) = notes.writes()
+    assert statement == "INSERT INTO notes (stream_id, name, text) VALUES (1, 'a', 'x')"
+    assert notes.written() == [(1, "a", "x", None)]
 
 
-def rows(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
-    return connection.execute("SELECT * FROM steps ORDER BY stream_id, step").fetchall()
+def test_a_row_that_changes_many_times_is_written_once_with_what_changed(notes: Notes) -> None:
+    """Columns that did not change are left alone, also another's hand's."""
+    notes.insert((1, "a", "x", 1))
+    for count in (2, 3):
+        assert notes.table.change(1, "a", count=count)
+    assert notes.writes() == ["UPDATE notes SET count = 3 WHERE stream_id = 1 AND name = 'a'"]
+    assert notes.written() == [(1, "a", "x", 3)]
 
 
-def test_a_row_that_changes_often_is_written_once(
-    connection: sqlite3.Connection, steps: Table[StepRow], statements: list[str]
+def test_changes_of_different_columns_are_written_together(notes: Notes) -> None:
+    """One row is one statement, whichever of its columns changed when."""
+    notes.insert((1, "a", "x", 1))
+    notes.table.change(1, "a", count=None)
+    notes.table.change(1, "a", text="y")
+    assert len(notes.writes()) == 1
+    assert notes.written() == [(1, "a", "y", None)]
+
+
+def test_a_new_row_that_changes_is_only_inserted(notes: Notes) -> None:
+    """It is written as it stands when it is written."""
+    notes.add(1, "a", "x")
+    notes.table.change(1, "a", text=None, count=2)
+    assert len(notes.writes()) == 1
+    assert notes.written() == [(1, "a", None, 2)]
+
+
+def test_nothing_is_written_twice(notes: Notes) -> None:
+    """A flush leaves nothing to the next."""
+    notes.add(1, "a", "x")
+    notes.table.flush()
+    notes.table.change(1, "a", text="y")
+    notes.table.flush()
+    assert notes.writes() == []
+
+
+def test_a_row_that_is_not_there_is_not_changed(notes: Notes) -> None:
+    """Who asked is told."""
+    assert not notes.table.change(1, "a", text="y")
+    assert notes.writes() == []
+
+
+@pytest.mark.parametrize("there", ["written", "new", "changed", "absent"])
+def test_what_is_put_stands_whatever_stood_there(notes: Notes, there: str) -> None:
+    """Of the old row nothing is left."""
+    if there != "absent":
+        notes.add(1, "a", "x", 1)
+    if there in {"written", "changed"}:
+        notes.table.flush()
+    if there == "changed":
+        notes.table.change(1, "a", count=5)
+    notes.table.put((1, "a"), Note(1, "a", None, 7))
+    notes.table.flush()
+    assert notes.table.get(1, "a") == Note(1, "a", None, 7)
+    assert notes.written() == [(1, "a", None, 7)]
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_row_is_removed_and_added_again_in_one_batch(notes: Notes, *, written: bool, whole: bool) -> None:
+    """It is gone at once, and the new one has nothing of it."""
+    if whole:
+        notes.table.opened(1)
+    notes.add(1, "a", "x", 1)
+    notes.add(1, "b", "z")
+    if written:
+        notes.table.flush()
+    notes.table.change(1, "b", count=2)
+    notes.table.remove(1, "a")
+    assert notes.table.get(1, "a") is None
+    notes.add(1, "a", "y")
+    notes.table.flush()
+    assert notes.written() == [(1, "a", "y", None), (1, "b", "z", 2)]
+
+
+def test_the_rows_of_a_stream_are_read_together_and_then_known(notes: Notes) -> None:
+    """Also which are not there: neither a hit nor a miss is looked up again."""
+    notes.insert((1, "a", "x", 1), (1, "b", "y", 2), (2, "a", "z", 3))
+    assert notes.table.get(1, "a") == Note(1, "a", "x", 1)
+    assert len(notes.reads()) == 1
+    assert notes.table.get(1, "b") == Note(1, "b", "y", 2)
+    assert notes.table.get(1, "c") is None
+    assert notes.reads() == []
+
+
+def test_of_a_stream_that_was_opened_nothing_is_read(notes: Notes) -> None:
+    """It has the rows that were put here, and no others."""
+    notes.table.opened(1)
+    notes.add(1, "a", "x")
+    assert notes.table.get(1, "b") is None
+    notes.table.flush()
+    assert notes.table.get(1, "a") == Note(1, "a", "x", None)
+    assert notes.reads() == []
+
+
+def test_reading_a_stream_leaves_alone_what_is_newer_in_memory(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that has changed is not read over; nor is one lost that is yet to be written."""
+    monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 0)
+    notes.insert((1, "a", "x", 1))
+    notes.table.change(1, "a", text="y")
+    notes.add(1, "b", "new")
+    monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 256)
+    notes.table._long_streams.clear()
+    assert notes.table.get(1, "c") is None
+    assert notes.table.get(1, "a") == Note(1, "a", "y", 1)
+    assert notes.table.get(1, "b") == Note(1, "b", "new", None)
+
+
+def test_of_a_long_stream_each_row_is_read_by_itself(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it is long is found out once; a miss is then looked up each time."""
+    monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 1)
+    notes.insert((1, "a", "x", 1), (1, "b", "y", 2))
+    assert notes.table.get(1, "a") == Note(1, "a", "x", 1)
+    assert len(notes.reads()) == 2
+    assert notes.table.get(1, "a") == Note(1, "a", "x", 1)
+    assert notes.reads() == []
+    for _ in range(2):
+        assert notes.table.get(1, "c") is None
+    assert len(notes.reads()) == 2
+
+
+def test_forgetting_some_streams_makes_them_be_read_anew(notes: Notes) -> None:
+    """What another process wrote is then seen: a row that changed, one that is new, and one that is gone."""
+    notes.insert((1, "a", "x", 1), (1, "b", "y", 2))
+    assert notes.table.get(1, "c") is None
+    notes.connection.execute("UPDATE notes SET text = 'theirs' WHERE name = 'a'")
+    notes.connection.execute("DELETE FROM notes WHERE name = 'b'")
+    notes.insert((1, "c", "new", 3))
+    notes.table.forget({1})
+    assert notes.table.get(1, "a") == Note(1, "a", "theirs", 1)
+    assert notes.table.get(1, "b") is None
+    assert notes.table.get(1, "c") == Note(1, "c", "new", 3)
+
+
+@pytest.mark.parametrize("known", ["opened", "empty", "written", "long"])
+def test_a_stream_is_forgotten_however_it_came_to_be_known(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
-    """Changed in the batch that adds it, it is inserted as it stands; later, the columns that changed are updated."""
-    steps.add((1, "a"), StepRow(1, "a", "CREATED", None))
-    assert steps.change(1, "a", status="RUNNING")
-    assert statements == []
-    steps.flush()
-    assert [statement.split("(")[0] for statement in statements] == ["INSERT INTO steps "]
-    assert steps.change(1, "a", status="FAILED", reason="why")
-    assert steps.change(1, "a", status="COMPLETED")
-    steps.flush()
-    assert statements[1].startswith("UPDATE steps SET status = 'COMPLETED', reason = 'why' WHERE")
-    steps.flush()
-    assert rows(connection) == [(1, "a", "COMPLETED", "why")]
-    assert len(statements) == 3
+    """By its rows, or by there being none."""
+    if known == "opened":
+        notes.table.opened(1)
+    elif known == "empty":
+        assert notes.table.get(1, "a") is None
+    elif known == "written":
+        notes.add(1, "b", "x")
+        notes.table.flush()
+    else:
+        monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 0)
+        notes.insert((1, "b", "x", 1))
+        assert notes.table.get(1, "b") is not None
+    notes.insert((1, "a", "theirs", 1))
+    notes.table.forget({1})
+    assert notes.table.get(1, "a") == Note(1, "a", "theirs", 1)
 
 
-def test_columns_changed_one_after_the_other_are_all_written(
-    connection: sqlite3.Connection, steps: Table[StepRow]
-) -> None:
-    """A change does not take the place of another column's."""
-    connection.execute("INSERT INTO steps VALUES (1, 'a', 'CREATED', NULL)")
-    steps.change(1, "a", status="FAILED")
-    steps.change(1, "a", reason="why")
-    steps.flush()
-    assert rows(connection) == [(1, "a", "FAILED", "why")]
+def test_forgetting_streams_that_nothing_is_known_of_keeps_the_others(notes: Notes) -> None:
+    """Another process that writes elsewhere costs this one nothing."""
+    notes.insert((1, "a", "x", 1))
+    notes.table.get(1, "a")
+    notes.reads()
+    notes.table.forget({2, 3})
+    assert notes.table.get(1, "a") == Note(1, "a", "x", 1)
+    assert notes.table.get(1, "b") is None
+    assert notes.reads() == []
 
 
-def test_a_row_that_is_not_there_is_not_changed(connection: sqlite3.Connection, steps: Table[StepRow]) -> None:
-    """The caller is told so."""
-    assert not steps.change(1, "a", status="RUNNING")
-    steps.flush()
-    assert rows(connection) == []
+def test_forgetting_all_drops_what_is_not_written(notes: Notes) -> None:
+    """As after a rollback: the file is what is true."""
+    notes.insert((1, "a", "x", 1))
+    notes.table.change(1, "a", text="y")
+    notes.add(1, "b", "new")
+    notes.table.forget()
+    assert notes.writes() == []
+    assert notes.table.get(1, "a") == Note(1, "a", "x", 1)
+    assert notes.table.get(1, "b") is None
 
 
-def test_another_row_may_be_added_where_one_was_removed(connection: sqlite3.Connection, steps: Table[StepRow]) -> None:
-    """In the same batch, too."""
-    steps.add((1, "a"), StepRow(1, "a", "CREATED", "old"))
-    steps.remove(1, "a")
-    assert steps.get(1, "a") is None
-    steps.add((1, "a"), StepRow(1, "a", "CREATED", None))
-    steps.flush()
-    assert rows(connection) == [(1, "a", "CREATED", None)]
-
-
-def test_put_takes_the_place_of_whatever_stood_there(connection: sqlite3.Connection, steps: Table[StepRow]) -> None:
-    """Read or not."""
-    connection.execute("INSERT INTO steps VALUES (1, 'a', 'FAILED', 'why')")
-    steps.put((1, "a"), StepRow(1, "a", "CREATED", None))
-    steps.put((1, "b"), StepRow(1, "b", "CREATED", None))
-    steps.flush()
-    assert rows(connection) == [(1, "a", "CREATED", None), (1, "b", "CREATED", None)]
-
-
-def test_the_rows_of_a_stream_are_looked_up_once(
-    connection: sqlite3.Connection, steps: Table[StepRow], statements: list[str]
-) -> None:
-    """After that it is known which are not there; of a stream that is new, from the start."""
-    connection.execute("INSERT INTO steps VALUES (1, 'a', 'CREATED', NULL)")
-    statements.clear()
-    assert steps.get(1, "a") == StepRow(1, "a", "CREATED", None)
-    assert [steps.get(1, name) for name in "bcd"] == [None] * 3
-    steps.opened(2)
-    assert steps.get(2, "a") is None
-    assert len(statements) == 1
-
-
-def test_the_rows_of_a_long_stream_are_looked_up_one_by_one(
-    connection: sqlite3.Connection, steps: Table[StepRow], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A miss is no answer there."""
-    monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 2)
-    connection.executemany("INSERT INTO steps VALUES (1, ?, 'CREATED', NULL)", [(name,) for name in "abc"])
-    assert steps.get(1, "b") is not None
-    connection.execute("INSERT INTO steps VALUES (1, 'd', 'CREATED', NULL)")
-    assert steps.get(1, "d") is not None
-
-
-@pytest.mark.parametrize(("stream_ids", "seen"), [(None, "FAILED"), ({1}, "FAILED"), ({2}, "CREATED")])
-def test_what_another_has_written_is_seen_once_it_is_forgotten(
-    connection: sqlite3.Connection, steps: Table[StepRow], stream_ids: set[int] | None, seen: str
-) -> None:
-    """All of it, or a stream's; other streams are remembered as they were."""
-    connection.execute("INSERT INTO steps VALUES (1, 'a', 'CREATED', NULL)")
-    assert steps.get(1, "a") is not None
-    connection.execute("UPDATE steps SET status = 'FAILED'")
-    steps.forget(stream_ids)
-    row = steps.get(1, "a")
-    assert row is not None
-    assert row.status == seen
-
-
-def test_what_was_not_written_is_forgotten_with_the_rest(connection: sqlite3.Connection, steps: Table[StepRow]) -> None:
-    """As after a rollback."""
-    steps.add((1, "a"), StepRow(1, "a", "CREATED", None))
-    steps.forget()
-    steps.flush()
-    assert rows(connection) == []
+def test_clearing_streams_takes_their_rows_out_of_the_table(notes: Notes) -> None:
+    """Of others too what was not written is dropped: it is done before a fold begins anew."""
+    notes.insert((1, "a", "x", 1), (2, "a", "y", 2))
+    notes.table.get(1, "a")
+    notes.table.clear([1])
+    assert notes.table.get(1, "a") is None
+    assert notes.written() == [(2, "a", "y", 2)]
 
 
 @pytest.mark.parametrize("limit", ["_CACHED_ROWS_MAX", "_CACHED_CHARACTERS_MAX"])
-def test_memory_has_a_limit(
-    connection: sqlite3.Connection, steps: Table[StepRow], monkeypatch: pytest.MonkeyPatch, limit: str
+def test_what_is_beyond_the_limits_is_written_and_then_forgotten(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    """Past it, everything that is written is dropped from memory."""
-    monkeypatch.setattr(table, limit, 5)
-    for number in range(6):
-        steps.add((1, f"step {number}"), StepRow(1, f"step {number}", "CREATED", None))
-    steps.flush()
-    connection.execute("UPDATE steps SET status = 'FAILED'")
-    row = steps.get(1, "step 3")
-    assert row is not None
-    assert row.status == "FAILED"
+    """Memory is bounded by rows and by characters, and a row that was forgotten is read again as it was."""
+    monkeypatch.setattr(table, limit, 2)
+    for name in ("a", "b", "c"):
+        notes.add(1, name, "text")
+    notes.table.flush()
+    assert notes.table._rows == {}
+    assert notes.table.get(1, "b") == Note(1, "b", "text", None)
+
+
+def test_streams_that_are_known_to_be_empty_count_against_the_limit(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of many small branches is not kept in memory by their names alone."""
+    monkeypatch.setattr(table, "_CACHED_ROWS_MAX", 10)
+    for stream_id in range(11):
+        notes.table.opened(stream_id)
+    notes.table.flush()
+    assert not notes.table._whole_streams
+
+
+def test_a_table_that_is_not_keyed_by_its_stream_is_read_row_by_row(notes: Notes) -> None:
+    """And its rows are forgotten with their stream all the same."""
+    by_name = Table(notes.connection, "notes", Note, ("name",))
+    notes.insert((1, "a", "x", 1))
+    assert by_name.get("a") == Note(1, "a", "x", 1)
+    assert by_name.get("b") is None
+    notes.insert((2, "b", "y", 2))
+    assert by_name.get("b") == Note(2, "b", "y", 2)
+    notes.connection.execute("UPDATE notes SET text = 'theirs'")
+    by_name.forget({1})
+    assert by_name.get("a") == Note(1, "a", "theirs", 1)
