@@ -143,6 +143,19 @@ def test_a_row_is_removed_and_added_again_in_one_batch(notes: Notes, *, written:
     assert notes.written() == [(1, "a", "y", None), (1, "b", "z", 2)]
 
 
+@pytest.mark.parametrize("state", ["new", "changed"])
+def test_a_row_that_is_removed_before_it_is_written_stays_away(notes: Notes, state: str) -> None:
+    """Nothing that was still to be written of it comes after."""
+    if state == "new":
+        notes.add(1, "a", "x")
+    else:
+        notes.insert((1, "a", "x", 1))
+        notes.table.change(1, "a", text="y")
+    notes.table.remove(1, "a")
+    assert notes.writes() == []
+    assert notes.written() == []
+
+
 def test_the_rows_of_a_stream_are_read_together_and_then_known(notes: Notes) -> None:
     """Also which are not there: neither a hit nor a miss is looked up again."""
     notes.insert((1, "a", "x", 1), (1, "b", "y", 2), (2, "a", "z", 3))
@@ -223,6 +236,21 @@ def test_a_stream_is_forgotten_however_it_came_to_be_known(
     assert notes.table.get(1, "a") == Note(1, "a", "theirs", 1)
 
 
+@pytest.mark.parametrize("written_by_us", [True, False])
+def test_a_row_that_is_known_by_itself_is_forgotten_with_its_stream(notes: Notes, *, written_by_us: bool) -> None:
+    """Whether it was read or written here."""
+    by_name = Table(notes.connection, "notes", Note, ("name",))
+    if written_by_us:
+        by_name.add(("a",), Note(1, "a", "x", 1))
+        by_name.flush()
+    else:
+        notes.insert((1, "a", "x", 1))
+    assert by_name.get("a") == Note(1, "a", "x", 1)
+    notes.connection.execute("UPDATE notes SET text = 'theirs'")
+    by_name.forget({1})
+    assert by_name.get("a") == Note(1, "a", "theirs", 1)
+
+
 def test_forgetting_streams_that_nothing_is_known_of_keeps_the_others(notes: Notes) -> None:
     """Another process that writes elsewhere costs this one nothing."""
     notes.insert((1, "a", "x", 1))
@@ -278,14 +306,23 @@ def test_streams_that_are_known_to_be_empty_count_against_the_limit(
     assert not notes.table._whole_streams
 
 
-def test_a_table_that_is_not_keyed_by_its_stream_is_read_row_by_row(notes: Notes) -> None:
-    """And its rows are forgotten with their stream all the same."""
-    by_name = Table(notes.connection, "notes", Note, ("name",))
+def test_a_row_that_grows_counts_against_the_limit(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes in place may become large; once all is forgotten, the count begins anew."""
     notes.insert((1, "a", "x", 1))
-    assert by_name.get("a") == Note(1, "a", "x", 1)
+    monkeypatch.setattr(table, "_CACHED_CHARACTERS_MAX", 100)
+    notes.table.change(1, "a", text="y" * 101)
+    notes.table.flush()
+    assert notes.table._rows == {}
+    monkeypatch.setattr(table, "_CACHED_CHARACTERS_MAX", 200)
+    notes.table.change(1, "a", count=2)
+    notes.table.flush()
+    assert notes.table._rows != {}
+
+
+def test_a_table_that_is_not_keyed_by_its_stream_looks_up_each_miss(notes: Notes) -> None:
+    """It is not known of any stream which rows it has."""
+    by_name = Table(notes.connection, "notes", Note, ("name",))
+    by_name.opened(2)
     assert by_name.get("b") is None
     notes.insert((2, "b", "y", 2))
     assert by_name.get("b") == Note(2, "b", "y", 2)
-    notes.connection.execute("UPDATE notes SET text = 'theirs'")
-    by_name.forget({1})
-    assert by_name.get("a") == Note(1, "a", "theirs", 1)
