@@ -40,7 +40,9 @@ def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]
     known = state.attempts(stream, document.step) if document.attempts else []
     for index, attempt in enumerate(document.attempts, start=1):
         if index > len(known):
-            events.append(_created(stream, document, attempt, index))
+            # Indexes that were taken over from elsewhere may have gaps: what is new goes on behind the last.
+            last = known[-1].attempt_index if known else 0
+            events.append(_created(stream, document, attempt, last + index - len(known)))
         else:
             events.extend(_updated(stream, document.step, attempt, known[index - 1]))
     return events

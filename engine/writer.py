@@ -111,7 +111,11 @@ class Writer:
         try:
             await self._take_place()
         except asyncio.CancelledError as cancelled:
-            return Finished(await self._put(request, to_the_end=True).outlive(cancelled), cancelled)
+            try:
+                queued = self._put(request, to_the_end=True)
+            except EngineClosed as closed:
+                raise cancelled from closed
+            return Finished(await queued.outlive(cancelled), cancelled)
         try:
             queued = self._put(request, to_the_end=True)
             try:
@@ -134,6 +138,7 @@ class Writer:
         self._queue[queued] = None
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
+            self._draining.add_done_callback(self._drained)
         return queued
 
     async def close(self) -> None:
@@ -143,11 +148,17 @@ class Writer:
             await asyncio.shield(self._draining)
 
     async def _drain(self) -> None:
-        try:
-            while batch := self._next_batch():
-                await self._commit(batch)
-        finally:
+        while batch := self._next_batch():
+            await self._commit(batch)
+        self._draining = None
+
+    def _drained(self, drain: asyncio.Task[None]) -> None:
+        # The event loop shuts down: who waits behind the batch is not to wait for ever, also when no batch had begun.
+        failure = asyncio.CancelledError() if drain.cancelled() else drain.exception()
+        if failure is not None:
             self._draining = None
+            while self._queue:
+                self._queue.popitem()[0].settle(failure)
 
     def _next_batch(self) -> list[_Queued]:
         batch: list[_Queued] = []

@@ -18,7 +18,10 @@ _STREAMS_KNOWN_MAX: Final = 2000
 
 
 class FoldedEvents:
-    """Makes rows of `SELECT_FOLDED` into what projectors take. The streams' own heads are not read: no fold asks."""
+    """Makes rows of `SELECT_FOLDED` into what projectors take. The streams' own heads are not read: no fold asks.
+
+    Rows and streams are to be read in one snapshot, or under the writers' lock.
+    """
 
     def __init__(self) -> None:
         self._streams: dict[int, Stream] = {}

@@ -222,7 +222,11 @@ class _Scratch:
         self.position = rows[-1][0] if len(rows) == CHUNK_EVENTS else last
 
     def _fold_to_end_of_chunk(self, source: sqlite3.Connection) -> int:
-        self.fold_chunk(source)
+        source.execute("BEGIN")  # the run of an event may be deleted before its stream is looked up
+        try:
+            self.fold_chunk(source)
+        finally:
+            source.execute("COMMIT")
         return last_position(source)
 
     def _running(self) -> ThreadConnection:

@@ -320,3 +320,36 @@ async def test_to_the_end_a_cancellation_that_comes_with_the_answer_loses_nothin
     recorded, cancelled = await task
     assert recorded == Recorded((), ord("a"))
     assert cancelled is not None
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["behind a batch", "before the first batch"])
+async def test_a_loop_that_shuts_down_leaves_nobody_waiting(begun: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Who is queued is cancelled with those of the batch, waited for to the end or not."""
+    log = StubLog(batch_requests_max=1)
+    writer = Writer(log)
+    tasks = [submit_to_the_end(writer, "a"), submit_to_the_end(writer, "b"), *submit(writer, "c")]
+    await asyncio.sleep(0)
+    if begun:
+        await settle()
+    drain = next(task for task in asyncio.all_tasks() if "_drain" in repr(task.get_coro()))
+    for task in (drain, *tasks):
+        task.cancel()
+    await settle()
+    assert all(task.cancelled() for task in tasks)
+
+
+async def test_to_the_end_in_front_of_a_closed_writer_a_cancelled_caller_is_cancelled() -> None:
+    """That it was closed meanwhile is the cause."""
+    log = StubLog()
+    writer = Writer(log, queued_requests_max=1)
+    first, waiting = submit(writer, "a")[0], submit_to_the_end(writer, "b")
+    await settle()
+    closing = asyncio.create_task(writer.close())
+    await settle()
+    waiting.cancel()
+    await settle()
+    log.release()
+    await asyncio.gather(first, closing)
+    with pytest.raises(asyncio.CancelledError) as raised:
+        await waiting
+    assert isinstance(raised.value.__cause__, EngineClosed)
