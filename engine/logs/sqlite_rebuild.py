@@ -189,8 +189,8 @@ class _Scratch:
             await asyncio.sleep(0)
 
     def is_outdated(self, source: sqlite3.Connection) -> bool:
-        """Say whether something was taken out of the log since the folding began."""
-        return removals(source) != self._removals
+        """Say whether something was taken out of the log since the folding began, and the scratch file with it."""
+        return removals(source) != self._removals or not self.path.exists()
 
     async def compare(self) -> list[ViewDifference] | None:
         """Compare with the live tables in one snapshot; None when the folding has to start over."""
