@@ -1,0 +1,70 @@
+"""What another engine does between two steps of this one: deletes what is being folded, compacts, writes on."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.logs import sqlite_rebuild
+from engine.logs.sqlite_fold import FoldedEvents
+from engine.transfer import DifferentRunExists
+
+
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, place: object, name: str, database: Path, act: Callable[[Engine], Awaitable[Any]]
+) -> None:
+    """Have another engine act once, just before a function of this one is called."""
+    called, original = list[int](), getattr(place, name)
+
+    async def acting() -> None:
+        async with open_engine(database) as other:
+            await act(other)
+
+    def first(*arguments: Any) -> Any:
+        if not called:
+            called.append(1)
+            asyncio.run(acting())  # on the thread that folds
+        return original(*arguments)
+
+    monkeypatch.setattr(place, name, first)
+
+
+@pytest.mark.parametrize("what", ["verify_views", "rebuild"])
+async def test_a_run_that_is_deleted_between_a_chunk_and_its_streams(
+    database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The chunk is one snapshot, and what follows it starts over."""
+    for run_id in "ab":
+        await engine.create_run(run_id)
+    meanwhile(monkeypatch, FoldedEvents, "of", database, lambda other: other.delete_run("a", "expired"))
+    await getattr(engine, what)()
+    assert await engine.verify_views() == []
+
+
+async def test_a_file_that_is_compacted_while_a_rebuild_begins(
+    database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scratch file goes, too: the rebuild starts over with another."""
+    await engine.create_run("a")
+    meanwhile(monkeypatch, sqlite_rebuild, "removals", database, lambda other: other.compact())
+    await engine.rebuild()
+    assert await engine.verify_views() == []
+
+
+async def test_a_refused_import_holds_no_snapshot(database: Path, tmp_path: Path, engine: Engine) -> None:
+    """Whoever keeps its error goes on writing when somebody else has written, and compacts."""
+    async with open_engine(tmp_path / "elsewhere.db") as elsewhere:
+        await elsewhere.create_run("r", parameters={"a": 1})
+        lines = b"".join([piece async for piece in elsewhere.export_runs(["r"])])
+    run = await engine.create_run("r", parameters={"a": 2})
+    with pytest.raises(DifferentRunExists) as kept:
+        await engine.import_runs(io.BytesIO(lines))
+    async with open_engine(database) as other:
+        await (await other.run("r")).set_parameters({"b": 1})
+    await run.set_parameters({"a": 3})
+    assert (await engine.compact()).complete
+    assert kept.value.run_id == "r"
