@@ -133,8 +133,8 @@ def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Seque
 
 
 def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Sequence[Event]:
-    attempt = state.attempt(command.attempt_id)
-    if attempt is None or attempt.stream_id != stream.stream_id:
+    attempt = state.attempt(command.attempt_id, stream)
+    if attempt is None:
         raise AttemptNotFound(stream.run_id, command.attempt_id)
     events: list[Event] = [
         AttemptUpdated(

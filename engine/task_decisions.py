@@ -60,9 +60,8 @@ def _create_attempt(command: CreateAttempt, stream: Stream, state: State) -> Seq
 
 
 def _change_attempt(command: ChangeAttempt, stream: Stream, state: State) -> Sequence[Event]:
-    known = state.logged_attempt(command.attempt_id)
-    place = state.attempt(command.attempt_id)
-    if known is None or place is None or place.stream_id != stream.stream_id:
+    known = state.logged_attempt(command.attempt_id, stream)
+    if known is None:
         raise AttemptNotFound(stream.run_id, command.attempt_id)
     changed = {name: value for name, value in given(command.changes).items() if not same(getattr(known, name), value)}
     if not changed or not _stands(known, command):

@@ -104,11 +104,11 @@ class DecisionState:
             details=from_json(row.details),
         )
 
-    def attempt(self, attempt_id: str) -> AttemptState | None:
-        return self._views.attempts.get(attempt_id)
+    def attempt(self, attempt_id: str, stream: Stream | None = None) -> AttemptState | None:
+        return self._views.attempt(attempt_id, None if stream is None else stream.stream_id)
 
-    def logged_attempt(self, attempt_id: str) -> AttemptLog | None:
-        row = self._views.attempts.get(attempt_id)
+    def logged_attempt(self, attempt_id: str, stream: Stream) -> AttemptLog | None:
+        row = self._views.attempt(attempt_id, stream.stream_id)
         return None if row is None else as_attempt(row)
 
     def attempts(self, stream: Stream, step: str) -> list[AttemptLog]:

@@ -72,13 +72,14 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 5
+    version = 6
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.runs = Table(connection, "runs", RunRow, ("run_id",))
         self.tasks = Table(connection, "tasks", TaskRow, ("stream_id", "task_id"))
-        self.attempts = Table(connection, "task_attempts", AttemptRow, ("attempt_id",))
+        self.attempts = Table(connection, "task_attempts", AttemptRow, ("attempt_id", "stream_id"))
+        self._new_attempts: dict[str, int] = {}
         self.external_runs = Table(connection, "external_runs", ExternalRunRow, ("stream_id", "task_id"))
         self.folds: Mapping[type, Fold] = {
             RunCreated: self._run_created,
@@ -115,14 +116,27 @@ class StateViews:
     def flush(self) -> None:
         for table in (self.runs, self.tasks, self.attempts, self.external_runs):
             table.flush()
+        self._new_attempts.clear()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
         for table in (self.runs, self.tasks, self.attempts, self.external_runs):
             table.forget(stream_ids)
+        self._new_attempts.clear()
 
     def clear(self, stream_ids: Collection[int]) -> None:
         for table in (self.runs, self.tasks, self.attempts, self.external_runs):
             table.clear(stream_ids)
+
+    def attempt(self, attempt_id: str, stream_id: int | None) -> AttemptRow | None:
+        """Return the attempt of that id in a stream, or in any."""
+        if stream_id is None:
+            stream_id = self._new_attempts.get(attempt_id) or self._stream_of_attempt(attempt_id)
+        return None if stream_id is None else self.attempts.get(attempt_id, stream_id)
+
+    def _stream_of_attempt(self, attempt_id: str) -> int | None:
+        where = "SELECT stream_id FROM task_attempts WHERE attempt_id = ?"
+        row = self._connection.execute(where, (attempt_id,)).fetchone()
+        return None if row is None else int(row[0])
 
     def _opened(self, stream: Stream) -> None:
         for table in (self.tasks, self.external_runs):
@@ -207,7 +221,9 @@ class StateViews:
             row = task_row(stream, step.step, step.status, step.spec, step.current_attempt_id)
             self.tasks.put((stream.stream_id, step.step), row)
         for attempt in step.attempts:
-            self.attempts.put((attempt.attempt_id,), carried_attempt(stream, carried.place, attempt))
+            self._new_attempts[attempt.attempt_id] = stream.stream_id
+            row_of_attempt = carried_attempt(stream, carried.place, attempt)
+            self.attempts.put((attempt.attempt_id, stream.stream_id), row_of_attempt)
 
     def _run(self, run_id: str) -> RunRow:
         row = self.runs.get(run_id)
@@ -262,7 +278,7 @@ class StateViews:
         self.attempts.flush()
         attempts = "SELECT attempt_id FROM task_attempts WHERE stream_id = ? AND task_id = ?"
         for (attempt_id,) in self._connection.execute(attempts, key).fetchall():
-            self.attempts.remove(attempt_id)
+            self.attempts.remove(attempt_id, stream.stream_id)
 
     def _attempt_created(self, stream: Stream, recorded: RecordedEvent, event: AttemptCreated) -> None:
         created_at = to_text(event.created_at or recorded.recorded_at)
@@ -289,12 +305,13 @@ class StateViews:
             parameters_to_json(event.metrics),
             to_json(event.details) if event.details else None,
         )
-        self.attempts.add((event.attempt_id,), row)
+        self._new_attempts[event.attempt_id] = stream.stream_id
+        self.attempts.add((event.attempt_id, stream.stream_id), row)
         if event.current:
             self.tasks.change(stream.stream_id, event.step, current_attempt_id=event.attempt_id)
 
-    def _attempt_updated(self, _stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
-        row = self.attempts.get(event.attempt_id)
+    def _attempt_updated(self, stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
+        row = self.attempts.get(event.attempt_id, stream.stream_id)
         assert row is not None, "decisions refuse unknown attempts"
         changes = attempt_columns(event.changes)
         status = changes.get("status", row.status)
@@ -304,7 +321,7 @@ class StateViews:
                 changes.setdefault("submitted_at", now)
             if row.ended_at is None and status in TERMINAL_STATUSES:
                 changes.setdefault("ended_at", now)
-        self.attempts.change(event.attempt_id, **changes)
+        self.attempts.change(event.attempt_id, stream.stream_id, **changes)
 
     def _external_run(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunRegistered) -> None:
         row = ExternalRunRow(

@@ -52,7 +52,7 @@ CREATE TABLE tasks (
 ) STRICT;
 CREATE INDEX tasks_by_id ON tasks (task_id);
 CREATE TABLE task_attempts (
-    attempt_id TEXT NOT NULL UNIQUE,
+    attempt_id TEXT NOT NULL,
     task_id TEXT NOT NULL,
     run_id TEXT NOT NULL,
     attempt_index INTEGER NOT NULL,
@@ -73,7 +73,9 @@ CREATE TABLE task_attempts (
     outputs TEXT,
     metrics TEXT,
     details TEXT,
-    PRIMARY KEY (stream_id, task_id, attempt_index)
+    PRIMARY KEY (stream_id, task_id, attempt_index),
+    -- An id is unique in the file, but one that was removed may come again: a view of the past may have both.
+    UNIQUE (attempt_id, stream_id)
 ) STRICT;
 CREATE TABLE external_runs (
     task_id TEXT NOT NULL,

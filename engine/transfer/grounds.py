@@ -22,8 +22,8 @@ def unfounded(event: Event, stream: Stream, state: State, line: int) -> Anabranc
         case AttemptCreated(attempt_id=attempt_id) if state.attempt(attempt_id) is not None:
             return ImportedAttemptExists(attempt_id, line)
         case AttemptUpdated(attempt_id=attempt_id):
-            attempt = state.attempt(attempt_id)
-            if attempt is None or (attempt.stream_id, attempt.task_id) != (stream.stream_id, event.step):
+            attempt = state.attempt(attempt_id, stream)
+            if attempt is None or attempt.task_id != event.step:
                 return _missing(line, "attempt", attempt_id)
         case AttemptCreated(step=step) | StepStatusChanged(step=step) if state.step(stream, step) is None:
             return _missing(line, "step", step)
