@@ -63,6 +63,7 @@ class Attempt:
         """`finish`, unless this handle has set a terminal status already: to the end, even when cancelled meanwhile."""
         if not self._finished:
             _, cancelled = await self._writer.submit_to_the_end(self._request(_ending(status, reason), status))
+            self._finished = True
             if cancelled is not None:
                 raise cancelled
 

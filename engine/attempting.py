@@ -44,7 +44,7 @@ class AttemptBlock:
 
 
 async def _finish_with(attempt: Attempt, error: BaseException) -> None:
-    """Record what ended an attempt, even when its caller is cancelled again."""
+    """Record what ended an attempt, also when its caller is cancelled again: then that is what it raises."""
     status = FAILED if isinstance(error, Exception) else CANCELLED
     try:
         await attempt.finish_unless_finished(status, _reason(error))

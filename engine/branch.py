@@ -31,7 +31,6 @@ from engine.events import AttemptCreated, ParametersSet
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import (
     CREATED,
-    NO_CHANGES,
     RUNNING,
     AttemptDocument,
     Reduction,
@@ -225,7 +224,7 @@ class Branch(BranchReads):
             step=check_name(step, "step name"),
             attempt_id=attempt_id if fresh else check_name(attempt_id, "attempt id"),
             status=check_name(status, "status"),
-            fields=attempt_fields(fields) if fields else NO_CHANGES,
+            fields=attempt_fields(fields),
             fresh=fresh,
         )
         return self._request(command, expected_version=expected_version, idempotency_key=idempotency_key)

@@ -144,16 +144,13 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     ended_at: datetime | UnsetType | None = UNSET
 
 
-NO_CHANGES: Final = AttemptChanges()
+_AS_THEY_ARE: Final = (datetime,)
 
 
 def given(changes: AttemptChanges) -> dict[str, Any]:
     """Return the fields that `changes` sets, by name."""
-    # For the names alone: msgspec leaves out what is unset four times as fast as a loop over fourteen fields.
+    # For the names alone: msgspec leaves out what is unset. Of small changes that is four times as fast as a loop.
     return {name: getattr(changes, name) for name in to_builtins(changes, builtin_types=_AS_THEY_ARE)}
-
-
-_AS_THEY_ARE: Final = (datetime,)
 
 
 class AttemptDocument(Canonical, frozen=True, kw_only=True):

@@ -119,10 +119,8 @@ class StepState(Protocol):
 
 
 class AttemptState(Protocol):
-    """What a decision asks of an attempt: where it belongs and how it stands."""
+    """What a decision asks of an attempt: of which step it is and how it stands."""
 
-    @property
-    def stream_id(self) -> int: ...
     @property
     def task_id(self) -> str: ...
     @property

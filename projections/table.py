@@ -111,7 +111,10 @@ class Table(Generic[Row]):
         )
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
-        """Drop every row from memory, changed ones too; or between batches, those of some streams, and maybe more."""
+        """Drop every row from memory, changed ones too; or, between batches, only if any is of some streams.
+
+        Between batches alone: of rows that are not written yet the streams are not noted.
+        """
         if stream_ids is not None and self._knows_none_of(stream_ids):
             return
         for remembered in (

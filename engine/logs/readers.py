@@ -45,7 +45,7 @@ class Readers:
             try:
                 connection = self._idle.pop() if self._idle else await self._open()
                 try:
-                    return await connection.run(lambda: _in_snapshot(connection.raw, job))
+                    return await connection.run(lambda: in_snapshot(connection.raw, job))
                 finally:
                     self._idle.append(connection)
             except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
@@ -70,7 +70,8 @@ class Readers:
         return connection
 
 
-def _in_snapshot(connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], Result]) -> Result:
+def in_snapshot(connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], Result]) -> Result:
+    """Run `job` on what the database says at one moment, on the connection's thread."""
     connection.execute("BEGIN")
     try:
         return job(connection)

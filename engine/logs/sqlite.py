@@ -96,7 +96,7 @@ class SqliteEventLog:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess
         """
         self.check_open()
-        turn = Turn(self._lock, lambda: job(self._connection.raw))
+        turn = Turn(self._lock, lambda: self._done(job))
         running = asyncio.ensure_future(self._connection.run_waiting(turn.take))
         try:
             done, _ = await asyncio.wait({running}, timeout=self._busy_timeout)
@@ -107,6 +107,13 @@ class SqliteEventLog:
         except sqlite3.Error as error:
             raise self._failed(error) from error
         return turn.result()
+
+    def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            return job(self._connection.raw)
+        except BaseException as error:
+            let_go_of_cursors(error)  # else the job's snapshot stays open for as long as somebody keeps the error
+            raise
 
     async def read(
         self, events: EventFilter, after: int, until: int | None, limit: int

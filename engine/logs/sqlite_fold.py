@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from engine.codec import decode_event, from_microseconds
 from engine.events import RecordedEvent
+from engine.logs.sqlite_read import as_recorded
 from engine.ports import Stream
 
 SELECT_FOLDED: Final = (
@@ -40,20 +40,8 @@ class FoldedEvents:
         streams = self._streams
         for position, stream_id, version, event_id, recorded_at, hash_, event_type, schema_version, payload in rows:
             stream = streams.get(stream_id) or self._read(connection, stream_id)
-            event = decode_event(event_type, schema_version, payload, position)
-            yield (
-                stream,
-                RecordedEvent(
-                    position,
-                    stream.run_id,
-                    stream.branch,
-                    version,
-                    event_id.hex(),
-                    from_microseconds(recorded_at),
-                    hash_,
-                    event,
-                ),
-            )
+            place = position, stream.run_id, stream.branch, version
+            yield stream, as_recorded((*place, event_id, recorded_at, hash_, event_type, schema_version, payload))
 
     def _read(self, connection: sqlite3.Connection, stream_id: int) -> Stream:
         if len(self._streams) >= _STREAMS_KNOWN_MAX:

@@ -17,7 +17,7 @@ from engine.errors import DiskFull, ReadFailed, RebuildRunning
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
 from engine.logs.forking import connect, inside_sqlite
-from engine.logs.readers import connect_read_only
+from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog, beside
 from engine.logs.sqlite_epoch import removals
 from engine.logs.sqlite_errors import translate
@@ -222,11 +222,7 @@ class _Scratch:
         self.position = rows[-1][0] if len(rows) == CHUNK_EVENTS else last
 
     def _fold_to_end_of_chunk(self, source: sqlite3.Connection) -> int:
-        source.execute("BEGIN")  # the run of an event may be deleted before its stream is looked up
-        try:
-            self.fold_chunk(source)
-        finally:
-            source.execute("COMMIT")
+        in_snapshot(source, self.fold_chunk)  # the run of an event may be deleted before its stream is looked up
         return last_position(source)
 
     def _running(self) -> ThreadConnection:

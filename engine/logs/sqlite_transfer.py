@@ -9,7 +9,6 @@ from typing import BinaryIO
 
 from engine.cancellation import finish
 from engine.errors import AnabranchError
-from engine.logs.connections import let_go_of_cursors
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_export import SqliteExport
 from engine.logs.sqlite_import import Importing, Interrupted
@@ -82,8 +81,7 @@ class _Job:
             )
             imported = importing.run()
             connection.execute("COMMIT")
-        except BaseException as error:
-            let_go_of_cursors(error)  # else they keep the transaction's snapshot for as long as somebody has the error
+        except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
