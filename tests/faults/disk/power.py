@@ -1,0 +1,141 @@
+"""Records what happens to folders, cuts the power at points of it, and looks at what a cut leaves behind."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from tests.faults.disk.changes import Change, Kind, read_changes
+from tests.faults.disk.simulated import Cut, SimulatedDisk
+from tests.faults.disk.stories import DATABASE, STORIES, Told
+from tests.faults.disk.survey import Found, survey
+
+Files = Mapping[str, bytes]
+_SHARED_MEMORY: Final = "-shm"
+_FAST_FOLDER: Final = "/dev/shm"
+_ROOT: Final = Path(__file__).parents[3]
+
+
+class Recorded(NamedTuple):
+    """What a folder held at first and what then happened to it, and what had been acknowledged before."""
+
+    files: Files
+    changes: Sequence[Change]
+    told: Sequence[Told] = ()
+
+
+class Point(NamedTuple):
+    """Power is cut before change number `at`."""
+
+    at: int
+    cut: Cut
+    seed: int
+
+
+class Left(NamedTuple):
+    """What a cut left behind, and what had been acknowledged until then."""
+
+    point: Point
+    files: Files
+    told: Sequence[Told]
+
+
+def record_story(recorder: Path, story: str, *, early: bool = False) -> Recorded:
+    """Let a story happen to what it begins with."""
+    with unpacked({}) as database:
+        asyncio.run(STORIES[story].prepare(database))
+        files = packed(database.parent)
+    (recorded,) = record(recorder, story, [files], early=early)
+    return recorded
+
+
+def record(recorder: Path, story: str, begin: Sequence[Files], *, early: bool = False) -> list[Recorded]:
+    """Let a story happen in a folder with these files, and in the next, one after the other in one process."""
+    with contextlib.ExitStack() as stack:
+        folders = [stack.enter_context(unpacked(files)).parent for files in begin]
+        recordings = stack.enter_context(unpacked({})).parent
+        subprocess.run(
+            [sys.executable, "-m", "tests.faults.disk.stories", story, recordings, *["early"] * early],
+            input="".join(f"{folder}\n" for folder in folders),
+            env={**os.environ, "LD_PRELOAD": str(recorder)},
+            cwd=_ROOT,
+            text=True,
+            check=True,
+        )
+        return [
+            Recorded(files, read_changes(recordings / folder.name))
+            for files, folder in zip(begin, folders, strict=True)
+        ]
+
+
+def points(changes: int, count: int, seed: int) -> list[Point]:
+    """Return that many points, spread evenly over a recording and over the kinds of cut."""
+    dice = random.Random(seed)
+    cuts = list(Cut)
+    return [Point(dice.randint(0, changes), cuts[number % len(cuts)], dice.getrandbits(32)) for number in range(count)]
+
+
+def left_behind(recorded: Recorded, cuts: Sequence[Point]) -> Iterator[Left]:
+    """Yield what each cut leaves, in the order in which they come in the recording."""
+    disk, told, done = SimulatedDisk(recorded.files), list(recorded.told), 0
+    for point in sorted(cuts):
+        for change in recorded.changes[done : point.at]:
+            disk.apply(change)
+            if change.kind is Kind.ACKNOWLEDGED:
+                told.append(msgspec.json.decode(change.data, type=Told))
+        done = point.at
+        yield Left(point, _with_stray_memory(disk.after_cut(point.cut, random.Random(point.seed)), point), list(told))
+
+
+def _with_stray_memory(files: Files, point: Point) -> Files:
+    # Shared memory is nobody's: whatever is left of it, the first who opens the database makes it anew.
+    if point.cut is Cut.TORN and f"{DATABASE}-wal" in files:
+        return {**files, f"{DATABASE}{_SHARED_MEMORY}": random.Random(point.seed).randbytes(32768)}
+    return files
+
+
+class Surveyor:
+    """Surveys folders, each content once."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Found] = {}
+
+    def find(self, files: Files) -> Found:
+        digest = hashlib.sha256(msgspec.msgpack.encode(sorted(files.items()))).digest()
+        if digest not in self._known:
+            with unpacked(files) as database:
+                self._known[digest] = asyncio.run(survey(database))
+        return self._known[digest]
+
+
+@contextlib.contextmanager
+def unpacked(files: Files) -> Iterator[Path]:
+    """Give the path of the database in a folder with these files, on a fast disk where there is one."""
+    fast = _FAST_FOLDER if Path(_FAST_FOLDER).is_dir() else None
+    with tempfile.TemporaryDirectory(dir=fast) as folder:
+        for name, data in files.items():
+            Path(folder, name).write_bytes(data)
+        yield Path(folder, DATABASE)
+
+
+def packed(folder: Path) -> Files:
+    """Return the files of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(_SHARED_MEMORY)}
+
+
+def complaints(recorded: Recorded, cuts: Sequence[Point]) -> list[str]:
+    """Return what is wrong after each of these cuts: what was acknowledged and is lost, and what does not fit."""
+    surveyor, found = Surveyor(), list[str]()
+    for left in left_behind(recorded, cuts):
+        after = surveyor.find(left.files)
+        found += [f"{left.point}: {what}" for what in (*after.problems, *after.lost(left.told))]
+    return found

@@ -1,0 +1,259 @@
+"""What a process does to a store while its changes are written down, and what it is told meanwhile.
+
+Run with `recorder.c` preloaded: `python -m tests.faults.disk.stories STORY RECORDINGS`, and a folder on each line of
+its input. What happens to a folder is written down in the file of the same name in RECORDINGS.
+"""
+
+import asyncio
+import ctypes
+import io
+import os
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from engine import Branch, Engine, open_engine
+from engine.logs import sqlite_opening
+from engine.logs.sqlite import Durability
+from engine.model import COMPLETED
+from engine.ports import Recorded
+from tests import legacy_state_files
+from tests.exports import exported
+
+DATABASE: Final = "runs.db"
+
+_GOLDEN: Final = Path(__file__).parents[2] / "golden" / "runs_v1.db"
+_RECORDER = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
+
+
+class Told(NamedTuple):
+    """Something that the store has acknowledged: an event, by its hash, or that a run is gone."""
+
+    what: Literal["event", "gone"]
+    run_id: str
+    branch: str = ""
+    stream_version: int = 0
+    hash: str = ""
+
+
+class Witness:
+    """Writes down what was acknowledged. `early` makes it a liar: a build that acknowledges before the commit."""
+
+    def __init__(self, *, early: bool = False) -> None:
+        self.early = early
+
+    def tell(self, *told: Told) -> None:
+        for each in told:
+            _RECORDER.acknowledge(msgspec.json.encode(each))
+
+    def tell_recorded(self, recorded: Recorded) -> None:
+        self.tell(
+            *(Told("event", each.run_id, each.branch, each.stream_version, each.hash.hex()) for each in recorded.events)
+        )
+
+    async def writes(self, branch: Branch, writing: Awaitable[Recorded], version: int) -> None:
+        """Await a write, which is the branch's event of that version, and acknowledge it."""
+        if self.early:
+            self.tell(Told("event", branch.run_id, branch.name, version))
+        self.tell_recorded(await writing)
+
+    async def tell_heads(self, engine: Engine) -> None:
+        """Acknowledge all that is there."""
+        async for each in engine.events():
+            self.tell(Told("event", each.run_id, each.branch, each.stream_version, each.hash.hex()))
+
+
+async def _write(branch: Branch, times: int, size: int, witness: Witness) -> None:
+    first = (await branch.head()).stream_version + 1
+    for number in range(times):
+        values = {"n": number, f"p{number % 3}": branch.name * size}
+        await witness.writes(branch, branch.set_parameters(values), first + number)
+
+
+async def _commits(database: Path, witness: Witness, durability: Durability = "full") -> None:
+    """A new file; branches that share commits, attempts, a reduction, and the end."""
+    async with open_engine(database, durability=durability) as engine:
+        run = await engine.create_run("r", parameters={"lr": 0.1})
+        branches = [await run.fork(name) for name in "abcd"]
+        async with asyncio.TaskGroup() as tasks:
+            for branch in branches:
+                tasks.create_task(_write(branch, 6, 100, witness))
+        async with branches[0].attempt("train", operator_key="local"):
+            pass
+        await run.reduce(branches, default="last")
+        witness.tell_recorded(await run.finalize(COMPLETED))
+        await witness.tell_heads(engine)
+
+
+async def _relaxed(database: Path, witness: Witness) -> None:
+    """The same without syncs, of which nothing is promised but that the file is whole."""
+    await _commits(database, witness, "relaxed")
+
+
+async def _checkpoints(database: Path, witness: Witness) -> None:
+    """Checkpoints all the time, inside commits and at the last close, three times over."""
+    for name in ("a", "b", "c"):
+        async with open_engine(database) as engine:
+            run = await engine.run("r")
+            branches = [await run.fork(f"{name}{number}") for number in range(3)]
+            async with asyncio.TaskGroup() as tasks:
+                for branch in branches:
+                    tasks.create_task(_write(branch, 5, 2000, witness))
+            await witness.tell_heads(engine)
+
+
+async def _opens(database: Path, witness: Witness) -> None:
+    """What opening makes of a file of another time: a state store becomes a log, older views are made anew."""
+    async with open_engine(database) as engine:
+        await witness.tell_heads(engine)
+        run = await engine.create_run("new")
+        await _write(run, 2, 10, witness)
+
+
+async def _rebuild(database: Path, witness: Witness) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.run("r")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_write(run, 6, 100, witness))
+            tasks.create_task(engine.rebuild())
+        await _write(run, 2, 10, witness)
+
+
+async def _erase(database: Path, witness: Witness) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.run("r")
+        await _write(run, 2, 10, witness)
+        await engine.erase("r", "a", 2, "a secret")
+        await witness.tell_heads(engine)
+        await _write(run, 2, 10, witness)
+
+
+async def _delete(database: Path, witness: Witness) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.run("r")
+        await engine.delete_run("source", "old", carry_over=True)
+        witness.tell(Told("gone", "source"))
+        await _write(run, 2, 10, witness)
+        await engine.collect(timedelta(0))
+        witness.tell(Told("gone", "old 1"), Told("gone", "old 2"))
+        await engine.compact()
+        await _write(run, 2, 10, witness)
+
+
+async def _import(database: Path, witness: Witness) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.run("r")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(engine.import_runs(io.BytesIO(database.with_suffix(".jsonl").read_bytes())))
+            tasks.create_task(_write(run, 4, 100, witness))
+        await witness.tell_heads(engine)
+
+
+async def recover(database: Path, witness: Witness) -> None:
+    """What is done with a file after the power is back."""
+    async with open_engine(database) as engine:
+        await witness.tell_heads(engine)
+        run = await engine.create_run("after")
+        await _write(run, 2, 100, witness)
+
+
+async def _nothing(database: Path) -> None:
+    """There is no file yet."""
+
+
+async def _some_runs(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={"lr": 0.1, "text": "t" * 3000})
+        for name in "ab":
+            branch = await run.fork(name)
+            await branch.set_parameters({"x": name * 500})
+            async with branch.attempt("train"):
+                pass
+        await run.reduce()
+        source = await engine.create_run("source", parameters={"s": "s" * 500})
+        await source.set_status(COMPLETED)
+        await engine.fork_run("source", run_id="fork")
+        for name in ("old 1", "old 2"):
+            old = await engine.create_run(name, parameters={"z": "z" * 3000})
+            await old.set_status(COMPLETED)
+
+
+async def _some_runs_and_an_export(database: Path) -> None:
+    await _some_runs(database)
+    other = database.with_name("other.db")
+    async with open_engine(other) as engine:
+        for name in ("x", "y"):
+            run = await engine.create_run(name, parameters={"v": name * 3000})
+            await (await run.fork("b")).set_parameters({"w": 1})
+        database.with_suffix(".jsonl").write_bytes(await exported(engine))
+    for path in database.parent.glob("other.db*"):
+        path.unlink()
+
+
+async def _state_store(database: Path) -> None:
+    created = "2025-01-01 00:00:00.000000"
+    run = {"run_id": "s", "workspace_slug": "lab", "root_path": "/data", "created_at": created, "status": "RUNNING"}
+    task = {"run_id": "s", "image": "i", "command": "c", "status": "COMPLETED", "task_type": "external"}
+    attempt = {"run_id": "s", "attempt_index": 1, "status": "COMPLETED", "created_at": created}
+    names = [f"t{number}" for number in range(6)]
+    rows: legacy_state_files.Rows = {
+        "runs": [run],
+        "tasks": [{**task, "task_id": name} for name in names],
+        "task_attempts": [{**attempt, "task_id": name, "attempt_id": f"{name}.1"} for name in names],
+    }
+    legacy_state_files.make(database, "3", rows)
+
+
+async def _older_views(database: Path) -> None:
+    shutil.copy(_GOLDEN, database)
+
+
+Tell: TypeAlias = Callable[[Path, Witness], Coroutine[None, None, None]]
+Prepare: TypeAlias = Callable[[Path], Coroutine[None, None, None]]
+
+
+class Story(NamedTuple):
+    """`prepare` makes what is there before; `tell` is watched. A checkpoint is made every `wal_pages_max` pages."""
+
+    prepare: Prepare
+    tell: Tell
+    wal_pages_max: int = sqlite_opening.WAL_PAGES_MAX
+    durable: bool = True
+
+
+STORIES: Final[dict[str, Story]] = {
+    "commits": Story(_nothing, _commits),
+    "checkpoints": Story(_some_runs, _checkpoints, wal_pages_max=8),
+    "migration": Story(_state_store, _opens),
+    "older views": Story(_older_views, _opens),
+    "rebuild": Story(_some_runs, _rebuild, wal_pages_max=8),
+    "erase": Story(_some_runs, _erase),
+    "delete": Story(_some_runs, _delete),
+    "import": Story(_some_runs_and_an_export, _import, wal_pages_max=8),
+    "relaxed": Story(_nothing, _relaxed, durable=False),
+    "recover": Story(_nothing, recover),
+}
+
+
+def watch(folder: Path, recording: Path | None = None) -> None:
+    """Have the recorder write down what happens to a folder from now on; its counts begin at 0."""
+    _RECORDER.watch(os.fsencode(folder), b"" if recording is None else os.fsencode(recording))
+
+
+def tell(story: str, database: Path, witness: Witness) -> None:
+    """Run a story to its end."""
+    setattr(sqlite_opening, "WAL_PAGES_MAX", STORIES[story].wal_pages_max)  # noqa: B010 - it is final but for the stories
+    asyncio.run(STORIES[story].tell(database, witness))
+
+
+if __name__ == "__main__":
+    _, name, recordings, *early = sys.argv
+    for line in sys.stdin:
+        watched = Path(line.rstrip("\n"))
+        watch(watched, Path(recordings, watched.name))
+        tell(name, watched / DATABASE, Witness(early=bool(early)))

@@ -1,0 +1,113 @@
+"""Power is cut at any write: what was acknowledged is there, chain and views are whole, and the file opens by itself.
+
+A story happens once, with every change to its folder written down (`disk/recorder.c`). Then the power is cut at points
+of that, each time with another part of what was not synced on the disk (`disk/simulated.py`), and the store is opened.
+"""
+
+import logging
+import multiprocessing
+import os
+import random
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults.disk.changes import build_recorder
+from tests.faults.disk.power import Left, Point, Recorded, complaints, left_behind, points, record, record_story
+from tests.faults.disk.stories import STORIES
+
+LOG = logging.getLogger(__name__)
+DURABLE = [name for name, story in STORIES.items() if story.durable and name != "recover"]
+CUTS_A_STORY = 2_700  # 21,600 in all
+SECOND_CUTS_A_STORY = 700  # 5,600 in all
+_SHOWN = 5
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_recorder(tmp_path_factory.mktemp("recorder"))
+
+
+def _cut_twice(recorder: Path, lefts: Sequence[Left], cuts: int, seed: int) -> list[str]:
+    """Cut the power, and again so many times while each of these is opened and written to; say what is wrong then."""
+    recoveries = record(recorder, "recover", [left.files for left in lefts])
+    found = list[str]()
+    for left, recovery in zip(lefts, recoveries, strict=True):
+        again = points(len(recovery.changes), cuts, seed)
+        found += [f"{left.point}, then {what}" for what in complaints(recovery._replace(told=left.told), again)]
+    return found
+
+
+def _some(recorded: Recorded, cuts: Sequence[Point]) -> list[Left]:
+    return list(left_behind(recorded, cuts))
+
+
+@pytest.mark.parametrize("story", DURABLE)
+def test_nothing_is_lost(recorder: Path, story: str) -> None:
+    """After a cut anywhere, whatever of the changes under way has reached the disk."""
+    recorded = record_story(recorder, story)
+    assert complaints(recorded, points(len(recorded.changes), 25, seed=1))[:_SHOWN] == []
+
+
+def test_nothing_is_lost_by_a_second_cut(recorder: Path) -> None:
+    """While the file that a first cut left is opened and written to."""
+    recorded = record_story(recorder, "checkpoints")
+    lefts = _some(recorded, points(len(recorded.changes), 4, seed=2))
+    assert _cut_twice(recorder, lefts, 5, seed=3)[:_SHOWN] == []
+
+
+def test_a_build_that_acknowledges_before_the_commit_is_caught(recorder: Path) -> None:
+    """The cuts can tell."""
+    recorded = record_story(recorder, "commits", early=True)
+    found = complaints(recorded, points(len(recorded.changes), 50, seed=4))
+    assert any("Told" in each for each in found)
+
+
+def test_without_syncs_the_last_writes_may_be_lost_and_the_file_is_whole(recorder: Path) -> None:
+    """What `durability="relaxed"` means: the cuts find lost writes, and nothing else."""
+    recorded = record_story(recorder, "relaxed")
+    found = complaints(recorded, points(len(recorded.changes), 100, seed=5))
+    assert found
+    assert [each for each in found if "Told" not in each] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", DURABLE)
+def test_nothing_is_lost_at_thousands_of_points(recorder: Path, story: str) -> None:
+    """The same for 21,600 cuts in all."""
+    recorded = record_story(recorder, story)
+    cuts = points(len(recorded.changes), CUTS_A_STORY, seed=random.randrange(2**32))
+    found = _in_all_processes([partial(complaints, recorded, some) for some in _shares(sorted(cuts))])
+    LOG.info("%s: cut %d times among %d changes", story, len(cuts), len(recorded.changes))
+    assert found[:_SHOWN] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", DURABLE)
+def test_nothing_is_lost_by_thousands_of_second_cuts(recorder: Path, story: str) -> None:
+    """The same for 5,600 second cuts, five after each first one."""
+    recorded = record_story(recorder, story)
+    lefts = _some(recorded, points(len(recorded.changes), SECOND_CUTS_A_STORY // 5, seed=random.randrange(2**32)))
+    halves = lefts[::2], lefts[1::2]
+    seed = random.randrange(2**32)
+    found = _in_all_processes([partial(_cut_twice, recorder, some, 5, seed) for some in halves])
+    LOG.info("%s: cut %d times, each then five times more", story, len(lefts))
+    assert found[:_SHOWN] == []
+
+
+def _shares(cuts: Sequence[Point]) -> list[Sequence[Point]]:
+    # Neighbours together: what a cut leaves is often what the next one leaves, and surveyed once.
+    size = -(-len(cuts) // (os.cpu_count() or 1))
+    return [cuts[start : start + size] for start in range(0, len(cuts), size)]
+
+
+def _in_all_processes(jobs: Sequence[partial[list[str]]]) -> list[str]:
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        return [each for found in pool.map(_call, jobs) for each in found]
+
+
+def _call(job: partial[list[str]]) -> list[str]:
+    return job()
