@@ -1,0 +1,73 @@
+"""What a process holds and what lies in the store's folder, over time; and the rule by which it is flat."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from msgspec import Struct
+
+from tests.faults.soak.worker import DATABASE
+
+WAL_BYTES_MAX: Final = 64 * 2**20
+GROWTH_MAX: Final = 1.2
+SLACK: Final = {"resident_bytes": 4 * 2**20, "descriptors": 4, "threads": 4, "file_bytes": 2**20}
+"""What the median may grow by in any case: a few readers more, a few pages."""
+
+
+class Sample(Struct, frozen=True):
+    """One look at a worker that is never killed, and at the folder. `wal_bytes` is that of the write-ahead log."""
+
+    seconds: float
+    resident_bytes: int
+    descriptors: int
+    threads: int
+    file_bytes: int
+    wal_bytes: int
+    scratch_files: int
+    scratch_bytes: int
+
+
+def look(seconds: float, pid: int, folder: Path) -> Sample:
+    """Return what there is now. Needs `/proc`."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    scratch = [_size(each) for pattern in ("*-rebuild", "*-compare-*") for each in folder.glob(DATABASE + pattern)]
+    return Sample(
+        seconds=round(seconds, 2),
+        resident_bytes=int(status["VmRSS"].split()[0]) * 1024,
+        descriptors=sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
+        threads=int(status["Threads"]),
+        file_bytes=_size(folder / DATABASE),
+        wal_bytes=_size(folder / f"{DATABASE}-wal"),
+        scratch_files=len(scratch),
+        scratch_bytes=sum(scratch),
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def growing(samples: Sequence[Sample], scratch_files_max: int) -> list[str]:
+    """Return what is not flat.
+
+    The median of the last third is at most 1.2 times that of the second, or a few more. The write-ahead log keeps 64
+    MiB at most, and the whole file while it is compacted. Scratch files are no more than the processes are at; one that
+    a kill has left is gone with the next compaction.
+    """
+    third = len(samples) // 3
+    second, last = samples[third : 2 * third], samples[2 * third :]
+    found = []
+    for name, slack in SLACK.items():
+        before, after = (median(getattr(each, name) for each in part) for part in (second, last))
+        if after > max(before * GROWTH_MAX, before + slack):
+            found.append(f"{name}: {before:,.0f}, then {after:,.0f}")
+    largest = max(each.file_bytes for each in samples)
+    if (wal := max(each.wal_bytes for each in samples)) > WAL_BYTES_MAX + largest:
+        found.append(f"wal_bytes: {wal:,}, of a file of {largest:,}")
+    if (scratch := median(each.scratch_files for each in last)) > scratch_files_max:
+        found.append(f"scratch_files: {scratch}")
+    return found
