@@ -1,8 +1,9 @@
 """Read-only connections, each with its own thread: no reader waits for the writer, nor the event loop for a reader."""
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -18,6 +19,22 @@ Result = TypeVar("Result")
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Return a connection that cannot write."""
     return connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+
+
+@contextlib.contextmanager
+def kept_open(path: Path) -> Iterator[None]:
+    """Keep a database open, inside `inside_sqlite`, so that a connection that closes meanwhile is not the last.
+
+    The last one that can write checkpoints, and deletes the write-ahead log. Where the file cannot be opened once more,
+    it does so under SQLite's own exclusive lock all the same: nobody else is in the file then.
+    """
+    with contextlib.ExitStack() as until_then:
+        with contextlib.suppress(sqlite3.Error):
+            connection = until_then.enter_context(contextlib.closing(connect_read_only(path)))
+            connection.execute(
+                "SELECT count(*) FROM sqlite_schema"
+            ).fetchone()  # it holds nothing before that
+        yield
 
 
 class Readers:

@@ -7,6 +7,7 @@ processes checkpoint at once.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.file_lock import FileLock, Turn
 from engine.logs.forking import inside_sqlite
-from engine.logs.readers import Readers
+from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import opening_failed, translate
 from engine.logs.sqlite_heads import CachedHeads
@@ -153,7 +154,7 @@ class SqliteEventLog:
         if not self._let_go:
             await self.readers.close()
             await self._last_turn()
-            await _close(self._connection, self._lock, self._busy_timeout)
+            await _close(self._connection, self.path, self._lock, self._busy_timeout)
             self._let_go = True
 
     async def _last_turn(self) -> None:
@@ -191,7 +192,7 @@ async def open_sqlite_log(
         stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, appender))
     except BaseException as error:
         let_go_of_cursors(error)
-        await _close(connection, lock, settings.busy_timeout)
+        await _close(connection, path, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
             raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
         if isinstance(error, UnicodeDecodeError):  # sqlite3's own, over the names in a damaged schema
@@ -221,11 +222,15 @@ async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:
         raise FolderNotWritable(path, f"its lock file: {error.strerror or error}") from error
 
 
-async def _close(connection: ThreadConnection, lock: FileLock, busy_timeout: float) -> None:
+async def _close(connection: ThreadConnection, path: Path, lock: FileLock, busy_timeout: float) -> None:
     def close_under_lock() -> None:
-        # The last connection to close checkpoints, which should happen under the lock like every checkpoint. Who holds
-        # the lock all this time has the file open: then this connection is not the last.
-        with lock.tried_for(min(busy_timeout, CLOSING_SECONDS_MAX)), inside_sqlite():
+        # The last connection to close checkpoints, which must happen under the lock like every checkpoint. Who holds
+        # the lock all this time may not have the file open: then this connection must not be the last.
+        with (
+            lock.tried_for(min(busy_timeout, CLOSING_SECONDS_MAX)) as held,
+            inside_sqlite(),
+            contextlib.nullcontext() if held else kept_open(path),
+        ):
             connection.raw.close()
 
     try:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,20 @@ def _outcome(work: Callable[[], Coroutine[Any, Any, object]]) -> str:
         return type(error).__name__
 
 
-async def start_worker(task: str, *arguments: object) -> Process:
+async def start_worker(task: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Process:
     """Start `tests/faults/worker.py` with a task; its three streams are pipes."""
+    return await start_program("tests.faults.worker", task, *arguments, environment=environment)
+
+
+async def start_program(module: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Process:
+    """Start a module of the tests as a program; its three streams are pipes."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.faults.worker",
-        task,
+        module,
         *map(str, arguments),
         cwd=_ROOT,
+        env=environment,
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,

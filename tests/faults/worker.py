@@ -11,9 +11,13 @@ import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from engine import Branch, Engine, open_engine
 from engine.errors import RunExists
+from engine.logs import sqlite
+from engine.logs.connections import ThreadConnection
+from engine.logs.file_lock import FileLock
 
 
 def _say(*words: object) -> None:
@@ -111,6 +115,36 @@ async def rebuild_once(path: str) -> None:
         _say(events, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
+async def checkpoint(path: str) -> None:
+    """Fill the write-ahead log until a commit checkpoints, compact, write on, and close as the last."""
+    async with open_engine(path) as engine:
+        run = await engine.create_run("r", exist_ok=True)
+        for number in range(12):
+            await run.set_parameters({"big": "x" * 500_000, "number": number})
+        await engine.compact()
+        await run.set_parameters({"last": True})
+
+
+async def checkpoint_on_closing_without_the_lock(path: str) -> None:
+    """Close an engine as one would that knew nothing of the lock."""
+
+    async def close(connection: ThreadConnection, path: Path, lock: FileLock, busy_timeout: float) -> None:
+        await connection.close()
+        lock.close()
+
+    sqlite._close = close
+    async with open_engine(path) as engine:
+        await engine.create_run("r", exist_ok=True)
+
+
+async def leave_in_the_log(path: str, statement: str) -> None:
+    """Create a run, change something with SQL, and end as if killed: all of it is in the write-ahead log."""
+    engine = await open_engine(path)
+    await engine.create_run("r")
+    sqlite3.connect(path, isolation_level=None).execute(statement)
+    os._exit(0)
+
+
 async def stamp(path: str, count: str) -> None:
     """Set the time of writing as a parameter, once for each line that is asked for."""
     async with open_engine(path) as engine:
@@ -146,6 +180,9 @@ _TASKS: dict[str, Callable[..., Awaitable[None]]] = {
         hold_transaction,
         rebuild_until_killed,
         rebuild_once,
+        checkpoint,
+        checkpoint_on_closing_without_the_lock,
+        leave_in_the_log,
         stamp,
         forget_to_close,
     )
