@@ -3,11 +3,21 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from engine.errors import EventOutOfPlace
 from engine.events import RecordedEvent
 from engine.ports import Stream
 
 Fold: TypeAlias = Callable[[Stream, RecordedEvent, Any], None]
 """Takes an event of one type into rows: the stream it belongs to, its envelope, and the event itself."""
+
+
+def out_of_place(recorded: RecordedEvent, missing: str) -> EventOutOfPlace:
+    """Return the error for an event that changes what no event before it has made.
+
+    Args:
+        missing: what that is, with its article.
+    """
+    return EventOutOfPlace(type(recorded.event).__name__, recorded.position, missing)
 
 
 class Projector(Protocol):

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Collection, Sequence
 
+from engine.errors import RunNotFound
 from engine.events import StepLogged
 from engine.model import AttemptLog, ExternalRun, Parameter
 from engine.ports import AttemptState, FromSource, OwnParameter, StepState, Stream, StreamHeads
@@ -66,7 +67,8 @@ class DecisionState:
         for projector in (self._partitions, self._views):
             projector.flush()
         row = self._views.runs.get(stream.run_id)
-        assert row is not None, "a stream's run has a row"
+        if row is None:  # the row was taken away: by no event
+            raise RunNotFound(stream.run_id)
         described: dict[str, object] = {
             "dag_hash": row.dag_hash,
             "use_cached": bool(row.use_cached),

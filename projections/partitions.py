@@ -30,7 +30,7 @@ from engine.events import (
 )
 from engine.model import CarriedStep
 from engine.ports import Stream
-from engine.projectors import Fold
+from engine.projectors import Fold, out_of_place
 from projections.columns import to_json, to_text
 from projections.table import Table
 
@@ -210,17 +210,17 @@ class Partitions:
             table.opened(stream.stream_id)
         self.branches.add((stream.stream_id,), row)
 
-    def _change_branch(self, stream: Stream, **columns: Any) -> None:
-        known = self.branches.change(stream.stream_id, **columns)
-        assert known, "a stream's first event opens its branch"
+    def _change_branch(self, stream: Stream, recorded: RecordedEvent, **columns: Any) -> None:
+        if not self.branches.change(stream.stream_id, **columns):
+            raise out_of_place(recorded, "a branch")
 
     def _branch_status(
-        self, stream: Stream, _recorded: RecordedEvent, event: RunStatusChanged | BranchStatusChanged
+        self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged | BranchStatusChanged
     ) -> None:
-        self._change_branch(stream, status=event.status, status_reason=event.reason)
+        self._change_branch(stream, recorded, status=event.status, status_reason=event.reason)
 
-    def _branch_logged(self, stream: Stream, _recorded: RecordedEvent, event: BranchLogged) -> None:
-        self._change_branch(stream, details=to_json(event.details))
+    def _branch_logged(self, stream: Stream, recorded: RecordedEvent, event: BranchLogged) -> None:
+        self._change_branch(stream, recorded, details=to_json(event.details))
 
     def _parameters_set(
         self, stream: Stream, recorded: RecordedEvent, event: ParametersSet | ParametersReduced
@@ -240,7 +240,7 @@ class Partitions:
         for carried in event.steps:
             self._step_carried(stream, carried)
         if event.part == event.parts:
-            self._change_branch(stream, parent_stream_id=None, parent_version=0)
+            self._change_branch(stream, recorded, parent_stream_id=None, parent_version=0)
 
     def _step_carried(self, stream: Stream, carried: CarriedStep) -> None:
         step = carried.log
@@ -296,16 +296,16 @@ class Partitions:
         )
         self.steps.add(key, row)
 
-    def _change_step(self, stream: Stream, step: str, **columns: Any) -> None:
-        known = self.steps.change(stream.stream_id, step, **columns)
-        assert known, "decisions refuse unknown steps"
+    def _change_step(self, stream: Stream, recorded: RecordedEvent, step: str, **columns: Any) -> None:
+        if not self.steps.change(stream.stream_id, step, **columns):
+            raise out_of_place(recorded, "a step")
 
-    def _step_status(self, stream: Stream, _recorded: RecordedEvent, event: StepStatusChanged) -> None:
-        self._change_step(stream, event.step, status=event.status, status_reason=event.reason)
+    def _step_status(self, stream: Stream, recorded: RecordedEvent, event: StepStatusChanged) -> None:
+        self._change_step(stream, recorded, event.step, status=event.status, status_reason=event.reason)
 
     def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
         self.steps.remove(stream.stream_id, event.step)
 
-    def _attempt_created(self, stream: Stream, _recorded: RecordedEvent, event: AttemptCreated) -> None:
+    def _attempt_created(self, stream: Stream, recorded: RecordedEvent, event: AttemptCreated) -> None:
         current = {"current_attempt_id": event.attempt_id} if event.current else {}
-        self._change_step(stream, event.step, attempts=event.attempt_index, **current)
+        self._change_step(stream, recorded, event.step, attempts=event.attempt_index, **current)

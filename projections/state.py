@@ -32,7 +32,7 @@ from engine.events import (
 )
 from engine.model import CREATED, TERMINAL_STATUSES, CarriedStep
 from engine.ports import Stream
-from engine.projectors import Fold
+from engine.projectors import Fold, out_of_place
 from projections.columns import from_json, parameters_to_json, to_json, to_text
 from projections.state_rows import attempt_columns, carried_attempt, task_row
 from projections.state_tables import (
@@ -189,7 +189,7 @@ class StateViews:
         self._opened(stream)
         self.runs.add((stream.run_id,), row)
 
-    def _carried_over(self, stream: Stream, _recorded: RecordedEvent, event: SourceCarriedOver) -> None:
+    def _carried_over(self, stream: Stream, recorded: RecordedEvent, event: SourceCarriedOver) -> None:
         described: dict[str, Any] = {
             "dag_hash": event.dag_hash,
             "use_cached": int(event.use_cached),
@@ -198,9 +198,9 @@ class StateViews:
             "description": event.description,
             "tags": to_json(event.tags),
         }
-        self._change_run(stream.run_id, source_stream_id=None)
+        self._change_run(recorded, stream.run_id, source_stream_id=None)
         for run_id in self._with_forks(stream):
-            self._change_run(run_id, **described)
+            self._change_run(recorded, run_id, **described)
         for carried in event.steps:
             self._step_carried(stream, carried)
 
@@ -225,30 +225,28 @@ class StateViews:
             row_of_attempt = carried_attempt(stream, carried.place, attempt)
             self.attempts.put((attempt.attempt_id, stream.stream_id), row_of_attempt)
 
-    def _run(self, run_id: str) -> RunRow:
-        row = self.runs.get(run_id)
-        assert row is not None, "a run's first event opens it"
-        return row
+    def _change_run(self, recorded: RecordedEvent, run_id: str, **columns: Any) -> None:
+        if not self.runs.change(run_id, **columns):
+            raise out_of_place(recorded, "a run")
 
-    def _change_run(self, run_id: str, **columns: Any) -> None:
-        known = self.runs.change(run_id, **columns)
-        assert known, "a run's first event opens it"
+    def _run_status(self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged) -> None:
+        self._change_run(recorded, stream.run_id, status=event.status, status_reason=event.reason)
 
-    def _run_status(self, stream: Stream, _recorded: RecordedEvent, event: RunStatusChanged) -> None:
-        self._change_run(stream.run_id, status=event.status, status_reason=event.reason)
+    def _run_configured(self, stream: Stream, recorded: RecordedEvent, event: RunConfigured) -> None:
+        row = self.runs.get(stream.run_id)
+        if row is None:
+            raise out_of_place(recorded, "a run")
+        config = from_json(row.config) | event.config
+        self._change_run(recorded, stream.run_id, config=to_json(config))
 
-    def _run_configured(self, stream: Stream, _recorded: RecordedEvent, event: RunConfigured) -> None:
-        config = from_json(self._run(stream.run_id).config) | event.config
-        self._change_run(stream.run_id, config=to_json(config))
-
-    def _job_logged(self, stream: Stream, _recorded: RecordedEvent, event: JobLogged) -> None:
-        self._change_run(stream.run_id, job=to_json(event.job))
+    def _job_logged(self, stream: Stream, recorded: RecordedEvent, event: JobLogged) -> None:
+        self._change_run(recorded, stream.run_id, job=to_json(event.job))
 
     def _run_finalized(self, stream: Stream, recorded: RecordedEvent, _event: RunFinalized) -> None:
-        self._change_run(stream.run_id, finalized_hash=recorded.hash.hex())
+        self._change_run(recorded, stream.run_id, finalized_hash=recorded.hash.hex())
 
-    def _run_pinned(self, stream: Stream, _recorded: RecordedEvent, event: RunPinned | RunUnpinned) -> None:
-        self._change_run(stream.run_id, pinned=int(isinstance(event, RunPinned)))
+    def _run_pinned(self, stream: Stream, recorded: RecordedEvent, event: RunPinned | RunUnpinned) -> None:
+        self._change_run(recorded, stream.run_id, pinned=int(isinstance(event, RunPinned)))
 
     def _step_logged(self, stream: Stream, _recorded: RecordedEvent, event: StepLogged) -> None:
         spec = event.spec
@@ -312,7 +310,8 @@ class StateViews:
 
     def _attempt_updated(self, stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
         row = self.attempts.get(event.attempt_id, stream.stream_id)
-        assert row is not None, "decisions refuse unknown attempts"
+        if row is None:
+            raise out_of_place(recorded, "an attempt")
         changes = attempt_columns(event.changes)
         status = changes.get("status", row.status)
         if status != row.status:
@@ -336,7 +335,7 @@ class StateViews:
         )
         self.external_runs.put((stream.stream_id, event.task_id), row)
 
-    def _external_run_updated(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunUpdated) -> None:
+    def _external_run_updated(self, stream: Stream, recorded: RecordedEvent, event: ExternalRunUpdated) -> None:
         known = self.external_runs.change(
             stream.stream_id,
             event.task_id,
@@ -345,4 +344,5 @@ class StateViews:
             operator_data=None if event.operator_data is None else to_json(event.operator_data),
             relative_path=event.relative_path,
         )
-        assert known, "decisions refuse unknown external runs"
+        if not known:
+            raise out_of_place(recorded, "an external run")

@@ -53,6 +53,7 @@
     │   ├── UnknownEventType
     │   ├── NewerEventVersion
     │   └── MalformedPayload
+    ├── EventOutOfPlace              an event about something that the log before it, or the views, have lost
     ├── RunLocked (also RuntimeError)  somebody else holds the lock of the run's folder
     ├── SigningUnavailable           the extra that signs checkpoints is not installed
     ├── EngineClosed
@@ -103,6 +104,7 @@ from engine.errors.store import (
     CannotOpen,
     DiskFull,
     EngineClosed,
+    EventOutOfPlace,
     FolderNotWritable,
     ForeignDatabase,
     MalformedPayload,
@@ -140,6 +142,7 @@ __all__ = [
     "Conflict",
     "DiskFull",
     "EngineClosed",
+    "EventOutOfPlace",
     "EventTooLarge",
     "ExternalRunNotFound",
     "FolderNotWritable",

@@ -129,6 +129,14 @@ class MalformedPayload(CannotDecode):
     """The payload's bytes do not say an event of this type."""
 
 
+class EventOutOfPlace(AnabranchError):
+    """Nothing was recorded, or folded. Events before it are lost, or rows of the views: `anabranch verify` tells."""
+
+    def __init__(self, event_type: str, position: int, missing: str) -> None:
+        self.event_type, self.position, self.missing = event_type, position, missing
+        super().__init__(f"event {shown(event_type)} at position {position} is about {missing} that is not there")
+
+
 class RunLocked(AnabranchError, RuntimeError):
     """`holder` is the id of the process that took the lock, None where it is not known."""
 

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from engine.errors import EventOutOfPlace
 from engine.events import RecordedEvent
 from engine.logs.sqlite_read import as_recorded
 from engine.ports import Stream
@@ -36,16 +37,22 @@ class FoldedEvents:
 
         Raises:
             CannotDecode: naming the type and the position.
+            EventOutOfPlace: its stream is lost.
         """
         streams = self._streams
         for position, stream_id, version, event_id, recorded_at, hash_, event_type, schema_version, payload in rows:
             stream = streams.get(stream_id) or self._read(connection, stream_id)
+            if stream is None:
+                raise EventOutOfPlace(event_type, position, "a branch")
             place = position, stream.run_id, stream.branch, version
             yield stream, as_recorded((*place, event_id, recorded_at, hash_, event_type, schema_version, payload))
 
-    def _read(self, connection: sqlite3.Connection, stream_id: int) -> Stream:
+    def _read(self, connection: sqlite3.Connection, stream_id: int) -> Stream | None:
         if len(self._streams) >= _STREAMS_KNOWN_MAX:
             self._streams.clear()
-        run_id, branch, parent_id, parent_version = connection.execute(_SELECT_STREAM, (stream_id,)).fetchone()
+        found = connection.execute(_SELECT_STREAM, (stream_id,)).fetchone()
+        if found is None:
+            return None
+        run_id, branch, parent_id, parent_version = found
         stream = self._streams[stream_id] = Stream(stream_id, run_id, branch, parent_id, parent_version, 0, b"")
         return stream
