@@ -14,19 +14,7 @@ from engine.logs.file_lock import FileLock
 from engine.logs.sqlite import beside
 from tests.faults.audit import assert_whole
 from tests.faults.children import finished, start_worker
-from tests.faults.preload import CheckpointWatch, compiled
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What counts the changes to a database's own file."""
-    return compiled("unlocked_writes", tmp_path_factory.mktemp("unlocked_writes"))
-
-
-@pytest.fixture
-def watch(library: Path, database: Path) -> CheckpointWatch:
-    """Counts who checkpoints the database."""
-    return CheckpointWatch(library, database)
+from tests.faults.preload import CheckpointWatch
 
 
 async def test_who_checkpoints_holds_the_lock(database: Path, watch: CheckpointWatch) -> None:

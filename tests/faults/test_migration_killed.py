@@ -3,8 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,21 +19,9 @@ from tests import legacy_state_files as old
 from tests.legacy_state_rows import assert_holds, expected, values_of
 
 LOG = logging.getLogger(__name__)
-_SOURCE = Path(__file__).with_name("kill_at.c")
 _ROOT = Path(__file__).parents[2]
 _INSTRUCTIONS = 5  # of SQLite's machine, between two looks at whether to break off
 _BREAKS = 12
-
-
-@pytest.fixture(scope="module")
-def preloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which a process can be killed at a change to its files."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs a C compiler and Linux, to kill a process at a chosen system call")
-    library = tmp_path_factory.mktemp("kill_at") / "kill_at.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True)
-    return {**os.environ, "LD_PRELOAD": str(library)}
 
 
 def _padded(rows: old.Rows, bytes_each: int) -> old.Rows:

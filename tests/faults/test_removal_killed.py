@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import random
-import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -22,19 +20,7 @@ from tests.faults.leaks import nothing_left
 from tests.faults.removal_kills import REMOVALS
 
 LOG = logging.getLogger(__name__)
-_SOURCE = Path(__file__).with_name("kill_at.c")
 _ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def preloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which a process can be killed at a change to its files."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs a C compiler and Linux, to kill a process at a chosen system call")
-    library = tmp_path_factory.mktemp("kill_at") / "kill_at.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True)
-    return {**os.environ, "LD_PRELOAD": str(library)}
 
 
 @pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)], ids=["a few", "each"])

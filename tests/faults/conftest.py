@@ -1,0 +1,25 @@
+"""Fixtures of the fault tests: C libraries that are loaded into child processes."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.preload import CheckpointWatch, compiled, loading
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which a process can be killed at a change to its files."""
+    return loading(compiled("kill_at", tmp_path_factory.mktemp("kill_at")))
+
+
+@pytest.fixture(scope="session")
+def unlocked_writes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that tells changes to a database's own file by who holds the write lock from all others."""
+    return compiled("unlocked_writes", tmp_path_factory.mktemp("unlocked_writes"))
+
+
+@pytest.fixture
+def watch(unlocked_writes: Path, database: Path) -> CheckpointWatch:
+    """Counts who checkpoints the database."""
+    return CheckpointWatch(unlocked_writes, database)
