@@ -13,6 +13,7 @@ from engine.logs.sqlite import Durability, Settings, open_sqlite_log
 from engine.logs.sqlite_audit import SqliteAudit
 from engine.logs.sqlite_rebuild import SqliteViewMaintenance
 from engine.logs.sqlite_removal import SqliteRemoval
+from engine.logs.sqlite_settling import settle
 from engine.logs.sqlite_transfer import SqliteTransfer
 from engine.ports import State, StreamHeads
 from engine.projectors import Projectors
@@ -87,21 +88,24 @@ class OpeningEngine:
 async def _open(path: Path, settings: Settings) -> Engine:
     log, stale = await open_sqlite_log(path, make_projectors, _make_state, settings)
     maintenance = SqliteViewMaintenance(log, lambda: ViewRebuilder(make_projectors))
+    audit = SqliteAudit(log.readers)
     engine = Engine(
         log.path,
         log,
         SqliteViews(log.readers),
         maintenance=maintenance,
-        audit=SqliteAudit(log.readers),
+        audit=audit,
         removal=SqliteRemoval(log),
         transfer=SqliteTransfer(log),
     )
-    if stale:
-        try:
+    try:
+        if log.is_in_doubt:
+            await settle(log, audit, maintenance)
+        if stale:
             await maintenance.bring_to({view.name: view.version for view in (Partitions, StateViews)})
-        except BaseException:
-            await engine.close()
-            raise
+    except BaseException:
+        await engine.close()
+        raise
     return engine
 
 

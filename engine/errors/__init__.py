@@ -44,6 +44,7 @@
     ├── StoreUnavailable             nothing was recorded; trying again later is safe
     │   ├── StoreBusy                the write lock was not free within the busy timeout
     │   ├── DiskFull
+    │   ├── SyncFailed               the disk did not take a sync; nothing is written until the store is opened again
     │   ├── StoreChanged             another version of anabranch has changed the file; open it again
     │   └── RebuildRunning
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
@@ -120,6 +121,7 @@ from engine.errors.store import (
     StoreBusy,
     StoreChanged,
     StoreUnavailable,
+    SyncFailed,
     TracesLeft,
     UnknownEventType,
     UnknownStateSchema,
@@ -180,6 +182,7 @@ __all__ = [
     "StoreBusy",
     "StoreChanged",
     "StoreUnavailable",
+    "SyncFailed",
     "TaskNotFound",
     "TracesLeft",
     "UnknownEventType",

@@ -74,6 +74,17 @@ class StoreChanged(StoreUnavailable):
         super().__init__(f"another version of anabranch has changed {what} since the engine was opened; open it again")
 
 
+class SyncFailed(StoreUnavailable):
+    """What was acknowledged before is safe. `cause` is what failed."""
+
+    def __init__(self, path: Path | str, cause: str) -> None:
+        self.path, self.cause = Path(path), cause
+        super().__init__(
+            f"a sync of {shown(str(path))} to the disk failed ({cause}): nothing is written until the store is opened"
+            " again, which verifies it; reads go on"
+        )
+
+
 class RebuildRunning(StoreUnavailable):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

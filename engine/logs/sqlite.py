@@ -17,7 +17,15 @@ from msgspec import Struct
 
 from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
-from engine.errors import AnabranchError, CannotOpen, EngineClosed, FolderNotWritable, NotADatabase, StoreBusy
+from engine.errors import (
+    AnabranchError,
+    CannotOpen,
+    EngineClosed,
+    FolderNotWritable,
+    NotADatabase,
+    StoreBusy,
+    SyncFailed,
+)
 from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
@@ -29,6 +37,7 @@ from engine.logs.sqlite_errors import opening_failed, translate
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_opening import SetUp
 from engine.logs.sqlite_read import last_position, read_events
+from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
 from engine.owner import OwnerProcess
 from engine.ports import Answer, Capabilities, EventFilter, State, StreamHeads
 from engine.projectors import Projectors
@@ -77,6 +86,9 @@ class SqliteEventLog:
         self._given_up: asyncio.Future[None] | None = None
         self._closed = False
         self._let_go = False
+        self._folder_synced = False
+        self._mark = SyncFailureMark(path)
+        self._doubt = "before it was opened" if self._mark.is_set() else None
 
     async def append(self, requests: Sequence[Request]) -> Sequence[Answer]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
@@ -97,6 +109,8 @@ class SqliteEventLog:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess
         """
         self.check_open()
+        if self._doubt is not None:
+            raise SyncFailed(self.path, self._doubt)
         turn = Turn(self._lock, lambda: self._done(job))
         running = asyncio.ensure_future(self._connection.run_waiting(turn.take))
         try:
@@ -111,10 +125,14 @@ class SqliteEventLog:
 
     def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
-            return job(self._connection.raw)
+            result = job(self._connection.raw)
+            if not self._folder_synced:  # the write-ahead log has a name now, which nobody takes away before `close`
+                sync_folder_of(self.path)
+                self._folder_synced = True
         except BaseException as error:
             let_go_of_cursors(error)  # else the job's snapshot stays open for as long as somebody keeps the error
             raise
+        return result
 
     async def read(
         self, events: EventFilter, after: int, until: int | None, limit: int
@@ -131,7 +149,28 @@ class SqliteEventLog:
 
     def _failed(self, error: sqlite3.Error) -> AnabranchError:
         _log.info("write failed", path=str(self.path), error=str(error))
+        if is_failed_sync(error):
+            self._doubts(str(error))
         return translate(error, self.path, busy_timeout=self._busy_timeout)
+
+    def _doubts(self, cause: str) -> None:
+        self._doubt = cause
+        _log.error(
+            "a sync failed: nothing is written until the store is opened again", path=str(self.path), cause=cause
+        )
+        with contextlib.suppress(OSError):
+            self._mark.set()
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether a sync has failed, so that nothing is written."""
+        return self._doubt is not None
+
+    def settle(self, problem: str | None) -> None:
+        """Write again after a sync had failed, unless there is a problem with what is there."""
+        if problem is None:
+            self._mark.clear()
+        self._doubt = problem
 
     def on_append(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
@@ -185,6 +224,8 @@ async def open_sqlite_log(
         raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
     lock = await _open_lock(connection, path)
     try:
+        if SyncFailureMark(path).is_set():
+            await connection.run_waiting(lambda: set_up.write_log_again(lock))
         projectors = make_projectors(connection.raw)
         heads = CachedHeads(connection.raw)
         state = make_state(connection.raw, heads, projectors)
@@ -194,6 +235,9 @@ async def open_sqlite_log(
         let_go_of_cursors(error)
         await _close(connection, path, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
+            if is_failed_sync(error):
+                with contextlib.suppress(OSError):
+                    SyncFailureMark(path).set()
             raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
         if isinstance(error, UnicodeDecodeError):  # sqlite3's own, over the names in a damaged schema
             raise NotADatabase(path, f"its schema is damaged: {error}") from error

@@ -17,6 +17,7 @@ from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
 from engine.logs.state_migration import from_state_store
 from engine.logs.state_store import is_state_store
+from engine.logs.sync_failures import write_again
 from engine.projectors import Projector, Projectors
 
 SQLITE_VERSION_MIN: Final = (3, 37, 0)  # the first with STRICT tables
@@ -52,6 +53,23 @@ class SetUp:
             if prepare_file(self._path, allow_network=self._allow_network):
                 _log.info("database created", path=str(self._path))
             return connect(self._path, busy_timeout=self._busy_timeout)
+
+    def write_log_again(self, lock: FileLock) -> None:
+        """Bring the write-ahead log to the disk once more after a sync failed, before SQLite reads it.
+
+        Raises:
+            CannotOpen: the disk still does not take it.
+            StoreBusy
+        """
+        with lock.tried_for(self._busy_timeout) as free:
+            if not free:
+                raise StoreBusy(self._path, self._busy_timeout)
+            try:
+                write_again(self._path.with_name(self._path.name + "-wal"))
+            except OSError as error:
+                raise CannotOpen(
+                    self._path, f"a sync of it failed before, and now: {error.strerror or error}"
+                ) from error
 
     def prepare(self, connection: sqlite3.Connection, lock: FileLock, appender: Appender) -> list[str]:
         """Return the names of the views that have to be rebuilt.

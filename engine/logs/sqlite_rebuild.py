@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine.cancellation import finish
 from engine.errors import DiskFull, ReadFailed, RebuildRunning
+from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
 from engine.logs.forking import connect, inside_sqlite
@@ -24,6 +25,8 @@ from engine.logs.sqlite_errors import translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
 from engine.ports import Progress, Rebuilder, ViewDifference
+
+_log = get_logger(__name__)
 
 CHUNK_EVENTS = 2000
 LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
@@ -125,7 +128,8 @@ def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventL
             scratch.rebuilder.replace(connection, "scratch", position)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # SQLite itself has rolled back after some errors of the disk
+                connection.execute("ROLLBACK")
             raise
     finally:
         connection.execute("DETACH scratch")
@@ -174,7 +178,10 @@ class _Scratch:
         if self._scratch is not None:
             with inside_sqlite():
                 self._scratch.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:  # what was to be done is done, or its own error matters more
+            _log.warning("a scratch file is left behind", path=str(self.path), error=str(error))
 
     async def catch_up(self, progress: Progress | None) -> None:
         """Fold chunk after chunk until little is left, to which others may be adding all the time."""

@@ -49,28 +49,29 @@ class Left(NamedTuple):
     told: Sequence[Told]
 
 
-def record_story(recorder: Path, story: str, *, early: bool = False) -> Recorded:
-    """Let a story happen to what it begins with."""
+def record_story(recorder: Path, *stories: str, early: bool = False) -> Recorded:
+    """Let stories happen, one after the other, to what the first begins with."""
     with unpacked({}) as database:
-        asyncio.run(STORIES[story].prepare(database))
+        asyncio.run(STORIES[stories[0]].prepare(database))
         files = packed(database.parent)
-    (recorded,) = record(recorder, story, [files], early=early)
+    (recorded,) = record(recorder, [files], *stories, early=early)
     return recorded
 
 
-def record(recorder: Path, story: str, begin: Sequence[Files], *, early: bool = False) -> list[Recorded]:
-    """Let a story happen in a folder with these files, and in the next, one after the other in one process."""
+def record(recorder: Path, begin: Sequence[Files], *stories: str, early: bool = False) -> list[Recorded]:
+    """Let stories happen in a folder with these files, and in the next, each story in a process of its own."""
     with contextlib.ExitStack() as stack:
         folders = [stack.enter_context(unpacked(files)).parent for files in begin]
         recordings = stack.enter_context(unpacked({})).parent
-        subprocess.run(
-            [sys.executable, "-m", "tests.faults.disk.stories", story, recordings, *["early"] * early],
-            input="".join(f"{folder}\n" for folder in folders),
-            env={**os.environ, "LD_PRELOAD": str(recorder)},
-            cwd=_ROOT,
-            text=True,
-            check=True,
-        )
+        for story in stories:
+            subprocess.run(
+                [sys.executable, "-m", "tests.faults.disk.stories", story, recordings, *["early"] * early],
+                input="".join(f"{folder}\n" for folder in folders),
+                env={**os.environ, "LD_PRELOAD": str(recorder)},
+                cwd=_ROOT,
+                text=True,
+                check=True,
+            )
         return [
             Recorded(files, read_changes(recordings / folder.name))
             for files, folder in zip(begin, folders, strict=True)

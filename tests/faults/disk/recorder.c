@@ -24,9 +24,11 @@ static char folder[PATH_MAX];
 static size_t folder_size;
 static int recording = -1;
 
-static long changes, first_failure, failures_left, failed;
+static long changes, first_failure, failures_left;
+long failed;
 static int failure;
 static int halved;
+static char failing[16];
 
 static void put(char kind, const char *name, uint64_t offset, const void *data, uint32_t size) {
     if (recording < 0) return;
@@ -58,15 +60,14 @@ void acknowledge(const char *text) {
     pthread_mutex_unlock(&order);
 }
 
-/* Make change number `at` fail, and as many as `times` in all; a failed write has done its first half if `half`. */
-void fail(long at, long times, int error, int half) {
+/* Make change number `at` fail, and then more, `times` in all, of those of the `kinds`: C, W, S, T, U or R. A failed
+   write has done its first half if `half`. */
+void fail(long at, long times, int error, int half, const char *kinds) {
     pthread_mutex_lock(&order);
     first_failure = at, failures_left = times, failure = error, halved = half, failed = 0;
+    snprintf(failing, sizeof failing, "%s", kinds);
     pthread_mutex_unlock(&order);
 }
-
-long changes_made(void) { return changes; }
-long changes_failed(void) { return failed; }
 
 /* The name of a file of the folder, or NULL when it is another's, or shared memory. */
 static const char *inside(const char *path) {
@@ -88,8 +89,8 @@ static const char *name_of(int fd, char *path) {
     return inside(path);
 }
 
-static int fails(void) {
-    if (++changes < first_failure || !first_failure || !failures_left) return 0;
+static int fails(char kind) {
+    if (++changes < first_failure || !failures_left || !strchr(failing, kind)) return 0;
     failures_left--, failed++;
     errno = failure;
     return 1;
@@ -100,7 +101,7 @@ static int open_one(const char *path, int flags, mode_t mode) {
     if (!name) return NEXT(open64)(path, flags, mode);
     pthread_mutex_lock(&order);
     int fd = -1, is_new = access(path, F_OK);
-    if (!is_new || !fails()) {
+    if (!is_new || !fails('C')) {
         fd = NEXT(open64)(path, flags, mode);
         if (fd >= 0 && is_new) put('C', name, 0, NULL, 0);
     }
@@ -120,7 +121,7 @@ OPENING(open)
 OPENING(open64)
 
 static ssize_t write_one(int fd, const char *name, const void *data, size_t size, off64_t offset) {
-    int is_failed = fails(), error = errno;
+    int is_failed = fails('W'), error = errno;
     ssize_t done = -1;
     if (!is_failed || (halved && size > 1))
         done = NEXT(pwrite64)(fd, data, is_failed ? size / 2 : size, offset);
@@ -162,7 +163,7 @@ ssize_t write(int fd, const void *data, size_t size) {
         if (!name) return NEXT(function)(fd); \
         pthread_mutex_lock(&order); \
         int done = -1; \
-        if (fails()) { \
+        if (fails('S')) { \
             int error = errno; \
             put('F', name, 0, NULL, 0); \
             errno = error; \
@@ -182,7 +183,7 @@ SYNC(fdatasync)
         const char *name = name_of(fd, path); \
         if (!name) return NEXT(function)(fd, size); \
         pthread_mutex_lock(&order); \
-        int done = fails() ? -1 : NEXT(function)(fd, size); \
+        int done = fails('T') ? -1 : NEXT(function)(fd, size); \
         if (!done) put('T', name, size, NULL, 0); \
         pthread_mutex_unlock(&order); \
         return done; \
@@ -194,7 +195,7 @@ int unlink(const char *path) {
     const char *name = inside(path);
     if (!name || access(path, F_OK)) return NEXT(unlink)(path);
     pthread_mutex_lock(&order);
-    int done = fails() ? -1 : NEXT(unlink)(path);
+    int done = fails('U') ? -1 : NEXT(unlink)(path);
     if (!done) put('U', name, 0, NULL, 0);
     pthread_mutex_unlock(&order);
     return done;
@@ -205,7 +206,7 @@ static int name_anew(const char *from, const char *to, int kept, int (*next)(con
     const char *old = inside(from), *new = inside(to);
     if (!old || !new) return next(from, to);
     pthread_mutex_lock(&order);
-    int done = fails() ? -1 : next(from, to);
+    int done = fails('R') ? -1 : next(from, to);
     if (!done) put(kept ? 'L' : 'R', old, 0, new, strlen(new));
     pthread_mutex_unlock(&order);
     return done;

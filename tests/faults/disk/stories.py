@@ -5,7 +5,9 @@ its input. What happens to a folder is written down in the file of the same name
 """
 
 import asyncio
+import contextlib
 import ctypes
+import errno
 import io
 import os
 import shutil
@@ -16,8 +18,10 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
+import pytest
 
-from engine import Branch, Engine, open_engine
+from engine import Branch, Engine, Run, open_engine
+from engine.errors import AnabranchError, OutcomeUnknown, RunNotFound, SyncFailed
 from engine.logs import sqlite_opening
 from engine.logs.sqlite import Durability
 from engine.model import COMPLETED
@@ -26,6 +30,8 @@ from tests import legacy_state_files
 from tests.exports import exported
 
 DATABASE: Final = "runs.db"
+FOR_GOOD: Final = 2**31
+"""How many changes fail when all do."""
 
 _GOLDEN: Final = Path(__file__).parents[2] / "golden" / "runs_v1.db"
 _RECORDER = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
@@ -154,6 +160,70 @@ async def _import(database: Path, witness: Witness) -> None:
         await witness.tell_heads(engine)
 
 
+async def _everything(database: Path, witness: Witness) -> None:
+    """Some of all of it, going on after every error that has a name: written to, looked after, closed, written to."""
+    for visit in ("first", "second"):
+        with _named_errors():
+            async with open_engine(database) as engine:
+                run = await _run(engine)
+                async with asyncio.TaskGroup() as tasks:
+                    for letter in "ab":
+                        tasks.create_task(_fork_and_write(run, f"{letter} {visit}", witness))
+                if visit == "first":
+                    await _look_after(engine)
+                    await _fork_and_write(run, "c", witness)
+
+
+async def _look_after(engine: Engine) -> None:
+    run = await engine.run("r")
+    for upkeep in (run.reduce(), engine.rebuild(), engine.erase("r", "a first", 2, "a secret"), run.parameters()):
+        with _named_errors():
+            await upkeep
+
+
+async def _run(engine: Engine) -> Run:
+    try:
+        return await engine.run("r")
+    except RunNotFound:
+        return await engine.create_run("r", idempotency_key="r")
+
+
+async def _fork_and_write(run: Run, name: str, witness: Witness) -> None:
+    with _named_errors():
+        branch = await run.fork(name)
+        for number in range(2):
+            with _named_errors():
+                witness.tell_recorded(await branch.set_parameters({"x": number}))
+
+
+def _named_errors() -> contextlib.suppress:
+    return contextlib.suppress(AnabranchError)
+
+
+async def _sync_fails_once(database: Path, witness: Witness) -> None:
+    await _sync_fails(database, witness, 1)
+
+
+async def _sync_fails_for_good(database: Path, witness: Witness) -> None:
+    await _sync_fails(database, witness, FOR_GOOD)
+
+
+async def _sync_fails(database: Path, witness: Witness, times: int) -> None:
+    """A commit's sync fails: then nothing is written any more, reads go on, and the process dies."""
+    engine = await open_engine(database)
+    run = await engine.run("r")
+    await _write(run, 2, 100, witness)
+    fail(1, Failure("sync", errno.EIO, times, kinds="S"))
+    with pytest.raises(OutcomeUnknown):
+        await run.set_parameters({"n": "unknown"})
+    assert changes_failed()
+    for writing in (run.set_parameters({"n": "refused"}), engine.rebuild(), engine.compact()):
+        with pytest.raises(SyncFailed, match="opened again"):
+            await writing
+    assert (await run.parameters())["n"].value == 1
+    os._exit(0)
+
+
 async def recover(database: Path, witness: Witness) -> None:
     """What is done with a file after the power is back."""
     async with open_engine(database) as engine:
@@ -217,13 +287,22 @@ Tell: TypeAlias = Callable[[Path, Witness], Coroutine[None, None, None]]
 Prepare: TypeAlias = Callable[[Path], Coroutine[None, None, None]]
 
 
+class Failure(NamedTuple):
+    """An errno, how many changes of which kinds fail by it, and whether a failed write does its first half."""
+
+    name: str
+    error: int
+    times: int = 1
+    half: bool = False
+    kinds: str = "CWSTUR"
+
+
 class Story(NamedTuple):
     """`prepare` makes what is there before; `tell` is watched. A checkpoint is made every `wal_pages_max` pages."""
 
     prepare: Prepare
     tell: Tell
     wal_pages_max: int = sqlite_opening.WAL_PAGES_MAX
-    durable: bool = True
 
 
 STORIES: Final[dict[str, Story]] = {
@@ -235,7 +314,10 @@ STORIES: Final[dict[str, Story]] = {
     "erase": Story(_some_runs, _erase),
     "delete": Story(_some_runs, _delete),
     "import": Story(_some_runs_and_an_export, _import, wal_pages_max=8),
-    "relaxed": Story(_nothing, _relaxed, durable=False),
+    "relaxed": Story(_nothing, _relaxed),
+    "everything": Story(_nothing, _everything, wal_pages_max=40),
+    "sync fails once": Story(_some_runs, _sync_fails_once),
+    "sync fails for good": Story(_some_runs, _sync_fails_for_good),
     "recover": Story(_nothing, recover),
 }
 
@@ -243,6 +325,18 @@ STORIES: Final[dict[str, Story]] = {
 def watch(folder: Path, recording: Path | None = None) -> None:
     """Have the recorder write down what happens to a folder from now on; its counts begin at 0."""
     _RECORDER.watch(os.fsencode(folder), b"" if recording is None else os.fsencode(recording))
+
+
+def fail(at: int, failure: "Failure") -> None:
+    """Have change number `at` to the watched folder fail, and those after it if that is the failure."""
+    times = ctypes.c_long(failure.times)
+    _RECORDER.fail(ctypes.c_long(at), times, failure.error, failure.half, failure.kinds.encode())
+
+
+def changes_failed() -> int:
+    """Return how many changes were made to fail since the recorder began to watch."""
+    failed: int = ctypes.c_long.in_dll(_RECORDER, "failed").value
+    return failed
 
 
 def tell(story: str, database: Path, witness: Witness) -> None:

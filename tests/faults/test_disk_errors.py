@@ -1,0 +1,57 @@
+"""Any single operation of the disk fails, once or for good: an error with a name, and nothing acknowledged is lost.
+
+A store is opened, written to, looked after and opened again while one of its changes to the disk fails with EIO or
+ENOSPC, a write perhaps after its first half. What is left is surveyed as it stands when the disk is well again, and
+once more as it would be if power were cut then.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.faults.disk.changes import build_recorder
+from tests.faults.disk.failing import FAILURES, Report
+
+LOG = logging.getLogger(__name__)
+_ROOT = Path(__file__).parents[2]
+_SHOWN = 5
+
+
+@pytest.fixture(scope="module")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which the changes of a process can be made to fail."""
+    return {**os.environ, "LD_PRELOAD": str(build_recorder(tmp_path_factory.mktemp("recorder")))}
+
+
+async def _fail_each(preloaded: dict[str, str], first: int, every: int) -> Report:
+    program = "-m", "tests.faults.disk.failing", str(first), str(every)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *program, env=preloaded, cwd=_ROOT, stdout=PIPE, stderr=PIPE
+    )
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    report = msgspec.json.decode(output, type=Report)
+    assert report.complaints[:_SHOWN] == [], errors.decode()
+    return report
+
+
+async def test_a_change_that_fails(preloaded: dict[str, str]) -> None:
+    """Some of the changes, each in every way."""
+    report = await _fail_each(preloaded, 11, 101)
+    assert report.failed >= 5 * len(FAILURES)
+
+
+@pytest.mark.slow
+async def test_every_change_that_fails(preloaded: dict[str, str]) -> None:
+    """Every single one, each in every way."""
+    halves = await asyncio.gather(_fail_each(preloaded, 1, 2), _fail_each(preloaded, 2, 2))
+    failed = sum(report.failed for report in halves)
+    changes = max(report.changes for report in halves)
+    LOG.info("%d failures at %d changes", failed, changes)
+    assert failed >= (changes - 20) * len(FAILURES)  # how many there are varies a little with how writers meet
