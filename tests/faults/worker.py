@@ -18,10 +18,15 @@ from engine.errors import RunExists
 from engine.logs import sqlite
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
-
-
-def _say(*words: object) -> None:
-    print(*words, flush=True)  # noqa: T201 - the pipe is how it acknowledges
+from tests.faults.doomed import (
+    fork_then_write,
+    rebuild_until_killed,
+    say,
+    stop_in_a_rebuild,
+    stop_in_a_write,
+    write_until_change,
+    write_until_killed,
+)
 
 
 async def write_branches(path: str, name: str, branches: str, operations: str) -> None:
@@ -32,42 +37,12 @@ async def write_branches(path: str, name: str, branches: str, operations: str) -
         for index in range(int(branches)):
             branch = await run.fork(f"{name}.{index}")
             tasks.create_task(_write(branch, int(operations)))
-    _say(time.perf_counter() - begun)
+    say(time.perf_counter() - begun)
 
 
 async def _write(branch: Branch, operations: int) -> None:
     for value in range(operations):
         await branch.set_parameters({"value": value, f"p{value % 10}": branch.name})
-
-
-async def write_until_killed(path: str, name: str) -> None:
-    """Write on four branches without end, acknowledging each write as `branch value`."""
-    async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
-        run = await engine.run("r")
-        for index in range(4):
-            branch = await run.fork(f"{name}.{index}")
-            tasks.create_task(_acknowledge(branch))
-
-
-async def _acknowledge(branch: Branch) -> None:
-    value = 0
-    while True:
-        await branch.set_parameters({"value": value})
-        _say(branch.name, value)
-        value += 1
-
-
-async def fork_then_write(path: str, name: str) -> None:
-    """Write without end, and leave a forked child asleep in the middle of it."""
-    async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
-        run = await engine.run("r")
-        for index in range(4):
-            tasks.create_task(_acknowledge(await run.fork(f"{name}.{index}")))
-        child = os.fork()
-        if child == 0:
-            sys.stdin.read()
-            os._exit(0)
-        _say("child", child)
 
 
 async def create_run(path: str, run_id: str) -> None:
@@ -76,16 +51,16 @@ async def create_run(path: str, run_id: str) -> None:
         try:
             await engine.create_run(run_id)
         except RunExists:
-            _say("RunExists")
+            say("RunExists")
         else:
-            _say("created")
+            say("created")
 
 
 async def hold_lock(path: str) -> None:
     """Hold the writers' lock of a database until told to end."""
     with open(path + "-lock", "a+b") as lock:  # noqa: PTH123 - the worker gets the path as text
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _say("held")
+        say("held")
         sys.stdin.read()
 
 
@@ -93,17 +68,10 @@ async def hold_transaction(path: str) -> None:
     """Hold SQLite's own write lock until told to end, as a program that knows nothing of the engine would."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
-    _say("held")
+    say("held")
     sys.stdin.read()
     connection.execute("ROLLBACK")
     connection.close()
-
-
-async def rebuild_until_killed(path: str) -> None:
-    """Rebuild the views again and again, saying how far it is."""
-    async with open_engine(path) as engine:
-        while True:
-            await engine.rebuild(_say)
 
 
 async def rebuild_once(path: str) -> None:
@@ -112,7 +80,7 @@ async def rebuild_once(path: str) -> None:
         await engine.last_position()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         events = await engine.rebuild()
-        _say(events, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        say(events, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 async def checkpoint(path: str) -> None:
@@ -152,7 +120,7 @@ async def stamp(path: str, count: str) -> None:
         for _ in range(int(count)):
             sys.stdin.readline()
             await run.set_parameters({"at": time.monotonic()})
-            _say("written")
+            say("written")
 
 
 async def forget_to_close(path: str) -> None:
@@ -174,6 +142,9 @@ _TASKS: dict[str, Callable[..., Awaitable[None]]] = {
     for task in (
         write_branches,
         write_until_killed,
+        write_until_change,
+        stop_in_a_write,
+        stop_in_a_rebuild,
         fork_then_write,
         create_run,
         hold_lock,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import Engine, open_engine
+from engine import Engine
 from engine.events import ParametersSet
 from tests.faults.audit import assert_whole
-from tests.faults.children import finished, killed, next_line, start_worker
+from tests.faults.children import finished, start_worker
 
 LOG = logging.getLogger(__name__)
 PROCESSES = 4
@@ -42,44 +42,6 @@ async def _values_written(engine: Engine, branch: str) -> list[object]:
         async for recorded in engine.events(run_id="r", branch=branch)
         if isinstance(recorded.event, ParametersSet)
     ]
-
-
-async def _acknowledged_until(worker: asyncio.subprocess.Process, writes: int) -> list[str]:
-    return [await next_line(worker) for _ in range(writes)]
-
-
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
-async def test_what_a_killed_process_acknowledged_is_there(database: Path, engine: Engine, kills: int) -> None:
-    """`kill -9` at any moment: every acknowledged write survives, the lock is free, and the others never stop."""
-    run = await engine.create_run("r")
-    for index in range(kills):
-        worker = await start_worker("write_until_killed", database, f"w{index}")
-        lines = await _acknowledged_until(worker, 1 + index % 40)
-        await run.set_parameters({"meanwhile": index})
-        lines += await killed(worker)
-        await asyncio.wait_for(run.set_parameters({"after": index}), 10)
-        acknowledged = dict(line.rsplit(" ", 1) for line in lines)
-        for name, last in acknowledged.items():
-            written = await _values_written(engine, name)
-            assert written == list(range(len(written)))
-            assert len(written) > int(last)
-    assert_whole(database)
-    assert await engine.verify_views() == []
-
-
-async def test_a_file_whose_every_writer_was_killed_opens_whole(database: Path) -> None:
-    """After `kill -9` of all processes, the next to open finds what they acknowledged."""
-    async with open_engine(database) as engine:
-        await engine.create_run("r")
-    workers = [await start_worker("write_until_killed", database, f"w{index}") for index in range(2)]
-    for worker in workers:
-        await _acknowledged_until(worker, 10)
-    lines = [line for worker in workers for line in await killed(worker)]
-    async with open_engine(database) as engine:
-        for name, last in dict(line.rsplit(" ", 1) for line in lines).items():
-            assert len(await _values_written(engine, name)) > int(last)
-        assert await engine.verify_views() == []
-    assert_whole(database)
 
 
 async def test_processes_may_open_a_new_file_at_once(database: Path) -> None:

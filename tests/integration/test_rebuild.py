@@ -16,7 +16,7 @@ from engine.logs.file_lock import FileLock
 from engine.logs.sqlite import Settings, open_sqlite_log
 from engine.ports import ViewDifference
 from tests.faults.audit import assert_whole
-from tests.faults.children import finished, killed, next_line, start_worker
+from tests.faults.children import finished, start_worker
 from tests.faults.leaks import nothing_left, open_files
 
 LOG = logging.getLogger(__name__)
@@ -231,25 +231,6 @@ async def test_a_view_that_was_never_built_is_built_on_opening(database: Path) -
 
 def _no_state(*_: object) -> Any:
     """A log that decides nothing needs no state."""
-
-
-@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.slow)])
-async def test_a_rebuild_that_is_killed_leaves_the_views_whole(database: Path, kills: int) -> None:
-    """The old views serve until the new ones are whole; what was left beside the file does no harm."""
-    async with open_engine(database) as engine:
-        run = await _populated(engine, "r", sets=2000)
-        before = await run.compile()
-    for kill in range(kills):
-        worker = await start_worker("rebuild_until_killed", database)
-        for _ in range(kill % 7 + 1):
-            assert await next_line(worker)
-        await killed(worker)
-        async with open_engine(database) as engine:
-            assert await (await engine.run("r")).compile() == before
-            assert await engine.verify_views() == []
-    async with open_engine(database) as engine:
-        await engine.rebuild()
-    assert _leftovers(database) == []
 
 
 @pytest.mark.slow

@@ -1,0 +1,100 @@
+"""Processes that fault tests kill: what `worker.py` runs by name. They say what is durable, or how far they are."""
+
+import asyncio
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from unittest.mock import patch
+
+from engine import Branch, open_engine
+from engine.projectors import Projectors
+from projections.rebuild import ViewRebuilder
+
+
+def say(*words: object) -> None:
+    """Print a line that is there at once."""
+    print(*words, flush=True)  # noqa: T201 - the pipe is how it acknowledges
+
+
+async def write_until_killed(path: str, name: str) -> None:
+    """Write on four branches without end, acknowledging each write as `branch value`."""
+    async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
+        run = await engine.run("r")
+        for index in range(4):
+            branch = await run.fork(f"{name}.{index}")
+            tasks.create_task(_acknowledge(branch))
+
+
+async def _acknowledge(branch: Branch) -> None:
+    for value in count():
+        await branch.set_parameters(
+            {"value": value, "big": "x" * (value % 4 * 5000)}
+        )  # commits checkpoint now and then
+        say(branch.name, value)
+        await branch.log_step(f"step {value % 10}", message=str(value))
+
+
+async def write_until_change(path: str, name: str, change: str) -> None:
+    """Write like `write_until_killed`, and be killed by `kill_at.c` at a change to the files: in a transaction."""
+    async with open_engine(path) as engine:
+        branch = await (await engine.run("r")).fork(name)
+        library = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
+        library.arm(os.fsencode(Path(path).parent), ctypes.c_long(int(change)), int(change) % 2)
+        await _acknowledge(branch)
+
+
+async def stop_in_a_write(path: str, name: str, place: str) -> None:
+    """Begin to write, say so in the middle of the transaction, and go on when told to.
+
+    `place` is a method of `Projectors`: where an event is folded, or between the rows of the events and of the views;
+    `commit` is after all of it.
+    """
+    async with open_engine(path) as engine:
+        branch = await (await engine.run("r")).fork(name)
+        where, after = ("flush", True) if place == "commit" else (place, False)
+        with patch.object(Projectors, where, _stopping(getattr(Projectors, where), after=after)):
+            await branch.set_parameters({"value": 0})
+    say("written")
+
+
+async def fork_then_write(path: str, name: str) -> None:
+    """Write without end, and leave a forked child asleep in the middle of it."""
+    async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
+        run = await engine.run("r")
+        for index in range(4):
+            tasks.create_task(_acknowledge(await run.fork(f"{name}.{index}")))
+        child = os.fork()
+        if child == 0:
+            sys.stdin.read()
+            os._exit(0)
+        say("child", child)
+
+
+async def rebuild_until_killed(path: str) -> None:
+    """Rebuild the views again and again, saying how far it is."""
+    async with open_engine(path) as engine:
+        while True:
+            await engine.rebuild(say)
+
+
+async def stop_in_a_rebuild(path: str) -> None:
+    """Rebuild the views, say so when the new rows have taken the place of the old ones, and commit when told to."""
+    async with open_engine(path) as engine:
+        with patch.object(ViewRebuilder, "replace", _stopping(ViewRebuilder.replace, after=True)):
+            await engine.rebuild()
+    say("rebuilt")
+
+
+def _stopping(function: Callable[..., None], *, after: bool) -> Callable[..., None]:
+    def stop(*arguments: object) -> None:
+        if after:
+            function(*arguments)
+        say("held")
+        sys.stdin.read()
+        if not after:
+            function(*arguments)
+
+    return stop

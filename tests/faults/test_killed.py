@@ -1,0 +1,181 @@
+"""`kill -9` of those who write, who hold the lock, and who rebuild: nothing acknowledged is lost, and others go on."""
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from asyncio.subprocess import Process
+from pathlib import Path
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.events import ParametersSet
+from tests.faults.audit import assert_whole
+from tests.faults.children import killed, next_line, start_worker
+from tests.faults.survivor import Survivor, until_somebody_waits_for
+
+LOG = logging.getLogger(__name__)
+_AT_ONCE = 4
+_SECONDS_MAX = 20  # no measure of anything: where it is passed, somebody waits for ever
+
+
+async def _assert_recorded(engine: Engine, lines: list[str]) -> None:
+    """What was acknowledged as `branch value` is there, whole and in order."""
+    for name, last in dict(line.rsplit(" ", 1) for line in lines).items():
+        written = [
+            recorded.event.values["value"].value
+            async for recorded in engine.events(run_id="r", branch=name)
+            if isinstance(recorded.event, ParametersSet)
+        ]
+        assert written == list(range(len(written)))
+        assert len(written) > int(last)
+
+
+async def _writers(database: Path, name: str, number: int) -> list[Process]:
+    """Start so many writers, and wait until each has acknowledged something."""
+    names = [f"{name}.{index}" for index in range(number)]
+    workers = [await start_worker("write_until_killed", database, name) for name in names]
+    for worker in workers:
+        assert await next_line(worker)
+    return workers
+
+
+@pytest.mark.parametrize("rounds", [pytest.param(1, id="4"), pytest.param(100, id="400", marks=pytest.mark.slow)])
+async def test_what_a_killed_writer_acknowledged_is_there(database: Path, engine: Engine, rounds: int) -> None:
+    """Killed at any moment, one after another: every acknowledged write survives, and the others never stop."""
+    chance, acknowledged = random.Random(1), 0
+    async with Survivor(await engine.create_run("r")) as survivor:
+        for number in range(rounds):
+            for worker in await _writers(database, f"round {number}", _AT_ONCE):
+                lines = [await next_line(worker) for _ in range(chance.randrange(40))]
+                lines += await killed(worker)
+                await _assert_recorded(engine, lines)
+                acknowledged += len(lines)
+    LOG.info(
+        "%d writers killed, %d writes acknowledged, %d beside them, the longest waited %.0f ms",
+        rounds * _AT_ONCE,
+        acknowledged,
+        survivor.written,
+        survivor.longest_seconds * 1000,
+    )
+    assert survivor.written >= rounds
+    assert_whole(database)
+    assert await engine.verify_views() == []
+
+
+async def test_a_file_whose_every_writer_was_killed_opens_whole(database: Path) -> None:
+    """After `kill -9` of all processes, the next to open finds what they acknowledged."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r")
+    lines = [line for worker in await _writers(database, "w", 2) for line in await killed(worker)]
+    async with open_engine(database) as engine:
+        await _assert_recorded(engine, lines)
+        assert await engine.verify_views() == []
+    assert_whole(database)
+
+
+async def _kill_while_somebody_waits(engine: Engine, holder: Process) -> float:
+    """Kill who holds the lock while a write waits for it; return how long that took from then on, in seconds."""
+    assert await next_line(holder) == "held"
+    run = await engine.run("r")
+    waiting = asyncio.create_task(run.set_parameters({"waited": holder.pid}))
+    await until_somebody_waits_for(Path(f"{engine.path}-lock"))
+    begun = time.perf_counter()
+    assert await killed(holder) == []
+    assert (await asyncio.wait_for(waiting, _SECONDS_MAX)).events
+    return time.perf_counter() - begun
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("place", ["apply", "flush", "commit"])
+async def test_a_lock_holder_that_is_killed_has_recorded_nothing(
+    database: Path, engine: Engine, place: str, kills: int
+) -> None:
+    """In the middle of its transaction: the write that waited for the lock is recorded, and its own is not."""
+    run = await engine.create_run("r")
+    waits = []
+    for index in range(kills):
+        holder = await start_worker("stop_in_a_write", database, f"held {index}", place)
+        waits.append(await _kill_while_somebody_waits(engine, holder))
+        assert (await run.parameters())["waited"].value == holder.pid
+        assert (await (await run.branch(f"held {index}")).head()).stream_version == 1
+    LOG.info("%d holders killed, the longest wait was %.0f ms", kills, max(waits) * 1000)
+    assert_whole(database)
+    assert await engine.verify_views() == []
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(15, marks=pytest.mark.slow)])
+async def test_a_lock_holder_that_is_killed_in_its_commit(
+    database: Path, engine: Engine, preloaded: dict[str, str], kills: int
+) -> None:
+    """At a write or a sync of its commit, or of the checkpoint in it: that write is there whole or not at all."""
+    run = await engine.create_run("r")
+    async with Survivor(run) as survivor:
+        for index in range(kills):
+            arguments = database, f"w{index}", 5 + 61 * index
+            worker = await start_worker("write_until_change", *arguments, environment=preloaded)
+            lines = await _killed_by_itself(worker)
+            await _assert_recorded(engine, lines)
+    LOG.info("%d killed in a commit, the longest wait beside was %.0f ms", kills, survivor.longest_seconds * 1000)
+    assert_whole(database)
+    assert await engine.verify_views() == []
+
+
+async def _killed_by_itself(worker: Process) -> list[str]:
+    """Wait until the worker has killed itself, and return the lines that it had printed."""
+    output, errors = await worker.communicate()
+    assert worker.returncode == -signal.SIGKILL, errors.decode()
+    return output.decode().splitlines()
+
+
+async def _populated(engine: Engine, *, sets: int) -> None:
+    """A run with a row in every view table."""
+    run = await engine.create_run("r", parameters={"a": 1})
+    branch = await run.fork("b")
+    await asyncio.gather(*(branch.set_parameters({"a": value, "b": [value]}) for value in range(sets)))
+    async with branch.attempt("step", operator_key="local") as attempt:
+        await attempt.update(external_id="job-7")
+    await run.reduce()
+    await run.finalize("COMPLETED")
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+async def test_a_rebuild_that_is_killed_leaves_the_views_whole(database: Path, engine: Engine, kills: int) -> None:
+    """While it folds: the old views serve, and what was left beside the file does no harm."""
+    await _populated(engine, sets=2000)
+    before = await (await engine.run("r")).compile()
+    async with Survivor(await engine.create_run("other")) as survivor:
+        for kill in range(kills):
+            worker = await start_worker("rebuild_until_killed", database)
+            for _ in range(kill % 7 + 1):
+                assert await next_line(worker)
+            await killed(worker)
+            assert await (await engine.run("r")).compile() == before
+    LOG.info("%d rebuilds killed, the longest wait beside was %.0f ms", kills, survivor.longest_seconds * 1000)
+    await _assert_rebuilt(engine)
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+async def test_a_rebuild_that_is_killed_in_the_swap_leaves_the_old_views(
+    database: Path, engine: Engine, kills: int
+) -> None:
+    """When the new rows have taken the place of the old ones, and are not committed; the lock is free then."""
+    await _populated(engine, sets=20)
+    waits = []
+    for _ in range(kills):
+        holder = await start_worker("stop_in_a_rebuild", database)
+        waits.append(await _kill_while_somebody_waits(engine, holder))
+        assert await engine.verify_views() == []
+    LOG.info("%d rebuilds killed in the swap, the longest wait was %.0f ms", kills, max(waits) * 1000)
+    await _assert_rebuilt(engine)
+
+
+async def _assert_rebuilt(engine: Engine) -> None:
+    """The views are true, can be made anew, and then nothing is left beside the file."""
+    assert await engine.verify_views() == []
+    await engine.rebuild()
+    assert await engine.verify_views() == []
+    assert_whole(engine.path)
+    assert not Path(f"{engine.path}-rebuild").exists()
