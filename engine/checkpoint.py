@@ -30,13 +30,15 @@ class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a store held.
 
-    `position` is that of the last event; `runs` is the number of leaves of the tree (`engine.merkle`), and `root` its
-    root, 64 hexadecimal digits; `created_at` is aware and in UTC.
+    `position` is that of the last event; `runs` is the number of leaves of the tree (`engine.merkle`), `deletions` of
+    how many of them the run had been deleted, and `root` its root, 64 hexadecimal digits; `created_at` is aware and in
+    UTC.
     """
 
     store_id: str
     position: _Count
     runs: _Count
+    deletions: _Count
     root: _Digest
     created_at: Annotated[datetime, Meta(tz=True)]
     format: int = FORMAT

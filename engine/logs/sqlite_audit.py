@@ -12,7 +12,7 @@ from typing import TypeVar
 from msgspec import Struct, field
 
 from engine.checkpoint import Checkpoint
-from engine.codec import from_microseconds, to_microseconds
+from engine.codec import from_microseconds
 from engine.errors import CheckpointOfAnotherStore, InvalidValue, RunNotFound
 from engine.findings import Problem, Verification
 from engine.logs.readers import Readers
@@ -56,6 +56,7 @@ class SqliteAudit:
                 store_id=_store_id(connection),
                 position=last_position(connection),
                 runs=tree.size,
+                deletions=SqliteLedger(connection).deletions(),
                 root=tree.root().hex(),
                 created_at=datetime.now(UTC),
             )
@@ -88,12 +89,16 @@ class _StoreCheck:
         self._broken: dict[int, int] = {}
         self._deleted: list[str] = []
         self._unprovable = False
+        self._seen_until = -1
         self._total = last
         self._runs = self._streams = self._events = 0
 
     async def store(self) -> None:
         """Check every run, and what belongs to none."""
         self._problems += await self._read(strays)
+        if self._since is not None:
+            deletions = self._since.deletions
+            self._seen_until = await self._read(lambda each: SqliteLedger(each).deleted_until(deletions))
         after: int | None = None
         while runs := await self._read(lambda each: SqliteLedger(each).runs(after, CHUNK_RUNS)):  # noqa: B023 - awaited
             for run in runs:
@@ -151,10 +156,11 @@ class _StoreCheck:
         first = self._cuts[0].position
         if gone.first_position <= first:
             self._deleted.append(gone.run_id)
-        later = self._since is not None and gone.deleted_at > to_microseconds(self._since.created_at)
+        later = self._since is not None and gone.deleted_at > self._seen_until
         for cut in self._cuts:
             if gone.first_position <= cut.position:
-                # The checkpoint saw either the run or that it had been deleted: its root says whether that is true.
+                # The checkpoint saw either the run or that it had been deleted: its root says whether that is true. Its
+                # time does not: a deletion may have begun before it, and have been committed after it.
                 cut.tree.add(gone.leaf if later and cut is self._cuts[0] else gone.leaf_now())
         if later and gone.last_position <= first:
             when = from_microseconds(gone.deleted_at).isoformat(" ", "seconds")

@@ -35,7 +35,7 @@ _NEVER_RECORDED: Final = {int: -1, str: "\x1a", bytes: b""}
 class DeletedRun(Struct, frozen=True):
     """What the store remembers of a run that was deleted: where it stood, how many events it had, and its leaf.
 
-    `deleted_at` in microseconds since 1970.
+    `deleted_at` in microseconds since 1970: later than that of every run that was deleted before.
     """
 
     root_id: int
@@ -113,6 +113,18 @@ class SqliteLedger:
         """Return the run that was deleted with that root, or all."""
         where = "" if root_id is None else f" WHERE root_id = {root_id}"
         return [as_deleted(row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
+
+    def deletions(self) -> int:
+        """Return how many runs were deleted."""
+        (deletions,) = self._connection.execute("SELECT count(*) FROM deleted_runs").fetchone()
+        return int(deletions)
+
+    def deleted_until(self, deletions: int) -> int:
+        """Return when the last of the first so many runs was deleted, -1 for none."""
+        (deleted_at,) = self._connection.execute(
+            "SELECT max(deleted_at) FROM (SELECT deleted_at FROM deleted_runs ORDER BY deleted_at LIMIT ?)", (deletions,)
+        ).fetchone()
+        return deleted_at if isinstance(deleted_at, int) else -1
 
     def _stream(self, where: str, *values: object) -> StoredStream | None:
         row = self._connection.execute(f"{STREAMS} WHERE {where}", values).fetchone()

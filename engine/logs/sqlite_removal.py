@@ -270,11 +270,17 @@ def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason:
             events,
             run_leaf(run_id, heads),
             last_position(connection),
-            time.time_ns() // 1000,
+            _now(connection),
             reason,
         ),
     )
     return DeletedRun(run_id=run_id, branches=len(heads), events=events)
+
+
+def _now(connection: sqlite3.Connection) -> int:
+    """Return the time, later than that of every deletion before: checkpoints tell by it which of them they saw."""
+    (last,) = connection.execute("SELECT coalesce(max(deleted_at), 0) FROM deleted_runs").fetchone()
+    return int(max(last + 1, time.time_ns() // 1000))
 
 
 def _streams(connection: sqlite3.Connection, run_id: str) -> list[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from engine.errors import (
     RunNotFound,
 )
 from engine.events import SourceCarriedOver
-from engine.logs import carried_over
+from engine.logs import carried_over, sqlite_removal
 from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, StepLog
 from engine.ports import DeletedRun, Expiry
 
@@ -340,7 +341,37 @@ async def test_a_checkpoint_made_after_a_deletion_commits_to_its_record(engine: 
     sql(engine.path, "UPDATE deleted_runs SET reason = 'a person asked'")
     assert [each.kind for each in (await engine.verify(since=after)).problems] == ["checkpoint"]
     sql(engine.path, "UPDATE deleted_runs SET reason = 'old', deleted_at = 0")
-    assert [each.kind for each in (await engine.verify(since=before)).problems] == ["checkpoint"]
+    assert [each.kind for each in (await engine.verify(since=after)).problems] == ["checkpoint"]
+    assert [each.kind for each in (await engine.verify(since=before)).problems] == ["deleted"]
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+async def test_whether_a_checkpoint_saw_a_deletion_is_no_matter_of_clocks(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """A deletion may take its time before a checkpoint is taken and be committed after it; and clocks jump."""
+    checkpoints = [await engine.checkpoint()]
+    for run_id in ("q", "r", "s"):
+        await a_run(engine, run_id)
+    checkpoints.append(await engine.checkpoint())
+    for run_id, jump in (("r", hours), ("q", -hours), ("s", hours)):
+        monkeypatch.setattr(sqlite_removal, "time", _Clock(jump))
+        await engine.delete_run(run_id, "old")
+        checkpoints.append(await engine.checkpoint())
+    gone = [["r", "q", "s"], ["q", "s"], ["s"], []]
+    found = [(await engine.verify(since=each)).problems for each in checkpoints]
+    assert [{each.kind for each in problems} <= {"deleted"} for problems in found] == [True] * 5
+    assert [sorted(str(each.run_id) for each in problems) for problems in found] == [[], *map(sorted, gone)]
+
+
+class _Clock:
+    """One that is some hours ahead."""
+
+    def __init__(self, hours: int) -> None:
+        self._hours = hours
+
+    def time_ns(self) -> int:
+        return time.time_ns() + self._hours * 3600 * 10**9
 
 
 async def test_a_run_made_anew_under_a_deleted_ones_name_is_no_continuation(engine: Engine) -> None:

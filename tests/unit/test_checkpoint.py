@@ -20,6 +20,7 @@ CHECKPOINT = Checkpoint(
     store_id="0d5b2f8e-8f5e-4b8e-9d0e-3d6b8d1f0a11",
     position=15,
     runs=3,
+    deletions=1,
     root="ab" * 32,
     created_at=datetime(2026, 11, 21, 12, tzinfo=UTC),
 )
@@ -72,7 +73,7 @@ def test_what_is_no_checkpoint_is_refused(name: str) -> None:
         from_json(msgspec.json.encode(document))
 
 
-@pytest.mark.parametrize("field", ["store_id", "position", "runs", "root", "created_at"])
+@pytest.mark.parametrize("field", ["store_id", "position", "runs", "deletions", "root", "created_at"])
 def test_a_field_that_is_missing(field: str) -> None:
     """A checkpoint has all of them."""
     document = msgspec.json.decode(CHECKPOINT.to_json())
@@ -107,6 +108,7 @@ CHANGED: dict[str, Any] = {
     "store_id": "another",
     "position": 14,
     "runs": 2,
+    "deletions": 0,
     "root": "cd" * 32,
     "created_at": datetime(2026, 11, 21, 13, tzinfo=UTC),
 }

@@ -79,7 +79,8 @@ class Rebuild(Made, frozen=True):
 
 class VerifyViews(Made, frozen=True):
     async def perform(self, engine: Engine, key: str, after: int) -> Events:
-        assert await engine.verify_views() == []
+        differences = await engine.verify_views()
+        assert differences == [], f"the views differ: {differences}"
         return []
 
 
@@ -96,7 +97,8 @@ class Verify(Made, frozen=True):
 
     async def perform(self, engine: Engine, key: str, after: int) -> Events:
         verified = await engine.verify(since=checkpoints.from_json(self.since))
-        assert [each for each in verified.problems if not is_deletion(each)] == []
+        unexplained = [each for each in verified.problems if not is_deletion(each)]
+        assert unexplained == [], f"since {self.since} there is {unexplained}"
         return []
 
 
