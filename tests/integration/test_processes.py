@@ -1,6 +1,5 @@
 """Many processes on one file: nothing fails, nothing is lost, nobody starves."""
 
-import asyncio
 import logging
 from pathlib import Path
 
