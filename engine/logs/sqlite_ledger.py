@@ -122,7 +122,8 @@ class SqliteLedger:
     def deleted_until(self, deletions: int) -> int:
         """Return when the last of the first so many runs was deleted, -1 for none."""
         (deleted_at,) = self._connection.execute(
-            "SELECT max(deleted_at) FROM (SELECT deleted_at FROM deleted_runs ORDER BY deleted_at LIMIT ?)", (deletions,)
+            "SELECT max(deleted_at) FROM (SELECT deleted_at FROM deleted_runs ORDER BY deleted_at LIMIT ?)",
+            (deletions,),
         ).fetchone()
         return deleted_at if isinstance(deleted_at, int) else -1
 
