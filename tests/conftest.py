@@ -1,5 +1,9 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and what makes a run of all of them quick."""
 
+import gc
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +15,31 @@ from engine import Engine, open_engine
 # The machine that runs the tests may be busy: neither a deadline nor the speed of drawing says anything of the code.
 settings.register_profile("anabranch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("anabranch")
+
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES_MIN = 2 * 2**30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Spare the many databases the disk, and the many interpreters the compiler.
+
+    The slow tests, which prove what a disk has to do with it, stay on the disk.
+    """
+    if config.option.markexpr == "not slow and not nightly" and _free_bytes(_MEMORY) > _MEMORY_BYTES_MIN:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="pycache-")
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free if folder.is_dir() else 0
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what stays until the end: tests that call it have to wait for it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def export(host: Host, run_id: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "flow", ["nested", *(pytest.param(each, marks=pytest.mark.slow) for each in ("sequential", "parallel", "mapping"))]
+    "flow", ["mapping", *(pytest.param(each, marks=pytest.mark.slow) for each in ("sequential", "parallel", "nested"))]
 )
 def test_a_compiled_log_is_what_the_hosts_store_holds(tmp_path: Path, flow: str) -> None:
     """Read by the host's own model, it is the log of the same pipeline on the host's own store."""

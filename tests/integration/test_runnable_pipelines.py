@@ -17,6 +17,11 @@ from tests.integration.runnable_host import (
 )
 
 
+def slow(*flows: str) -> list[Any]:
+    """Pipelines that start too many interpreters for every run of the tests."""
+    return [pytest.param(flow, marks=pytest.mark.slow) for flow in flows]
+
+
 @pytest.fixture
 def hosts(tmp_path: Path) -> tuple[Host, Host]:
     """The stock store's folder, and ours."""
@@ -35,7 +40,7 @@ def equal_logs(hosts: tuple[Host, Host], run_id: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "flow", ["sequential", "parallel", "mapping", "nested", "conditional", "looping", "asynchronous", "job"]
+    "flow", ["nested", *slow("sequential", "parallel", "mapping", "conditional", "looping", "asynchronous", "job")]
 )
 def test_a_pipeline_is_recorded_as_by_the_stock_store(hosts: tuple[Host, Host], flow: str) -> None:
     """Steps, attempts, branches and parameters are the same, whatever the pipeline is made of."""
@@ -43,6 +48,7 @@ def test_a_pipeline_is_recorded_as_by_the_stock_store(hosts: tuple[Host, Host], 
     assert equal_logs(hosts, flow).status == "SUCCESS"
 
 
+@pytest.mark.slow  # the retry of a failed run is by the same command line
 def test_the_command_line_executes_on_it(hosts: tuple[Host, Host]) -> None:
     """A pipeline written in YAML is executed by the host's own command."""
     run_command(hosts, "execute", "steps.yaml", "--tag", "nightly", run_id="written")
@@ -50,7 +56,7 @@ def test_the_command_line_executes_on_it(hosts: tuple[Host, Host]) -> None:
     assert (log.status, log.tag) == ("SUCCESS", "nightly")
 
 
-@pytest.mark.parametrize("flow", ["failing", "failing_branch"])
+@pytest.mark.parametrize("flow", ["failing", *slow("failing_branch")])
 def test_a_failed_run_is_retried(hosts: tuple[Host, Host], flow: str) -> None:
     """The command line goes on with a failed run where it failed, in the same log."""
     run_flow(hosts, flow, fails=True)
@@ -85,7 +91,7 @@ def test_a_stale_inherited_value_does_not_overwrite_a_fresh_one(tmp_path: Path) 
     assert stale == {"level": 21, "seen": 2100}
 
 
-@pytest.mark.parametrize("flow", ["parallel", "mapping", "nested", "conditional", "looping"])
+@pytest.mark.parametrize("flow", [*slow("parallel", "mapping", "conditional", "looping"), "nested"])
 def test_with_inheritance_pipelines_end_with_the_same_parameters(tmp_path: Path, flow: str) -> None:
     """What a pipeline arrives at does not depend on whether its branches could see more than they used."""
     stock, ours = hosts = stock_host(tmp_path / "stock"), our_host(tmp_path / "ours", inherit=True)
