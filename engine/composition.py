@@ -15,6 +15,7 @@ from engine.logs.sqlite_rebuild import SqliteViewMaintenance
 from engine.logs.sqlite_removal import SqliteRemoval
 from engine.logs.sqlite_settling import settle
 from engine.logs.sqlite_transfer import SqliteTransfer
+from engine.logs.wal_limit import WAL_BYTES_MAX, WAL_BYTES_RANGE
 from engine.ports import State, StreamHeads
 from engine.projectors import Projectors
 from projections.decision_state import DecisionState
@@ -33,6 +34,7 @@ def open_engine(
     durability: Durability = "full",
     event_bytes_max: int = EVENT_BYTES_MAX,
     busy_timeout: float = 30.0,
+    wal_bytes_max: int = WAL_BYTES_MAX,
     allow_network: bool = False,
 ) -> "OpeningEngine":
     """Open the store at `path`: `async with open_engine("runs.db") as engine`, or `engine = await open_engine(…)`.
@@ -46,6 +48,8 @@ def open_engine(
             death of the process, and may lose the last writes in a power cut.
         event_bytes_max: the largest encoded event that is accepted, in bytes.
         busy_timeout: how long a write waits for other processes, in seconds.
+        wal_bytes_max: how large the write-ahead log may grow because of readers, in bytes. A read that is in the way
+            when it is reached raises `ReadOvertaken`, unless it took less than a second.
         allow_network: open a file on a network file system all the same.
 
     Raises:
@@ -56,10 +60,12 @@ def open_engine(
         raise InvalidValue("durability", durability, "is neither full nor relaxed")
     _check_number("event_bytes_max", event_bytes_max, EVENT_BYTES_RANGE)
     _check_number("busy_timeout", busy_timeout, BUSY_TIMEOUT_RANGE)
+    _check_number("wal_bytes_max", wal_bytes_max, WAL_BYTES_RANGE)
     settings = Settings(
         durability=durability,
         event_bytes_max=event_bytes_max,
         busy_timeout=busy_timeout,
+        wal_bytes_max=wal_bytes_max,
         allow_network=allow_network,
     )
     return OpeningEngine(_as_path(path), settings)

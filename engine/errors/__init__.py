@@ -48,7 +48,9 @@
     │   ├── StoreChanged             another version of anabranch has changed the file; open it again
     │   └── RebuildRunning
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
+    ├── RowRefused                   a row that the engine did not write is in the way; nothing was recorded
     ├── ReadFailed                   SQLite could not read the file
+    │   └── ReadOvertaken            others wrote so much meanwhile that the write-ahead log reached its limit
     ├── TracesLeft                   erased, and a reader of an older state keeps the bytes in the file
     ├── CannotDecode
     │   ├── UnknownEventType
@@ -115,7 +117,9 @@ from engine.errors.store import (
     NotADatabase,
     OutcomeUnknown,
     ReadFailed,
+    ReadOvertaken,
     RebuildRunning,
+    RowRefused,
     RunLocked,
     SigningUnavailable,
     StoreBusy,
@@ -166,9 +170,11 @@ __all__ = [
     "ParameterNotFound",
     "PointNotFound",
     "ReadFailed",
+    "ReadOvertaken",
     "RebuildRunning",
     "ReductionConflict",
     "ReductionImpossible",
+    "RowRefused",
     "RunExists",
     "RunHasForks",
     "RunIsPinned",

@@ -99,12 +99,35 @@ class OutcomeUnknown(AnabranchError):
         super().__init__(f"writing to {shown(str(path))} failed around the commit: {cause}")
 
 
+class RowRefused(AnabranchError):
+    """Nothing was recorded. The tables hold what the engine did not write: a rebuild of the views puts those right."""
+
+    def __init__(self, path: Path | str, cause: str) -> None:
+        self.path, self.cause = Path(path), cause
+        super().__init__(
+            f"SQLite refuses a row of {shown(str(path))}, and nothing was recorded: {cause}; `anabranch doctor` says"
+            " whether its views are what the events say"
+        )
+
+
 class ReadFailed(AnabranchError):
     """SQLite could not read the file."""
 
     def __init__(self, path: Path | str, cause: str) -> None:
         self.path, self.cause = Path(path), cause
         super().__init__(f"reading {shown(str(path))} failed: {cause}")
+
+
+class ReadOvertaken(ReadFailed):
+    """Reading again is safe; `seconds` is how long it took until it was ended."""
+
+    def __init__(self, path: Path | str, seconds: float, wal_bytes_max: int) -> None:
+        self.seconds, self.wal_bytes_max = seconds, wal_bytes_max
+        super().__init__(
+            path,
+            f"it was ended after {seconds:.1f} s, in which so much was written that the write-ahead log reached its"
+            f" limit of {wal_bytes_max:,} bytes; read again when less is written, or raise wal_bytes_max",
+        )
 
 
 class TracesLeft(AnabranchError):

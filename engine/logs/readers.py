@@ -11,6 +11,7 @@ from urllib.parse import quote
 from engine.errors import EngineClosed, ReadFailed
 from engine.logs.connections import ThreadConnection
 from engine.logs.forking import connect
+from engine.logs.wal_limit import WalLimit
 from engine.owner import OwnerProcess
 
 Result = TypeVar("Result")
@@ -31,18 +32,17 @@ def kept_open(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as until_then:
         with contextlib.suppress(sqlite3.Error):
             connection = until_then.enter_context(contextlib.closing(connect_read_only(path)))
-            connection.execute(
-                "SELECT count(*) FROM sqlite_schema"
-            ).fetchone()  # it holds nothing before that
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # it holds nothing before that
         yield
 
 
 class Readers:
     """Up to `size` connections, opened when they are first needed."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, limit: WalLimit) -> None:
         self._path = path
         self._size = size
+        self._limit = limit
         self._free = asyncio.Semaphore(size)
         self._idle: list[ThreadConnection] = []
         self._all: list[ThreadConnection] = []
@@ -53,7 +53,7 @@ class Readers:
         """Run `job` on a connection's thread, inside one snapshot of the database.
 
         Raises:
-            ReadFailed, EngineClosed, WrongProcess, and what the job raises.
+            ReadFailed, ReadOvertaken, EngineClosed, WrongProcess, and what the job raises.
         """
         self._owner.check()
         async with self._free:
@@ -62,11 +62,15 @@ class Readers:
             try:
                 connection = self._idle.pop() if self._idle else await self._open()
                 try:
-                    return await connection.run(lambda: in_snapshot(connection.raw, job))
+                    return await connection.run(lambda: self._read(connection.raw, job))
                 finally:
                     self._idle.append(connection)
             except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
                 raise ReadFailed(self._path, str(error)) from error
+
+    def _read(self, connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        with self._limit.reading(connection):
+            return in_snapshot(connection, job)
 
     async def close(self) -> None:
         """Close every connection, once what runs on it has ended."""

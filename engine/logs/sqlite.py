@@ -38,6 +38,7 @@ from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_opening import SetUp
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
+from engine.logs.wal_limit import WAL_BYTES_MAX, WalLimit
 from engine.owner import OwnerProcess
 from engine.ports import Answer, Capabilities, EventFilter, State, StreamHeads
 from engine.projectors import Projectors
@@ -59,12 +60,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How a SQLite log is opened.
 
     `durability="full"` syncs every commit; `"relaxed"` leaves that to checkpoints, and a power cut may lose the last
-    ones. `event_bytes_max` is the largest encoded event in bytes; `busy_timeout` in seconds.
+    ones. `event_bytes_max` is the largest encoded event in bytes; `busy_timeout` in seconds; `wal_bytes_max` is how
+    large the write-ahead log may grow, in bytes.
     """
 
     durability: Durability = "full"
     event_bytes_max: int = EVENT_BYTES_MAX
     busy_timeout: float = 30.0
+    wal_bytes_max: int = WAL_BYTES_MAX
     allow_network: bool = False
 
 
@@ -76,7 +79,8 @@ class SqliteEventLog:
     ) -> None:
         self.path = path
         self.capabilities = Capabilities(settings.event_bytes_max, BATCH_REQUESTS_MAX, dense_order=True)
-        self.readers = Readers(path, READERS_MAX)
+        self.wal_limit = WalLimit(path, settings.wal_bytes_max)
+        self.readers = Readers(path, READERS_MAX, self.wal_limit)
         self.appender = appender
         self._connection = connection
         self._lock = lock
@@ -132,7 +136,14 @@ class SqliteEventLog:
         except BaseException as error:
             let_go_of_cursors(error)  # else the job's snapshot stays open for as long as somebody keeps the error
             raise
+        self._keep_log_small()
         return result
+
+    def _keep_log_small(self) -> None:
+        try:
+            self.wal_limit.keep(self._connection.raw)
+        except sqlite3.Error as error:  # what was committed is in the log: it is acknowledged all the same
+            self._failed(error)
 
     async def read(
         self, events: EventFilter, after: int, until: int | None, limit: int
@@ -216,6 +227,7 @@ async def open_sqlite_log(
         path,
         synchronous="FULL" if settings.durability == "full" else "NORMAL",
         busy_timeout=settings.busy_timeout,
+        wal_bytes_max=settings.wal_bytes_max,
         allow_network=settings.allow_network,
     )
     try:

@@ -25,15 +25,13 @@ from engine.event_ids import EventIds, as_milliseconds
 from engine.events import Event, RecordedEvent
 from engine.expected_version import holds
 from engine.logs.sqlite_epoch import Epoch, read_epoch
+from engine.logs.sqlite_errors import BAD_ROW
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded, last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION
 from engine.names import ROOT
 from engine.ports import Answer, Recorded, State
 from engine.projectors import Projectors
-
-# What SQLite says of a row that it cannot hold; its other errors are about the file.
-_BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 _EVENT_COLUMNS = (
     "position",
@@ -337,7 +335,7 @@ class Appender:
 
 
 def _is_about_the_file(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error) and not isinstance(error, _BAD_ROW)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, BAD_ROW)
 
 
 def _content(request: Request) -> bytes:

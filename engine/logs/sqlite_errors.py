@@ -9,8 +9,12 @@ from engine.errors import (
     FolderNotWritable,
     NotADatabase,
     OutcomeUnknown,
+    RowRefused,
     StoreBusy,
 )
+
+BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+"""What SQLite says of a row that it cannot hold, before it is committed; its other errors are about the file."""
 
 _PRIMARY_CODE = 0xFF
 _NOT_WRITABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
@@ -28,6 +32,8 @@ def opening_failed(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> 
 
 def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
     """Return the error of ours that a failed write means."""
+    if isinstance(error, BAD_ROW):
+        return RowRefused(path, str(error))
     code = _code(error)
     if code == sqlite3.SQLITE_FULL:
         return DiskFull(path)

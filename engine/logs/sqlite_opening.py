@@ -22,7 +22,6 @@ from engine.projectors import Projector, Projectors
 
 SQLITE_VERSION_MIN: Final = (3, 37, 0)  # the first with STRICT tables
 WAL_PAGES_MAX: Final = 1000
-WAL_BYTES_KEPT_MAX: Final = 64 * 1024 * 1024
 
 _log = get_logger(__name__)
 
@@ -37,11 +36,18 @@ class SetUp:
     """
 
     def __init__(
-        self, path: Path, *, synchronous: Literal["FULL", "NORMAL"], busy_timeout: float, allow_network: bool
+        self,
+        path: Path,
+        *,
+        synchronous: Literal["FULL", "NORMAL"],
+        busy_timeout: float,
+        wal_bytes_max: int,
+        allow_network: bool,
     ) -> None:
         self._path = path
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
+        self._wal_bytes_max = wal_bytes_max
         self._allow_network = allow_network
 
     def connect(self) -> sqlite3.Connection:
@@ -84,7 +90,7 @@ class SetUp:
                 self._check_ours(connection, projectors)
             execute(f"PRAGMA synchronous = {self._synchronous}")
             execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
-            execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT_MAX}")
+            execute(f"PRAGMA journal_size_limit = {int(self._wal_bytes_max) // 2}")
             if _is_current(connection, projectors):
                 return []
         with lock.tried_for(self._busy_timeout) as free, inside_sqlite():

@@ -65,7 +65,7 @@ class SqliteViewMaintenance:
 
     async def _rebuilt(self, progress: Progress | None) -> int | None:
         # One name for all rebuilds: what one that was killed has left is removed by the next.
-        async with _Scratch(self._log.path, _REBUILD, self._make_rebuilder()) as scratch:
+        async with _Scratch(self._log, _REBUILD, self._make_rebuilder()) as scratch:
             await scratch.catch_up(progress)
             return await finish(self._log.exclusively(lambda connection: _swap(connection, scratch, self._log)))
 
@@ -86,7 +86,7 @@ class SqliteViewMaintenance:
 
     async def _compared(self, progress: Progress | None) -> list[ViewDifference] | None:
         name = f"{_COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
-        async with _Scratch(self._log.path, name, self._make_rebuilder()) as scratch:
+        async with _Scratch(self._log, name, self._make_rebuilder()) as scratch:
             await scratch.catch_up(progress)
             return await scratch.compare()
 
@@ -140,11 +140,12 @@ def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventL
 class _Scratch:
     """A database beside the file that holds the views as far as they are folded. An async context manager."""
 
-    def __init__(self, path: Path, suffix: str, rebuilder: Rebuilder) -> None:
-        self.path = beside(path, suffix)
+    def __init__(self, log: SqliteEventLog, suffix: str, rebuilder: Rebuilder) -> None:
+        self.path = beside(log.path, suffix)
         self.rebuilder = rebuilder
         self.position = 0
-        self._source_path = path
+        self._source_path = log.path
+        self._limit = log.wal_limit
         self._source: ThreadConnection | None = None
         self._scratch: sqlite3.Connection | None = None
         self._events = FoldedEvents()
@@ -202,23 +203,23 @@ class _Scratch:
     async def compare(self) -> list[ViewDifference] | None:
         """Compare with the live tables in one snapshot; None when the folding has to start over."""
         source = self._running()
-
-        def compare() -> list[ViewDifference] | None:
-            try:
-                source.raw.execute("ATTACH ? AS scratch", (str(self.path),))
-            except sqlite3.Error:
-                if self.is_outdated(source.raw):  # then its file may be gone
-                    return None
-                raise
-            source.raw.execute("BEGIN")
-            if self.is_outdated(source.raw):
-                return None
-            while self.position < last_position(source.raw):
-                self.fold_chunk(source.raw)
-            return self.rebuilder.differences(source.raw, "scratch")
-
         with _by_name(self._source_path):
-            return await source.run(compare)
+            return await source.run(lambda: self._compare(source.raw))
+
+    def _compare(self, source: sqlite3.Connection) -> list[ViewDifference] | None:
+        try:
+            source.execute("ATTACH ? AS scratch", (str(self.path),))
+        except sqlite3.Error:
+            if self.is_outdated(source):  # then its file may be gone
+                return None
+            raise
+        with self._limit.reading(source):
+            source.execute("BEGIN")
+            if self.is_outdated(source):
+                return None
+            while self.position < last_position(source):
+                self.fold_chunk(source)
+            return self.rebuilder.differences(source, "scratch")
 
     def fold_chunk(self, source: sqlite3.Connection) -> None:
         """Fold the next chunk as `source` sees the log."""

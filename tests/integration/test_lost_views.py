@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine import open_engine
+from engine.errors import RowRefused
 
 TABLES = "branches", "parameters", "step_logs", "runs", "tasks", "task_attempts", "external_runs", "schema_info"
 
@@ -26,3 +27,21 @@ async def test_a_lost_table_is_made_anew(database: Path, table: str) -> None:
         await engine.rebuild()
         assert await (await engine.run("r")).compile() == before
         assert await engine.verify_views() == []
+
+
+async def test_a_row_that_is_in_the_way_is_named(database: Path) -> None:
+    """Nothing is recorded of the write that it refuses; a rebuild takes the row away."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={"a": 1})
+        position = await engine.last_position()
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.execute("CREATE TEMP TABLE stray AS SELECT * FROM parameters")
+            connection.execute("UPDATE stray SET stream_version = stream_version + 1")
+            connection.execute("INSERT INTO parameters SELECT * FROM stray")
+            connection.commit()
+        with pytest.raises(RowRefused, match="nothing was recorded: UNIQUE constraint failed: parameters"):
+            await run.set_parameters({"a": 2})
+        assert await engine.last_position() == position
+        await engine.rebuild()
+        await run.set_parameters({"a": 2})
+        assert (await run.parameters())["a"].value == 2
