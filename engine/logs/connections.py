@@ -5,10 +5,11 @@ open. A job is a plain function that does all its work in one hop and cannot be 
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import traceback
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 
@@ -29,6 +30,22 @@ def let_go_of_cursors(error: BaseException) -> None:
     while raised is not None:
         traceback.clear_frames(raised.__traceback__)
         raised = raised.__context__
+
+
+def _attempted(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
+    try:
+        return job(), None
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        return None, error
+
+
+def _settle(answer: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if answer.done():  # its caller was cancelled
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
 
 
 class ThreadConnection:
@@ -90,13 +107,17 @@ class ThreadConnection:
 
     async def run_waiting(self, job: Callable[[], Result]) -> Result:
         """`run` a job that first waits for something and enters `inside_sqlite` itself after that."""
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = [job]  # the thread remembers its last function: it must not keep alive what the job belongs to
 
-        def once() -> Result:
-            return waiting.pop()()
+        def once() -> None:
+            result, error = _attempted(waiting.pop())
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits any more
+                answer.get_loop().call_soon_threadsafe(_settle, answer, result, error)
 
-        result: Result = await self._connection._execute(once)  # type: ignore[no-untyped-call]  # noqa: SLF001 - as above
-        return result
+        _ = self.raw  # raises when it is closed
+        self._connection._tx.put_nowait((None, once))  # noqa: SLF001 - `_execute` would end the thread with the loop
+        return await answer
 
     async def close(self, job: Callable[[], None] | None = None) -> None:
         """Run a last job, then close the connection and end the thread, even when the caller is cancelled.

@@ -12,11 +12,7 @@ from unittest.mock import patch
 from engine import Branch, open_engine
 from engine.projectors import Projectors
 from projections.rebuild import ViewRebuilder
-
-
-def say(*words: object) -> None:
-    """Print a line that is there at once."""
-    print(*words, flush=True)  # noqa: T201 - the pipe is how it acknowledges
+from tests.faults.acknowledged import say
 
 
 async def write_until_killed(path: str, name: str) -> None:

@@ -4,10 +4,11 @@ import asyncio
 import fcntl
 import gc
 import os
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 _JOIN_SECONDS_MAX = 10
@@ -34,6 +35,13 @@ def locks_held(folder: Path) -> list[str]:
             except BlockingIOError:
                 held.append(path.name)
     return held
+
+
+def assert_no_transaction(database: Path) -> None:
+    """Assert that nobody is in the middle of writing to a database."""
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")  # else: database is locked
+        connection.execute("ROLLBACK")
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Processes that write, checkpoint, open and close one file at once.
 
-`python -m tests.faults.storm DATABASE SECONDS SEED`. Each line says what one of the processes was acknowledged,
-`recorded BRANCH VALUE`, or at its end what it has done, `done WHAT COUNT`.
+`python -m tests.faults.storm DATABASE SECONDS SEED`. Each line says what one of the processes was acknowledged, as
+`branch value`, or at its end what it has done, as `done what count`.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from engine import Branch, Engine, Run, open_engine
 from engine.logs.sqlite import SqliteEventLog
+from tests.faults.acknowledged import say
 
 Turn: TypeAlias = Callable[[Engine, Run, str], Awaitable[None]]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -23,10 +24,6 @@ Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 _TURNS_MAX: Final = 12
 _BIG: Final = "x" * 20_000
 _CHECKPOINTS: Final = "PASSIVE", "FULL", "RESTART", "TRUNCATE"
-
-
-def _say(*words: object) -> None:
-    os.write(1, (" ".join(map(str, words)) + "\n").encode())  # one write: lines of several processes stay whole
 
 
 async def _write(_engine: Engine, run: Run, name: str) -> None:
@@ -40,7 +37,7 @@ async def _write(_engine: Engine, run: Run, name: str) -> None:
 async def _acknowledged(branch: Branch, writes: int) -> None:
     for value in range(writes):
         await branch.set_parameters({"value": value, "big": _BIG if random.random() < 0.3 else ""})
-        _say("recorded", branch.name, value)
+        say(branch.name, value)
 
 
 async def _checkpoint(engine: Engine, _run: Run, _name: str) -> None:
@@ -77,8 +74,8 @@ async def _come_and_go(database: str, name: str, until: float, turn: Turn) -> No
                 await turn(engine, run, f"{name}.{turns}")
                 turns += 1
         opened += 1
-    _say("done", "opened", opened)
-    _say("done", _NAMES[turn], turns)
+    say("done", "opened", opened)
+    say("done", _NAMES[turn], turns)
 
 
 async def _stay(database: str, name: str, until: float, turn: Turn) -> None:
@@ -89,7 +86,7 @@ async def _stay(database: str, name: str, until: float, turn: Turn) -> None:
         while time.monotonic() < until:
             await turn(engine, run, f"{name}.{turns}")
             turns += 1
-    _say("done", _NAMES[turn], turns)
+    say("done", _NAMES[turn], turns)
 
 
 def _forked(seed: int, work: Work) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine import Engine, open_engine
-from engine.events import ParametersSet
+from tests.faults.acknowledged import assert_recorded
 from tests.faults.audit import assert_whole
 from tests.faults.children import killed, next_line, start_worker
 from tests.faults.survivor import Survivor, until_somebody_waits_for
@@ -19,18 +19,6 @@ from tests.faults.survivor import Survivor, until_somebody_waits_for
 LOG = logging.getLogger(__name__)
 _AT_ONCE = 4
 _SECONDS_MAX = 20  # no measure of anything: where it is passed, somebody waits for ever
-
-
-async def _assert_recorded(engine: Engine, lines: list[str]) -> None:
-    """What was acknowledged as `branch value` is there, whole and in order."""
-    for name, last in dict(line.rsplit(" ", 1) for line in lines).items():
-        written = [
-            recorded.event.values["value"].value
-            async for recorded in engine.events(run_id="r", branch=name)
-            if isinstance(recorded.event, ParametersSet)
-        ]
-        assert written == list(range(len(written)))
-        assert len(written) > int(last)
 
 
 async def _writers(database: Path, name: str, number: int) -> list[Process]:
@@ -51,7 +39,7 @@ async def test_what_a_killed_writer_acknowledged_is_there(database: Path, engine
             for worker in await _writers(database, f"round {number}", _AT_ONCE):
                 lines = [await next_line(worker) for _ in range(chance.randrange(40))]
                 lines += await killed(worker)
-                await _assert_recorded(engine, lines)
+                await assert_recorded(engine, lines)
                 acknowledged += len(lines)
     LOG.info(
         "%d writers killed, %d writes acknowledged, %d beside them, the longest waited %.0f ms",
@@ -71,7 +59,7 @@ async def test_a_file_whose_every_writer_was_killed_opens_whole(database: Path) 
         await engine.create_run("r")
     lines = [line for worker in await _writers(database, "w", 2) for line in await killed(worker)]
     async with open_engine(database) as engine:
-        await _assert_recorded(engine, lines)
+        await assert_recorded(engine, lines)
         assert await engine.verify_views() == []
     assert_whole(database)
 
@@ -117,7 +105,7 @@ async def test_a_lock_holder_that_is_killed_in_its_commit(
             arguments = database, f"w{index}", 5 + 61 * index
             worker = await start_worker("write_until_change", *arguments, environment=preloaded)
             lines = await _killed_by_itself(worker)
-            await _assert_recorded(engine, lines)
+            await assert_recorded(engine, lines)
     LOG.info("%d killed in a commit, the longest wait beside was %.0f ms", kills, survivor.longest_seconds * 1000)
     assert_whole(database)
     assert await engine.verify_views() == []

@@ -18,10 +18,10 @@ from engine.errors import RunExists
 from engine.logs import sqlite
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
+from tests.faults.acknowledged import say
 from tests.faults.doomed import (
     fork_then_write,
     rebuild_until_killed,
-    say,
     stop_in_a_rebuild,
     stop_in_a_write,
     write_until_change,
