@@ -24,6 +24,7 @@ from engine import Branch, Engine, Run, open_engine
 from engine.errors import AnabranchError, OutcomeUnknown, RunNotFound, SyncFailed
 from engine.logs import sqlite_opening
 from engine.logs.sqlite import Durability
+from engine.logs.wal_limit import WAL_BYTES_RANGE
 from engine.model import COMPLETED
 from engine.ports import Recorded
 from tests import legacy_state_files
@@ -111,6 +112,14 @@ async def _checkpoints(database: Path, witness: Witness) -> None:
                 for branch in branches:
                     tasks.create_task(_write(branch, 5, 2000, witness))
             await witness.tell_heads(engine)
+
+
+async def _emptied_log(database: Path, witness: Witness) -> None:
+    """The write-ahead log is emptied because it reaches half of its limit."""
+    async with open_engine(database, wal_bytes_max=WAL_BYTES_RANGE[0]) as engine:
+        run = await engine.create_run("r")
+        await _write(run, 30, 20_000, witness)
+        await witness.tell_heads(engine)
 
 
 async def _opens(database: Path, witness: Witness) -> None:
@@ -308,6 +317,7 @@ class Story(NamedTuple):
 STORIES: Final[dict[str, Story]] = {
     "commits": Story(_nothing, _commits),
     "checkpoints": Story(_some_runs, _checkpoints, wal_pages_max=8),
+    "emptied log": Story(_nothing, _emptied_log, wal_pages_max=10_000),
     "migration": Story(_state_store, _opens),
     "older views": Story(_older_views, _opens),
     "rebuild": Story(_some_runs, _rebuild, wal_pages_max=8),
