@@ -27,13 +27,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.option.markexpr == "not slow and not nightly" and _free_bytes(_MEMORY) > _MEMORY_BYTES_MIN:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+        os.environ["TMPDIR"] = tempfile.tempdir = _folder_of_this_run(config, _MEMORY)
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-        folder = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="pycache-")
-        config.add_cleanup(lambda: shutil.rmtree(folder))
+        os.environ["PYTHONPYCACHEPREFIX"] = _folder_of_this_run(config)
 
 
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free if folder.is_dir() else 0
+
+
+def _folder_of_this_run(config: pytest.Config, inside: Path | None = None) -> str:
+    folder = tempfile.mkdtemp(prefix="anabranch-tests-", dir=inside)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))  # a process that was killed may still write
+    return folder
 
 
 def pytest_collection_finish() -> None:

@@ -1,5 +1,6 @@
 """What child processes of the blocking tests run: `python -m tests.integration.blocking_children NAME DATABASE`."""
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -95,4 +96,5 @@ def fork_of_a_fork(database: Path) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # in its debug mode a busy machine is worth a warning
     globals()[sys.argv[1]](Path(sys.argv[2]))

@@ -4,6 +4,7 @@ Each prints the id of every attempt that it has created, once that is durable.
 """
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import sys
@@ -87,4 +88,5 @@ def exit_inside_a_loop(database: Path) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # in its debug mode a busy machine is worth a warning
     globals()[sys.argv[1]](Path(sys.argv[2]))

@@ -59,7 +59,7 @@ def test_the_report_is_whole(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("peer", [ANABRANCH, LIMIT, PLAIN])
+@pytest.mark.parametrize("peer", [ANABRANCH, *(pytest.param(each, marks=pytest.mark.slow) for each in (LIMIT, PLAIN))])
 def test_several_processes_lose_nothing(peer: str, tmp_path: Path) -> None:
     """Nor do those that anabranch is held against most: each keeps what it acknowledged."""
     measured = parallel_processes.measure(peer, tmp_path, SMOKE)

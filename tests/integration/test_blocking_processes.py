@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import open_engine
+from engine.blocking import BlockingEngine
 from engine.stores import BlockingRunLogStore
 from tests.integration.blocking_children import WRITES
 
@@ -62,9 +62,11 @@ def test_a_forked_child_opens_the_file_anew(database: Path) -> None:
 
 
 def test_a_fork_waits_for_no_thread_that_the_child_lacks(database: Path) -> None:
-    """A child that is forked while other threads call is not stuck with their locks."""
+    """A child that is forked while other threads call is not stuck with their locks, and the views are true after."""
     run("fork_amid_threads", database)
     assert_all_written(database, *(f"thread{index}" for index in range(3)), *(f"p{index}" for index in range(4)))
+    with BlockingEngine(database) as engine:
+        assert engine.call(lambda opened: opened.verify_views()) == []
 
 
 def test_a_child_may_fork_too(database: Path) -> None:
@@ -77,10 +79,3 @@ def test_a_store_may_be_pickled_into_a_pool(database: Path, name: str) -> None:
     """Workers write through the store that they were handed, at once, and lose nothing."""
     run(name, database)
     assert_all_written(database, *(f"task{index}" for index in range(6)))
-
-
-async def test_the_views_of_what_many_processes_wrote_are_true(database: Path) -> None:
-    """What the processes left is what the events say."""
-    run("fork_amid_threads", database)
-    async with open_engine(database) as engine:
-        assert await engine.verify_views() == []

@@ -45,14 +45,14 @@ async def _values_written(engine: Engine, branch: str) -> list[object]:
 
 async def test_processes_may_open_a_new_file_at_once(database: Path) -> None:
     """Who comes first creates the tables; all can use them."""
-    workers = [await start_worker("create_run", database, f"r{index}") for index in range(6)]
+    workers = [await start_worker("create_run", database, f"r{index}") for index in range(PROCESSES)]
     for worker in workers:
         await finished(worker)
-    assert assert_whole(database) == {f"r{index}": 1 for index in range(6)}
+    assert assert_whole(database) == {f"r{index}": 1 for index in range(PROCESSES)}
 
 
 async def test_a_name_that_many_processes_want_goes_to_one(database: Path) -> None:
     """One of the callers of `create_run` gets the name; the others learn that it is taken."""
-    workers = [await start_worker("create_run", database, "r") for _ in range(6)]
+    workers = [await start_worker("create_run", database, "r") for _ in range(PROCESSES)]
     answers = [line for worker in workers for line in await finished(worker)]
-    assert sorted(answers) == ["RunExists"] * 5 + ["created"]
+    assert sorted(answers) == ["RunExists"] * (PROCESSES - 1) + ["created"]

@@ -18,7 +18,7 @@ from tests.forger import Place, change, rewrite
 from tests.property.histories import HISTORIES, Move, grow
 from tests.tampered import found, tampering
 
-QUICK = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(QUICK, max_examples=600)
 
 Forgery: TypeAlias = tuple[str, Place, dict[str, Any]]
@@ -123,7 +123,7 @@ async def check_honest_rewrite(moves: Sequence[Move]) -> None:
             assert (await engine.verify(since=checkpoint)).problems == []
 
 
-@settings(QUICK, max_examples=20)
+@settings(QUICK, max_examples=10)
 @given(HISTORIES)
 def test_the_forger_changes_nothing_but_what_is_forged(moves: list[Move]) -> None:
     """Written anew without a forgery, a history has the hashes that it had: the forger knows the format."""

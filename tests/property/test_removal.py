@@ -17,7 +17,7 @@ from engine.model import ERASED, Origin, Parameter
 from tests.property.drawn import NAMES, STEPS
 from tests.property.naive_reduction import key
 
-QUICK = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(QUICK, max_examples=600)
 
 PLACES = st.integers(0, 30)

@@ -355,7 +355,7 @@ class RunMachine(RuleBasedStateMachine):
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 TestRuns = RunMachine.TestCase
-TestRuns.settings = settings(COMMON, max_examples=60, stateful_step_count=30)
+TestRuns.settings = settings(COMMON, max_examples=25, stateful_step_count=30)
 
 
 class LongRunMachine(RunMachine):

@@ -19,7 +19,7 @@ from engine.model import AttemptDocument, Origin
 from engine.point import Point
 from tests.property.drawn import ATTEMPTS, SOME_PARAMETERS, STATUSES, STEPS
 
-QUICK = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(QUICK, max_examples=300)
 
 KINDS = ("fork", "fork_run", "set", "log_step", "log_step", "status", "remove", "attempt", "finish", "reduce", "run")

@@ -24,7 +24,7 @@ from projections.partitions import Partitions
 from projections.state import StateViews
 from tests.property.histories import HISTORIES, Growing, Move
 
-QUICK = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(QUICK, max_examples=400)
 
 TURNS = st.lists(st.sampled_from([0, 1]), min_size=40, max_size=40)

@@ -18,7 +18,7 @@ from engine.logs import sqlite_audit
 from engine.logs.readers import Readers
 from tests.property.histories import HISTORIES, Growing, Move
 
-QUICK = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(QUICK, max_examples=300)
 
 
