@@ -16,7 +16,6 @@ from engine.cli import main
 from engine.model import COMPLETED
 
 SECRET = "correct-horse-battery"
-_ROOT = Path(__file__).parents[2]
 Said = Callable[..., tuple[int, str, str]]
 
 
@@ -171,23 +170,18 @@ def test_what_cannot_be_done_is_one_line(
     assert len(error.splitlines()) == 1
 
 
-async def _at_a_terminal(arguments: tuple[str, ...], answer: bytes) -> tuple[int, str, str]:
+@pytest.fixture
+def answered(said: Said, monkeypatch: pytest.MonkeyPatch) -> Said:
     """Run a command whose standard input is a terminal, and answer when it asks."""
-    master, terminal = pty.openpty()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())", *arguments),
-            cwd=_ROOT,
-            stdin=terminal,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        os.write(master, answer)
-        out, error = await process.communicate()
-    finally:
-        os.close(master)
-        os.close(terminal)
-    return process.returncode or 0, out.decode(), error.decode()
+
+    def run(answer: bytes, *arguments: str) -> tuple[int, str, str]:
+        person, terminal = pty.openpty()
+        os.write(person, answer)
+        with open(person, "rb"), open(terminal) as stdin:  # noqa: PTH123 - descriptors, not paths
+            monkeypatch.setattr(sys, "stdin", stdin)
+            return said(*arguments)
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -198,22 +192,21 @@ async def _at_a_terminal(arguments: tuple[str, ...], answer: bytes) -> tuple[int
         (("gc", "--older-than", "0m"), "RUN "),
     ],
 )
-def test_they_ask_before_anything_goes(database: Path, arguments: tuple[str, ...], first: str) -> None:
+def test_they_ask_before_anything_goes(database: Path, answered: Said, arguments: tuple[str, ...], first: str) -> None:
     """No is no, without a word too much; collecting first shows what would go."""
     before = database.read_bytes()
-    code, out, error = asyncio.run(_at_a_terminal(arguments, b"n\n"))
+    code, out, error = answered(b"n\n", *arguments)
     assert (code, out.startswith(first), error.endswith("nothing was done\n")) == (1, True, True)
     assert "Traceback" not in error
     assert database.read_bytes() == before
-    code, out, _ = asyncio.run(_at_a_terminal(arguments, b"y\n"))
+    code, out, _ = answered(b"y\n", *arguments)
     assert (code, "old 2" in out) == (0, True)
     assert database.read_bytes() != before
 
 
-def test_nothing_is_asked_where_nothing_would_go(database: Path) -> None:
+def test_nothing_is_asked_where_nothing_would_go(answered: Said) -> None:
     """Collecting only says that there is nothing to delete."""
-    assert database.exists()
-    assert asyncio.run(_at_a_terminal(("gc", "--older-than", "1d"), b"")) == (0, "would delete 0 runs\n", "")
+    assert answered(b"", "gc", "--older-than", "1d") == (0, "would delete 0 runs\n", "")
 
 
 def test_names_are_escaped(database: Path, said: Said) -> None:
