@@ -20,8 +20,9 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from engine.errors import InvalidValue, MalformedPayload, NewerEventVersion, UnknownEventType
-from engine.events import Event
+from engine.errors import CannotDecode, InvalidValue, MalformedPayload, NewerEventVersion, UnknownEventType
+from engine.events import Event, RecordedEvent
+from engine.free_form import check_of
 
 EVENT_BYTES_MAX: Final = 1024 * 1024
 GENESIS_HASH: Final = bytes(32)
@@ -42,6 +43,7 @@ _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODERS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
     name: msgspec.msgpack.Decoder(event_type) for name, event_type in EVENT_TYPES.items()
 }
+_CHECKS: Final = {name: check_of(event_type) for name, event_type in EVENT_TYPES.items()}
 
 encode_canonical = _ENCODER.encode
 
@@ -59,13 +61,13 @@ def decode_event(event_type: str, schema_version: int, payload: bytes, position:
     if schema_version > current:
         raise NewerEventVersion(event_type, schema_version, f"this anabranch reads up to version {current}", position)
     try:
-        if schema_version == current:
-            event: Event = decoder.decode(payload)
-            return event
-        return _lift(event_type, schema_version, payload)
+        lifted = schema_version != current
+        event: Event = _lift(event_type, schema_version, payload) if lifted else decoder.decode(payload)
+        _CHECKS[event_type](event)
     # msgspec reports bad UTF-8 and deep nesting with errors that are not its own; an erased payload is None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise MalformedPayload(event_type, schema_version, str(error), position) from error
+    return event
 
 
 def _lift(event_type: str, schema_version: int, payload: bytes) -> Event:
@@ -74,6 +76,38 @@ def _lift(event_type: str, schema_version: int, payload: bytes) -> Event:
         data = UPCASTERS[event_type, version](data)
     event: Event = msgspec.convert(data, EVENT_TYPES[event_type])
     return event
+
+
+def decode_recorded(  # noqa: PLR0917 - one argument for each column of an event
+    position: int,
+    run_id: str,
+    branch: str,
+    stream_version: int,
+    event_id: bytes,
+    recorded_at: int,
+    hash_: bytes,
+    event_type: str,
+    schema_version: int,
+    payload: bytes,
+) -> RecordedEvent:
+    """Return an event with its envelope, as a log has it in columns.
+
+    Raises:
+        CannotDecode: naming the type and the position; also where a column holds what was never recorded, as it may in
+            a damaged file.
+    """
+    if not (
+        type(run_id) is type(branch) is type(event_type) is str
+        and type(stream_version) is type(schema_version) is type(recorded_at) is int
+        and type(event_id) is type(hash_) is bytes
+    ):
+        raise CannotDecode(str(event_type), schema_version, "its envelope is damaged", position)
+    event = decode_event(event_type, schema_version, payload, position)
+    try:
+        moment = from_microseconds(recorded_at)
+    except OverflowError as error:
+        raise CannotDecode(event_type, schema_version, "its time is damaged", position) from error
+    return RecordedEvent(position, run_id, branch, stream_version, event_id.hex(), moment, hash_, event)
 
 
 def payload_digest(payload: bytes) -> bytes:

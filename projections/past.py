@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 
 from msgspec import structs
 
-from engine.codec import decode_event, from_microseconds
+from engine.codec import decode_recorded
 from engine.events import RecordedEvent, RunForked, SourceCarriedOver
 from engine.model import CarriedStep
 from engine.ports import Stream
@@ -123,7 +123,7 @@ class _Fold:
         cursor = self._source.execute(f"{_EVENTS} WHERE {_OF_RUN} AND {where} ORDER BY position", values)
         while rows := cursor.fetchmany(CHUNK_EVENTS):
             for row in rows:
-                yield self._stream(*row[:5]), _recorded(*row[1:3], *row[5:])
+                yield self._stream(*row[:5]), decode_recorded(row[5], *row[1:3], *row[6:])
             self._projectors.flush()
 
     def _stream(self, stream_id: int, run_id: str, branch: str, parent_id: int | None, parent_version: int) -> Stream:
@@ -143,20 +143,3 @@ class _Fold:
 
 def _is_carried(known: StepRow | None, carried: CarriedStep) -> bool:
     return known is None or known.position == carried.place  # an event of the step's own has a later position
-
-
-def _recorded(  # noqa: PLR0917 - one argument for each column of an event
-    run_id: str,
-    branch: str,
-    position: int,
-    version: int,
-    event_id: bytes,
-    recorded_at: int,
-    hash_: bytes,
-    event_type: str,
-    schema_version: int,
-    payload: bytes,
-) -> RecordedEvent:
-    event = decode_event(event_type, schema_version, payload, position)
-    moment = from_microseconds(recorded_at)
-    return RecordedEvent(position, run_id, branch, version, event_id.hex(), moment, hash_, event)

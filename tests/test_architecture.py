@@ -16,7 +16,14 @@ SOURCES = sorted(path.relative_to(ROOT) for top in ("engine", "projections") for
 
 # Each module may import from the ones before it and from those of its own row, never from those behind it.
 LAYERS = (
-    ("engine.errors", "engine.bulk_insert", "engine.canonical", "engine.logger", "engine.cancellation"),
+    (
+        "engine.errors",
+        "engine.bulk_insert",
+        "engine.canonical",
+        "engine.free_form",
+        "engine.logger",
+        "engine.cancellation",
+    ),
     ("engine.names", "engine.owner", "engine.point"),
     ("engine.model",),
     ("engine.events", "engine.findings", "engine.stored"),

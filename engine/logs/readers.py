@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from engine.errors import EngineClosed, ReadFailed
+from engine.errors import EngineClosed
 from engine.logs.connections import ThreadConnection
 from engine.logs.forking import connect
+from engine.logs.sqlite_errors import reading
 from engine.logs.wal_limit import WalLimit
 from engine.owner import OwnerProcess
 
@@ -59,14 +60,12 @@ class Readers:
         async with self._free:
             if self._closed:
                 raise EngineClosed
-            try:
+            with reading(self._path):
                 connection = self._idle.pop() if self._idle else await self._open()
                 try:
                     return await connection.run(lambda: self._read(connection.raw, job))
                 finally:
                     self._idle.append(connection)
-            except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
-                raise ReadFailed(self._path, str(error)) from error
 
     def _read(self, connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], Result]) -> Result:
         with self._limit.reading(connection):

@@ -1,7 +1,10 @@
 """SQLite's errors as the engine's own, told apart by their codes."""
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from engine.errors import (
     AnabranchError,
@@ -9,6 +12,7 @@ from engine.errors import (
     FolderNotWritable,
     NotADatabase,
     OutcomeUnknown,
+    ReadFailed,
     RowRefused,
     StoreBusy,
 )
@@ -40,6 +44,35 @@ def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> Anabr
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy(path, busy_timeout)
     return OutcomeUnknown(path, str(error))
+
+
+# What Python says of a row that holds what was never recorded: a text where a number was, half a document, no row.
+_DAMAGED: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise what fails while rows are read as an error of ours, also where it is not SQLite that trips over them.
+
+    Raises:
+        ReadFailed
+    """
+    try:
+        yield
+    except AnabranchError:
+        raise
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
+        raise ReadFailed(path, str(error)) from error
+    except _DAMAGED as error:
+        raise ReadFailed(path, f"a row is damaged: {type(error).__name__}: {error}") from error
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any
 
-from engine.codec import decode_event, from_microseconds
+from engine.codec import decode_recorded
 from engine.errors import BranchNotFound, RunNotFound
 from engine.events import RecordedEvent
 from engine.names import ROOT
@@ -27,29 +27,7 @@ def as_recorded(row: tuple[Any, ...]) -> RecordedEvent:
     Raises:
         CannotDecode: naming the type and the position.
     """
-    (
-        position,
-        run_id,
-        branch,
-        stream_version,
-        event_id,
-        recorded_at,
-        hash_,
-        event_type,
-        schema_version,
-        payload,
-    ) = row
-    event = decode_event(event_type, schema_version, payload, position)
-    return RecordedEvent(
-        position,
-        run_id,
-        branch,
-        stream_version,
-        event_id.hex(),
-        from_microseconds(recorded_at),
-        hash_,
-        event,
-    )
+    return decode_recorded(*row)
 
 
 def last_position(connection: sqlite3.Connection) -> int:

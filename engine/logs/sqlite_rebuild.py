@@ -21,7 +21,7 @@ from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog, beside
 from engine.logs.sqlite_epoch import removals
-from engine.logs.sqlite_errors import translate
+from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
 from engine.ports import Progress, Rebuilder, ViewDifference
@@ -102,11 +102,16 @@ def remove_scratch(path: Path) -> None:
 @contextmanager
 def _by_name(path: Path) -> Iterator[None]:
     """Raise what SQLite and the file system say as errors of ours."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        translated = translate(error, path, busy_timeout=0) if isinstance(error, sqlite3.Error) else None
-        raise translated if isinstance(translated, DiskFull) else ReadFailed(path, str(error)) from error
+    with reading(path):
+        try:
+            yield
+        except OSError as error:
+            raise ReadFailed(path, str(error)) from error
+        except sqlite3.Error as error:
+            translated = translate(error, path, busy_timeout=0)
+            if isinstance(translated, DiskFull):
+                raise translated from error
+            raise
 
 
 def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str, int]) -> bool:

@@ -94,7 +94,7 @@ async def test_a_source_that_is_rewritten(engine: Engine, store: Tampered) -> No
 
 FORGED_LINKS: dict[str, tuple[tuple[str, str, int], dict[str, Any], tuple[str, str, int, int]]] = {
     "a version of the parent": (("r", "b", 1), {"parent_version": 1}, ("r", "b", 1, 4)),
-    "a version that no number is": (("r", "b", 1), {"parent_version": 2**63}, ("r", "b", 1, 4)),
+    "the greatest version": (("r", "b", 1), {"parent_version": 2**63 - 1}, ("r", "b", 1, 4)),
     "a parent": (("r", "b", 1), {"parent": "a"}, ("r", "b", 1, 4)),
     "a parent that is not there": (("r", "b", 1), {"parent": "z"}, ("r", "b", 1, 4)),
     "a parent that came later": (("r", "b", 1), {"parent": "a.inner"}, ("r", "b", 1, 4)),
@@ -102,7 +102,7 @@ FORGED_LINKS: dict[str, tuple[tuple[str, str, int], dict[str, Any], tuple[str, s
     "a source run": (("f", "", 1), {"source_run_id": "q"}, ("f", "", 1, 14)),
     "a source that is not there": (("f", "", 1), {"source_run_id": "z"}, ("f", "", 1, 14)),
     "a source version": (("f", "", 1), {"source_version": 1}, ("f", "", 1, 14)),
-    "a source version that no number is": (("f", "", 1), {"source_version": 2**64 - 1}, ("f", "", 1, 14)),
+    "the greatest source version": (("f", "", 1), {"source_version": 2**63 - 1}, ("f", "", 1, 14)),
     "a source that is its own": (("f", "", 1), {"source_run_id": "f", "source_branch": ""}, ("f", "", 1, 14)),
     "a source hash": (("f", "", 1), {"source_hash": b""}, ("f", "", 1, 14)),
     "no child": (("r", "", 3), {"children": []}, ("r", "", 3, 10)),

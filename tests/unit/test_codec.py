@@ -17,6 +17,7 @@ from engine.codec import (
     SCHEMA_VERSIONS,
     UPCASTERS,
     decode_event,
+    decode_recorded,
     encode_canonical,
     from_microseconds,
     link,
@@ -34,6 +35,7 @@ from engine.errors import (
 )
 from engine.events import BranchLogged, Event, ParametersSet, RunCreated, StepLogged
 from engine.model import AttemptDocument, Parameter, TaskSpec
+from engine.values import VALUE_DEPTH_MAX
 from tests.strategies import documents, names, parameters
 
 
@@ -204,6 +206,13 @@ def test_outside_a_log_there_is_no_position() -> None:
         b"\x82\xa6branch\xa0\xa7details\xdf\xff\xff\xff\xff",  # a mapping of four billion
         b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xdd\xff\xff\xff\xff",  # a list of four billion
         b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12,  # no such time
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\x81\x01\x02",  # a key that is a number
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\x82\x91\x01\x02\xa1a\x02",  # and one that is a list
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xc4\x01a",  # bytes
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xd4\x05\x01",  # an extension
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xd6\xff\x00\x00\x00\x01",  # a time, which is one
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xcf\x80\x00\x00\x00\x00\x00\x00\x00",  # 2 to the power of 63
+        b"\x82\xa6branch\xa0\xa7details" + b"\x81\xa1a" * 130 + b"\xc0",
         encode_canonical(BranchLogged(branch="b")) + b"\x00",
         None,  # erased
     ],
@@ -213,6 +222,61 @@ def test_hostile_bytes_are_malformed(payload: bytes) -> None:
     with pytest.raises(MalformedPayload) as caught:
         decode_event("BranchLogged", 1, payload, 3)
     assert caught.value.position == 3
+
+
+@pytest.mark.parametrize(
+    ("event_type", "fields", "reason"),
+    [
+        ("StepLogged", {"step": "s", "name": "s", "spec": {"cores": 2**63}}, "spec: cores: an integer is over 64 bits"),
+        ("ParametersSet", {"values": {"x": {"value": {"y": b"z"}}}}, "values: value: bytes is not JSON"),
+        ("RunCreated", {"created_at": "0001-01-01T00:00:00+01:00"}, "created_at: a time lies outside the years"),
+        ("RunCreated", {"created_at": "2026-01-01T00:00:00"}, "created_at: a time has no time zone"),
+    ],
+)
+def test_what_could_never_be_recorded_is_malformed(event_type: str, fields: dict[str, Any], reason: str) -> None:
+    """What the types of an event leave open is JSON of 64-bit integers, and a time is one: views can hold it."""
+    payload = encode_canonical({"branch": "", **fields})
+    with pytest.raises(MalformedPayload, match=reason):
+        decode_event(event_type, SCHEMA_VERSIONS[event_type], payload, 3)
+
+
+def test_a_document_may_hold_values_of_the_greatest_depth() -> None:
+    """Where a host's document is put into one of ours, it gets deeper than what callers may give."""
+    value: Any = 1
+    for _ in range(VALUE_DEPTH_MAX):
+        value = [value]
+    payload = encode_canonical(BranchLogged(branch="b", details={"documents": [{"value": value}]}))
+    assert encode_canonical(decode_event("BranchLogged", 1, payload)) == payload
+
+
+ENVELOPE: dict[str, Any] = {
+    "position": 9,
+    "run_id": "r",
+    "branch": "",
+    "stream_version": 1,
+    "event_id": bytes(16),
+    "recorded_at": 0,
+    "hash_": bytes(32),
+    "event_type": "BranchLogged",
+    "schema_version": 1,
+    "payload": encode_canonical(BranchLogged(branch="")),
+}
+
+
+@pytest.mark.parametrize("column", ENVELOPE.keys() - {"position"})
+@pytest.mark.parametrize("value", [None, "text", b"bytes", 2**62, -(2**63), 0.5])
+def test_a_damaged_envelope_is_an_error_at_its_position(column: str, value: object) -> None:
+    """A column of a damaged file may hold anything at all."""
+    if type(value) is type(ENVELOPE[column]) and column not in {
+        "event_type",
+        "recorded_at",
+        "payload",
+        "schema_version",
+    }:
+        return
+    with pytest.raises(CannotDecode, match="at position 9") as caught:
+        decode_recorded(**ENVELOPE | {column: value})
+    assert caught.value.position == 9
 
 
 @given(st.sampled_from(sorted(EVENT_TYPES)), st.integers(-2, 3), st.binary(max_size=60))

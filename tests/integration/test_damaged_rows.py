@@ -1,0 +1,66 @@
+"""Rows that hold what was never recorded, in a file that SQLite reads without a complaint."""
+
+import contextlib
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Position, Run
+from engine.errors import CannotDecode, ReadFailed
+from engine.model import TaskSpec
+from tests.integration.refusals import events
+
+Read = Callable[[Engine, Run], Awaitable[Any]]
+
+LATE = f"UPDATE events SET recorded_at = {2**62} WHERE event_type = 'ParametersSet'"
+
+CASES: list[tuple[str, Read]] = [
+    (LATE, lambda e, r: events(e)),
+    (LATE, lambda e, r: r.lineage("a")),
+    (LATE, lambda e, r: r.compile(at=Position(6))),
+    (LATE, lambda e, r: r.steps(at=2)),
+    (LATE, lambda e, r: _exported(e)),
+    (LATE, lambda e, r: e.rebuild()),
+    (LATE, lambda e, r: e.verify_views()),
+    ("UPDATE parameters SET value = '{'", lambda e, r: r.parameters()),
+    ("UPDATE parameters SET value = '{'", lambda e, r: r.compile()),
+    ("UPDATE parameters SET position = 99", lambda e, r: r.lineage("a")),
+    ("UPDATE runs SET created_at = 'yesterday'", lambda e, r: r.info()),
+    ("UPDATE runs SET tags = '['", lambda e, r: e.runs()),
+    ("UPDATE runs SET config = '" + "[" * 5000 + "'", lambda e, r: r.compile()),
+    ("UPDATE task_attempts SET inputs = '[1]'", lambda e, r: r.attempts()),
+    ("UPDATE task_attempts SET submitted_at = '2026-13-01'", lambda e, r: r.step("step")),
+    ('UPDATE step_logs SET spec = \'{"cores":"x"}\'', lambda e, r: r.steps()),
+    ("DELETE FROM branches", lambda e, r: r.compile()),
+    ("DELETE FROM branches", lambda e, r: r.parameters()),
+    ("DELETE FROM runs", lambda e, r: r.compile()),
+    ("UPDATE events SET payload = x'81a162d40501'", lambda e, r: _exported(e)),
+]
+
+
+async def _exported(engine: Engine) -> list[bytes]:
+    return [lines async for lines in engine.export_runs()]
+
+
+@pytest.fixture
+async def run(engine: Engine) -> Run:
+    """A run with a parameter and an attempt at a task."""
+    run = await engine.create_run("r", parameters={"a": 1})
+    await run.log_step("step", spec=TaskSpec(cores=1))
+    await run.start_attempt("step", inputs={"b": 2})
+    return run
+
+
+@pytest.mark.parametrize(("damage", "read"), CASES)
+async def test_a_read_that_meets_it_is_an_error_with_a_name(
+    engine: Engine, run: Run, database: Path, damage: str, read: Read
+) -> None:
+    """Whatever a row holds, a read answers or raises an error of ours: Python's own would say nothing to anybody."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    with pytest.raises((ReadFailed, CannotDecode)):
+        await read(engine, run)
