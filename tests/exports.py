@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from engine import Engine
 from engine.codec import GENESIS_HASH, SCHEMA_VERSIONS, encode_canonical, link, payload_digest
@@ -63,7 +63,20 @@ async def assert_same_runs(source: Engine, target: Engine) -> None:
         assert repr(logs[0]) == repr(logs[1])
 
 
-def forged(*events: Event, run_id: str = "forged", carried_over: bool = False) -> bytes:
+class Written(Struct, frozen=True):
+    """An event in any bytes at all."""
+
+    branch: str
+    event_type: str
+    payload: bytes
+
+    @classmethod
+    def of(cls, event: Event) -> "Written":
+        """As the engine writes it."""
+        return cls(event.branch, type(event).__name__, encode_canonical(event))
+
+
+def forged(*events: Event | Written, run_id: str = "forged", carried_over: bool = False) -> bytes:
     """An export of one run that says anything at all, with every hash as it should be."""
     lines: list[Line] = [
         Header(format=FORMAT, version=FORMAT_VERSION, readable=False),
@@ -71,7 +84,7 @@ def forged(*events: Event, run_id: str = "forged", carried_over: bool = False) -
     ]
     heads: dict[str, StoredEvent] = {}
     for position, event in enumerate(events, start=1):
-        row = _row(run_id, heads.get(event.branch), event)
+        row = _row(run_id, heads.get(event.branch), event if isinstance(event, Written) else Written.of(event))
         heads[event.branch] = row
         lines.append(event_line(run_id, event.branch, position, row, readable=False))
     lines += [
@@ -82,21 +95,13 @@ def forged(*events: Event, run_id: str = "forged", carried_over: bool = False) -
     return b"".join(map(encode_line, lines))
 
 
-def _row(run_id: str, before: StoredEvent | None, event: Event) -> StoredEvent:
-    payload, event_type = encode_canonical(event), type(event).__name__
+def _row(run_id: str, before: StoredEvent | None, event: Written) -> StoredEvent:
     version = 1 if before is None else before.stream_version + 1
-    hash_ = link(
-        GENESIS_HASH if before is None else before.hash,
-        run_id,
-        event.branch,
-        version,
-        event_type,
-        SCHEMA_VERSIONS[event_type],
-        bytes(16),
-        0,
-        payload_digest(payload),
-    )
-    return StoredEvent(0, 0, version, event_type, SCHEMA_VERSIONS[event_type], bytes(16), 0, payload, None, hash_)
+    schema_version = SCHEMA_VERSIONS[event.event_type]
+    header = version, event.event_type, schema_version, bytes(16), 0
+    previous = GENESIS_HASH if before is None else before.hash
+    hash_ = link(previous, run_id, event.branch, *header, payload_digest(event.payload))
+    return StoredEvent(0, 0, *header, event.payload, None, hash_)
 
 
 def joined(lines: Sequence[bytes]) -> bytes:

@@ -8,6 +8,7 @@ check as in a verification, on the rows as they were inserted. What is in memory
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from msgspec import structs
@@ -22,7 +23,7 @@ from engine.logs.sqlite_read import last_position
 from engine.names import ROOT
 from engine.ports import State, Stream
 from engine.stored import StoredEvent, StoredStream
-from engine.transfer.grounds import unfounded
+from engine.transfer.grounds import unfounded, unrecordable
 from engine.transfer.lines import EventLine, RunLine, event_line, stored_event
 from engine.transfer.port import Imported, ImportedRun
 from engine.transfer.reading import ExportReader
@@ -221,12 +222,14 @@ class _NewRun:
                 raise self._missing
             event = _decoded(row, line)
             carried_over |= isinstance(event, SourceCarriedOver)
-            self._fold(row, event, line)
             size += len(row.payload or b"")
-            if count % PIECE_EVENTS == 0 or size >= PIECE_BYTES:
-                self._flush()
-                size = 0
-        self._flush()
+            with _by_line(line):
+                self._fold(row, event, line)
+                if count % PIECE_EVENTS == 0 or size >= PIECE_BYTES:
+                    self._flush()
+                    size = 0
+        with _by_line(self._line + count):
+            self._flush()
         check.finish(importing.ledger.streams_of(self._opened.run))
         _raise_problem(check, importing.reader.line)
         if carried_over is not self._opened.carried_over:
@@ -234,7 +237,7 @@ class _NewRun:
 
     def _fold(self, row: StoredEvent, event: Event, line: int) -> None:
         stream = self._streams[row.stream_id]
-        refusal = unfounded(event, stream, self._importing.state, line)
+        refusal = unrecordable(row, event, line) or unfounded(event, stream, self._importing.state, line)
         if refusal is not None:
             raise refusal
         recorded = RecordedEvent(
@@ -252,6 +255,15 @@ class _NewRun:
     def _flush(self) -> None:
         self._importing.projectors.flush()
         self._importing.pause()
+
+
+@contextmanager
+def _by_line(line: int) -> Iterator[None]:
+    """Raise what the tables of the views say of rows that cannot stand beside each other as an error of ours."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise HistoryBroken(line, "link", f"the views cannot hold what the events up to here say: {error}") from error
 
 
 def _raise_problem(check: RunCheck, line: int) -> None:

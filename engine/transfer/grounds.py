@@ -1,15 +1,62 @@
-"""Whether what an event speaks of is there. Who computes every hash anew can still not make the views lie."""
+"""Whether an event could have been recorded where it stands: it is written as we write it, gives names that are names,
+and speaks of what is there. Who computes every hash anew can still not make the views lie.
+"""
 
-from engine.errors import AnabranchError, shown
+from collections.abc import Iterator
+
+from engine.codec import SCHEMA_VERSIONS, encode_canonical
+from engine.errors import AnabranchError, InvalidName, shown
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
     Event,
+    ExternalRunRegistered,
     ExternalRunUpdated,
+    ParametersReduced,
+    ParametersSet,
+    SourceCarriedOver,
+    StepLogged,
     StepStatusChanged,
 )
+from engine.names import check_name
 from engine.ports import State, Stream
-from engine.transfer.refusals import HistoryBroken, ImportedAttemptExists
+from engine.stored import StoredEvent
+from engine.transfer.refusals import HistoryBroken, ImportedAttemptExists, MalformedLine
+
+
+def unrecordable(row: StoredEvent, event: Event, line: int) -> AnabranchError | None:
+    """Return why an event's bytes or the names that it gives are none that were ever recorded, None when they may be.
+
+    Args:
+        event: what the row was decoded to.
+        line: the event's, for the error.
+    """
+    if row.schema_version == SCHEMA_VERSIONS[row.event_type] and encode_canonical(event) != row.payload:
+        return MalformedLine(line, "its payload is not written as an event is written")
+    try:
+        for what, name in _names_given(event):
+            check_name(name, what)
+    except InvalidName as error:
+        return MalformedLine(line, str(error))
+    return None
+
+
+def _names_given(event: Event) -> Iterator[tuple[str, str]]:
+    match event:
+        case ParametersSet(values=values) | ParametersReduced(values=values) | SourceCarriedOver(values=values):
+            yield from (("parameter name", name) for name in values)
+        case StepLogged(step=step):
+            yield "step name", step
+        case AttemptCreated(attempt_id=attempt_id):
+            yield "attempt id", attempt_id
+        case ExternalRunRegistered(task_id=task_id):
+            yield "task id", task_id
+        case _:
+            pass
+    if isinstance(event, SourceCarriedOver):
+        for carried in (*event.steps, *event.hidden):
+            yield "step name", carried.log.step
+            yield from (("attempt id", attempt.attempt_id) for attempt in carried.log.attempts)
 
 
 def unfounded(event: Event, stream: Stream, state: State, line: int) -> AnabranchError | None:

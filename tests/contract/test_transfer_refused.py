@@ -20,6 +20,7 @@ from engine.events import (
     AttemptUpdated,
     BranchForked,
     Event,
+    ExternalRunRegistered,
     ExternalRunUpdated,
     ParametersReduced,
     ParametersSet,
@@ -29,7 +30,7 @@ from engine.events import (
     StepLogged,
     StepStatusChanged,
 )
-from engine.model import AttemptChanges, Head, Parameter, Source
+from engine.model import AttemptChanges, CarriedStep, Head, Parameter, Source, StepLog
 from engine.transfer import (
     ExportCutShort,
     HistoryBroken,
@@ -41,7 +42,7 @@ from engine.transfer import (
     NotAnExport,
     SourceMissing,
 )
-from tests.exports import exported, forged, imported, rows
+from tests.exports import Written, exported, forged, imported, rows
 
 
 @pytest.fixture
@@ -311,7 +312,7 @@ def attempt(step: str = "train", index: int = 1) -> AttemptCreated:
         ),
         ([CREATED, BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes(32))], "link: version 1"),
         (
-            [CREATED, BranchForked(branch="fit", parent="", parent_version=2**63, parent_hash=bytes(32))],
+            [CREATED, BranchForked(branch="fit", parent="", parent_version=2**63 - 1, parent_hash=bytes(32))],
             "link: it names",
         ),
         (
@@ -389,6 +390,53 @@ async def test_an_attempt_twice(target: Engine) -> None:
     """In one run, too."""
     with unchanged(target), pytest.raises(ImportedAttemptExists, match=r"^line 6: attempt 'a1'"):
         await imported(target, forged(CREATED, STEP, attempt(), attempt(index=2)))
+
+
+async def test_two_attempts_of_one_number(target: Engine) -> None:
+    """Where the views cannot hold what is said, it is the file's fault: nothing is unknown of the outcome."""
+    other = AttemptCreated(branch="", step="train", attempt_id="a2", attempt_index=1)
+    with unchanged(target):
+        error = await refusal(target, forged(CREATED, STEP, attempt(), other))
+    assert isinstance(error, HistoryBroken)
+    assert "the views cannot hold" in error.reason
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ParametersSet(branch="", values={"a\nb": Parameter(1)}),
+        StepLogged(branch="", step="", name=""),
+        AttemptCreated(branch="", step="train", attempt_id="\x1b[2J", attempt_index=1),
+        ExternalRunRegistered(branch="", task_id="x" * 513, operator_type="HPC", status="CREATED"),
+        SourceCarriedOver(
+            branch="", values={}, hidden=[CarriedStep(place=1, log=StepLog(step="\u202e", name="", status=""))]
+        ),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+async def test_a_name_that_could_not_be_given(target: Engine, event: Event) -> None:
+    """The names in events are held to what every other way in holds them to."""
+    with unchanged(target):
+        error = await refusal(target, forged(CREATED, STEP, event))
+    assert (type(error), error.line) == (MalformedLine, 5)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x82\xa6branch\xa0\xa6values\x80",  # the fields in another order
+        b"\x83\xa6values\x80\xa6values\x80\xa6branch\xa0",  # a field twice
+        b"\x82\xa6values\x81\xa1x\x82\xa5value\x01\xa4kind\xa4json\xa6branch\xa0",  # a default spelled out
+        b"\x82\xa6values\x81\xa1x\x82\xa5value\x01\xa2\xff\xff\xc0\xa6branch\xa0",  # a field that is none
+        b"\x82\xa6values\x81\xa1x\x81\xa5value\xcc\x01\xa6branch\xa0",  # a number longer than it needs
+        b"\x82\xa6values\x81\xa1x\x81\xa5value\xca\x3f\x80\x00\x00\xa6branch\xa0",  # a shorter float
+    ],
+)
+async def test_a_payload_that_says_the_same_in_other_bytes(target: Engine, payload: bytes) -> None:
+    """A payload is accepted only as we write it: then every reader of the file reads the same."""
+    with unchanged(target):
+        error = await refusal(target, forged(CREATED, Written("", "ParametersSet", payload)))
+    assert (type(error), error.line) == (MalformedLine, 4)
 
 
 async def test_a_good_run_before_a_bad_one_is_not_taken_in(lines: list[bytes], target: Engine) -> None:
