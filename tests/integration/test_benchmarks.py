@@ -27,7 +27,15 @@ def run(*options: str, folder: Path) -> Result:
     return CliRunner().invoke(app, ["--smoke", "--rounds", "1", "--folder", str(folder), *options])
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def _in_the_long_run(peer: PeerEntry) -> bool:
+    return peer.name not in (ANABRANCH, PLAIN)
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [pytest.param(each, marks=[pytest.mark.slow] if _in_the_long_run(each) else []) for each in PEERS],
+    ids=lambda peer: peer.name,
+)
 def test_a_peer_keeps_what_it_acknowledged(peer: PeerEntry, tmp_path: Path) -> None:
     """Every operation is in the peer's own store afterwards."""
     if peer.version is None:

@@ -91,7 +91,7 @@ def test_a_stale_inherited_value_does_not_overwrite_a_fresh_one(tmp_path: Path) 
     assert stale == {"level": 21, "seen": 2100}
 
 
-@pytest.mark.parametrize("flow", [*slow("parallel", "mapping", "conditional", "looping"), "nested"])
+@pytest.mark.parametrize("flow", slow("parallel", "mapping", "nested", "conditional", "looping"))
 def test_with_inheritance_pipelines_end_with_the_same_parameters(tmp_path: Path, flow: str) -> None:
     """What a pipeline arrives at does not depend on whether its branches could see more than they used."""
     stock, ours = hosts = stock_host(tmp_path / "stock"), our_host(tmp_path / "ours", inherit=True)
