@@ -2,15 +2,18 @@
 
 import sqlite3
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
+from engine.backup import BackupProgress
 from engine.codec import EVENT_BYTES_MAX
 from engine.engine import Engine
 from engine.errors import InvalidValue
 from engine.logs.sqlite import Durability, Settings, open_sqlite_log
 from engine.logs.sqlite_audit import SqliteAudit
+from engine.logs.sqlite_backup import Proof, SqliteBackup
 from engine.logs.sqlite_rebuild import SqliteViewMaintenance
 from engine.logs.sqlite_removal import SqliteRemoval
 from engine.logs.sqlite_settling import settle
@@ -102,6 +105,7 @@ async def _open(path: Path, settings: Settings) -> Engine:
         maintenance=maintenance,
         audit=audit,
         removal=SqliteRemoval(log),
+        backup=SqliteBackup(log, _prove),
         transfer=SqliteTransfer(log),
     )
     try:
@@ -113,6 +117,13 @@ async def _open(path: Path, settings: Settings) -> Engine:
         await engine.close()
         raise
     return engine
+
+
+async def _prove(copy: Path, progress: BackupProgress) -> Proof:
+    # Wherever it is: nobody else has it open.
+    async with OpeningEngine(copy, Settings(allow_network=True)) as engine:
+        found = await engine.verify(progress=partial(progress, "verifying"))
+        return found, [] if found.problems else await engine.verify_views(partial(progress, "comparing"))
 
 
 def make_projectors(connection: sqlite3.Connection) -> Projectors:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from engine.backup import Backup
 from engine.cancellation import finish
 from engine.codec import EVENT_TYPES, to_microseconds
 from engine.commands import SOURCE_HEAD, Command, OpenRun, Request
@@ -40,9 +41,10 @@ class Engine(Upkeep):
         maintenance: ViewMaintenance,
         audit: Audit,
         removal: Removal,
+        backup: Backup,
         transfer: Transfer,
     ) -> None:
-        super().__init__(Writer(log), maintenance, audit, removal)
+        super().__init__(Writer(log), maintenance, audit, removal, backup)
         self._transfer = transfer
         self._path = path
         self._log = log

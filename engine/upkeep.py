@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+from engine.backup import BackedUp, Backup, BackupProgress
 from engine.checkpoint import Checkpoint
 from engine.codec import to_microseconds
 from engine.commands import Pin, Request
@@ -30,11 +32,14 @@ from engine.writer import Writer
 class Upkeep:
     """What an `Engine` does for the store as a whole."""
 
-    def __init__(self, writer: Writer, maintenance: ViewMaintenance, audit: Audit, removal: Removal) -> None:
+    def __init__(
+        self, writer: Writer, maintenance: ViewMaintenance, audit: Audit, removal: Removal, backup: Backup
+    ) -> None:
         self._writer = writer
         self._maintenance = maintenance
         self._audit = audit
         self._removal = removal
+        self._backup = backup
 
     async def verify(
         self, run_id: str | None = None, since: Checkpoint | None = None, progress: Progress | None = None
@@ -76,6 +81,32 @@ class Upkeep:
     async def verify_views(self, progress: Progress | None = None) -> list[ViewDifference]:
         """Fold the log anew and return where the live views differ from it: an empty list when they are true."""
         return await self._maintenance.compare(progress)
+
+    async def backup(self, path: str | Path, progress: BackupProgress | None = None) -> BackedUp:
+        """Make a copy of the whole store at `path`, as it stands at one moment, while others write.
+
+        The copy is one file that opens by itself, for its owner alone (mode 0600), synced to the disk. Before it has
+        its name it is opened and proven, as by `verify` and `verify_views`. However this ends, there is a whole copy at
+        `path` or no file.
+
+        It is the same store: a checkpoint that was taken before holds for the copy, and what is erased or deleted
+        later stays in it. It may be on a network file system, for it is written by one process, once; a store is opened
+        there only if asked to. A process that forks meanwhile waits until the pages are copied, and the write-ahead log
+        is not reused for as long.
+
+        Args:
+            path: of a file that is not there, in a folder that is.
+            progress: called with what is being done (`copying`, `checking`, `verifying`, `comparing`), how far that is,
+                and how far it goes.
+
+        Raises:
+            BackupExists: there is a file, or one beside it that SQLite would take for a part of the copy.
+            BackupFailed: the folder cannot be written, or the store is damaged.
+            DiskFull, InvalidValue
+        """
+        if not isinstance(path, str | Path):
+            raise InvalidValue("path", path, f"is {type(path).__name__}, not a path")
+        return await self._backup.backup(Path(path), progress)
 
     async def erase(
         self,

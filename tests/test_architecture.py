@@ -35,7 +35,7 @@ LAYERS = (
         "engine.lineage",
         "engine.redaction",
     ),
-    ("engine.commands", "engine.checkpoint", "engine.difference", "engine.merkle"),
+    ("engine.backup", "engine.commands", "engine.checkpoint", "engine.difference", "engine.merkle"),
     ("engine.ports",),
     ("engine.projectors",),
     ("engine.reduction", "engine.step_decisions"),

@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from engine.cli import (
+    backup,
     blame,
     demo,
     diff,
@@ -99,6 +100,7 @@ app.add_typer(exports, name="export")
 app.command("import")(import_.import_)
 app.command("verify")(verify.verify)
 app.command("checkpoint")(verify.checkpoint)
+app.command("backup")(backup.backup)
 app.command("rebuild")(rebuild.rebuild)
 app.command("erase")(retention.erase)
 app.command("pin")(retention.pin)

@@ -14,7 +14,8 @@
     ├── AlreadyExists
     │   ├── RunExists
     │   ├── BranchExists
-    │   └── AttemptExists
+    │   ├── AttemptExists
+    │   └── BackupExists             a file where a backup is to be
     ├── InvalidInput (also ValueError)
     │   ├── InvalidName
     │   ├── InvalidValue
@@ -47,6 +48,7 @@
     │   ├── SyncFailed               the disk did not take a sync; nothing is written until the store is opened again
     │   ├── StoreChanged             another version of anabranch has changed the file; open it again
     │   └── RebuildRunning
+    ├── BackupFailed                 no backup was made; the store is as it was
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
     ├── RowRefused                   a row that the engine did not write is in the way; nothing was recorded
     ├── ReadFailed                   SQLite could not read the file
@@ -71,6 +73,7 @@ from engine.errors.asked import (
     AmbiguousTask,
     AttemptExists,
     AttemptNotFound,
+    BackupExists,
     BranchExists,
     BranchNotFound,
     CheckpointOfAnotherStore,
@@ -102,6 +105,7 @@ from engine.errors.asked import (
 )
 from engine.errors.root import AnabranchError, shown
 from engine.errors.store import (
+    BackupFailed,
     CannotDecode,
     CannotMigrate,
     CannotOpen,
@@ -139,6 +143,8 @@ __all__ = [
     "AnabranchError",
     "AttemptExists",
     "AttemptNotFound",
+    "BackupExists",
+    "BackupFailed",
     "BranchExists",
     "BranchNotFound",
     "CannotDecode",

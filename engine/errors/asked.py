@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 from engine.errors.root import AnabranchError, shown
 
@@ -94,6 +95,15 @@ class AttemptExists(AlreadyExists):
     def __init__(self, attempt_id: str) -> None:
         self.attempt_id = attempt_id
         super().__init__(f"attempt {shown(attempt_id)} exists")
+
+
+class BackupExists(AlreadyExists):
+    """`found` is what is in the way: the file itself, or one that SQLite would take for a part of it."""
+
+    def __init__(self, path: Path | str, found: Path | str) -> None:
+        self.path, self.found = Path(path), Path(found)
+        what = "" if self.path == self.found else f", which SQLite would take for a part of {shown(self.path.name)}"
+        super().__init__(f"{shown(str(found))} exists{what}: a backup overwrites nothing")
 
 
 class InvalidInput(AnabranchError, ValueError):

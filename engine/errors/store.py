@@ -91,6 +91,14 @@ class RebuildRunning(StoreUnavailable):
         super().__init__(f"another rebuild of {shown(str(path))} is running")
 
 
+class BackupFailed(AnabranchError):
+    """There is no file of that name, and the store is as it was."""
+
+    def __init__(self, path: Path | str, cause: str) -> None:
+        self.path, self.cause = Path(path), cause
+        super().__init__(f"no backup was made at {shown(str(path))}: {cause}")
+
+
 class OutcomeUnknown(AnabranchError):
     """The write may or may not have been recorded; a retry with the same idempotency key is safe."""
 

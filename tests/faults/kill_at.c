@@ -1,11 +1,12 @@
 /* Ends the process by SIGKILL just before, or in the middle of, its n-th change to the files of a folder.
-   To be preloaded; a change is a write, a truncation, a sync, a removal or a renaming. */
+   To be preloaded; a change is a write, a truncation, a sync, a new folder, a link, a removal or a renaming. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -68,12 +69,34 @@ ON_DESCRIPTOR(fdatasync)
 TRUNCATION(ftruncate, off_t)
 TRUNCATION(ftruncate64, off64_t)
 
+static int is_named(const char *path) { return folder[0] && !strncmp(path, folder, strlen(folder)); }
+
 int unlink(const char *path) {
-    if (is_the_last(folder[0] && !strncmp(path, folder, strlen(folder)))) end();
+    if (is_the_last(is_named(path))) end();
     return NEXT(unlink)(path);
 }
 
+int unlinkat(int fd, const char *path, int flags) {
+    if (is_the_last(is_named(path) || (path[0] != '/' && is_ours(fd)))) end();
+    return NEXT(unlinkat)(fd, path, flags);
+}
+
+int rmdir(const char *path) {
+    if (is_the_last(is_named(path))) end();
+    return NEXT(rmdir)(path);
+}
+
+int mkdir(const char *path, mode_t mode) {
+    if (is_the_last(is_named(path))) end();
+    return NEXT(mkdir)(path, mode);
+}
+
+int link(const char *from, const char *to) {
+    if (is_the_last(is_named(to))) end();
+    return NEXT(link)(from, to);
+}
+
 int rename(const char *from, const char *to) {
-    if (is_the_last(folder[0] && !strncmp(from, folder, strlen(folder)))) end();
+    if (is_the_last(is_named(from))) end();
     return NEXT(rename)(from, to);
 }

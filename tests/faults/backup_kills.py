@@ -1,0 +1,85 @@
+"""Kills backups at one change to the files after another, and looks at what is left of each.
+
+Run with `kill_at.c` preloaded: `python -m tests.faults.backup_kills EVERY`, where every how many changes a backup is
+killed. It prints how many were killed, and how many changes a whole one makes.
+"""
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from engine import open_engine
+from engine.checkpoint import Checkpoint
+from tests.integration.backups import record_store
+
+_LIBRARY = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
+_NEW_SECONDS = 120
+
+
+async def _backed_up(database: Path, target: Path) -> Checkpoint:
+    async with open_engine(database) as engine:
+        await engine.backup(target)
+        return await engine.checkpoint()
+
+
+def _killed_at(database: Path, target: Path, change: int) -> bool:
+    """Back up in a child that is to be killed at that change; say whether it was, or came to its end before."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _LIBRARY.arm(os.fsencode(target.parent), ctypes.c_long(change), change % 2)
+            asyncio.run(_backed_up(database, target))
+        except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), status
+    return status == signal.SIGKILL
+
+
+async def _assert_whole(copy: Path, since: Checkpoint) -> None:
+    """Assert that a copy opens by itself and is what it was made of."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_engine(shutil.copy(copy, folder)) as engine:
+            assert (await engine.verify(since=since)).problems == []
+            assert await engine.verify_views() == []
+            assert (await engine.checkpoint()).root == since.root
+
+
+async def _assert_whole_or_nothing(database: Path, target: Path) -> None:
+    """Assert that the name is free or a whole copy's, and that the next backup leaves nothing else in the folder."""
+    names = {path.name for path in target.parent.iterdir()}
+    assert names <= {target.name} | {name for name in names if name.startswith("anabranch-partial-")}
+    for left in target.parent.glob("anabranch-partial-*"):
+        os.utime(left, (time.time() - _NEW_SECONDS, time.time() - _NEW_SECONDS))
+    since = await _backed_up(database, target.with_name("next.db"))
+    for copy in {path.name for path in target.parent.iterdir()}:
+        assert copy in (target.name, "next.db")
+        await _assert_whole(target.with_name(copy), since)
+
+
+def kill_each(every: int) -> tuple[int, int]:
+    """Return how many backups were killed, each at a later change, and how many changes a whole one makes."""
+    with tempfile.TemporaryDirectory() as origin:
+        database = Path(origin) / "runs.db"
+        asyncio.run(record_store(database))
+        change, kills = 1, 0
+        while True:
+            with tempfile.TemporaryDirectory() as folder:
+                target = Path(folder) / "monday.db"
+                killed = _killed_at(database, target, change)
+                assert killed or target.exists()
+                asyncio.run(_assert_whole_or_nothing(database, target))
+            if not killed:
+                return kills, change - 1
+            change, kills = change + every, kills + 1
+
+
+if __name__ == "__main__":
+    print(*kill_each(int(sys.argv[1])))  # noqa: T201 - the pipe is how it answers

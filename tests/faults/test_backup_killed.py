@@ -1,0 +1,150 @@
+"""Backups that are broken off at any point, or made while others write: there is a whole copy, or no file."""
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import logging
+import random
+import resource
+import subprocess
+import sys
+from asyncio.subprocess import Process
+from pathlib import Path
+
+import anyio.lowlevel
+import pytest
+
+from engine import Engine, open_engine
+from engine.checkpoint import Checkpoint
+from engine.errors import BackupFailed
+from tests.faults.audit import assert_whole
+from tests.faults.children import ForkedChild, next_line, start_worker
+from tests.faults.leaks import nothing_left
+from tests.integration.backups import left_in, record_store
+
+LOG = logging.getLogger(__name__)
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A name in a folder that is there."""
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups" / "monday.db"
+
+
+@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)], ids=["a few", "each"])
+async def test_a_killed_backup_was_made_or_was_not(preloaded: dict[str, str], every: int) -> None:
+    """`kill -9` before, or in the middle of, any change to the files; the next backup clears away what is left."""
+    command = [sys.executable, "-m", "tests.faults.backup_kills", str(every)]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=preloaded, cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kills, changes = map(int, done.stdout.split())
+    LOG.info("killed %d backups, of %d changes each", kills, changes)
+    assert kills == -(-changes // every)
+    assert changes >= 50
+
+
+PARTS = "copying", "checking", "verifying", "comparing"
+
+
+@pytest.mark.parametrize("rounds", [16, pytest.param(500, marks=pytest.mark.slow)], ids=["a few", "many"])
+async def test_a_cancelled_backup_was_made_or_was_not(database: Path, target: Path, rounds: int) -> None:
+    """Cancelled at any await of any part: no thread, descriptor or file is left, and others go on."""
+    await record_store(database)
+    chance = random.Random(7)
+    made = 0
+    async with nothing_left(target.parent), open_engine(database) as engine:
+        for number, part in zip(range(rounds), itertools.cycle(PARTS), strict=False):
+            copy, begun = target.with_name(f"{number}.db"), asyncio.Event()
+            tell = functools.partial(_tell, part, begun)
+            task = asyncio.ensure_future(engine.backup(copy, tell))
+            await begun.wait()
+            for _ in range(chance.randrange(3000 if part == PARTS[-1] else 40)):
+                await anyio.lowlevel.checkpoint()
+            task.cancel()
+            await asyncio.wait({task})
+            made += copy.exists()
+            assert task.cancelled() or copy.exists()
+    assert left_in(target) == sorted(path.name for path in target.parent.glob("*.db"))
+    for copy in target.parent.iterdir():
+        assert_whole(copy)
+    LOG.info("%d of %d backups were made before they were cancelled", made, rounds)
+
+
+def _tell(part: str, begun: asyncio.Event, what: str, _done: int, _total: int) -> None:
+    if what == part:
+        begun.set()
+
+
+@pytest.mark.parametrize("backups", [3, pytest.param(25, marks=pytest.mark.slow)], ids=["few", "many"])
+async def test_a_backup_while_four_processes_write(database: Path, target: Path, backups: int) -> None:
+    """Each copy is a beginning of the log: it has what was acknowledged before it began, and no gap."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r")
+        writers = [await start_worker("write_until_killed", database, f"w{number}") for number in range(4)]
+        reading = [asyncio.create_task(_lines(writer)) for writer in writers]
+        before, last = await engine.checkpoint(), 0
+        for _ in range(backups):
+            acknowledged = await _wait_for_more(engine, last)
+            last = await _check_copy(engine, target, before)
+            assert last >= acknowledged
+            before = await engine.checkpoint()
+            for path in target.parent.iterdir():
+                path.unlink()
+        for writer in writers:
+            writer.kill()
+        lines = sum(await asyncio.gather(*reading))
+        assert (await engine.verify(since=before)).problems == []
+    LOG.info("%d writes were acknowledged during %d backups", lines, backups)
+
+
+async def _lines(writer: Process) -> int:
+    """Read what a writer acknowledges until it ends, and return how much that was."""
+    count = 0
+    while await next_line(writer):
+        count += 1
+    await writer.wait()
+    return count
+
+
+async def _wait_for_more(engine: Engine, position: int) -> int:
+    """Return the position of an event after that one, once there is one."""
+    async with contextlib.aclosing(engine.subscribe(after=position)) as events:
+        async for recorded in events:
+            return recorded.position
+    raise AssertionError("others write")
+
+
+async def _check_copy(engine: Engine, target: Path, before: Checkpoint) -> int:
+    """Make a backup, look into it, and return its last position."""
+    made = await engine.backup(target)
+    async with open_engine(target) as copy:
+        assert (await copy.verify(since=before)).problems == []
+    assert sum(assert_whole(target).values()) == made.position == made.events
+    return made.position
+
+
+async def _backed_up_in_little_room(database: Path, target: Path, bytes_max: int) -> str:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
+    async with open_engine(database) as engine:
+        try:
+            await engine.backup(target)
+        except BackupFailed:
+            await (await engine.run("r0")).parameters()
+            return "failed"
+    return "made"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a limit ends the process")
+async def test_a_file_that_may_not_grow_so_far(database: Path, target: Path) -> None:
+    """Where the copy does not fit there is none, and the store is read as before; where it does, it is made."""
+    await record_store(database)
+    size = database.stat().st_size
+    for bytes_max, outcome in ((size // 2, "failed"), (size - 1, "failed"), (size * 2, "made")):
+        child = ForkedChild(lambda limit=bytes_max: _backed_up_in_little_room(database, target, limit))  # type: ignore[misc]
+        assert await child.outcome() == outcome
+        assert left_in(target) == (["monday.db"] if outcome == "made" else [])

@@ -1,0 +1,154 @@
+"""Where `engine.backup` makes no copy: names that are taken or cannot be, stores that are not whole, a full disk."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from engine import Engine
+from engine.errors import BackupExists, BackupFailed, DiskFull, InvalidValue
+from engine.logs import sqlite_backup
+from engine.logs.forking import connect
+from tests.integration.backups import left_in, opened_copy, record_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that is closed and stays as it is."""
+    database = tmp_path_factory.mktemp("store") / "runs.db"
+    asyncio.run(record_store(database))
+    return database
+
+
+@pytest.fixture
+async def recorded(store: Path, database: Path) -> AsyncIterator[Engine]:
+    """An engine on a copy of it."""
+    async with opened_copy(store, database) as engine:
+        yield engine
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A name in a folder that is there."""
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups" / "monday.db"
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
+async def test_what_is_there_is_not_touched(recorded: Engine, target: Path, kind: str, suffix: str) -> None:
+    """Neither a file of that name, nor one beside it that SQLite would write into the copy; the error names it."""
+    found = Path(f"{target}{suffix}")
+    make: dict[str, Callable[[], object]] = {
+        "file": lambda: found.write_text("mine"),
+        "folder": found.mkdir,
+        "dangling link": lambda: found.symlink_to("nowhere"),
+    }
+    make[kind]()
+    with pytest.raises(BackupExists) as caught:
+        await recorded.backup(target)
+    assert (caught.value.path, caught.value.found) == (target, found)
+    assert left_in(target) == [found.name]
+    assert kind != "file" or found.read_text() == "mine"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+async def test_a_file_that_comes_meanwhile_is_not_touched(
+    recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    """Whoever takes the name while the copy is made keeps it, also where the file system has no hard links."""
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", _refuse_links)
+    monkeypatch.setattr(sqlite_backup, "_check_free", lambda _: None)
+
+    def take_the_name(_what: str, _done: int, _total: int) -> None:
+        target.write_text("mine")
+
+    with pytest.raises(BackupExists):
+        await recorded.backup(target, take_the_name)
+    assert target.read_text() == "mine"
+    assert left_in(target) == ["monday.db"]
+
+
+def _refuse_links(path: Path, _: Path) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+
+async def test_a_file_system_may_have_no_links(recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy is renamed there."""
+    monkeypatch.setattr(Path, "hardlink_to", _refuse_links)
+    made = await recorded.backup(target)
+    assert left_in(target) == ["monday.db"]
+    assert (target.stat().st_size, target.stat().st_mode & 0o777) == (made.bytes, 0o600)
+
+
+OWN = "-wal", "-shm", "-journal", "-lock", "-unsynced", "-rebuild", "-rebuild-lock", "-compare-0f"
+
+
+async def test_names_that_the_database_uses_are_refused(recorded: Engine) -> None:
+    """A backup there would be taken for the database's log, or removed as a leftover."""
+    for suffix in OWN:
+        with pytest.raises((InvalidValue, BackupExists)):
+            await recorded.backup(f"{recorded.path}{suffix}")
+    await recorded.backup(f"{recorded.path}-monday")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", 7, None, b"x"])
+async def test_what_is_no_path_is_refused(recorded: Engine, path: object) -> None:
+    """The error names the argument."""
+    with pytest.raises(InvalidValue) as caught:
+        await recorded.backup(path)  # type: ignore[arg-type]
+    assert caught.value.where == "path"
+
+
+@pytest.mark.parametrize("name", ["nowhere/a.db", "file/a.db", "x" * 250, ""])
+async def test_where_no_file_can_be_there_is_no_backup(recorded: Engine, tmp_path: Path, name: str) -> None:
+    """A folder that is missing or is none, a name that is too long once SQLite adds to it, the folder itself."""
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises((BackupFailed, BackupExists)):
+        await recorded.backup(tmp_path / name)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+DAMAGE = {
+    "UPDATE events SET payload = x'80' WHERE position = 3": "the history is not whole: .*position 3",
+    "DELETE FROM streams WHERE branch = 'fit'": "the history is not whole",
+    "UPDATE runs SET status = 'FORGED'": "the view runs is not what the events say",
+    "DROP TABLE runs": "the view runs is not what the events say",
+    "PRAGMA user_version = 99": "the copy cannot be read: .*version 99",
+    "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE INDEX events_by_run ON events (stream_id)'"
+    " WHERE name = 'events_by_run'": "SQLite finds damage in the file: row .* missing from index events_by_run",
+}
+
+
+@pytest.mark.parametrize("statements", DAMAGE)
+async def test_a_store_that_is_not_whole_is_not_backed_up(recorded: Engine, target: Path, statements: str) -> None:
+    """What is wrong is said, and no file looks like a backup."""
+    with contextlib.closing(sqlite3.connect(recorded.path, isolation_level=None)) as connection:
+        connection.executescript(statements)
+    with pytest.raises(BackupFailed, match=DAMAGE[statements]) as caught:
+        await recorded.backup(target)
+    assert caught.value.path == target
+    assert left_in(target) == []
+
+
+async def test_a_disk_that_is_full(recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has a name, what was copied is removed, and the store goes on."""
+
+    def connect_to_little_room(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA max_page_count = 4")
+        return connection
+
+    monkeypatch.setattr(sqlite_backup, "connect", connect_to_little_room)
+    with pytest.raises(DiskFull) as caught:
+        await recorded.backup(target)
+    assert caught.value.path == target
+    assert left_in(target) == []
+    await recorded.create_run("after")
