@@ -9,7 +9,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from engine.errors import EngineClosed
-from engine.logs.connections import ThreadConnection
+from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.forking import connect
 from engine.logs.sqlite_errors import reading
 from engine.logs.wal_limit import WalLimit
@@ -95,5 +95,8 @@ def in_snapshot(connection: sqlite3.Connection, job: Callable[[sqlite3.Connectio
     connection.execute("BEGIN")
     try:
         return job(connection)
+    except BaseException as error:
+        let_go_of_cursors(error)  # else later reads see this very snapshot for as long as somebody keeps the error
+        raise
     finally:
         connection.execute("COMMIT")

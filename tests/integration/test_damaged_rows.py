@@ -64,3 +64,14 @@ async def test_a_read_that_meets_it_is_an_error_with_a_name(
         connection.commit()
     with pytest.raises((ReadFailed, CannotDecode)):
         await read(engine, run)
+
+
+async def test_reads_after_one_that_failed_see_what_is(engine: Engine, run: Run, database: Path) -> None:
+    """A cursor in the failed read's frames would keep its snapshot open: whoever read next was shown the past."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE events SET payload = x'c1' WHERE position = 2")
+        connection.commit()
+    with pytest.raises(ReadFailed) as kept:
+        await _exported(engine)
+    await run.set_status("RUNNING")
+    assert (await run.info()).status == "RUNNING", kept
