@@ -23,6 +23,7 @@ from engine.events import PayloadErased
 from engine.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, differences, without, write_whole
 from engine.evidence_report import report
 from engine.findings import Problem
+from engine.free_form import check_json
 from engine.model import AttemptLog, Head
 from engine.point import Position
 from engine.ports import Progress
@@ -161,7 +162,7 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
         content = await asyncio.to_thread(path.read_bytes)
     except FileNotFoundError as error:
         raise EvidenceNotFound(path) from error
-    bundle = _read_bundle(content, path, run_id)
+    bundle, document = _read_bundle(content, path, run_id)
     verification = await engine.verify(run_id, progress=progress)
     heads = [
         HeadFound(
@@ -173,11 +174,13 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
         for head in bundle.log.heads
     ]
     whole = not verification.problems and all(head.holds for head in heads)
-    differing = await _differing(engine, run_id, bundle.log.heads, content) if whole else []
+    differing = await _differing(engine, run_id, bundle.log.heads, document) if whole else []
     return EvidenceCheck(problems=verification.problems, heads=heads, differing=differing)
 
 
-async def _differing(engine: Engine, run_id: str, heads: Sequence[_BundleHead], content: bytes) -> list[str] | None:
+async def _differing(
+    engine: Engine, run_id: str, heads: Sequence[_BundleHead], found: dict[str, Any]
+) -> list[str] | None:
     """Return where a bundle says something else than the log said when it stood at these heads."""
     last = {head.branch: head.stream_version for head in heads}
     position = 0
@@ -189,7 +192,6 @@ async def _differing(engine: Engine, run_id: str, heads: Sequence[_BundleHead], 
                 position = recorded.position
     if position == 0:
         return ["log.heads"]
-    found = json.loads(content)
     due = json.loads(as_json(await _as_of(engine, run_id, position)))
     return list(itertools.islice(differences(_lasting(found), _lasting(due)), _DIFFERING_MAX))
 
@@ -218,16 +220,18 @@ def _check_free(folder: Path) -> None:
             raise EvidenceExists(folder / name)
 
 
-def _read_bundle(content: bytes, path: Path, run_id: str) -> _Bundle:
+def _read_bundle(content: bytes, path: Path, run_id: str) -> tuple[_Bundle, dict[str, Any]]:
+    """Return a bundle, and all that it says."""
     try:
-        bundle = msgspec.json.decode(content, type=_Bundle)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        bundle, document = msgspec.json.decode(content, type=_Bundle), json.loads(content.decode())
+        check_json(document)
+    except (ValueError, RecursionError) as error:
         raise InvalidValue("bundle", str(path), f"is no evidence: {error}") from error
     if (bundle.format, bundle.format_version) != (FORMAT, FORMAT_VERSION):
         raise InvalidValue("bundle", f"{bundle.format} {bundle.format_version}", f"is not {FORMAT} {FORMAT_VERSION}")
     if bundle.run.run_id != run_id:
         raise InvalidValue("bundle", bundle.run.run_id, f"is the run it is evidence of, not {shown(run_id)}")
-    return bundle
+    return bundle, document
 
 
 def _bundle(run: RunSteps, heads: Sequence[Head], position: int) -> dict[str, Any]:

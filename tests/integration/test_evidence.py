@@ -358,6 +358,22 @@ async def test_a_bundle_that_was_edited_is_found_out(recorded: Path, bundle: Any
     assert (found.holds, found.differing) == (False, [place])
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [b"\xff", b'","deep":' + b'{"a":' * 900 + b"1" + b"}" * 900 + b',"b":"', b'","number":1' + b"0" * 400 + b',"b":"'],
+)
+async def test_a_bundle_that_no_reader_can_take_whole(
+    recorded: Path, bundle: Any, tmp_path: Path, hostile: bytes
+) -> None:
+    """Also where only what the heads do not need is broken: it is refused, by name."""
+    bundle["run"]["description"] = "HERE"
+    edited = json.dumps(bundle).encode().replace(b"HERE", hostile)
+    (tmp_path / "evidence" / "bundle.json").write_bytes(edited)
+    async with open_engine(recorded) as engine:
+        with pytest.raises(InvalidValue, match="is no evidence"):
+            await check_evidence(engine, "r1", tmp_path / "evidence")
+
+
 async def test_what_was_erased_since_cannot_be_compared(recorded: Path, bundle: Any, tmp_path: Path) -> None:
     """The history still holds, and the check says that it could not look at the words."""
     async with open_engine(recorded) as engine:
