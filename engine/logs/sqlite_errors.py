@@ -31,6 +31,8 @@ def opening_failed(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> 
         return NotADatabase(path, str(error))
     if code in _NOT_WRITABLE:
         return FolderNotWritable(path, str(error))
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:  # no room for what readers share
+        return DiskFull(path)
     return translate(error, path, busy_timeout=busy_timeout)
 
 

@@ -12,16 +12,18 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-async def assert_recorded(engine: Engine, lines: Iterable[str]) -> None:
-    """Assert that each branch of run `r` has the values from 0 on, in order, and none that was acknowledged is missing.
+async def values_of(engine: Engine, branch: str) -> list[object]:
+    """Return what `value` was set to on a branch of run `r`, by every event that has set parameters there."""
+    return [
+        recorded.event.values["value"].value
+        async for recorded in engine.events(run_id="r", branch=branch)
+        if isinstance(recorded.event, ParametersSet)
+    ]
 
-    Every event that sets parameters on the branch has set `value`.
-    """
+
+async def assert_recorded(engine: Engine, lines: Iterable[str]) -> None:
+    """Assert that each branch has the values from 0 on, in order, and none that was acknowledged is missing."""
     for name, last in dict(line.rsplit(" ", 1) for line in lines).items():
-        written = [
-            recorded.event.values["value"].value
-            async for recorded in engine.events(run_id="r", branch=name)
-            if isinstance(recorded.event, ParametersSet)
-        ]
+        written = await values_of(engine, name)
         assert written == list(range(len(written)))
         assert len(written) > int(last)

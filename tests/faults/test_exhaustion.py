@@ -3,15 +3,13 @@
 import contextlib
 import os
 import resource
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from engine import Engine, open_engine
-from engine.errors import AnabranchError, CannotOpen, DiskFull, OutcomeUnknown, ReadFailed, StoreUnavailable
-from tests.faults.audit import assert_whole
+from engine import open_engine
+from engine.errors import CannotOpen, ReadFailed, StoreUnavailable
 from tests.faults.leaks import nothing_left
 
 
@@ -65,22 +63,3 @@ async def test_making_views_without_a_free_descriptor_fails_by_name(database: Pa
                 await getattr(engine, what)()
         assert await engine.verify_views() == []
     assert {path.name for path in database.parent.iterdir()} <= {"runs.db", "runs.db-lock", "runs.db-rebuild-lock"}
-
-
-async def test_a_file_that_may_not_grow_records_nothing(database: Path, engine: Engine) -> None:
-    """A write that the disk does not take is refused whole; with room again, all goes on."""
-    run = await engine.create_run("r", parameters={"a": 1})
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        size = Path(f"{database}-wal").stat().st_size
-        with _limited(resource.RLIMIT_FSIZE, size + 5000):
-            with pytest.raises((DiskFull, OutcomeUnknown)) as caught:
-                await run.set_parameters({"big": "x" * 100_000})
-            assert isinstance(caught.value, AnabranchError)
-            assert "big" not in await run.parameters()
-    finally:
-        signal.signal(signal.SIGXFSZ, ignored)
-    await run.set_parameters({"a": 2})
-    assert (await run.parameters())["a"].value == 2
-    assert await engine.verify_views() == []
-    assert_whole(database)
