@@ -5,8 +5,10 @@ import contextlib
 import errno
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +83,7 @@ async def test_others_may_write_between_the_steps(
 
     def write(copying: sqlite_backup._Copying, status: int, remaining: int, pages: int) -> None:
         steps.append(remaining)
+        assert len(steps) <= pages, "it starts over"
         with contextlib.closing(sqlite3.connect(recorded.path, isolation_level=None)) as other:
             other.execute("INSERT INTO store VALUES (?, 'x')", (f"step {len(steps)}",))
         after_step(copying, status, remaining, pages)
@@ -92,6 +95,31 @@ async def test_others_may_write_between_the_steps(
     assert steps == sorted(steps, reverse=True)
     with contextlib.closing(sqlite3.connect(target)) as copy:
         assert copy.execute("SELECT count(*) FROM store WHERE key LIKE 'step %'").fetchone() == (0,)
+
+
+async def test_a_copying_that_is_given_up_on_ends_soon(
+    recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cancels it does not wait until a large file is copied."""
+    stopped: list[bool] = []
+    after_step = sqlite_backup._Copying._after_step
+    given_up = threading.Event()
+
+    def wait(copying: sqlite_backup._Copying, status: int, remaining: int, pages: int) -> None:
+        given_up.wait()
+        stopped.append(copying._stopped)
+        after_step(copying, status, remaining, pages)
+
+    def give_up(_what: str, _done: int, _total: int) -> None:
+        loop.call_soon(given_up.set)
+        raise RuntimeError
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(sqlite_backup, "_STEP_PAGES", 1)
+    monkeypatch.setattr(sqlite_backup._Copying, "_after_step", wait)
+    with pytest.raises(RuntimeError):
+        await recorded.backup(target, give_up)
+    assert stopped == [True]
 
 
 async def test_it_tells_how_far_it_is(recorded: Engine, target: Path) -> None:
@@ -123,7 +151,7 @@ async def test_a_copy_that_cannot_be_synced_is_no_backup(
     monkeypatch: pytest.MonkeyPatch,
     failing: str,
     number: int,
-    expected: type[BackupFailed | DiskFull],
+    expected: type[Any],
 ) -> None:
     """Neither where its bytes fail to reach the disk, nor where its name does."""
 

@@ -64,15 +64,23 @@ async def test_a_file_that_comes_meanwhile_is_not_touched(
     """Whoever takes the name while the copy is made keeps it, also where the file system has no hard links."""
     if not links:
         monkeypatch.setattr(Path, "hardlink_to", _refuse_links)
-    monkeypatch.setattr(sqlite_backup, "_check_free", lambda _: None)
+    monkeypatch.setattr(sqlite_backup, "_check_free", lambda _: None)  # it comes after the last look
+    await _assert_kept(recorded, target, target)
 
-    def take_the_name(_what: str, _done: int, _total: int) -> None:
-        target.write_text("mine")
+
+async def test_a_log_that_comes_meanwhile_is_not_touched(recorded: Engine, target: Path) -> None:
+    """Nor does the copy get a name beside which SQLite would find another's log."""
+    await _assert_kept(recorded, target, Path(f"{target}-wal"))
+
+
+async def _assert_kept(engine: Engine, target: Path, taken: Path) -> None:
+    def take(_what: str, _done: int, _total: int) -> None:
+        taken.write_text("mine")
 
     with pytest.raises(BackupExists):
-        await recorded.backup(target, take_the_name)
-    assert target.read_text() == "mine"
-    assert left_in(target) == ["monday.db"]
+        await engine.backup(target, take)
+    assert taken.read_text() == "mine"
+    assert left_in(target) == [taken.name]
 
 
 def _refuse_links(path: Path, _: Path) -> None:
