@@ -235,15 +235,15 @@ def _no_state(*_: object) -> Any:
 
 @pytest.mark.slow
 async def test_a_rebuild_needs_bounded_memory(database: Path) -> None:
-    """200,000 events of 1 kB are folded in a fraction of the memory that they take."""
+    """100,000 events of 1 kB are folded in a fraction of the memory that they take."""
     async with open_engine(database, durability="relaxed") as engine:
         run = await engine.create_run("r")
         branches = [await run.fork(f"b{index}") for index in range(100)]
-        for value in range(200):
+        for value in range(100):
             sets = (branch.set_parameters({f"p{value % 20}": "x" * 1000}) for branch in branches for _ in range(10))
             await asyncio.gather(*sets)
     [line] = await finished(await start_worker("rebuild_once", database))
     events, before_kib, after_kib = map(int, line.split())
     LOG.info("rebuilt %d events; %d KiB at most before, %d KiB after", events, before_kib, after_kib)
-    assert events == 200_101
-    assert after_kib - before_kib < 100 * 1024
+    assert events == 100_101
+    assert after_kib - before_kib < 50 * 1024

@@ -363,4 +363,4 @@ class LongRunMachine(RunMachine):
 
 
 TestManyRuns = pytest.mark.slow(LongRunMachine.TestCase)
-TestManyRuns.settings = settings(COMMON, max_examples=300, stateful_step_count=60)
+TestManyRuns.settings = settings(COMMON, max_examples=200, stateful_step_count=50)

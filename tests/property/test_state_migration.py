@@ -18,7 +18,7 @@ from tests.strategies import documents, integers, names, texts
 _Row = dict[str, Any]
 
 QUICK = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(QUICK, max_examples=1000)
+MANY = settings(QUICK, max_examples=500)
 
 _EXACT_INTEGER_MAX = 2**53
 

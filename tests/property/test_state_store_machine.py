@@ -314,4 +314,4 @@ class LongStateStoreMachine(StateStoreMachine):
 
 
 TestManyStates = pytest.mark.slow(LongStateStoreMachine.TestCase)
-TestManyStates.settings = settings(COMMON, max_examples=120, stateful_step_count=50)
+TestManyStates.settings = settings(COMMON, max_examples=80, stateful_step_count=50)

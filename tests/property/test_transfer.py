@@ -75,7 +75,7 @@ class ManyTransferredRuns(TransferredRuns):
 
 
 TestManyTransferredRuns = pytest.mark.slow(ManyTransferredRuns.TestCase)
-TestManyTransferredRuns.settings = settings(COMMON, max_examples=200, stateful_step_count=60)
+TestManyTransferredRuns.settings = settings(COMMON, max_examples=100, stateful_step_count=60)
 
 
 class ManyTransferredStates(TransferredStates):

@@ -25,7 +25,7 @@ from projections.state import StateViews
 from tests.property.histories import HISTORIES, Growing, Move
 
 QUICK = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(QUICK, max_examples=400)
+MANY = settings(QUICK, max_examples=200)
 
 TURNS = st.lists(st.sampled_from([0, 1]), min_size=40, max_size=40)
 LIMITS = st.fixed_dictionaries(

@@ -19,7 +19,7 @@ from engine.logs.readers import Readers
 from tests.property.histories import HISTORIES, Growing, Move
 
 QUICK = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(QUICK, max_examples=300)
+MANY = settings(QUICK, max_examples=150)
 
 
 class Interleaved:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from engine import Engine
+from engine.errors import ReadOvertaken
 from tests.faults.soak.journal import Lines, Noted, noted
 
 
@@ -20,8 +21,12 @@ class Follower:
 
     async def follow(self, engine: Engine, until: int | None = None) -> None:
         """Note what comes until the engine is closed, or the event at a position has come."""
-        if until is not None and self._after >= until:
-            return
+        while until is None or self._after < until:
+            with contextlib.suppress(ReadOvertaken):  # then from where it was
+                await self._follow(engine, until)
+                return
+
+    async def _follow(self, engine: Engine, until: int | None) -> None:
         async with contextlib.aclosing(engine.subscribe(run_id=self._run_id, after=self._after)) as events:
             async for recorded in events:
                 self._lines.append(msgspec.json.encode(noted(recorded)))

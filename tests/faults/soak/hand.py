@@ -1,6 +1,7 @@
 """A hand: makes one move after another, each noted before and after, and goes on where a kill broke it off."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -8,11 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from engine import Engine
-from engine.errors import AnabranchError, RebuildRunning, ReductionImpossible, RunHasForks, RunNotFound
+from engine.errors import (
+    AnabranchError,
+    ReadOvertaken,
+    RebuildRunning,
+    ReductionImpossible,
+    RunHasForks,
+    RunNotFound,
+)
 from tests.faults.soak.journal import Asked, Done, Journal, Move, Refused, noted
 
-MAY_BE_REFUSED: Final = (RunNotFound, RunHasForks, ReductionImpossible, RebuildRunning)
-"""What other workers' doings, and erased values, may refuse a move with. Everything else ends the soak."""
+MAY_BE_REFUSED: Final = (RunNotFound, RunHasForks, ReductionImpossible, RebuildRunning, ReadOvertaken)
+"""What the doings of other workers, and erased values, may refuse a move with. Everything else ends the soak."""
 
 
 class Hand:
@@ -34,7 +42,8 @@ class Hand:
             await self._make(engine, self.journal.unanswered, again=True)
             self.journal.unanswered = None
         while not over.is_set():
-            await turn()
+            with contextlib.suppress(ReadOvertaken):  # while it looked for what to do
+                await turn()
             # Hosts pause, too: the soak is about time, not about load.
             await asyncio.sleep(self.chance.expovariate(1 / self._pause_seconds))
 

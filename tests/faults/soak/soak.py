@@ -161,9 +161,10 @@ class Soak:
     async def _report(self) -> None:
         async with open_engine(self._database) as engine:
             position = await engine.last_position()
-        last = self._samples[-1] if self._samples else None
         kills = sum(each.kills for each in self._workers)
-        _log.info("%4.0f s: %d events, %d kills, %s", self._elapsed, position, kills, last)
+        _log.info(
+            "%4.0f s: %d events, %d kills; %s", self._elapsed, position, kills, "".join(map(str, self._samples[-1:]))
+        )
 
     async def _end(self) -> None:
         for worker in self._workers:
@@ -177,4 +178,5 @@ class Soak:
 
 def assert_flat(soaked: Soaked) -> None:
     """Neither memory, threads, descriptors nor files grow."""
-    assert growing(soaked.samples, PROCESSES) == []
+    growth = growing(soaked.samples, PROCESSES)
+    assert growth == [], growth
