@@ -45,15 +45,23 @@ def prepare_file(path: Path, *, allow_network: bool) -> bool:
         if not allow_network:
             refuse_network(path.parent)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            create_for_owner(path)
         except FileExistsError:
             _check_writable(path)
             return False
-        os.close(descriptor)
         sync_folder(path.parent)
     except OSError as error:
         raise FolderNotWritable(path, str(error.strerror or error)) from error
     return True
+
+
+def create_for_owner(path: Path) -> None:
+    """Create an empty file that nobody but its owner may read or write.
+
+    Raises:
+        OSError: FileExistsError, where there is something by that name.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def make_folders(folder: Path) -> None:
@@ -87,7 +95,7 @@ def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:
         raise NetworkFileSystem(folder, kind)
 
 
-def mounted_as(folder: Path, mounts: Path) -> str | None:
+def mounted_as(folder: Path, mounts: Path = _MOUNTS) -> str | None:
     """Return the type of the file system that `folder` is on, from a table in the form of proc(5)'s mountinfo."""
     try:
         table = mounts.read_bytes()

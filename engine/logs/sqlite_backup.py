@@ -24,7 +24,7 @@ from engine.cancellation import finish
 from engine.errors import AnabranchError, BackupExists, BackupFailed, DiskFull, InvalidValue, shown
 from engine.findings import Verification
 from engine.logs.connections import ThreadConnection
-from engine.logs.file_system import sync_folder
+from engine.logs.file_system import create_for_owner, sync_folder
 from engine.logs.forking import connect
 from engine.logs.partial_folder import PartialFolder, remove_abandoned
 from engine.logs.readers import connect_read_only, in_snapshot
@@ -120,7 +120,7 @@ class _Copying:
             raise
 
     def copy(self) -> None:
-        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        create_for_owner(self._path)
         with contextlib.closing(connect(self._path)) as copy:
             copy.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
             copy.execute("PRAGMA synchronous = OFF")  # and synced as a whole when nothing does
@@ -203,7 +203,7 @@ def _link_or_rename(copy: Path, target: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         # The file system has no links. What is renamed replaces what is there, so that has to be something of ours.
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        create_for_owner(target)
         copy.replace(target)
 
 

@@ -17,6 +17,7 @@ from engine.errors import DiskFull, ReadFailed, RebuildRunning
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
+from engine.logs.file_system import create_for_owner
 from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog, beside
@@ -172,6 +173,7 @@ class _Scratch:
     def _connect(self) -> sqlite3.Connection:
         # The swap folds the last chunk on the writer's thread; the two are never at it at once.
         self.path.unlink(missing_ok=True)
+        create_for_owner(self.path)
         self._scratch = connect(self.path)
         self._scratch.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
         self._scratch.execute("PRAGMA synchronous = OFF")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import AnabranchError, DiskFull, FolderNotWritable, ForeignDatabase, UnknownStateSchema
-from engine.logs.file_system import sync_folder
+from engine.logs.file_system import create_for_owner, sync_folder
 from engine.logs.forking import connect
 from engine.logs.readers import connect_read_only
 
@@ -144,7 +144,7 @@ def back_up(path: Path, target: Path) -> None:
 
 def _copy_durably(path: Path, partial: Path) -> None:
     partial.unlink(missing_ok=True)  # a process that was killed may have left one
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    create_for_owner(partial)
     with contextlib.closing(connect_read_only(path)) as source, contextlib.closing(connect(partial)) as copy:
         copy.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
         copy.execute("PRAGMA synchronous = OFF")

@@ -108,6 +108,19 @@ async def test_progress_is_reported_with_rising_positions(engine: Engine, monkey
     assert reached == [(min(position, last), last) for position in range(10, last + 10, 10)]
 
 
+@pytest.mark.parametrize("upkeep", ["rebuild", "verify_views"])
+async def test_nobody_else_may_read_its_files(database: Path, engine: Engine, upkeep: str) -> None:
+    """What the events say stands in a file beside the database meanwhile."""
+    await _populated(engine, "r")
+    modes: set[int] = set()
+
+    def look(_position: int, _last: int) -> None:
+        modes.update(path.stat().st_mode & 0o777 for path in database.parent.iterdir())
+
+    await getattr(engine, upkeep)(look)
+    assert modes == {0o600}
+
+
 async def test_a_progress_callback_that_raises_ends_the_rebuild(database: Path, engine: Engine) -> None:
     """The views stay as they were, and the next rebuild is free to go."""
     await _populated(engine, "r")
