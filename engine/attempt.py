@@ -48,7 +48,8 @@ class Attempt:
         `relative_path`, `message`, `inputs`, `outputs`, `metrics`, `details`, `submitted_at`, `ended_at`.
 
         What is not given stays. `submitted_at` is stamped when the status first leaves `CREATED`, and `ended_at`
-        when it first becomes terminal.
+        when it first becomes terminal: never with a time before the attempt was created or submitted, also where the
+        clock was set back meanwhile.
 
         Raises:
             InvalidValue, AttemptNotFound

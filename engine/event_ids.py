@@ -29,8 +29,8 @@ class EventIds:
 
 
 def as_milliseconds(recorded_at: int) -> bytes:
-    """Return a time in microseconds since 1970 as the six bytes that an id begins with."""
-    return (recorded_at // 1000).to_bytes(6, "big")
+    """Return a time in microseconds since 1970 as the six bytes that an id begins with; zero for what was before."""
+    return max(0, recorded_at // 1000).to_bytes(6, "big")
 
 
 def new_event_id() -> bytes:

@@ -257,10 +257,14 @@ class Compaction(Struct, frozen=True, kw_only=True):
 
 
 class Expiry(Struct, frozen=True):
-    """Which runs have expired: of these statuses, with a last event at or before a time in microseconds since 1970."""
+    """Which runs have expired: of these statuses, and with a last event at or before a time and a position.
+
+    The time is in microseconds since 1970. The position is what the log says of it: see `Removal.recorded_until`.
+    """
 
     statuses: frozenset[str]
     last_event_until: int
+    last_position_until: int
 
 
 class Collected(Struct, frozen=True, kw_only=True):
@@ -274,6 +278,10 @@ class Removal(Protocol):
     """Takes things out of the log for good."""
 
     async def erase(self, run_id: str, branch: str, version: int, reason: str, by: str | None) -> Erasure: ...
+    async def recorded_until(self, microseconds: int) -> int:
+        """Return the last position that has no event before it which was recorded after a time and before now."""
+        ...
+
     async def expired(self, expiry: Expiry) -> Collected:
         """Return what would be deleted, forks before what they were forked from, and what would be kept."""
         ...

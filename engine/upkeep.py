@@ -213,6 +213,11 @@ class Upkeep:
         A run is kept that is pinned, or that another run was forked from and reads through. Whether it has expired is
         looked at again when it is deleted: a run that goes on meanwhile is kept, too.
 
+        What stands behind an event in the log is not older than that event, whatever the clock said when it was
+        recorded: a clock that was set back makes no run old. Nor does an event of a time that is yet to come: its run
+        is kept until then. But an age counts from what this machine's clock says now, and nothing in the log can tell
+        whether that is right.
+
         Args:
             older_than: an age or an aware time: the last event of the run is at least that old.
             statuses: only runs of these; each must be one that a run ends with.
@@ -222,7 +227,8 @@ class Upkeep:
             InvalidValue: before anything is deleted.
         """
         reason = _reason(reason)
-        expiry = Expiry(_ended(statuses), to_microseconds(_since(older_than)))
+        until = to_microseconds(_since(older_than))
+        expiry = Expiry(_ended(statuses), until, await self._removal.recorded_until(until))
         found = await self._removal.expired(expiry)
         if check_flag(dry_run, "dry_run"):
             return found

@@ -72,7 +72,7 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 6
+    version = 7
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -315,11 +315,12 @@ class StateViews:
         changes = attempt_columns(event.changes)
         status = changes.get("status", row.status)
         if status != row.status:
-            now = to_text(recorded.recorded_at)
+            # A clock that was set back meanwhile ends nothing before it began.
+            now = max(to_text(recorded.recorded_at), row.created_at, row.submitted_at or "")
             if row.submitted_at is None and status != CREATED:
                 changes.setdefault("submitted_at", now)
             if row.ended_at is None and status in TERMINAL_STATUSES:
-                changes.setdefault("ended_at", now)
+                changes.setdefault("ended_at", max(now, changes.get("submitted_at") or ""))
         self.attempts.change(event.attempt_id, stream.stream_id, **changes)
 
     def _external_run(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunRegistered) -> None:

@@ -14,7 +14,7 @@ from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, RunId
 from engine.cli.terminal import output
-from engine.cli.text import branch_text, counted, duration_text, shortened, status
+from engine.cli.text import branch_text, counted, elapsed_text, shortened, status
 from engine.explanation import Explanation, Finding, Job, Kind, Place, explain_run
 from engine.names import ROOT
 
@@ -204,4 +204,4 @@ def _where(job: Job | None) -> str:
 def _ago(job: Job | None, before: str = "", after: str = " ago") -> str:
     if job is None or job.since is None:
         return ""
-    return f"{before}{duration_text(max(0.0, (datetime.now(UTC) - job.since).total_seconds()))}{after}"
+    return f"{before}{elapsed_text(job.since, datetime.now(UTC))}{after}"

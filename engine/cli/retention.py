@@ -158,7 +158,8 @@ def gc(
 ) -> None:
     """Delete the runs that ended long ago.
 
-    Never one that is pinned or not ended, nor one that another run was forked from and reads through.
+    Never one that is pinned or not ended, nor one that another run was forked from and reads through. Ages count from
+    what this machine's clock says now; a clock that was set back when a run was recorded makes it no older.
 
     \b
       anabranch gc --older-than 30d --dry-run

@@ -15,7 +15,7 @@ from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.parameters import origin_text, parameters_document, parameters_table
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import facts, output
-from engine.cli.text import cell, counted, duration_text, status, time_text
+from engine.cli.text import cell, counted, elapsed_text, status, time_text
 from engine.events import RunFinalized, RunForked, RunStatusChanged
 from engine.model import Origin, RunInfo
 from engine.point import Point
@@ -121,7 +121,7 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
     rows += [("tag", cell(info.tag)), ("about", cell(info.description)), ("folder", cell(info.root_path))]
     rows.append(("created", cell(f"{time_text(info.created_at)} UTC")))
     if milestones.status_changed_at is not None:
-        after = duration_text((milestones.status_changed_at - info.created_at).total_seconds())
+        after = elapsed_text(info.created_at, milestones.status_changed_at)
         rows.append((info.status.lower(), cell(f"{time_text(milestones.status_changed_at)} UTC, {after} later")))
     if milestones.forked_from is not None:
         rows.append(("forked from", cell(origin_text(milestones.forked_from, info.run_id))))

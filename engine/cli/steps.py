@@ -13,7 +13,7 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Statuses, as_point
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, duration_text, parameters_text, status, time_text
+from engine.cli.text import cell, elapsed_text, parameters_text, status, time_text
 from engine.errors import TaskNotFound
 from engine.model import AttemptLog, StepLog
 from engine.point import Point
@@ -143,4 +143,4 @@ def _attempt_row(branch: str, attempt: AttemptLog) -> tuple[Text, ...]:
 
 def _took(attempt: AttemptLog) -> str:
     began = attempt.submitted_at or attempt.created_at
-    return "" if attempt.ended_at is None else duration_text((attempt.ended_at - began).total_seconds())
+    return "" if attempt.ended_at is None else elapsed_text(began, attempt.ended_at)

@@ -87,6 +87,11 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
+def elapsed_text(began: datetime, ended: datetime) -> str:
+    """Return how long something took: no time, where the clock was set back meanwhile."""
+    return duration_text(max(0.0, (ended - began).total_seconds()))
+
+
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """Return `1 branch`, `2 branches`, `1,234 events`."""
     return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"

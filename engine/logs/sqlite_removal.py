@@ -52,6 +52,10 @@ class SqliteRemoval:
         what = _Erased(run_id, branch, version, reason, by)
         return await self._exclusively(lambda connection: _erase(connection, self._log.appender, what))
 
+    async def recorded_until(self, microseconds: int) -> int:
+        """Return the last position that nothing before it shows to be younger than a time; see `Engine.collect`."""
+        return await self._log.readers.run(lambda connection: _recorded_until(connection, microseconds))
+
     async def expired(self, expiry: Expiry) -> Collected:
         """Return what `Engine.collect` would delete, newest first, and what it would keep."""
         return await self._log.readers.run(lambda connection: _expired(connection, expiry))
@@ -174,9 +178,17 @@ def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequ
         appender.projectors.flush()
 
 
-_LAST_EVENT = (
-    "SELECT recorded_at FROM events WHERE position = (SELECT max(position) FROM events WHERE root_id = runs.stream_id)"
-)
+def _recorded_until(connection: sqlite3.Connection, microseconds: int) -> int:
+    # In the log's order, and no further than to the first: what is older than that is read, and no event besides.
+    younger = connection.execute(
+        "SELECT position FROM events WHERE recorded_at > ? AND recorded_at <= ? ORDER BY position LIMIT 1",
+        (microseconds, time.time_ns() // 1000),
+    ).fetchone()
+    return last_position(connection) if younger is None else int(younger[0]) - 1
+
+
+_LAST_POSITION = "SELECT max(position) FROM events WHERE root_id = runs.stream_id"
+_LAST_EVENT = f"SELECT recorded_at FROM events WHERE position = ({_LAST_POSITION})"
 
 
 def _expired(connection: sqlite3.Connection, expiry: Expiry) -> Collected:
@@ -184,8 +196,9 @@ def _expired(connection: sqlite3.Connection, expiry: Expiry) -> Collected:
     rows = connection.execute(
         "SELECT run_id, (SELECT count(*) FROM streams WHERE streams.run_id = runs.run_id),"
         " (SELECT count(*) FROM events WHERE root_id = runs.stream_id)"
-        f" FROM runs WHERE status IN ({marks}) AND pinned = 0 AND ({_LAST_EVENT}) <= ? ORDER BY stream_id DESC",
-        (*sorted(expiry.statuses), expiry.last_event_until),
+        f" FROM runs WHERE status IN ({marks}) AND pinned = 0 AND ({_LAST_EVENT}) <= ? AND ({_LAST_POSITION}) <= ?"
+        " ORDER BY stream_id DESC",
+        (*sorted(expiry.statuses), expiry.last_event_until, expiry.last_position_until),
     )
     found, gone = Collected(deleted=[], kept={}), set[str]()
     for run_id, branches, events in rows:
@@ -199,11 +212,13 @@ def _expired(connection: sqlite3.Connection, expiry: Expiry) -> Collected:
 
 
 def _check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -> None:
-    row = connection.execute(f"SELECT status, ({_LAST_EVENT}) FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    row = connection.execute(
+        f"SELECT status, ({_LAST_EVENT}), ({_LAST_POSITION}) FROM runs WHERE run_id = ?", (run_id,)
+    ).fetchone()
     if row is None:
         raise RunNotFound(run_id)
-    status, last_event_at = row
-    if status not in expiry.statuses or last_event_at > expiry.last_event_until:
+    status, last_event_at, last = row
+    if status not in expiry.statuses or last_event_at > expiry.last_event_until or last > expiry.last_position_until:
         raise RunNotExpired(run_id, status)
 
 

@@ -569,7 +569,8 @@ async def test_no_removal_reads_all_events(engine: Engine, monkeypatch: pytest.M
     await engine.fork_run("r", run_id="f")
     statements.clear()
     await engine.erase("r", None, 2, "wrong", compact=False)
-    await engine._removal.expired(Expiry(frozenset({COMPLETED}), to_microseconds(datetime.now(UTC))))
+    until = to_microseconds(datetime.now(UTC))
+    await engine._removal.expired(Expiry(frozenset({COMPLETED}), until, await engine.last_position()))
     await engine.delete_run("r", "old", carry_over=True)
     plans = {each: _plan(engine.path, each) for each in statements if each.lstrip().startswith(("SELECT", "WITH", "D"))}
     assert len(plans) > 10
