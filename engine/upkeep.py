@@ -214,9 +214,9 @@ class Upkeep:
         looked at again when it is deleted: a run that goes on meanwhile is kept, too.
 
         What stands behind an event in the log is not older than that event, whatever the clock said when it was
-        recorded: a clock that was set back makes no run old. Nor does an event of a time that is yet to come: its run
-        is kept until then. But an age counts from what this machine's clock says now, and nothing in the log can tell
-        whether that is right.
+        recorded: a clock that was set back makes no run old. An event of a time that is yet to come says nothing of
+        those behind it, and its own run is kept until then. Ages count from what this machine's clock says now, and
+        nothing in the log can tell whether that is right.
 
         Args:
             older_than: an age or an aware time: the last event of the run is at least that old.
