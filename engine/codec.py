@@ -23,6 +23,7 @@ import msgspec
 from engine.errors import CannotDecode, InvalidValue, MalformedPayload, NewerEventVersion, UnknownEventType
 from engine.events import Event, RecordedEvent
 from engine.free_form import check_of
+from engine.text_keys import check_keys
 
 EVENT_BYTES_MAX: Final = 1024 * 1024
 GENESIS_HASH: Final = bytes(32)
@@ -61,6 +62,7 @@ def decode_event(event_type: str, schema_version: int, payload: bytes, position:
     if schema_version > current:
         raise NewerEventVersion(event_type, schema_version, f"this anabranch reads up to version {current}", position)
     try:
+        check_keys(payload)
         lifted = schema_version != current
         event: Event = _lift(event_type, schema_version, payload) if lifted else decoder.decode(payload)
         _CHECKS[event_type](event)

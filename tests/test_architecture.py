@@ -22,6 +22,7 @@ LAYERS = (
         "engine.canonical",
         "engine.free_form",
         "engine.logger",
+        "engine.text_keys",
         "engine.cancellation",
     ),
     ("engine.names", "engine.owner", "engine.point"),

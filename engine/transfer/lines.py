@@ -23,6 +23,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from engine.codec import from_microseconds, to_microseconds
 from engine.stored import StoredEvent
+from engine.text_keys import check_keys
 
 FORMAT: Final = "anabranch-export"
 FORMAT_VERSION: Final = 1
@@ -177,7 +178,7 @@ def _check_rendering(line: EventLine) -> None:
         return
     try:
         says = _rendered(line.payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError, TypeError) as error:
         raise ValueError(f"its payload cannot be read: {error}") from error
     if bytes(line.event) != says:
         raise ValueError("its event is not what its payload says")
@@ -185,7 +186,10 @@ def _check_rendering(line: EventLine) -> None:
 
 def _rendered(payload: bytes | None) -> bytes:
     # Of the payload as it is, not of the event: a later version's fields must not change what an old file should say.
-    said: Any = None if payload is None else msgspec.msgpack.decode(payload)
+    said: Any = None
+    if payload is not None:
+        check_keys(payload)
+        said = msgspec.msgpack.decode(payload)
     return _ENCODER.encode(said)
 
 
