@@ -1,0 +1,160 @@
+"""Ways to damage bytes, drawn by a seed: the same seed does the same again, so that a failure can be repeated.
+
+Some mutations know nothing of the format. Others know where its values stand, so that what comes out is often well
+formed, and gets to the code behind the parser.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias, TypeVar
+
+from msgspec import Struct
+
+Span: TypeAlias = tuple[int, int]
+"""Where something begins and ends."""
+
+_Choice = TypeVar("_Choice")
+
+_STEPS_MAX: Final = 3
+_REPEATED_MAX: Final = 200
+_GRAFTED_ONLY: Final = 0.4  # of the mutations: else few would be well formed
+
+
+class Sample(Struct, frozen=True):
+    """Bytes that are as they should be. `values` are the spans of the values in them, those inside others too."""
+
+    data: bytes
+    values: tuple[Span, ...]
+
+
+class Format(Struct, frozen=True):
+    """What somebody would try who knows the format.
+
+    `fragments` are values and pieces of values that a reader has to survive; `tags` are the bytes that say what comes
+    and how long it is.
+    """
+
+    fragments: tuple[bytes, ...]
+    tags: bytes
+
+
+class Mutations:
+    """Mutations of some samples."""
+
+    def __init__(self, samples: Sequence[Sample], known: Format) -> None:
+        self.samples = samples
+        self._format = known
+
+    def of(self, seed: int) -> tuple[int, bytes]:
+        """Return what a seed makes of which sample, by its index: never what it was."""
+        chance = random.Random(seed)
+        index = int(chance.random() * len(self.samples))
+        return index, self.mutated(index, chance)
+
+    def mutated(self, index: int, chance: random.Random) -> bytes:
+        """Return what becomes of a sample."""
+        hand = _Hand(self.samples, index, self._format, chance)
+        while hand.data == hand.sample.data:
+            if chance.random() < _GRAFTED_ONLY:
+                hand.graft()
+            else:
+                for _ in range(1 + int(chance.random() * _STEPS_MAX)):
+                    chance.choice(_BLIND)(hand)
+        return bytes(hand.data)
+
+
+class _Hand:
+    """Changes a copy of one sample, step by step."""
+
+    def __init__(self, samples: Sequence[Sample], index: int, known: Format, chance: random.Random) -> None:
+        self.samples = samples
+        self.sample = samples[index]
+        self.data = bytearray(self.sample.data)
+        self.known = known
+        self.chance = chance
+
+    def graft(self) -> None:
+        """Put something else in the place of a value: a fragment, or a value of any sample."""
+        begin, end = self._one(self.sample.values)
+        if self.chance.random() < 0.7:
+            self.data[begin:end] = self._one(self.known.fragments)
+        else:
+            donor = self._one(self.samples)
+            first, last = self._one(donor.values)
+            self.data[begin:end] = donor.data[first:last]
+
+    def flip_bit(self) -> None:
+        place = self._place()
+        self.data[place : place + 1] = bytes([byte ^ 1 << self._below(8) for byte in self.data[place : place + 1]])
+
+    def set_byte(self) -> None:
+        place = self._place()
+        self.data[place : place + 1] = bytes([self._below(256)])
+
+    def swap_tag(self) -> None:
+        """Let a value say that it is of another type."""
+        begin, _ = self._one(self.sample.values)
+        self.data[begin : begin + 1] = bytes([self._one(self.known.tags)])
+
+    def edit_length(self) -> None:
+        """Change what stands behind a tag, where lengths are, to an extreme or a neighbour."""
+        begin, _ = self._one(self.sample.values)
+        length = 1 + self._below(4)
+        known = int.from_bytes(self.data[begin + 1 : begin + 1 + length], "big")
+        other = self._one((0, 1, known + 1, max(known - 1, 0), known * 2, 2 ** (8 * length) - 1, 2 ** (8 * length - 1)))
+        self.data[begin + 1 : begin + 1 + length] = (other % 2 ** (8 * length)).to_bytes(length, "big")
+
+    def insert(self) -> None:
+        place = self._place()
+        self.data[place:place] = self._one(self.known.fragments)
+
+    def splice(self) -> None:
+        """Go on with another sample."""
+        other = self._one(self.samples).data
+        self.data[self._place() :] = other[self._below(len(other)) :]
+
+    def append(self) -> None:
+        self.data += self._one(self.samples).data
+
+    def truncate(self) -> None:
+        del self.data[self._place() :]
+
+    def cut_out(self) -> None:
+        place = self._place()
+        del self.data[place : place + 1 + self._below(16)]
+
+    def repeat(self) -> None:
+        begin, end = self._one(self.sample.values)
+        self.data[begin:begin] = bytes(self.data[begin : min(end, begin + 64)]) * self._below(_REPEATED_MAX)
+
+    def swap_values(self) -> None:
+        one, other = sorted((self._one(self.sample.values), self._one(self.sample.values)))
+        if one[1] <= other[0]:
+            first, second = bytes(self.data[slice(*one)]), bytes(self.data[slice(*other)])
+            self.data[slice(*other)] = first
+            self.data[slice(*one)] = second
+
+    def _place(self) -> int:
+        return self._below(len(self.data) + 1)
+
+    def _below(self, limit: int) -> int:
+        return int(self.chance.random() * limit)  # four times as fast as `randrange`
+
+    def _one(self, choices: Sequence[_Choice]) -> _Choice:
+        return choices[int(self.chance.random() * len(choices))]
+
+
+_BLIND: Final[tuple[Callable[[_Hand], None], ...]] = (
+    *[_Hand.flip_bit] * 2,
+    *[_Hand.set_byte] * 2,
+    *[_Hand.swap_tag] * 2,
+    *[_Hand.edit_length] * 2,
+    _Hand.graft,
+    _Hand.insert,
+    _Hand.splice,
+    _Hand.append,
+    _Hand.truncate,
+    _Hand.cut_out,
+    _Hand.repeat,
+    _Hand.swap_values,
+)
