@@ -12,6 +12,7 @@ from unittest.mock import patch
 from engine import Branch, open_engine
 from engine.projectors import Projectors
 from projections.rebuild import ViewRebuilder
+from projections.state import StateViews
 from tests.faults.acknowledged import say
 
 
@@ -76,20 +77,34 @@ async def rebuild_until_killed(path: str) -> None:
             await engine.rebuild(say)
 
 
-async def stop_in_a_rebuild(path: str) -> None:
-    """Rebuild the views, say so when the new rows have taken the place of the old ones, and commit when told to."""
+async def stop_in_a_rebuild(path: str, place: str) -> None:
+    """Rebuild the views, say so in the transaction that swaps them, and go on when told to.
+
+    `place` is `dropped`, when some of the old tables are gone and not there again, or `replaced`, just before the
+    commit.
+    """
+    if place == "replaced":
+        stopping = patch.object(ViewRebuilder, "replace", _stopping(ViewRebuilder.replace, after=True))
+    else:  # the first time they are created it is to fold into
+        create = _stopping(StateViews.create_tables, after=False, call=2)
+        stopping = patch.object(StateViews, "create_tables", create)
     async with open_engine(path) as engine:
-        with patch.object(ViewRebuilder, "replace", _stopping(ViewRebuilder.replace, after=True)):
+        with stopping:
             await engine.rebuild()
     say("rebuilt")
 
 
-def _stopping(function: Callable[..., None], *, after: bool) -> Callable[..., None]:
+def _stopping(function: Callable[..., None], *, after: bool, call: int = 1) -> Callable[..., None]:
+    """Return a function that stops at one of its calls, before or after it has done what it does."""
+    calls = count(1)
+
     def stop(*arguments: object) -> None:
+        stops = next(calls) == call
         if after:
             function(*arguments)
-        say("held")
-        sys.stdin.read()
+        if stops:
+            say("held")
+            sys.stdin.read()
         if not after:
             function(*arguments)
 
