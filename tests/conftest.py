@@ -43,8 +43,19 @@ def _folder_of_this_run(config: pytest.Config, inside: Path | None = None) -> st
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector leave alone what stays until the end: tests that call it have to wait for it."""
-    gc.collect()
+    """Keep what stays until the end from the garbage collector, for which so many tests call."""
+    _freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """And, file by file, what is kept of the tests that have run."""
+    if nextitem is not None and nextitem.path != item.path:
+        _freeze()
+
+
+def _freeze() -> None:
+    gc.collect()  # what is garbage by now is to be told of
     gc.freeze()
 
 

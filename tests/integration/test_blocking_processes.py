@@ -74,7 +74,7 @@ def test_a_child_may_fork_too(database: Path) -> None:
     run("fork_of_a_fork", database)
 
 
-@pytest.mark.parametrize("name", ["forked_pool", "spawned_pool"])
+@pytest.mark.parametrize("name", ["forked_pool", pytest.param("spawned_pool", marks=pytest.mark.slow)])
 def test_a_store_may_be_pickled_into_a_pool(database: Path, name: str) -> None:
     """Workers write through the store that they were handed, at once, and lose nothing."""
     run(name, database)

@@ -16,8 +16,8 @@ PROCESSES = 4
 
 @pytest.mark.parametrize(
     ("branches", "operations"),
-    [(16, 100), pytest.param(16, 1000, marks=pytest.mark.slow)],
-    ids=["6,400 writes", "64,000 writes"],
+    [(16, 50), pytest.param(16, 1000, marks=pytest.mark.slow)],
+    ids=["3,200 writes", "64,000 writes"],
 )
 async def test_processes_that_write_at_once_lose_nothing(
     database: Path, engine: Engine, branches: int, operations: int

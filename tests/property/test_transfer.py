@@ -64,10 +64,10 @@ class TransferredStates(StateStoreMachine):
 
 
 TestTransferredRuns = TransferredRuns.TestCase
-TestTransferredRuns.settings = settings(COMMON, max_examples=12, stateful_step_count=30)
+TestTransferredRuns.settings = settings(COMMON, max_examples=8, stateful_step_count=30)
 
 TestTransferredStates = TransferredStates.TestCase
-TestTransferredStates.settings = settings(COMMON, max_examples=5, stateful_step_count=25)
+TestTransferredStates.settings = settings(COMMON, max_examples=3, stateful_step_count=25)
 
 
 class ManyTransferredRuns(TransferredRuns):
