@@ -3,7 +3,8 @@
 One aiosqlite connection writes, and a batch is one job on its thread; readers have read-only connections of their own.
 Writers of all processes queue for a lock file beside the database (`file_lock.py`). Checkpoints happen only inside a
 commit, or at the last close, and so only under that lock: SQLite before 3.51.3 can corrupt a database that several
-processes checkpoint at once.
+processes checkpoint at once. The exception is an engine that nobody closes: when it is garbage and nobody else has the
+file open, SQLite checkpoints under an exclusive lock of its own.
 """
 
 import asyncio

@@ -18,7 +18,13 @@ _COMPLAINTS = ["Exception in thread", "Exception ignored", "never retrieved", "w
 _COMPLAINING = {"stopped loop", "sys.exit"}  # of tasks that asyncio itself does not wait for
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+_BY_DEFAULT = {"unclosed", "failed group", "SIGINT", "another loop", "blocking", "waiting"}
+_CASES = [
+    pytest.param(ending, marks=() if ending in _BY_DEFAULT else pytest.mark.slow, id=ending) for ending in ENDINGS
+]
+
+
+@pytest.mark.parametrize("ending", _CASES)
 async def test_a_process_ends_by_itself(database: Path, ending: str) -> None:
     """However it comes to its end: with its own exit code, with no word of threads or tasks, and nothing is lost."""
     async with open_engine(database) as engine:
