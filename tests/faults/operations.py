@@ -78,6 +78,11 @@ async def _import_and_delete(target: Target) -> None:
     await target.engine.delete_run(GUEST, "why")
 
 
+async def _backup(target: Target) -> None:
+    folder = target.engine.path.parent
+    await target.engine.backup(folder.with_name(f"{folder.name} {target.run.run_id}.backup"))
+
+
 async def _pin_and_unpin(target: Target) -> None:
     await target.engine.pin(target.run.run_id)
     await target.engine.unpin(target.run.run_id)
@@ -117,6 +122,7 @@ OPERATIONS: dict[str, Operation] = {
     "verify_views": Operation(lambda t: t.engine.verify_views()),
     "verify": Operation(lambda t: t.engine.verify()),
     "checkpoint": Operation(lambda t: t.engine.checkpoint()),
+    "backup": Operation(_backup),
     "export_runs": Operation(lambda t: _exhausted(t.engine.export_runs([t.run.run_id]))),
     "runs": Operation(lambda t: t.engine.runs()),
     "run": Operation(lambda t: t.engine.run(t.run.run_id)),
