@@ -39,9 +39,11 @@ class Sample(Struct, frozen=True):
         )
 
 
-def look(seconds: float, pid: int, folder: Path) -> Sample:
-    """Return what there is now. Needs `/proc`."""
+def look(seconds: float, pid: int, folder: Path) -> Sample | None:
+    """Return what there is now, None where the process has just ended. Needs `/proc`."""
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    if "VmRSS" not in status:
+        return None
     scratch = [_size(each) for pattern in ("*-rebuild", "*-compare-*") for each in folder.glob(DATABASE + pattern)]
     return Sample(
         seconds=round(seconds, 2),

@@ -54,12 +54,17 @@ class _Worker:
         Raises:
             AssertionError: it failed.
         """
-        while True:
-            await self._start()
-            code = await self.running.wait()
-            if not self._was_killed:
-                assert code == 0, f"worker {self.name} failed:\n{self._errors.read_text()}"
-                return
+        try:
+            while True:
+                await self._start()
+                code = await self.running.wait()
+                if not self._was_killed:
+                    assert code == 0, f"worker {self.name} failed:\n{self._errors.read_text()}"
+                    return
+        finally:  # also when another one has failed
+            if self.running.returncode is None:
+                self.running.kill()
+                await self.running.wait()
 
     async def _start(self) -> None:
         self._was_killed = False
@@ -115,15 +120,10 @@ class Soak:
         await self._prepare()
         self._begun = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            try:
-                for worker in self._workers:
-                    tasks.create_task(worker.live())
-                await self._disturb()
-                await self._end()
-            except BaseException:
-                for worker in self._workers:
-                    worker.kill()
-                raise
+            for worker in self._workers:
+                tasks.create_task(worker.live())
+            await self._disturb()
+            await self._end()
         async with open_engine(self._database) as engine:
             agreed = await assert_agreement(self._folder, engine)
         kills, starts = (sum(getattr(each, name) for each in self._workers) for name in ("kills", "starts"))
@@ -156,7 +156,8 @@ class Soak:
     def _look(self) -> None:
         spared = self._workers[0].process
         if spared is not None and spared.returncode is None:
-            self._samples.append(look(self._elapsed, spared.pid, self._folder))
+            sample = look(self._elapsed, spared.pid, self._folder)
+            self._samples += [] if sample is None else [sample]
 
     async def _report(self) -> None:
         async with open_engine(self._database) as engine:
