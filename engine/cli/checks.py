@@ -5,25 +5,29 @@ import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from msgspec import Struct
 
 from engine import Engine
 from engine.cli.text import counted, duration_text, time_text
 from engine.commands import ChangeAttempt
-from engine.errors import AnabranchError, CannotDecode, ReadFailed
+from engine.errors import CannotDecode, EventOutOfPlace, ReadFailed
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only
+from engine.logs.sqlite_schema import damage_in_log
 from engine.model import AttemptChanges
 from engine.names import ROOT
 from engine.ports import PlacedAttempt, Progress, ViewDifference
 from engine.standing import is_orphaned
 
+Result = TypeVar("Result")
+
 STATE_SCHEMA_VERSION: Final = "4"
 """What `schema_info` says to those who read the state views with SQL."""
 
-_LOG_TABLES: Final = "events", "streams", "idempotency_keys", "view_checkpoints", "store"
+RESTORE: Final = "stop whoever writes to it, keep it with the files beside it, and put a backup in its place"
+
 _NAMED_MAX: Final = 5
 _WRITTEN_AT_ONCE_MAX: Final = 500
 
@@ -45,39 +49,50 @@ async def checked(name: str, checking: Awaitable[Check]) -> Check:
     """Return what a check says; one that cannot be made is a finding, too."""
     try:
         return await checking
-    except (AnabranchError, OSError, sqlite3.Error) as error:
-        advice = "anabranch verify says what is wrong with the log" if isinstance(error, CannotDecode) else ""
-        return Check(
-            name=name, state="found", text=f"cannot be checked: {type(error).__name__}: {error}", advice=advice
-        )
+    except Exception as error:  # noqa: BLE001 - a doctor does not die of what the patient has
+        text = f"cannot be checked: {type(error).__name__}: {error}"
+        return Check(name=name, state="found", text=text, advice=_advice(error))
+
+
+def _advice(error: Exception) -> str:
+    match error:
+        case CannotDecode() | EventOutOfPlace():
+            return f"anabranch verify names what is lost, and no rebuild brings it back: {RESTORE}"
+        case sqlite3.Error() | ReadFailed():
+            return f"{RESTORE}; anabranch verify names what is lost"
+        case _:
+            return ""
 
 
 async def check_file(engine: Engine) -> Check:
-    """Ask SQLite whether the log's tables are whole."""
-    # Not the views': they are held against the events, and SQLite 3.40 sees NULLs in whole tables without row ids.
-    statements = [f"PRAGMA quick_check({table})" for table in _LOG_TABLES]
-    problems = [each for each in await asyncio.to_thread(_ask, engine, *statements) if each != "ok"]
+    """Ask SQLite whether the log's tables and their indexes are whole."""
+    problems = await asyncio.to_thread(_read, engine, damage_in_log)
     if not problems:
         return Check(name="file", text="SQLite finds the log's tables whole")
-    advice = "stop whoever writes to it, keep a copy, and restore one that is whole"
-    text = "; ".join(problems[:_NAMED_MAX])
+    text = f"is damaged; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
+    advice = f"{RESTORE}; anabranch verify names what is lost"
     return Check(name="file", state="found", text=text, advice=advice, details=problems)
 
 
 async def check_schema(engine: Engine) -> Check:
     """Look whether `schema_info` says what readers of the state views rely on."""
-    found = await asyncio.to_thread(_ask, engine, "SELECT value FROM schema_info WHERE key = 'version'")
+
+    def version(connection: sqlite3.Connection) -> list[str]:
+        rows = connection.execute("SELECT value FROM schema_info WHERE key = 'version'").fetchall()
+        return [str(value) for (value,) in rows]
+
+    found = await asyncio.to_thread(_read, engine, version)
     if found == [STATE_SCHEMA_VERSION]:
         return Check(name="schema", text=f"the state views are of version {STATE_SCHEMA_VERSION}")
     says = f"says {', '.join(found)}" if found else "says nothing"
     advice = "anabranch doctor --fix makes it anew with the views"
-    text = f"schema_info {says}; the version is {STATE_SCHEMA_VERSION}"
+    text = f"schema_info {says}, and the version is {STATE_SCHEMA_VERSION}: who reads the state views goes by it"
     return Check(name="schema", state="found", text=text, advice=advice, details=found)
 
 
-def _ask(engine: Engine, *statements: str) -> list[str]:
+def _read(engine: Engine, reading: Callable[[sqlite3.Connection], Result]) -> Result:
     with inside_sqlite(), contextlib.closing(connect_read_only(engine.path)) as connection:
-        return [str(row[0]) for statement in statements for row in connection.execute(statement)]
+        return reading(connection)
 
 
 async def check_views(engine: Engine, progress: Callable[[str], Progress], *, fix: bool) -> Check:
@@ -91,8 +106,9 @@ async def check_views(engine: Engine, progress: Callable[[str], Progress], *, fi
         if not still:
             return Check(name="views", state="fixed", text=f"made anew from the events ({wrong})", details=differences)
         wrong, differences = still, remaining
-    advice = "anabranch doctor --fix, or anabranch rebuild, makes them anew from the events"
-    return Check(name="views", state="found", text=wrong, advice=advice, details=differences)
+    text = f"do not say what the events say, which is what counts: {wrong}"
+    advice = "anabranch doctor --fix, or anabranch rebuild, makes them anew from the events, if the file is whole"
+    return Check(name="views", state="found", text=text, advice=advice, details=differences)
 
 
 async def _compared(engine: Engine, progress: Callable[[str], Progress]) -> tuple[str, list[ViewDifference]]:

@@ -10,19 +10,24 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import Engine, open_engine
-from engine.cli.checks import Check, check_attempts, check_file, check_schema, check_views, checked
+from engine.cli.checks import RESTORE, Check, check_attempts, check_file, check_schema, check_views, checked
 from engine.cli.database import DEFAULT_DATABASE, DatabaseNotFound
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
+from engine.cli.file_checks import check_disk, check_file_system, check_log_size, check_permissions, check_sqlite
 from engine.cli.lock_checks import check_leftovers, check_run_lock, check_write_lock
 from engine.cli.options import AsJson, Database
 from engine.cli.rebuild import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted
+from engine.errors import AnabranchError, CannotDecode, CannotOpen, EventOutOfPlace, NotADatabase, ReadFailed
 from engine.standing import ORPHANED_SECONDS
 
 _BUSY_SECONDS: Final = 1.0
+_UNREADABLE: Final = NotADatabase, CannotDecode, EventOutOfPlace, ReadFailed
+"""Why a store cannot be opened that is damaged; views of another version are made anew on opening."""
+
 _STYLES: Final = {"ok": "green", "found": "red", "fixed": "yellow"}
 
 
@@ -37,10 +42,11 @@ def doctor(
 ) -> None:
     """Say what is wrong with a database, and what to do.
 
-    It looks at the file, its locks, what killed rebuilds and comparisons have left, whether the views say what the
-    events say, and for attempts of any run that were created and never submitted. With --fix it removes leftovers that
-    nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT. What is recorded stays;
-    `anabranch verify` says whether that is whole.
+    It looks at the file, who may read it, where it is, how much room there is, its write-ahead log, its locks, what
+    killed rebuilds, comparisons and backups have left, whether the views say what the events say, and for attempts of
+    any run that were created and never submitted. With --fix it takes the files from all but their owner, removes
+    leftovers that nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT. What is
+    recorded stays; `anabranch verify` says whether that is whole.
 
     Others may go on writing meanwhile, and it waits for nobody. The exit code is 1 when something remains to be done.
 
@@ -52,14 +58,19 @@ def doctor(
     async def command() -> int:
         if not db.exists() or (db.is_file() and db.stat().st_size == 0):
             raise DatabaseNotFound(db)
-        async with open_engine(db, busy_timeout=_BUSY_SECONDS) as engine:
-            with event_bars() as bars:
-                checks = await _examine(engine, bars, timeout, fix=fix)
+        path = db.resolve()
+        try:
+            # On a network file system, too: that is a finding.
+            async with open_engine(path, busy_timeout=_BUSY_SECONDS, allow_network=True) as engine:
+                with event_bars() as bars:
+                    checks = await _examine(engine, bars, timeout, fix=fix)
+        except _UNREADABLE as error:
+            checks = await _examine_from_outside(path, error)
         remaining = sum(check.state == "found" for check in checks)
         if json:
-            print_json({"database": str(engine.path), "healthy": not remaining, "checks": plain(checks)})
+            print_json({"database": str(path), "healthy": not remaining, "checks": plain(checks)})
         else:
-            _print(checks, engine.path)
+            _print(checks, path)
         return FAILED if remaining else OK
 
     run(command(), as_json=json)
@@ -67,16 +78,33 @@ def doctor(
 
 async def _examine(engine: Engine, bars: Progress, orphaned_seconds: float, *, fix: bool) -> list[Check]:
     path = engine.path
+    file = await checked("file", check_file(engine))
     write_lock = await checked("write lock", asyncio.to_thread(check_write_lock, path))
-    writing = fix and write_lock.state == "ok"  # else a fix would only wait for it
+    # Else a fix would only wait for the lock, or write to a file that is to be kept as it is.
+    writing = fix and file.state == write_lock.state == "ok"
     return [
-        await checked("file", check_file(engine)),
+        file,
+        check_sqlite(),
+        await checked("permissions", asyncio.to_thread(check_permissions, path, fix=fix)),
+        await checked("file system", asyncio.to_thread(check_file_system, path)),
+        await checked("disk", asyncio.to_thread(check_disk, path)),
+        await checked("write-ahead log", asyncio.to_thread(check_log_size, path)),
         write_lock,
         await checked("run lock", asyncio.to_thread(check_run_lock, path)),
         await checked("leftovers", asyncio.to_thread(check_leftovers, path, fix=fix)),
         await checked("views", check_views(engine, lambda what: reporting(bars, what), fix=writing)),
         await checked("schema", check_schema(engine)),
         await checked("attempts", check_attempts(engine, orphaned_seconds, fix=writing)),
+    ]
+
+
+async def _examine_from_outside(path: Path, error: AnabranchError) -> list[Check]:
+    """Look at where a file is that is no store, or none any more."""
+    text = str(error) if isinstance(error, CannotOpen) else f"cannot be opened: {error}"
+    return [
+        Check(name="file", state="found", text=text, advice=f"where it is the one that is meant, {RESTORE}"),
+        await checked("file system", asyncio.to_thread(check_file_system, path)),
+        await checked("disk", asyncio.to_thread(check_disk, path)),
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from engine.cli.checks import Check
 from engine.cli.text import counted
 from engine.logs.file_lock import FileLock
+from engine.logs.partial_folder import abandoned, bytes_in, remove_abandoned
 
 RUN_LOCK_NAME: Final = "run.lock"
 
@@ -61,28 +62,37 @@ def check_run_lock(database: Path) -> Check:
 
 
 def check_leftovers(database: Path, *, fix: bool) -> Check:
-    """Look for scratch files of rebuilds and comparisons that were killed; remove those that nobody can be using."""
-    kept = database.parent.iterdir()
-    scratch = sorted(path for path in kept if _is_scratch(path.name, database.name))
-    if not scratch:
-        return Check(name="leftovers", text="none")
-    with _tried(_beside(database, "-rebuild-lock"), 0) as no_rebuild:
+    """Look for what rebuilds, comparisons and backups that were killed have left; remove what nobody can be using."""
+    scratch = sorted(path for path in database.parent.iterdir() if _is_scratch(path.name, database.name))
+    backups = abandoned(database.parent)
+    with _no_rebuild(database, scratch) as no_rebuild:
         unused = [path for path in scratch if _is_unused(path, database, no_rebuild=no_rebuild)]
-        used = len(scratch) - len(unused)
-        beside = f"{counted(used, 'scratch file')} may be in use" if used else ""
-        if not unused:
-            return Check(name="leftovers", text=f"none; {beside}")
-        size = sum(_size(path) for path in unused)
-        named = f"{', '.join(path.name for path in unused)} ({size:,} bytes)"
+        left = [*backups, *unused]
+        size = sum(map(bytes_in, backups)) + sum(map(_size, unused))
         if fix:
+            remove_abandoned(database.parent)
             for path in unused:
                 path.unlink(missing_ok=True)
-    details = [str(path) for path in unused]
+    used = len(scratch) - len(unused)
+    if not left:
+        return Check(name="leftovers", text=f"none; {counted(used, 'scratch file')} may be in use" if used else "none")
+    named = f"{', '.join(path.name for path in left)} ({size:,} bytes)"
+    details = [str(path) for path in left]
     if fix:
         return Check(name="leftovers", state="fixed", text=f"removed {named}", details=details)
-    text = f"of killed rebuilds or comparisons: {named}"
+    text = f"of killed rebuilds, comparisons or backups, which take up room and nothing else: {named}"
     advice = "anabranch doctor --fix removes them"
     return Check(name="leftovers", state="found", text=text, advice=advice, details=details)
+
+
+@contextlib.contextmanager
+def _no_rebuild(database: Path, scratch: list[Path]) -> Iterator[bool]:
+    """Keep rebuilds away while there are scratch files, and say whether there is none under way."""
+    if not scratch:
+        yield True
+        return
+    with _tried(_beside(database, "-rebuild-lock"), 0) as free:
+        yield free
 
 
 def _beside(database: Path, suffix: str) -> Path:

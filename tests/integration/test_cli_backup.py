@@ -1,0 +1,93 @@
+"""`anabranch backup`: what it says, and how it ends."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import main
+from tests.integration.backups import EVENTS, RUNS, left_in, record_store
+from tests.integration.conftest import Shown
+from tests.integration.test_cli_text import hidden
+
+
+@pytest.fixture
+def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small store, named by the environment."""
+    monkeypatch.setenv("ANABRANCH_DB", str(database))
+    asyncio.run(record_store(database))
+    return database
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A name in a folder that is there."""
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups" / "monday.db"
+
+
+def test_people_are_told_what_was_copied_and_that_it_was_proven(shown: Shown, target: Path) -> None:
+    """How many events of how many runs, up to where, and the root that commits to them."""
+    first, holds, proven, root = shown("backup", str(target)).splitlines()
+    assert first.startswith(f"backed up runs.db to {target} in ")
+    size = target.stat().st_size
+    assert holds.split(maxsplit=1) == [
+        "holds",
+        f"{EVENTS} events of {RUNS} runs, the last at position {EVENTS}; {size:,} bytes",
+    ]
+    assert proven.split(maxsplit=1) == ["proven", "every page, hash, link and reduction, and the views row by row"]
+    assert root.split() == ["root", json.loads(shown("checkpoint", "--db", str(target)))["root"]]
+    assert left_in(target) == ["monday.db", "monday.db-lock"]
+
+
+def test_scripts_are_told_the_same(document: Callable[..., Any], target: Path) -> None:
+    """With `--json`: numbers, and how long it took."""
+    told = document("backup", str(target))
+    assert told.pop("seconds") > 0
+    assert len(told.pop("root")) == 64
+    size = target.stat().st_size
+    assert told == {"path": str(target), "bytes": size, "runs": RUNS, "events": EVENTS, "position": EVENTS}
+
+
+def test_the_copy_answers_for_a_checkpoint_of_the_original(shown: Shown, target: Path, tmp_path: Path) -> None:
+    """As Monday's checkpoint saw it, so it is."""
+    (tmp_path / "monday.json").write_text(shown("checkpoint"))
+    shown("backup", str(target))
+    verified = shown("verify", "--since", str(tmp_path / "monday.json"), "--db", str(target))
+    assert f"and as the checkpoint saw it at position {EVENTS}" in verified
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "code"),
+    [
+        ("nowhere/monday.db", "BackupFailed", 1),
+        ("runs.db", "BackupExists", 1),
+        ("runs.db-journal", "InvalidValue", 1),
+        (".", "UsageError", 2),
+    ],
+)
+def test_where_there_can_be_no_copy_it_is_one_line(
+    recorded: Path, capsys: pytest.CaptureFixture[str], to: str, name: str, code: int
+) -> None:
+    """The error has a name, and names the place."""
+    before = recorded.read_bytes()
+    assert main(["backup", str(recorded.parent / to)]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"anabranch: {name}: ")
+    assert recorded.read_bytes() == before
+
+
+def test_a_missing_database_is_not_made(target: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is copied of nothing."""
+    assert main(["backup", str(target), "--db", str(target.parent / "missing.db")]) == 1
+    assert "DatabaseNotFound" in capsys.readouterr().err
+    assert left_in(target) == []
+
+
+def test_hostile_names_of_files_are_neutralised(shown: Shown, target: Path) -> None:
+    """What a terminal would obey is shown as what it is."""
+    assert hidden(shown("backup", str(target.with_name("\x1b[2J\u202ea.db")))) <= {"\n"}

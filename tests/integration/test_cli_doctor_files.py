@@ -1,0 +1,241 @@
+"""`anabranch doctor` about the files: who may read them, where they are, what is damaged, and who holds them up."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from engine.cli import checks as doctors_checks
+from engine.cli import file_checks, main
+from engine.cli.file_checks import check_log_size, check_sqlite, reading
+from engine.logs.partial_folder import PartialFolder
+from engine.logs.wal_limit import WAL_BYTES_MAX
+from tests.faults.children import next_line
+from tests.integration.backups import opened_copy, record_store
+
+Examined = Callable[..., tuple[int, dict[str, Any]]]
+
+# Reads a database and goes on reading the same state of it until its input ends.
+_READING = """
+import sqlite3, sys
+connection = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, isolation_level=None)
+connection.execute("BEGIN")
+connection.execute("SELECT count(*) FROM events").fetchone()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` says, as far as it is asked."""
+
+    free: int
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that is closed and stays as it is."""
+    database = tmp_path_factory.mktemp("store") / "runs.db"
+    asyncio.run(record_store(database))
+    return database
+
+
+@pytest.fixture
+def examined(store: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> Examined:
+    """Run `doctor --json` on a copy of it; return the exit code and what is not simply well."""
+    shutil.copyfile(store, database)
+    database.chmod(0o600)
+
+    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+        code = main(["doctor", "--json", "--db", str(database), *arguments])
+        document = json.loads(capsys.readouterr().out)
+        assert document["database"] == str(database)
+        return code, {check["name"]: check for check in document["checks"] if check["state"] != "ok"}
+
+    return run
+
+
+def test_files_that_others_may_read_are_told_and_taken_from_them(database: Path, examined: Examined) -> None:
+    """The database and those beside it; `--fix` leaves the owner what he had."""
+    lock = Path(f"{database}-lock")
+    lock.touch()
+    database.chmod(0o664)
+    lock.chmod(0o604)
+
+    code, found = examined()
+    assert (code, list(found)) == (1, ["permissions"])
+    assert all(named in found["permissions"]["text"] for named in ("runs.db (664)", "runs.db-lock (604)"))
+    assert "chmod 600 runs.db " in found["permissions"]["advice"]
+    code, found = examined("--fix")
+    assert (code, {name: check["state"] for name, check in found.items()}) == (0, {"permissions": "fixed"})
+    assert [path.stat().st_mode & 0o777 for path in (database, lock)] == [0o600, 0o600]
+    assert examined() == (0, {})
+
+
+def test_a_network_file_system_is_a_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doctor looks at such a file all the same, and says what may happen there."""
+    monkeypatch.setattr("engine.logs.file_system.mounted_as", lambda *_: "nfs4")
+    monkeypatch.setattr(file_checks, "mounted_as", lambda *_: "nfs4")
+    code, found = examined()
+    assert (code, list(found)) == (1, ["file system"])
+    assert "nfs4, over the network" in found["file system"]["text"]
+
+
+def test_where_the_system_does_not_tell_there_is_no_finding(
+    examined: Examined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every system has a table of what is mounted."""
+    monkeypatch.setattr(file_checks, "mounted_as", lambda *_: None)
+    assert examined() == (0, {})
+
+
+def test_a_disk_that_is_nearly_full_is_a_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told what happens when nothing is left."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(free=12_000_000))
+    code, found = examined()
+    assert (code, list(found)) == (1, ["disk"])
+    assert found["disk"]["text"].startswith("only 12.0 MB are free: a write that finds no room is refused by DiskFull")
+
+
+def test_room_for_less_than_another_copy_is_said(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No finding, but a rebuild or a backup may fail there."""
+    with database.open("wb") as file:
+        file.truncate(10**10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(free=10**9))
+    check = file_checks.check_disk(database)
+    assert (check.state, check.text.partition(",")[0]) == ("ok", "1.0 GB free")
+    assert "may not fit" in check.text
+
+
+def test_a_write_ahead_log_that_only_grows_is_a_finding(database: Path) -> None:
+    """Above its limit somebody keeps it from being begun anew; at the limit it is as it should be."""
+    log = Path(f"{database}-wal")
+    states = []
+    for size in (0, WAL_BYTES_MAX, WAL_BYTES_MAX + 1):
+        with log.open("wb") as file:
+            file.truncate(size)
+        states.append(check_log_size(database).state)
+    assert states == ["ok", "ok", "found"]
+    assert "somebody may be reading" in check_log_size(database).text
+    assert "lsof runs.db-shm" in check_log_size(database).advice
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system does not tell who holds a lock")
+async def test_who_reads_is_named(store: Path, database: Path) -> None:
+    """By the locks that SQLite holds for a read; when it has ended, nobody is."""
+    async with opened_copy(store, database) as engine:
+        await engine.create_run("r")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _READING, database, stdin=PIPE, stdout=PIPE
+        )
+        assert await next_line(process) == "reading"
+        assert reading(Path(f"{database}-shm")) == [process.pid]
+        with Path(f"{database}-wal").open("r+b") as log:
+            log.truncate(WAL_BYTES_MAX + 1)  # what is behind its last frame counts for nothing
+        assert f"1 process ({process.pid}) may be reading" in check_log_size(database).text
+        await process.communicate(b"")
+        assert reading(Path(f"{database}-shm")) == []
+
+
+def test_where_nobody_can_be_named_nobody_is(tmp_path: Path) -> None:
+    """A database that nobody has open has no readers."""
+    assert reading(tmp_path / "runs.db-shm") == []
+
+
+EXPOSED = {
+    (3, 40, 1): True,
+    (3, 44, 5): True,
+    (3, 44, 6): False,
+    (3, 45, 9): True,
+    (3, 50, 6): True,
+    (3, 50, 7): False,
+    (3, 51, 2): True,
+    (3, 51, 3): False,
+    (3, 52, 0): False,
+    (4, 0, 0): False,
+}
+
+
+@pytest.mark.parametrize("version", EXPOSED)
+def test_what_a_version_of_sqlite_is_exposed_to(version: tuple[int, int, int]) -> None:
+    """It is no finding, for what writes here is safe from it, and it is said for what else may write."""
+    check = check_sqlite(version)
+    assert (check.state, check.details["wal_reset_bug"]) == ("ok", EXPOSED[version])
+    assert ("other programs that write to the file or checkpoint it are not" in check.text) == EXPOSED[version]
+
+
+def test_what_a_killed_backup_left_is_removed(database: Path, examined: Examined) -> None:
+    """With all that is in it; a backup that runs is left alone."""
+    folders = [PartialFolder(database.parent) for _ in range(3)]
+    for folder in folders:
+        (folder.path / "copy.db").write_bytes(b"x" * 1000)
+        os.utime(folder.path, (time.time() - 120, time.time() - 120))
+    for folder in folders[1:]:
+        folder._lock.close()
+    code, found = examined()
+    assert (code, list(found)) == (1, ["leftovers"])
+    assert "(2,000 bytes)" in found["leftovers"]["text"]
+    assert examined("--fix")[1]["leftovers"]["state"] == "fixed"
+    assert examined() == (0, {})
+    assert [each.name for each in database.parent.glob("anabranch-partial-*")] == [folders[0].path.name]
+    folders[0].remove()
+
+
+def _sql(database: Path, statement: str) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+@pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 3\0" + b"x" * 5000])
+def test_what_is_no_database_is_a_finding(database: Path, examined: Examined, content: bytes) -> None:
+    """It is told what to do, `--fix` changes nothing, and nothing is made beside it but the lock."""
+    database.write_bytes(content)
+    database.chmod(0o644)
+    code, found = examined("--fix")
+    assert (code, list(found)) == (1, ["file"])
+    assert "put a backup in its place" in found["file"]["advice"]
+    assert (database.read_bytes(), database.stat().st_mode & 0o777) == (content, 0o644)
+
+
+def test_a_damaged_file_is_told_and_not_written_to(database: Path, examined: Examined) -> None:
+    """Pages that are overwritten are found; `--fix` rebuilds nothing in a file that is to be kept as it is."""
+    _sql(database, "UPDATE runs SET status = 'FORGED'")
+    ((page,),) = _sql(database, "SELECT rootpage FROM sqlite_schema WHERE name = 'events_by_run'")
+    with database.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\x5a" * 4096)
+    code, found = examined("--fix")
+    assert code == 1
+    assert {name: check["state"] for name, check in found.items()} == {"file": "found", "views": "found"}
+    assert "put a backup in its place; anabranch verify names what is lost" in found["file"]["advice"]
+
+
+def test_a_log_that_has_lost_events_is_told(database: Path, examined: Examined) -> None:
+    """The views cannot be compared with it; it is said that no rebuild helps."""
+    _sql(database, "DELETE FROM events WHERE event_type = 'AttemptCreated'")
+    code, found = examined("--fix")
+    assert (code, list(found)) == (1, ["views"])
+    assert "EventOutOfPlace" in found["views"]["text"]
+    assert "no rebuild brings it back" in found["views"]["advice"]
+
+
+def test_a_check_that_breaks_is_a_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a damaged file makes fail, the other checks are made."""
+
+    def break_off(_: object) -> list[str]:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(doctors_checks, "damage_in_log", break_off)
+    code, found = examined()
+    assert (code, list(found)) == (1, ["file"])
+    assert "cannot be checked: KeyError" in found["file"]["text"]
