@@ -83,8 +83,25 @@ def _remember_deleted_runs(connection: sqlite3.Connection) -> None:
     connection.execute(_VERSION_2)
 
 
+# Every read, every batch and every new stream asks for the largest of one of these.
+_VERSION_3 = """
+CREATE INDEX deleted_runs_by_stream ON deleted_runs (last_stream_id);
+CREATE INDEX deleted_runs_by_position ON deleted_runs (store_position);
+CREATE INDEX deleted_runs_by_time ON deleted_runs (deleted_at);
+"""
+
+
+def _index_deleted_runs(connection: sqlite3.Connection) -> None:
+    for statement in _VERSION_3.split(";\n"):
+        connection.execute(statement)
+
+
 # Migration n takes the log's tables from version n - 1 to n; version 0 is an empty file.
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_create, _remember_deleted_runs)
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    _create,
+    _remember_deleted_runs,
+    _index_deleted_runs,
+)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

@@ -577,5 +577,22 @@ async def test_no_removal_reads_all_events(engine: Engine, monkeypatch: pytest.M
     assert {each: plan for each, plan in plans.items() if any("SCAN events" in line for line in plan)} == {}
 
 
+async def test_writing_and_reading_cost_the_same_however_many_runs_were_deleted(engine: Engine) -> None:
+    """No statement of theirs, nor of the next deletion, reads the whole table of what was deleted."""
+    statements: set[str] = set()
+    await a_run(engine, "r")
+    log: Any = engine._log
+    for run in (log.exclusively, log.readers.run):
+        await run(lambda connection: connection.set_trace_callback(statements.add))
+    async with open_engine(engine.path) as other:
+        await other.create_run("s")
+    await engine.create_run("t")
+    assert len([each async for each in engine.events()]) > 0
+    await engine.delete_run("r", "old")
+    plans = {each: _plan(engine.path, each) for each in statements if "deleted_runs" in each and "SELECT" in each}
+    assert len(plans) > 2
+    assert [line for plan in plans.values() for line in plan if "deleted_runs" in line and "USING" not in line] == []
+
+
 def _plan(database: Path, statement: str) -> list[str]:
     return [row[3] for row in sql(database, f"EXPLAIN QUERY PLAN {statement}")]
