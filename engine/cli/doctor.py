@@ -15,13 +15,21 @@ from engine.cli.database import DEFAULT_DATABASE, DatabaseNotFound
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
-from engine.cli.file_checks import check_disk, check_file_system, check_log_size, check_permissions, check_sqlite
+from engine.cli.file_checks import (
+    check_disk,
+    check_file_system,
+    check_log_size,
+    check_permissions,
+    check_sqlite,
+    check_syncs,
+)
 from engine.cli.lock_checks import check_leftovers, check_run_lock, check_write_lock
 from engine.cli.options import AsJson, Database
 from engine.cli.rebuild import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted
 from engine.errors import AnabranchError, CannotDecode, CannotOpen, EventOutOfPlace, NotADatabase, ReadFailed
+from engine.logs.sync_failures import SyncFailureMark
 from engine.standing import ORPHANED_SECONDS
 
 _BUSY_SECONDS: Final = 1.0
@@ -42,11 +50,11 @@ def doctor(
 ) -> None:
     """Say what is wrong with a database, and what to do.
 
-    It looks at the file, who may read it, where it is, how much room there is, its write-ahead log, its locks, what
-    killed rebuilds, comparisons and backups have left, whether the views say what the events say, and for attempts of
-    any run that were created and never submitted. With --fix it takes the files from all but their owner, removes
-    leftovers that nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT. What is
-    recorded stays; `anabranch verify` says whether that is whole.
+    It looks at the file, who may read it, where it is, how much room there is, its syncs and its write-ahead log, its
+    locks, what killed rebuilds, comparisons and backups have left, whether the views say what the events say, and for
+    attempts of any run that were created and never submitted. With --fix it takes the files from all but their owner,
+    removes leftovers that nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT. What
+    is recorded stays; `anabranch verify` says whether that is whole.
 
     Others may go on writing meanwhile, and it waits for nobody. The exit code is 1 when something remains to be done.
 
@@ -59,11 +67,12 @@ def doctor(
         if not db.exists() or (db.is_file() and db.stat().st_size == 0):
             raise DatabaseNotFound(db)
         path = db.resolve()
+        had_failed = SyncFailureMark(path).is_set()  # opening it may clear that up
         try:
             # On a network file system, too: that is a finding.
             async with open_engine(path, busy_timeout=_BUSY_SECONDS, allow_network=True) as engine:
                 with event_bars() as bars:
-                    checks = await _examine(engine, bars, timeout, fix=fix)
+                    checks = await _examine(engine, bars, timeout, fix=fix, sync_had_failed=had_failed)
         except _UNREADABLE as error:
             checks = await _examine_from_outside(path, error)
         remaining = sum(check.state == "found" for check in checks)
@@ -76,7 +85,9 @@ def doctor(
     run(command(), as_json=json)
 
 
-async def _examine(engine: Engine, bars: Progress, orphaned_seconds: float, *, fix: bool) -> list[Check]:
+async def _examine(
+    engine: Engine, bars: Progress, orphaned_seconds: float, *, fix: bool, sync_had_failed: bool
+) -> list[Check]:
     path = engine.path
     file = await checked("file", check_file(engine))
     write_lock = await checked("write lock", asyncio.to_thread(check_write_lock, path))
@@ -88,6 +99,7 @@ async def _examine(engine: Engine, bars: Progress, orphaned_seconds: float, *, f
         await checked("permissions", asyncio.to_thread(check_permissions, path, fix=fix)),
         await checked("file system", asyncio.to_thread(check_file_system, path)),
         await checked("disk", asyncio.to_thread(check_disk, path)),
+        check_syncs(path, had_failed=sync_had_failed),
         await checked("write-ahead log", asyncio.to_thread(check_log_size, path)),
         write_lock,
         await checked("run lock", asyncio.to_thread(check_run_lock, path)),

@@ -10,9 +10,10 @@ from typing import Final
 
 from rich.filesize import decimal
 
-from engine.cli.checks import Check
+from engine.cli.checks import RESTORE, Check
 from engine.cli.text import counted
 from engine.logs.file_system import NETWORK_FILE_SYSTEMS, mounted_as
+from engine.logs.sync_failures import SyncFailureMark
 from engine.logs.wal_limit import WAL_BYTES_MAX
 
 DISK_BYTES_MIN: Final = 2 * WAL_BYTES_MAX
@@ -82,6 +83,21 @@ def check_file_system(database: Path) -> Check:
     text = f"{kind}, over the network: locks and syncs do not hold there, and two machines that write damage the file"
     advice = "keep it on a disk of the machine that writes; only backups may be there"
     return Check(name="file system", state="found", text=text, advice=advice, details=details)
+
+
+def check_syncs(database: Path, *, had_failed: bool) -> Check:
+    """Look whether the disk took all that was written to it, as far as it told. `had_failed` before this opening."""
+    mark = SyncFailureMark(database).path
+    if mark.exists():
+        text = "one failed, and what is in the file is not whole: it is read, and nothing is written to it"
+        advice = f"anabranch verify says what is wrong; {RESTORE}, or remove {mark.name} to write to it as it is"
+        return Check(name="syncs", state="found", text=text, advice=advice, details={"mark": str(mark)})
+    if had_failed:
+        text = (
+            "one had failed; all was written once more just now, and is whole. Engines that saw it are to be reopened"
+        )
+        return Check(name="syncs", text=text)
+    return Check(name="syncs", text="none is known to have failed")
 
 
 def check_disk(database: Path) -> Check:

@@ -9,22 +9,19 @@ _log = get_logger(__name__)
 
 
 async def settle(log: SqliteEventLog, audit: Audit, maintenance: ViewMaintenance) -> None:
-    """Have the log written to again if history and views are whole; else it is only to be read."""
+    """Have the log written to again if its history is whole; else it is only to be read.
+
+    Views that do not say what the events say are made anew.
+    """
     try:
-        problem = await _problem(audit, maintenance)
+        problems = [each.message for each in (await audit.verify(None, None, None)).problems]
     except AnabranchError as error:
-        problem = str(error)
-    if problem is None:
-        _log.warning("a sync had failed: what is there is whole", path=str(log.path))
-        log.settle(None)
-    else:
-        _log.error("a sync had failed: nothing is written", path=str(log.path), problem=problem)
-        log.settle(f"before it was opened, and it is not whole: {problem}")
-
-
-async def _problem(audit: Audit, maintenance: ViewMaintenance) -> str | None:
-    for problem in (await audit.verify(None, None, None)).problems:
-        return problem.message
-    for difference in await maintenance.compare(None):
-        return f"view {difference.table} is not what the events say"
-    return None
+        problems = [str(error)]
+    if problems:
+        _log.error("a sync had failed: nothing is written", path=str(log.path), problems=problems)
+        log.settle(f"before it was opened, and its history is not whole: {problems[0]}")
+        return
+    log.settle(None)
+    _log.warning("a sync had failed: its history is whole", path=str(log.path))
+    if await maintenance.compare(None):
+        await maintenance.rebuild(None)

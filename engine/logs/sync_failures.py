@@ -54,7 +54,7 @@ def write_again(log: Path) -> None:
 
 
 class SyncFailureMark:
-    """The file that says that a sync of `database` has failed."""
+    """The file that says that a sync of `database` has failed. Whoever removes it takes the store as it is."""
 
     def __init__(self, database: Path) -> None:
         self.path = database.with_name(database.name + _SUFFIX)

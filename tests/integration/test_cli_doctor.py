@@ -25,7 +25,7 @@ from tests.integration.test_cli_text import hidden
 
 Examined = Callable[..., tuple[int, dict[str, Any]]]
 
-FROM_OUTSIDE = ["SQLite", "permissions", "file system", "disk", "write-ahead log"]
+FROM_OUTSIDE = ["SQLite", "permissions", "file system", "disk", "syncs", "write-ahead log"]
 CHECKS = ["file", *FROM_OUTSIDE, "write lock", "run lock", "leftovers", "views", "schema", "attempts"]
 
 # Takes a lock, leaves its own id as a note, hands the lock down to a child, and ends; the child ends with its input.
@@ -290,7 +290,7 @@ def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line[0] != " "] == [
-        *["ok"] * 9,
+        *["ok"] * 10,
         *("found", "ok", "found"),
         "runs.db:",
     ]

@@ -19,6 +19,7 @@ from engine.cli import checks as doctors_checks
 from engine.cli import file_checks, main
 from engine.cli.file_checks import check_log_size, check_sqlite, reading
 from engine.logs.partial_folder import PartialFolder
+from engine.logs.sync_failures import SyncFailureMark
 from engine.logs.wal_limit import WAL_BYTES_MAX
 from tests.faults.children import next_line
 from tests.integration.backups import opened_copy, record_store
@@ -105,6 +106,34 @@ def test_a_disk_that_is_nearly_full_is_a_finding(examined: Examined, monkeypatch
     code, found = examined()
     assert (code, list(found)) == (1, ["disk"])
     assert found["disk"]["text"].startswith("only 12.0 MB are free: a write that finds no room is refused by DiskFull")
+
+
+def test_a_sync_that_had_failed_is_said(database: Path, capsys: pytest.CaptureFixture[str], store: Path) -> None:
+    """Of a file that is whole it is said once: looking at it has cleared that up."""
+    shutil.copyfile(store, database)
+    database.chmod(0o600)
+    SyncFailureMark(database).set()
+    said = []
+    for _ in range(2):
+        assert main(["doctor", "--json", "--db", str(database)]) == 0
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        said += [check["text"] for check in checks if check["name"] == "syncs"]
+    assert "one had failed; all was written once more just now, and is whole" in said[0]
+    assert said[1] == "none is known to have failed"
+
+
+def test_a_file_that_is_not_whole_after_a_failed_sync_is_a_finding(database: Path, examined: Examined) -> None:
+    """It is read only, until it is replaced or taken as it is."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE events SET recorded_at = 0 WHERE position = 1")
+        connection.commit()
+    mark = SyncFailureMark(database)
+    mark.set()
+    code, found = examined()
+    assert (code, found["syncs"]["details"]) == (1, {"mark": str(mark.path)})
+    assert "remove runs.db-unsynced to write to it as it is" in found["syncs"]["advice"]
+    mark.clear()
+    assert "syncs" not in examined()[1]
 
 
 def test_room_for_less_than_another_copy_is_said(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
