@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, Position, Run
+from engine import Engine, Position, Run, open_engine
 from engine.errors import CannotDecode, ReadFailed
 from engine.model import TaskSpec
+from engine.stores import StateStore
 from tests.integration.refusals import events
 
 Read = Callable[[Engine, Run], Awaitable[Any]]
@@ -75,3 +76,30 @@ async def test_reads_after_one_that_failed_see_what_is(engine: Engine, run: Run,
         await _exported(engine)
     await run.set_status("RUNNING")
     assert (await run.info()).status == "RUNNING", kept
+
+
+def _empty_index(database: Path, index: str, column: str) -> None:
+    """Let an index of a table lead to none of its rows, as a damaged page of it may."""
+    define = "UPDATE sqlite_schema SET sql = ? WHERE name = ?"
+    for sql, statement in (
+        (f"CREATE INDEX {index} ON tasks ({column}) WHERE {column} IS NULL", f"REINDEX {index}"),
+        (f"CREATE INDEX {index} ON tasks ({column})", "SELECT 1"),
+    ):
+        with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute(define, (sql, index))
+            connection.execute("PRAGMA writable_schema = RESET")
+            connection.execute(statement)
+
+
+async def test_an_index_that_does_not_lead_to_its_rows(database: Path) -> None:
+    """The views hold what they should, row by row, and reads miss it all the same: that is a difference, too."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        await run.log_step("step", spec=TaskSpec(cores=1))
+    _empty_index(database, "tasks_by_id", "task_id")
+    async with open_engine(database) as engine:
+        assert [each.table for each in await engine.verify_views()] == ["tasks"]
+        await engine.rebuild()
+        assert await engine.verify_views() == []
+        assert await StateStore(engine).get_task_status("step") == "CREATED"
