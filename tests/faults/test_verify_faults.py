@@ -1,11 +1,10 @@
-"""Verifying while another process writes, cancelled at any point, on a damaged file, and in little memory."""
+"""Verifying while another process writes, cancelled at any point, and in little memory."""
 
 import asyncio
-import random
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 
 from engine import Engine, open_engine
 from engine.commands import Record
-from engine.errors import ReadFailed
 from engine.events import ParametersSet
 from engine.logs import sqlite_audit
 from engine.logs.readers import Readers
@@ -90,57 +88,6 @@ async def test_cancelled_at_any_job(database: Path, monkeypatch: pytest.MonkeyPa
             cancelled += 1
         assert found(verifying.result()) == []
         assert cancelled > 7
-
-
-async def _closed(database: Path) -> list[bytes]:
-    async with open_engine(database) as engine:
-        await record_three_runs(engine)
-        return [each.hash async for each in engine.events()]
-
-
-async def _verified(database: Path) -> tuple[bool, list[bytes]]:
-    """Open and verify a store that may be damaged; say whether it is clean, and the hashes that reads show."""
-    try:
-        engine = await open_engine(database)
-    except Exception:  # noqa: BLE001 - how a file that cannot be opened is refused is looked at elsewhere
-        return False, []
-    async with engine:
-        try:
-            if (await engine.verify()).problems:
-                return False, []
-        except ReadFailed:
-            return False, []
-        return True, [each.hash async for each in engine.events()]
-
-
-async def _damage(database: Path, seeds: Sequence[int]) -> int:
-    """Change a byte of the file that is not zero again and again; return how often that was found out."""
-    hashes = await _closed(database)
-    whole = database.read_bytes()
-    written = [place for place, byte in enumerate(whole) if byte]
-    found_out = 0
-    for seed in seeds:
-        chance = random.Random(seed)
-        for left in database.parent.glob("*.db*"):
-            left.unlink()
-        damaged = bytearray(whole)
-        damaged[chance.choice(written)] ^= chance.randrange(1, 256)
-        database.write_bytes(damaged)
-        clean, shown = await _verified(database)
-        found_out += not clean
-        assert not clean or shown == hashes, seed
-    return found_out
-
-
-async def test_a_damaged_file(database: Path) -> None:
-    """Whichever byte of a file that can still be opened: a problem, `ReadFailed`, or the events are as they were."""
-    assert await _damage(database, range(120)) > 10
-
-
-@pytest.mark.slow
-async def test_a_file_damaged_often(database: Path) -> None:
-    """The same, at many more bytes."""
-    assert await _damage(database, range(1000, 4000)) > 300
 
 
 async def _peak_bytes(engine: Engine) -> int:
