@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Collection
 
 from engine.codec import GENESIS_HASH
+from engine.errors import RunNotFound
 from engine.names import ROOT
 from engine.ports import Stream
 
@@ -30,11 +31,16 @@ class CachedHeads:
         return None if row is None else self._keep(Stream(*row))
 
     def root_id(self, run_id: str) -> int:
-        """Return the stream id of a run's root branch."""
+        """Return the stream id of a run's root branch.
+
+        Raises:
+            RunNotFound: it is lost, whatever branches of it are there.
+        """
         known = self._root_ids.get(run_id)
         if known is None:
             root = self.find(run_id, ROOT)
-            assert root is not None, "decisions refuse unknown runs"
+            if root is None:
+                raise RunNotFound(run_id)
             known = self._root_ids[run_id] = root.stream_id
         return known
 

@@ -261,7 +261,8 @@ def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
 
 def _carrying(state: State, fork: str) -> Request:
     root = state.stream(fork, ROOT)
-    assert root is not None, "a fork is a run"
+    if root is None:
+        raise RunNotFound(fork)
     seen = state.from_source(root)
     own_steps = [step for step in seen.steps if state.step(root, step) is not None]
     return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, own_steps)),))

@@ -10,8 +10,8 @@ import pytest
 
 from engine import Run, open_engine
 from engine.commands import Record
-from engine.errors import EventOutOfPlace
-from engine.events import ExternalRunRegistered, ExternalRunUpdated
+from engine.errors import EventOutOfPlace, RunNotFound
+from engine.events import BranchStatusChanged, ExternalRunRegistered, ExternalRunUpdated
 
 LOST_EVENTS = {
     "RunCreated": "a branch",
@@ -86,3 +86,14 @@ async def test_what_would_change_a_lost_row_is_refused(database: Path, statement
         await engine.rebuild()
         await change(run)
         assert await engine.verify_views() == []
+
+
+async def test_a_branch_whose_run_is_lost_takes_no_events(database: Path) -> None:
+    """Where the stream of the run's root is gone, the run is not there: a write to a branch of it is refused."""
+    await _record(database)
+    _sql(database, "DELETE FROM streams WHERE branch = ''")
+    async with open_engine(database) as engine:
+        last = await engine.last_position()
+        with pytest.raises(RunNotFound):
+            await engine.write("r", Record(branch="fit", events=(BranchStatusChanged(branch="fit", status="DONE"),)))
+        assert await engine.last_position() == last
