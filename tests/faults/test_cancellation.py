@@ -79,7 +79,7 @@ async def _cancel_many(engine: Engine, seed: int, cancellations: int) -> list[Ca
 
 @pytest.mark.parametrize(
     ("seeds", "cancellations"),
-    [pytest.param(1, 70, id="few"), pytest.param(25, 300, id="many", marks=pytest.mark.slow)],
+    [pytest.param(1, 70, id="few"), pytest.param(28, 300, id="many", marks=pytest.mark.slow)],
 )
 async def test_a_cancelled_call_is_recorded_whole_or_not_at_all(tmp_path: Path, seeds: int, cancellations: int) -> None:
     """Cancelled at any point, in any way: all of a call's events or none, and the engine goes on for everybody."""
