@@ -31,8 +31,8 @@ def backup(
     never overwritten. It is synced to the disk, and nobody but its owner can read it.
 
     A copy is used like any database: --db TO. To restore it, stop everything that uses the database, move that and the
-    files beside it away, and put the copy in its place. `verify --since` takes checkpoints of either. Copying a
-    database with `cp` while it is written to makes a broken file, most of the time.
+    files beside it away, and put the copy in its place. `verify --since` takes checkpoints of either. `cp` is no
+    backup: of a file that is written to it makes broken copies, and copies that lack the last writes.
 
     \b
       anabranch backup /mnt/backups/monday.db --db runs.db
