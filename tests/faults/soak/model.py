@@ -148,9 +148,13 @@ class Model:
     def start_attempt(self, key: str, move: StartAttempt, events: Sequence[Noted]) -> None:
         branch = self.branches[move.run_id, move.branch]
         step = branch.steps.setdefault(move.step, ModelStep(RUNNING))
-        step.status = RUNNING
-        step.attempts.append(ModelAttempt(derived_attempt_id(move.run_id, key)))
-        branch.note_step(move.step, events[0].version)
+        for each in events:  # another run may be forked in the middle of them
+            if each.event_type == "AttemptCreated":
+                step.attempts.append(ModelAttempt(derived_attempt_id(move.run_id, key)))
+            elif each.event_type == "StepStatusChanged":
+                step.status = RUNNING
+            branch.note_step(move.step, each.version)
+        assert step.status == RUNNING
 
     def end_attempt(self, key: str, move: EndAttempt, events: Sequence[Noted]) -> None:
         branch = self.branches[move.run_id, move.branch]
