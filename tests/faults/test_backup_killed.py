@@ -34,7 +34,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "backups" / "monday.db"
 
 
-@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)], ids=["a few", "each"])
+@pytest.mark.parametrize("every", [29, pytest.param(1, marks=pytest.mark.slow)], ids=["a few", "each"])
 async def test_a_killed_backup_was_made_or_was_not(preloaded: dict[str, str], every: int) -> None:
     """`kill -9` before, or in the middle of, any change to the files; the next backup clears away what is left."""
     command = [sys.executable, "-m", "tests.faults.backup_kills", str(every)]
@@ -80,7 +80,7 @@ def _tell(part: str, begun: asyncio.Event, what: str, _done: int, _total: int) -
         begun.set()
 
 
-@pytest.mark.parametrize("backups", [3, pytest.param(25, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("backups", [2, pytest.param(25, marks=pytest.mark.slow)], ids=["few", "many"])
 async def test_a_backup_while_four_processes_write(database: Path, target: Path, backups: int) -> None:
     """Each copy is a beginning of the log: it has what was acknowledged before it began, and no gap."""
     async with open_engine(database) as engine:
