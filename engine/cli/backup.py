@@ -28,7 +28,7 @@ def backup(
 
     The copy is proven before it gets its name: SQLite looks its pages through, every hash is computed anew, and the
     views are compared with the events. However this ends, TO is a whole copy or is not there; a file that is there is
-    never overwritten. It is synced to the disk, and nobody but its owner can read it. It may be on a network file system.
+    never overwritten. It is synced to the disk, and nobody but its owner can read it. A network file system will do.
 
     A copy is used like any database: --db TO. To restore it, stop everything that uses the database, move that and the
     files beside it away, and put the copy in its place. `verify --since` takes checkpoints of either. `cp` is no
