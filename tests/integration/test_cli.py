@@ -215,20 +215,8 @@ def test_every_command_explains_itself(shown: Shown) -> None:
     commands = {line.split()[0] for line in shown().split("Commands:\n")[1].splitlines()}
 
     assert commands == {
-        *(
-            "attempts",
-            "backup",
-            "blame",
-            "checkpoint",
-            "compact",
-            "delete",
-            "demo",
-            "diff",
-            "doctor",
-            "erase",
-            "events",
-        ),
-        *("explain", "fork"),
+        *("attempts", "backup", "blame", "checkpoint", "compact", "delete", "demo", "diff", "doctor", "erase"),
+        *("events", "explain", "fork"),
         *("export", "gc", "import", "params", "pin", "rebuild", "runs", "show", "steps", "tail", "tasks", "tree"),
         *("unpin", "verify"),
     }
