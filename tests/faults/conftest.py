@@ -19,6 +19,12 @@ def unlocked_writes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled("unlocked_writes", tmp_path_factory.mktemp("unlocked_writes"))
 
 
+@pytest.fixture(scope="session")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that writes down all changes to the files of a folder, and makes chosen ones fail."""
+    return compiled("recorder", tmp_path_factory.mktemp("recorder"))
+
+
 @pytest.fixture
 def watch(unlocked_writes: Path, database: Path) -> CheckpointWatch:
     """Counts who checkpoints the database."""

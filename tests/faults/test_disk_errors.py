@@ -7,7 +7,6 @@ once more as it would be if power were cut then.
 
 import asyncio
 import logging
-import os
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
@@ -15,24 +14,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.faults.disk.changes import build_recorder
 from tests.faults.disk.failing import FAILURES, Report
+from tests.faults.preload import loading
 
 LOG = logging.getLogger(__name__)
 _ROOT = Path(__file__).parents[2]
 _SHOWN = 5
 
 
-@pytest.fixture(scope="module")
-def preloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which the changes of a process can be made to fail."""
-    return {**os.environ, "LD_PRELOAD": str(build_recorder(tmp_path_factory.mktemp("recorder")))}
-
-
-async def _fail_each(preloaded: dict[str, str], first: int, every: int) -> Report:
+async def _fail_each(recorder: Path, first: int, every: int) -> Report:
     program = "-m", "tests.faults.disk.failing", str(first), str(every)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *program, env=preloaded, cwd=_ROOT, stdout=PIPE, stderr=PIPE
+        sys.executable, *program, env=loading(recorder), cwd=_ROOT, stdout=PIPE, stderr=PIPE
     )
     output, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
@@ -41,16 +34,16 @@ async def _fail_each(preloaded: dict[str, str], first: int, every: int) -> Repor
     return report
 
 
-async def test_a_change_that_fails(preloaded: dict[str, str]) -> None:
+async def test_a_change_that_fails(recorder: Path) -> None:
     """Some of the changes, each in every way."""
-    report = await _fail_each(preloaded, 11, 101)
+    report = await _fail_each(recorder, 11, 101)
     assert report.failed >= 5 * len(FAILURES)
 
 
 @pytest.mark.slow
-async def test_every_change_that_fails(preloaded: dict[str, str]) -> None:
+async def test_every_change_that_fails(recorder: Path) -> None:
     """Every single one, each in every way."""
-    halves = await asyncio.gather(_fail_each(preloaded, 1, 2), _fail_each(preloaded, 2, 2))
+    halves = await asyncio.gather(_fail_each(recorder, 1, 2), _fail_each(recorder, 2, 2))
     failed = sum(report.failed for report in halves)
     changes = max(report.changes for report in halves)
     LOG.info("%d failures at %d changes", failed, changes)

@@ -9,14 +9,9 @@ from engine import Engine, open_engine
 from engine.errors import CannotOpen, OutcomeUnknown, SyncFailed
 from engine.logs import sync_failures
 from engine.logs.sync_failures import SyncFailureMark
-from tests.faults.disk.changes import Kind, build_recorder
+from tests.faults.disk.changes import Kind
 from tests.faults.disk.power import Point, complaints, points, record_story
 from tests.faults.disk.simulated import Cut
-
-
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_recorder(tmp_path_factory.mktemp("recorder"))
 
 
 @pytest.mark.parametrize("story", ["sync fails once", "sync fails for good"])

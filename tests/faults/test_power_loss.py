@@ -1,6 +1,6 @@
 """Power is cut at any write: what was acknowledged is there, chain and views are whole, and the file opens by itself.
 
-A story happens once, with every change to its folder written down (`disk/recorder.c`). Then the power is cut at points
+A story happens once, with every change to its folder written down (`recorder.c`). Then the power is cut at points
 of that, each time with another part of what was not synced on the disk (`disk/simulated.py`), and the store is opened.
 """
 
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.disk.changes import build_recorder
 from tests.faults.disk.power import Left, Point, Recorded, complaints, left_behind, points, record, record_story
 
 LOG = logging.getLogger(__name__)
@@ -23,11 +22,6 @@ DURABLE = ("commits", "checkpoints", "emptied log", "migration", "older views", 
 CUTS_A_STORY = 2_400  # 21,600 in all
 SECOND_CUTS_A_STORY = 600  # 5,400 in all
 _SHOWN = 5
-
-
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_recorder(tmp_path_factory.mktemp("recorder"))
 
 
 def _cut_twice(recorder: Path, lefts: Sequence[Left], cuts: int, seed: int) -> list[str]:

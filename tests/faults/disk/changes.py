@@ -1,17 +1,11 @@
 """What `recorder.c` wrote down: the changes that a process made to a folder, in their order."""
 
-import shutil
 import struct
-import subprocess
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 _HEAD = struct.Struct("<cIIQ")
-_SOURCE = Path(__file__).with_name("recorder.c")
 
 
 class Kind(StrEnum):
@@ -46,13 +40,3 @@ def read_changes(recording: Path) -> list[Change]:
         changes.append(Change(Kind(kind.decode()), name, offset, data[start : start + size]))
         start += size
     return changes
-
-
-def build_recorder(folder: Path) -> Path:
-    """Compile the recorder into `folder` and return the library to preload; skip the test where that cannot be done."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs a C compiler and Linux, to see and to fail single system calls")
-    library = folder / "recorder.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl", "-lpthread"], check=True)
-    return library

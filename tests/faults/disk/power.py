@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import os
 import random
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from tests.faults.disk.changes import Change, Kind, read_changes
 from tests.faults.disk.simulated import Cut, SimulatedDisk
 from tests.faults.disk.stories import DATABASE, STORIES, Told
 from tests.faults.disk.survey import Found, survey
+from tests.faults.preload import loading
 
 Files = Mapping[str, bytes]
 _SHARED_MEMORY: Final = "-shm"
@@ -67,7 +67,7 @@ def record(recorder: Path, begin: Sequence[Files], *stories: str, early: bool = 
             subprocess.run(
                 [sys.executable, "-m", "tests.faults.disk.stories", story, recordings, *["early"] * early],
                 input="".join(f"{folder}\n" for folder in folders),
-                env={**os.environ, "LD_PRELOAD": str(recorder)},
+                env=loading(recorder),
                 cwd=_ROOT,
                 text=True,
                 check=True,

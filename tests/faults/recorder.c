@@ -1,7 +1,7 @@
 /* Writes down, in one order, every change that this process makes to the files of a folder, and makes chosen ones fail.
 
    To be preloaded. A change is a creation, a write, a truncation, a sync, a removal or a renaming. What is written down
-   is read by `recording.py`: a byte for the kind, the lengths of name and data (4 bytes each), an offset (8 bytes), then
+   is read by `disk/changes.py`: a byte for the kind, the lengths of name and data (4 bytes each), an offset (8 bytes), then
    name and data. Names are relative to the folder, which is "" itself. Shared memory (`-shm`) is left out: it is rebuilt
    by whoever opens a database first. */
 #define _GNU_SOURCE
