@@ -5,10 +5,8 @@ killed. It prints how many were killed, and how many changes a whole one makes.
 """
 
 import asyncio
-import ctypes
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -16,9 +14,9 @@ from pathlib import Path
 
 from engine import open_engine
 from engine.checkpoint import Checkpoint
+from tests.faults.armed import killed_at
 from tests.integration.backups import record_store
 
-_LIBRARY = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
 _NEW_SECONDS = 120
 
 
@@ -30,17 +28,7 @@ async def _backed_up(database: Path, target: Path) -> Checkpoint:
 
 def _killed_at(database: Path, target: Path, change: int) -> bool:
     """Back up in a child that is to be killed at that change; say whether it was, or came to its end before."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _LIBRARY.arm(os.fsencode(target.parent), ctypes.c_long(change), change % 2)
-            asyncio.run(_backed_up(database, target))
-        except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), status
-    return status == signal.SIGKILL
+    return killed_at(target.parent, change, lambda: _backed_up(database, target))
 
 
 async def _assert_whole(copy: Path, since: Checkpoint) -> None:

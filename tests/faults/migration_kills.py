@@ -5,18 +5,14 @@ changes a migration is killed. It prints how many were killed, and how many chan
 """
 
 import asyncio
-import ctypes
-import os
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from engine import open_engine
+from tests.faults.armed import killed_at
 from tests.legacy_state_rows import Values, assert_holds, expected, values_of
-
-_LIBRARY = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
 
 
 async def _migrate(database: Path) -> None:
@@ -26,17 +22,7 @@ async def _migrate(database: Path) -> None:
 
 def _killed_at(database: Path, change: int) -> bool:
     """Migrate in a child that is to be killed at that change; say whether it was, or came to its end before."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _LIBRARY.arm(os.fsencode(database.parent), ctypes.c_long(change), change % 2)
-            asyncio.run(_migrate(database))
-        except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), status
-    return status == signal.SIGKILL
+    return killed_at(database.parent, change, lambda: _migrate(database))
 
 
 async def _assert_migrated_once(database: Path, due: Values, events: int) -> None:

@@ -5,10 +5,7 @@ killed. It prints how many were killed, and how many changes a whole removal mak
 """
 
 import asyncio
-import ctypes
-import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -19,11 +16,10 @@ from typing import Any, Final, TypeAlias
 from engine import Engine, open_engine
 from engine.events import PayloadErased
 from engine.model import COMPLETED
+from tests.faults.armed import killed_at
 
 SECRET: Final = "correct-horse-battery"
 Seen: TypeAlias = dict[str, Any]
-
-_LIBRARY = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
 
 REMOVALS: Final[dict[str, Callable[[Engine], Awaitable[Any]]]] = {
     "erase": lambda engine: engine.erase("r", None, 2, "a key"),
@@ -62,17 +58,7 @@ def _is_one_of(seen: Seen, before: Seen, after: Seen, removal: str) -> bool:
 
 def _killed_at(database: Path, removal: str, change: int) -> bool:
     """Remove in a child that is to be killed at that change; say whether it was, or came to its end before."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _LIBRARY.arm(os.fsencode(database.parent), ctypes.c_long(change), change % 2)
-            asyncio.run(_removed(database, removal))
-        except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), status
-    return status == signal.SIGKILL
+    return killed_at(database.parent, change, lambda: _removed(database, removal))
 
 
 async def _removed(database: Path, removal: str) -> Seen:

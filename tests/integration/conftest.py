@@ -1,13 +1,16 @@
-"""Fixtures of the command's tests: each file of tests says by `recorded` which database there is."""
+"""Fixtures of backups' tests, and of the command's: each file of those says by `recorded` which database there is."""
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
+from engine import Engine
 from engine.cli import main
+from tests.integration.backups import opened_copy, record_store
 
 Shown: TypeAlias = Callable[..., str]
 
@@ -28,3 +31,25 @@ def shown(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Shown:
 def document(shown: Shown) -> Callable[..., Any]:
     """Run a command that is to succeed with `--json`, and return the document it printed."""
     return lambda *arguments: json.loads(shown(*arguments, "--json"))
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that is closed and stays as it is."""
+    database = tmp_path_factory.mktemp("store") / "runs.db"
+    asyncio.run(record_store(database))
+    return database
+
+
+@pytest.fixture
+async def original(store: Path, database: Path) -> AsyncIterator[Engine]:
+    """An engine on a database like it."""
+    async with opened_copy(store, database) as engine:
+        yield engine
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A name in a folder that is there, for a backup."""
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups" / "monday.db"

@@ -6,7 +6,6 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,63 +18,41 @@ from engine.events import RecordedEvent
 from engine.logs import sqlite_backup
 from engine.logs.file_system import sync_folder
 from tests.faults.leaks import nothing_left
-from tests.integration.backups import EVENTS, RUNS, left_in, opened_copy, record_store
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that is closed and stays as it is."""
-    database = tmp_path_factory.mktemp("store") / "runs.db"
-    asyncio.run(record_store(database))
-    return database
-
-
-@pytest.fixture
-async def recorded(store: Path, database: Path) -> AsyncIterator[Engine]:
-    """An engine on a copy of it."""
-    async with opened_copy(store, database) as engine:
-        yield engine
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    """A name in a folder that is there."""
-    (tmp_path / "backups").mkdir()
-    return tmp_path / "backups" / "monday.db"
+from tests.integration.backups import EVENTS, RUNS, left_in
 
 
 async def _events(engine: Engine) -> list[RecordedEvent]:
     return [each async for each in engine.events()]
 
 
-async def test_a_copy_is_the_store_as_it_stood(recorded: Engine, target: Path) -> None:
+async def test_a_copy_is_the_store_as_it_stood(original: Engine, target: Path) -> None:
     """One file, for its owner alone; opened by itself it holds the same events, and a checkpoint from before holds."""
-    checkpoint = await recorded.checkpoint()
+    checkpoint = await original.checkpoint()
     async with nothing_left(target.parent):
-        made = await recorded.backup(target)
+        made = await original.backup(target)
 
     assert left_in(target) == ["monday.db"]
     assert target.stat().st_mode & 0o777 == 0o600
     assert (made.path, made.bytes) == (target, target.stat().st_size)
     assert (made.runs, made.events, made.position, made.root) == (RUNS, EVENTS, EVENTS, checkpoint.root)
     async with open_engine(target) as copy:
-        assert await _events(copy) == await _events(recorded)
+        assert await _events(copy) == await _events(original)
         assert (await copy.verify(since=checkpoint)).problems == []
         assert await copy.verify_views() == []
         await (await copy.run("r0")).set_parameters({"restored": True})
 
 
-async def test_what_is_written_after_the_copy_is_not_in_it(recorded: Engine, target: Path) -> None:
+async def test_what_is_written_after_the_copy_is_not_in_it(original: Engine, target: Path) -> None:
     """The snapshot is taken while it is copied; the original goes on by itself."""
-    made = await recorded.backup(target)
-    await recorded.create_run("later")
+    made = await original.backup(target)
+    await original.create_run("later")
     async with open_engine(target) as copy:
         assert await copy.last_position() == made.position
         assert "later" not in [info.run_id for info in await copy.runs()]
 
 
 async def test_others_may_write_between_the_steps(
-    recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
+    original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copying never starts over: page by page it comes to its end, however often another connection commits."""
     steps: list[int] = []
@@ -84,13 +61,13 @@ async def test_others_may_write_between_the_steps(
     def write(copying: sqlite_backup._Copying, status: int, remaining: int, pages: int) -> None:
         steps.append(remaining)
         assert len(steps) <= pages, "it starts over"
-        with contextlib.closing(sqlite3.connect(recorded.path, isolation_level=None)) as other:
+        with contextlib.closing(sqlite3.connect(original.path, isolation_level=None)) as other:
             other.execute("INSERT INTO store VALUES (?, 'x')", (f"step {len(steps)}",))
         after_step(copying, status, remaining, pages)
 
     monkeypatch.setattr(sqlite_backup, "_STEP_PAGES", 1)
     monkeypatch.setattr(sqlite_backup._Copying, "_after_step", write)
-    await recorded.backup(target)
+    await original.backup(target)
     assert len(steps) > 20
     assert steps == sorted(steps, reverse=True)
     with contextlib.closing(sqlite3.connect(target)) as copy:
@@ -98,9 +75,9 @@ async def test_others_may_write_between_the_steps(
 
 
 async def test_a_copying_that_is_given_up_on_ends_soon(
-    recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
+    original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever cancels it does not wait until a large file is copied."""
+    """Whoever cancels it does not wait until a large file is original."""
     stopped: list[bool] = []
     after_step = sqlite_backup._Copying._after_step
     given_up = threading.Event()
@@ -118,19 +95,19 @@ async def test_a_copying_that_is_given_up_on_ends_soon(
     monkeypatch.setattr(sqlite_backup, "_STEP_PAGES", 1)
     monkeypatch.setattr(sqlite_backup._Copying, "_after_step", wait)
     with pytest.raises(RuntimeError):
-        await recorded.backup(target, give_up)
+        await original.backup(target, give_up)
     assert stopped == [True]
 
 
-async def test_it_tells_how_far_it_is(recorded: Engine, target: Path) -> None:
+async def test_it_tells_how_far_it_is(original: Engine, target: Path) -> None:
     """Each part is told to its end, in order."""
     told: dict[str, tuple[int, int]] = {}
-    await recorded.backup(target, lambda what, done, total: told.update({what: (done, total)}))
+    await original.backup(target, lambda what, done, total: told.update({what: (done, total)}))
     assert list(told) == ["copying", "checking", "verifying", "comparing"]
     assert all(done == total > 0 for done, total in told.values())
 
 
-async def test_a_progress_that_raises_ends_the_backup(recorded: Engine, target: Path) -> None:
+async def test_a_progress_that_raises_ends_the_backup(original: Engine, target: Path) -> None:
     """Its error comes out, in whichever part it was raised, and nothing is left."""
     for part in ("copying", "checking", "verifying", "comparing"):
 
@@ -139,14 +116,14 @@ async def test_a_progress_that_raises_ends_the_backup(recorded: Engine, target: 
                 raise RuntimeError(part)
 
         with pytest.raises(RuntimeError, match=part):
-            await recorded.backup(target, tell)
+            await original.backup(target, tell)
         assert left_in(target) == []
 
 
 @pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, DiskFull), (errno.EIO, BackupFailed)])
 @pytest.mark.parametrize("failing", ["_sync", "sync_folder"])
 async def test_a_copy_that_cannot_be_synced_is_no_backup(
-    recorded: Engine,
+    original: Engine,
     target: Path,
     monkeypatch: pytest.MonkeyPatch,
     failing: str,
@@ -160,13 +137,13 @@ async def test_a_copy_that_cannot_be_synced_is_no_backup(
 
     monkeypatch.setattr(sqlite_backup, failing, fail)
     with pytest.raises(expected) as caught:
-        await recorded.backup(target)
+        await original.backup(target)
     assert caught.value.path == target
     assert left_in(target) == []
 
 
 async def test_the_folder_is_synced_after_the_name(
-    recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
+    original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it returns, a power cut takes neither the copy nor its name."""
     seen: list[list[str]] = []
@@ -176,15 +153,15 @@ async def test_the_folder_is_synced_after_the_name(
         sync_folder(folder)
 
     monkeypatch.setattr(sqlite_backup, "sync_folder", sync)
-    await recorded.backup(target)
+    await original.backup(target)
     assert seen == [["monday.db"]]
 
 
-async def test_a_closed_engine_makes_no_backup(recorded: Engine, target: Path) -> None:
+async def test_a_closed_engine_makes_no_backup(original: Engine, target: Path) -> None:
     """As for every other call."""
-    await recorded.close()
+    await original.close()
     with pytest.raises(EngineClosed):
-        await recorded.backup(target)
+        await original.backup(target)
 
 
 def test_synchronous_callers_have_it_too(database: Path, target: Path) -> None:
@@ -195,9 +172,9 @@ def test_synchronous_callers_have_it_too(database: Path, target: Path) -> None:
     assert (made.events, left_in(target)) == (1, ["monday.db"])
 
 
-async def test_two_at_once_both_succeed_or_one_names_the_other(recorded: Engine, target: Path) -> None:
+async def test_two_at_once_both_succeed_or_one_names_the_other(original: Engine, target: Path) -> None:
     """Backups know nothing of each other but the name that both want."""
-    answers = await asyncio.gather(*(recorded.backup(target) for _ in range(3)), return_exceptions=True)
+    answers = await asyncio.gather(*(original.backup(target) for _ in range(3)), return_exceptions=True)
     failed = [each for each in answers if isinstance(each, AnabranchError)]
     assert [type(each) for each in failed] == [BackupExists, BackupExists]
     assert left_in(target) == ["monday.db"]

@@ -1,11 +1,10 @@
 """Where `engine.backup` makes no copy: names that are taken or cannot be, stores that are not whole, a full disk."""
 
-import asyncio
 import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,34 +13,12 @@ from engine import Engine
 from engine.errors import BackupExists, BackupFailed, DiskFull, InvalidValue
 from engine.logs import sqlite_backup
 from engine.logs.forking import connect
-from tests.integration.backups import left_in, opened_copy, record_store
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that is closed and stays as it is."""
-    database = tmp_path_factory.mktemp("store") / "runs.db"
-    asyncio.run(record_store(database))
-    return database
-
-
-@pytest.fixture
-async def recorded(store: Path, database: Path) -> AsyncIterator[Engine]:
-    """An engine on a copy of it."""
-    async with opened_copy(store, database) as engine:
-        yield engine
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    """A name in a folder that is there."""
-    (tmp_path / "backups").mkdir()
-    return tmp_path / "backups" / "monday.db"
+from tests.integration.backups import left_in
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
-async def test_what_is_there_is_not_touched(recorded: Engine, target: Path, kind: str, suffix: str) -> None:
+async def test_what_is_there_is_not_touched(original: Engine, target: Path, kind: str, suffix: str) -> None:
     """Neither a file of that name, nor one beside it that SQLite would write into the copy; the error names it."""
     found = Path(f"{target}{suffix}")
     make: dict[str, Callable[[], object]] = {
@@ -51,7 +28,7 @@ async def test_what_is_there_is_not_touched(recorded: Engine, target: Path, kind
     }
     make[kind]()
     with pytest.raises(BackupExists) as caught:
-        await recorded.backup(target)
+        await original.backup(target)
     assert (caught.value.path, caught.value.found) == (target, found)
     assert left_in(target) == [found.name]
     assert kind != "file" or found.read_text() == "mine"
@@ -59,18 +36,18 @@ async def test_what_is_there_is_not_touched(recorded: Engine, target: Path, kind
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 async def test_a_file_that_comes_meanwhile_is_not_touched(
-    recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+    original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
 ) -> None:
     """Whoever takes the name while the copy is made keeps it, also where the file system has no hard links."""
     if not links:
         monkeypatch.setattr(Path, "hardlink_to", _refuse_links)
     monkeypatch.setattr(sqlite_backup, "_check_free", lambda _: None)  # it comes after the last look
-    await _assert_kept(recorded, target, target)
+    await _assert_kept(original, target, target)
 
 
-async def test_a_log_that_comes_meanwhile_is_not_touched(recorded: Engine, target: Path) -> None:
+async def test_a_log_that_comes_meanwhile_is_not_touched(original: Engine, target: Path) -> None:
     """Nor does the copy get a name beside which SQLite would find another's log."""
-    await _assert_kept(recorded, target, Path(f"{target}-wal"))
+    await _assert_kept(original, target, Path(f"{target}-wal"))
 
 
 async def _assert_kept(engine: Engine, target: Path, taken: Path) -> None:
@@ -87,10 +64,10 @@ def _refuse_links(path: Path, _: Path) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
 
 
-async def test_a_file_system_may_have_no_links(recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_system_may_have_no_links(original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy is renamed there."""
     monkeypatch.setattr(Path, "hardlink_to", _refuse_links)
-    made = await recorded.backup(target)
+    made = await original.backup(target)
     assert left_in(target) == ["monday.db"]
     assert (target.stat().st_size, target.stat().st_mode & 0o777) == (made.bytes, 0o600)
 
@@ -98,29 +75,29 @@ async def test_a_file_system_may_have_no_links(recorded: Engine, target: Path, m
 OWN = "-wal", "-shm", "-journal", "-lock", "-unsynced", "-rebuild", "-rebuild-lock", "-compare-0f"
 
 
-async def test_names_that_the_database_uses_are_refused(recorded: Engine) -> None:
+async def test_names_that_the_database_uses_are_refused(original: Engine) -> None:
     """A backup there would be taken for the database's log, or removed as a leftover."""
     for suffix in OWN:
         with pytest.raises((InvalidValue, BackupExists)):
-            await recorded.backup(f"{recorded.path}{suffix}")
-    await recorded.backup(f"{recorded.path}-monday")
+            await original.backup(f"{original.path}{suffix}")
+    await original.backup(f"{original.path}-monday")
 
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800", 7, None, b"x"])
-async def test_what_is_no_path_is_refused(recorded: Engine, path: object) -> None:
+async def test_what_is_no_path_is_refused(original: Engine, path: object) -> None:
     """The error names the argument."""
     with pytest.raises(InvalidValue) as caught:
-        await recorded.backup(path)  # type: ignore[arg-type]
+        await original.backup(path)  # type: ignore[arg-type]
     assert caught.value.where == "path"
 
 
 @pytest.mark.parametrize("name", ["nowhere/a.db", "file/a.db", "x" * 250, ""])
-async def test_where_no_file_can_be_there_is_no_backup(recorded: Engine, tmp_path: Path, name: str) -> None:
+async def test_where_no_file_can_be_there_is_no_backup(original: Engine, tmp_path: Path, name: str) -> None:
     """A folder that is missing or is none, a name that is too long once SQLite adds to it, the folder itself."""
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
     with pytest.raises((BackupFailed, BackupExists)):
-        await recorded.backup(tmp_path / name)
+        await original.backup(tmp_path / name)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -136,17 +113,17 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("statements", DAMAGE)
-async def test_a_store_that_is_not_whole_is_not_backed_up(recorded: Engine, target: Path, statements: str) -> None:
+async def test_a_store_that_is_not_whole_is_not_backed_up(original: Engine, target: Path, statements: str) -> None:
     """What is wrong is said, and no file looks like a backup."""
-    with contextlib.closing(sqlite3.connect(recorded.path, isolation_level=None)) as connection:
+    with contextlib.closing(sqlite3.connect(original.path, isolation_level=None)) as connection:
         connection.executescript(statements)
     with pytest.raises(BackupFailed, match=DAMAGE[statements]) as caught:
-        await recorded.backup(target)
+        await original.backup(target)
     assert caught.value.path == target
     assert left_in(target) == []
 
 
-async def test_a_disk_that_is_full(recorded: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_is_full(original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has a name, what was copied is removed, and the store goes on."""
 
     def connect_to_little_room(path: Path) -> sqlite3.Connection:
@@ -156,7 +133,7 @@ async def test_a_disk_that_is_full(recorded: Engine, target: Path, monkeypatch: 
 
     monkeypatch.setattr(sqlite_backup, "connect", connect_to_little_room)
     with pytest.raises(DiskFull) as caught:
-        await recorded.backup(target)
+        await original.backup(target)
     assert caught.value.path == target
     assert left_in(target) == []
-    await recorded.create_run("after")
+    await original.create_run("after")

@@ -22,7 +22,7 @@ from engine.logs.partial_folder import PartialFolder
 from engine.logs.sync_failures import SyncFailureMark
 from engine.logs.wal_limit import WAL_BYTES_MAX
 from tests.faults.children import next_line
-from tests.integration.backups import opened_copy, record_store
+from tests.integration.backups import opened_copy
 
 Examined = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -41,14 +41,6 @@ class Usage(NamedTuple):
     """What `shutil.disk_usage` says, as far as it is asked."""
 
     free: int
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that is closed and stays as it is."""
-    database = tmp_path_factory.mktemp("store") / "runs.db"
-    asyncio.run(record_store(database))
-    return database
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ leaves the kernel believing that the pages are clean: they never reach the disk 
 import random
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import TypeVar
 
 from tests.faults.disk.changes import Change, Kind
+
+Pending = TypeVar("Pending")
 
 SECTOR_BYTES = 512
 _NOISE = 0.02  # of the sectors under way that hold neither what was there nor what was to come
@@ -81,7 +84,7 @@ class SimulatedDisk:
     def after_cut(self, cut: Cut, dice: random.Random) -> dict[str, bytes]:
         """Return files that the folder may hold if power is cut now, by name."""
         names = dict(self._durable)
-        for naming in _surviving_names(self._pending, cut, dice):
+        for naming in _whole_ones(self._pending, cut, dice):
             _rename(names, naming)
         return {name: file.after(cut, dice) for name, file in names.items()}
 
@@ -125,6 +128,10 @@ def _apply(data: bytearray, change: Change) -> None:
 
 
 def _survivors(pending: list[Change], cut: Cut, dice: random.Random) -> list[Change]:
+    return _torn(pending, dice) if cut is Cut.TORN else _whole_ones(pending, cut, dice)
+
+
+def _whole_ones(pending: list[Pending], cut: Cut, dice: random.Random) -> list[Pending]:
     match cut:
         case Cut.DROPPED:
             return []
@@ -132,10 +139,8 @@ def _survivors(pending: list[Change], cut: Cut, dice: random.Random) -> list[Cha
             return pending
         case Cut.PREFIX:
             return pending[: dice.randint(0, len(pending))]
-        case Cut.REORDERED:
+        case Cut.REORDERED | Cut.TORN:
             return [change for change in pending if dice.random() < 0.5]
-        case Cut.TORN:
-            return _torn(pending, dice)
 
 
 def _torn(pending: list[Change], dice: random.Random) -> list[Change]:
@@ -153,15 +158,3 @@ def _torn(pending: list[Change], dice: random.Random) -> list[Change]:
                 kept.append(change._replace(offset=change.offset + start, data=dice.randbytes(len(sector))))
     dice.shuffle(kept)
     return kept
-
-
-def _surviving_names(pending: list[_Naming], cut: Cut, dice: random.Random) -> list[_Naming]:
-    match cut:
-        case Cut.DROPPED:
-            return []
-        case Cut.KEPT:
-            return pending
-        case Cut.PREFIX:
-            return pending[: dice.randint(0, len(pending))]
-        case Cut.REORDERED | Cut.TORN:
-            return [naming for naming in pending if dice.random() < 0.5]

@@ -1,0 +1,29 @@
+"""Children that are killed at a change to a folder's files, by `kill_at.c`, which is to be preloaded."""
+
+import asyncio
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+_LIBRARY = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
+
+
+def killed_at(folder: Path, change: int, work: Callable[[], Coroutine[Any, Any, object]]) -> bool:
+    """Do `work` in a child that is to be killed at that change; say whether it was, or came to its end before.
+
+    Every other kill comes in the middle of the change, where that is a write.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            _LIBRARY.arm(os.fsencode(folder), ctypes.c_long(change), change % 2)
+            asyncio.run(work())
+        except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL), status
+    return status == signal.SIGKILL
