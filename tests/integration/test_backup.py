@@ -77,7 +77,7 @@ async def test_others_may_write_between_the_steps(
 async def test_a_copying_that_is_given_up_on_ends_soon(
     original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever cancels it does not wait until a large file is original."""
+    """Whoever cancels it does not wait until a large file is copied."""
     stopped: list[bool] = []
     after_step = sqlite_backup._Copying._after_step
     given_up = threading.Event()
