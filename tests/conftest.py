@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +22,14 @@ _MEMORY_BYTES_MIN = 2 * 2**30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Spare the many databases the disk, and the many interpreters the compiler.
+    """Make every run the same wherever it is started, and quick."""
+    # A shell has what it runs in the background ignore interrupts, and so would the processes that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _spare_disk_and_compiler(config)
+
+
+def _spare_disk_and_compiler(config: pytest.Config) -> None:
+    """Keep the many databases in memory, and what the many interpreters compile.
 
     The slow tests, which prove what a disk has to do with it, stay on the disk.
     """
