@@ -40,7 +40,14 @@ from engine.model import (
 from engine.names import check_name, child_branch
 from engine.ports import Recorded, Views
 from engine.reducing import Guard, Rule, reduce
-from engine.values import check_document, check_flag, check_parameters, check_task_spec, check_text
+from engine.values import (
+    check_document,
+    check_flag,
+    check_parameters,
+    check_several,
+    check_task_spec,
+    check_text,
+)
 from engine.writer import Writer
 
 
@@ -218,7 +225,7 @@ class Branch(BranchReads):
         if fresh:
             attempt_id = new_event_id().hex()
         elif attempt_id is None:
-            attempt_id = derived_attempt_id(self._run_id, str(idempotency_key))
+            attempt_id = derived_attempt_id(self._run_id, check_name(idempotency_key, "idempotency key"))
         command = StartAttempt(
             branch=self._name,
             step=check_name(step, "step name"),
@@ -273,9 +280,9 @@ class Branch(BranchReads):
         Raises:
             BranchNotFound, HeadsMoved, InvalidValue, ReductionConflict, ReductionImpossible
         """
-        if isinstance(children, str):
-            raise InvalidValue("children", children, "is a text, not several branches")
-        wanted = None if children is None else tuple(self._child_name(child) for child in children)
+        wanted = None
+        if children is not None:
+            wanted = tuple(self._child_name(child) for child in check_several(children, "children"))
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
         guard = Guard(expected_version, idempotency_key)
         return await reduce(self, self._views, command, rules or {}, guard)

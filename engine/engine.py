@@ -22,7 +22,14 @@ from engine.run import Run
 from engine.subscription import Follower, read_log
 from engine.transfer.port import Imported, Transfer
 from engine.upkeep import Upkeep
-from engine.values import check_document, check_flag, check_parameters, check_position, check_text
+from engine.values import (
+    check_document,
+    check_flag,
+    check_parameters,
+    check_position,
+    check_several,
+    check_text,
+)
 from engine.writer import Writer
 
 
@@ -309,7 +316,9 @@ class Engine(Upkeep):
             RunNotFound
             ExportOvertaken: events of a run were erased, or the run deleted, while it was exported.
         """
-        chosen = None if run_ids is None else [check_name(run_id, "run id") for run_id in run_ids]
+        chosen = None
+        if run_ids is not None:
+            chosen = [check_name(run_id, "run id") for run_id in check_several(run_ids, "run_ids")]
         found = self._transfer.export_runs(
             chosen,
             with_sources=check_flag(with_sources, "with_sources"),
@@ -350,12 +359,12 @@ def _filter(
         run_id = check_name(run_id, "run id")
     if branch is not None:
         branch = check_branch(branch)
-    names = None if types is None else frozenset(_event_type(each) for each in types)
+    names = None if types is None else frozenset(_event_type(each) for each in check_several(types, "types"))
     return EventFilter(run_id, branch, descendants, names)
 
 
-def _event_type(event_type: type | str) -> str:
-    name = event_type if isinstance(event_type, str) else event_type.__name__
-    if name not in EVENT_TYPES:
+def _event_type(event_type: object) -> str:
+    name = event_type.__name__ if isinstance(event_type, type) else event_type
+    if not isinstance(name, str) or name not in EVENT_TYPES:
         raise InvalidValue("types", name, f"is none of the events {', '.join(EVENT_TYPES)}")
     return name

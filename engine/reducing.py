@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 from msgspec import Struct, structs
 
 from engine.commands import Command, Reduce
-from engine.errors import HeadsMoved, InvalidValue, ReductionImpossible
+from engine.errors import HeadsMoved, InvalidValue, ReductionImpossible, shown
 from engine.events import ParametersReduced
 from engine.expected_version import ExpectedVersion
 from engine.model import Parameter, Reduction
@@ -74,7 +74,7 @@ def _checked(rules: object) -> dict[str, Rule]:
     checked: dict[str, Rule] = {}
     for name, rule in rules.items():
         if not isinstance(rule, str) and not callable(rule):
-            raise InvalidValue(f"rule of {name!a}", rule, "is neither the name of a rule nor a function")
+            raise InvalidValue(f"rule of {shown(name)}", rule, "is neither the name of a rule nor a function")
         checked[check_name(name, "parameter name")] = str.__str__(rule) if isinstance(rule, str) else rule
     return checked
 

@@ -84,10 +84,11 @@ def fold(
     return outcome
 
 
-def check_rule(name: str, rule: str) -> None:
+def check_rule(name: str, rule: object) -> None:
     """Raise `ReductionImpossible` unless the rule is one of `RULES`."""
-    if rule not in RULES:
-        raise ReductionImpossible(name, rule, f"it is none of {', '.join(RULES)} and no function")
+    said = rule if isinstance(rule, str) else type(rule).__name__
+    if said not in RULES:
+        raise ReductionImpossible(name, said, f"it is none of {', '.join(RULES)} and no function")
 
 
 def _by_name(children: Sequence[Child]) -> dict[str, list[_Contribution]]:

@@ -3,12 +3,12 @@
 NaN and the infinities are values like any other and are kept exactly: a diverging loss is worth recording.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from engine.errors import InvalidValue
+from engine.errors import InvalidValue, shown
 from engine.model import Parameter, ParameterKind, TaskSpec
 from engine.names import check_name
 
@@ -37,7 +37,7 @@ def _plain_parameter(value: Any, name: str) -> Parameter:
     kind = type(value)
     if kind is float or (kind is int and _INTEGER_MIN <= value <= _INTEGER_MAX):  # most are, and need no more
         return Parameter(value)
-    return Parameter(check_value(value, f"parameter {name!a}"))
+    return Parameter(check_value(value, f"parameter {shown(name)}"))
 
 
 def check_parameter(parameter: Parameter, name: str) -> Parameter:
@@ -48,10 +48,10 @@ def check_parameter(parameter: Parameter, name: str) -> Parameter:
     """
     kind = next((kind for kind in _KINDS if kind == parameter.kind), None)
     if kind is None:
-        raise InvalidValue(f"parameter {name!a}", parameter.kind, "is not a kind: json, metric or object")
+        raise InvalidValue(f"parameter {shown(name)}", parameter.kind, "is not a kind: json, metric or object")
     if kind == "object" and not isinstance(parameter.value, str):
-        raise InvalidValue(f"parameter {name!a}", parameter.value, "is an object parameter's value and not text")
-    return Parameter(check_value(parameter.value, f"parameter {name!a}"), kind)
+        raise InvalidValue(f"parameter {shown(name)}", parameter.value, "is an object parameter's value and not text")
+    return Parameter(check_value(parameter.value, f"parameter {shown(name)}"), kind)
 
 
 def check_document(document: object, where: str) -> dict[str, Any]:
@@ -87,6 +87,13 @@ def check_text(text: object, where: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidValue(where, plain, "holds a lone surrogate, which UTF-8 cannot encode") from error
     return plain
+
+
+def check_several(several: Iterable[Any], where: str) -> Iterable[Any]:
+    """Return `several` when it can be gone through and is no text, whose characters nobody means."""
+    if isinstance(several, str | bytes) or not isinstance(several, Iterable):
+        raise InvalidValue(where, several, f"is {type(several).__name__}, not several")
+    return several
 
 
 def check_flag(flag: object, where: str) -> bool:

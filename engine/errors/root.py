@@ -5,7 +5,10 @@ _SHOWN_CHARACTERS_MAX = 80
 
 def shown(value: object) -> str:
     """Return `value` as it may stand in a message: escaped, and cut when it is long."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except Exception:  # noqa: BLE001 - nested too deep, or of a caller's class: the error is not to be lost over it
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}…"
 
 

@@ -92,7 +92,8 @@ def as_document(given: object, document: type[Document]) -> Document:
     attributes = structs.asdict(given) if isinstance(given, document) else _dumped(given)
     try:
         return msgspec.convert(attributes, document, from_attributes=True)
-    except msgspec.ValidationError as error:
+    # msgspec itself trips over lone surrogates, and over attributes that objects of other classes have
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidValue(document.__name__, given, f"is not one: {error}") from error
 
 
@@ -102,7 +103,13 @@ def is_branch_log(given: object) -> bool:
 
 
 def as_parameters(given: Mapping[str, Any]) -> dict[str, Parameter]:
-    """Return parameters as ours: each a plain value, or any object with a `kind` and a `value`."""
+    """Return parameters as ours: each a plain value, or any object with a `kind` and a `value`.
+
+    Raises:
+        InvalidValue: they are no mapping, or one of them is no parameter.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidValue("parameters", given, "is not a mapping of names to values")
     return {name: as_parameter(value) for name, value in given.items()}
 
 

@@ -18,10 +18,20 @@ from typing_extensions import override
 from engine import model
 from engine.blocking import BlockingEngine, shared_engine
 from engine.codec import EVENT_BYTES_MAX
-from engine.errors import AnabranchError, BranchNotFound, JobNotFound, NotFound, RunExists, RunNotFound, StepNotFound
-from engine.names import dotted_prefixes
+from engine.errors import (
+    AnabranchError,
+    BranchNotFound,
+    InvalidValue,
+    JobNotFound,
+    NotFound,
+    RunExists,
+    RunNotFound,
+    StepNotFound,
+)
+from engine.names import check_name, dotted_prefixes
 from engine.stores.partitioned import PartitionedRunLogStore
 from engine.stores.visible import VisibleParameters
+from engine.values import check_text
 
 Result = TypeVar("Result")
 
@@ -158,7 +168,7 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
         Raises:
             RunLogNotFoundError
         """
-        config = _CONFIG.dump_python(dict(run_config), mode="json")
+        config = _dumped(run_config)
         with _host_errors({RunNotFound: exceptions.RunLogNotFoundError(run_id)}):
             self._call(lambda store: store.set_run_config(run_id, config))
 
@@ -263,9 +273,20 @@ def _missing_partition(run_id: str, branch: str) -> Mapping[type[AnabranchError]
     return {NotFound: exceptions.EntityNotFoundError() if branch else exceptions.RunLogNotFoundError(run_id)}
 
 
-def _branch_of(step: str) -> str:
+def _dumped(run_config: object) -> dict[str, Any]:
+    if not isinstance(run_config, Mapping):
+        raise InvalidValue("run_config", run_config, "is not a mapping")
+    plain = {check_text(name, "run_config, a key"): value for name, value in run_config.items()}
+    try:
+        config: dict[str, Any] = _CONFIG.dump_python(plain, mode="json")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValue("run_config", run_config, f"cannot be made into JSON: {error}") from error
+    return config
+
+
+def _branch_of(step: object) -> str:
     # The host forbids dots in the names of nodes, so what follows the last one is the step, whatever comes before.
-    return step.rpartition(".")[0]
+    return check_name(step, "step name").rpartition(".")[0]
 
 
 async def _opener(store: PartitionedRunLogStore, run_id: str, branch: str) -> str | None:

@@ -169,6 +169,23 @@ async def test_what_is_no_job_log_is_refused(store: PartitionedRunLogStore, bad:
         await store.get_run_log_by_id("r")
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"internal_name": "s", "message": "a\ud800"},
+        {"internal_name": "s", "attempts": {"\ud800": 1}},
+        {"internal_name": "s", "branches": range(3)},
+        {"internal_name": "s", "data_catalog": ["\ud800"]},
+    ],
+)
+async def test_what_no_document_can_be_read_from_is_refused(store: PartitionedRunLogStore, bad: Any) -> None:
+    """Also where it is not the shape that is wrong, but what is in it."""
+    with pytest.raises(InvalidValue):
+        await store.add_step_log(bad, "r")
+    with pytest.raises(InvalidValue, match="is not a mapping"):
+        await store.set_parameters("r", [bad])  # type: ignore[arg-type]
+
+
 async def test_a_relative_name_keeps_what_else_was_said_of_the_branch(
     store: PartitionedRunLogStore, engine: Engine
 ) -> None:

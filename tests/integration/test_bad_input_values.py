@@ -195,6 +195,19 @@ WRONG_TYPES: dict[str, Call] = {
     "rule of no name": lambda e, r: r.reduce(rules={5: "sum"}),  # type: ignore[dict-item]
     "default rule": lambda e, r: r.reduce(default="median"),
     "a child twice": lambda e, r: r.reduce(["b", "b"]),
+    "children as a number": lambda e, r: r.reduce(5),  # type: ignore[arg-type]
+    "children as a text": lambda e, r: r.reduce("b"),
+    "default rule as a list": lambda e, r: r.reduce(default=["sum"]),  # type: ignore[arg-type]
+    "rule of a name without end": lambda e, r: r.reduce(rules={"x" * 10_000: None}),  # type: ignore[dict-item]
+    "event types as a number": lambda e, r: events(e, types=5),
+    "event types as a text": lambda e, r: events(e, types="RunCreated"),
+    "an event type that is an object": lambda e, r: events(e, types=[object()]),
+    "event types to subscribe to": lambda e, r: subscribed(e, types=""),
+    "runs to export as a number": lambda e, r: _exported(e, 5),
+    "runs to export as a text": lambda e, r: _exported(e, "r"),
+    "key of an attempt": lambda e, r: r.start_attempt("s", idempotency_key="\ud800"),
+    "list without end": lambda e, r: r.configure(_endless()),  # type: ignore[arg-type]
+    "what nobody can write down": lambda e, r: r.configure(_nested(5000)),
 }
 
 
@@ -202,10 +215,17 @@ async def _updated(run: Run, **changes: Any) -> None:
     await (await run.find_attempt("attempt")).update(**changes)
 
 
+async def _exported(engine: Engine, run_ids: Any) -> None:
+    async for _ in engine.export_runs(run_ids):
+        pass
+
+
 @pytest.mark.parametrize("case", WRONG_TYPES)
 async def test_what_a_field_cannot_hold_isrefused(engine: Engine, run: Run, case: str) -> None:
     """A value of the wrong type or range is InvalidInput, and never reaches the log, which could not be read then."""
-    assert isinstance(await refused(engine, WRONG_TYPES[case](engine, run)), InvalidInput)
+    error = await refused(engine, WRONG_TYPES[case](engine, run))
+    assert isinstance(error, InvalidInput)
+    assert len(str(error)) < 1000
 
 
 async def test_plain_values_in_an_attempts_document_are_parameters(engine: Engine, run: Run) -> None:

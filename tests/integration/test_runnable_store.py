@@ -25,7 +25,7 @@ from runnable.datastore import (
     StepLog,
 )
 
-from engine.errors import EventTooLarge
+from engine.errors import EventTooLarge, InvalidName, InvalidValue
 from engine.stores.runnable_plugin import DEFAULT_PATH, AnabranchRunLogStore
 from tests.integration.plugin_children import WRITES, work
 
@@ -338,3 +338,18 @@ def test_a_pickled_store_is_the_same_store(inheriting: AnabranchRunLogStore) -> 
     copy = pickle.loads(pickle.dumps(inheriting))
     assert copy == inheriting
     assert copy.get_parameters("r", "step.1") == inheriting.get_parameters("r", "step.1")
+
+
+@pytest.mark.parametrize("bad", [{"a\udcffb": 1}, {"k": {"a\udcffb": 1}}, {"k": object()}, {1: 2}, ["k"]])
+def test_a_configuration_that_cannot_be_kept_is_refused(ours: AnabranchRunLogStore, bad: Any) -> None:
+    """A key would have come back as another, and the rest was pydantic's to complain of."""
+    ours.create_run_log("r")
+    with pytest.raises(InvalidValue, match="run_config"):
+        ours.set_run_config("r", bad)
+    assert ours.get_run_config("r") == {}
+
+
+def test_a_step_of_no_name_is_refused(ours: AnabranchRunLogStore) -> None:
+    """What is no text is no name."""
+    with pytest.raises(InvalidName):
+        ours.get_step_log(5, "r")  # type: ignore[arg-type] # on purpose

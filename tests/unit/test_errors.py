@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from engine import errors
-from engine.errors import AnabranchError, InvalidInput, NotFound
+from engine.errors import AnabranchError, InvalidInput, InvalidValue, NotFound
 from engine.model import Parameter, ParameterConflict
 
 PATH = Path("/data/runs.db")
@@ -104,3 +105,15 @@ def test_a_reduction_conflict_names_every_conflict() -> None:
     error = errors.ReductionConflict("r", "", conflicts)
     assert error.conflicts == tuple(conflicts)
     assert str(error).endswith("conflicts on 'a', 'b'")
+
+
+class Unspeakable:
+    @override
+    def __repr__(self) -> str:
+        raise KeyError
+
+
+@pytest.mark.parametrize("value", [Unspeakable(), [Unspeakable()]])
+def test_what_says_nothing_of_itself_is_shown_by_its_type(value: object) -> None:
+    """A caller's object that fails to say what it is does not take the place of the error about it."""
+    assert str(InvalidValue("where", value, "is bad")) == f"where: <{type(value).__name__}> is bad"
