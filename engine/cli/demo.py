@@ -15,7 +15,7 @@ from engine.cli.census_progress import CensusProgress
 from engine.cli.counts import Counts, count
 from engine.cli.database import DEFAULT_DATABASE
 from engine.cli.document import plain, print_json
-from engine.cli.escapes import visible
+from engine.cli.escapes import is_hidden, visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.folder import Skip, legible
 from engine.cli.options import AsJson, Database
@@ -164,8 +164,16 @@ def _verdict(result: Result) -> list[Text]:
 
 
 def _next_commands(run_id: str, db: Path) -> list[str]:
-    named = "" if db == DEFAULT_DATABASE else f" --db {shlex.quote(str(db))}"
+    named = "" if db == DEFAULT_DATABASE else f" --db {_quoted(str(db))}"
     return [
         f"  anabranch {command}{named}"
         for command in (f"show {run_id}", f"events {run_id}", f"attempts {run_id} --status FAILED", "runs")
     ]
+
+
+def _quoted(text: str) -> str:
+    """Return a word as a shell takes it; what cannot be seen as an escape, as bash has it in `$''`."""
+    if not any(map(is_hidden, text)):
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{visible(escaped)}'"

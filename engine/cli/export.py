@@ -3,8 +3,9 @@
 import contextlib
 from contextlib import AbstractContextManager
 from enum import StrEnum
+from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Final
 from urllib.parse import quote
 
 import typer
@@ -149,11 +150,18 @@ def _log_file(target: Path, run_id: str, logs: int, *, force: bool) -> AbstractC
 
 
 def _file_name(run_id: str) -> str:
-    # What a run is called is data: a slash in it makes no folder.
-    return f"{quote(run_id, safe=_FILE_NAME_CHARACTERS) if '/' in run_id else run_id}.json"
+    """Return the name of a run's file: another for every run, none with a slash, none longer than a file's may be."""
+    # What a run is called is data. Where it cannot be a file's name it is quoted, and so is what looks like that.
+    name = quote(run_id, safe=_FILE_NAME_CHARACTERS) if "/" in run_id or "%" in run_id else run_id
+    if len(name.encode()) > _FILE_NAME_BYTES_MAX:
+        digest = blake2b(run_id.encode(), digest_size=16).hexdigest()
+        name = f"{name.encode()[:_CUT_TO_BYTES].decode(errors='ignore')}%~{digest}"  # nothing is quoted as %~
+    return f"{name}.json"
 
 
-_FILE_NAME_CHARACTERS = " !#$&'()+,;=@[]{}~"
+_FILE_NAME_CHARACTERS: Final = " !#$&'()+,;=@[]{}~"
+_FILE_NAME_BYTES_MAX: Final = 250  # of 255, and there is a suffix
+_CUT_TO_BYTES: Final = 100
 
 
 def _tell(target: Path, *, json: bool) -> None:

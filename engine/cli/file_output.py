@@ -6,8 +6,9 @@ import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
+from engine.cli.escapes import json_visible
 from engine.errors import AlreadyExists, shown
 
 
@@ -19,11 +20,25 @@ class FileIsThere(AlreadyExists):
         super().__init__(f"{shown(str(path))} exists; overwriting it has to be asked for")
 
 
+class ByteSink(Protocol):
+    """Where bytes are written to."""
+
+    def write(self, written: bytes, /) -> int: ...
+
+
+class _Terminal:
+    """A terminal that JSON is shown on: what it would obey comes as escapes, and is no longer what a file has."""
+
+    def write(self, written: bytes) -> int:
+        return sys.stdout.write(json_visible(written.decode()))
+
+
 @contextlib.contextmanager
-def standard_output() -> Iterator[BinaryIO]:
-    """Give the standard output as bytes."""
+def standard_output() -> Iterator[ByteSink]:
+    """Give the standard output for the bytes of lines of JSON: exact into a file or a pipe, safe on a terminal."""
     sys.stdout.flush()
-    yield sys.stdout.buffer
+    yield _Terminal() if sys.stdout.isatty() else sys.stdout.buffer
+    sys.stdout.flush()
     sys.stdout.buffer.flush()
 
 
@@ -36,7 +51,7 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """
     if not overwrite and path.exists():
         raise FileIsThere(path)
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
             yield file

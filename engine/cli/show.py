@@ -10,6 +10,7 @@ from engine import Engine
 from engine.cli.counts import Counts, count
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
+from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.parameters import origin_text, parameters_document, parameters_table
@@ -122,7 +123,9 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
     rows.append(("created", cell(f"{time_text(info.created_at)} UTC")))
     if milestones.status_changed_at is not None:
         after = elapsed_text(info.created_at, milestones.status_changed_at)
-        rows.append((info.status.lower(), cell(f"{time_text(milestones.status_changed_at)} UTC, {after} later")))
+        rows.append(
+            (visible(info.status.lower()), cell(f"{time_text(milestones.status_changed_at)} UTC, {after} later"))
+        )
     if milestones.forked_from is not None:
         rows.append(("forked from", cell(origin_text(milestones.forked_from, info.run_id))))
     if milestones.finalized is not None:
