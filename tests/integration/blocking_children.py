@@ -95,6 +95,7 @@ def fork_of_a_fork(database: Path) -> None:
         engine.call(lambda opened: opened.last_position())
 
 
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):  # the latter in spawned children
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # in its debug mode a busy machine is worth a warning
+if __name__ == "__main__":
     globals()[sys.argv[1]](Path(sys.argv[2]))

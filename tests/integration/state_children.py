@@ -87,6 +87,7 @@ def exit_inside_a_loop(database: Path) -> None:
     asyncio.run(leave())
 
 
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):  # the latter in spawned children
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # in its debug mode a busy machine is worth a warning
+if __name__ == "__main__":
     globals()[sys.argv[1]](Path(sys.argv[2]))
