@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from engine import Engine, open_engine
-from engine.codec import encode_canonical, payload_digest
+from engine.codec import decode_event, encode_canonical, payload_digest
+from engine.errors import CannotDecode
+from engine.events import PayloadErased
 from engine.findings import Problem
 from engine.logs.sqlite_ledger import as_text
+from engine.model import Parameter
 from tests.property.histories import HISTORIES, Move, grow
 from tests.tampered import Tampered, copy_store, tampering
 
@@ -183,7 +186,8 @@ def _read(column: str, value: Any) -> Any:
 class Places:
     """Where a change may be reported: at its rows, as they were and as they are, or at the streams that they open.
 
-    What was moved to another position is found where the order fails: anywhere from the one to the other.
+    For a change to an event that says that another was erased, that one may be reported. What was moved to another
+    position is found where the order fails: anywhere from the one to the other.
     """
 
     def __init__(self, store: Tampered, change: Change) -> None:
@@ -192,6 +196,7 @@ class Places:
         self.versions = {
             (*self._name(row["stream_id"]), row["stream_version"]) for row in change.rows if change.table == "events"
         }
+        self.versions |= {place for row in change.rows if (place := self._erased_by(row)) is not None}
         self.between = (min(self.positions), max(self.positions)) if change.moved else (0, -1)
         rows = change.rows if change.table == "streams" else []
         self.named = {(row["run_id"], row["branch"]) for row in rows}
@@ -199,6 +204,16 @@ class Places:
         self.positions |= {
             row["position"] for row in store.dicts("events") if row["stream_id"] in ids and row["stream_version"] == 1
         }
+
+    def _erased_by(self, row: Row) -> tuple[Any, Any, int] | None:
+        if row.get("event_type") != PayloadErased.__name__:
+            return None
+        try:
+            said = decode_event(row["event_type"], row["schema_version"], row["payload"])
+        except CannotDecode:
+            return None
+        assert isinstance(said, PayloadErased)
+        return self._name(row["stream_id"])[0], said.branch, said.stream_version
 
     def _name(self, stream_id: int) -> tuple[Any, Any]:
         stream = self.streams.get(stream_id, {})
@@ -285,6 +300,17 @@ class Checked:
         return self.said
 
 
+ERASED = [
+    Move(kind=kind, choice=choice, values=values, rules={}, default="last", on_conflict="child", details={})
+    for kind, choice, values in (
+        ("set", 0, {"x": Parameter(0)}),
+        *(("run", 0, {}), ("set", 0, {}), ("erase", 2, {}), ("run", 0, {}), ("attempt", 0, {}), ("erase", 0, {})),
+        *[("run", 0, {})] * 5,
+    )
+]
+"""A history, found by chance, in which change 1534 erases an event that says what was erased."""
+
+
 async def check_history(moves: Sequence[Move], seeds: Sequence[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "runs.db"
@@ -303,6 +329,11 @@ async def check_history(moves: Sequence[Move], seeds: Sequence[int]) -> None:
 def test_any_change_is_found_or_changes_nothing(moves: list[Move], seeds: list[int]) -> None:
     """What any history recorded verifies; a change to it is found where it was made, or no read shows it."""
     asyncio.run(check_history(moves, seeds))
+
+
+def test_the_event_that_says_what_was_erased_is_erased_in_secret() -> None:
+    """Then what it speaks of is reported: it was erased, and nothing says so any more."""
+    asyncio.run(check_history(ERASED, [1534]))
 
 
 @pytest.mark.slow
