@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from engine.cli.checks import RESTORE, Check
 from engine.cli.text import counted
-from engine.logs.file_system import NETWORK_FILE_SYSTEMS, mounted_as
+from engine.logs.file_system import NETWORK_FILE_SYSTEMS, beside, mounted_as
 from engine.logs.sync_failures import SyncFailureMark
 from engine.logs.wal_limit import WAL_BYTES_MAX
 
@@ -66,7 +66,7 @@ def check_permissions(database: Path, *, fix: bool) -> Check:
 def _modes(database: Path) -> dict[Path, int]:
     found = {}
     for suffix in _OWN_FILES:
-        path = _beside(database, suffix)
+        path = beside(database, suffix)
         with contextlib.suppress(FileNotFoundError):
             found[path] = stat.S_IMODE(path.stat().st_mode)
     return found
@@ -117,10 +117,10 @@ def check_log_size(database: Path) -> Check:
     name = "write-ahead log"
     size = 0
     with contextlib.suppress(FileNotFoundError):
-        size = _beside(database, "-wal").stat().st_size
+        size = beside(database, "-wal").stat().st_size
     if size <= WAL_BYTES_MAX:
         return Check(name=name, text=decimal(size) if size else "empty", details={"bytes": size})
-    readers = reading(_beside(database, "-shm"))
+    readers = reading(beside(database, "-shm"))
     who = f"{counted(len(readers), 'process', 'processes')} ({', '.join(map(str, readers))})" if readers else "somebody"
     text = (
         f"{decimal(size)}, and should stay below {decimal(WAL_BYTES_MAX)}: it grows as long as somebody reads an older"
@@ -151,7 +151,3 @@ def _is_reader(lock: list[str], inode: int) -> bool:
         and int(first) in _READERS_BYTES
         and process.isdecimal()
     )
-
-
-def _beside(database: Path, suffix: str) -> Path:
-    return database.with_name(database.name + suffix)

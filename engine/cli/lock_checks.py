@@ -14,6 +14,7 @@ from typing import Final
 from engine.cli.checks import Check
 from engine.cli.text import counted
 from engine.logs.file_lock import FileLock
+from engine.logs.file_system import beside
 from engine.logs.partial_folder import abandoned, bytes_in, remove_abandoned
 
 RUN_LOCK_NAME: Final = "run.lock"
@@ -24,7 +25,7 @@ _COMPARISON_SECONDS_MAX: Final = 86_400.0
 
 def check_write_lock(database: Path) -> Check:
     """Try the lock that writers queue for."""
-    path = _beside(database, "-lock")
+    path = beside(database, "-lock")
     with _tried(path, _WRITE_LOCK_SECONDS) as free:
         if free:
             return Check(name="write lock", text="is free")
@@ -91,12 +92,8 @@ def _no_rebuild(database: Path, scratch: list[Path]) -> Iterator[bool]:
     if not scratch:
         yield True
         return
-    with _tried(_beside(database, "-rebuild-lock"), 0) as free:
+    with _tried(beside(database, "-rebuild-lock"), 0) as free:
         yield free
-
-
-def _beside(database: Path, suffix: str) -> Path:
-    return database.with_name(database.name + suffix)
 
 
 @contextlib.contextmanager

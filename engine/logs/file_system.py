@@ -55,6 +55,11 @@ def prepare_file(path: Path, *, allow_network: bool) -> bool:
     return True
 
 
+def beside(database: Path, suffix: str) -> Path:
+    """Return the file of that suffix beside a database."""
+    return database.with_name(database.name + suffix)
+
+
 def create_for_owner(path: Path) -> None:
     """Create an empty file that nobody but its owner may read or write.
 

@@ -31,6 +31,7 @@ from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.file_lock import FileLock, Turn
+from engine.logs.file_system import beside
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender
@@ -170,8 +171,7 @@ class SqliteEventLog:
         _log.error(
             "a sync failed: nothing is written until the store is opened again", path=str(self.path), cause=cause
         )
-        with contextlib.suppress(OSError):
-            self._mark.set()
+        self._mark.set()
 
     @property
     def is_in_doubt(self) -> bool:
@@ -249,18 +249,12 @@ async def open_sqlite_log(
         await _close(connection, path, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error):
             if is_failed_sync(error):
-                with contextlib.suppress(OSError):
-                    SyncFailureMark(path).set()
+                SyncFailureMark(path).set()
             raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
         if isinstance(error, UnicodeDecodeError):  # sqlite3's own, over the names in a damaged schema
             raise NotADatabase(path, f"its schema is damaged: {error}") from error
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """Return the file of that suffix beside the database."""
-    return path.with_name(path.name + suffix)
 
 
 def _resolved(path: Path) -> Path:

@@ -24,11 +24,11 @@ from engine.cancellation import finish
 from engine.errors import AnabranchError, BackupExists, BackupFailed, DiskFull, InvalidValue, shown
 from engine.findings import Verification
 from engine.logs.connections import ThreadConnection
-from engine.logs.file_system import create_for_owner, sync_folder
+from engine.logs.file_system import beside, create_for_owner, sync_folder
 from engine.logs.forking import connect
 from engine.logs.partial_folder import PartialFolder, remove_abandoned
 from engine.logs.readers import connect_read_only, in_snapshot
-from engine.logs.sqlite import SqliteEventLog, beside
+from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import damage_in_log
 from engine.ports import ViewDifference

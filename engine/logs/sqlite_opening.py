@@ -10,7 +10,7 @@ from typing import Final, Literal
 from engine.errors import CannotOpen, StoreBusy
 from engine.logger import get_logger
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import prepare_file
+from engine.logs.file_system import beside, prepare_file
 from engine.logs.forking import connect, inside_sqlite
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import last_position
@@ -71,7 +71,7 @@ class SetUp:
             if not free:
                 raise StoreBusy(self._path, self._busy_timeout)
             try:
-                write_again(self._path.with_name(self._path.name + "-wal"))
+                write_again(beside(self._path, "-wal"))
             except OSError as error:
                 raise CannotOpen(
                     self._path, f"a sync of it failed before, and now: {error.strerror or error}"

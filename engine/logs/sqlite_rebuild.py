@@ -17,10 +17,10 @@ from engine.errors import DiskFull, ReadFailed, RebuildRunning
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import create_for_owner
+from engine.logs.file_system import beside, create_for_owner
 from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
-from engine.logs.sqlite import SqliteEventLog, beside
+from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_epoch import removals
 from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents

@@ -28,6 +28,7 @@ from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_rebuild import remove_scratch
 from engine.logs.sqlite_traces import carried_by, copied_by
+from engine.logs.wal_limit import empty_log
 from engine.merkle import run_leaf
 from engine.model import Head
 from engine.names import ROOT
@@ -77,7 +78,7 @@ class SqliteRemoval:
     async def _compact(self) -> Compaction:
         before, after = await self._log.exclusively(lambda connection: _vacuum(connection, self._log.path))
         waited = 0.0
-        while not (complete := await self._log.exclusively(_empty_the_log)) and waited < READERS_WAITED_FOR_SECONDS:
+        while not (complete := await self._log.exclusively(_emptied)) and waited < READERS_WAITED_FOR_SECONDS:
             await asyncio.sleep(_ASK_AGAIN_SECONDS)  # without the lock: writers go on
             waited += _ASK_AGAIN_SECONDS
         return Compaction(bytes_before=before, bytes_after=after, complete=complete)
@@ -327,18 +328,11 @@ def _vacuum(connection: sqlite3.Connection, path: Path) -> tuple[int, int]:
     return before, _bytes(connection)
 
 
-def _empty_the_log(connection: sqlite3.Connection) -> bool:
-    """Move all into the file, and cut the log to nothing; say whether no reader of an older state was in the way."""
-    (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {timeout}")
-    return not busy
-
-
 def _bytes(connection: sqlite3.Connection) -> int:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (size,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages) * int(size)
+
+
+def _emptied(connection: sqlite3.Connection) -> bool:
+    return empty_log(connection, waiting_ms=0)

@@ -15,7 +15,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from engine.logs.file_system import sync_folder
+from engine.logs.file_system import beside, sync_folder
 
 _SUFFIX = "-unsynced"
 _BLOCK_BYTES = 2**20
@@ -57,14 +57,15 @@ class SyncFailureMark:
     """The file that says that a sync of `database` has failed. Whoever removes it takes the store as it is."""
 
     def __init__(self, database: Path) -> None:
-        self.path = database.with_name(database.name + _SUFFIX)
+        self.path = beside(database, _SUFFIX)
 
     def is_set(self) -> bool:
         return self.path.exists()
 
     def set(self) -> None:
         """Leave the mark, where the disk still takes a file."""
-        self.path.touch(mode=0o600)
+        with contextlib.suppress(OSError):
+            self.path.touch(mode=0o600)
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -30,6 +30,17 @@ _READERS_WAITED_FOR_MS: Final = 25
 _log = get_logger(__name__)
 
 
+def empty_log(connection: sqlite3.Connection, *, waiting_ms: int) -> bool:
+    """Move all into the file, and cut the log to nothing; say whether no reader of an older state was in the way."""
+    (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {waiting_ms}")
+    try:
+        busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {timeout}")
+    return not busy
+
+
 class WalLimit:
     """The limit for one database: `keep` for its writer, `reading` for its readers, each on a thread of its own."""
 
@@ -48,15 +59,10 @@ class WalLimit:
         """
         if self._size() < self._next_attempt:
             return
-        (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
-        connection.execute(f"PRAGMA busy_timeout = {_READERS_WAITED_FOR_MS}")
-        try:
-            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {patience}")
+        busy = not empty_log(connection, waiting_ms=_READERS_WAITED_FOR_MS)
         size = self._size()
         self._next_attempt = max(self._bytes_max // 2, size + self._bytes_max // _ATTEMPTS_A_LIMIT if busy else 0)
-        self._tell(size, busy=bool(busy))
+        self._tell(size, busy=busy)
 
     def _tell(self, size: int, *, busy: bool) -> None:
         if busy and size > self._bytes_max and not self._told:
