@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine import Engine, open_engine
+from tests.every_view import populated
 from tests.faults.acknowledged import assert_recorded
 from tests.faults.audit import assert_whole
 from tests.faults.children import killed, next_line, start_worker
@@ -121,21 +122,10 @@ async def _killed_by_itself(worker: Process) -> list[str]:
     return output.decode().splitlines()
 
 
-async def _populated(engine: Engine, *, sets: int) -> None:
-    """A run with a row in every view table."""
-    run = await engine.create_run("r", parameters={"a": 1})
-    branch = await run.fork("b")
-    await asyncio.gather(*(branch.set_parameters({"a": value, "b": [value]}) for value in range(sets)))
-    async with branch.attempt("step", operator_key="local") as attempt:
-        await attempt.update(external_id="job-7")
-    await run.reduce()
-    await run.finalize("COMPLETED")
-
-
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 async def test_a_rebuild_that_is_killed_leaves_the_views_whole(database: Path, engine: Engine, kills: int) -> None:
     """While it folds: the old views serve, and what was left beside the file does no harm."""
-    await _populated(engine, sets=2000)
+    await populated(engine, "r", sets=2000)
     before = await (await engine.run("r")).compile()
     async with Survivor(await engine.create_run("other")) as survivor:
         for kill in range(kills):
@@ -154,7 +144,7 @@ async def test_a_rebuild_that_is_killed_in_the_swap_leaves_the_old_views(
     database: Path, engine: Engine, place: str, kills: int
 ) -> None:
     """When old tables are gone, or the new rows in their place, and that is not committed; the lock is free then."""
-    await _populated(engine, sets=20)
+    await populated(engine, "r", sets=20)
     waits = []
     for _ in range(kills):
         holder = await start_worker("stop_in_a_rebuild", database, place)

@@ -15,23 +15,12 @@ from engine.errors import RebuildRunning
 from engine.logs.file_lock import FileLock
 from engine.logs.sqlite import Settings, open_sqlite_log
 from engine.ports import ViewDifference
+from tests.every_view import populated
 from tests.faults.audit import assert_whole
 from tests.faults.children import finished, start_worker
 from tests.faults.leaks import nothing_left, open_files
 
 LOG = logging.getLogger(__name__)
-
-
-async def _populated(engine: Engine, run_id: str, *, sets: int = 20) -> Run:
-    """A run with a row in every view table."""
-    run = await engine.create_run(run_id, parameters={"a": 1})
-    branch = await run.fork("b")
-    await asyncio.gather(*(branch.set_parameters({"a": value, "b": [value]}) for value in range(sets)))
-    async with branch.attempt("step", operator_key="local") as attempt:
-        await attempt.update(external_id="job-7")
-    await run.reduce()
-    await run.finalize("COMPLETED")
-    return run
 
 
 def _sql(database: Path, statement: str) -> list[tuple[object, ...]]:
@@ -46,7 +35,7 @@ def _leftovers(database: Path) -> list[str]:
 
 async def test_rebuilt_views_equal_the_live_ones(database: Path, engine: Engine) -> None:
     """A rebuild changes no row, and leaves no file behind."""
-    run = await _populated(engine, "r")
+    run = await populated(engine, "r")
     before = await run.compile()
     assert await engine.rebuild() == await engine.last_position()
     assert await run.compile() == before
@@ -79,7 +68,7 @@ async def test_a_row_that_was_tampered_with_is_found_and_put_right(
     database: Path, engine: Engine, statement: str
 ) -> None:
     """`verify_views` names the table and counts the rows; `rebuild` makes them what the events say."""
-    run = await _populated(engine, "r")
+    run = await populated(engine, "r")
     before = await run.compile()
     _sql(database, statement)
     table, missing, unexpected = TAMPERED[statement]
@@ -91,7 +80,7 @@ async def test_a_row_that_was_tampered_with_is_found_and_put_right(
 
 async def test_what_is_cached_is_forgotten_after_a_rebuild(database: Path, engine: Engine) -> None:
     """A decision made after the rebuild reads the rebuilt rows, not those it knew."""
-    run = await _populated(engine, "r")
+    run = await populated(engine, "r")
     _sql(database, "UPDATE runs SET status = 'X'")
     await engine.rebuild()
     assert not (await run.set_status("COMPLETED")).events
@@ -101,7 +90,7 @@ async def test_progress_is_reported_with_rising_positions(engine: Engine, monkey
     """After each chunk: the position reached and the last one."""
     monkeypatch.setattr("engine.logs.sqlite_rebuild.CHUNK_EVENTS", 10)
     monkeypatch.setattr("engine.logs.sqlite_rebuild.LOCKED_EVENTS_MAX", 1)
-    await _populated(engine, "r", sets=100)
+    await populated(engine, "r", sets=100)
     last = await engine.last_position()
     reached: list[tuple[int, int]] = []
     await engine.rebuild(lambda *progress: reached.append(progress))
@@ -111,7 +100,7 @@ async def test_progress_is_reported_with_rising_positions(engine: Engine, monkey
 @pytest.mark.parametrize("upkeep", ["rebuild", "verify_views"])
 async def test_nobody_else_may_read_its_files(database: Path, engine: Engine, upkeep: str) -> None:
     """What the events say stands in a file beside the database meanwhile."""
-    await _populated(engine, "r")
+    await populated(engine, "r")
     modes: set[int] = set()
 
     def look(_position: int, _last: int) -> None:
@@ -123,7 +112,7 @@ async def test_nobody_else_may_read_its_files(database: Path, engine: Engine, up
 
 async def test_a_progress_callback_that_raises_ends_the_rebuild(database: Path, engine: Engine) -> None:
     """The views stay as they were, and the next rebuild is free to go."""
-    await _populated(engine, "r")
+    await populated(engine, "r")
 
     def fail(_position: int, _last: int) -> None:
         raise ZeroDivisionError
@@ -138,7 +127,7 @@ async def test_a_progress_callback_that_raises_ends_the_rebuild(database: Path, 
 async def test_rebuilding_again_and_again_opens_no_more_files(database: Path) -> None:
     """Each rebuild and each check lets go of all it opened."""
     async with nothing_left(database.parent), open_engine(database) as engine:
-        await _populated(engine, "r")
+        await populated(engine, "r")
         await engine.rebuild()
         await engine.verify_views()
         before = open_files(database.parent)
@@ -179,7 +168,7 @@ async def _keep_writing(run: Run, stop: asyncio.Event) -> None:
 
 async def test_one_rebuild_at_a_time(database: Path, engine: Engine) -> None:
     """A second one, in this process or another, raises RebuildRunning and changes nothing."""
-    await _populated(engine, "r")
+    await populated(engine, "r")
     answers = await asyncio.gather(engine.rebuild(), engine.rebuild(), return_exceptions=True)
     assert sorted(type(answer).__name__ for answer in answers) == ["RebuildRunning", "int"]
     elsewhere = FileLock(Path(f"{database}-rebuild-lock"))
@@ -193,7 +182,7 @@ async def test_one_rebuild_at_a_time(database: Path, engine: Engine) -> None:
 
 async def test_any_number_may_check_at_once(database: Path, engine: Engine) -> None:
     """Checks disturb neither each other nor a rebuild."""
-    await _populated(engine, "r")
+    await populated(engine, "r")
     async with asyncio.TaskGroup() as tasks:
         checks = [tasks.create_task(engine.verify_views()) for _ in range(4)]
         tasks.create_task(engine.rebuild())
@@ -205,7 +194,7 @@ async def test_any_number_may_check_at_once(database: Path, engine: Engine) -> N
 async def test_views_of_another_version_are_rebuilt_on_opening(database: Path, version: int) -> None:
     """A file whose views another version made is opened with today's."""
     async with open_engine(database) as engine:
-        before = await (await _populated(engine, "r")).compile()
+        before = await (await populated(engine, "r")).compile()
     _sql(database, f"UPDATE view_checkpoints SET version = {version}")
     _sql(database, "DELETE FROM parameters")
     _sql(database, "ALTER TABLE runs ADD COLUMN once_upon_a_time TEXT")
@@ -218,7 +207,7 @@ async def test_views_of_another_version_are_rebuilt_on_opening(database: Path, v
 async def test_many_may_open_a_file_whose_views_are_of_another_version(database: Path) -> None:
     """One of them rebuilds, the others wait for it."""
     async with open_engine(database) as engine:
-        await _populated(engine, "r")
+        await populated(engine, "r")
     _sql(database, "UPDATE view_checkpoints SET version = 0")
     async with contextlib.AsyncExitStack() as stack:
         opening = [stack.enter_async_context(open_engine(database)) for _ in range(5)]
@@ -230,7 +219,7 @@ async def test_many_may_open_a_file_whose_views_are_of_another_version(database:
 async def test_a_view_that_was_never_built_is_built_on_opening(database: Path) -> None:
     """A new view of an old log is not taken for built when the process that was to build it died."""
     async with open_engine(database) as engine:
-        await _populated(engine, "r")
+        await populated(engine, "r")
     for table in ("branches", "parameters", "step_logs"):
         _sql(database, f"DROP TABLE {table}")
     _sql(database, "DROP VIEW resolved_parameters")
