@@ -1,14 +1,15 @@
 """Checking a run's history: every hash along its Merkle DAG, every link in it, every reduction. Pure.
 
 The events of a run are handed in one by one in the order of their positions. Of each stream the first bad event is
-reported; what follows it in that stream proves nothing, and is not looked at.
+reported; what follows it in that stream proves nothing, and is not looked at. After a reduction that does not follow,
+the chain goes on, and so do its checks: that it was computed from what somebody wrote into what is left of an erased
+event shows only later, at the event that says what was left.
 
 A link names a stream as it stood when the link was recorded, so it also fixes the order between the two streams. The
 order of events that no link ties to each other is not hashed: nothing can be said of it.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from msgspec import structs
 
@@ -47,6 +48,7 @@ class RunCheck:
         self._broken: dict[int, int] = {} if broken is None else broken
         self._chains: dict[int, Chain] = {}
         self._open: dict[str, Chain] = {}
+        self._found: dict[int, Problem] = {}
         self._misplaced: set[int] = set()
         self._finalized: set[str] = set()
         self._parameters = ParameterIndexes(root.stream_id, self._broken)
@@ -149,10 +151,11 @@ class RunCheck:
         if message is not None:
             self._break(chain, row, "link", message)
             return
-        if isinstance(event, ParametersReduced) and row.payload_digest is None and self._all_whole(event.children):
-            message = reduction_problem(self._parameters, chain.stream, row, event, ledger)
+        stream = chain.stream
+        if isinstance(event, ParametersReduced) and row.payload_digest is None and self._whole(stream, event.children):
+            message = reduction_problem(self._parameters, stream, row, event, ledger)
             if message is not None:
-                self._break(chain, row, "reduction", message)
+                self._report("reduction", stream, message, stream_version=row.stream_version, position=row.position)
         if isinstance(event, ParametersSet | ParametersReduced):
             self._parameters.add(row, event)
         elif isinstance(event, SourceCarriedOver):
@@ -174,9 +177,10 @@ class RunCheck:
             message = f"what stands in its place is not what version {row.stream_version} says was left of it"
             self._break_before(chain, version, erased.position, message)
 
-    def _all_whole(self, heads: Iterable[Head]) -> bool:
+    def _whole(self, parent: StoredStream, children: Iterable[Head]) -> bool:
         """Say whether every stream that a reduction read is whole: else what it made of them proves nothing."""
-        return not any(self._open[head.branch].broken for head in heads)
+        read = {parent.stream_id, *(self._open[head.branch].stream.stream_id for head in children)}
+        return self._found.keys().isdisjoint(read)
 
     def _says_wrong(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> str | None:
         stream = chain.stream
@@ -277,11 +281,34 @@ class RunCheck:
         chain.broken = True
         self._report("payload", chain.stream, message, stream_version=version, position=position)
 
-    def _report(self, kind: ProblemKind, stream: StoredStream, message: str, **where: Any) -> None:
-        if kind != "head":
-            self._broken.setdefault(stream.stream_id, where["stream_version"])
-        problem = Problem(kind=kind, message=message, run_id=stream.run_id, branch=stream.branch, **where)
+    def _report(
+        self,
+        kind: ProblemKind,
+        stream: StoredStream,
+        message: str,
+        *,
+        stream_version: int | None = None,
+        position: int | None = None,
+    ) -> None:
+        """Report what is wrong with a stream, unless something before it is known to be."""
+        before = self._found.get(stream.stream_id)
+        if before is not None:
+            if stream_version is None or (before.stream_version or 0) <= stream_version:
+                return
+            self.problems.remove(before)
+        problem = Problem(
+            kind=kind,
+            message=message,
+            run_id=stream.run_id,
+            branch=stream.branch,
+            stream_version=stream_version,
+            position=position,
+        )
+        self._found[stream.stream_id] = problem
         self.problems.append(problem)
+        if stream_version is not None and kind != "head":
+            known = self._broken.get(stream.stream_id, stream_version)
+            self._broken[stream.stream_id] = min(stream_version, known)
 
 
 def _parent_row_problem(stream: StoredStream, parent: StoredStream | None, version: int) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from engine import Engine, open_engine
 from engine.codec import encode_canonical, payload_digest
 from engine.events import ParametersSet, RunFinalized
-from engine.model import AttemptDocument, Parameter
+from engine.model import ERASED, AttemptDocument, Parameter
 from tests.integration.recorded_tasks import record_tasks
 from tests.tampered import found, record_three_runs, tampering
 
@@ -211,6 +211,23 @@ async def test_what_is_left_of_an_erased_event_is_held_to_what_was_left(engine: 
         store.restore()
         store.run("UPDATE events SET payload = NULL WHERE position = 7")
         assert found(await engine.verify()) == [("payload", "r", "b", 2, 7)]
+
+
+async def test_what_was_made_of_what_is_left_is_not_named_before_it(engine: Engine, database: Path) -> None:
+    """A reduction does not follow from what somebody wrote into what is left of an erased event: that is reported.
+
+    Nothing but the event that says what was erased, later in the same branch, shows where it was.
+    """
+    run = await engine.create_run("r", parameters={"x": 1})
+    child = await run.fork("a")
+    await run.set_parameters({"x": 2})
+    await child.set_parameters({"x": 3})
+    await run.reduce([child], on_conflict="child")
+    await engine.erase("r", "", 3, "asked to")
+    left = encode_canonical(ParametersSet(branch="", values={"w": ERASED}))
+    with tampering(database) as store:
+        store.connection.execute("UPDATE events SET payload = ? WHERE stream_version = 3", (left,))
+        assert found(await engine.verify()) == [("payload", "r", "", 3, 4)]
 
 
 async def test_links_hold_in_what_is_left_of_an_erased_event(engine: Engine, database: Path) -> None:

@@ -118,3 +118,9 @@ def test_what_grows_is_told(name: str) -> None:
     """And what does not is not."""
     assert growing(_samples(), 4) == []
     assert [each.split(":")[0] for each in growing(_samples(**{name: 5_000_000}), 4)] == [name]
+
+
+def test_what_grows_in_the_first_minute_is_not_told() -> None:
+    """A process imports and fills its caches then."""
+    assert growing(_samples(seconds=1, resident_bytes=5_000_000), 4) == []
+    assert growing(_samples(seconds=7, resident_bytes=5_000_000), 4) != []
