@@ -242,17 +242,15 @@ def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
 
 
 def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
-    children = state.children(stream)
     if command.children is None:
-        return children
-    known = {child.branch: child for child in children}
-    for name in command.children:
-        if name not in known:
-            _open_stream(stream.run_id, name, state)
-            raise InvalidValue("children", name, f"is not forked from branch {stream.branch!a}")
+        return state.children(stream)
     if len(set(command.children)) != len(command.children):
         raise InvalidValue("children", list(command.children), "names a branch twice")
-    return [known[name] for name in command.children]
+    children = [_open_stream(stream.run_id, name, state) for name in command.children]
+    for child in children:
+        if child.parent_id != stream.stream_id:
+            raise InvalidValue("children", child.branch, f"is not forked from branch {stream.branch!a}")
+    return children
 
 
 def _as_children(children: Sequence[Stream], parent: Stream, state: State) -> list[Child]:

@@ -8,14 +8,13 @@ from engine.events import StepLogged
 from engine.model import AttemptLog, ExternalRun, Parameter
 from engine.ports import AttemptState, FromSource, OwnParameter, StepState, Stream, StreamHeads
 from projections.columns import from_json
+from projections.own_parameters import LATEST
 from projections.partitions import Partitions
 from projections.reading import (
-    LATEST,
     SELECT_ATTEMPTS,
     as_attempt,
     as_external_run,
     as_task_spec,
-    own_parameters_of,
     resolved_parameters,
 )
 from projections.state import StateViews
@@ -127,7 +126,7 @@ class DecisionState:
 
     def own_parameters(self, streams: Sequence[Stream]) -> list[dict[str, OwnParameter]]:
         self._partitions.flush_parameters()
-        return own_parameters_of(self._connection, [stream.stream_id for stream in streams])
+        return self._partitions.latest.own_parameters_of([stream.stream_id for stream in streams])
 
     def parameters(
         self, stream: Stream, version: int | None = None, names: Collection[str] | None = None

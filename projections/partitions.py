@@ -32,6 +32,7 @@ from engine.model import CarriedStep
 from engine.ports import Stream
 from engine.projectors import Fold, out_of_place
 from projections.columns import to_json, to_text
+from projections.own_parameters import LatestRows, ParameterRow
 from projections.table import Table
 
 _TABLES = """
@@ -140,7 +141,8 @@ class Partitions:
         self._connection = connection
         self.branches = Table(connection, "branches", BranchRow, ("stream_id",))
         self.steps = Table(connection, "step_logs", StepRow, ("stream_id", "step"))
-        self._parameters: list[tuple[Any, ...]] = []
+        self._parameters: list[ParameterRow] = []
+        self.latest = LatestRows(connection)
         self.folds: Mapping[type, Fold] = {
             RunCreated: self._opened,
             RunForked: self._opened,
@@ -173,6 +175,7 @@ class Partitions:
         self.branches.flush()
         self.steps.flush()
         self.flush_parameters()
+        self.latest.trim()
 
     def flush_parameters(self) -> None:
         """Write the parameters set so far, so that they can be read by SQL within the batch."""
@@ -183,10 +186,12 @@ class Partitions:
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
         for table in (self.branches, self.steps):
             table.forget(stream_ids)
+        self.latest.forget(stream_ids)
         self._parameters.clear()
 
     def clear(self, stream_ids: Collection[int]) -> None:
         self._parameters.clear()
+        self.latest.forget(stream_ids)
         self.branches.clear(stream_ids)
         self.steps.clear(stream_ids)
         self._connection.executemany(
@@ -208,6 +213,7 @@ class Partitions:
         )
         for table in (self.branches, self.steps):
             table.opened(stream.stream_id)
+        self.latest.opened(stream.stream_id)
         self.branches.add((stream.stream_id,), row)
 
     def _change_branch(self, stream: Stream, recorded: RecordedEvent, **columns: Any) -> None:
@@ -226,13 +232,16 @@ class Partitions:
         self, stream: Stream, recorded: RecordedEvent, event: ParametersSet | ParametersReduced
     ) -> None:
         stream_id, version, position = stream.stream_id, recorded.stream_version, recorded.position
-        self._parameters += [
+        rows = [
             (stream_id, name, version, position, parameter.kind, to_json(parameter.value))
             for name, parameter in event.values.items()
         ]
+        self._parameters += rows
+        self.latest.put(stream_id, rows)
 
     def _carried_over(self, stream: Stream, recorded: RecordedEvent, event: SourceCarriedOver) -> None:
-        # As of the fork, so that every point of the run sees them as before.
+        # As of the fork, so that every point of the run sees them as before: what the run set since stays the latest.
+        self.latest.forget([stream.stream_id])
         self._parameters += [
             (stream.stream_id, name, 1, recorded.position, parameter.kind, to_json(parameter.value))
             for name, parameter in event.values.items()

@@ -16,8 +16,9 @@ from engine.events import RecordedEvent, RunForked, SourceCarriedOver
 from engine.model import CarriedStep
 from engine.ports import Stream
 from engine.projectors import Projectors
+from projections.own_parameters import LATEST
 from projections.partitions import Partitions, StepRow
-from projections.reading import LATEST, lineage
+from projections.reading import lineage
 from projections.state import StateViews
 
 CHUNK_EVENTS = 1000

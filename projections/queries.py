@@ -13,14 +13,13 @@ from engine.point import PlacedPoint, Point, Position
 from engine.ports import ChildValues, Stream
 from projections.beginnings import version_before
 from projections.lineage import read_lineage
+from projections.own_parameters import own_parameters, own_parameters_of
 from projections.past import past_of_run, past_of_stream
 from projections.reading import (
     IN_RUN,
     SELECT_ATTEMPTS,
     Readers,
     as_attempt,
-    own_parameters,
-    own_parameters_of,
     resolved_parameters,
 )
 from projections.run_log import compile_branch, compile_run

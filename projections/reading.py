@@ -1,24 +1,19 @@
 """Rows of the view tables as the model's structs, and the lookups that decisions and readers share."""
 
-import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from engine.model import AttemptLog, ExternalRun, Parameter, StepLog, TaskSpec
+from engine.model import AttemptLog, ExternalRun, StepLog, TaskSpec
 from engine.ports import OwnParameter
 from projections.columns import from_json, from_text, parameters_from_json
+from projections.own_parameters import LATEST, own_parameters
 from projections.partitions import BranchRow, StepRow
 from projections.state_tables import AttemptRow, ExternalRunRow
 
-LATEST = 2**63 - 1
-"""A version that no stream reaches."""
-
 IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
-
-_NAMES_IN_SQL_MAX = 100
 
 Result = TypeVar("Result")
 
@@ -42,48 +37,6 @@ def lineage(connection: sqlite3.Connection, stream_id: int, version: int) -> Ite
         current, version = connection.execute(
             "SELECT parent_stream_id, parent_version FROM branches WHERE stream_id = ?", (current,)
         ).fetchone()
-
-
-def own_parameters(
-    connection: sqlite3.Connection,
-    stream_id: int,
-    version: int = LATEST,
-    names: Collection[str] | None = None,
-) -> dict[str, OwnParameter]:
-    """Return what a stream itself set or reduced up to a version, by name and in name order."""
-    if names is None or len(names) > _NAMES_IN_SQL_MAX:
-        rows = connection.execute(
-            "SELECT name, kind, value, max(stream_version) FROM parameters"
-            " WHERE stream_id = ? AND stream_version <= ? GROUP BY name",
-            (stream_id, version),
-        )
-        return _own(row for row in rows if names is None or row[0] in names)
-    return _own(
-        row
-        for name in sorted(names)
-        for row in connection.execute(
-            "SELECT name, kind, value, stream_version FROM parameters"
-            " WHERE stream_id = ? AND name = ? AND stream_version <= ? ORDER BY stream_version DESC LIMIT 1",
-            (stream_id, name, version),
-        )
-    )
-
-
-def own_parameters_of(connection: sqlite3.Connection, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
-    """Return what each of many streams itself set or reduced, by name and in name order."""
-    owns: dict[int, dict[str, OwnParameter]] = {stream_id: {} for stream_id in stream_ids}
-    rows = connection.execute(
-        "SELECT stream_id, name, kind, value, max(stream_version) FROM parameters"
-        " WHERE stream_id IN (SELECT value FROM json_each(?)) GROUP BY stream_id, name",
-        (json.dumps(list(owns)),),
-    ).fetchall()
-    for stream_id, name, kind, value, version in rows:
-        owns[stream_id][name] = OwnParameter(Parameter(from_json(value), kind), version)
-    return [owns[stream_id] for stream_id in stream_ids]
-
-
-def _own(rows: Iterable[tuple[str, Any, str, int]]) -> dict[str, OwnParameter]:
-    return {name: OwnParameter(Parameter(from_json(value), kind), version) for name, kind, value, version in rows}
 
 
 def resolved_parameters(

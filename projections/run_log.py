@@ -6,8 +6,9 @@ from engine.model import BranchLog, Parameter, RunLog, StepLog
 from engine.names import ROOT
 from engine.ports import Stream
 from projections.columns import from_json, from_text
+from projections.own_parameters import own_parameters
 from projections.partitions import BranchRow
-from projections.reading import IN_RUN, SELECT_BRANCHES, own_parameters, resolved_parameters
+from projections.reading import IN_RUN, SELECT_BRANCHES, resolved_parameters
 from projections.steps import own_steps, steps_of, with_inherited
 
 

@@ -11,7 +11,8 @@ from engine.model import Head, Origin
 from engine.names import ROOT
 from engine.point import PlacedPoint, Point, Position
 from engine.ports import Stream
-from projections.reading import LATEST, lineage
+from projections.own_parameters import LATEST
+from projections.reading import lineage
 
 _SELECT_STREAM = "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
 _OF_RUN = "events.root_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"

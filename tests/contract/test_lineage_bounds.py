@@ -13,7 +13,7 @@ from engine.commands import Command, Fork, Reduce
 from engine.errors import InvalidName, InvalidValue, ParameterNotFound, PointNotFound
 from engine.lineage import DEPTH_MAX, LIMIT_MAX, LineageWanted
 from projections.lineage import read_lineage
-from projections.reading import LATEST
+from projections.own_parameters import LATEST
 from projections.streams import find_stream
 from tests.contract.families import family, place, record
 

@@ -1,0 +1,133 @@
+"""What streams set or reduced themselves: read by SQL, and the latest of what this process writes kept in memory.
+
+A branch may have set a name thousands of times. The look-up goes from name to name along the primary key and takes the
+last version of each, so that the thousandth reduction reads no more than the first.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from engine.model import Parameter
+from engine.ports import OwnParameter
+from projections.columns import from_json
+
+LATEST = 2**63 - 1
+"""A version that no stream reaches."""
+
+ParameterRow: TypeAlias = tuple[int, str, int, int, str, str]
+"""A row of `parameters`: stream id, name, stream version, position, kind, and the value as JSON."""
+
+_NAMES_IN_SQL_MAX = 100
+_KEPT_ROWS_MAX = 4_000
+_KEPT_CHARACTERS_MAX = 8 * 1024 * 1024
+
+# A loose index scan: SQLite skips along an index by itself only where ANALYZE has been run.
+_OWN = """
+WITH RECURSIVE named (stream_id, name) AS (
+    SELECT asked.value, (SELECT min(name) FROM parameters WHERE stream_id = asked.value) FROM json_each(?1) AS asked
+    UNION ALL
+    SELECT stream_id, (SELECT min(name) FROM parameters WHERE stream_id = named.stream_id AND name > named.name)
+    FROM named WHERE name IS NOT NULL
+)
+SELECT own.stream_id, own.name, own.kind, own.value, own.stream_version
+FROM named JOIN parameters AS own ON own.stream_id = named.stream_id AND own.name = named.name
+    AND own.stream_version = (
+        SELECT max(stream_version) FROM parameters
+        WHERE stream_id = named.stream_id AND name = named.name AND stream_version <= ?2
+    )
+ORDER BY own.stream_id, own.name
+"""
+
+
+def own_parameters(
+    connection: sqlite3.Connection,
+    stream_id: int,
+    version: int = LATEST,
+    names: Collection[str] | None = None,
+) -> dict[str, OwnParameter]:
+    """Return what a stream itself set or reduced up to a version, by name and in name order."""
+    if names is None or len(names) > _NAMES_IN_SQL_MAX:
+        rows = connection.execute(_OWN, (json.dumps([stream_id]), version))
+        return _own(columns for _, *columns in rows if names is None or columns[0] in names)
+    return _own(
+        row
+        for name in sorted(names)
+        for row in connection.execute(
+            "SELECT name, kind, value, stream_version FROM parameters"
+            " WHERE stream_id = ? AND name = ? AND stream_version <= ? ORDER BY stream_version DESC LIMIT 1",
+            (stream_id, name, version),
+        )
+    )
+
+
+def own_parameters_of(connection: sqlite3.Connection, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
+    """Return what each of many streams itself set or reduced, by name and in name order."""
+    owns: dict[int, dict[str, OwnParameter]] = {stream_id: {} for stream_id in stream_ids}
+    rows = connection.execute(_OWN, (json.dumps(list(owns)), LATEST)).fetchall()
+    for stream_id, name, kind, value, version in rows:
+        owns[stream_id][name] = OwnParameter(Parameter(from_json(value), kind), version)
+    return [owns[stream_id] for stream_id in stream_ids]
+
+
+def _own(rows: Iterable[Any]) -> dict[str, OwnParameter]:
+    return {name: OwnParameter(Parameter(from_json(value), kind), version) for name, kind, value, version in rows}
+
+
+class LatestRows:
+    """The latest rows of `parameters`, of streams that were opened here and have not been let go of since.
+
+    What a reduction asks for is mostly this: branches that the same process has forked and written to.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._streams: dict[int, dict[str, ParameterRow]] = {}
+        self._rows = 0
+        self._characters = 0
+
+    def opened(self, stream_id: int) -> None:
+        """Note that a stream is new: it has no rows but those that will be put here."""
+        self._streams[stream_id] = {}
+
+    def put(self, stream_id: int, rows: Iterable[ParameterRow]) -> None:
+        """Note rows of one event."""
+        known = self._streams.get(stream_id)
+        if known is None:
+            return
+        for row in rows:
+            before = known.get(row[1])
+            if before is None:
+                self._rows += 1
+            else:
+                self._characters -= len(before[5])
+            self._characters += len(row[5])
+            known[row[1]] = row
+
+    def own_parameters_of(self, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
+        """Return what the function of that name does, once all rows are written."""
+        unknown = [stream_id for stream_id in stream_ids if stream_id not in self._streams]
+        read = dict(zip(unknown, own_parameters_of(self._connection, unknown), strict=True)) if unknown else {}
+        return [
+            _own((name, kind, value, version) for _, name, version, _, kind, value in sorted(known.values()))
+            if (known := self._streams.get(stream_id)) is not None
+            else read[stream_id]
+            for stream_id in stream_ids
+        ]
+
+    def trim(self) -> None:
+        """Let go of everything once it is much."""
+        if self._rows + len(self._streams) > _KEPT_ROWS_MAX or self._characters > _KEPT_CHARACTERS_MAX:
+            self.forget()
+
+    def forget(self, stream_ids: Collection[int] | None = None) -> None:
+        """Let go of some streams, or of all."""
+        if stream_ids is None:
+            self._streams.clear()
+            self._rows = self._characters = 0
+            return
+        for stream_id in self._streams.keys() & stream_ids:
+            rows = self._streams.pop(stream_id)
+            self._rows -= len(rows)
+            self._characters -= sum(len(row[5]) for row in rows.values())

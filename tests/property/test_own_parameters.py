@@ -1,0 +1,106 @@
+"""What streams set themselves, from memory and by SQL, against a walk over every row."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.model import Parameter
+from engine.ports import OwnParameter
+from projections.columns import from_json, to_json
+from projections.own_parameters import LatestRows, ParameterRow, own_parameters, own_parameters_of
+from projections.partitions import Partitions
+
+STREAMS = (1, 2, 3)
+NAMES = st.sampled_from(["a", "b", "c", "ab", "é", "'"])
+VALUES = st.one_of(st.integers(0, 9), st.floats(allow_nan=False), st.text("xy", max_size=3), st.none())
+SETS = st.tuples(st.just("set"), st.sampled_from(STREAMS), st.dictionaries(NAMES, VALUES, max_size=4))
+MOVES = st.one_of(
+    SETS,
+    SETS,
+    st.tuples(st.just("open"), st.sampled_from(STREAMS), st.none()),
+    st.tuples(st.just("set elsewhere"), st.sampled_from(STREAMS), st.dictionaries(NAMES, VALUES, max_size=4)),
+    st.tuples(st.just("forget"), st.just(0), st.none()),
+    st.tuples(st.just("trim"), st.just(0), st.none()),
+)
+
+
+class Table:
+    """The table of parameters, and the latest of its rows beside it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.versions = dict.fromkeys(STREAMS, 0)
+        self.written: list[ParameterRow] = []
+        self.latest = LatestRows(connection)
+
+    def make(self, move: str, stream_id: int, values: dict[str, object] | None) -> None:
+        if move == "open" and not self.versions[stream_id]:
+            self.latest.opened(stream_id)
+        elif move in ("set", "set elsewhere"):
+            self.versions[stream_id] += 1
+            version = self.versions[stream_id]
+            rows = [(stream_id, name, version, 7, "json", to_json(value)) for name, value in (values or {}).items()]
+            self.connection.executemany("INSERT INTO parameters VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self.written += rows
+            if move == "set":
+                self.latest.put(stream_id, rows)
+            else:
+                self.latest.forget([stream_id])
+        elif move == "forget":
+            self.latest.forget()
+        elif move == "trim":
+            self.latest.trim()
+
+    def walked(self, stream_id: int, version: int) -> dict[str, OwnParameter]:
+        """What the rows say, one after another."""
+        found: dict[str, OwnParameter] = {}
+        for row_stream, name, row_version, _, kind, value in self.written:
+            if row_stream == stream_id and row_version <= version:
+                found[name] = OwnParameter(Parameter(from_json(value), kind), row_version)  # type: ignore[arg-type]
+        return dict(sorted(found.items()))
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        Partitions(made).create_tables()
+        yield made
+
+
+@given(st.lists(MOVES, max_size=25), st.integers(0, 10), st.one_of(st.none(), st.sets(NAMES)))
+def test_own_parameters_are_the_last_rows_of_each_name(
+    connection: sqlite3.Connection,
+    moves: list[tuple[str, int, dict[str, object] | None]],
+    version: int,
+    names: set[str] | None,
+) -> None:
+    """In name order, whatever is in memory, of any streams together, and up to any version of one."""
+    connection.execute("DELETE FROM parameters")
+    table = Table(connection)
+    for move in moves:
+        table.make(*move)
+        walked = [table.walked(stream_id, 2**63 - 1) for stream_id in STREAMS]
+        for found in (table.latest.own_parameters_of(STREAMS), own_parameters_of(connection, STREAMS)):
+            assert [list(each.items()) for each in found] == [list(each.items()) for each in walked]
+    for stream_id in STREAMS:
+        due = {name: own for name, own in table.walked(stream_id, version).items() if names is None or name in names}
+        assert list(own_parameters(connection, stream_id, version, names).items()) == list(due.items())
+
+
+def test_much_is_let_go_of(connection: sqlite3.Connection) -> None:
+    """Rows and their texts are bounded; what replaces others counts once."""
+    connection.execute("DELETE FROM parameters")
+    latest = LatestRows(connection)
+    latest.opened(1)
+    for version in range(20):
+        latest.put(1, [(1, "x", version, version, "json", to_json("y" * 1_000_000))])
+        latest.trim()
+    (kept,) = latest.own_parameters_of([1])
+    assert kept["x"].stream_version == 19
+    latest.put(1, [(1, f"x{number}", 20, 20, "json", to_json("y" * 1_000_000)) for number in range(10)])
+    latest.trim()
+    assert latest.own_parameters_of([1]) == [{}], "in memory no more, and never written to the table"
