@@ -60,14 +60,14 @@ from engine.task_decisions import TASK_HANDLERS
 _FINALIZED_BYTES_MAX = 256 * 1024
 
 
-class Opening(Struct, frozen=True):
+class Opening(Struct, frozen=True, gc=False):
     """A stream that the first event of a decision opens, and the stream it continues, if any."""
 
     branch: str
     parent: Stream | None
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, gc=False):
     """Events for one stream: one that is there, or one that the first of them `opens`."""
 
     events: Sequence[Event]

@@ -2,6 +2,9 @@
 
 Times are `datetime`s in UTC. JSON values are `None`, `bool`, `int` (64 bits, signed), `float` (NaN and the infinities
 included, kept exactly), `str`, and lists and string-keyed mappings of these. Mappings come back in key order.
+
+What is made by the thousand, here and elsewhere, is not tracked by the garbage collector (`gc=False`): nothing in it
+goes in a circle, and its passes would take longer than the work.
 """
 
 from collections.abc import Iterator
@@ -63,7 +66,7 @@ class TaskSpec(Canonical, frozen=True, kw_only=True):
     operator_key: str | None = None
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, gc=False):
     """A stream's last version and its hash (32 bytes)."""
 
     branch: str
@@ -71,14 +74,14 @@ class Head(Struct, frozen=True):
     hash: bytes
 
 
-class Source(Struct, frozen=True):
+class Source(Struct, frozen=True, gc=False):
     """The child event that a reduced value came from."""
 
     branch: str
     stream_version: int
 
 
-class Origin(Struct, frozen=True):
+class Origin(Struct, frozen=True, gc=False):
     """The event that set or reduced what a branch sees; `run_id` differs from the branch's own below a forked run."""
 
     run_id: str
@@ -86,7 +89,7 @@ class Origin(Struct, frozen=True):
     stream_version: int
 
 
-class ParameterConflict(Struct, frozen=True):
+class ParameterConflict(Struct, frozen=True, gc=False):
     """Both sides changed `name` since the fork, to different values.
 
     `base` is the parameter as it stood at the fork, None where there was none.

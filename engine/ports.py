@@ -32,7 +32,7 @@ from engine.model import (
 from engine.point import PlacedPoint, Point, Position
 
 
-class Stream(Struct):
+class Stream(Struct, gc=False):
     """One partition's stream and where it stands. `stream_id` is the log's own short name for it.
 
     `parent_id` and `parent_version` say what it was forked from, of whichever run.
@@ -47,7 +47,7 @@ class Stream(Struct):
     hash: bytes
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, gc=False):
     """The request's events are in the log; `duplicate` when they were already, under the same idempotency key.
 
     `events` is empty when the request had nothing new to say. `stream_version` is the guarded stream's.
@@ -127,7 +127,7 @@ class AttemptState(Protocol):
     def status(self) -> str: ...
 
 
-class OwnParameter(Struct, frozen=True):
+class OwnParameter(Struct, frozen=True, gc=False):
     """A parameter that a branch set or reduced itself, and the version of its stream that did."""
 
     parameter: Parameter

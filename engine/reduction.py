@@ -21,7 +21,7 @@ FUNCTION_RULE: Final = "function"
 """The rule recorded for a value that the caller's own function made."""
 
 
-class Child(Struct, frozen=True):
+class Child(Struct, frozen=True, gc=False):
     """A child branch as a reduction reads it: its head, its own writes, and what it inherited at its fork.
 
     `base` has at least the names that the child wrote itself.
@@ -41,7 +41,7 @@ class Outcome(Struct, frozen=True):
     conflicts: list[ParameterConflict]
 
 
-class _Contribution(Struct, frozen=True):
+class _Contribution(Struct, frozen=True, gc=False):
     parameter: Parameter
     source: Source
 
