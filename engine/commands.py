@@ -218,7 +218,7 @@ Command: TypeAlias = (
 )
 
 
-class Request(Struct, frozen=True, kw_only=True, gc=False):
+class Request(Struct, frozen=True, kw_only=True):
     """Commands for one run that are recorded together or not at all.
 
     `expected_version` guards the stream of the first command's branch. `idempotency_key` is the caller's name for the
