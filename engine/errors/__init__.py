@@ -50,6 +50,7 @@
     │   └── RebuildRunning
     ├── BackupFailed                 no backup was made; the store is as it was
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
+    ├── RowDamaged                   a row holds what the engine did not write; nothing was recorded
     ├── RowRefused                   a row that the engine did not write is in the way; nothing was recorded
     ├── ReadFailed                   SQLite could not read the file
     │   └── ReadOvertaken            others wrote so much meanwhile that the write-ahead log reached its limit
@@ -123,6 +124,7 @@ from engine.errors.store import (
     ReadFailed,
     ReadOvertaken,
     RebuildRunning,
+    RowDamaged,
     RowRefused,
     RunLocked,
     SigningUnavailable,
@@ -180,6 +182,7 @@ __all__ = [
     "RebuildRunning",
     "ReductionConflict",
     "ReductionImpossible",
+    "RowDamaged",
     "RowRefused",
     "RunExists",
     "RunHasForks",

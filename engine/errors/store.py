@@ -118,6 +118,16 @@ class RowRefused(AnabranchError):
         )
 
 
+class RowDamaged(AnabranchError):
+    """Nothing was recorded. A row holds what the engine did not write: a rebuild of the views puts theirs right."""
+
+    def __init__(self, path: Path | str, cause: str) -> None:
+        self.path, self.cause = Path(path), cause
+        super().__init__(
+            f"a row of {shown(str(path))} is damaged, and nothing was recorded: {cause}; `anabranch doctor` says which"
+        )
+
+
 class ReadFailed(AnabranchError):
     """SQLite could not read the file."""
 

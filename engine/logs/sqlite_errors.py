@@ -13,6 +13,7 @@ from engine.errors import (
     NotADatabase,
     OutcomeUnknown,
     ReadFailed,
+    RowDamaged,
     RowRefused,
     StoreBusy,
 )
@@ -48,8 +49,7 @@ def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> Anabr
     return OutcomeUnknown(path, str(error))
 
 
-# What Python says of a row that holds what was never recorded: a text where a number was, half a document, no row.
-_DAMAGED: Final = (
+DAMAGED_ROW: Final = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -58,6 +58,14 @@ _DAMAGED: Final = (
     TypeError,
     ValueError,
 )
+"""What Python says of a row that holds what was never recorded: a text where a number was, half a document, no row."""
+
+
+def row_damaged(error: Exception, path: Path) -> RowDamaged:
+    """Return the error of ours for one of `DAMAGED_ROW` that a write ran into, which is its cause."""
+    damaged = RowDamaged(path, _said(error))
+    damaged.__cause__ = error
+    return damaged
 
 
 @contextlib.contextmanager
@@ -73,8 +81,12 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
         raise ReadFailed(path, str(error)) from error
-    except _DAMAGED as error:
-        raise ReadFailed(path, f"a row is damaged: {type(error).__name__}: {error}") from error
+    except DAMAGED_ROW as error:
+        raise ReadFailed(path, f"a row is damaged: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _code(error: sqlite3.Error) -> int:

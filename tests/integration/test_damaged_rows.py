@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from engine import Engine, Position, Run, open_engine
-from engine.errors import CannotDecode, ReadFailed
-from engine.model import TaskSpec
+from engine.commands import Configure
+from engine.errors import CannotDecode, ReadFailed, RowDamaged
+from engine.model import AttemptDocument, TaskSpec
 from engine.stores import StateStore
 from tests.integration.refusals import events
 
@@ -65,6 +66,39 @@ async def test_a_read_that_meets_it_is_an_error_with_a_name(
         connection.commit()
     with pytest.raises((ReadFailed, CannotDecode)):
         await read(engine, run)
+
+
+WRITES: list[tuple[str, Read]] = [
+    ("UPDATE step_logs SET details = '{'", lambda e, r: r.log_step("step", details={"a": 1})),
+    ('UPDATE step_logs SET spec = \'{"cores":"x"}\'', lambda e, r: r.log_step("step", details={"a": 1})),
+    ("UPDATE task_attempts SET created_at = ''", lambda e, r: r.log_step("step", attempts=[AttemptDocument()])),
+    ("UPDATE runs SET config = '['", lambda e, r: e.write("r", Configure(config={"a": "b"}))),
+    ("UPDATE parameters SET value = '{'", lambda e, r: r.reduce(["b"])),
+    ("DELETE FROM branches WHERE branch = ''", lambda e, r: r.reduce(["b"])),
+    ("UPDATE parameters SET value = '{'", lambda e, r: e.delete_run("r", "asked to", carry_over=True)),
+]
+
+
+@pytest.mark.parametrize(("damage", "write"), WRITES)
+async def test_a_write_that_meets_it_is_refused_by_name(database: Path, damage: str, write: Read) -> None:
+    """Nothing is recorded of it, and others go on."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={"a": 1})
+        await run.log_step("step", spec=TaskSpec(cores=1))
+        await run.start_attempt("step", inputs={"b": 2})
+        await (await run.fork("b")).set_parameters({"a": 2, "z": 3})
+        await engine.fork_run("r", run_id="forked from it")
+        position = await engine.last_position()
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    async with open_engine(database) as engine:
+        with pytest.raises(RowDamaged, match="nothing was recorded") as refused:
+            await write(engine, await engine.run("r"))
+        assert refused.value.path == database
+        assert refused.value.__cause__ is not None
+        assert await engine.last_position() == position
+        await engine.create_run("another")
 
 
 async def test_reads_after_one_that_failed_see_what_is(engine: Engine, run: Run, database: Path) -> None:
