@@ -6,6 +6,7 @@ from typing import Final
 from benchmarks.works import (
     fork_cost,
     growth,
+    left_out,
     lone_writer,
     parallel_processes,
     parallel_writes,
@@ -28,4 +29,5 @@ WORKS: Final[Sequence[Work]] = (
     lone_writer.WORK,
     subscription_lag.WORK,
     size_on_disk.WORK,
+    left_out.WORK,
 )

@@ -3,6 +3,8 @@
 Nothing here is held against a clock.
 """
 
+import sqlite3
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
@@ -13,11 +15,12 @@ from typer.testing import CliRunner, Result
 from benchmarks.command import app
 from benchmarks.isolation import in_fresh_process
 from benchmarks.operations import Found
+from benchmarks.peers.anabranch import FILE_NAME
 from benchmarks.peers.plain_aiosqlite import PlainStore
 from benchmarks.peers.registry import ANABRANCH, LIMIT, PEERS, PLAIN, PeerEntry
 from benchmarks.report import Report
 from benchmarks.scale import SMOKE
-from benchmarks.works import parallel_processes, parallel_writes
+from benchmarks.works import left_out, parallel_processes, parallel_writes
 from benchmarks.works.registry import WORKS
 from benchmarks.writing import write
 
@@ -72,6 +75,30 @@ def test_several_processes_lose_nothing(peer: str, tmp_path: Path) -> None:
     """Nor do those that anabranch is held against most: each keeps what it acknowledged."""
     measured = parallel_processes.measure(peer, tmp_path, SMOKE)
     assert (measured.missing, measured.errors) == (0, {})
+
+
+SET = "events WHERE event_type = 'ParametersSet'"
+
+
+@pytest.mark.parametrize(
+    ("part", "rows"),
+    [
+        ("without hashes", f"{SET} AND hash != zeroblob(32)"),
+        ("without rows of events", SET),
+        ("without rows of views", "step_logs"),
+        ("without stream heads on disk", "streams WHERE branch != '' AND version > 1"),
+        ("without recording at all", SET),
+    ],
+)
+def test_a_part_is_left_out_and_back_afterwards(part: str, rows: str, tmp_path: Path) -> None:
+    """What is measured without it has no such rows, and what is measured next has them."""
+    for name in (part, ANABRANCH):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert left_out.measure(name, folder, SMOKE).figures["us_per_pair"] > 0
+        with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
+            found = connection.execute(f"SELECT count(*) FROM {rows}").fetchone()[0]
+        assert (found == 0) is (name == part)
 
 
 def test_what_a_peer_has_lost_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,126 @@
+"""W11: what the parallel writes of W1 spend their time on: the same work with one part of the engine left out.
+
+A part is worth what the work takes less without it. What is written then is no store, and nothing of it is looked at.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+from benchmarks.operations import PAIR, BranchWriter, branch_names, operations_of_a_branch
+from benchmarks.peers.registry import ANABRANCH, LIMIT, RELAXED, load
+from benchmarks.results import Measured
+from benchmarks.scale import WARM_UP, Scale
+from benchmarks.works.work import Column, Work
+from engine.commands import Command, Request, StartAttempt
+from engine.events import AttemptCreated, RecordedEvent
+from engine.logs.sqlite import SqliteEventLog
+from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_heads import CachedHeads
+from engine.ports import Answer, Recorded
+from projections.partitions import Partitions
+from projections.table import Table
+
+US_PER_PAIR: Final = Column("us_per_pair", "µs a pair", 1)
+"""Of a pair of operations: parameters set, a step logged with an attempt and finished."""
+
+_APPEND: Final = "engine.logs.sqlite_append"
+
+
+def _no_hashes() -> AbstractContextManager[Any]:
+    return patch.multiple(_APPEND, link=lambda *_: bytes(32), payload_digest=lambda _: b"")
+
+
+def _no_event_rows() -> AbstractContextManager[Any]:
+    return patch.object(Appender, "_insert_events", _letting_go_of("_rows"))
+
+
+def _no_heads() -> AbstractContextManager[Any]:
+    return patch.object(CachedHeads, "flush", _letting_go_of("_changed"))
+
+
+def _no_view_rows() -> AbstractContextManager[Any]:
+    left_out = ExitStack()
+    for owner, method, buffered in (
+        (Table, "_insert", "_new"),
+        (Table, "_update", "_changed"),
+        (Partitions, "flush_parameters", "_parameters"),
+    ):
+        left_out.enter_context(patch.object(owner, method, _letting_go_of(buffered)))
+    return left_out
+
+
+def _letting_go_of(buffered: str) -> Callable[[Any], None]:
+    return lambda holder: getattr(holder, buffered).clear()
+
+
+def _no_recording() -> AbstractContextManager[Any]:
+    return patch.object(SqliteEventLog, "append", _answered_at_once)
+
+
+async def _answered_at_once(_log: SqliteEventLog, requests: Sequence[Request]) -> list[Answer]:
+    await asyncio.sleep(0)
+    return [Recorded(tuple(map(_started, request.commands)), 1) for request in requests]
+
+
+def _started(command: Command) -> RecordedEvent:
+    """What the engine looks for in the answer to a start; it looks at no other."""
+    attempt_id = command.attempt_id if isinstance(command, StartAttempt) else ""
+    event = AttemptCreated(branch=command.branch, step="step", attempt_id=attempt_id, attempt_index=1)
+    return RecordedEvent(1, "", command.branch, 1, "", datetime.now(UTC), b"", event)
+
+
+WHOLE: Final = ANABRANCH
+PARTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
+    "without hashes": _no_hashes,
+    "without rows of events": _no_event_rows,
+    "without rows of views": _no_view_rows,
+    "without stream heads on disk": _no_heads,
+    "without recording at all": _no_recording,
+}
+
+
+def measure(participant: str, folder: Path, scale: Scale) -> Measured:
+    """Do the work once."""
+    return asyncio.run(_measure(participant, folder, scale))
+
+
+async def _measure(participant: str, folder: Path, scale: Scale) -> Measured:
+    peer = load(WHOLE if participant in PARTS else participant)
+    await peer.create(folder)
+    async with peer.open(folder, shared=False) as store:
+        warm_up, writers = [
+            [await store.branch(name) for name in branch_names(scale.branches, first=first)]
+            for first in (scale.branches, 0)
+        ]
+        with PARTS.get(participant, nullcontext)():
+            await _seconds(warm_up, min(WARM_UP.operations, scale.operations))
+            seconds = await _seconds(writers, scale.operations)
+        pairs = scale.branches * scale.operations // PAIR
+        return Measured(figures={US_PER_PAIR.figure: seconds / pairs * 1e6}, durability=await store.durability())
+
+
+async def _seconds(writers: Sequence[BranchWriter], operations: int) -> float:
+    script = operations_of_a_branch(operations)
+
+    async def perform(writer: BranchWriter) -> None:
+        for operation in script:
+            await operation.by(writer)
+
+    began = time.perf_counter()
+    await asyncio.gather(*map(perform, writers))
+    return time.perf_counter() - began
+
+
+WORK: Final = Work(
+    name="W11",
+    title="what W1 spends its time on",
+    participants=lambda _: (WHOLE, *PARTS, RELAXED, LIMIT),
+    columns=lambda _: (US_PER_PAIR,),
+    measure=measure,
+)
