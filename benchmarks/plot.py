@@ -34,10 +34,10 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
         figsize=(_PANEL_WIDTH_INCHES * columns, lines * (bars * _BAR_HEIGHT_INCHES + _TITLE_HEIGHT_INCHES)),
         layout="constrained",
     )
-    grid = figure.subplots(lines, columns, squeeze=False).flat
+    grid = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes, (result, column) in zip(grid, panels, strict=False):
         _draw_panel(axes, result, column)
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.set_visible(False)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "anabranch"}):  # text stays text, and ids are the same
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

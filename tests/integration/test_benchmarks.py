@@ -128,6 +128,17 @@ def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: p
     assert "anabranch[bench]" in result.output
 
 
+def test_a_picture_has_a_panel_for_each_work_and_none_besides(tmp_path: Path) -> None:
+    """Also for an odd number of works, whose last line is not full."""
+    pytest.importorskip("matplotlib", reason="a picture needs pip install 'anabranch[bench]'")
+    picture = tmp_path / "picture.svg"
+    works = [option for work in ("W4", "W8", "W10") for option in ("--work", work)]
+    result = run("--peer", "anabranch", "--plot", str(picture), *works, folder=tmp_path)
+    assert result.exit_code == 0, result.output
+    drawn = picture.read_text()
+    assert [drawn.count(f'id="axes_{number}"') for number in (1, 2, 3, 4)] == [1, 1, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
