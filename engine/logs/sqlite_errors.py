@@ -86,7 +86,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _code(error: sqlite3.Error) -> int:
