@@ -35,7 +35,7 @@ from engine.logs.file_system import beside
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender
-from engine.logs.sqlite_errors import DAMAGED_ROW, opening_failed, row_damaged, translate
+from engine.logs.sqlite_errors import named, opening_failed, translate
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_opening import SetUp
 from engine.logs.sqlite_read import last_position, read_events
@@ -112,7 +112,7 @@ class SqliteEventLog:
         It is done wholly or not at all, whatever becomes of the task that waits for it.
 
         Raises:
-            StoreUnavailable, OutcomeUnknown, RowDamaged, EngineClosed, WrongProcess
+            StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess
         """
         self.check_open()
         if self._doubt is not None:
@@ -125,12 +125,8 @@ class SqliteEventLog:
                 self._given_up = running
                 raise StoreBusy(self.path, self._busy_timeout)
             await running
-        except AnabranchError:
-            raise
         except sqlite3.Error as error:
             raise self._failed(error) from error
-        except DAMAGED_ROW as error:
-            raise row_damaged(error, self.path) from error
         return turn.result()
 
     def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
@@ -164,10 +160,7 @@ class SqliteEventLog:
     def _translated(self, answer: Answer) -> Answer:
         if isinstance(answer, Recorded):
             return answer
-        if isinstance(answer, sqlite3.Error):
-            return self._failed(answer)
-        damaged = isinstance(answer, DAMAGED_ROW) and not isinstance(answer, AnabranchError)
-        return row_damaged(answer, self.path) if damaged else answer
+        return self._failed(answer) if isinstance(answer, sqlite3.Error) else named(answer, self.path)
 
     def _failed(self, error: sqlite3.Error) -> AnabranchError:
         _log.info("write failed", path=str(self.path), error=str(error))

@@ -49,7 +49,8 @@ def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> Anabr
     return OutcomeUnknown(path, str(error))
 
 
-DAMAGED_ROW: Final = (
+# What Python says of a row that holds what was never recorded: a text where a number was, half a document, no row.
+_DAMAGED: Final = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -58,11 +59,15 @@ DAMAGED_ROW: Final = (
     TypeError,
     ValueError,
 )
-"""What Python says of a row that holds what was never recorded: a text where a number was, half a document, no row."""
 
 
-def row_damaged(error: Exception, path: Path) -> RowDamaged:
-    """Return the error of ours for one of `DAMAGED_ROW` that a write ran into, which is its cause."""
+def named(error: Exception, path: Path) -> Exception:
+    """Return the error of ours for what a decision tripped over in a row, which is its cause; any other as it is.
+
+    For work whose rows are the engine's alone: what a caller's file or function raises is the caller's.
+    """
+    if isinstance(error, AnabranchError) or not isinstance(error, _DAMAGED):
+        return error
     damaged = RowDamaged(path, _said(error))
     damaged.__cause__ = error
     return damaged
@@ -81,7 +86,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
         raise ReadFailed(path, str(error)) from error
-    except DAMAGED_ROW as error:
+    except _DAMAGED as error:
         raise ReadFailed(path, f"a row is damaged: {_said(error)}") from error
 
 

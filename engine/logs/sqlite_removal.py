@@ -24,6 +24,7 @@ from engine.logs.carried_over import carried_over
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_epoch import note_removal
+from engine.logs.sqlite_errors import named
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_rebuild import remove_scratch
@@ -85,8 +86,11 @@ class SqliteRemoval:
 
     async def _exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         def in_transaction(connection: sqlite3.Connection) -> Result:
-            with _transaction(connection, self._log.appender):
-                return job(connection)
+            try:
+                with _transaction(connection, self._log.appender):
+                    return job(connection)
+            except Exception as error:  # noqa: BLE001 - raised again, by its name
+                raise named(error, self._log.path)  # noqa: B904 - it has its cause
 
         return await finish(self._log.exclusively(in_transaction))
 

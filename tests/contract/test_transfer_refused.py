@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from engine import Engine, open_engine
 from engine.codec import encode_canonical, payload_digest
@@ -211,6 +212,22 @@ async def test_a_line_that_no_export_writes(lines: list[bytes], target: Engine, 
     with unchanged(target):
         error = await refusal(target, lines[0] + line)
     assert (type(error), error.line) == (MalformedLine, 2)
+
+
+async def test_a_file_that_cannot_be_read_on(lines: list[bytes], target: Engine) -> None:
+    """What the caller's own file raises is the caller's: no row of the store has to do with it."""
+
+    class Broken(io.BytesIO):
+        @override
+        def readline(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > len(lines[0]):
+                raise ValueError("the archive ends here")
+            return super().readline(size)
+
+    before = rows(target.path)
+    with pytest.raises(ValueError, match=r"^the archive ends here$"):
+        await target.import_runs(Broken(b"".join(lines)))
+    assert rows(target.path) == before
 
 
 async def test_a_line_is_read_only_as_far_as_a_line_may_be_long(lines: list[bytes], tmp_path: Path) -> None:
