@@ -27,12 +27,10 @@ from typing_extensions import override
 
 from engine import open_engine
 from engine.cli import main
-from engine.errors import InvalidName
-from engine.names import check_name
 from tests.faults.rich_runs import record_branches, record_rich_run
 from tests.integration.command_lines import COMMANDS, ENDLESS, Place, command_line, commands, places
 from tests.integration.test_cli_text import hidden
-from tests.property.hostile import TEXTS, TRICKS
+from tests.property.hostile import TEXTS, TRICKS, may_be_a_name
 
 MANY = settings(max_examples=2000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
@@ -242,14 +240,7 @@ def test_a_poisoned_store(folder: Folder, words: tuple[str, ...]) -> None:
 
 
 def _valid(tricks: Iterable[str]) -> list[str]:
-    def is_name(trick: str) -> bool:
-        try:
-            check_name(trick, "name")
-        except InvalidName:
-            return False
-        return True
-
-    return sorted({trick for trick in tricks if is_name(trick)})
+    return sorted({trick for trick in tricks if may_be_a_name(trick)})
 
 
 async def _record_runs(database: Path, names: Iterable[str]) -> None:

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from engine.names import NAME_BYTES_MAX
+from engine.errors import InvalidName
+from engine.names import NAME_BYTES_MAX, check_name
 from engine.values import VALUE_DEPTH_MAX
 from tests.strategies import documents, values
 
@@ -38,6 +39,15 @@ TRICKS: Final = (
     "." * 512, "a." * 200, "x" * 1_100_000,
 )  # fmt: skip
 """Names, values, arguments: whoever takes a text is given these."""
+
+
+def may_be_a_name(text: str) -> bool:
+    """Say whether the engine takes it for a name."""
+    try:
+        check_name(text, "name")
+    except InvalidName:
+        return False
+    return True
 
 
 def _one_of(several: Sequence[Any]) -> st.SearchStrategy[Any]:

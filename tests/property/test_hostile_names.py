@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from engine import Engine, Run, open_engine
-from engine.errors import AnabranchError, InvalidName
-from engine.names import check_name
+from engine.errors import AnabranchError
 from tests.exports import exported, imported
 from tests.property.attacked import World, texts_of
-from tests.property.hostile import NAMES, TEXTS, TRICKS
+from tests.property.hostile import NAMES, TEXTS, TRICKS, may_be_a_name
 from tests.property.public_face import FACES, NO_NAMES, Case, cases
 from tests.property.test_forks import check
 
@@ -97,14 +96,6 @@ def test_ten_thousand_hostile_names(attack: Attack, case: Case, given: Any) -> N
     attack(case, given)
 
 
-def _may_be_a_name(text: str) -> bool:
-    try:
-        check_name(text, "name")
-    except InvalidName:
-        return False
-    return True
-
-
 async def _comes_back(engine: Engine, name: str) -> None:
     """Use one name for everything that has one, and find it everywhere as it was given."""
     run = await engine.create_run(name, parameters={name: name}, tag=name, status=name)
@@ -145,7 +136,7 @@ async def _goes_along(engine: Engine, name: str) -> None:
 
 
 @settings(max_examples=15)
-@given(TEXTS.filter(_may_be_a_name).filter(lambda name: len(name.encode()) < 400))
+@given(TEXTS.filter(may_be_a_name).filter(lambda name: len(name.encode()) < 400))
 def test_a_name_means_only_itself(name: str) -> None:
     """One that is accepted comes back exactly, from every place and after every way that it can take."""
     check(lambda engine: _comes_back(engine, name))
@@ -153,7 +144,7 @@ def test_a_name_means_only_itself(name: str) -> None:
 
 @pytest.mark.slow
 @settings(max_examples=500)
-@given(TEXTS.filter(_may_be_a_name).filter(lambda name: len(name.encode()) < 400))
+@given(TEXTS.filter(may_be_a_name).filter(lambda name: len(name.encode()) < 400))
 def test_many_names_mean_only_themselves(name: str) -> None:
     """The same."""
     check(lambda engine: _comes_back(engine, name))
@@ -161,7 +152,7 @@ def test_many_names_mean_only_themselves(name: str) -> None:
 
 async def test_look_alikes_stay_apart(engine: Engine) -> None:
     """Composed and decomposed, cyrillic and latin, wide and narrow, in both cases: no two names are ever one."""
-    names = sorted({text for text in TRICKS if _may_be_a_name(text)})
+    names = sorted({text for text in TRICKS if may_be_a_name(text)})
     for name in names:
         await engine.create_run(name)
     run = await engine.run(names[0])
