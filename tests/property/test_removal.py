@@ -140,13 +140,15 @@ class Story:
             await self._erase(Origin(each.run_id, each.branch, each.stream_version))
             if isinstance(each.event, ParametersSet):
                 self.gone |= {str(value.value) for value in each.event.values.values()}
-            if isinstance(each.event, SourceCarriedOver):
-                self._erase_carried(each.run_id, each.event)
 
     async def _erase(self, at: Origin) -> None:
-        """Erase an event, and what is named as saying the same."""
+        """Erase an event, and what is named as saying the same: also what was carried over to other runs."""
+        events = self.engine.events(run_id=at.run_id, branch=at.branch)
+        event = next(each.event for each in [each async for each in events] if each.stream_version == at.stream_version)
         erasure = await self.engine.erase(at.run_id, at.branch, at.stream_version, "drawn", compact=False)
         self.model.erase((at.run_id, at.branch), at.stream_version)
+        if isinstance(event, SourceCarriedOver):
+            self._erase_carried(at.run_id, event)
         for each in erasure.carried:
             await self._erase(each)
 
@@ -154,7 +156,7 @@ class Story:
         """From now on the run has what it saw of its source from an event of its own."""
         place = run_id, ""
         self.model.wrote[place][1] = dict.fromkeys(event.values, ERASED)
-        self.model.parents.pop(place)
+        self.model.parents.pop(place, None)
 
     async def move_delete(self, choice: int, carry_over: bool) -> None:  # noqa: FBT001 - as it is drawn
         run_id = self._chosen(choice).run_id
@@ -210,6 +212,12 @@ def check(moves: list[Any]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(tell(folder))
+
+
+def test_what_was_carried_over_to_two_runs_is_erased_in_both() -> None:
+    """A story found by chance: erasing the one copy names the other."""
+    forks = [("fork_run", 1, 1), ("fork_run", 1, 1), ("delete", 0, True), *[("fork", 0)] * 4]
+    check([("fork", 0), ("set", 1, {"x": 0}), *forks, ("erase", 5)])
 
 
 @QUICK
