@@ -188,7 +188,7 @@ class Branch(BranchReads):
         """Open the next attempt at a step, which is logged when it is new.
 
         Args:
-            status: what the attempt, and with it the step, goes on to from `CREATED` at once.
+            status: what the attempt begins with, and the step goes on to.
             attempt_id: the caller's own id for it, unique in the file.
             fields: any of `operator_key`, `operator_type`, `external_id`, `operator_data`, `relative_path`, `message`,
                 `inputs`, `outputs`, `metrics` and `details`.
@@ -249,7 +249,7 @@ class Branch(BranchReads):
         )
 
     def attempt(self, step: str, **fields: Any) -> AbstractAsyncContextManager[Attempt]:
-        """Run a block as an attempt: `CREATED`, `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
+        """Run a block as an attempt: `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
 
         The step's status follows. What the block raises goes on to the caller, with a note when the outcome could not
         be recorded. An attempt that the block finished itself is left as it is. Takes the arguments of `start_attempt`.

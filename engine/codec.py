@@ -31,13 +31,20 @@ GENESIS_HASH: Final = bytes(32)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 EVENT_TYPES: Final[dict[str, type]] = {event_type.__name__: event_type for event_type in get_args(Event)}
-SCHEMA_VERSIONS: Final[dict[str, int]] = {**dict.fromkeys(EVENT_TYPES, 1), "StepLogged": 2, "AttemptCreated": 2}
+SCHEMA_VERSIONS: Final[dict[str, int]] = {
+    **dict.fromkeys(EVENT_TYPES, 1),
+    "StepLogged": 2,
+    "AttemptCreated": 3,
+    "AttemptUpdated": 2,
+}
 
 # (event type, version it lifts from) → the payload one version on. Applied in turn until the version is today's.
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns
     ("AttemptCreated", 1): dict,  # 2 has `current`, which was True
+    ("AttemptCreated", 2): dict,  # 3 has `step_status`, which was an event of its own
+    ("AttemptUpdated", 1): dict,  # 2 likewise
 }
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")

@@ -192,7 +192,10 @@ class StepRemoved(_Event, frozen=True):
 
 
 class AttemptCreated(_Event, frozen=True):
-    """Opens an attempt and, where `current`, makes it the step's current one."""
+    """Opens an attempt and, where `current`, makes it the step's current one.
+
+    `step_status` is what the step goes on to with it; None leaves the step's status alone.
+    """
 
     step: str
     attempt_id: str
@@ -210,14 +213,16 @@ class AttemptCreated(_Event, frozen=True):
     details: dict[str, Any] = field(default_factory=dict)
     created_at: datetime | None = None
     current: bool = True
+    step_status: str | None = None
 
 
 class AttemptUpdated(_Event, frozen=True):
-    """Sets the fields that `changes` names."""
+    """Sets the fields that `changes` names, and the step's status where it goes with the attempt's: `step_status`."""
 
     step: str
     attempt_id: str
     changes: AttemptChanges
+    step_status: str | None = None
 
 
 class ExternalRunRegistered(_Event, frozen=True):

@@ -30,7 +30,7 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import CREATED, AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
+from engine.model import AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
 from engine.ports import State, Stream
 
 
@@ -111,42 +111,46 @@ def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[
 def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Sequence[Event]:
     if not command.fresh and state.attempt(command.attempt_id) is not None:
         raise AttemptExists(command.attempt_id)
-    branch, name, attempt_id, status = stream.branch, command.step, command.attempt_id, command.status
+    name, status = command.step, command.status
     step = state.step(stream, name)
-    events: list[Event] = []
-    if step is None:
-        events.append(StepLogged(branch=branch, step=name, name=name, status=status))
     created = AttemptCreated(
-        branch=branch,
+        branch=stream.branch,
         step=name,
-        attempt_id=attempt_id,
+        attempt_id=command.attempt_id,
         attempt_index=1 if step is None else step.attempts + 1,
+        status=status,
+        step_status=None if step is None or step.status == status else status,
         **given(command.fields),
     )
-    events.append(created)
-    if status != CREATED:
-        changes = AttemptChanges(status=status)
-        events.append(AttemptUpdated(branch=branch, step=name, attempt_id=attempt_id, changes=changes))
-    if step is not None and step.status != status:
-        events.append(StepStatusChanged(branch=branch, step=name, status=status))
-    return events
+    return (created,) if step is not None else (_logged_with_it(created), created)
+
+
+def _logged_with_it(created: AttemptCreated) -> StepLogged:
+    return StepLogged(branch=created.branch, step=created.step, name=created.step, status=created.status)
 
 
 def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Sequence[Event]:
     attempt = state.attempt(command.attempt_id, stream)
     if attempt is None:
         raise AttemptNotFound(stream.run_id, command.attempt_id)
-    events: list[Event] = [
-        AttemptUpdated(
-            branch=stream.branch, step=attempt.task_id, attempt_id=command.attempt_id, changes=command.changes
-        )
-    ]
-    if command.step_status is not None:
-        step = state.step(stream, attempt.task_id)
-        current = step is not None and step.current_attempt_id == command.attempt_id
-        if current and step is not None and step.status != command.step_status:
-            events.append(StepStatusChanged(branch=stream.branch, step=attempt.task_id, status=command.step_status))
-    return events
+    updated = AttemptUpdated(
+        branch=stream.branch,
+        step=attempt.task_id,
+        attempt_id=command.attempt_id,
+        changes=command.changes,
+        step_status=_step_status(command, attempt.task_id, stream, state),
+    )
+    return (updated,)
+
+
+def _step_status(command: UpdateAttempt, name: str, stream: Stream, state: State) -> str | None:
+    """What the step goes on to with its attempt: an attempt that is not its current one leaves it alone."""
+    if command.step_status is None:
+        return None
+    step = state.step(stream, name)
+    if step is None or step.current_attempt_id != command.attempt_id or step.status == command.step_status:
+        return None
+    return command.step_status
 
 
 Handler: TypeAlias = Callable[[Any, Stream, State], Sequence[Event]]

@@ -14,6 +14,7 @@ from msgspec import Struct
 from engine.bulk_insert import insert_rows
 from engine.events import (
     AttemptCreated,
+    AttemptUpdated,
     BranchForked,
     BranchLogged,
     BranchStatusChanged,
@@ -157,6 +158,7 @@ class Partitions:
             StepStatusChanged: self._step_status,
             StepRemoved: self._step_removed,
             AttemptCreated: self._attempt_created,
+            AttemptUpdated: self._attempt_updated,
         }
 
     def create_tables(self) -> None:
@@ -316,5 +318,13 @@ class Partitions:
         self.steps.remove(stream.stream_id, event.step)
 
     def _attempt_created(self, stream: Stream, recorded: RecordedEvent, event: AttemptCreated) -> None:
-        current = {"current_attempt_id": event.attempt_id} if event.current else {}
-        self._change_step(stream, recorded, event.step, attempts=event.attempt_index, **current)
+        columns: dict[str, Any] = {"attempts": event.attempt_index}
+        if event.current:
+            columns["current_attempt_id"] = event.attempt_id
+        if event.step_status is not None:
+            columns |= {"status": event.step_status, "status_reason": None}
+        self._change_step(stream, recorded, event.step, **columns)
+
+    def _attempt_updated(self, stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
+        if event.step_status is not None:
+            self._change_step(stream, recorded, event.step, status=event.step_status, status_reason=None)

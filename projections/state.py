@@ -307,6 +307,7 @@ class StateViews:
         self.attempts.add((event.attempt_id, stream.stream_id), row)
         if event.current:
             self.tasks.change(stream.stream_id, event.step, current_attempt_id=event.attempt_id)
+        self._step_goes_on(stream, event)
 
     def _attempt_updated(self, stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
         row = self.attempts.get(event.attempt_id, stream.stream_id)
@@ -322,6 +323,11 @@ class StateViews:
             if row.ended_at is None and status in TERMINAL_STATUSES:
                 changes.setdefault("ended_at", max(now, changes.get("submitted_at") or ""))
         self.attempts.change(event.attempt_id, stream.stream_id, **changes)
+        self._step_goes_on(stream, event)
+
+    def _step_goes_on(self, stream: Stream, event: AttemptCreated | AttemptUpdated) -> None:
+        if event.step_status is not None:
+            self.tasks.change(stream.stream_id, event.step, status=event.step_status)
 
     def _external_run(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunRegistered) -> None:
         row = ExternalRunRow(

@@ -91,7 +91,8 @@ def _step_logged(event: StepLogged) -> str:
 def _attempt_created(event: AttemptCreated) -> str:
     rest = _given(event, ("operator_key", "operator_type", "external_id", "message"))
     inputs = parameters_text(event.inputs, _VALUE_CHARACTERS_MAX)
-    return " ".join(part for part in (f"{visible(event.step)} #{event.attempt_index}", rest, inputs) if part)
+    began = f"{visible(event.step)} #{event.attempt_index} {visible(event.status)}"
+    return " ".join(part for part in (began, rest, inputs) if part) + _with_its_step(event)
 
 
 def _attempt_updated(event: AttemptUpdated) -> str:
@@ -101,7 +102,11 @@ def _attempt_updated(event: AttemptUpdated) -> str:
         name: value for field in ("inputs", "outputs", "metrics") for name, value in changed.pop(field, {}).items()
     }
     parts = visible(event.step), status, _pairs(changed), parameters_text(parameters, _VALUE_CHARACTERS_MAX)
-    return " ".join(part for part in parts if part)
+    return " ".join(part for part in parts if part) + _with_its_step(event)
+
+
+def _with_its_step(event: AttemptCreated | AttemptUpdated) -> str:
+    return f", its step {visible(event.step_status)}" if event.step_status is not None else ""
 
 
 def _external_run(event: ExternalRunRegistered | ExternalRunUpdated) -> str:

@@ -103,6 +103,8 @@ class Replay:
                 branch.attempts[event.attempt_id] = event.step, event.changes.status
             case _:
                 pass  # the rest changes nothing that is compared
+        if isinstance(event, AttemptCreated | AttemptUpdated) and event.step_status is not None:
+            branch.steps[event.step] = event.step_status
 
 
 def _remove_step(branch: ReplayedBranch, step: str) -> None:

@@ -61,11 +61,11 @@ async def test_a_deleted_run_is_gone(engine: Engine) -> None:
     """From every table of the file; that it was there, when it went and why stays on record."""
     await a_run(engine, "r")
     rows = "SELECT count(*) FROM"
-    assert await engine.delete_run("r", "a test") == DeletedRun(run_id="r", branches=2, events=15)
+    assert await engine.delete_run("r", "a test") == DeletedRun(run_id="r", branches=2, events=13)
     tables = ("events", "streams", "idempotency_keys", "branches", "parameters", "step_logs", "runs", "task_attempts")
     assert [sql(engine.path, f"{rows} {table}") for table in tables] == [[(0,)]] * len(tables)
     assert await run_ids(engine) == []
-    assert sql(engine.path, "SELECT run_id, events, reason FROM deleted_runs") == [("r", 15, "a test")]
+    assert sql(engine.path, "SELECT run_id, events, reason FROM deleted_runs") == [("r", 13, "a test")]
     await assert_sound(engine)
     await engine.rebuild()
     await assert_sound(engine)
@@ -465,7 +465,7 @@ async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
     await engine.fork_run("source", run_id="fork", status="RUNNING")
     assert (await engine.collect(timedelta(days=1))).deleted == []
     found = await engine.collect(NO_AGE, statuses=["FAILED"])
-    assert found.deleted == [DeletedRun(run_id="bad", branches=2, events=15)]
+    assert found.deleted == [DeletedRun(run_id="bad", branches=2, events=13)]
     found = await engine.collect(datetime.now(UTC))
     assert ([each.run_id for each in found.deleted], [*found.kept]) == (["done"], ["source"])
     assert sorted(await run_ids(engine)) == ["fork", "on", "pinned", "source"]

@@ -7,7 +7,7 @@ import pytest
 
 from engine import Engine, Position, RecordedEvent, Run
 from engine.errors import InvalidValue, PointNotFound, StepNotFound
-from engine.events import AttemptUpdated, BranchForked, RunStatusChanged, StepLogged
+from engine.events import AttemptCreated, AttemptUpdated, BranchForked, RunStatusChanged, StepLogged
 from engine.model import Parameter, RunLog
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
@@ -68,15 +68,29 @@ async def test_what_was_removed_since_is_there_again(engine: Engine, run: Run) -
 async def test_attempts_are_seen_as_they_went(engine: Engine, run: Run) -> None:
     """An attempt under way then is under way, with what was known of it."""
     a = await run.branch("a")
-    updates = [each async for each in engine.events(run_id="r", types=[AttemptUpdated])]
-    then = [(await a.attempts("train", at=each.stream_version))[0] for each in updates]
+    events = [each async for each in engine.events(run_id="r", types=[AttemptCreated, AttemptUpdated])]
+    then = [(await a.attempts("train", at=each.stream_version))[0] for each in events]
     assert [(each.status, each.external_id) for each in then] == [
         ("RUNNING", None),
         ("RUNNING", "job-7"),
         ("COMPLETED", "job-7"),
     ]
-    assert [await run.all_attempts(at=Position(each.position)) for each in updates] == [[("a", one)] for one in then]
+    assert [await run.all_attempts(at=Position(each.position)) for each in events] == [[("a", one)] for one in then]
     assert await a.attempts(at=1) == []
+
+
+async def test_a_step_goes_on_with_its_attempt(engine: Engine) -> None:
+    """At no version has an attempt begun or ended and its step has not: also of a second try."""
+    run = await engine.create_run("r")
+    for status in ("FAILED", "COMPLETED"):
+        attempt = await run.start_attempt("train")
+        await attempt.finish(status)
+    begun = await event_of(engine, AttemptCreated)
+    seen = []
+    for version in range(begun.stream_version, (await run.head()).stream_version + 1):
+        step = await run.step("train", at=version)
+        seen.append((step.status, step.attempts[-1].status))
+    assert seen == [(status, status) for status in ("RUNNING", "FAILED", "RUNNING", "COMPLETED")]
 
 
 async def test_children_are_those_forked_by_then(engine: Engine, run: Run) -> None:

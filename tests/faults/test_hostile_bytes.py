@@ -252,7 +252,8 @@ async def _read_or_refused(engine: Engine, position: int) -> int | None:
 
 async def read_all_as_of(engine: Engine) -> None:
     for info in await engine.runs(limit=1000):
-        await (await engine.run(info.run_id)).compile(at=20)
+        run = await engine.run(info.run_id)
+        await run.compile(at=(await run.head()).stream_version - 1 or 1)
 
 
 @many(160, 17_000)

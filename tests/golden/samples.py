@@ -218,8 +218,16 @@ SAMPLES: tuple[Event, ...] = (
         created_at=NOON,
         current=False,
     ),
+    AttemptCreated(branch="a", step="train", attempt_id="a3", attempt_index=3, status="RUNNING", step_status="RUNNING"),
     AttemptUpdated(branch="a", step="train", attempt_id="a1", changes=AttemptChanges()),
     AttemptUpdated(branch="a", step="train", attempt_id="a1", changes=AttemptChanges(status="RUNNING")),
+    AttemptUpdated(
+        branch="a",
+        step="train",
+        attempt_id="a1",
+        changes=AttemptChanges(status="COMPLETED"),
+        step_status="COMPLETED",
+    ),
     AttemptUpdated(
         branch="a",
         step="train",

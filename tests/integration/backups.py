@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine import Engine, open_engine
 
-EVENTS, RUNS = 30, 3
+EVENTS, RUNS = 24, 3
 
 
 async def record_store(database: Path) -> None:

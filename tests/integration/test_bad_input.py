@@ -89,16 +89,16 @@ async def test_a_name_that_is_taken_isrefused(engine: Engine, run: Run, case: st
 async def test_a_version_that_is_not_the_expected_one_isrefused(
     engine: Engine, run: Run, expected: ExpectedVersion
 ) -> None:
-    """The error carries what was expected and what is; the stream stands at 5."""
+    """The error carries what was expected and what is; the stream stands at 4."""
     error = await refused(engine, run.set_parameters({"a": 2}, expected_version=expected))
     assert isinstance(error, VersionConflict)
-    assert (error.run_id, error.branch, error.expected, error.actual) == ("r", "", expected, 5)
+    assert (error.run_id, error.branch, error.expected, error.actual) == ("r", "", expected, 4)
 
 
-@pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS, 5])
+@pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS, 4])
 async def test_a_version_that_is_the_expected_one_is_let_through(run: Run, expected: ExpectedVersion) -> None:
-    """ANY, STREAM_EXISTS and the stream's version hold for a stream at 5."""
-    assert (await run.set_parameters({"a": 2}, expected_version=expected)).stream_version == 6
+    """ANY, STREAM_EXISTS and the stream's version hold for a stream at 4."""
+    assert (await run.set_parameters({"a": 2}, expected_version=expected)).stream_version == 5
 
 
 @pytest.mark.parametrize("expected", [-1, "5", 5.0, True, None])

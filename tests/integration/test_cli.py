@@ -250,7 +250,7 @@ def test_steps_and_attempts_as_they_were(document: Callable[..., Any]) -> None:
     now = document("attempts", "r1", "--branch", "fit.b")["attempts"]
     begun = document("attempts", "r1", "--branch", "fit.b", "--at", "3")["attempts"]
     assert [each["status"] for each in now] == ["FAILED", "COMPLETED"]
-    assert [(each["attempt_id"], each["status"]) for each in begun] == [(now[0]["attempt_id"], "CREATED")]
+    assert [(each["attempt_id"], each["status"]) for each in begun] == [(now[0]["attempt_id"], "RUNNING")]
     assert document("steps", "r1", "--branch", "fit.b", "--at", "1")["steps"] == []
 
 

@@ -78,7 +78,7 @@ def test_a_reduced_value_is_a_tree_of_what_it_was_made_of(shown: Shown) -> None:
     assert untimed(shown("r1", "loss")) == [
         "loss = 0.2",
         "(root)@4  reduced by min from 2 branches",
-        "taken  fit.b@5  0.2 (was 0.9)  set during train #1",
+        "taken  fit.b@4  0.2 (was 0.9)  set during train #1",
         "passed over  fit.a@2  0.3",
         "conflict with fit.a, not taken: 0.9 to 0.3 there, to 0.8 here",
         "conflict with fit.b, taken: 0.9 to 0.2 there, to 0.8 here",
@@ -88,7 +88,7 @@ def test_a_reduced_value_is_a_tree_of_what_it_was_made_of(shown: Shown) -> None:
 
 def test_where_all_were_combined_none_is_called_taken(shown: Shown) -> None:
     """The sources stand in the order of the branches."""
-    assert untimed(shown("r1", "epochs"))[2:] == ["fit.a@2  3  set", "fit.b@5  4  set during train #1"]
+    assert untimed(shown("r1", "epochs"))[2:] == ["fit.a@2  3  set", "fit.b@4  4  set during train #1"]
 
 
 def test_a_value_from_another_run_names_that_run(shown: Shown) -> None:

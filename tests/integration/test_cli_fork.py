@@ -34,7 +34,7 @@ def test_going_on_from_a_step(recorded: Path, capsys: pytest.CaptureFixture[str]
     assert main(["fork", "r1", "--from-step", "train", "--as", "r2"]) == 0
     assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()] == [
         ["run", "r2"],
-        ["forked", "from  r1: (root)@8"],
+        ["forked", "from  r1: (root)@6"],
         ["sees", "2 parameters"],
         ["inherits", "1 step that had succeeded: prepare"],
     ]

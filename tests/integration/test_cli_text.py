@@ -79,7 +79,16 @@ SUMMARIES: list[tuple[Event, str]] = [
     (StepLogged(branch="b", step="s", name="s", message="hello"), "s CREATED hello"),
     (StepStatusChanged(branch="b", step="s", status="FAILED", reason="x"), "s FAILED: x"),
     (StepRemoved(branch="b", step="s"), "s"),
-    (AttemptCreated(branch="b", step="s", attempt_id="1", attempt_index=2, operator_key="o"), 's #2 operator_key="o"'),
+    (
+        AttemptCreated(branch="b", step="s", attempt_id="1", attempt_index=2, operator_key="o"),
+        's #2 CREATED operator_key="o"',
+    ),
+    (
+        AttemptCreated(
+            branch="b", step="s", attempt_id="1", attempt_index=2, status="RUNNING", step_status="RUNNING"
+        ),
+        "s #2 RUNNING, its step RUNNING",
+    ),
     (
         AttemptUpdated(
             branch="b",
@@ -88,6 +97,16 @@ SUMMARIES: list[tuple[Event, str]] = [
             changes=AttemptChanges(status="COMPLETED", outputs={"n": Parameter(1)}),
         ),
         "s COMPLETED n=1",
+    ),
+    (
+        AttemptUpdated(
+            branch="b",
+            step="s",
+            attempt_id="1",
+            changes=AttemptChanges(status="FAILED"),
+            step_status="FAILED",
+        ),
+        "s FAILED, its step FAILED",
     ),
     (ExternalRunRegistered(branch="", task_id="t", operator_type="hpc", status="NEW", external_id="7"),
      't NEW external_id="7"'),

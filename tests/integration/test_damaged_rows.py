@@ -22,7 +22,7 @@ LATE = f"UPDATE events SET recorded_at = {2**62} WHERE event_type = 'ParametersS
 CASES: list[tuple[str, Read]] = [
     (LATE, lambda e, r: events(e)),
     (LATE, lambda e, r: r.lineage("a")),
-    (LATE, lambda e, r: r.compile(at=Position(6))),
+    (LATE, lambda e, r: r.compile(at=Position(3))),
     (LATE, lambda e, r: r.steps(at=2)),
     (LATE, lambda e, r: _exported(e)),
     (LATE, lambda e, r: e.rebuild()),

@@ -115,9 +115,8 @@ class ModelBranch:
             self.advance()
         elif known.status != status:
             known.status, known.status_reason = status, None
-            self.advance()
         self.steps[step].attempts.append(ModelAttempt(attempt_id=attempt_id, status=status, message=message))
-        self.advance(1 if status == "CREATED" else 2)
+        self.advance()
 
     def update_attempt(self, step: str, attempt: ModelAttempt, **changes: Any) -> None:
         for name, value in changes.items():
@@ -129,7 +128,6 @@ class ModelBranch:
         known = self.steps[step]
         if known.attempts[-1] is attempt and known.status != status:
             known.status, known.status_reason = status, None
-            self.advance()
 
 
 class ModelRun:

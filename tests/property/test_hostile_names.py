@@ -119,7 +119,7 @@ async def _is_found(engine: Engine, run: Run, name: str) -> None:
     assert list(await (await run.branch(name)).steps()) == [name]
     assert (await run.lineage(name)).sources[0].branch == name
     assert (await run.info()).status == name
-    assert [each.branch async for each in engine.events(run_id=name, branch=name)] == [name] * 5
+    assert [each.branch async for each in engine.events(run_id=name, branch=name)] == [name] * 4
 
 
 async def _goes_along(engine: Engine, name: str) -> None:

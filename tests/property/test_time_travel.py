@@ -14,7 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine import Branch, Engine, Parameter, Position, RecordedEvent, open_engine
-from engine.events import Event, RunForked, StepLogged, StepRemoved, StepStatusChanged
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    Event,
+    RunForked,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
 from engine.model import AttemptDocument, Origin
 from engine.point import Point
 from tests.property.drawn import ATTEMPTS, SOME_PARAMETERS, STATUSES, STEPS
@@ -198,6 +206,10 @@ def own_statuses(events: Iterator[Event]) -> dict[str, str]:
     for event in events:
         match event:
             case StepLogged(step=step, status=status) | StepStatusChanged(step=step, status=status):
+                statuses[step] = status
+            case (
+                AttemptCreated(step=step, step_status=str(status)) | AttemptUpdated(step=step, step_status=str(status))
+            ):
                 statuses[step] = status
             case StepRemoved(step=step):
                 del statuses[step]

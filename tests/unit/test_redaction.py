@@ -34,9 +34,10 @@ STAYS: dict[str, set[str]] = {
     "StepStatusChanged": {"step", "status"},
     "StepRemoved": {"step"},
     "AttemptCreated": {
-        *("step", "attempt_id", "attempt_index", "status", "operator_key", "operator_type", "created_at", "current")
+        *("step", "attempt_id", "attempt_index", "status", "operator_key", "operator_type", "created_at", "current"),
+        "step_status",
     },
-    "AttemptUpdated": {"step", "attempt_id"},
+    "AttemptUpdated": {"step", "attempt_id", "step_status"},
     "ExternalRunRegistered": {"task_id", "operator_type", "status"},
     "ExternalRunUpdated": {"task_id", "status"},
 }

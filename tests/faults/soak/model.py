@@ -151,7 +151,6 @@ class Model:
         for each in events:  # another run may be forked in the middle of them
             if each.event_type == "AttemptCreated":
                 step.attempts.append(ModelAttempt(derived_attempt_id(move.run_id, key)))
-            elif each.event_type == "StepStatusChanged":
                 step.status = RUNNING
             branch.note_step(move.step, each.version)
         assert step.status == RUNNING
