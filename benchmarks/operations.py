@@ -4,6 +4,8 @@ A branch's operations take turns: set two parameters, one durable write; log a s
 and finish it, another. So a pair of operations is three awaited durable writes.
 """
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
@@ -65,6 +67,19 @@ def operations_of_a_branch(count: int) -> list[Operation]:
     """Return the `count` operations of one branch; an even number, as they come in pairs."""
     pairs = ((SetParameters(values_at(turn)), LogStep(step_at(turn))) for turn in range(count // PAIR))
     return [operation for pair in pairs for operation in pair]
+
+
+async def seconds_of(writers: Sequence[BranchWriter], operations: int) -> float:
+    """Have all branches do their operations at once, and return how long that took."""
+    script = operations_of_a_branch(operations)
+
+    async def perform(writer: BranchWriter) -> None:
+        for operation in script:
+            await operation.by(writer)
+
+    began = time.perf_counter()
+    await asyncio.gather(*map(perform, writers))
+    return time.perf_counter() - began
 
 
 def values_at(turn: int) -> dict[str, float]:

@@ -9,9 +9,10 @@ logs mostly steps that are new, and each would cost a look-up.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection
 from itertools import compress
-from typing import Any, Generic, TypeVar
+from operator import itemgetter
+from typing import Any, Generic, TypeVar, get_type_hints
 
 from msgspec import Struct, structs
 
@@ -41,6 +42,7 @@ class Table(Generic[Row]):
         self._select = f"SELECT {', '.join(self._columns)} FROM {name}"
         self._keyed_by_stream = key[0] == "stream_id"
         self._stream_at = self._columns.index("stream_id")
+        self._texts = _texts_of(row)
         self._rows: dict[tuple[Any, ...], Row] = {}
         self._new: dict[tuple[Any, ...], None] = {}
         self._changed: dict[tuple[Any, ...], tuple[str, ...]] = {}
@@ -163,17 +165,17 @@ class Table(Generic[Row]):
     def _keep(self, key: tuple[Any, ...], columns: tuple[Any, ...]) -> Row:
         row = self._rows[key] = self._row(*columns)
         self._streams.add(columns[self._stream_at])
-        self._characters += _characters(columns)
+        self._characters += self._characters_of(columns)
         return row
 
     def _insert(self) -> None:
         alike: dict[tuple[bool, ...], list[list[Any]]] = {}
         for key in self._new:
             columns = structs.astuple(self._rows[key])
-            held = [column for column in columns if column is not None]
-            alike.setdefault(tuple([column is not None for column in columns]), []).append(held)
+            present = tuple([column is not None for column in columns])
+            alike.setdefault(present, []).append(list(compress(columns, present)))
             self._streams.add(columns[self._stream_at])
-            self._characters += _characters(held)
+            self._characters += self._characters_of(columns)
         for present, rows in alike.items():
             insert_rows(self._connection, self.name, tuple(compress(self._columns, present)), rows)
         self._new.clear()
@@ -184,13 +186,19 @@ class Table(Generic[Row]):
             row = self._rows[key]
             values = [getattr(row, column) for column in columns]
             alike.setdefault(columns, []).append([*values, *key])
-            self._characters += _characters(values)
+            self._characters += sum([len(value) for value in values if type(value) is str])
         for columns, rows in alike.items():
             new = ", ".join(f"{column} = ?" for column in columns)
             self._connection.executemany(f"UPDATE {self.name} SET {new} WHERE {self._where}", rows)
         self._changed.clear()
 
+    def _characters_of(self, columns: tuple[Any, ...]) -> int:
+        # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
+        return sum(map(len, filter(None, self._texts(columns))))
 
-def _characters(columns: Iterable[Any]) -> int:
-    # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
-    return sum([len(column) for column in columns if type(column) is str])
+
+def _texts_of(row: type[Struct]) -> Callable[[tuple[Any, ...]], tuple[str | None, ...]]:
+    """Return what takes the columns that hold text, or nothing, out of a row's."""
+    types = get_type_hints(row)
+    texts = [place for place, column in enumerate(row.__struct_fields__) if types[column] in {str, str | None}]
+    return itemgetter(*texts)

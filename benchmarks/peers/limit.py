@@ -7,12 +7,12 @@ for each write. Across processes it takes a file lock around each transaction, a
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from benchmarks.durability import of_connection
 from benchmarks.operations import Found, Values, branch_names, branch_number
@@ -21,7 +21,9 @@ from benchmarks.peers.sample_rows import EncodedRow, SampleRows, record_sample_r
 FILE_NAME: Final = "limit.db"
 _LOCK_NAME: Final = "limit.lock"
 
-_Write: TypeAlias = tuple["LimitBranch", Sequence[EncodedRow], asyncio.Future[None]]
+Write = TypeVar("Write")
+
+_RowsOfAWrite: TypeAlias = tuple["LimitBranch", Sequence[EncodedRow]]
 
 
 class Limit:
@@ -38,7 +40,7 @@ class Limit:
         """Start the thread that commits."""
         rows = await record_sample_rows(folder)
         with connected(folder / FILE_NAME) as connection, (folder / _LOCK_NAME).open("a") as lock:
-            commits = GroupCommit(connection, rows, lock.fileno() if shared else None)
+            commits = GroupCommit(_Commit(connection, rows, lock.fileno() if shared else None))
             try:
                 yield LimitStore(connection, rows, commits)
             finally:
@@ -57,25 +59,22 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-class GroupCommit:
-    """What is asked for while a commit is under way becomes the next one."""
+class GroupCommit(Generic[Write]):
+    """What is asked for while a commit is under way becomes the next one. `commit` is called on a thread of its own."""
 
-    def __init__(self, connection: sqlite3.Connection, rows: SampleRows, lock: int | None) -> None:
-        self._connection = connection
-        self._insert = rows.insert
-        self._placed = rows.placed
-        self._lock = lock
+    def __init__(self, commit: Callable[[Sequence[Write]], None]) -> None:
+        self._commit = commit
         self._loop = asyncio.get_running_loop()
-        self._pending: list[_Write] = []
+        self._pending: list[tuple[Write, asyncio.Future[None]]] = []
         self._busy = False
-        self._batches: SimpleQueue[list[_Write] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[tuple[Write, asyncio.Future[None]]] | None] = SimpleQueue()
         self._thread = Thread(target=self._commit_all)
         self._thread.start()
 
-    def submit(self, branch: "LimitBranch", rows: Sequence[EncodedRow]) -> asyncio.Future[None]:
-        """Return a future that is done when the rows are committed."""
+    def submit(self, write: Write) -> asyncio.Future[None]:
+        """Return a future that is done when the write is committed."""
         future = self._loop.create_future()
-        self._pending.append((branch, rows, future))
+        self._pending.append((write, future))
         if not self._busy and len(self._pending) == 1:
             self._loop.call_soon(self._begin)
         return future
@@ -91,8 +90,8 @@ class GroupCommit:
             batch, self._pending = self._pending, []
             self._batches.put(batch)
 
-    def _done(self, batch: list[_Write], error: sqlite3.Error | None) -> None:
-        for _, _, future in batch:
+    def _done(self, batch: list[tuple[Write, asyncio.Future[None]]], error: sqlite3.Error | None) -> None:
+        for _, future in batch:
             if error is None:
                 future.set_result(None)
             else:
@@ -105,14 +104,24 @@ class GroupCommit:
         while (batch := self._batches.get()) is not None:
             error = None
             try:
-                self._commit(batch)
+                self._commit([write for write, _ in batch])
             except sqlite3.Error as raised:
                 error = raised
             self._loop.call_soon_threadsafe(self._done, batch, error)
 
-    def _commit(self, batch: list[_Write]) -> None:
+
+class _Commit:
+    """Inserts rows in one transaction, under the file lock where there is one."""
+
+    def __init__(self, connection: sqlite3.Connection, rows: SampleRows, lock: int | None) -> None:
+        self._connection = connection
+        self._insert = rows.insert
+        self._placed = rows.placed
+        self._lock = lock
+
+    def __call__(self, writes: Sequence[_RowsOfAWrite]) -> None:
         placed: list[list[Any]] = []
-        for branch, rows, _ in batch:
+        for branch, rows in writes:
             for row in rows:
                 branch.version += 1
                 placed.append(self._placed(row, branch.stream_id, branch.version))
@@ -134,7 +143,7 @@ class GroupCommit:
 class LimitStore:
     """`benchmarks.ports.Store`."""
 
-    def __init__(self, connection: sqlite3.Connection, rows: SampleRows, commits: GroupCommit) -> None:
+    def __init__(self, connection: sqlite3.Connection, rows: SampleRows, commits: GroupCommit[_RowsOfAWrite]) -> None:
         self._connection = connection
         self._rows = rows
         self._commits = commits
@@ -155,7 +164,7 @@ class LimitStore:
 class LimitBranch:
     """`benchmarks.operations.BranchWriter`; `version` belongs to the thread that commits."""
 
-    def __init__(self, stream_id: int, rows: SampleRows, commits: GroupCommit) -> None:
+    def __init__(self, stream_id: int, rows: SampleRows, commits: GroupCommit[_RowsOfAWrite]) -> None:
         self.stream_id = stream_id
         self.version = 0
         self._rows = rows
@@ -164,13 +173,13 @@ class LimitBranch:
     async def set_parameters(self, values: Values) -> None:
         """Write the rows that anabranch would; the values are encoded already."""
         del values
-        await self._submit(self, self._rows.set_parameters)
+        await self._submit((self, self._rows.set_parameters))
 
     async def log_step(self, step: str) -> None:
         """As above, twice."""
         del step
-        await self._submit(self, self._rows.start_step)
-        await self._submit(self, self._rows.finish_step)
+        await self._submit((self, self._rows.start_step))
+        await self._submit((self, self._rows.finish_step))
 
 
 def count_operations(connection: sqlite3.Connection, rows: SampleRows) -> dict[str, Found]:

@@ -1,10 +1,10 @@
 """W11: what the parallel writes of W1 spend their time on: the same work with one part of the engine left out.
 
 A part is worth what the work takes less without it. What is written then is no store, and nothing of it is looked at.
+The other way round, all of its statements are run again without the engine.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
-from benchmarks.operations import PAIR, BranchWriter, branch_names, operations_of_a_branch
+from benchmarks.operations import PAIR, branch_names, seconds_of
 from benchmarks.peers.registry import ANABRANCH, LIMIT, RELAXED, load
 from benchmarks.results import Measured
 from benchmarks.scale import WARM_UP, Scale
+from benchmarks.works.statements_alone import repeat
 from benchmarks.works.work import Column, Work
 from engine.commands import Command, Request, StartAttempt
 from engine.events import AttemptCreated, RecordedEvent
@@ -76,6 +77,7 @@ def _started(command: Command) -> RecordedEvent:
 
 
 WHOLE: Final = ANABRANCH
+STATEMENTS: Final = "its statements alone"
 PARTS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "without hashes": _no_hashes,
     "without rows of events": _no_event_rows,
@@ -91,6 +93,9 @@ def measure(participant: str, folder: Path, scale: Scale) -> Measured:
 
 
 async def _measure(participant: str, folder: Path, scale: Scale) -> Measured:
+    if participant == STATEMENTS:
+        seconds, durability = await repeat(folder, scale)
+        return _measured(seconds, scale, durability)
     peer = load(WHOLE if participant in PARTS else participant)
     await peer.create(folder)
     async with peer.open(folder, shared=False) as store:
@@ -99,28 +104,20 @@ async def _measure(participant: str, folder: Path, scale: Scale) -> Measured:
             for first in (scale.branches, 0)
         ]
         with PARTS.get(participant, nullcontext)():
-            await _seconds(warm_up, min(WARM_UP.operations, scale.operations))
-            seconds = await _seconds(writers, scale.operations)
-        pairs = scale.branches * scale.operations // PAIR
-        return Measured(figures={US_PER_PAIR.figure: seconds / pairs * 1e6}, durability=await store.durability())
+            await seconds_of(warm_up, min(WARM_UP.operations, scale.operations))
+            seconds = await seconds_of(writers, scale.operations)
+        return _measured(seconds, scale, await store.durability())
 
 
-async def _seconds(writers: Sequence[BranchWriter], operations: int) -> float:
-    script = operations_of_a_branch(operations)
-
-    async def perform(writer: BranchWriter) -> None:
-        for operation in script:
-            await operation.by(writer)
-
-    began = time.perf_counter()
-    await asyncio.gather(*map(perform, writers))
-    return time.perf_counter() - began
+def _measured(seconds: float, scale: Scale, durability: str) -> Measured:
+    pairs = scale.branches * scale.operations // PAIR
+    return Measured(figures={US_PER_PAIR.figure: seconds / pairs * 1e6}, durability=durability)
 
 
 WORK: Final = Work(
     name="W11",
     title="what W1 spends its time on",
-    participants=lambda _: (WHOLE, *PARTS, RELAXED, LIMIT),
+    participants=lambda _: (WHOLE, *PARTS, STATEMENTS, RELAXED, LIMIT),
     columns=lambda _: (US_PER_PAIR,),
     measure=measure,
 )

@@ -207,22 +207,20 @@ class Appender:
             recorded = self._recorded_before(request, digest)
             if recorded is not None:
                 return recorded
-        guarded = request.commands[0].branch
-        actual = self._version(run_id, guarded)
+        branch = request.commands[0].branch
+        guarded = self._heads.find(run_id, branch)
+        actual = 0 if guarded is None else guarded.version
         if not holds(request.expected_version, actual):
-            raise VersionConflict(run_id, guarded, request.expected_version, actual)
+            raise VersionConflict(run_id, branch, request.expected_version, actual)
         first = self._position + 1
         events: list[RecordedEvent] = []
         for command in request.commands:
             self._append(run_id, decide(run_id, command, self._state), events)
-        answer = Recorded(tuple(events), self._version(run_id, guarded))
+        guarded = guarded or self._heads.find(run_id, branch)
+        answer = Recorded(tuple(events), 0 if guarded is None else guarded.version)
         if request.idempotency_key is not None:
             self._remember(request, digest, first, answer)
         return answer
-
-    def _version(self, run_id: str, branch: str) -> int:
-        stream = self._heads.find(run_id, branch)
-        return 0 if stream is None else stream.version
 
     def _append(self, run_id: str, decision: Decision, recorded: list[RecordedEvent]) -> None:
         """Add a decision's events to the batch: chained, folded, and as rows that are yet to be written."""

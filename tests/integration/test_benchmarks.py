@@ -20,7 +20,7 @@ from benchmarks.peers.plain_aiosqlite import PlainStore
 from benchmarks.peers.registry import ANABRANCH, LIMIT, PEERS, PLAIN, PeerEntry
 from benchmarks.report import Report
 from benchmarks.scale import SMOKE
-from benchmarks.works import left_out, parallel_processes, parallel_writes
+from benchmarks.works import left_out, parallel_processes, parallel_writes, statements_alone
 from benchmarks.works.registry import WORKS
 from benchmarks.writing import write
 
@@ -99,6 +99,22 @@ def test_a_part_is_left_out_and_back_afterwards(part: str, rows: str, tmp_path: 
         with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
             found = connection.execute(f"SELECT count(*) FROM {rows}").fetchone()[0]
         assert (found == 0) is (name == part)
+
+
+def test_all_statements_are_run_again_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repeated file holds every row that the engine wrote; where one is missing, the measurement says so."""
+    assert left_out.measure(left_out.STATEMENTS, tmp_path, SMOKE).figures["us_per_pair"] > 0
+    counts = []
+    for name in (FILE_NAME, statements_alone.REPEATED_FILE_NAME):
+        with closing(sqlite3.connect(tmp_path / name)) as connection:
+            tables = ("events", "parameters", "step_logs", "task_attempts")
+            counts.append([connection.execute(f"SELECT count(*) FROM {each}").fetchone()[0] for each in tables])
+    assert counts[0] == counts[1]
+    assert 0 not in counts[0]
+
+    monkeypatch.setattr(statements_alone, "_run", lambda connection, statements: None)
+    with pytest.raises(RuntimeError, match="were not repeated"):
+        left_out.measure(left_out.STATEMENTS, tmp_path / "again", SMOKE)
 
 
 def test_what_a_peer_has_lost_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
