@@ -31,7 +31,7 @@ from engine.events import (
 )
 from engine.model import CarriedStep
 from engine.ports import Stream
-from engine.projectors import Fold, out_of_place
+from engine.projectors import Fold, check_in_place
 from projections.columns import to_json, to_text
 from projections.own_parameters import LatestRows, ParameterRow
 from projections.table import Table
@@ -218,17 +218,14 @@ class Partitions:
         self.latest.opened(stream.stream_id)
         self.branches.add((stream.stream_id,), row)
 
-    def _change_branch(self, stream: Stream, recorded: RecordedEvent, **columns: Any) -> None:
-        if not self.branches.change(stream.stream_id, **columns):
-            raise out_of_place(recorded, "a branch")
-
     def _branch_status(
         self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged | BranchStatusChanged
     ) -> None:
-        self._change_branch(stream, recorded, status=event.status, status_reason=event.reason)
+        there = self.branches.change(stream.stream_id, status=event.status, status_reason=event.reason)
+        check_in_place(there, recorded, "a branch")
 
     def _branch_logged(self, stream: Stream, recorded: RecordedEvent, event: BranchLogged) -> None:
-        self._change_branch(stream, recorded, details=to_json(event.details))
+        check_in_place(self.branches.change(stream.stream_id, details=to_json(event.details)), recorded, "a branch")
 
     def _parameters_set(
         self, stream: Stream, recorded: RecordedEvent, event: ParametersSet | ParametersReduced
@@ -251,7 +248,8 @@ class Partitions:
         for carried in event.steps:
             self._step_carried(stream, carried)
         if event.part == event.parts:
-            self._change_branch(stream, recorded, parent_stream_id=None, parent_version=0)
+            there = self.branches.change(stream.stream_id, parent_stream_id=None, parent_version=0)
+            check_in_place(there, recorded, "a branch")
 
     def _step_carried(self, stream: Stream, carried: CarriedStep) -> None:
         step = carried.log
@@ -307,12 +305,9 @@ class Partitions:
         )
         self.steps.add(key, row)
 
-    def _change_step(self, stream: Stream, recorded: RecordedEvent, step: str, **columns: Any) -> None:
-        if not self.steps.change(stream.stream_id, step, **columns):
-            raise out_of_place(recorded, "a step")
-
     def _step_status(self, stream: Stream, recorded: RecordedEvent, event: StepStatusChanged) -> None:
-        self._change_step(stream, recorded, event.step, status=event.status, status_reason=event.reason)
+        there = self.steps.change(stream.stream_id, event.step, status=event.status, status_reason=event.reason)
+        check_in_place(there, recorded, "a step")
 
     def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
         self.steps.remove(stream.stream_id, event.step)
@@ -323,8 +318,9 @@ class Partitions:
             columns["current_attempt_id"] = event.attempt_id
         if event.step_status is not None:
             columns |= {"status": event.step_status, "status_reason": None}
-        self._change_step(stream, recorded, event.step, **columns)
+        check_in_place(self.steps.change(stream.stream_id, event.step, **columns), recorded, "a step")
 
     def _attempt_updated(self, stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
         if event.step_status is not None:
-            self._change_step(stream, recorded, event.step, status=event.step_status, status_reason=None)
+            there = self.steps.change(stream.stream_id, event.step, status=event.step_status, status_reason=None)
+            check_in_place(there, recorded, "a step")

@@ -32,7 +32,7 @@ from engine.events import (
 )
 from engine.model import CREATED, TERMINAL_STATUSES, CarriedStep
 from engine.ports import Stream
-from engine.projectors import Fold, out_of_place
+from engine.projectors import Fold, check_in_place, out_of_place
 from projections.columns import from_json, parameters_to_json, to_json, to_text
 from projections.state_rows import attempt_columns, carried_attempt, task_row
 from projections.state_tables import (
@@ -226,8 +226,7 @@ class StateViews:
             self.attempts.put((attempt.attempt_id, stream.stream_id), row_of_attempt)
 
     def _change_run(self, recorded: RecordedEvent, run_id: str, **columns: Any) -> None:
-        if not self.runs.change(run_id, **columns):
-            raise out_of_place(recorded, "a run")
+        check_in_place(self.runs.change(run_id, **columns), recorded, "a run")
 
     def _run_status(self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged) -> None:
         self._change_run(recorded, stream.run_id, status=event.status, status_reason=event.reason)
@@ -322,7 +321,7 @@ class StateViews:
                 changes.setdefault("submitted_at", now)
             if row.ended_at is None and status in TERMINAL_STATUSES:
                 changes.setdefault("ended_at", max(now, changes.get("submitted_at") or ""))
-        self.attempts.change(event.attempt_id, stream.stream_id, **changes)
+        self.attempts.set((event.attempt_id, stream.stream_id), row, changes)
         self._step_goes_on(stream, event)
 
     def _step_goes_on(self, stream: Stream, event: AttemptCreated | AttemptUpdated) -> None:
@@ -343,7 +342,7 @@ class StateViews:
         self.external_runs.put((stream.stream_id, event.task_id), row)
 
     def _external_run_updated(self, stream: Stream, recorded: RecordedEvent, event: ExternalRunUpdated) -> None:
-        known = self.external_runs.change(
+        there = self.external_runs.change(
             stream.stream_id,
             event.task_id,
             external_id=event.external_id,
@@ -351,5 +350,4 @@ class StateViews:
             operator_data=None if event.operator_data is None else to_json(event.operator_data),
             relative_path=event.relative_path,
         )
-        if not known:
-            raise out_of_place(recorded, "an external run")
+        check_in_place(there, recorded, "an external run")

@@ -73,7 +73,7 @@ _JSON_COLUMNS: dict[str, Callable[[Any], str | None]] = {
 def attempt_columns(changes: AttemptChanges) -> dict[str, Any]:
     """Return the columns that an update sets."""
     columns = given(changes)
-    for name in columns.keys() & _JSON_COLUMNS.keys():
-        if columns[name] is not None:
-            columns[name] = _JSON_COLUMNS[name](columns[name])
+    for name, value in columns.items():
+        if value is not None and name in _JSON_COLUMNS:
+            columns[name] = _JSON_COLUMNS[name](value)
     return columns

@@ -2,17 +2,17 @@
 
 This is Fowler's identity map and unit of work: a row that changes ten times in a batch is written once, and a row that
 was just written need not be read again. What is written is what is new: of a row that is there, the columns that
-changed; of one that is not, those that hold something. Binding a NULL costs Python's sqlite3 as much as two texts.
+changed; of those that are not, the columns in which any holds something. Binding a NULL costs Python's sqlite3 as much
+as two texts.
 
 Rows that are keyed by their stream are read a stream at a time, so that it is also known which are not there: a branch
 logs mostly steps that are new, and each would cost a look-up.
 """
 
 import sqlite3
-from collections.abc import Callable, Collection
-from itertools import compress
-from operator import itemgetter
-from typing import Any, Generic, TypeVar, get_type_hints
+from collections.abc import Collection, Iterable, Mapping
+from types import NoneType
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from msgspec import Struct, structs
 
@@ -42,7 +42,9 @@ class Table(Generic[Row]):
         self._select = f"SELECT {', '.join(self._columns)} FROM {name}"
         self._keyed_by_stream = key[0] == "stream_id"
         self._stream_at = self._columns.index("stream_id")
-        self._texts = _texts_of(row)
+        types = get_type_hints(row)
+        self._texts = frozenset(name for name in self._columns if types[name] in {str, str | None})
+        self._nullable = frozenset(name for name in self._columns if NoneType in get_args(types[name]))
         self._rows: dict[tuple[Any, ...], Row] = {}
         self._new: dict[tuple[Any, ...], None] = {}
         self._changed: dict[tuple[Any, ...], tuple[str, ...]] = {}
@@ -54,7 +56,9 @@ class Table(Generic[Row]):
     def get(self, *key: Any) -> Row | None:
         """Return the row as it stands, written or not."""
         row = self._rows.get(key)
-        return self._read(key) if row is None else row
+        if row is None and not (self._keyed_by_stream and key[0] in self._whole_streams):
+            return self._read(key)
+        return row
 
     def opened(self, stream_id: int) -> None:
         """Note that a stream is new: it has no rows but those that will be put here."""
@@ -71,23 +75,28 @@ class Table(Generic[Row]):
             self.add(key, row)
         else:
             self._rows[key] = row
-            self._note(key, tuple(column for column in self._columns if column not in self._key))
+            if key not in self._new:
+                self._note(key, tuple(column for column in self._columns if column not in self._key))
 
     def change(self, *key: Any, **columns: Any) -> bool:
         """Set columns of a row, and say whether it is there."""
-        row = self._rows.get(key) or self._read(key)
+        row = self.get(*key)
         if row is None:
             return False
-        for column, value in columns.items():
-            setattr(row, column, value)
-        self._note(key, tuple(columns))
+        self.set(key, row, columns)
         return True
 
-    def _note(self, key: tuple[Any, ...], columns: tuple[str, ...]) -> None:
+    def set(self, key: tuple[Any, ...], row: Row, columns: Mapping[str, Any]) -> None:
+        """Set columns of the row that stands at `key`."""
+        for column, value in columns.items():
+            setattr(row, column, value)
         if key not in self._new:
-            noted = self._changed.setdefault(key, columns)
-            if noted != columns:
-                self._changed[key] = tuple(dict.fromkeys((*noted, *columns)))
+            self._note(key, tuple(columns))
+
+    def _note(self, key: tuple[Any, ...], columns: tuple[str, ...]) -> None:
+        noted = self._changed.setdefault(key, columns)
+        if noted != columns:
+            self._changed[key] = tuple(dict.fromkeys((*noted, *columns)))
 
     def remove(self, *key: Any) -> None:
         """Take the row at `key` away, now: another may be added at its place."""
@@ -165,19 +174,17 @@ class Table(Generic[Row]):
     def _keep(self, key: tuple[Any, ...], columns: tuple[Any, ...]) -> Row:
         row = self._rows[key] = self._row(*columns)
         self._streams.add(columns[self._stream_at])
-        self._characters += self._characters_of(columns)
+        self._characters += _characters(column for column in columns if type(column) is str)
         return row
 
     def _insert(self) -> None:
-        alike: dict[tuple[bool, ...], list[list[Any]]] = {}
-        for key in self._new:
-            columns = structs.astuple(self._rows[key])
-            present = tuple([column is not None for column in columns])
-            alike.setdefault(present, []).append(list(compress(columns, present)))
-            self._streams.add(columns[self._stream_at])
-            self._characters += self._characters_of(columns)
-        for present, rows in alike.items():
-            insert_rows(self._connection, self.name, tuple(compress(self._columns, present)), rows)
+        # Column by column, which is a few calls for the whole batch instead of a few for each row.
+        rows = [structs.astuple(self._rows[key]) for key in self._new]
+        columns = dict(zip(self._columns, zip(*rows, strict=True), strict=True))
+        self._streams.update(columns["stream_id"])
+        self._characters += sum(_characters(columns[name]) for name in self._texts)
+        held = {name: column for name, column in columns.items() if name not in self._nullable or _holds(column)}
+        insert_rows(self._connection, self.name, tuple(held), list(zip(*held.values(), strict=True)))
         self._new.clear()
 
     def _update(self) -> None:
@@ -186,19 +193,17 @@ class Table(Generic[Row]):
             row = self._rows[key]
             values = [getattr(row, column) for column in columns]
             alike.setdefault(columns, []).append([*values, *key])
-            self._characters += sum([len(value) for value in values if type(value) is str])
+            self._characters += _characters(value for value in values if type(value) is str)
         for columns, rows in alike.items():
             new = ", ".join(f"{column} = ?" for column in columns)
             self._connection.executemany(f"UPDATE {self.name} SET {new} WHERE {self._where}", rows)
         self._changed.clear()
 
-    def _characters_of(self, columns: tuple[Any, ...]) -> int:
-        # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
-        return sum(map(len, filter(None, self._texts(columns))))
+
+def _characters(texts: Iterable[str | None]) -> int:
+    # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
+    return sum(map(len, filter(None, texts)))
 
 
-def _texts_of(row: type[Struct]) -> Callable[[tuple[Any, ...]], tuple[str | None, ...]]:
-    """Return what takes the columns that hold text, or nothing, out of a row's."""
-    types = get_type_hints(row)
-    texts = [place for place, column in enumerate(row.__struct_fields__) if types[column] in {str, str | None}]
-    return itemgetter(*texts)
+def _holds(column: tuple[Any, ...]) -> bool:
+    return any(column) or column.count(None) < len(column)

@@ -4,9 +4,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from engine.codec import decode_recorded
 from engine.errors import EventOutOfPlace
 from engine.events import RecordedEvent
-from engine.logs.sqlite_read import as_recorded
 from engine.ports import Stream
 
 SELECT_FOLDED: Final = (
@@ -44,8 +44,19 @@ class FoldedEvents:
             stream = streams.get(stream_id) or self._read(connection, stream_id)
             if stream is None:
                 raise EventOutOfPlace(event_type, position, "a branch")
-            place = position, stream.run_id, stream.branch, version
-            yield stream, as_recorded((*place, event_id, recorded_at, hash_, event_type, schema_version, payload))
+            recorded = decode_recorded(
+                position,
+                stream.run_id,
+                stream.branch,
+                version,
+                event_id,
+                recorded_at,
+                hash_,
+                event_type,
+                schema_version,
+                payload,
+            )
+            yield stream, recorded
 
     def _read(self, connection: sqlite3.Connection, stream_id: int) -> Stream | None:
         if len(self._streams) >= _STREAMS_KNOWN_MAX:

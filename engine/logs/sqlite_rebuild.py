@@ -29,7 +29,7 @@ from engine.ports import Progress, Rebuilder, ViewDifference
 
 _log = get_logger(__name__)
 
-CHUNK_EVENTS = 2000
+CHUNK_EVENTS = 4000
 LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
 _ASK_AGAIN_SECONDS = 0.05
 _REBUILD = "-rebuild"
