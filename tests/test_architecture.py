@@ -22,6 +22,7 @@ LAYERS = (
         "engine.canonical",
         "engine.free_form",
         "engine.logger",
+        "engine.row_chunks",
         "engine.text_keys",
         "engine.cancellation",
     ),
@@ -58,6 +59,7 @@ LAYERS = (
 
 READ_SIDE_MAY_IMPORT = {
     "engine.bulk_insert",
+    "engine.row_chunks",
     "engine.events",
     "engine.model",
     "engine.names",

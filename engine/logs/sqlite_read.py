@@ -1,6 +1,7 @@
 """Reading the SQLite log: rows as recorded events, and the filters as SQL."""
 
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 from engine.codec import decode_recorded
@@ -8,6 +9,7 @@ from engine.errors import BranchNotFound, RunNotFound
 from engine.events import RecordedEvent
 from engine.names import ROOT
 from engine.ports import EventFilter
+from engine.row_chunks import fetch_chunk
 
 SELECT_EVENTS = (
     "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type,"
@@ -47,6 +49,8 @@ def read_events(
 ) -> tuple[list[RecordedEvent], int]:
     """Return up to `limit` events that pass the filter, and the position up to which all were looked at.
 
+    They are fewer where they are large: see `fetch_chunk`.
+
     Raises:
         RunNotFound, BranchNotFound: what the filter names does not exist.
         CannotDecode: an event that this version cannot read.
@@ -54,12 +58,13 @@ def read_events(
     last = last_position(connection)
     until = last if until is None else min(until, last)
     where, values = _conditions(connection, events)
-    rows = connection.execute(
-        f"{SELECT_EVENTS} WHERE position > ? AND position <= ?{where} ORDER BY position LIMIT ?",
-        (after, until, *values, limit),
-    ).fetchall()
+    cursor = connection.execute(
+        f"{SELECT_EVENTS} WHERE position > ? AND position <= ?{where} ORDER BY position", (after, until, *values)
+    )
+    with closing(cursor):
+        rows, is_last = fetch_chunk(cursor, limit)
     found = [as_recorded(row) for row in rows]
-    return found, found[-1].position if len(found) == limit else max(until, after)
+    return found, max(until, after) if is_last else found[-1].position
 
 
 def _conditions(connection: sqlite3.Connection, events: EventFilter) -> tuple[str, list[Any]]:

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from engine.cancellation import finish
@@ -26,6 +26,7 @@ from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
 from engine.ports import Progress, Rebuilder, ViewDifference
+from engine.row_chunks import fetch_chunk
 
 _log = get_logger(__name__)
 
@@ -35,7 +36,7 @@ _ASK_AGAIN_SECONDS = 0.05
 _REBUILD = "-rebuild"
 _COMPARE = "-compare-"
 
-_SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+_SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY position"
 
 
 class SqliteViewMaintenance:
@@ -231,10 +232,11 @@ class _Scratch:
     def fold_chunk(self, source: sqlite3.Connection) -> None:
         """Fold the next chunk as `source` sees the log."""
         last = last_position(source)
-        rows = source.execute(_SELECT, (self.position, last, CHUNK_EVENTS)).fetchall()
+        with closing(source.execute(_SELECT, (self.position, last))) as cursor:
+            rows, is_last = fetch_chunk(cursor, CHUNK_EVENTS)
         self.rebuilder.fold(self._events.of(source, rows))
         # The last events may be of a run that was deleted.
-        self.position = rows[-1][0] if len(rows) == CHUNK_EVENTS else last
+        self.position = last if is_last else rows[-1][0]
 
     def _fold_to_end_of_chunk(self, source: sqlite3.Connection) -> int:
         in_snapshot(source, self.fold_chunk)  # the run of an event may be deleted before its stream is looked up

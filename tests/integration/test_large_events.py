@@ -1,0 +1,57 @@
+"""Logs of large events: what reads them holds a few at a time, however many there are."""
+
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from engine import Engine, open_engine
+
+EVENTS, EVENT_BYTES = 96, 1_000_000
+PEAK_BYTES_MAX = 40_000_000
+
+
+@pytest.fixture
+async def large(database: Path) -> Path:
+    """A store whose events are as large as events may be."""
+    async with open_engine(database, durability="relaxed") as engine:
+        run = await engine.create_run("r")
+        for number in range(EVENTS):
+            await run.describe({"text": "x" * EVENT_BYTES, "number": number})
+    return database
+
+
+async def _every_event(engine: Engine) -> None:
+    versions = [recorded.stream_version async for recorded in engine.events(run_id="r")]
+    assert versions == list(range(1, EVENTS + 2))
+
+
+async def _rebuild(engine: Engine) -> None:
+    assert await engine.rebuild() == EVENTS + 1
+
+
+async def _compare(engine: Engine) -> None:
+    assert await engine.verify_views() == []
+
+
+async def _verify(engine: Engine) -> None:
+    assert (await engine.verify()).problems == []
+
+
+async def _as_it_was(engine: Engine) -> None:
+    run = await engine.run("r")
+    assert (await run.compile(at=EVENTS)).details["number"] == EVENTS - 2
+
+
+@pytest.mark.parametrize("read", [_every_event, _rebuild, _compare, _verify, _as_it_was])
+async def test_few_are_in_memory_at_once(large: Path, read: Callable[[Engine], Awaitable[None]]) -> None:
+    """A read of everything is bounded by bytes, not by a number of events alone."""
+    async with open_engine(large) as engine:
+        tracemalloc.start()
+        try:
+            await read(engine)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < PEAK_BYTES_MAX

@@ -1,0 +1,39 @@
+"""Chunks of rows: by number and by bytes, and none is lost between them."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import row_chunks
+from engine.row_chunks import fetch_chunk
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
+    """A limit that a few rows reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_chunks, "CHUNK_BYTES_MAX", 100)
+        yield
+
+
+@given(st.lists(st.none() | st.binary(max_size=60), max_size=60), st.integers(1, 30))
+def test_every_row_comes_once_and_the_last_chunk_says_so(payloads: list[bytes | None], rows_max: int) -> None:
+    """Together the chunks are the rows in order; none holds more rows than asked for, nor many over the bytes."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE events (position INTEGER PRIMARY KEY, payload BLOB)")
+        connection.executemany("INSERT INTO events (payload) VALUES (?)", [(payload,) for payload in payloads])
+        cursor = connection.execute("SELECT position, payload FROM events ORDER BY position")
+        found = list[bytes | None]()
+        is_last = False
+        while not is_last:
+            rows, is_last = fetch_chunk(cursor, rows_max)
+            assert len(rows) <= rows_max
+            assert is_last or rows
+            assert sum(len(payload or b"") for _, payload in rows[:-8]) < 100
+            found += [payload for _, payload in rows]
+        assert found == payloads
+        assert fetch_chunk(cursor, rows_max) == ([], True)
