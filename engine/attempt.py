@@ -47,9 +47,9 @@ class Attempt:
         """Set fields: `status`, `status_reason`, `operator_key`, `operator_type`, `external_id`, `operator_data`,
         `relative_path`, `message`, `inputs`, `outputs`, `metrics`, `details`, `submitted_at`, `ended_at`.
 
-        What is not given stays. `submitted_at` is stamped when the status first leaves `CREATED`, and `ended_at`
-        when it first becomes terminal: never with a time before the attempt was created or submitted, also where the
-        clock was set back meanwhile.
+        What is not given stays; where nothing is given, nothing is recorded. `submitted_at` is stamped when the status
+        first leaves `CREATED`, and `ended_at` when it first becomes terminal: never with a time before the attempt was
+        created or submitted, also where the clock was set back meanwhile.
 
         Raises:
             InvalidValue, AttemptNotFound

@@ -133,6 +133,8 @@ def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Seq
     attempt = state.attempt(command.attempt_id, stream)
     if attempt is None:
         raise AttemptNotFound(stream.run_id, command.attempt_id)
+    if command.step_status is None and not given(command.changes):
+        return ()
     updated = AttemptUpdated(
         branch=stream.branch,
         step=attempt.task_id,

@@ -5,7 +5,7 @@ from typing import Final
 
 from engine.codec import decode_event
 from engine.errors import StepNotFound
-from engine.events import AttemptCreated, Event, StepLogged, StepStatusChanged
+from engine.events import AttemptCreated, AttemptUpdated, Event, StepLogged, StepStatusChanged
 from engine.model import CREATED, PENDING
 from engine.ports import Stream
 
@@ -22,7 +22,7 @@ def version_before(connection: sqlite3.Connection, stream: Stream, step: str, ve
     rows = connection.execute(
         "SELECT position, stream_version, event_type, schema_version, payload FROM events"
         " WHERE root_id = (SELECT root_id FROM streams WHERE stream_id = ?) AND stream_id = ? AND stream_version <= ?"
-        " AND event_type IN ('StepLogged', 'StepStatusChanged', 'AttemptCreated') ORDER BY position",
+        " AND event_type IN ('StepLogged', 'StepStatusChanged', 'AttemptCreated', 'AttemptUpdated') ORDER BY position",
         (stream.stream_id, stream.stream_id, version),
     )
     logged: int | None = None
@@ -41,7 +41,7 @@ def _begins(event: Event) -> bool:
     match event:
         case AttemptCreated():
             return True
-        case StepLogged(status=status) | StepStatusChanged(status=status):
+        case StepLogged(status=status) | StepStatusChanged(status=status) | AttemptUpdated(step_status=str(status)):
             return status not in _DECLARED
         case _:
             return False

@@ -321,7 +321,7 @@ class StateViews:
                 changes.setdefault("submitted_at", now)
             if row.ended_at is None and status in TERMINAL_STATUSES:
                 changes.setdefault("ended_at", max(now, changes.get("submitted_at") or ""))
-        self.attempts.set((event.attempt_id, stream.stream_id), row, changes)
+        self.attempts.set_columns((event.attempt_id, stream.stream_id), row, changes)
         self._step_goes_on(stream, event)
 
     def _step_goes_on(self, stream: Stream, event: AttemptCreated | AttemptUpdated) -> None:

@@ -83,14 +83,14 @@ class Table(Generic[Row]):
         row = self.get(*key)
         if row is None:
             return False
-        self.set(key, row, columns)
+        self.set_columns(key, row, columns)
         return True
 
-    def set(self, key: tuple[Any, ...], row: Row, columns: Mapping[str, Any]) -> None:
+    def set_columns(self, key: tuple[Any, ...], row: Row, columns: Mapping[str, Any]) -> None:
         """Set columns of the row that stands at `key`."""
         for column, value in columns.items():
             setattr(row, column, value)
-        if key not in self._new:
+        if columns and key not in self._new:
             self._note(key, tuple(columns))
 
     def _note(self, key: tuple[Any, ...], columns: tuple[str, ...]) -> None:
@@ -174,7 +174,7 @@ class Table(Generic[Row]):
     def _keep(self, key: tuple[Any, ...], columns: tuple[Any, ...]) -> Row:
         row = self._rows[key] = self._row(*columns)
         self._streams.add(columns[self._stream_at])
-        self._characters += _characters(column for column in columns if type(column) is str)
+        self._characters += _characters(columns)
         return row
 
     def _insert(self) -> None:
@@ -193,16 +193,16 @@ class Table(Generic[Row]):
             row = self._rows[key]
             values = [getattr(row, column) for column in columns]
             alike.setdefault(columns, []).append([*values, *key])
-            self._characters += _characters(value for value in values if type(value) is str)
+            self._characters += _characters(values)
         for columns, rows in alike.items():
             new = ", ".join(f"{column} = ?" for column in columns)
             self._connection.executemany(f"UPDATE {self.name} SET {new} WHERE {self._where}", rows)
         self._changed.clear()
 
 
-def _characters(texts: Iterable[str | None]) -> int:
+def _characters(values: Iterable[Any]) -> int:
     # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
-    return sum(map(len, filter(None, texts)))
+    return sum([len(value) for value in values if type(value) is str])
 
 
 def _holds(column: tuple[Any, ...]) -> bool:

@@ -19,7 +19,7 @@ _LOCK_TIMEOUT_SECONDS: Final = 30  # its default of 5 s is too short for several
 _PAGE: Final = 10_000
 
 _PARAMETERS_SET: Final = "ParametersSet"
-_STEP_COMPLETED: Final = "StepCompleted"
+_ATTEMPT_COMPLETED: Final = "AttemptCompleted"
 
 
 class EventsourcingRecorder:
@@ -68,7 +68,7 @@ class EventsourcingStore:
             counts.update((str(each.originator_id), str(each.topic)) for each in page)
             start = page[-1].id + 1
         names = {name for name, _ in counts}
-        return {name: Found(counts[name, _PARAMETERS_SET], counts[name, _STEP_COMPLETED]) for name in names}
+        return {name: Found(counts[name, _PARAMETERS_SET], counts[name, _ATTEMPT_COMPLETED]) for name in names}
 
     async def latest(self, branches: Sequence[str]) -> list[Values]:
         """Read each branch's last event, which is to be one that set parameters."""
@@ -104,10 +104,10 @@ class EventsourcingBranch:
         await self._insert([(_PARAMETERS_SET, dict(values))])
 
     async def log_step(self, step: str) -> None:
-        """Two events for the step and its attempt, and two for their ends."""
+        """Two events for the step and its attempt, and one for the end of both."""
         attempt = {"step": step, "attempt": 1}
         await self._insert([("StepLogged", {"step": step}), ("AttemptStarted", attempt)])
-        await self._insert([("AttemptCompleted", attempt), (_STEP_COMPLETED, {"step": step})])
+        await self._insert([(_ATTEMPT_COMPLETED, {**attempt, "step_status": "COMPLETED"})])
 
     async def _insert(self, events: Sequence[tuple[str, object]]) -> None:
         stored = []

@@ -1,7 +1,7 @@
 """What anabranch's own statements take by themselves: recorded while the work is done, and run again in another file.
 
-Every row is written as the engine writes it, a batch in one transaction, and nothing is checked, decided, encoded,
-hashed or folded on the way: no engine that keeps these rows and is written in Python can take less.
+Every row is written as the engine writes it, a batch in one transaction, by one thread, with a future for each write;
+nothing is checked, decided, encoded, hashed or folded. What is left is the price of keeping these rows.
 """
 
 import shutil

@@ -11,9 +11,10 @@ import anyio
 import pytest
 
 from engine import Engine
+from engine.commands import Record
 from engine.errors import AttemptExists, AttemptNotFound, InvalidName, InvalidValue, StepNotFound
-from engine.events import AttemptCreated, AttemptUpdated, StepLogged, StepStatusChanged
-from engine.model import AttemptDocument, Parameter, StepLog, TaskSpec
+from engine.events import AttemptCreated, AttemptUpdated, ParametersSet, StepLogged, StepStatusChanged
+from engine.model import AttemptChanges, AttemptDocument, Parameter, StepLog, TaskSpec
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -160,6 +161,22 @@ class TestFields:
         untouched = set(FIELDS) - {name}
         assert {each: getattr(after, each) for each in untouched} == {each: getattr(before, each) for each in untouched}
 
+    async def test_an_update_of_nothing_records_nothing(self, engine: Engine) -> None:
+        """Nor does it disturb the others of its commit."""
+        run = await engine.create_run("r")
+        attempt = await run.start_attempt("train")
+        recorded, other = await asyncio.gather(attempt.update(), run.set_parameters({"lr": 0.1}))
+        assert (recorded.events, len(other.events)) == ((), 1)
+        assert await types_of(engine) == [StepLogged, AttemptCreated, ParametersSet]
+
+    async def test_an_event_that_updates_nothing_is_folded(self, engine: Engine) -> None:
+        """Such an event may come with an import."""
+        run = await engine.create_run("r")
+        attempt = await run.start_attempt("train")
+        nothing = AttemptUpdated(branch="", step="train", attempt_id=attempt.attempt_id, changes=AttemptChanges())
+        assert (await run.write(Record(branch="", events=(nothing,)))).events
+        assert await engine.verify_views() == []
+
     @pytest.mark.parametrize("name", ["status_reason", "operator_key", "external_id", "operator_data", "ended_at"])
     async def test_a_field_that_may_be_missing_can_be_taken_away(self, engine: Engine, name: str) -> None:
         """None is a value like any other; leaving a field out is something else."""
@@ -300,6 +317,26 @@ async def test_attempts_of_one_commit_come_in_the_order_in_which_they_were_creat
     steps = ["z", "m", "a1"]
     await asyncio.gather(*(run.start_attempt(step) for step in steps))
     assert [attempt.step for attempt in await run.attempts()] == steps
+
+
+async def test_a_step_and_its_task_go_on_with_the_attempt(engine: Engine, database: Path) -> None:
+    """Both have the attempt's status, and the reason that stood there before is no reason of this one."""
+    run = await engine.create_run("r")
+    await run.log_step("train", spec=TaskSpec())
+
+    async def statuses() -> tuple[str, str | None, str]:
+        step = await run.step("train")
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            (task,) = connection.execute("SELECT status FROM tasks WHERE task_id = 'train'").fetchone()
+        return step.status, step.status_reason, task
+
+    await run.set_step_status("train", "PAUSED", "a holiday")
+    assert await statuses() == ("PAUSED", "a holiday", "PAUSED")
+    attempt = await run.start_attempt("train")
+    assert await statuses() == ("RUNNING", None, "RUNNING")
+    await run.set_step_status("train", "PAUSED", "a holiday")
+    await attempt.finish("COMPLETED")
+    assert await statuses() == ("COMPLETED", None, "COMPLETED")
 
 
 async def test_a_step_that_becomes_a_task_keeps_its_current_attempt(engine: Engine, database: Path) -> None:

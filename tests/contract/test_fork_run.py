@@ -229,6 +229,21 @@ async def test_a_source_that_is_deleted_leaves_what_was_seen_of_it(engine: Engin
     ]
 
 
+async def test_a_step_that_was_carried_over_begins_where_its_attempt_goes_on(engine: Engine) -> None:
+    """It has no attempt of the run's own, whose start would be its beginning."""
+    source = await engine.create_run("source")
+    async with source.attempt("train") as attempt:
+        pass
+    new = await engine.fork_run("source", run_id="new")
+    await engine.delete_run("source", reason="too old", carry_over=True)
+    (carried,) = await new.attempts("train")
+    assert carried.attempt_id != attempt.attempt_id
+    head = await new.head()
+    await (await new.find_attempt(carried.attempt_id)).finish("FAILED")
+    again = await engine.fork_run("new", run_id="again", from_step="train")
+    assert await again.parting(new) == Origin("new", "", head.stream_version)
+
+
 async def test_where_histories_part(engine: Engine, run: Run) -> None:
     """A fork parts from its source where it was forked; two forks where the earlier one was; strangers never met."""
     early, late = await engine.fork_run("r", run_id="early", at=2), await engine.fork_run("r", run_id="late")

@@ -44,14 +44,19 @@ async def _as_it_was(engine: Engine) -> None:
     assert (await run.compile(at=EVENTS)).details["number"] == EVENTS - 2
 
 
-@pytest.mark.parametrize("read", [_every_event, _rebuild, _compare, _verify, _as_it_was])
-async def test_few_are_in_memory_at_once(large: Path, read: Callable[[Engine], Awaitable[None]]) -> None:
-    """A read of everything is bounded by bytes, not by a number of events alone."""
+async def _erase(engine: Engine) -> None:
+    await engine.erase("r", None, 2, "a test", compact=False)
+
+
+@pytest.mark.parametrize("work", [_every_event, _rebuild, _compare, _verify, _as_it_was, _erase])
+async def test_few_are_in_memory_at_once(large: Path, work: Callable[[Engine], Awaitable[None]]) -> None:
+    """What goes through everything is bounded by bytes, not by a number of events alone, and leaves out none."""
     async with open_engine(large) as engine:
         tracemalloc.start()
         try:
-            await read(engine)
+            await work(engine)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
+        assert await engine.verify_views() == []
     assert peak < PEAK_BYTES_MAX

@@ -69,6 +69,14 @@ def test_a_new_row_is_written_without_its_nulls(notes: Notes) -> None:
     assert notes.written() == [(1, "a", "x", None)]
 
 
+def test_a_change_of_nothing_writes_nothing(notes: Notes) -> None:
+    """An event that sets no column is no statement without columns."""
+    notes.insert((1, "a", "x", 1))
+    assert notes.table.change(1, "a")
+    assert not notes.table.change(1, "b")
+    assert notes.writes() == []
+
+
 def test_a_row_that_changes_many_times_is_written_once_with_what_changed(notes: Notes) -> None:
     """Columns that did not change are left alone, also another's hand's."""
     notes.insert((1, "a", "x", 1))
