@@ -24,7 +24,7 @@ from engine.errors import AnabranchError, CannotDecode, EventOutOfPlace, Invalid
 from engine.events import Event
 from engine.evidence import check_evidence, export_evidence
 from engine.evidence_files import without
-from engine.transfer import ImportRefused
+from engine.transfer import ImportedAttemptExists, ImportRefused
 from engine.transfer.lines import EventLine, Header, decode_line, encode_line, stored_event
 from engine.transfer.reading import ExportReader
 from tests.exports import Written, exported, forged, imported
@@ -158,7 +158,7 @@ async def _takes_nothing_or_all(engine: Engine, export: bytes, run_id: str) -> b
     """Whether an export is taken in: then everything that reads the run reads it, and it is exported as it came."""
     try:
         await imported(engine, export)
-    except (ImportRefused, CannotDecode) as error:
+    except (ImportRefused, ImportedAttemptExists, CannotDecode) as error:
         return _refused(error)
     run = await engine.run(run_id)
     await run.compile()
