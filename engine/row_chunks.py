@@ -3,31 +3,45 @@ few. Nothing says how large the next one is before it is fetched; what comes wit
 """
 
 import sqlite3
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final
 
 CHUNK_BYTES_MAX: Final = 4 * 1024 * 1024
 _FETCHED_TOGETHER: Final = 8
 
 
-class Chunk(NamedTuple):
-    """`is_last`: there are no more; of a chunk that was cut short nobody has looked whether there are."""
+class Chunk:
+    """The next rows of a cursor, fetched as they are gone through: up to `rows_max`, fewer once their payloads come to
+    `CHUNK_BYTES_MAX` bytes. A payload, or nothing, is the last column.
 
-    rows: list[tuple[Any, ...]]
-    is_last: bool
-
-
-def fetch_chunk(cursor: sqlite3.Cursor, rows_max: int) -> Chunk:
-    """Return the next rows, up to `rows_max`, fewer once their payloads come to `CHUNK_BYTES_MAX` bytes.
-
-    A payload, or nothing, is the last column.
+    When they have been gone through, `is_last` says whether there are no more, as far as is known without looking for
+    one. Where there may be, `position` is the first column of the last row, for who reads on from there.
     """
-    rows: list[tuple[Any, ...]] = []
-    size = 0
-    while size < CHUNK_BYTES_MAX and len(rows) < rows_max:
-        asked = min(_FETCHED_TOGETHER, rows_max - len(rows))
-        fetched = cursor.fetchmany(asked)
-        rows += fetched
-        if len(fetched) < asked:
-            return Chunk(rows, is_last=True)
-        size += sum([len(row[-1] or b"") for row in fetched])
-    return Chunk(rows, is_last=False)
+
+    def __init__(self, cursor: sqlite3.Cursor, rows_max: int) -> None:
+        self._cursor = cursor
+        self._rows_max = rows_max
+        self.is_last = False
+        self.position = 0
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        left, size = self._rows_max, 0
+        while left and size < CHUNK_BYTES_MAX:
+            asked = min(_FETCHED_TOGETHER, left)
+            rows = self._cursor.fetchmany(asked)
+            yield from rows
+            if len(rows) < asked:
+                self.is_last = True
+                return
+            self.position = rows[-1][0]
+            left -= asked
+            size += sum([len(row[-1] or b"") for row in rows])
+
+
+def chunks(cursor: sqlite3.Cursor, rows_max: int) -> Iterator[Chunk]:
+    """Yield all that a cursor has, chunk by chunk. Each is to be gone through before the next is asked for."""
+    while True:
+        chunk = Chunk(cursor, rows_max)
+        yield chunk
+        if chunk.is_last:
+            return

@@ -16,7 +16,7 @@ from engine.events import RecordedEvent, RunForked, SourceCarriedOver
 from engine.model import CarriedStep
 from engine.ports import Stream
 from engine.projectors import Projectors
-from engine.row_chunks import fetch_chunk
+from engine.row_chunks import chunks
 from projections.own_parameters import LATEST
 from projections.partitions import Partitions, StepRow
 from projections.reading import lineage
@@ -123,10 +123,8 @@ class _Fold:
 
     def _read(self, where: str, values: tuple[int, ...]) -> Iterator[tuple[Stream, RecordedEvent]]:
         cursor = self._source.execute(f"{_EVENTS} WHERE {_OF_RUN} AND {where} ORDER BY position", values)
-        is_last = False
-        while not is_last:
-            rows, is_last = fetch_chunk(cursor, CHUNK_EVENTS)
-            for row in rows:
+        for chunk in chunks(cursor, CHUNK_EVENTS):
+            for row in chunk:
                 yield self._stream(*row[:5]), decode_recorded(row[5], *row[1:3], *row[6:])
             self._projectors.flush()
 

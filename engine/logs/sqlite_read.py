@@ -9,7 +9,7 @@ from engine.errors import BranchNotFound, RunNotFound
 from engine.events import RecordedEvent
 from engine.names import ROOT
 from engine.ports import EventFilter
-from engine.row_chunks import fetch_chunk
+from engine.row_chunks import Chunk
 
 SELECT_EVENTS = (
     "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type,"
@@ -49,7 +49,7 @@ def read_events(
 ) -> tuple[list[RecordedEvent], int]:
     """Return up to `limit` events that pass the filter, and the position up to which all were looked at.
 
-    They are fewer where they are large: see `fetch_chunk`.
+    They are fewer where they are large: see `Chunk`.
 
     Raises:
         RunNotFound, BranchNotFound: what the filter names does not exist.
@@ -62,9 +62,9 @@ def read_events(
         f"{SELECT_EVENTS} WHERE position > ? AND position <= ?{where} ORDER BY position", (after, until, *values)
     )
     with closing(cursor):
-        rows, is_last = fetch_chunk(cursor, limit)
-    found = [as_recorded(row) for row in rows]
-    return found, max(until, after) if is_last else found[-1].position
+        chunk = Chunk(cursor, limit)
+        found = [as_recorded(row) for row in chunk]
+    return found, max(until, after) if chunk.is_last else chunk.position
 
 
 def _conditions(connection: sqlite3.Connection, events: EventFilter) -> tuple[str, list[Any]]:

@@ -26,7 +26,7 @@ from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
 from engine.ports import Progress, Rebuilder, ViewDifference
-from engine.row_chunks import fetch_chunk
+from engine.row_chunks import Chunk
 
 _log = get_logger(__name__)
 
@@ -233,10 +233,10 @@ class _Scratch:
         """Fold the next chunk as `source` sees the log."""
         last = last_position(source)
         with closing(source.execute(_SELECT, (self.position, last))) as cursor:
-            rows, is_last = fetch_chunk(cursor, CHUNK_EVENTS)
-        self.rebuilder.fold(self._events.of(source, rows))
+            chunk = Chunk(cursor, CHUNK_EVENTS)
+            self.rebuilder.fold(self._events.of(source, chunk))
         # The last events may be of a run that was deleted.
-        self.position = last if is_last else rows[-1][0]
+        self.position = last if chunk.is_last else chunk.position
 
     def _fold_to_end_of_chunk(self, source: sqlite3.Connection) -> int:
         in_snapshot(source, self.fold_chunk)  # the run of an event may be deleted before its stream is looked up

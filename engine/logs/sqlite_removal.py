@@ -35,7 +35,7 @@ from engine.model import Head
 from engine.names import ROOT
 from engine.ports import Collected, Compaction, DeletedRun, Erasure, Expiry, State
 from engine.redaction import redacted
-from engine.row_chunks import fetch_chunk
+from engine.row_chunks import chunks
 
 Result = TypeVar("Result")
 
@@ -178,7 +178,7 @@ def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequ
         f"{SELECT_FOLDED} WHERE root_id IN (SELECT value FROM json_each(?)) ORDER BY position", (roots,)
     )
     events = FoldedEvents()
-    while chunk := fetch_chunk(rows, _FOLDED_TOGETHER).rows:
+    for chunk in chunks(rows, _FOLDED_TOGETHER):
         for stream, recorded in events.of(connection, chunk):
             appender.projectors.apply(stream, recorded)
         appender.projectors.flush()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import row_chunks
-from engine.row_chunks import fetch_chunk
+from engine.row_chunks import chunks
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -28,12 +28,11 @@ def test_every_row_comes_once_and_the_last_chunk_says_so(payloads: list[bytes | 
         connection.executemany("INSERT INTO events (payload) VALUES (?)", [(payload,) for payload in payloads])
         cursor = connection.execute("SELECT position, payload FROM events ORDER BY position")
         found = list[bytes | None]()
-        is_last = False
-        while not is_last:
-            rows, is_last = fetch_chunk(cursor, rows_max)
+        for chunk in chunks(cursor, rows_max):
+            rows = list(chunk)
             assert len(rows) <= rows_max
-            assert is_last or rows
+            assert chunk.is_last or chunk.position == rows[-1][0]
             assert sum(len(payload or b"") for _, payload in rows[:-8]) < 100
             found += [payload for _, payload in rows]
         assert found == payloads
-        assert fetch_chunk(cursor, rows_max) == ([], True)
+        assert chunk.is_last
