@@ -91,8 +91,8 @@ def _step_logged(event: StepLogged) -> str:
 def _attempt_created(event: AttemptCreated) -> str:
     rest = _given(event, ("operator_key", "operator_type", "external_id", "message"))
     inputs = parameters_text(event.inputs, _VALUE_CHARACTERS_MAX)
-    began = f"{visible(event.step)} #{event.attempt_index} {visible(event.status)}"
-    return " ".join(part for part in (began, rest, inputs) if part) + _with_its_step(event)
+    began = f"{visible(event.step)} #{event.attempt_index} {visible(event.status)}{_with_its_step(event)}"
+    return " ".join(part for part in (began, rest, inputs) if part)
 
 
 def _attempt_updated(event: AttemptUpdated) -> str:
@@ -101,8 +101,9 @@ def _attempt_updated(event: AttemptUpdated) -> str:
     parameters = {
         name: value for field in ("inputs", "outputs", "metrics") for name, value in changed.pop(field, {}).items()
     }
-    parts = visible(event.step), status, _pairs(changed), parameters_text(parameters, _VALUE_CHARACTERS_MAX)
-    return " ".join(part for part in parts if part) + _with_its_step(event)
+    statuses = f"{visible(event.step)} {status}".rstrip() + _with_its_step(event)
+    parts = statuses, _pairs(changed), parameters_text(parameters, _VALUE_CHARACTERS_MAX)
+    return " ".join(part for part in parts if part)
 
 
 def _with_its_step(event: AttemptCreated | AttemptUpdated) -> str:
