@@ -122,11 +122,9 @@ def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Seque
         step_status=None if step is None or step.status == status else status,
         **given(command.fields),
     )
-    return (created,) if step is not None else (_logged_with_it(created), created)
-
-
-def _logged_with_it(created: AttemptCreated) -> StepLogged:
-    return StepLogged(branch=created.branch, step=created.step, name=created.step, status=created.status)
+    if step is not None:
+        return (created,)
+    return StepLogged(branch=stream.branch, step=name, name=name, status=status), created
 
 
 def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Sequence[Event]:

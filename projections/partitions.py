@@ -218,14 +218,16 @@ class Partitions:
         self.latest.opened(stream.stream_id)
         self.branches.add((stream.stream_id,), row)
 
+    def _change_branch(self, stream: Stream, recorded: RecordedEvent, **columns: Any) -> None:
+        check_in_place(self.branches.change(stream.stream_id, **columns), recorded, "a branch")
+
     def _branch_status(
         self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged | BranchStatusChanged
     ) -> None:
-        there = self.branches.change(stream.stream_id, status=event.status, status_reason=event.reason)
-        check_in_place(there, recorded, "a branch")
+        self._change_branch(stream, recorded, status=event.status, status_reason=event.reason)
 
     def _branch_logged(self, stream: Stream, recorded: RecordedEvent, event: BranchLogged) -> None:
-        check_in_place(self.branches.change(stream.stream_id, details=to_json(event.details)), recorded, "a branch")
+        self._change_branch(stream, recorded, details=to_json(event.details))
 
     def _parameters_set(
         self, stream: Stream, recorded: RecordedEvent, event: ParametersSet | ParametersReduced
@@ -248,8 +250,7 @@ class Partitions:
         for carried in event.steps:
             self._step_carried(stream, carried)
         if event.part == event.parts:
-            there = self.branches.change(stream.stream_id, parent_stream_id=None, parent_version=0)
-            check_in_place(there, recorded, "a branch")
+            self._change_branch(stream, recorded, parent_stream_id=None, parent_version=0)
 
     def _step_carried(self, stream: Stream, carried: CarriedStep) -> None:
         step = carried.log

@@ -11,8 +11,7 @@ logs mostly steps that are new, and each would cost a look-up.
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
-from types import NoneType
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, structs
 
@@ -42,9 +41,6 @@ class Table(Generic[Row]):
         self._select = f"SELECT {', '.join(self._columns)} FROM {name}"
         self._keyed_by_stream = key[0] == "stream_id"
         self._stream_at = self._columns.index("stream_id")
-        types = get_type_hints(row)
-        self._texts = frozenset(name for name in self._columns if types[name] in {str, str | None})
-        self._nullable = frozenset(name for name in self._columns if NoneType in get_args(types[name]))
         self._rows: dict[tuple[Any, ...], Row] = {}
         self._new: dict[tuple[Any, ...], None] = {}
         self._changed: dict[tuple[Any, ...], tuple[str, ...]] = {}
@@ -75,8 +71,7 @@ class Table(Generic[Row]):
             self.add(key, row)
         else:
             self._rows[key] = row
-            if key not in self._new:
-                self._note(key, tuple(column for column in self._columns if column not in self._key))
+            self._note(key, tuple(column for column in self._columns if column not in self._key))
 
     def change(self, *key: Any, **columns: Any) -> bool:
         """Set columns of a row, and say whether it is there."""
@@ -90,13 +85,14 @@ class Table(Generic[Row]):
         """Set columns of the row that stands at `key`."""
         for column, value in columns.items():
             setattr(row, column, value)
-        if columns and key not in self._new:
+        if columns:
             self._note(key, tuple(columns))
 
     def _note(self, key: tuple[Any, ...], columns: tuple[str, ...]) -> None:
-        noted = self._changed.setdefault(key, columns)
-        if noted != columns:
-            self._changed[key] = tuple(dict.fromkeys((*noted, *columns)))
+        if key not in self._new:
+            noted = self._changed.setdefault(key, columns)
+            if noted != columns:
+                self._changed[key] = tuple(dict.fromkeys((*noted, *columns)))
 
     def remove(self, *key: Any) -> None:
         """Take the row at `key` away, now: another may be added at its place."""
@@ -144,11 +140,9 @@ class Table(Generic[Row]):
         return all(streams.isdisjoint(stream_ids) for streams in known)
 
     def _read(self, key: tuple[Any, ...]) -> Row | None:
-        if self._keyed_by_stream:
-            stream_id = key[0]
-            if stream_id not in self._whole_streams and self._has_room_for(stream_id):
-                self._read_stream(stream_id)
-            if stream_id in self._whole_streams:
+        if self._keyed_by_stream and self._has_room_for(key[0]):
+            self._read_stream(key[0])
+            if key[0] in self._whole_streams:
                 return self._rows.get(key)
         found = self._connection.execute(f"{self._select} WHERE {self._where}", key).fetchone()
         return None if found is None else self._keep(key, found)
@@ -182,8 +176,8 @@ class Table(Generic[Row]):
         rows = [structs.astuple(self._rows[key]) for key in self._new]
         columns = dict(zip(self._columns, zip(*rows, strict=True), strict=True))
         self._streams.update(columns["stream_id"])
-        self._characters += sum(_characters(columns[name]) for name in self._texts)
-        held = {name: column for name, column in columns.items() if name not in self._nullable or _holds(column)}
+        self._characters += sum(map(_characters, columns.values()))
+        held = {name: column for name, column in columns.items() if _holds(column)}
         insert_rows(self._connection, self.name, tuple(held), list(zip(*held.values(), strict=True)))
         self._new.clear()
 
