@@ -56,6 +56,11 @@ def write(participant: str, folder: Path, scale: Scale, processes: int = 1) -> M
     return _measured(shares, kept, scale)
 
 
+async def two_sets_of_branches(store: Store, count: int) -> list[list[BranchWriter]]:
+    """Return as many branches to warm up with as to be measured."""
+    return [[await store.branch(name) for name in branch_names(count, first=first)] for first in (count, 0)]
+
+
 def _measured(shares: Sequence[Share], kept: Kept, scale: Scale) -> Measured:
     operations = scale.branches * scale.operations
     latencies = [latency for share in shares for latency in share.latencies_s]

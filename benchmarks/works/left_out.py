@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
-from benchmarks.operations import PAIR, branch_names, seconds_of
+from benchmarks.operations import PAIR, seconds_of
 from benchmarks.peers.registry import ANABRANCH, LIMIT, RELAXED, load
 from benchmarks.results import Measured
 from benchmarks.scale import WARM_UP, Scale
 from benchmarks.works.statements_alone import repeat
 from benchmarks.works.work import Column, Work
+from benchmarks.writing import two_sets_of_branches
 from engine.commands import Command, Request, StartAttempt
 from engine.events import AttemptCreated, RecordedEvent
 from engine.logs.sqlite import SqliteEventLog
@@ -99,10 +100,7 @@ async def _measure(participant: str, folder: Path, scale: Scale) -> Measured:
     peer = load(WHOLE if participant in PARTS else participant)
     await peer.create(folder)
     async with peer.open(folder, shared=False) as store:
-        warm_up, writers = [
-            [await store.branch(name) for name in branch_names(scale.branches, first=first)]
-            for first in (scale.branches, 0)
-        ]
+        warm_up, writers = await two_sets_of_branches(store, scale.branches)
         with PARTS.get(participant, nullcontext)():
             await seconds_of(warm_up, min(WARM_UP.operations, scale.operations))
             seconds = await seconds_of(writers, scale.operations)

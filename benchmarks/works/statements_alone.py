@@ -15,10 +15,11 @@ from unittest.mock import patch
 from typing_extensions import override
 
 from benchmarks.durability import of_connection
-from benchmarks.operations import Values, branch_names, seconds_of
+from benchmarks.operations import Values, seconds_of
 from benchmarks.peers.anabranch import FILE_NAME, Anabranch
 from benchmarks.peers.limit import GroupCommit, connected
 from benchmarks.scale import WARM_UP, Scale
+from benchmarks.writing import two_sets_of_branches
 from engine.logs import forking
 
 REPEATED_FILE_NAME: Final = "repeated.db"
@@ -36,10 +37,7 @@ async def repeat(folder: Path, scale: Scale) -> tuple[float, str]:
         shutil.copyfile(folder / FILE_NAME, folder / REPEATED_FILE_NAME)
         transactions.clear()
         async with peer.open(folder, shared=False) as store:
-            warm_up, writers = [
-                [await store.branch(name) for name in branch_names(scale.branches, first=first)]
-                for first in (scale.branches, 0)
-            ]
+            warm_up, writers = await two_sets_of_branches(store, scale.branches)
             await seconds_of(warm_up, min(WARM_UP.operations, scale.operations))
             made_ready = len(transactions)
             await seconds_of(writers, scale.operations)
