@@ -20,12 +20,6 @@ def out_of_place(recorded: RecordedEvent, missing: str) -> EventOutOfPlace:
     return EventOutOfPlace(type(recorded.event).__name__, recorded.position, missing)
 
 
-def check_in_place(there: bool, recorded: RecordedEvent, missing: str) -> None:  # noqa: FBT001 - what is checked
-    """Raise `out_of_place` unless what an event changes is there."""
-    if not there:
-        raise out_of_place(recorded, missing)
-
-
 class Projector(Protocol):
     """A pure fold from recorded events to the rows of its tables.
 

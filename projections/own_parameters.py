@@ -91,12 +91,12 @@ class LatestRows:
         """Note that a stream is new: it has no rows but those that will be put here."""
         self._streams[stream_id] = {}
 
-    def put(self, stream_id: int, rows: Iterable[ParameterRow]) -> None:
-        """Note rows of one event."""
-        known = self._streams.get(stream_id)
-        if known is None:
-            return
+    def put(self, rows: Iterable[ParameterRow]) -> None:
+        """Note rows that were written, in their order."""
         for row in rows:
+            known = self._streams.get(row[0])
+            if known is None:
+                continue
             before = known.get(row[1])
             if before is None:
                 self._rows += 1

@@ -7,7 +7,6 @@ The SQL view `resolved_parameters` does that for readers of the file.
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from msgspec import Struct
 
@@ -31,7 +30,7 @@ from engine.events import (
 )
 from engine.model import CarriedStep
 from engine.ports import Stream
-from engine.projectors import Fold, check_in_place
+from engine.projectors import Fold, out_of_place
 from projections.columns import to_json, to_text
 from projections.own_parameters import LatestRows, ParameterRow
 from projections.table import Table
@@ -183,6 +182,7 @@ class Partitions:
         """Write the parameters set so far, so that they can be read by SQL within the batch."""
         if self._parameters:
             insert_rows(self._connection, "parameters", _PARAMETER_COLUMNS, self._parameters)
+            self.latest.put(self._parameters)
             self._parameters.clear()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
@@ -218,27 +218,30 @@ class Partitions:
         self.latest.opened(stream.stream_id)
         self.branches.add((stream.stream_id,), row)
 
-    def _change_branch(self, stream: Stream, recorded: RecordedEvent, **columns: Any) -> None:
-        check_in_place(self.branches.change(stream.stream_id, **columns), recorded, "a branch")
+    def _branch(self, stream: Stream, recorded: RecordedEvent) -> BranchRow:
+        """Return the branch's row, to be changed."""
+        row = self.branches.edit(stream.stream_id)
+        if row is None:
+            raise out_of_place(recorded, "a branch")
+        return row
 
     def _branch_status(
         self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged | BranchStatusChanged
     ) -> None:
-        self._change_branch(stream, recorded, status=event.status, status_reason=event.reason)
+        row = self._branch(stream, recorded)
+        row.status, row.status_reason = event.status, event.reason
 
     def _branch_logged(self, stream: Stream, recorded: RecordedEvent, event: BranchLogged) -> None:
-        self._change_branch(stream, recorded, details=to_json(event.details))
+        self._branch(stream, recorded).details = to_json(event.details)
 
     def _parameters_set(
         self, stream: Stream, recorded: RecordedEvent, event: ParametersSet | ParametersReduced
     ) -> None:
         stream_id, version, position = stream.stream_id, recorded.stream_version, recorded.position
-        rows = [
+        self._parameters += [
             (stream_id, name, version, position, parameter.kind, to_json(parameter.value))
             for name, parameter in event.values.items()
         ]
-        self._parameters += rows
-        self.latest.put(stream_id, rows)
 
     def _carried_over(self, stream: Stream, recorded: RecordedEvent, event: SourceCarriedOver) -> None:
         # As of the fork, so that every point of the run sees them as before: what the run set since stays the latest.
@@ -250,7 +253,8 @@ class Partitions:
         for carried in event.steps:
             self._step_carried(stream, carried)
         if event.part == event.parts:
-            self._change_branch(stream, recorded, parent_stream_id=None, parent_version=0)
+            row = self._branch(stream, recorded)
+            row.parent_stream_id, row.parent_version = None, 0
 
     def _step_carried(self, stream: Stream, carried: CarriedStep) -> None:
         step = carried.log
@@ -273,55 +277,60 @@ class Partitions:
 
     def _step_logged(self, stream: Stream, recorded: RecordedEvent, event: StepLogged) -> None:
         key = (stream.stream_id, event.step)
-        known = self.steps.get(*key)
         spec = None if event.spec is None else to_json(event.spec)
         details = to_json(event.details) if event.details else "{}"
-        if known is not None:
-            self.steps.change(
-                *key,
-                name=event.name,
-                status=event.status,
-                status_reason=known.status_reason if known.status == event.status else None,
-                step_type=event.step_type,
-                message=event.message,
-                mock=int(event.mock),
-                spec=spec,
-                details=details,
+        known = self.steps.edit(*key)
+        if known is None:
+            row = StepRow(  # by position, in the columns' order: by name it takes several times as long
+                stream.stream_id,
+                event.step,
+                recorded.position,
+                event.name,
+                event.status,
+                None,
+                event.step_type,
+                event.message,
+                int(event.mock),
+                spec,
+                details,
+                0,
+                None,
             )
+            self.steps.add(key, row)
             return
-        row = StepRow(  # by position, in the columns' order: by name it takes several times as long
-            stream.stream_id,
-            event.step,
-            recorded.position,
-            event.name,
-            event.status,
-            None,
-            event.step_type,
-            event.message,
-            int(event.mock),
-            spec,
-            details,
-            0,
-            None,
-        )
-        self.steps.add(key, row)
+        if known.status != event.status:
+            known.status_reason = None
+        known.name = event.name
+        known.status = event.status
+        known.step_type = event.step_type
+        known.message = event.message
+        known.mock = int(event.mock)
+        known.spec = spec
+        known.details = details
+
+    def _step(self, stream: Stream, recorded: RecordedEvent, step: str) -> StepRow:
+        """Return a step's row, to be changed."""
+        row = self.steps.edit(stream.stream_id, step)
+        if row is None:
+            raise out_of_place(recorded, "a step")
+        return row
 
     def _step_status(self, stream: Stream, recorded: RecordedEvent, event: StepStatusChanged) -> None:
-        there = self.steps.change(stream.stream_id, event.step, status=event.status, status_reason=event.reason)
-        check_in_place(there, recorded, "a step")
+        row = self._step(stream, recorded, event.step)
+        row.status, row.status_reason = event.status, event.reason
 
     def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
         self.steps.remove(stream.stream_id, event.step)
 
     def _attempt_created(self, stream: Stream, recorded: RecordedEvent, event: AttemptCreated) -> None:
-        columns: dict[str, Any] = {"attempts": event.attempt_index}
+        row = self._step(stream, recorded, event.step)
+        row.attempts = event.attempt_index
         if event.current:
-            columns["current_attempt_id"] = event.attempt_id
+            row.current_attempt_id = event.attempt_id
         if event.step_status is not None:
-            columns |= {"status": event.step_status, "status_reason": None}
-        check_in_place(self.steps.change(stream.stream_id, event.step, **columns), recorded, "a step")
+            row.status, row.status_reason = event.step_status, None
 
     def _attempt_updated(self, stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
         if event.step_status is not None:
-            there = self.steps.change(stream.stream_id, event.step, status=event.step_status, status_reason=None)
-            check_in_place(there, recorded, "a step")
+            row = self._step(stream, recorded, event.step)
+            row.status, row.status_reason = event.step_status, None

@@ -6,9 +6,8 @@ that carries a `TaskSpec`; attempts of every step are in `task_attempts`.
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from engine.events import (
     AttemptCreated,
@@ -32,9 +31,9 @@ from engine.events import (
 )
 from engine.model import CREATED, TERMINAL_STATUSES, CarriedStep
 from engine.ports import Stream
-from engine.projectors import Fold, check_in_place, out_of_place
+from engine.projectors import Fold, out_of_place
 from projections.columns import from_json, parameters_to_json, to_json, to_text
-from projections.state_rows import attempt_columns, carried_attempt, task_row
+from projections.state_rows import carried_attempt, change_attempt, task_row
 from projections.state_tables import (
     STATE_SCHEMA_VERSION,
     STATE_TABLES,
@@ -190,17 +189,15 @@ class StateViews:
         self.runs.add((stream.run_id,), row)
 
     def _carried_over(self, stream: Stream, recorded: RecordedEvent, event: SourceCarriedOver) -> None:
-        described: dict[str, Any] = {
-            "dag_hash": event.dag_hash,
-            "use_cached": int(event.use_cached),
-            "workspace_slug": event.workspace_slug,
-            "root_path": event.root_path,
-            "description": event.description,
-            "tags": to_json(event.tags),
-        }
-        self._change_run(recorded, stream.run_id, source_stream_id=None)
+        self._run(recorded, stream.run_id).source_stream_id = None
         for run_id in self._with_forks(stream):
-            self._change_run(recorded, run_id, **described)
+            row = self._run(recorded, run_id)
+            row.dag_hash = event.dag_hash
+            row.use_cached = int(event.use_cached)
+            row.workspace_slug = event.workspace_slug
+            row.root_path = event.root_path
+            row.description = event.description
+            row.tags = to_json(event.tags)
         for carried in event.steps:
             self._step_carried(stream, carried)
 
@@ -225,27 +222,29 @@ class StateViews:
             row_of_attempt = carried_attempt(stream, carried.place, attempt)
             self.attempts.put((attempt.attempt_id, stream.stream_id), row_of_attempt)
 
-    def _change_run(self, recorded: RecordedEvent, run_id: str, **columns: Any) -> None:
-        check_in_place(self.runs.change(run_id, **columns), recorded, "a run")
-
-    def _run_status(self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged) -> None:
-        self._change_run(recorded, stream.run_id, status=event.status, status_reason=event.reason)
-
-    def _run_configured(self, stream: Stream, recorded: RecordedEvent, event: RunConfigured) -> None:
-        row = self.runs.get(stream.run_id)
+    def _run(self, recorded: RecordedEvent, run_id: str) -> RunRow:
+        """Return a run's row, to be changed."""
+        row = self.runs.edit(run_id)
         if row is None:
             raise out_of_place(recorded, "a run")
-        config = from_json(row.config) | event.config
-        self._change_run(recorded, stream.run_id, config=to_json(config))
+        return row
+
+    def _run_status(self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged) -> None:
+        row = self._run(recorded, stream.run_id)
+        row.status, row.status_reason = event.status, event.reason
+
+    def _run_configured(self, stream: Stream, recorded: RecordedEvent, event: RunConfigured) -> None:
+        row = self._run(recorded, stream.run_id)
+        row.config = to_json(from_json(row.config) | event.config)
 
     def _job_logged(self, stream: Stream, recorded: RecordedEvent, event: JobLogged) -> None:
-        self._change_run(recorded, stream.run_id, job=to_json(event.job))
+        self._run(recorded, stream.run_id).job = to_json(event.job)
 
     def _run_finalized(self, stream: Stream, recorded: RecordedEvent, _event: RunFinalized) -> None:
-        self._change_run(recorded, stream.run_id, finalized_hash=recorded.hash.hex())
+        self._run(recorded, stream.run_id).finalized_hash = recorded.hash.hex()
 
     def _run_pinned(self, stream: Stream, recorded: RecordedEvent, event: RunPinned | RunUnpinned) -> None:
-        self._change_run(recorded, stream.run_id, pinned=int(isinstance(event, RunPinned)))
+        self._run(recorded, stream.run_id).pinned = int(isinstance(event, RunPinned))
 
     def _step_logged(self, stream: Stream, _recorded: RecordedEvent, event: StepLogged) -> None:
         spec = event.spec
@@ -266,7 +265,9 @@ class StateViews:
         return None if row is None else str(row[0])
 
     def _step_status(self, stream: Stream, _recorded: RecordedEvent, event: StepStatusChanged) -> None:
-        self.tasks.change(stream.stream_id, event.step, status=event.status)
+        task = self.tasks.edit(stream.stream_id, event.step)
+        if task is not None:
+            task.status = event.status
 
     def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
         key = (stream.stream_id, event.step)
@@ -304,29 +305,30 @@ class StateViews:
         )
         self._new_attempts[event.attempt_id] = stream.stream_id
         self.attempts.add((event.attempt_id, stream.stream_id), row)
-        if event.current:
-            self.tasks.change(stream.stream_id, event.step, current_attempt_id=event.attempt_id)
-        self._step_goes_on(stream, event)
+        task = self.tasks.edit(stream.stream_id, event.step)
+        if task is not None:
+            if event.current:
+                task.current_attempt_id = event.attempt_id
+            if event.step_status is not None:
+                task.status = event.step_status
 
     def _attempt_updated(self, stream: Stream, recorded: RecordedEvent, event: AttemptUpdated) -> None:
-        row = self.attempts.get(event.attempt_id, stream.stream_id)
+        row = self.attempts.edit(event.attempt_id, stream.stream_id)
         if row is None:
             raise out_of_place(recorded, "an attempt")
-        changes = attempt_columns(event.changes)
-        status = changes.get("status", row.status)
-        if status != row.status:
+        changes, before, submitted_at = event.changes, row.status, row.submitted_at
+        change_attempt(row, changes)
+        if row.status != before:
             # A clock that was set back meanwhile ends nothing before it began.
-            now = max(to_text(recorded.recorded_at), row.created_at, row.submitted_at or "")
-            if row.submitted_at is None and status != CREATED:
-                changes.setdefault("submitted_at", now)
-            if row.ended_at is None and status in TERMINAL_STATUSES:
-                changes.setdefault("ended_at", max(now, changes.get("submitted_at") or ""))
-        self.attempts.set_columns((event.attempt_id, stream.stream_id), row, changes)
-        self._step_goes_on(stream, event)
-
-    def _step_goes_on(self, stream: Stream, event: AttemptCreated | AttemptUpdated) -> None:
+            now = max(to_text(recorded.recorded_at), row.created_at, submitted_at or "")
+            if submitted_at is None and changes.submitted_at is UNSET and row.status != CREATED:
+                row.submitted_at = now
+            if row.ended_at is None and changes.ended_at is UNSET and row.status in TERMINAL_STATUSES:
+                row.ended_at = max(now, row.submitted_at or "")
         if event.step_status is not None:
-            self.tasks.change(stream.stream_id, event.step, status=event.step_status)
+            task = self.tasks.edit(stream.stream_id, event.step)
+            if task is not None:
+                task.status = event.step_status
 
     def _external_run(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunRegistered) -> None:
         row = ExternalRunRow(
@@ -342,12 +344,10 @@ class StateViews:
         self.external_runs.put((stream.stream_id, event.task_id), row)
 
     def _external_run_updated(self, stream: Stream, recorded: RecordedEvent, event: ExternalRunUpdated) -> None:
-        there = self.external_runs.change(
-            stream.stream_id,
-            event.task_id,
-            external_id=event.external_id,
-            status=event.status,
-            operator_data=None if event.operator_data is None else to_json(event.operator_data),
-            relative_path=event.relative_path,
-        )
-        check_in_place(there, recorded, "an external run")
+        row = self.external_runs.edit(stream.stream_id, event.task_id)
+        if row is None:
+            raise out_of_place(recorded, "an external run")
+        row.external_id = event.external_id
+        row.status = event.status
+        row.operator_data = None if event.operator_data is None else to_json(event.operator_data)
+        row.relative_path = event.relative_path

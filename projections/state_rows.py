@@ -1,9 +1,8 @@
 """Rows of the state views, from what events say of tasks and attempts."""
 
-from collections.abc import Callable
-from typing import Any
+from msgspec import UNSET
 
-from engine.model import AttemptChanges, AttemptLog, TaskSpec, given
+from engine.model import AttemptChanges, AttemptLog, TaskSpec
 from engine.ports import Stream
 from projections.columns import parameters_to_json, to_json, to_text
 from projections.state_tables import AttemptRow, TaskRow
@@ -59,21 +58,33 @@ def carried_attempt(stream: Stream, place: int, attempt: AttemptLog) -> AttemptR
     )
 
 
-_JSON_COLUMNS: dict[str, Callable[[Any], str | None]] = {
-    "operator_data": to_json,
-    "inputs": parameters_to_json,
-    "outputs": parameters_to_json,
-    "metrics": parameters_to_json,
-    "details": lambda details: to_json(details) if details else None,
-    "submitted_at": to_text,
-    "ended_at": to_text,
-}
-
-
-def attempt_columns(changes: AttemptChanges) -> dict[str, Any]:
-    """Return the columns that an update sets."""
-    columns = given(changes)
-    for name, value in columns.items():
-        if value is not None and name in _JSON_COLUMNS:
-            columns[name] = _JSON_COLUMNS[name](value)
-    return columns
+def change_attempt(row: AttemptRow, changes: AttemptChanges) -> None:  # noqa: C901, PLR0912 - one `if` for each field
+    """Set what an update sets. Written out, because a loop over the fields takes three times as long."""
+    if changes.status is not UNSET:
+        row.status = changes.status
+    if changes.status_reason is not UNSET:
+        row.status_reason = changes.status_reason
+    if changes.operator_key is not UNSET:
+        row.operator_key = changes.operator_key
+    if changes.operator_type is not UNSET:
+        row.operator_type = changes.operator_type
+    if changes.external_id is not UNSET:
+        row.external_id = changes.external_id
+    if changes.operator_data is not UNSET:
+        row.operator_data = None if changes.operator_data is None else to_json(changes.operator_data)
+    if changes.relative_path is not UNSET:
+        row.relative_path = changes.relative_path
+    if changes.message is not UNSET:
+        row.message = changes.message
+    if changes.inputs is not UNSET:
+        row.inputs = parameters_to_json(changes.inputs)
+    if changes.outputs is not UNSET:
+        row.outputs = parameters_to_json(changes.outputs)
+    if changes.metrics is not UNSET:
+        row.metrics = parameters_to_json(changes.metrics)
+    if changes.details is not UNSET:
+        row.details = to_json(changes.details) if changes.details else None
+    if changes.submitted_at is not UNSET:
+        row.submitted_at = None if changes.submitted_at is None else to_text(changes.submitted_at)
+    if changes.ended_at is not UNSET:
+        row.ended_at = None if changes.ended_at is None else to_text(changes.ended_at)

@@ -10,7 +10,9 @@ logs mostly steps that are new, and each would cost a look-up.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
+from itertools import compress
+from operator import is_not
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, structs
@@ -27,7 +29,8 @@ _STREAM_ROWS_MAX = 256  # rows of a stream that are read together; of a longer o
 class Table(Generic[Row]):
     """Rows of type `row`, whose fields are the table's columns in order; `key` names the primary key's columns.
 
-    Every row type has a `stream_id`. A row changes in place: who wants it as it was keeps a copy.
+    Every row type has a `stream_id`. A row changes in place, for which `edit` hands it out: who wants it as it was
+    keeps a copy.
     """
 
     def __init__(self, connection: sqlite3.Connection, name: str, row: type[Row], key: tuple[str, ...]) -> None:
@@ -42,8 +45,7 @@ class Table(Generic[Row]):
         self._keyed_by_stream = key[0] == "stream_id"
         self._stream_at = self._columns.index("stream_id")
         self._rows: dict[tuple[Any, ...], Row] = {}
-        self._new: dict[tuple[Any, ...], None] = {}
-        self._changed: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self._unwritten: dict[tuple[Any, ...], tuple[Any, ...] | None] = {}  # as in the file, None where it has none
         self._whole_streams: set[int] = set()
         self._long_streams: set[int] = set()
         self._streams: set[int] = set()
@@ -52,8 +54,15 @@ class Table(Generic[Row]):
     def get(self, *key: Any) -> Row | None:
         """Return the row as it stands, written or not."""
         row = self._rows.get(key)
-        if row is None and not (self._keyed_by_stream and key[0] in self._whole_streams):
-            return self._read(key)
+        return self._missing(key) if row is None else row
+
+    def edit(self, *key: Any) -> Row | None:
+        """Return the row to be changed in place: what differs when the batch is written is written."""
+        row = self._rows.get(key)
+        if row is None and (row := self._missing(key)) is None:
+            return None
+        if key not in self._unwritten:
+            self._unwritten[key] = structs.astuple(row)
         return row
 
     def opened(self, stream_id: int) -> None:
@@ -63,36 +72,14 @@ class Table(Generic[Row]):
     def add(self, key: tuple[Any, ...], row: Row) -> None:
         """Put a row where there is none."""
         self._rows[key] = row
-        self._new[key] = None
+        self._unwritten[key] = None
 
     def put(self, key: tuple[Any, ...], row: Row) -> None:
         """Make `row` what stands at `key`, whatever stood there."""
-        if self.get(*key) is None:
+        if self.edit(*key) is None:
             self.add(key, row)
         else:
             self._rows[key] = row
-            self._note(key, tuple(column for column in self._columns if column not in self._key))
-
-    def change(self, *key: Any, **columns: Any) -> bool:
-        """Set columns of a row, and say whether it is there."""
-        row = self.get(*key)
-        if row is None:
-            return False
-        self.set_columns(key, row, columns)
-        return True
-
-    def set_columns(self, key: tuple[Any, ...], row: Row, columns: Mapping[str, Any]) -> None:
-        """Set columns of the row that stands at `key`."""
-        for column, value in columns.items():
-            setattr(row, column, value)
-        if columns:
-            self._note(key, tuple(columns))
-
-    def _note(self, key: tuple[Any, ...], columns: tuple[str, ...]) -> None:
-        if key not in self._new:
-            noted = self._changed.setdefault(key, columns)
-            if noted != columns:
-                self._changed[key] = tuple(dict.fromkeys((*noted, *columns)))
 
     def remove(self, *key: Any) -> None:
         """Take the row at `key` away, now: another may be added at its place."""
@@ -102,10 +89,8 @@ class Table(Generic[Row]):
 
     def flush(self) -> None:
         """Write what has changed."""
-        if self._new:
-            self._insert()
-        if self._changed:
-            self._update()
+        if self._unwritten:
+            self._write()
         cached = len(self._rows) + len(self._whole_streams) + len(self._long_streams)
         if cached > _CACHED_ROWS_MAX or self._characters > _CACHED_CHARACTERS_MAX:
             self.forget()
@@ -126,8 +111,7 @@ class Table(Generic[Row]):
             return
         for remembered in (
             self._rows,
-            self._new,
-            self._changed,
+            self._unwritten,
             self._whole_streams,
             self._long_streams,
             self._streams,
@@ -139,7 +123,10 @@ class Table(Generic[Row]):
         known = self._streams, self._whole_streams, self._long_streams
         return all(streams.isdisjoint(stream_ids) for streams in known)
 
-    def _read(self, key: tuple[Any, ...]) -> Row | None:
+    def _missing(self, key: tuple[Any, ...]) -> Row | None:
+        """Return a row that is not in memory."""
+        if self._keyed_by_stream and key[0] in self._whole_streams:
+            return None
         if self._keyed_by_stream and self._has_room_for(key[0]):
             self._read_stream(key[0])
             if key[0] in self._whole_streams:
@@ -171,32 +158,40 @@ class Table(Generic[Row]):
         self._characters += _characters(columns)
         return row
 
-    def _insert(self) -> None:
+    def _write(self) -> None:
+        new, alike = [], dict[tuple[str, ...], list[tuple[Any, ...]]]()
+        for key, before in self._unwritten.items():
+            row = structs.astuple(self._rows[key])
+            if before is None:
+                new.append(row)
+                continue
+            changed = [*map(is_not, before, row)]
+            values = tuple(compress(row, changed))
+            alike.setdefault(tuple(compress(self._columns, changed)), []).append(values + key)
+            self._characters += _characters(values)
+        if new:
+            self._insert(new)
+        for columns, rows in alike.items():
+            if columns:
+                setting = ", ".join(f"{column} = ?" for column in columns)
+                self._connection.executemany(f"UPDATE {self.name} SET {setting} WHERE {self._where}", rows)
+        self._unwritten.clear()
+
+    def _insert(self, rows: list[tuple[Any, ...]]) -> None:
         # Column by column, which is a few calls for the whole batch instead of a few for each row.
-        rows = [structs.astuple(self._rows[key]) for key in self._new]
         columns = dict(zip(self._columns, zip(*rows, strict=True), strict=True))
         self._streams.update(columns["stream_id"])
-        self._characters += sum(map(_characters, columns.values()))
         held = {name: column for name, column in columns.items() if _holds(column)}
+        self._characters += sum(map(_characters, held.values()))
         insert_rows(self._connection, self.name, tuple(held), list(zip(*held.values(), strict=True)))
-        self._new.clear()
-
-    def _update(self) -> None:
-        alike: dict[tuple[str, ...], list[list[Any]]] = {}
-        for key, columns in self._changed.items():
-            row = self._rows[key]
-            values = [getattr(row, column) for column in columns]
-            alike.setdefault(columns, []).append([*values, *key])
-            self._characters += _characters(values)
-        for columns, rows in alike.items():
-            new = ", ".join(f"{column} = ?" for column in columns)
-            self._connection.executemany(f"UPDATE {self.name} SET {new} WHERE {self._where}", rows)
-        self._changed.clear()
 
 
-def _characters(values: Iterable[Any]) -> int:
+def _characters(values: Collection[Any]) -> int:
     # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
-    return sum([len(value) for value in values if type(value) is str])
+    try:
+        return sum(map(len, values))
+    except TypeError:  # some are no texts
+        return sum([len(value) for value in values if type(value) is str])
 
 
 def _holds(column: tuple[Any, ...]) -> bool:

@@ -49,8 +49,7 @@ def _no_heads() -> AbstractContextManager[Any]:
 def _no_view_rows() -> AbstractContextManager[Any]:
     left_out = ExitStack()
     for owner, method, buffered in (
-        (Table, "_insert", "_new"),
-        (Table, "_update", "_changed"),
+        (Table, "_write", "_unwritten"),
         (Partitions, "flush_parameters", "_parameters"),
     ):
         left_out.enter_context(patch.object(owner, method, _letting_go_of(buffered)))

@@ -47,7 +47,7 @@ class Table:
             self.connection.executemany("INSERT INTO parameters VALUES (?, ?, ?, ?, ?, ?)", rows)
             self.written += rows
             if move == "set":
-                self.latest.put(stream_id, rows)
+                self.latest.put(rows)
             else:
                 self.latest.forget([stream_id])
         elif move == "forget":
@@ -97,10 +97,10 @@ def test_much_is_let_go_of(connection: sqlite3.Connection) -> None:
     latest = LatestRows(connection)
     latest.opened(1)
     for version in range(20):
-        latest.put(1, [(1, "x", version, version, "json", to_json("y" * 1_000_000))])
+        latest.put([(1, "x", version, version, "json", to_json("y" * 1_000_000))])
         latest.trim()
     (kept,) = latest.own_parameters_of([1])
     assert kept["x"].stream_version == 19
-    latest.put(1, [(1, f"x{number}", 20, 20, "json", to_json("y" * 1_000_000)) for number in range(10)])
+    latest.put([(1, f"x{number}", 20, 20, "json", to_json("y" * 1_000_000)) for number in range(10)])
     latest.trim()
     assert latest.own_parameters_of([1]) == [{}], "in memory no more, and never written to the table"

@@ -38,6 +38,13 @@ class Notes:
     def add(self, stream_id: int, name: str, text: str | None = None, count: int | None = None) -> None:
         self.table.add((stream_id, name), Note(stream_id, name, text, count))
 
+    def change(self, stream_id: int, name: str, **columns: Any) -> None:
+        """Change a row that is there."""
+        row = self.table.edit(stream_id, name)
+        assert row is not None
+        for column, value in columns.items():
+            setattr(row, column, value)
+
     def written(self) -> list[tuple[Any, ...]]:
         return self.connection.execute("SELECT * FROM notes ORDER BY stream_id, name").fetchall()
 
@@ -70,10 +77,13 @@ def test_a_new_row_is_written_without_its_nulls(notes: Notes) -> None:
 
 
 def test_a_change_of_nothing_writes_nothing(notes: Notes) -> None:
-    """An event that sets no column is no statement without columns."""
-    notes.insert((1, "a", "x", 1))
-    assert notes.table.change(1, "a")
-    assert not notes.table.change(1, "b")
+    """A row that is as it was is no statement without columns, whether it was set or set back."""
+    notes.insert((1, "a", "x", 1), (1, "b", "x", 1))
+    text = notes.table.get(1, "a")
+    assert text is not None
+    notes.change(1, "a")
+    notes.change(1, "b", text="y")
+    notes.change(1, "b", text=text.text)
     assert notes.writes() == []
 
 
@@ -81,7 +91,7 @@ def test_a_row_that_changes_many_times_is_written_once_with_what_changed(notes: 
     """Columns that did not change are left alone, also another's hand's."""
     notes.insert((1, "a", "x", 1))
     for count in (2, 3):
-        assert notes.table.change(1, "a", count=count)
+        notes.change(1, "a", count=count)
     assert notes.writes() == ["UPDATE notes SET count = 3 WHERE stream_id = 1 AND name = 'a'"]
     assert notes.written() == [(1, "a", "x", 3)]
 
@@ -89,8 +99,8 @@ def test_a_row_that_changes_many_times_is_written_once_with_what_changed(notes: 
 def test_changes_of_different_columns_are_written_together(notes: Notes) -> None:
     """One row is one statement, whichever of its columns changed when."""
     notes.insert((1, "a", "x", 1))
-    notes.table.change(1, "a", count=None)
-    notes.table.change(1, "a", text="y")
+    notes.change(1, "a", count=None)
+    notes.change(1, "a", text="y")
     assert len(notes.writes()) == 1
     assert notes.written() == [(1, "a", "y", None)]
 
@@ -98,7 +108,7 @@ def test_changes_of_different_columns_are_written_together(notes: Notes) -> None
 def test_a_new_row_that_changes_is_only_inserted(notes: Notes) -> None:
     """It is written as it stands when it is written."""
     notes.add(1, "a", "x")
-    notes.table.change(1, "a", text=None, count=2)
+    notes.change(1, "a", text=None, count=2)
     assert len(notes.writes()) == 1
     assert notes.written() == [(1, "a", None, 2)]
 
@@ -107,14 +117,14 @@ def test_nothing_is_written_twice(notes: Notes) -> None:
     """A flush leaves nothing to the next."""
     notes.add(1, "a", "x")
     notes.table.flush()
-    notes.table.change(1, "a", text="y")
+    notes.change(1, "a", text="y")
     notes.table.flush()
     assert notes.writes() == []
 
 
 def test_a_row_that_is_not_there_is_not_changed(notes: Notes) -> None:
     """Who asked is told."""
-    assert not notes.table.change(1, "a", text="y")
+    assert notes.table.edit(1, "a") is None
     assert notes.writes() == []
 
 
@@ -126,7 +136,7 @@ def test_what_is_put_stands_whatever_stood_there(notes: Notes, there: str) -> No
     if there in {"written", "changed"}:
         notes.table.flush()
     if there == "changed":
-        notes.table.change(1, "a", count=5)
+        notes.change(1, "a", count=5)
     notes.table.put((1, "a"), Note(1, "a", None, 7))
     notes.table.flush()
     assert notes.table.get(1, "a") == Note(1, "a", None, 7)
@@ -143,7 +153,7 @@ def test_a_row_is_removed_and_added_again_in_one_batch(notes: Notes, *, written:
     notes.add(1, "b", "z")
     if written:
         notes.table.flush()
-    notes.table.change(1, "b", count=2)
+    notes.change(1, "b", count=2)
     notes.table.remove(1, "a")
     assert notes.table.get(1, "a") is None
     notes.add(1, "a", "y")
@@ -158,7 +168,7 @@ def test_a_row_that_is_removed_before_it_is_written_stays_away(notes: Notes, sta
         notes.add(1, "a", "x")
     else:
         notes.insert((1, "a", "x", 1))
-        notes.table.change(1, "a", text="y")
+        notes.change(1, "a", text="y")
     notes.table.remove(1, "a")
     assert notes.writes() == []
     assert notes.written() == []
@@ -188,7 +198,7 @@ def test_reading_a_stream_leaves_alone_what_is_newer_in_memory(notes: Notes, mon
     """A row that has changed is not read over; nor is one lost that is yet to be written."""
     monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 0)
     notes.insert((1, "a", "x", 1))
-    notes.table.change(1, "a", text="y")
+    notes.change(1, "a", text="y")
     notes.add(1, "b", "new")
     monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 256)
     notes.table._long_streams.clear()
@@ -273,7 +283,7 @@ def test_forgetting_streams_that_nothing_is_known_of_keeps_the_others(notes: Not
 def test_forgetting_all_drops_what_is_not_written(notes: Notes) -> None:
     """As after a rollback: the file is what is true."""
     notes.insert((1, "a", "x", 1))
-    notes.table.change(1, "a", text="y")
+    notes.change(1, "a", text="y")
     notes.add(1, "b", "new")
     notes.table.forget()
     assert notes.writes() == []
@@ -318,11 +328,11 @@ def test_a_row_that_grows_counts_against_the_limit(notes: Notes, monkeypatch: py
     """What changes in place may become large; once all is forgotten, the count begins anew."""
     notes.insert((1, "a", "x", 1))
     monkeypatch.setattr(table, "_CACHED_CHARACTERS_MAX", 100)
-    notes.table.change(1, "a", text="y" * 101)
+    notes.change(1, "a", text="y" * 101)
     notes.table.flush()
     assert notes.table._rows == {}
     monkeypatch.setattr(table, "_CACHED_CHARACTERS_MAX", 200)
-    notes.table.change(1, "a", count=2)
+    notes.change(1, "a", count=2)
     notes.table.flush()
     assert notes.table._rows != {}
 
