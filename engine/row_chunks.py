@@ -4,6 +4,7 @@ few. Nothing says how large the next one is before it is fetched; what comes wit
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 CHUNK_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -25,11 +26,14 @@ class Chunk:
         self.position = 0
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return chain.from_iterable(self._fetched())
+
+    def _fetched(self) -> Iterator[list[tuple[Any, ...]]]:
         left, size = self._rows_max, 0
         while left and size < CHUNK_BYTES_MAX:
             asked = min(_FETCHED_TOGETHER, left)
             rows = self._cursor.fetchmany(asked)
-            yield from rows
+            yield rows
             if len(rows) < asked:
                 self.is_last = True
                 return

@@ -23,7 +23,8 @@ def to_json(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return json.dumps(value)
     text = _JSON.encode(value)
-    if b"null" in text:  # also what msgspec writes for a NaN inside a list or a mapping
+    # Also what msgspec writes for a NaN inside a list or a mapping. Not `in`: it tries any bytes as a number first.
+    if text.find(b"null") >= 0:
         return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return text.decode()
 

@@ -10,16 +10,22 @@ from engine.events import RecordedEvent
 from engine.ports import Stream
 
 SELECT_FOLDED: Final = (
-    "SELECT position, stream_id, stream_version, event_id, recorded_at, hash, event_type, schema_version, payload"
-    " FROM events"
+    "SELECT position, stream_id, stream_version, recorded_at, hash, event_type, schema_version, payload FROM events"
 )
 
-_SELECT_STREAM: Final = "SELECT run_id, branch, parent_id, parent_version FROM streams WHERE stream_id = ?"
+_SELECT_STREAMS: Final = (
+    "SELECT stream_id, run_id, branch, parent_id, parent_version FROM streams"
+    " WHERE stream_id >= ? ORDER BY stream_id LIMIT ?"
+)
+_STREAMS_READ_TOGETHER: Final = 64
 _STREAMS_KNOWN_MAX: Final = 2000
+_NO_ID: Final = b""
 
 
 class FoldedEvents:
-    """Makes rows of `SELECT_FOLDED` into what projectors take. The streams' own heads are not read: no fold asks.
+    """Makes rows of `SELECT_FOLDED` into what projectors take.
+
+    What no fold asks for is not read: the streams' own heads, and the events' ids.
 
     Rows and streams are to be read in one snapshot, or under the writers' lock.
     """
@@ -40,7 +46,7 @@ class FoldedEvents:
             EventOutOfPlace: its stream is lost.
         """
         streams = self._streams
-        for position, stream_id, version, event_id, recorded_at, hash_, event_type, schema_version, payload in rows:
+        for position, stream_id, version, recorded_at, hash_, event_type, schema_version, payload in rows:
             stream = streams.get(stream_id) or self._read(connection, stream_id)
             if stream is None:
                 raise EventOutOfPlace(event_type, position, "a branch")
@@ -49,7 +55,7 @@ class FoldedEvents:
                 stream.run_id,
                 stream.branch,
                 version,
-                event_id,
+                _NO_ID,
                 recorded_at,
                 hash_,
                 event_type,
@@ -61,9 +67,8 @@ class FoldedEvents:
     def _read(self, connection: sqlite3.Connection, stream_id: int) -> Stream | None:
         if len(self._streams) >= _STREAMS_KNOWN_MAX:
             self._streams.clear()
-        found = connection.execute(_SELECT_STREAM, (stream_id,)).fetchone()
-        if found is None:
-            return None
-        run_id, branch, parent_id, parent_version = found
-        stream = self._streams[stream_id] = Stream(stream_id, run_id, branch, parent_id, parent_version, 0, b"")
-        return stream
+        # The next ones too: the branches of a run are opened one after another, and their events come together.
+        rows = connection.execute(_SELECT_STREAMS, (stream_id, _STREAMS_READ_TOGETHER))
+        for found, run_id, branch, parent_id, parent_version in rows:
+            self._streams[found] = Stream(found, run_id, branch, parent_id, parent_version, 0, b"")
+        return self._streams.get(stream_id)
