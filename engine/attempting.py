@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from engine.attempt import Attempt
 from engine.errors import AnabranchError
@@ -12,11 +12,8 @@ from engine.model import CANCELLED, COMPLETED, FAILED
 _REASON_CHARACTERS_MAX = 1000
 
 
-class Started(NamedTuple):
-    """An attempt that was recorded, and the cancellation that came meanwhile."""
-
-    attempt: Attempt
-    cancelled: asyncio.CancelledError | None
+Started: TypeAlias = tuple[Attempt, asyncio.CancelledError | None]
+"""An attempt that was recorded, and the cancellation that came meanwhile."""
 
 
 class AttemptBlock:

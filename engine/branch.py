@@ -209,7 +209,7 @@ class Branch(BranchReads):
     async def _start_to_the_end(self, step: str, **arguments: Any) -> Started:
         """`start_attempt` for a caller who has to know of the attempt even when cancelled meanwhile."""
         recorded, cancelled = await self._writer.submit_to_the_end(self._starting(step, **arguments))
-        return Started(self._started(recorded), cancelled)
+        return self._started(recorded), cancelled
 
     def _starting(
         self,

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import TypeAlias
 
 import anyio
 
@@ -20,11 +20,8 @@ from engine.ports import Answer, EventLog, Recorded
 QUEUED_REQUESTS_MAX = 16_384
 
 
-class Finished(NamedTuple):
-    """What a request recorded that was waited for to its end, and the cancellation that its caller is yet to raise."""
-
-    recorded: Recorded
-    cancelled: asyncio.CancelledError | None
+Finished: TypeAlias = tuple[Recorded, asyncio.CancelledError | None]
+"""What a request recorded that was waited for to its end, and the cancellation that its caller is yet to raise."""
 
 
 class _Queued:
@@ -115,13 +112,13 @@ class Writer:
                 queued = self._put(request, to_the_end=True)
             except EngineClosed as closed:
                 raise cancelled from closed
-            return Finished(await queued.outlive(cancelled), cancelled)
+            return await queued.outlive(cancelled), cancelled
         try:
             queued = self._put(request, to_the_end=True)
             try:
-                return Finished(await queued.answer, None)
+                return await queued.answer, None
             except asyncio.CancelledError as cancelled:
-                return Finished(await queued.outlive(cancelled), cancelled)
+                return await queued.outlive(cancelled), cancelled
         finally:
             self._free.release()
 

@@ -279,9 +279,10 @@ async def test_to_the_end_in_a_cancelled_scope() -> None:
         asyncio.get_running_loop().call_soon(scope.cancel)
         asyncio.get_running_loop().call_later(0, log.release)
         finished.append(await writer.submit_to_the_end(request("a")))
-    assert [each.recorded for each in finished] == [Recorded((), 1)]
-    assert finished[0].cancelled is not None
-    assert await writer.submit_to_the_end(request("b")) == Finished(Recorded((), 1), None)
+    ((recorded, cancelled),) = finished
+    assert recorded == Recorded((), 1)
+    assert cancelled is not None
+    assert await writer.submit_to_the_end(request("b")) == (Recorded((), 1), None)
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("gone"), asyncio.CancelledError()])
