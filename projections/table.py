@@ -57,7 +57,7 @@ class Table(Generic[Row]):
         return self._missing(key) if row is None else row
 
     def edit(self, *key: Any) -> Row | None:
-        """Return the row to be changed in place: what differs when the batch is written is written."""
+        """Return the row to be changed in place, before the next flush: that writes what then differs."""
         row = self._rows.get(key)
         if row is None and (row := self._missing(key)) is None:
             return None
