@@ -11,6 +11,7 @@ from typing import Any
 from engine.attempt import Attempt, attempt_fields, check_attempt_document, derived_attempt_id
 from engine.attempting import AttemptBlock, Started
 from engine.branch_reads import BranchReads
+from engine.command_check import checked
 from engine.commands import (
     Command,
     DescribeBranch,
@@ -39,7 +40,7 @@ from engine.model import (
 )
 from engine.names import check_name, child_branch
 from engine.ports import Recorded, Views
-from engine.reducing import Guard, Rule, reduce
+from engine.reducing import Rule, reduce
 from engine.values import (
     check_document,
     check_flag,
@@ -78,7 +79,7 @@ class Branch(BranchReads):
         """
         branch = child_branch(self._name, name)
         command = Fork(branch=branch, parent=self._name, status=check_name(status, "status"))
-        await self.write(command, idempotency_key=idempotency_key)
+        await self._write(command, idempotency_key=idempotency_key)
         return Branch(self._writer, self._views, self._run_id, branch)
 
     async def set_parameters(
@@ -98,7 +99,7 @@ class Branch(BranchReads):
             raise InvalidValue("parameters", values, "is empty")
         event = ParametersSet(branch=self._name, values=checked)
         command = Record(branch=self._name, events=(event,))
-        return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_status(
         self,
@@ -110,11 +111,11 @@ class Branch(BranchReads):
     ) -> Recorded:
         """Set the branch's status; for the root branch, the run's. Records nothing when it is that already."""
         command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_optional_text(reason))
-        return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def describe(self, details: Mapping[str, Any]) -> Recorded:
         """Set what else is to be kept with the branch's own log."""
-        return await self.write(DescribeBranch(branch=self._name, details=check_document(details, "details")))
+        return await self._write(DescribeBranch(branch=self._name, details=check_document(details, "details")))
 
     async def log_step(
         self,
@@ -150,7 +151,7 @@ class Branch(BranchReads):
             attempts=[check_attempt_document(attempt) for attempt in attempts],
         )
         command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))
-        return await self.write(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_step_status(self, step: str, status: str, reason: str | None = None) -> Recorded:
         """Set a step's status. Records nothing when it is that already.
@@ -164,7 +165,7 @@ class Branch(BranchReads):
             status=check_name(status, "status"),
             reason=_optional_text(reason),
         )
-        return await self.write(command)
+        return await self._write(command)
 
     async def remove_step(self, step: str, reason: str | None = None) -> Recorded:
         """Take a step and its attempts out of the views. Its history stays in the log.
@@ -173,7 +174,7 @@ class Branch(BranchReads):
             StepNotFound
         """
         step = check_name(step, "step name")
-        return await self.write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
+        return await self._write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
 
     async def start_attempt(
         self,
@@ -284,8 +285,8 @@ class Branch(BranchReads):
         if children is not None:
             wanted = tuple(self._child_name(child) for child in check_several(children, "children"))
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
-        guard = Guard(expected_version, idempotency_key)
-        return await reduce(self, self._views, command, rules or {}, guard)
+        write = partial(self._write, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await reduce(self._run_id, write, self._views, command, rules or {})
 
     def _child_name(self, child: "Branch | str") -> str:
         if not isinstance(child, Branch):
@@ -300,7 +301,21 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Record several commands together or not at all; what the stores are built on."""
+        """Record several commands together or not at all; what the stores are built on.
+
+        Raises:
+            InvalidValue: a command holds what cannot be recorded; and what the commands raise.
+        """
+        commands = tuple(map(checked, commands))
+        return await self._write(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
+
+    async def _write(
+        self,
+        *commands: Command,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
+        """`write` for commands that were made here of what was checked."""
         request = self._request(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
         return await self._writer.submit(request)
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from engine.backup import Backup
 from engine.cancellation import finish
 from engine.codec import EVENT_TYPES, to_microseconds
+from engine.command_check import checked
 from engine.commands import SOURCE_HEAD, Command, OpenRun, Request
 from engine.errors import InvalidValue
 from engine.events import RecordedEvent, RunCreated, RunForked
@@ -179,7 +180,7 @@ class Engine(Upkeep):
 
     async def _open(self, run_id: str, command: OpenRun, idempotency_key: str | None) -> Run:
         run_id = check_name(run_id, "run id")
-        await self.write(run_id, command, idempotency_key=idempotency_key)
+        await self._write(run_id, (command,), idempotency_key)
         return Run(self._writer, self._views, run_id)
 
     async def run(self, run_id: str) -> Run:
@@ -206,8 +207,12 @@ class Engine(Upkeep):
         """Record several commands for a run, which they may open themselves, together or not at all.
 
         Raises:
+            InvalidValue: a command holds what cannot be recorded.
             RunNotFound, and what the commands raise.
         """
+        return await self._write(run_id, tuple(map(checked, commands)), idempotency_key)
+
+    async def _write(self, run_id: str, commands: tuple[Command, ...], idempotency_key: str | None) -> Recorded:
         if idempotency_key is not None:
             idempotency_key = check_name(idempotency_key, "idempotency key")
         request = Request(run_id=check_name(run_id, "run id"), commands=commands, idempotency_key=idempotency_key)

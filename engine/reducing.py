@@ -5,15 +5,14 @@ a child has written in between, they are computed again, up to ten times in all.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias, cast
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from engine.commands import Command, Reduce
 from engine.errors import HeadsMoved, InvalidValue, ReductionImpossible, shown
 from engine.events import ParametersReduced
-from engine.expected_version import ExpectedVersion
 from engine.model import Parameter, Reduction
 from engine.names import check_name
 from engine.ports import Recorded, Views
@@ -27,24 +26,11 @@ Rule: TypeAlias = str | Function
 """The name of a built-in rule, or a function from the children's values, in their order, to the parent's value."""
 
 
-class Guard(Struct, frozen=True):
-    expected_version: ExpectedVersion
-    idempotency_key: str | None
+Write: TypeAlias = Callable[[Command], Awaitable[Recorded]]
+"""Writes a command to the branch that is reduced into, under the caller's guards."""
 
 
-class ParentBranch(Protocol):
-    """The branch that is reduced into."""
-
-    @property
-    def run_id(self) -> str: ...
-    async def write(
-        self, *commands: Command, expected_version: ExpectedVersion, idempotency_key: str | None
-    ) -> Recorded: ...
-
-
-async def reduce(
-    parent: ParentBranch, views: Views, command: Reduce, rules: Mapping[str, Rule], guard: Guard
-) -> Reduction:
+async def reduce(run_id: str, write: Write, views: Views, command: Reduce, rules: Mapping[str, Rule]) -> Reduction:
     """Record the reduction; see `Branch.reduce`.
 
     Raises:
@@ -53,19 +39,12 @@ async def reduce(
     rules = _checked(rules)
     functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
     command = structs.replace(command, rules=_built_in(rules, command) | dict.fromkeys(functions, FUNCTION_RULE))
+    if not functions:
+        return _as_reduction(await write(command))
     for _ in range(TRIES_MAX - 1):
         with contextlib.suppress(HeadsMoved):
-            return await _tried(parent, views, command, functions, guard)
-    return await _tried(parent, views, command, functions, guard)
-
-
-async def _tried(
-    parent: ParentBranch, views: Views, command: Reduce, functions: Mapping[str, Function], guard: Guard
-) -> Reduction:
-    asked = await _computed(parent.run_id, views, command, functions) if functions else command
-    return _as_reduction(
-        await parent.write(asked, expected_version=guard.expected_version, idempotency_key=guard.idempotency_key)
-    )
+            return _as_reduction(await write(await _computed(run_id, views, command, functions)))
+    return _as_reduction(await write(await _computed(run_id, views, command, functions)))
 
 
 def _checked(rules: object) -> dict[str, Rule]:

@@ -46,11 +46,11 @@ class Run(Branch):
 
     async def configure(self, config: Mapping[str, Any]) -> Recorded:
         """Merge into the run's configuration what differs from it."""
-        return await self.write(Configure(config=check_document(config, "config")))
+        return await self._write(Configure(config=check_document(config, "config")))
 
     async def log_job(self, job: Mapping[str, Any]) -> Recorded:
         """Set the run's job log, a document of the caller's own shape."""
-        return await self.write(Configure(job=check_document(job, "job")))
+        return await self._write(Configure(job=check_document(job, "job")))
 
     async def finalize(self, status: str | None = None, *, idempotency_key: str | None = None) -> Recorded:
         """Record the head of every stream, after setting the run's status if one is given.
@@ -60,7 +60,7 @@ class Run(Branch):
         commands: list[Command] = []
         if status is not None:
             commands.append(SetStatus(status=check_name(status, "status")))
-        return await self.write(*commands, Finalize(), idempotency_key=idempotency_key)
+        return await self._write(*commands, Finalize(), idempotency_key=idempotency_key)
 
     async def all_attempts(self, *, at: Point = None) -> list[tuple[str, AttemptLog]]:
         """Return the attempts of every branch, each with its branch, in the order they were created.

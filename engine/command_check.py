@@ -1,0 +1,101 @@
+"""Commands that callers make themselves, held to what can be recorded.
+
+A handle checks what it is given and makes its commands of that. A command made by hand may hold anything: its fields
+are encoded, and decoded by their types as a log's events are. So what goes on is plain data of its own, and nothing is
+recorded that could not be read again. Whether names are good names is for who makes the command.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, get_args, get_type_hints
+
+import msgspec
+from msgspec import Struct, structs
+
+from engine.codec import SCHEMA_VERSIONS, decode_event, encode_canonical
+from engine.commands import Command, LogExternalRun, OpenRun, Record
+from engine.errors import CannotDecode, InvalidValue
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    BranchLogged,
+    BranchStatusChanged,
+    Event,
+    ExternalRunRegistered,
+    ExternalRunUpdated,
+    JobLogged,
+    ParametersSet,
+    RunConfigured,
+    RunCreated,
+    RunForked,
+    RunPinned,
+    RunStatusChanged,
+    RunUnpinned,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
+from engine.free_form import check_of
+
+_EXTERNAL_RUNS: Final = (ExternalRunRegistered, ExternalRunUpdated)
+_STEPS: Final = (StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
+_BRANCHES: Final = (BranchLogged, BranchStatusChanged, ParametersSet)
+_RUNS: Final = (RunStatusChanged, RunConfigured, JobLogged, RunPinned, RunUnpinned)
+
+_EVENTS: Final[dict[type, tuple[str, tuple[type, ...]]]] = {
+    OpenRun: ("event", (RunCreated, RunForked)),
+    # None that opens a stream, or that says what only a decision finds out: heads, reductions, what was taken out.
+    Record: ("events", (*_RUNS, *_BRANCHES, *_STEPS, *_EXTERNAL_RUNS)),
+    LogExternalRun: ("event", _EXTERNAL_RUNS),
+}
+"""The field of a command that holds events, and of which types: a payload does not say that itself."""
+
+
+def checked(command: Command) -> Command:
+    """Return a copy of a command, of plain data.
+
+    Raises:
+        InvalidValue: it is no command, or it holds what is not of its fields' types, what cannot be recorded, or an
+            event of another branch.
+    """
+    copy = _COPIES.get(type(command))
+    if copy is None:
+        raise InvalidValue("command", command, "is no command")
+    try:
+        copied: Command = copy(command)
+    except (CannotDecode, msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidValue("command", command, f"cannot be recorded: {error}") from error
+    return copied
+
+
+def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
+    """Return what copies commands of a type."""
+    kinds = get_type_hints(command_type)
+    of_events, event_types = _EVENTS.get(command_type, ("", ()))
+    kinds.pop(of_events, None)
+    fields = msgspec.defstruct(f"{command_type.__name__}Fields", [*kinds.items()])
+    decode, check = msgspec.msgpack.Decoder(fields).decode, check_of(fields)
+
+    def copy(command: Any) -> Any:
+        plain = decode(encode_canonical({name: getattr(command, name) for name in kinds}))
+        check(plain)
+        values = structs.asdict(plain)
+        if of_events:
+            values[of_events] = _copy_events(getattr(command, of_events), event_types, command.branch)
+        return command_type(**values)
+
+    return copy
+
+
+def _copy_events(held: Any, types: tuple[type, ...], branch: str) -> Any:
+    if isinstance(held, tuple):
+        return tuple([_copy_events(event, types, branch) for event in held])
+    if type(held) not in types:
+        raise TypeError(f"{type(held).__name__} is no event that it may hold")
+    event_type = type(held).__name__
+    copied: Event = decode_event(event_type, SCHEMA_VERSIONS[event_type], encode_canonical(held))
+    if copied.branch != branch:
+        raise ValueError(f"an event is of branch {copied.branch!a}")
+    return copied
+
+
+_COPIES: Final = {command_type: _copy_of(command_type) for command_type in get_args(Command)}

@@ -1,0 +1,181 @@
+"""Commands that a caller makes itself: `Engine.write` and `Branch.write` record what can be read again, or nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Parameter, open_engine
+from engine.commands import (
+    ChangeAttempt,
+    Command,
+    Configure,
+    DescribeBranch,
+    Fork,
+    LogExternalRun,
+    LogStep,
+    LogTask,
+    MergeParameters,
+    OpenRun,
+    Record,
+    Reduce,
+    SetStatus,
+    StartAttempt,
+)
+from engine.errors import InvalidValue
+from engine.events import (
+    BranchForked,
+    ExternalRunRegistered,
+    ParametersReduced,
+    ParametersSet,
+    PayloadErased,
+    RunConfigured,
+    RunCreated,
+    RunFinalized,
+    RunForked,
+    SourceCarriedOver,
+    StepLogged,
+)
+from engine.model import AttemptChanges, Head, StepDocument, TaskSpec
+
+ANYTHING: Any = object()
+HERE: Any = {"branch": ""}
+
+
+@pytest.fixture
+async def engine(database: Path) -> AsyncIterator[Engine]:
+    """An engine with a run of one step."""
+    async with open_engine(database) as made:
+        run = await made.create_run("r")
+        await run.log_step("s")
+        yield made
+
+
+def of(event: type, **fields: Any) -> Command:
+    """Return the command to record an event whose fields may be of any types."""
+    return Record(events=(event(**HERE | fields),))
+
+
+def nested(levels: int) -> Any:
+    """Return a list in a list in a list."""
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+NOT_OF_THE_TYPE: dict[str, Any] = {
+    "no command": 5,
+    "an event": StepLogged(branch="", step="s", name="s"),
+    "a status": SetStatus(status=ANYTHING),
+    "a number for text": SetStatus(status=7),  # type: ignore[arg-type]
+    "a branch": SetStatus(status="x", branch=None),  # type: ignore[arg-type]
+    "a specification": LogTask(task_id="t", spec="x"),  # type: ignore[arg-type]
+    "a part of a specification": LogTask(task_id="t", spec=TaskSpec(image=5)),  # type: ignore[arg-type]
+    "a literal": MergeParameters(values={}, unless="sometimes"),  # type: ignore[arg-type]
+    "a parameter": MergeParameters(values={"x": 5}),  # type: ignore[dict-item]
+    "a name": MergeParameters(values={5: Parameter(5)}),  # type: ignore[dict-item]
+    "a document": LogStep(document=StepDocument(step="s", name="s", details=ANYTHING)),
+    "a change": StartAttempt(step="s", attempt_id="a", status="x", fields=AttemptChanges(message=ANYTHING)),
+    "a time without a zone": ChangeAttempt(attempt_id="a", changes=AttemptChanges(ended_at=datetime(2026, 1, 1))),  # noqa: DTZ001
+    "events that are none": Record(events=(5,)),  # type: ignore[arg-type]
+    "an event's field": of(StepLogged, step="s", name=b"s"),
+    "an event's parameters": of(ParametersSet, values=5),
+}
+
+NOT_TO_BE_RECORDED: dict[str, Any] = {
+    "an object": MergeParameters(values={"x": Parameter(ANYTHING)}),
+    "bytes": Configure(config={"x": b"x"}),
+    "keys that are no text": Configure(config={"x": {1: 2}}),
+    "an integer over 64 bits": of(ParametersSet, values={"x": Parameter(2**63)}),
+    "an integer over 65 bits": of(ParametersSet, values={"x": Parameter(2**64)}),
+    "many levels": DescribeBranch(details={"x": nested(200)}),
+    "more levels than can be encoded": DescribeBranch(details={"x": nested(100_000)}),
+    "half a character": SetStatus(status="\ud800"),
+    "an event of another branch": of(StepLogged, branch="b", step="s", name="s"),
+}
+
+FOR_A_DECISION_TO_FIND_OUT: dict[str, Any] = {
+    "a run": of(RunCreated),
+    "a forked run": of(RunForked, source_run_id="r", source_branch="", source_version=1, source_hash=bytes(32)),
+    "a branch": of(BranchForked, parent="", parent_version=1, parent_hash=bytes(32)),
+    "heads": of(RunFinalized, heads=[Head("b", 1, bytes(32))]),
+    "an erasure": of(PayloadErased, stream_version=1, event_type="RunCreated", reason="none"),
+    "a reduction": of(ParametersReduced, children=[], rules={}, values={}, sources={}),
+    "a source that is gone": of(SourceCarriedOver, values={}),
+    "an external run as a run": OpenRun(
+        event=ExternalRunRegistered(branch="", task_id="t", operator_type="o", status="x")  # type: ignore[arg-type]
+    ),
+    "a step as an external run": LogExternalRun(event=StepLogged(branch="", step="s", name="s")),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("command", [*NOT_OF_THE_TYPE.values()], ids=[*NOT_OF_THE_TYPE])
+async def test_what_is_not_of_its_type_is_refused(engine: Engine, command: Any) -> None:
+    """With what it is and where; nothing is recorded of it, nor of what was asked for together with it."""
+    await refused(engine, command)
+
+
+@pytest.mark.parametrize("command", [*NOT_TO_BE_RECORDED.values()], ids=[*NOT_TO_BE_RECORDED])
+async def test_what_cannot_be_recorded_is_refused(engine: Engine, command: Any) -> None:
+    """As a handle refuses it: a log that holds it could not be read, or would not prove what it says."""
+    await refused(engine, command)
+
+
+@pytest.mark.parametrize("command", [*FOR_A_DECISION_TO_FIND_OUT.values()], ids=[*FOR_A_DECISION_TO_FIND_OUT])
+async def test_an_event_that_only_a_decision_can_make_is_refused(engine: Engine, command: Any) -> None:
+    """Nobody else knows that what it says is so."""
+    await refused(engine, command)
+
+
+async def refused(engine: Engine, command: Any) -> None:
+    """Check that neither face records a command, nor what stands beside it."""
+    before = await engine.last_position()
+    run = await engine.run("r")
+    for write in (engine.write("r", Fork(branch="b"), command), run.write(SetStatus(status="x"), command)):
+        with pytest.raises(InvalidValue, match="command: "):
+            await write
+    assert await engine.last_position() == before
+
+
+async def test_what_is_recorded_is_the_callers_no_longer(engine: Engine) -> None:
+    """A mapping that changes while it is being written, or afterwards, changes nothing."""
+    config: dict[str, Any] = {"x": {"y": 1}}
+    writing = asyncio.ensure_future(engine.write("r", Configure(config=config)))
+    await asyncio.sleep(0)
+    config["x"]["y"] = 2
+    recorded = await writing
+    config["x"]["y"] = 3
+    (event,) = [each.event for each in recorded.events]
+    assert event == RunConfigured(branch="", config={"x": {"y": 1}})
+    assert [each.event async for each in engine.events(types=[RunConfigured])] == [event]
+    assert await engine.verify_views() == []
+
+
+async def test_every_type_of_command_can_be_made_by_hand(engine: Engine) -> None:
+    """Also those that hold heads, times, whole steps and events."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    await engine.write(
+        "made",
+        OpenRun(event=RunCreated(branch="", created_at=now), parameters={"x": Parameter(1)}),
+        Fork(branch="b"),
+        of(ParametersSet, values={"y": Parameter([1.5, None, "z"])}),
+    )
+    child = await (await engine.run("made")).branch("b")
+    set_ = await child.write(Record(branch="b", events=(ParametersSet(branch="b", values={"x": Parameter(2)}),)))
+    head = Head("b", set_.stream_version, set_.events[-1].hash)
+    await engine.write("made", Reduce(children=("b",), relies_on=(head,), rules={"x": "max"}))
+    fields = AttemptChanges(details={"k": [1]})
+    await child.write(
+        StartAttempt(branch="b", step="s", attempt_id="a", status="RUNNING", fields=fields),
+        ChangeAttempt(branch="b", attempt_id="a", changes=AttemptChanges(status="COMPLETED", ended_at=now)),
+    )
+    await child.write(LogTask(branch="b", task_id="t", spec=TaskSpec(command="run", cores=2)))
+    run = await engine.run("made")
+    assert {name: value.value for name, value in (await run.parameters()).items()} == {"x": 2, "y": [1.5, None, "z"]}
+    assert [each.ended_at for each in (await child.steps())["s"].attempts] == [now]
+    assert (await engine.verify()).problems == []
+    assert await engine.verify_views() == []
