@@ -26,7 +26,7 @@ NIGHTLY_SECONDS = float(os.environ.get("ANABRANCH_SOAK_SECONDS", "1800"))
     "seconds",
     [
         pytest.param(10.0, marks=pytest.mark.slow, id="ten seconds"),
-        pytest.param(NIGHTLY_SECONDS, marks=pytest.mark.nightly, id="nightly"),
+        pytest.param(NIGHTLY_SECONDS, marks=[pytest.mark.nightly, pytest.mark.timeout(0)], id="nightly"),
     ],
 )
 async def test_what_processes_were_acknowledged_is_what_there_is(tmp_path: Path, seconds: float) -> None:
