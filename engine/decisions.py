@@ -218,7 +218,7 @@ def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     heads = [Head(child.branch, child.version, child.hash) for child in children]
     if command.relies_on is not None and tuple(heads) != command.relies_on:
         raise HeadsMoved(stream.run_id, stream.branch)
-    folded = _as_children(children, stream, state)
+    folded = _as_children(children, heads, stream, state)
     outcome = fold(
         folded,
         state.parameters(stream, names={name for child in folded for name in child.own}),
@@ -253,7 +253,7 @@ def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
     return children
 
 
-def _as_children(children: Sequence[Stream], parent: Stream, state: State) -> list[Child]:
+def _as_children(children: Sequence[Stream], heads: Sequence[Head], parent: Stream, state: State) -> list[Child]:
     owns = state.own_parameters(children)
     # Children that were forked from one version of the parent have one base: it is looked up once for all of them.
     names: dict[int, set[str]] = {}
@@ -264,8 +264,7 @@ def _as_children(children: Sequence[Stream], parent: Stream, state: State) -> li
         for version, wanted in names.items()
     }
     return [
-        Child(Head(child.branch, child.version, child.hash), own, bases[child.parent_version])
-        for child, own in zip(children, owns, strict=True)
+        Child(head, own, bases[child.parent_version]) for child, head, own in zip(children, heads, owns, strict=True)
     ]
 
 
