@@ -68,7 +68,8 @@ class SqliteViewMaintenance:
     async def _rebuilt(self, progress: Progress | None) -> int | None:
         # One name for all rebuilds: what one that was killed has left is removed by the next.
         async with _Scratch(self._log, _REBUILD, self._make_rebuilder()) as scratch:
-            await scratch.catch_up(progress)
+            if not await scratch.catch_up(progress):
+                return None
             return await finish(self._log.exclusively(lambda connection: _swap(connection, scratch, self._log)))
 
     async def bring_to(self, versions: Mapping[str, int]) -> None:
@@ -89,8 +90,7 @@ class SqliteViewMaintenance:
     async def _compared(self, progress: Progress | None) -> list[ViewDifference] | None:
         name = f"{_COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
         async with _Scratch(self._log, name, self._make_rebuilder()) as scratch:
-            await scratch.catch_up(progress)
-            return await scratch.compare()
+            return await scratch.compare() if await scratch.catch_up(progress) else None
 
 
 def remove_scratch(path: Path) -> None:
@@ -192,16 +192,22 @@ class _Scratch:
         except OSError as error:  # what was to be done is done, or its own error matters more
             _log.warning("a scratch file is left behind", path=str(self.path), error=str(error))
 
-    async def catch_up(self, progress: Progress | None) -> None:
-        """Fold chunk after chunk until little is left, to which others may be adding all the time."""
+    async def catch_up(self, progress: Progress | None) -> bool:
+        """Fold chunk after chunk until little is left, to which others may be adding all the time.
+
+        It says False when the folding has to start over.
+        """
         source = self._running()
         while True:
             with _by_name(self._source_path):
-                last = await source.run(lambda: self._fold_to_end_of_chunk(source.raw))
+                # The run of an event may be deleted before its stream is looked up: all of a chunk is of one snapshot.
+                last = await source.run(lambda: in_snapshot(source.raw, self._fold_if_up_to_date))
+            if last is None:
+                return False
             if progress is not None:
                 progress(self.position, last)
             if last - self.position < LOCKED_EVENTS_MAX:
-                return
+                return True
             await asyncio.sleep(0)
 
     def is_outdated(self, source: sqlite3.Connection) -> bool:
@@ -238,8 +244,11 @@ class _Scratch:
         # The last events may be of a run that was deleted.
         self.position = last if chunk.is_last else chunk.position
 
-    def _fold_to_end_of_chunk(self, source: sqlite3.Connection) -> int:
-        in_snapshot(source, self.fold_chunk)  # the run of an event may be deleted before its stream is looked up
+    def _fold_if_up_to_date(self, source: sqlite3.Connection) -> int | None:
+        # A run that was deleted may have been made anew: what is left of the old one would be in the way of its rows.
+        if self.is_outdated(source):
+            return None
+        self.fold_chunk(source)
         return last_position(source)
 
     def _running(self) -> ThreadConnection:

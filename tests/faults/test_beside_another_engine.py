@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,22 @@ from engine.logs.sqlite_fold import FoldedEvents
 from engine.transfer import DifferentRunExists
 
 
+async def on_another_engine(database: Path, act: Callable[[Engine], Awaitable[Any]]) -> None:
+    """Do something on an engine of its own."""
+    async with open_engine(database) as other:
+        await act(other)
+
+
 def meanwhile(
     monkeypatch: pytest.MonkeyPatch, place: object, name: str, database: Path, act: Callable[[Engine], Awaitable[Any]]
 ) -> None:
     """Have another engine act once, just before a function of this one is called."""
     called, original = list[int](), getattr(place, name)
 
-    async def acting() -> None:
-        async with open_engine(database) as other:
-            await act(other)
-
     def first(*arguments: Any) -> Any:
         if not called:
             called.append(1)
-            asyncio.run(acting())  # on the thread that folds
+            asyncio.run(on_another_engine(database, act))  # on the thread that folds
         return original(*arguments)
 
     monkeypatch.setattr(place, name, first)
@@ -68,3 +71,31 @@ async def test_a_refused_import_holds_no_snapshot(database: Path, tmp_path: Path
     await run.set_parameters({"a": 3})
     assert (await engine.compact()).complete
     assert kept.value.run_id == "r"
+
+
+@pytest.mark.parametrize("what", ["verify_views", "rebuild"])
+async def test_a_run_that_is_deleted_and_made_anew_between_two_chunks(
+    database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What was folded of the old one is not in the way of the new one of that name: all starts over."""
+    monkeypatch.setattr(sqlite_rebuild, "CHUNK_EVENTS", 10)
+    monkeypatch.setattr(sqlite_rebuild, "LOCKED_EVENTS_MAX", 5)
+    await engine.create_run("a")
+    other_run = await engine.create_run("b")
+    await asyncio.gather(*(other_run.set_parameters({"x": turn}) for turn in range(30)))
+
+    async def make_anew(other: Engine) -> None:
+        await other.delete_run("a", "expired")
+        await other.create_run("a")
+
+    reached = list[int]()
+
+    def progress(position: int, _last: int) -> None:
+        reached.append(position)
+        if len(reached) == 1:
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(lambda: asyncio.run(on_another_engine(database, make_anew))).result()
+
+    await getattr(engine, what)(progress)
+    assert reached[:2] == [10, 11], "the first position is of nobody any more"
+    assert await engine.verify_views() == []
