@@ -58,6 +58,7 @@ class Attempt:
 
     async def finish(self, status: str = COMPLETED, reason: str | None = None) -> Recorded:
         """Set the attempt's last status, and the step's with it while this is the step's current attempt."""
+        status = check_name(status, "status")
         return await self._write(_ending(status, reason), step_status=status)
 
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
@@ -116,10 +117,10 @@ def check_attempt_document(attempt: object) -> AttemptDocument:
     """Return a copy of an attempt's document when it can be recorded."""
     if not isinstance(attempt, AttemptDocument):
         raise InvalidValue("attempts", attempt, f"holds {type(attempt).__name__}, not AttemptDocument")
-    check_name(attempt.status, "status")
-    check_text(attempt.message, "message")
     return structs.replace(
         attempt,
+        status=check_name(attempt.status, "status"),
+        message=check_text(attempt.message, "message"),
         details=check_document(attempt.details, "details"),
         inputs=check_parameters(attempt.inputs),
         outputs=check_parameters(attempt.outputs),

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, from_microseconds
 from engine.errors import CannotDecode, NewerEventVersion, UnknownEventType
-from engine.events import BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
+from engine.events import AttemptCreated, BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_ledger import SqliteLedger
@@ -30,6 +30,7 @@ from engine.transfer.reading import ExportReader
 from engine.transfer.refusals import (
     DifferentRunExists,
     HistoryBroken,
+    ImportedAttemptExists,
     ImportedEventTooLarge,
     MalformedLine,
     SourceMissing,
@@ -39,6 +40,7 @@ from engine.verification import RunCheck
 PIECE_EVENTS: Final = 1000
 PIECE_BYTES: Final = 4 * 1024 * 1024
 _INTEGER_MAX: Final = 2**63 - 1
+_HELD_ELSEWHERE_MAX: Final = 10_000  # attempt ids that another run has when an event creates them; kept in memory
 
 _INSERT: Final = (
     "INSERT INTO events (position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at,"
@@ -82,6 +84,7 @@ class Importing:
         self.heads = CachedHeads(connection)
         self.ledger = SqliteLedger(connection)
         self.position = last_position(connection)
+        self._held_elsewhere: dict[str, int] = {}
 
     def run(self) -> Imported:
         """Take in every run of the file.
@@ -96,11 +99,33 @@ class Importing:
                 runs.append(_NewRun(self, opened).take(events))
             else:
                 runs.append(self._compare(existing, events))
+        self._check_held_once()
         self.connection.executemany(
             "UPDATE view_checkpoints SET position = ? WHERE view = ?",
             [(self.position, projector.name) for projector in self.projectors.all],
         )
         return Imported(tuple(runs))
+
+    def check_free(self, attempt_id: str, stream: Stream, line: int) -> None:
+        """Check that an attempt of that id can be created in a stream.
+
+        One that another stream holds may be removed further on in the file: runs stand there one after another, and
+        not in the order in which their events were recorded.
+
+        Raises:
+            ImportedAttemptExists: it is there, or too many are held elsewhere.
+        """
+        if self.state.attempt(attempt_id) is None:
+            return
+        if self.state.attempt(attempt_id, stream) is not None or len(self._held_elsewhere) == _HELD_ELSEWHERE_MAX:
+            raise ImportedAttemptExists(attempt_id, line)
+        self._held_elsewhere[attempt_id] = line
+
+    def _check_held_once(self) -> None:
+        for attempt_id, line in self._held_elsewhere.items():
+            holders = "SELECT count(*) FROM task_attempts WHERE attempt_id = ?"
+            if self.connection.execute(holders, (attempt_id,)).fetchone()[0] > 1:
+                raise ImportedAttemptExists(attempt_id, line)
 
     def _compare(self, existing: StoredStream, events: Iterator[EventLine]) -> ImportedRun:
         """Go through the events of a run that is there already: it has to be the same run, to the last byte."""
@@ -240,6 +265,8 @@ class _NewRun:
         refusal = unrecordable(row, event, line) or unfounded(event, stream, self._importing.state, line)
         if refusal is not None:
             raise refusal
+        if isinstance(event, AttemptCreated):
+            self._importing.check_free(event.attempt_id, stream, line)
         recorded = RecordedEvent(
             row.position,
             stream.run_id,

@@ -21,7 +21,7 @@ from engine.events import (
 from engine.names import check_name
 from engine.ports import State, Stream
 from engine.stored import StoredEvent
-from engine.transfer.refusals import HistoryBroken, ImportedAttemptExists, MalformedLine
+from engine.transfer.refusals import HistoryBroken, MalformedLine
 
 
 def unrecordable(row: StoredEvent, event: Event, line: int) -> AnabranchError | None:
@@ -66,8 +66,6 @@ def unfounded(event: Event, stream: Stream, state: State, line: int) -> Anabranc
         line: the event's, for the error.
     """
     match event:
-        case AttemptCreated(attempt_id=attempt_id) if state.attempt(attempt_id) is not None:
-            return ImportedAttemptExists(attempt_id, line)
         case AttemptUpdated(attempt_id=attempt_id):
             attempt = state.attempt(attempt_id, stream)
             if attempt is None or attempt.task_id != event.step:

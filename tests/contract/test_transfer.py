@@ -189,6 +189,34 @@ async def test_an_attempt_id_that_another_run_has_is_refused(engine: Engine, tar
     assert rows(target.path) == before
 
 
+async def test_an_attempt_id_may_have_been_another_runs_before(engine: Engine, target: Engine) -> None:
+    """Where its step was removed, the id is free again: whichever of the runs stands first in the file."""
+    for first, second in (("a", "b"), ("d", "c")):
+        runs = {run_id: await engine.create_run(run_id) for run_id in sorted((first, second))}
+        await runs[first].start_attempt("train", attempt_id=f"job-{first}")
+        await runs[first].remove_step("train")
+        await runs[second].start_attempt("train", attempt_id=f"job-{first}")
+    await imported(target, await exported(engine))
+    assert await target.verify_views() == []
+    assert (await target.verify()).problems == []
+    for run_id in "abcd":
+        assert await (await target.run(run_id)).compile() == await (await engine.run(run_id)).compile()
+
+
+async def test_more_ids_than_are_remembered(engine: Engine, target: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of them will be removed is not waited for, and nothing is taken in."""
+    monkeypatch.setattr("engine.logs.sqlite_import._HELD_ELSEWHERE_MAX", 1)
+    later, earlier = await engine.create_run("later"), await engine.create_run("earlier")
+    for attempt_id in ("a1", "a2"):
+        await earlier.start_attempt("train", attempt_id=attempt_id)
+    await earlier.remove_step("train")
+    for attempt_id in ("a1", "a2"):
+        await later.start_attempt("train", attempt_id=attempt_id)
+    with pytest.raises(ImportedAttemptExists, match="attempt 'a2' exists already"):
+        await imported(target, await exported(engine))
+    assert await target.last_position() == 0
+
+
 async def test_an_unknown_run_cannot_be_exported(source: Engine) -> None:
     """It is named, and no line is given."""
     with pytest.raises(RunNotFound):

@@ -86,7 +86,9 @@ async def test_a_run_that_is_deleted_and_made_anew_between_two_chunks(
 
     async def make_anew(other: Engine) -> None:
         await other.delete_run("a", "expired")
-        await other.create_run("a")
+        run = await other.create_run("a")
+        for turn in range(30):
+            await run.set_parameters({"x": turn})
 
     reached = list[int]()
 
