@@ -147,8 +147,8 @@ class Branch(BranchReads):
             step_type=check_text(step_type, "step_type"),
             message=check_text(message, "message"),
             mock=check_flag(mock, "mock"),
-            details=check_document(details or {}, "details"),
-            attempts=[check_attempt_document(attempt) for attempt in attempts],
+            details=check_document({} if details is None else details, "details"),
+            attempts=[check_attempt_document(attempt) for attempt in check_several(attempts, "attempts")],
         )
         command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
@@ -286,7 +286,7 @@ class Branch(BranchReads):
             wanted = tuple(self._child_name(child) for child in check_several(children, "children"))
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
         write = partial(self._write, expected_version=expected_version, idempotency_key=idempotency_key)
-        return await reduce(self._run_id, write, self._views, command, rules or {})
+        return await reduce(self._run_id, write, self._views, command, {} if rules is None else rules)
 
     def _child_name(self, child: "Branch | str") -> str:
         if not isinstance(child, Branch):

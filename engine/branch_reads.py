@@ -16,6 +16,7 @@ from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunLog,
 from engine.names import check_name
 from engine.point import PlacedPoint, Point
 from engine.ports import Views
+from engine.values import check_flag
 
 
 class BranchReads:
@@ -71,6 +72,7 @@ class BranchReads:
             if isinstance(names, str) or not isinstance(names, Collection):
                 raise InvalidValue("names", names, "is not a collection of names")
             names = [check_name(name, "parameter name") for name in names]
+        inherited = check_flag(inherited, "inherited")
         return await self._views.parameters(self._run_id, self._name, at=at, names=names, inherited=inherited)
 
     async def sources(self, *, at: Point = None) -> dict[str, Origin]:
@@ -140,6 +142,7 @@ class BranchReads:
             nested: with the branches below it.
             inherited: with the parameters that come through the branches' forks, not only those that each set itself.
         """
+        nested, inherited = check_flag(nested, "nested"), check_flag(inherited, "inherited")
         return await self._views.compile_branch(self._run_id, self._name, at=at, nested=nested, inherited=inherited)
 
     async def parting(self, other: "BranchReads", *, at: Point = None, other_at: Point = None) -> Origin | None:
@@ -152,5 +155,7 @@ class BranchReads:
             other: a branch of this run or another.
             at, other_at: points of this branch and of the other.
         """
+        if not isinstance(other, BranchReads):
+            raise InvalidValue("other", other, f"is {type(other).__name__}, not a branch")
         one = PlacedPoint(self._run_id, self._name, at)
         return await self._views.parting(one, PlacedPoint(other.run_id, other.name, other_at))

@@ -33,10 +33,16 @@ class _Command(Canonical, frozen=True, kw_only=True, tag=True):
 
 
 class OpenRun(_Command, frozen=True):
+    """Open the run. `source_point` is how a caller named the point of a fork's source, where that is no version.
+
+    What it came to was found out on the way, and may be another version when the same is asked again.
+    """
+
     event: RunCreated | RunForked = field(default_factory=lambda: RunCreated(branch=""))
     parameters: dict[str, Parameter] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     exist_ok: bool = False
+    source_point: str = ""
 
 
 class Fork(_Command, frozen=True):
@@ -243,7 +249,14 @@ def asked_for(commands: tuple[Command, ...]) -> list[Command]:
 
     A retry may read something else; under the same idempotency key it asks for the same all the same.
     """
-    return [
-        structs.replace(command, computed={}, relies_on=None) if isinstance(command, Reduce) else command
-        for command in commands
-    ]
+    return [_as_asked(command) for command in commands]
+
+
+def _as_asked(command: Command) -> Command:
+    match command:
+        case Reduce():
+            return structs.replace(command, computed={}, relies_on=None)
+        case OpenRun(event=RunForked() as event) if command.source_point:
+            return structs.replace(command, event=structs.replace(event, source_version=SOURCE_HEAD, source_hash=b""))
+        case _:
+            return command

@@ -21,6 +21,7 @@ from engine.logs.sqlite_transfer import SqliteTransfer
 from engine.logs.wal_limit import WAL_BYTES_MAX, WAL_BYTES_RANGE
 from engine.ports import State, StreamHeads
 from engine.projectors import Projectors
+from engine.values import check_flag
 from projections.decision_state import DecisionState
 from projections.partitions import Partitions
 from projections.queries import SqliteViews
@@ -61,6 +62,7 @@ def open_engine(
     """
     if durability not in ("full", "relaxed"):
         raise InvalidValue("durability", durability, "is neither full nor relaxed")
+    check_flag(allow_network, "allow_network")
     _check_number("event_bytes_max", event_bytes_max, EVENT_BYTES_RANGE)
     _check_number("busy_timeout", busy_timeout, BUSY_TIMEOUT_RANGE)
     _check_number("wal_bytes_max", wal_bytes_max, WAL_BYTES_RANGE)

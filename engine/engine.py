@@ -26,6 +26,7 @@ from engine.upkeep import Upkeep
 from engine.values import (
     check_document,
     check_flag,
+    check_function,
     check_parameters,
     check_position,
     check_several,
@@ -126,11 +127,15 @@ class Engine(Upkeep):
             branch=ROOT,
             status=check_name(status, "status"),
             use_cached=check_flag(use_cached, "use_cached"),
-            tags=check_document(tags or {}, "tags"),
+            tags=check_document({} if tags is None else tags, "tags"),
             created_at=created_at,
             **{name: check_text(text, name) for name, text in texts.items() if text is not None},
         )
-        command = OpenRun(event=event, parameters=check_parameters(parameters or {}), exist_ok=exist_ok)
+        command = OpenRun(
+            event=event,
+            parameters=check_parameters({} if parameters is None else parameters),
+            exist_ok=check_flag(exist_ok, "exist_ok"),
+        )
         return await self._open(run_id, command, idempotency_key)
 
     async def fork_run(
@@ -171,7 +176,7 @@ class Engine(Upkeep):
             tag=check_text(tag, "tag"),
             status=check_name(status, "status"),
         )
-        return await self._open(run_id, OpenRun(event=event), idempotency_key)
+        return await self._open(run_id, OpenRun(event=event, source_point=_named(at, from_step)), idempotency_key)
 
     async def _fork_point(self, run_id: str, branch: str, at: Point, from_step: str | None) -> Head:
         if from_step is not None:
@@ -328,7 +333,7 @@ class Engine(Upkeep):
             chosen,
             with_sources=check_flag(with_sources, "with_sources"),
             readable=check_flag(readable, "readable"),
-            progress=progress,
+            progress=check_function(progress, "progress"),
         )
         async with contextlib.aclosing(found):
             async for lines in found:
@@ -348,11 +353,21 @@ class Engine(Upkeep):
             ImportRefused, CannotDecode, ImportedEventTooLarge: what is wrong with the file, and in which line.
             DifferentRunExists, ImportedAttemptExists
         """
-        return await self._transfer.import_runs(file, progress)
+        if not callable(getattr(file, "read", None)):
+            raise InvalidValue("file", file, f"is {type(file).__name__}, which cannot be read")
+        return await self._transfer.import_runs(file, check_function(progress, "progress"))
 
     async def last_position(self) -> int:
         """Return the position of the last event, 0 when there is none."""
         return await self._log.last_position()
+
+
+def _named(at: Point, from_step: str | None) -> str:
+    """Return what names a point of a source, where that is no version: the same for what is the same point."""
+    if from_step is None and (at is None or isinstance(at, int)):
+        return ""
+    moment = f"{to_microseconds(at)} µs" if isinstance(at, datetime) else f"{at}"
+    return moment if from_step is None else f"{moment} {from_step}"
 
 
 def _filter(
@@ -365,7 +380,7 @@ def _filter(
     if branch is not None:
         branch = check_branch(branch)
     names = None if types is None else frozenset(_event_type(each) for each in check_several(types, "types"))
-    return EventFilter(run_id, branch, descendants, names)
+    return EventFilter(run_id, branch, check_flag(descendants, "descendants"), names)
 
 
 def _event_type(event_type: object) -> str:

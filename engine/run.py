@@ -12,7 +12,7 @@ from engine.model import AttemptLog, RunInfo, RunLog
 from engine.names import ROOT, check_branch, check_name
 from engine.point import Point
 from engine.ports import Recorded, Views
-from engine.values import check_document
+from engine.values import check_document, check_flag
 from engine.writer import Writer
 
 
@@ -73,4 +73,5 @@ class Run(Branch):
     @override
     async def compile(self, *, at: Point = None, nested: bool = True, inherited: bool = True) -> RunLog:
         """Return the compiled run log; takes the arguments of `Branch.compile`. A version is the root branch's."""
+        nested, inherited = check_flag(nested, "nested"), check_flag(inherited, "inherited")
         return await self._views.compile(self.run_id, at=at, nested=nested, inherited=inherited)

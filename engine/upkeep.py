@@ -25,7 +25,7 @@ from engine.ports import (
     ViewDifference,
     ViewMaintenance,
 )
-from engine.values import check_flag, check_position, check_text
+from engine.values import check_flag, check_function, check_position, check_text
 from engine.writer import Writer
 
 
@@ -61,7 +61,10 @@ class Upkeep:
         Raises:
             RunNotFound, CheckpointOfAnotherStore
         """
-        return await self._audit.verify(None if run_id is None else check_name(run_id, "run id"), since, progress)
+        if since is not None and not isinstance(since, Checkpoint):
+            raise InvalidValue("since", since, f"is {type(since).__name__}, not a Checkpoint")
+        run_id = None if run_id is None else check_name(run_id, "run id")
+        return await self._audit.verify(run_id, since, check_function(progress, "progress"))
 
     async def checkpoint(self) -> Checkpoint:
         """Return a commitment to everything in the store as it stands, to be kept elsewhere for `verify`."""
@@ -76,11 +79,11 @@ class Upkeep:
         Raises:
             RebuildRunning
         """
-        return await self._maintenance.rebuild(progress)
+        return await self._maintenance.rebuild(check_function(progress, "progress"))
 
     async def verify_views(self, progress: Progress | None = None) -> list[ViewDifference]:
         """Fold the log anew and return where the live views differ from it: an empty list when they are true."""
-        return await self._maintenance.compare(progress)
+        return await self._maintenance.compare(check_function(progress, "progress"))
 
     async def backup(self, path: str | Path, progress: BackupProgress | None = None) -> BackedUp:
         """Make a copy of the whole store at `path`, as it stands at one moment, while others write.
@@ -106,7 +109,7 @@ class Upkeep:
         """
         if not isinstance(path, str | Path):
             raise InvalidValue("path", path, f"is {type(path).__name__}, not a path")
-        return await self._backup.backup(Path(path), progress)
+        return await self._backup.backup(Path(path), check_function(progress, "progress"))
 
     async def erase(
         self,

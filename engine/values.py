@@ -4,7 +4,7 @@ NaN and the infinities are values like any other and are kept exactly: a divergi
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from engine.model import Parameter, ParameterKind, TaskSpec
 from engine.names import check_name
 
 VALUE_DEPTH_MAX: Final = 64
+
+Callback = TypeVar("Callback")
 
 _KINDS: Final[tuple[ParameterKind, ...]] = ("json", "metric", "object")
 _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**63 - 1
@@ -101,6 +103,13 @@ def check_flag(flag: object, where: str) -> bool:
     if not isinstance(flag, bool):
         raise InvalidValue(where, flag, f"is {type(flag).__name__}, not True or False")
     return flag
+
+
+def check_function(function: Callback | None, where: str) -> Callback | None:
+    """Return `function` when it can be called, or is None."""
+    if function is not None and not callable(function):
+        raise InvalidValue(where, function, f"is {type(function).__name__}, not a function")
+    return function
 
 
 def check_position(position: object, where: str) -> int:

@@ -1,6 +1,7 @@
 """A retry of any write of the handles is safe, also where a write has to read something first."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from engine import Branch, Engine, Run
 from engine.errors import IdempotencyConflict
 from engine.model import Parameter
+from engine.point import Point
 
 Write = Callable[[Engine, Run, Branch], Awaitable[Any]]
 
@@ -55,6 +57,28 @@ async def test_a_retry_gives_the_first_result_and_records_nothing(engine: Engine
     again = await write(engine, run, branch)
     assert plainly(again) == plainly(first)
     assert await engine.last_position() == last
+
+
+@pytest.mark.parametrize("at", [None, datetime(2100, 1, 1, tzinfo=UTC)], ids=str)
+async def test_a_retried_fork_is_the_one_fork_wherever_its_point_is_by_now(engine: Engine, at: Point) -> None:
+    """What was named is the same, though the step has begun since and time has gone on."""
+    run, _ = await prepared(engine)
+    await run.log_step("train", status="PENDING")
+    step = "train" if at is None else None
+
+    async def fork(**other: Any) -> Any:
+        asked = {"at": at, "from_step": step} | other
+        return plainly(await engine.fork_run("r", run_id="new", idempotency_key="k", **asked))
+
+    first = await fork()
+    async with run.attempt("train"):
+        await run.set_parameters({"z": 1})
+    assert await fork() == first
+    assert len([each async for each in engine.events(run_id="new")]) == 1
+    with pytest.raises(IdempotencyConflict):
+        await fork(at=1, from_step=None)
+    with pytest.raises(IdempotencyConflict):
+        await fork(at=datetime(2100, 1, 2, tzinfo=UTC), from_step=step)
 
 
 async def test_a_function_for_another_name_is_other_content(engine: Engine) -> None:

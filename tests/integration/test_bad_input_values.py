@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,27 @@ WRONG_TYPES: dict[str, Call] = {
     "point as naive time": lambda e, r: r.parameters(at=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake
     "use_cached": lambda e, r: e.create_run("new", use_cached="1"),  # type: ignore[arg-type]
     "mock": lambda e, r: r.log_step("s", mock="1"),  # type: ignore[arg-type]
+    "exist_ok": lambda e, r: e.create_run("new", exist_ok="no"),  # type: ignore[arg-type]
+    "exist_ok under a key": lambda e, r: e.create_run("new", exist_ok=[object()], idempotency_key="k"),  # type: ignore[arg-type]
+    "inherited": lambda e, r: r.parameters(inherited=1),  # type: ignore[arg-type]
+    "nested": lambda e, r: r.compile(nested="no"),  # type: ignore[arg-type]
+    "inherited in a log": lambda e, r: r.compile(inherited=None),  # type: ignore[arg-type]
+    "descendants": lambda e, r: events(e, run_id="r", branch="", descendants=0),
+    "parameters as a number": lambda e, r: e.create_run("new", parameters=0),  # type: ignore[arg-type]
+    "tags as a text": lambda e, r: e.create_run("new", tags=""),  # type: ignore[arg-type]
+    "details as a number": lambda e, r: r.log_step("s", details=0),  # type: ignore[arg-type]
+    "rules as a number": lambda e, r: r.reduce(rules=0),  # type: ignore[arg-type]
+    "attempts as nothing": lambda e, r: r.log_step("s", attempts=None),  # type: ignore[arg-type]
+    "attempts as a text": lambda e, r: r.log_step("s", attempts="ab"),  # type: ignore[arg-type]
+    "branch to part from": lambda e, r: r.parting(None),  # type: ignore[arg-type]
+    "checkpoint": lambda e, r: e.verify(since=3),  # type: ignore[arg-type]
+    "file": lambda e, r: e.import_runs(None),  # type: ignore[arg-type]
+    "progress of a verification": lambda e, r: e.verify(progress=0),  # type: ignore[arg-type]
+    "progress of a comparison": lambda e, r: e.verify_views(0),  # type: ignore[arg-type]
+    "progress of a rebuild": lambda e, r: e.rebuild(0),  # type: ignore[arg-type]
+    "progress of a backup": lambda e, r: e.backup("b", 0),  # type: ignore[arg-type]
+    "progress of an import": lambda e, r: e.import_runs(BytesIO(), progress=0),  # type: ignore[arg-type]
+    "progress of an export": lambda e, r: _exported(e, None, progress=0),
     "unknown field": lambda e, r: _updated(r, colour="red"),
     "null status": lambda e, r: _updated(r, status=None),
     "field to begin with": lambda e, r: r.start_attempt("s", ended_at=None),
@@ -215,8 +237,8 @@ async def _updated(run: Run, **changes: Any) -> None:
     await (await run.find_attempt("attempt")).update(**changes)
 
 
-async def _exported(engine: Engine, run_ids: Any) -> None:
-    async for _ in engine.export_runs(run_ids):
+async def _exported(engine: Engine, run_ids: Any, **how: Any) -> None:
+    async for _ in engine.export_runs(run_ids, **how):
         pass
 
 
@@ -226,6 +248,28 @@ async def test_what_a_field_cannot_hold_isrefused(engine: Engine, run: Run, case
     error = await refused(engine, WRONG_TYPES[case](engine, run))
     assert isinstance(error, InvalidInput)
     assert len(str(error)) < 1000
+
+
+class Text(str):
+    """Text of a type of its own, as a `StrEnum`'s members are, and no enumeration."""
+
+    __slots__ = ()
+
+
+async def test_texts_of_other_types_are_recorded_as_plain_text(engine: Engine, run: Run) -> None:
+    """Wherever a status or a message is given: of the type nothing is left."""
+    status = Text("COMPLETED")
+    await run.set_status(status, Text("done"))
+    attempt = await run.find_attempt("attempt")
+    await attempt.update(message=Text("m"))
+    await attempt.finish(status, Text("done"))
+    async with run.attempt(Text("block")) as inside:
+        await inside.finish(status)
+    await run.log_step("s", status=status, attempts=[AttemptDocument(status=status, message=Text("m"))])
+    assert {step.status for step in (await run.steps()).values()} == {"COMPLETED"}
+    assert [each.status for each in await run.attempts()] == ["COMPLETED"] * 3
+    assert await events(engine)
+    assert await engine.verify_views() == []
 
 
 async def test_plain_values_in_an_attempts_document_are_parameters(engine: Engine, run: Run) -> None:

@@ -23,6 +23,7 @@ from engine.errors import InvalidValue
         {"busy_timeout": math.nan},
         {"busy_timeout": math.inf},
         {"busy_timeout": "30"},
+        {"allow_network": 1},
     ],
     ids=str,
 )
