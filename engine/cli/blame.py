@@ -11,7 +11,7 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.failures import report, run
 from engine.cli.lineage_tree import LineageTree
-from engine.cli.options import AsJson, BranchName, Database, RunId, as_point
+from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.terminal import output
 from engine.cli.text import branch_text, shortened
 from engine.errors import ParameterNotFound, shown
@@ -30,10 +30,7 @@ def blame(
     *,
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="N", help="As of a version of the branch's stream, or a time (ISO 8601, UTC)."),
-    ] = None,
+    at: AtPoint = None,
     history: Annotated[bool, typer.Option("--history", help="Go back through all that the value overwrote.")] = False,
     json: AsJson = False,
 ) -> None:

@@ -30,6 +30,7 @@ KeepSize = Annotated[
 ]
 
 _MEGABYTE = 1_000_000
+_AGE_DIGITS_MAX = 6
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -241,8 +242,10 @@ def _size(size: int) -> str:
 
 
 def _age(text: str) -> timedelta | datetime:
-    match = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
+    match = re.fullmatch(r"([0-9]+)([mhdw])", text)
     if match is not None:
+        if len(match[1]) > _AGE_DIGITS_MAX:
+            raise typer.BadParameter(f"{visible(ascii(text))} is over 999,999 {_UNITS[match[2]]}")
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
         return as_time(text)

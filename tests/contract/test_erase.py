@@ -422,13 +422,14 @@ def erased_while_folding(monkeypatch: pytest.MonkeyPatch) -> None:
     catch_up = sqlite_rebuild._Scratch.catch_up
     overtaken: list[bool] = []
 
-    async def catch_up_and_be_overtaken(scratch: sqlite_rebuild._Scratch, progress: Any) -> None:
-        await catch_up(scratch, progress)
+    async def catch_up_and_be_overtaken(scratch: sqlite_rebuild._Scratch, progress: Any) -> bool:
+        up_to_date = await catch_up(scratch, progress)
         if not overtaken:
             overtaken.append(True)
             async with open_engine(scratch._source_path) as other:
                 await other.erase("r", None, 2, "a key")
                 await other.delete_run("gone", "a key")
+        return up_to_date
 
     monkeypatch.setattr(sqlite_rebuild._Scratch, "catch_up", catch_up_and_be_overtaken)
 

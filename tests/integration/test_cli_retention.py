@@ -144,6 +144,7 @@ def test_ages_and_times(document: Callable[..., Any], age: str, deleted: int) ->
     [
         (("gc", "--older-than", "soon", "--dry-run"), 2, "no age"),
         (("gc", "--older-than", "-1d", "--dry-run"), 2, "no age"),
+        (("gc", "--older-than", "1000000d", "--dry-run"), 2, "over 999,999 days"),
         (("gc", "--older-than", "999999w", "--dry-run"), 1, "before the year 1"),
         (("gc", "--older-than", "1d", "--status", "RUNNING", "--dry-run"), 1, "RUNNING"),
         (("gc", "--older-than", "1d", "--reason", " ", "--yes"), 1, "says nothing"),
