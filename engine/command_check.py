@@ -80,19 +80,22 @@ def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
         check(plain)
         values = structs.asdict(plain)
         if of_events:
-            values[of_events] = _copy_events(getattr(command, of_events), event_types, command.branch)
+            held = getattr(command, of_events)
+            values[of_events] = (
+                tuple([_copy_event(event, event_types, command.branch) for event in held])
+                if command_type is Record
+                else _copy_event(held, event_types, command.branch)
+            )
         return command_type(**values)
 
     return copy
 
 
-def _copy_events(held: Any, types: tuple[type, ...], branch: str) -> Any:
-    if isinstance(held, tuple):
-        return tuple([_copy_events(event, types, branch) for event in held])
-    if type(held) not in types:
-        raise TypeError(f"{type(held).__name__} is no event that it may hold")
-    event_type = type(held).__name__
-    copied: Event = decode_event(event_type, SCHEMA_VERSIONS[event_type], encode_canonical(held))
+def _copy_event(event: Event, types: tuple[type, ...], branch: str) -> Event:
+    event_type = type(event).__name__
+    if type(event) not in types:
+        raise TypeError(f"{event_type} is no event that it may hold")
+    copied = decode_event(event_type, SCHEMA_VERSIONS[event_type], encode_canonical(event))
     if copied.branch != branch:
         raise ValueError(f"an event is of branch {copied.branch!a}")
     return copied

@@ -82,6 +82,9 @@ NOT_OF_THE_TYPE: dict[str, Any] = {
     "a change": StartAttempt(step="s", attempt_id="a", status="x", fields=AttemptChanges(message=ANYTHING)),
     "a time without a zone": ChangeAttempt(attempt_id="a", changes=AttemptChanges(ended_at=datetime(2026, 1, 1))),  # noqa: DTZ001
     "events that are none": Record(events=(5,)),  # type: ignore[arg-type]
+    "no events at all": Record(events=5),  # type: ignore[arg-type]
+    "events of events": Record(events=((StepLogged(branch="", step="s", name="s"),),)),  # type: ignore[arg-type]
+    "several events for one": OpenRun(event=(RunCreated(branch=""),)),  # type: ignore[arg-type]
     "an event's field": of(StepLogged, step="s", name=b"s"),
     "an event's parameters": of(ParametersSet, values=5),
 }
