@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,9 @@ class Unspeakable:
 def test_what_says_nothing_of_itself_is_shown_by_its_type(value: object) -> None:
     """A caller's object that fails to say what it is does not take the place of the error about it."""
     assert str(InvalidValue("where", value, "is bad")) == f"where: <{type(value).__name__}> is bad"
+
+
+def test_a_time_is_shown_as_people_write_it() -> None:
+    """With its zone, where it has one: also one that is too far away to be told in UTC."""
+    last = datetime.max.replace(microsecond=0, tzinfo=timezone(-timedelta(hours=1)))
+    assert str(InvalidValue("time", last, "is late")) == "time: 9999-12-31T23:59:59-01:00 is late"
