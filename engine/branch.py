@@ -286,7 +286,13 @@ class Branch(BranchReads):
             wanted = tuple(self._child_name(child) for child in check_several(children, "children"))
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
         write = partial(self._write, expected_version=expected_version, idempotency_key=idempotency_key)
-        return await reduce(self._run_id, write, self._views, command, {} if rules is None else rules)
+
+        async def is_recorded() -> bool:
+            return idempotency_key is not None and await self._writer.has_recorded(
+                self._run_id, check_name(idempotency_key, "idempotency key")
+            )
+
+        return await reduce(self._run_id, write, self._views, command, {} if rules is None else rules, is_recorded)
 
     def _child_name(self, child: "Branch | str") -> str:
         if not isinstance(child, Branch):

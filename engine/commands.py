@@ -25,6 +25,9 @@ OnConflict: TypeAlias = Literal["child", "parent", "error"]
 SOURCE_HEAD: Final = 0
 """The `source_version` of a run to be forked from its source as it stands: the decision fills in which that is."""
 
+SOURCE_UNKNOWN: Final = -1
+"""The `source_version` in a retry of what is recorded: its source may have gone on, or be gone."""
+
 
 class _Command(Canonical, frozen=True, kw_only=True, tag=True):
     """`branch` names the stream that the expected version guards."""
@@ -33,9 +36,9 @@ class _Command(Canonical, frozen=True, kw_only=True, tag=True):
 
 
 class OpenRun(_Command, frozen=True):
-    """Open the run. `source_point` is how a caller named the point of a fork's source, where that is no version.
+    """Open the run. `source_point` is how a caller named the point of a fork's source, empty for its head.
 
-    What it came to was found out on the way, and may be another version when the same is asked again.
+    Which version that is was found out on the way, and may be another when the same is asked again.
     """
 
     event: RunCreated | RunForked = field(default_factory=lambda: RunCreated(branch=""))
@@ -256,7 +259,7 @@ def _as_asked(command: Command) -> Command:
     match command:
         case Reduce():
             return structs.replace(command, computed={}, relies_on=None)
-        case OpenRun(event=RunForked() as event) if command.source_point:
+        case OpenRun(event=RunForked() as event):
             return structs.replace(command, event=structs.replace(event, source_version=SOURCE_HEAD, source_hash=b""))
         case _:
             return command

@@ -11,7 +11,7 @@ from engine.backup import Backup
 from engine.cancellation import finish
 from engine.codec import EVENT_TYPES, to_microseconds
 from engine.command_check import checked
-from engine.commands import SOURCE_HEAD, Command, OpenRun, Request
+from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, Request
 from engine.errors import InvalidValue
 from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, Head, RunPage
@@ -165,8 +165,13 @@ class Engine(Upkeep):
             RunExists, RunNotFound, BranchNotFound, PointNotFound
             StepNotFound: the branch itself had not logged `from_step` by the point.
         """
+        run_id, key = check_name(run_id, "run id"), _checked_key(idempotency_key)
         source = check_name(source_run_id, "run id"), check_branch(branch)
-        head = await self._fork_point(*source, at, None if from_step is None else check_name(from_step, "step name"))
+        from_step = None if from_step is None else check_name(from_step, "step name")
+        if key is not None and await self._writer.has_recorded(run_id, key):
+            head = Head(source[1], SOURCE_UNKNOWN, b"")
+        else:
+            head = await self._fork_point(*source, at, from_step)
         event = RunForked(
             branch=ROOT,
             source_run_id=source[0],
@@ -176,7 +181,7 @@ class Engine(Upkeep):
             tag=check_text(tag, "tag"),
             status=check_name(status, "status"),
         )
-        return await self._open(run_id, OpenRun(event=event, source_point=_named(at, from_step)), idempotency_key)
+        return await self._open(run_id, OpenRun(event=event, source_point=_named(at, from_step)), key)
 
     async def _fork_point(self, run_id: str, branch: str, at: Point, from_step: str | None) -> Head:
         if from_step is not None:
@@ -218,9 +223,8 @@ class Engine(Upkeep):
         return await self._write(run_id, tuple(map(checked, commands)), idempotency_key)
 
     async def _write(self, run_id: str, commands: tuple[Command, ...], idempotency_key: str | None) -> Recorded:
-        if idempotency_key is not None:
-            idempotency_key = check_name(idempotency_key, "idempotency key")
-        request = Request(run_id=check_name(run_id, "run id"), commands=commands, idempotency_key=idempotency_key)
+        key = _checked_key(idempotency_key)
+        request = Request(run_id=check_name(run_id, "run id"), commands=commands, idempotency_key=key)
         return await self._writer.submit(request)
 
     async def runs(
@@ -362,9 +366,13 @@ class Engine(Upkeep):
         return await self._log.last_position()
 
 
+def _checked_key(idempotency_key: str | None) -> str | None:
+    return None if idempotency_key is None else check_name(idempotency_key, "idempotency key")
+
+
 def _named(at: Point, from_step: str | None) -> str:
-    """Return what names a point of a source, where that is no version: the same for what is the same point."""
-    if from_step is None and (at is None or isinstance(at, int)):
+    """Return what names a point of a source: the same for what is the same point, nothing for now."""
+    if at is None and from_step is None:
         return ""
     moment = f"{to_microseconds(at)} µs" if isinstance(at, datetime) else f"{at}"
     return moment if from_step is None else f"{moment} {from_step}"

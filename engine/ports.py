@@ -98,6 +98,10 @@ class EventLog(Protocol):
 
     async def last_position(self) -> int: ...
 
+    async def has_recorded(self, run_id: str, idempotency_key: str) -> bool:
+        """Say whether a request of that key was recorded for a run."""
+        ...
+
     def on_append(self, callback: Callable[[], None]) -> None:
         """Call `callback` on the event loop after each append of this process."""
         ...

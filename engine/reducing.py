@@ -30,8 +30,18 @@ Write: TypeAlias = Callable[[Command], Awaitable[Recorded]]
 """Writes a command to the branch that is reduced into, under the caller's guards."""
 
 
-async def reduce(run_id: str, write: Write, views: Views, command: Reduce, rules: Mapping[str, Rule]) -> Reduction:
+async def reduce(
+    run_id: str,
+    write: Write,
+    views: Views,
+    command: Reduce,
+    rules: Mapping[str, Rule],
+    is_recorded: Callable[[], Awaitable[bool]],
+) -> Reduction:
     """Record the reduction; see `Branch.reduce`.
+
+    Args:
+        is_recorded: whether it was already, under its key: then no function is called again.
 
     Raises:
         HeadsMoved: children wrote during every try to compute what a caller's functions make of them.
@@ -39,7 +49,7 @@ async def reduce(run_id: str, write: Write, views: Views, command: Reduce, rules
     rules = _checked(rules)
     functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
     command = structs.replace(command, rules=_built_in(rules, command) | dict.fromkeys(functions, FUNCTION_RULE))
-    if not functions:
+    if not functions or await is_recorded():
         return _as_reduction(await write(command))
     for _ in range(TRIES_MAX - 1):
         with contextlib.suppress(HeadsMoved):

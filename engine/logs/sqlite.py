@@ -12,7 +12,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -41,6 +41,7 @@ from engine.logs.sqlite_opening import SetUp
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
 from engine.logs.wal_limit import WAL_BYTES_MAX, WalLimit
+from engine.names import ROOT
 from engine.owner import OwnerProcess
 from engine.ports import Answer, Capabilities, EventFilter, Recorded, State, StreamHeads
 from engine.projectors import Projectors
@@ -56,6 +57,11 @@ MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Projectors]
 MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Projectors], State]
 
 _log = get_logger(__name__)
+
+_HAS_RECORDED: Final = (
+    "SELECT 1 FROM streams JOIN idempotency_keys ON idempotency_keys.root_id = streams.stream_id"
+    " WHERE streams.run_id = ? AND streams.branch = ? AND idempotency_key = ?"
+)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -156,6 +162,13 @@ class SqliteEventLog:
     async def last_position(self) -> int:
         self.check_open()
         return await self.readers.run(last_position)
+
+    async def has_recorded(self, run_id: str, idempotency_key: str) -> bool:
+        self.check_open()
+        asked = (run_id, ROOT, idempotency_key)
+        return await self.readers.run(
+            lambda connection: connection.execute(_HAS_RECORDED, asked).fetchone() is not None
+        )
 
     def _translated(self, answer: Answer) -> Answer:
         if isinstance(answer, Recorded):

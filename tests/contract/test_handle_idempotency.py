@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine import Branch, Engine, Run
-from engine.errors import IdempotencyConflict
+from engine.errors import IdempotencyConflict, RunNotFound
 from engine.model import Parameter
 from engine.point import Point
 
@@ -79,6 +79,38 @@ async def test_a_retried_fork_is_the_one_fork_wherever_its_point_is_by_now(engin
         await fork(at=1, from_step=None)
     with pytest.raises(IdempotencyConflict):
         await fork(at=datetime(2100, 1, 2, tzinfo=UTC), from_step=step)
+
+
+@pytest.mark.parametrize("point", [{"at": 2}, {"from_step": "train"}, {}], ids=str)
+async def test_a_retried_fork_outlives_its_source(engine: Engine, point: dict[str, Any]) -> None:
+    """What is recorded needs no source to be found again."""
+    run, _ = await prepared(engine)
+    await run.log_step("train")
+    first = await engine.fork_run("r", run_id="new", idempotency_key="k", **point)
+    await engine.delete_run("r", "too old", carry_over=True)
+    again = await engine.fork_run("r", run_id="new", idempotency_key="k", **point)
+    assert plainly(again) == plainly(first)
+    with pytest.raises(IdempotencyConflict):
+        await engine.fork_run("r", run_id="new", at=1, idempotency_key="k")
+    with pytest.raises(RunNotFound):
+        await engine.fork_run("r", run_id="other", idempotency_key="k", **point)
+
+
+async def test_a_functions_error_is_none_of_a_retry(engine: Engine) -> None:
+    """It is not called on what is there by now: the outcome is recorded."""
+    run, branch = await prepared(engine)
+    called = list[list[Any]]()
+
+    def total(values: list[Any]) -> Any:
+        called.append(values)
+        return sum(values)
+
+    first = await run.reduce(rules={"x": total}, idempotency_key="k")
+    await branch.set_parameters({"x": "no number"})
+    assert plainly(await run.reduce(rules={"x": total}, idempotency_key="k")) == plainly(first)
+    assert called == [[1]]
+    with pytest.raises(TypeError):
+        await run.reduce(rules={"x": total}, idempotency_key="another")
 
 
 async def test_a_function_for_another_name_is_other_content(engine: Engine) -> None:

@@ -42,6 +42,9 @@ class StubLog:
     async def last_position(self) -> int:
         return 0
 
+    async def has_recorded(self, run_id: str, idempotency_key: str) -> bool:
+        raise NotImplementedError
+
     def on_append(self, callback: Callable[[], None]) -> None:
         raise NotImplementedError
 
