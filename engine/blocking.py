@@ -117,7 +117,7 @@ class BlockingEngine:
             self._refuse_own_thread()
             if self._closed:
                 raise EngineClosed
-            if self._serving is None:
+            if self._serving is None or self._serving.has_ended:
                 self._serving = _Serving(self._path, self._options)
                 weakref.finalize(self, self._serving.stop_soon).atexit = False  # `_stop_all` waits for the end
             self._serving.calls += 1
@@ -150,6 +150,11 @@ class _Serving:
             self.thread.join()
             raise
         _SERVING.add(self)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its event loop is gone: work that exits the interpreter, as it believes, ends the loop alone."""
+        return not self.thread.is_alive()
 
     def call(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
         return self._portal.start_task_soon(work, self._engine).result()

@@ -2,18 +2,18 @@
 
 A handle checks what it is given and makes its commands of that. A command made by hand may hold anything: its fields
 are encoded, and decoded by their types as a log's events are. So what goes on is plain data of its own, and nothing is
-recorded that could not be read again. Whether names are good names is for who makes the command.
+recorded that could not be read again, or imported elsewhere.
 """
 
 from collections.abc import Callable
 from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, structs
 
 from engine.codec import SCHEMA_VERSIONS, decode_event, encode_canonical
-from engine.commands import Command, LogExternalRun, OpenRun, Record
-from engine.errors import CannotDecode, InvalidValue
+from engine.commands import Command, LogExternalRun, OpenRun, Record, StartAttempt
+from engine.errors import CannotDecode, InvalidName, InvalidValue
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
@@ -35,6 +35,7 @@ from engine.events import (
     StepStatusChanged,
 )
 from engine.free_form import check_of
+from engine.names import check_branch, check_name
 
 _EXTERNAL_RUNS: Final = (ExternalRunRegistered, ExternalRunUpdated)
 _STEPS: Final = (StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
@@ -49,6 +50,11 @@ _EVENTS: Final[dict[type, tuple[str, tuple[type, ...]]]] = {
 }
 """The field of a command that holds events, and of which types: a payload does not say that itself."""
 
+_NAMES: Final = ("step", "task_id", "attempt_id", "status", "step_status")
+_NAMED: Final = ("values", "parameters", "computed")
+_OF_AN_UPDATE: Final = ("status", "status_reason", "submitted_at", "ended_at")
+"""Fields of changes that no attempt begins with."""
+
 
 def checked(command: Command) -> Command:
     """Return a copy of a command, of plain data.
@@ -56,12 +62,15 @@ def checked(command: Command) -> Command:
     Raises:
         InvalidValue: it is no command, or it holds what is not of its fields' types, what cannot be recorded, or an
             event of another branch.
+        InvalidName
     """
     copy = _COPIES.get(type(command))
     if copy is None:
         raise InvalidValue("command", command, "is no command")
     try:
         copied: Command = copy(command)
+    except InvalidName:
+        raise
     except (CannotDecode, msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidValue("command", command, f"cannot be recorded: {error}") from error
     return copied
@@ -78,7 +87,10 @@ def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
     def copy(command: Any) -> Any:
         plain = decode(encode_canonical({name: getattr(command, name) for name in kinds}))
         check(plain)
+        _check_names(plain)
         values = structs.asdict(plain)
+        if command_type is StartAttempt:
+            values["fresh"] = False  # only who made the id knows that no other attempt has it
         if of_events:
             held = getattr(command, of_events)
             values[of_events] = (
@@ -98,7 +110,23 @@ def _copy_event(event: Event, types: tuple[type, ...], branch: str) -> Event:
     copied = decode_event(event_type, SCHEMA_VERSIONS[event_type], encode_canonical(event))
     if copied.branch != branch:
         raise ValueError(f"an event is of branch {copied.branch!a}")
+    _check_names(copied)
     return copied
+
+
+def _check_names(holder: Any) -> None:
+    check_branch(holder.branch)
+    for named in (holder, getattr(holder, "document", None)):
+        for name in _NAMES:
+            if getattr(named, name, None) is not None:
+                check_name(getattr(named, name), name)
+    for field in _NAMED:
+        for name in getattr(holder, field, ()):
+            check_name(name, "parameter name")
+    begun_with = getattr(holder, "fields", None)
+    for name in () if begun_with is None else _OF_AN_UPDATE:
+        if getattr(begun_with, name) is not UNSET:
+            raise ValueError(f"{name} is not a field that an attempt begins with")
 
 
 _COPIES: Final = {command_type: _copy_of(command_type) for command_type in get_args(Command)}

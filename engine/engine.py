@@ -17,7 +17,7 @@ from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_name
 from engine.owner import OwnerProcess
-from engine.point import Point
+from engine.point import Point, Position
 from engine.ports import Audit, EventFilter, EventLog, Progress, Recorded, Removal, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
@@ -374,6 +374,8 @@ def _named(at: Point, from_step: str | None) -> str:
     """Return what names a point of a source: the same for what is the same point, nothing for now."""
     if at is None and from_step is None:
         return ""
+    if not isinstance(at, int | Position | datetime | None):
+        raise InvalidValue("at", at, "is neither a version nor a position nor a time")
     moment = f"{to_microseconds(at)} µs" if isinstance(at, datetime) else f"{at}"
     return moment if from_step is None else f"{moment} {from_step}"
 

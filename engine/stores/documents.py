@@ -137,4 +137,6 @@ def as_mapping(given: object, where: str) -> dict[str, Any]:
 
 def _dumped(given: Any) -> Any:
     # A pydantic model knows best how its values look in JSON; it also has its extra fields at hand.
-    return given.model_dump(mode="json") if hasattr(given, "model_dump") else given
+    if isinstance(given, type):
+        raise InvalidValue("document", given, "is a class, and not one of its objects")
+    return given.model_dump(mode="json") if callable(getattr(given, "model_dump", None)) else given

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine import Branch, Engine, Run
-from engine.errors import IdempotencyConflict, RunNotFound
+from engine.errors import IdempotencyConflict, InvalidValue, RunNotFound
 from engine.model import Parameter
 from engine.point import Point
 
@@ -79,6 +79,8 @@ async def test_a_retried_fork_is_the_one_fork_wherever_its_point_is_by_now(engin
         await fork(at=1, from_step=None)
     with pytest.raises(IdempotencyConflict):
         await fork(at=datetime(2100, 1, 2, tzinfo=UTC), from_step=step)
+    with pytest.raises(InvalidValue):
+        await fork(at="now")
 
 
 @pytest.mark.parametrize("point", [{"at": 2}, {"from_step": "train"}, {}], ids=str)

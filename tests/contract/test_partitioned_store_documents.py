@@ -186,6 +186,23 @@ async def test_what_no_document_can_be_read_from_is_refused(store: PartitionedRu
         await store.set_parameters("r", [bad])  # type: ignore[arg-type]
 
 
+class Model:
+    """As a host's model, such as pydantic's, has it."""
+
+    def model_dump(self, *, mode: str) -> dict[str, str]:
+        return {"mode": mode}
+
+
+async def test_a_class_is_none_of_its_objects(store: PartitionedRunLogStore) -> None:
+    """A name that is easily written for an object of it."""
+    await store.put_run_log(RunLog(run_id="r"))
+    await store.set_parameters("r", {"m": Model()})
+    for bad in (store.put_run_log(Model), store.set_parameters("r", {"m": Model}), store.add_job_log("r", Model)):
+        with pytest.raises(InvalidValue, match="is a class"):
+            await bad
+    assert values(await store.get_parameters("r")) == {"m": {"mode": "json"}}
+
+
 async def test_a_relative_name_keeps_what_else_was_said_of_the_branch(
     store: PartitionedRunLogStore, engine: Engine
 ) -> None:

@@ -48,6 +48,23 @@ def test_a_call_raises_what_its_work_raises(blocking_engine: BlockingEngine) -> 
     assert blocking_engine.call(position) == 0
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_work_that_exits_ends_no_more_than_itself(blocking_engine: BlockingEngine) -> None:
+    """The event loop ends with it, and the next call has another."""
+
+    async def leave(engine: Engine) -> None:
+        await engine.create_run("r")
+        raise SystemExit(3)
+
+    before = our_threads()
+    blocking_engine.call(position)
+    (thread,) = set(our_threads()) - set(before)
+    with pytest.raises(SystemExit):
+        blocking_engine.call(leave)
+    thread.join()
+    assert blocking_engine.call(position) == 1
+
+
 def test_nothing_is_opened_before_the_first_call(database: Path) -> None:
     """An engine that is never called leaves no file and no thread."""
     before = our_threads()

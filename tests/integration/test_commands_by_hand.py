@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine import Engine, Parameter, open_engine
 from engine.commands import (
     ChangeAttempt,
     Command,
     Configure,
+    CreateAttempt,
     DescribeBranch,
     Fork,
     LogExternalRun,
@@ -24,8 +26,9 @@ from engine.commands import (
     Reduce,
     SetStatus,
     StartAttempt,
+    UpdateAttempt,
 )
-from engine.errors import InvalidValue
+from engine.errors import AttemptExists, InvalidInput, InvalidName, InvalidValue
 from engine.events import (
     BranchForked,
     ExternalRunRegistered,
@@ -101,6 +104,19 @@ NOT_TO_BE_RECORDED: dict[str, Any] = {
     "an event of another branch": of(StepLogged, branch="b", step="s", name="s"),
 }
 
+NO_NAMES: dict[str, Any] = {
+    "a branch": Fork(branch="x\0y"),
+    "a status": SetStatus(status=""),
+    "a status of a step": UpdateAttempt(attempt_id="a", changes=AttemptChanges(), step_status=""),
+    "a step": StartAttempt(step="a\nb", attempt_id="a", status="x"),
+    "a step's document": LogStep(document=StepDocument(step="", name="s")),
+    "a task": LogTask(task_id="\u202e", spec=TaskSpec()),
+    "an attempt": StartAttempt(step="s", attempt_id="", status="x"),
+    "a parameter": MergeParameters(values={"": Parameter(1)}),
+    "an event's parameter": of(ParametersSet, values={"\n": Parameter(1)}),
+    "an event's step": of(StepLogged, step="", name="s"),
+}
+
 FOR_A_DECISION_TO_FIND_OUT: dict[str, Any] = {
     "a run": of(RunCreated),
     "a forked run": of(RunForked, source_run_id="r", source_branch="", source_version=1, source_hash=bytes(32)),
@@ -128,18 +144,40 @@ async def test_what_cannot_be_recorded_is_refused(engine: Engine, command: Any) 
     await refused(engine, command)
 
 
+@pytest.mark.parametrize("command", [*NO_NAMES.values()], ids=[*NO_NAMES])
+async def test_what_is_no_name_is_refused(engine: Engine, command: Any) -> None:
+    """As a handle refuses it, and an import."""
+    await refused(engine, command, InvalidName)
+
+
+@pytest.mark.parametrize("field", ["status", "status_reason", "ended_at"])
+async def test_an_attempt_does_not_begin_with_what_an_update_sets(engine: Engine, field: str) -> None:
+    """It is the command that is wrong, and no row of the file."""
+    given: Any = {field: datetime(2026, 1, 1, tzinfo=UTC) if field == "ended_at" else "x"}
+    for command in (StartAttempt(step="s", attempt_id="a", status="x"), CreateAttempt(task_id="s", attempt_id="a")):
+        await refused(engine, structs.replace(command, fields=AttemptChanges(**given)))
+
+
+async def test_an_id_of_another_attempt_is_not_taken_for_fresh(engine: Engine) -> None:
+    """Only a handle that made it can say that."""
+    await engine.write("r", StartAttempt(step="s", attempt_id="a", status="x"))
+    await engine.create_run("other")
+    with pytest.raises(AttemptExists):
+        await engine.write("other", StartAttempt(step="s", attempt_id="a", status="x", fresh=True))
+
+
 @pytest.mark.parametrize("command", [*FOR_A_DECISION_TO_FIND_OUT.values()], ids=[*FOR_A_DECISION_TO_FIND_OUT])
 async def test_an_event_that_only_a_decision_can_make_is_refused(engine: Engine, command: Any) -> None:
     """Nobody else knows that what it says is so."""
     await refused(engine, command)
 
 
-async def refused(engine: Engine, command: Any) -> None:
+async def refused(engine: Engine, command: Any, error: type[InvalidInput] = InvalidValue) -> None:
     """Check that neither face records a command, nor what stands beside it."""
     before = await engine.last_position()
     run = await engine.run("r")
     for write in (engine.write("r", Fork(branch="b"), command), run.write(SetStatus(status="x"), command)):
-        with pytest.raises(InvalidValue, match="command: "):
+        with pytest.raises(error, match="command: " if error is InvalidValue else None):
             await write
     assert await engine.last_position() == before
 
