@@ -10,7 +10,7 @@ from typing_extensions import override
 from engine.codec import encode_canonical, to_microseconds
 from engine.commands import Request, UpdateAttempt
 from engine.errors import InvalidValue
-from engine.model import COMPLETED, TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog
+from engine.model import COMPLETED, NOT_BEGUN_WITH, TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog
 from engine.names import check_name
 from engine.ports import Recorded, Views
 from engine.values import check_document, check_parameters, check_text
@@ -92,7 +92,7 @@ def _ending(status: str, reason: str | None) -> AttemptChanges:
 
 def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:
     """Return the fields that a new attempt may begin with."""
-    for name in ("status", "status_reason", "submitted_at", "ended_at"):
+    for name in NOT_BEGUN_WITH:
         if name in fields:
             raise InvalidValue("attempt", name, "is not a field that an attempt begins with")
     return attempt_changes(fields)

@@ -38,7 +38,7 @@ from engine.model import (
     StepDocument,
     TaskSpec,
 )
-from engine.names import check_name, child_branch
+from engine.names import check_key, check_name, child_branch
 from engine.ports import Recorded, Views
 from engine.reducing import Rule, reduce
 from engine.values import (
@@ -286,12 +286,7 @@ class Branch(BranchReads):
             wanted = tuple(self._child_name(child) for child in check_several(children, "children"))
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
         write = partial(self._write, expected_version=expected_version, idempotency_key=idempotency_key)
-
-        async def is_recorded() -> bool:
-            return idempotency_key is not None and await self._writer.has_recorded(
-                self._run_id, check_name(idempotency_key, "idempotency key")
-            )
-
+        is_recorded = partial(self._writer.has_recorded, self._run_id, check_key(idempotency_key))
         return await reduce(self._run_id, write, self._views, command, {} if rules is None else rules, is_recorded)
 
     def _child_name(self, child: "Branch | str") -> str:
@@ -310,7 +305,7 @@ class Branch(BranchReads):
         """Record several commands together or not at all; what the stores are built on.
 
         Raises:
-            InvalidValue: a command holds what cannot be recorded; and what the commands raise.
+            InvalidInput: a command holds what cannot be recorded; and what the commands raise.
         """
         commands = tuple(map(checked, commands))
         return await self._write(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
@@ -330,7 +325,7 @@ class Branch(BranchReads):
             run_id=self._run_id,
             commands=commands,
             expected_version=check_expected_version(expected_version),
-            idempotency_key=None if idempotency_key is None else check_name(idempotency_key, "idempotency key"),
+            idempotency_key=check_key(idempotency_key),
         )
 
 

@@ -35,6 +35,7 @@ from engine.events import (
     StepStatusChanged,
 )
 from engine.free_form import check_of
+from engine.model import NOT_BEGUN_WITH
 from engine.names import check_branch, check_name
 
 _EXTERNAL_RUNS: Final = (ExternalRunRegistered, ExternalRunUpdated)
@@ -52,8 +53,6 @@ _EVENTS: Final[dict[type, tuple[str, tuple[type, ...]]]] = {
 
 _NAMES: Final = ("step", "task_id", "attempt_id", "status", "step_status")
 _NAMED: Final = ("values", "parameters", "computed")
-_OF_AN_UPDATE: Final = ("status", "status_reason", "submitted_at", "ended_at")
-"""Fields of changes that no attempt begins with."""
 
 
 def checked(command: Command) -> Command:
@@ -124,7 +123,7 @@ def _check_names(holder: Any) -> None:
         for name in getattr(holder, field, ()):
             check_name(name, "parameter name")
     begun_with = getattr(holder, "fields", None)
-    for name in () if begun_with is None else _OF_AN_UPDATE:
+    for name in () if begun_with is None else NOT_BEGUN_WITH:
         if getattr(begun_with, name) is not UNSET:
             raise ValueError(f"{name} is not a field that an attempt begins with")
 

@@ -15,9 +15,9 @@ from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, Reque
 from engine.errors import InvalidValue
 from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, Head, RunPage
-from engine.names import ROOT, check_branch, check_name
+from engine.names import ROOT, check_branch, check_key, check_name
 from engine.owner import OwnerProcess
-from engine.point import Point, Position
+from engine.point import Point, Position, no_point
 from engine.ports import Audit, EventFilter, EventLog, Progress, Recorded, Removal, ViewMaintenance, Views
 from engine.run import Run
 from engine.subscription import Follower, read_log
@@ -165,10 +165,10 @@ class Engine(Upkeep):
             RunExists, RunNotFound, BranchNotFound, PointNotFound
             StepNotFound: the branch itself had not logged `from_step` by the point.
         """
-        run_id, key = check_name(run_id, "run id"), _checked_key(idempotency_key)
+        run_id, key = check_name(run_id, "run id"), check_key(idempotency_key)
         source = check_name(source_run_id, "run id"), check_branch(branch)
         from_step = None if from_step is None else check_name(from_step, "step name")
-        if key is not None and await self._writer.has_recorded(run_id, key):
+        if await self._writer.has_recorded(run_id, key):
             head = Head(source[1], SOURCE_UNKNOWN, b"")
         else:
             head = await self._fork_point(*source, at, from_step)
@@ -217,13 +217,13 @@ class Engine(Upkeep):
         """Record several commands for a run, which they may open themselves, together or not at all.
 
         Raises:
-            InvalidValue: a command holds what cannot be recorded.
+            InvalidInput: a command holds what cannot be recorded.
             RunNotFound, and what the commands raise.
         """
         return await self._write(run_id, tuple(map(checked, commands)), idempotency_key)
 
     async def _write(self, run_id: str, commands: tuple[Command, ...], idempotency_key: str | None) -> Recorded:
-        key = _checked_key(idempotency_key)
+        key = check_key(idempotency_key)
         request = Request(run_id=check_name(run_id, "run id"), commands=commands, idempotency_key=key)
         return await self._writer.submit(request)
 
@@ -366,16 +366,12 @@ class Engine(Upkeep):
         return await self._log.last_position()
 
 
-def _checked_key(idempotency_key: str | None) -> str | None:
-    return None if idempotency_key is None else check_name(idempotency_key, "idempotency key")
-
-
 def _named(at: Point, from_step: str | None) -> str:
     """Return what names a point of a source: the same for what is the same point, nothing for now."""
     if at is None and from_step is None:
         return ""
     if not isinstance(at, int | Position | datetime | None):
-        raise InvalidValue("at", at, "is neither a version nor a position nor a time")
+        raise no_point(at)
     moment = f"{to_microseconds(at)} µs" if isinstance(at, datetime) else f"{at}"
     return moment if from_step is None else f"{moment} {from_step}"
 

@@ -147,6 +147,9 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     ended_at: datetime | UnsetType | None = UNSET
 
 
+NOT_BEGUN_WITH: Final = ("status", "status_reason", "submitted_at", "ended_at")
+"""The fields among them that no attempt begins with, but for its status, which is given by itself."""
+
 _AS_THEY_ARE: Final = (datetime,)
 
 

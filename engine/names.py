@@ -48,6 +48,15 @@ def _checked(value: str, what: str) -> str:
     return value
 
 
+def check_key(idempotency_key: str | None) -> str | None:
+    """Return the name that a caller has for a request, or None.
+
+    Raises:
+        InvalidName
+    """
+    return None if idempotency_key is None else check_name(idempotency_key, "idempotency key")
+
+
 def check_branch(value: object) -> str:
     """Return the branch name that `value` means, where both `None` and `""` mean the root branch."""
     if value is None or value == ROOT:

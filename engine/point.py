@@ -33,6 +33,11 @@ Point: TypeAlias = int | datetime | Position | None
 """A point of a stream: its version, an aware time, a position of the log, or None for now."""
 
 
+def no_point(at: object) -> InvalidValue:
+    """Return the error for what is none."""
+    return InvalidValue("at", at, "is neither a version nor a position nor a time")
+
+
 class PlacedPoint(Struct, frozen=True):
     """A point of a branch's stream."""
 

@@ -95,10 +95,10 @@ class Writer:
         finally:
             self._free.release()
 
-    async def has_recorded(self, run_id: str, idempotency_key: str) -> bool:
+    async def has_recorded(self, run_id: str, idempotency_key: str | None) -> bool:
         """Say whether a request of that key was recorded: then it is not to be made anew of what is there by now."""
         self._owner.check()
-        return await self._log.has_recorded(run_id, idempotency_key)
+        return idempotency_key is not None and await self._log.has_recorded(run_id, idempotency_key)
 
     async def submit_to_the_end(self, request: Request) -> Finished:
         """Return once the request is recorded and durable, even when the caller is cancelled meanwhile.

@@ -265,9 +265,12 @@ class StateViews:
         return None if row is None else str(row[0])
 
     def _step_status(self, stream: Stream, _recorded: RecordedEvent, event: StepStatusChanged) -> None:
-        task = self.tasks.edit(stream.stream_id, event.step)
+        self._set_task_status(stream, event.step, event.status)
+
+    def _set_task_status(self, stream: Stream, step: str, status: str) -> None:
+        task = self.tasks.edit(stream.stream_id, step)
         if task is not None:
-            task.status = event.status
+            task.status = status
 
     def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
         key = (stream.stream_id, event.step)
@@ -326,9 +329,7 @@ class StateViews:
             if row.ended_at is None and changes.ended_at is UNSET and row.status in TERMINAL_STATUSES:
                 row.ended_at = max(now, row.submitted_at or "")
         if event.step_status is not None:
-            task = self.tasks.edit(stream.stream_id, event.step)
-            if task is not None:
-                task.status = event.step_status
+            self._set_task_status(stream, event.step, event.step_status)
 
     def _external_run(self, stream: Stream, _recorded: RecordedEvent, event: ExternalRunRegistered) -> None:
         row = ExternalRunRow(

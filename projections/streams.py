@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import TypeGuard
 
 from engine.codec import to_microseconds
-from engine.errors import BranchNotFound, InvalidValue, PointNotFound, RunNotFound
+from engine.errors import BranchNotFound, PointNotFound, RunNotFound
 from engine.model import Head, Origin
 from engine.names import ROOT
-from engine.point import PlacedPoint, Point, Position
+from engine.point import PlacedPoint, Point, Position, no_point
 from engine.ports import Stream
 from projections.own_parameters import LATEST
 from projections.reading import lineage
@@ -76,7 +76,7 @@ def _position_by(connection: sqlite3.Connection, stream: Stream, at: object) -> 
         (last,) = connection.execute("SELECT max(position) FROM view_checkpoints").fetchone()
         return at.n if at.n <= last else 0
     if not isinstance(at, datetime):
-        raise InvalidValue("at", at, "is neither a version nor a position nor a time")
+        raise no_point(at)
     # The last event by then and all before it, also those recorded by a clock that was set back later.
     return _last_position(connection, stream, "recorded_at <= ?", (to_microseconds(at),))
 
