@@ -107,6 +107,13 @@ class ThreadConnection:
 
     async def run_waiting(self, job: Callable[[], Result]) -> Result:
         """`run` a job that first waits for something and enters `inside_sqlite` itself after that."""
+        return await self.start(job)
+
+    def start(self, job: Callable[[], Result]) -> "asyncio.Future[Result]":
+        """`run_waiting` without a task of its own: return the future of what the job returns or raises.
+
+        Jobs are run in the order in which they were started.
+        """
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = [job]  # the thread remembers its last function: it must not keep alive what the job belongs to
 
@@ -117,7 +124,7 @@ class ThreadConnection:
 
         _ = self.raw  # raises when it is closed
         self._connection._tx.put_nowait((None, once))  # noqa: SLF001 - `_execute` would end the thread with the loop
-        return await answer
+        return answer
 
     async def close(self, job: Callable[[], None] | None = None) -> None:
         """Run a last job, then close the connection and end the thread, even when the caller is cancelled.

@@ -95,7 +95,7 @@ class SqliteEventLog:
         self._busy_timeout = settings.busy_timeout
         self._callbacks: list[Callable[[], None]] = []
         self._owner = OwnerProcess()
-        self._given_up: asyncio.Future[None] | None = None
+        self._gave_up = False
         self._closed = False
         self._let_go = False
         self._folder_synced = False
@@ -124,16 +124,20 @@ class SqliteEventLog:
         if self._doubt is not None:
             raise SyncFailed(self.path, self._doubt)
         turn = Turn(self._lock, lambda: self._done(job))
-        running = asyncio.ensure_future(self._connection.run_waiting(turn.take))
+        ended = self._connection.start(turn.take)
+        timeout = asyncio.get_running_loop().call_later(self._busy_timeout, self._give_up, turn, ended)
         try:
-            done, _ = await asyncio.wait({running}, timeout=self._busy_timeout)
-            if not done and turn.give_up():
-                self._given_up = running
-                raise StoreBusy(self.path, self._busy_timeout)
-            await running
+            await ended
         except sqlite3.Error as error:
             raise self._failed(error) from error
+        finally:
+            timeout.cancel()
         return turn.result()
+
+    def _give_up(self, turn: Turn[Result], ended: asyncio.Future[None]) -> None:
+        if not ended.done() and turn.give_up():
+            self._gave_up = True
+            ended.set_exception(StoreBusy(self.path, self._busy_timeout))
 
     def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
@@ -224,8 +228,8 @@ class SqliteEventLog:
             self._let_go = True
 
     async def _last_turn(self) -> None:
-        if self._given_up is not None:
-            done, _ = await asyncio.wait({self._given_up}, timeout=self._busy_timeout)
+        if self._gave_up:
+            done, _ = await asyncio.wait({self._connection.start(_nothing)}, timeout=self._busy_timeout)
             if not done:
                 raise StoreBusy(self.path, self._busy_timeout)
 
@@ -270,6 +274,10 @@ async def open_sqlite_log(
             raise NotADatabase(path, f"its schema is damaged: {error}") from error
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
+
+
+def _nothing() -> None:
+    """What is done once all before it is."""
 
 
 def _resolved(path: Path) -> Path:
