@@ -16,7 +16,7 @@ from engine.errors import InvalidValue
 from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_key, check_name
-from engine.owner import OwnerProcess
+from engine.owner import Owner
 from engine.point import Point, Position, no_point
 from engine.ports import Audit, EventFilter, EventLog, Progress, Recorded, Removal, ViewMaintenance, Views
 from engine.run import Run
@@ -38,7 +38,8 @@ from engine.writer import Writer
 class Engine(Upkeep):
     """Made by `open_engine`; an async context manager that closes it.
 
-    Use it from the event loop and the process that opened it.
+    Use it from the event loop and the process that opened it: anywhere else, it raises `WrongEventLoop` or
+    `WrongProcess`.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Engine(Upkeep):
         self._log = log
         self._views = views
         self._follower = Follower(log)
-        self._owner = OwnerProcess()
+        self._owner = Owner()
         self._closing = asyncio.Lock()
 
     async def __aenter__(self) -> "Engine":
@@ -74,7 +75,7 @@ class Engine(Upkeep):
         It does so to the end even when the caller is cancelled.
 
         Raises:
-            WrongProcess
+            WrongProcess, WrongEventLoop
             StoreBusy: a write that was given up on still waits for another process's lock. Close again when it is free.
         """
         self._owner.check()

@@ -1,18 +1,26 @@
-"""The process that opened an engine is the only one that may use it."""
+"""The process and the event loop that opened an engine are the only ones that may use it."""
 
+import asyncio
 import os
 
-from engine.errors import WrongProcess
+from engine.errors import WrongEventLoop, WrongProcess
 
 
-class OwnerProcess:
-    """The process that makes it. A forked child has copies of its parent's queues and connections, but no threads."""
+class Owner:
+    """The process and the event loop that it is made on.
+
+    A forked child has copies of its parent's queues and connections, but no threads; another event loop, or one that
+    comes after the first has ended, is never woken by what the first waits for.
+    """
 
     def __init__(self) -> None:
         self._process = os.getpid()
+        self._loop = asyncio.get_running_loop()
 
     def check(self) -> None:
-        """Raise `WrongProcess` in any other process."""
+        """Raise `WrongProcess` in any other process, and `WrongEventLoop` on any other event loop."""
         current = os.getpid()
         if current != self._process:
             raise WrongProcess(self._process, current)
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongEventLoop

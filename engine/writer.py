@@ -14,7 +14,7 @@ import anyio
 
 from engine.commands import Request
 from engine.errors import EngineClosed
-from engine.owner import OwnerProcess
+from engine.owner import Owner
 from engine.ports import Answer, EventLog, Recorded
 
 QUEUED_REQUESTS_MAX = 16_384
@@ -73,7 +73,7 @@ class Writer:
         self._queue: dict[_Queued, None] = {}
         self._draining: asyncio.Task[None] | None = None
         self._closed = False
-        self._owner = OwnerProcess()
+        self._owner = Owner()
 
     async def submit(self, request: Request) -> Recorded:
         """Return once the request is recorded and durable.

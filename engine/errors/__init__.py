@@ -64,6 +64,7 @@
     ├── SigningUnavailable           the extra that signs checkpoints is not installed
     ├── EngineClosed
     ├── WrongProcess                 an engine used in a process forked from the one that opened it
+    ├── WrongEventLoop               an engine used on another event loop than the one that opened it
     └── WouldDeadlock                a blocking call made on the very thread that has to answer it
 
 Facts are attributes; messages name the offending value and the limit.
@@ -136,6 +137,7 @@ from engine.errors.store import (
     UnknownEventType,
     UnknownStateSchema,
     WouldDeadlock,
+    WrongEventLoop,
     WrongProcess,
 )
 
@@ -204,6 +206,7 @@ __all__ = [
     "UnknownStateSchema",
     "VersionConflict",
     "WouldDeadlock",
+    "WrongEventLoop",
     "WrongProcess",
     "shown",
 ]

@@ -216,6 +216,14 @@ class WrongProcess(AnabranchError):
         )
 
 
+class WrongEventLoop(AnabranchError):
+    def __init__(self) -> None:
+        super().__init__(
+            "the engine was opened on another event loop; open one on each event loop,"
+            " or call engine.blocking.BlockingEngine from any thread"
+        )
+
+
 class WouldDeadlock(AnabranchError):
     def __init__(self) -> None:
         super().__init__(

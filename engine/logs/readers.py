@@ -13,7 +13,7 @@ from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.forking import connect
 from engine.logs.sqlite_errors import reading
 from engine.logs.wal_limit import WalLimit
-from engine.owner import OwnerProcess
+from engine.owner import Owner
 
 Result = TypeVar("Result")
 
@@ -48,13 +48,13 @@ class Readers:
         self._idle: list[ThreadConnection] = []
         self._all: list[ThreadConnection] = []
         self._closed = False
-        self._owner = OwnerProcess()
+        self._owner = Owner()
 
     async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `job` on a connection's thread, inside one snapshot of the database.
 
         Raises:
-            ReadFailed, ReadOvertaken, EngineClosed, WrongProcess, and what the job raises.
+            ReadFailed, ReadOvertaken, EngineClosed, WrongProcess, WrongEventLoop, and what the job raises.
         """
         self._owner.check()
         async with self._free:

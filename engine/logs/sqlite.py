@@ -42,7 +42,7 @@ from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
 from engine.logs.wal_limit import WAL_BYTES_MAX, WalLimit
 from engine.names import ROOT
-from engine.owner import OwnerProcess
+from engine.owner import Owner
 from engine.ports import Answer, Capabilities, EventFilter, Recorded, State, StreamHeads
 from engine.projectors import Projectors
 
@@ -94,7 +94,7 @@ class SqliteEventLog:
         self._lock = lock
         self._busy_timeout = settings.busy_timeout
         self._callbacks: list[Callable[[], None]] = []
-        self._owner = OwnerProcess()
+        self._owner = Owner()
         self._gave_up = False
         self._closed = False
         self._let_go = False
@@ -118,7 +118,7 @@ class SqliteEventLog:
         It is done wholly or not at all, whatever becomes of the task that waits for it.
 
         Raises:
-            StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess
+            StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess, WrongEventLoop
         """
         self.check_open()
         if self._doubt is not None:
@@ -207,7 +207,7 @@ class SqliteEventLog:
         self._callbacks.append(callback)
 
     def check_open(self) -> None:
-        """Raise `WrongProcess` or `EngineClosed` unless the log can be used here and now."""
+        """Raise `WrongProcess`, `WrongEventLoop` or `EngineClosed` unless the log can be used here and now."""
         self._owner.check()
         if self._closed:
             raise EngineClosed

@@ -2,47 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine import Engine, Run, open_engine
 from engine.errors import WrongProcess
 from tests.faults.children import ForkedChild, finished, next_line, start_worker
+from tests.uses import USES
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # forking is what is tested
-
-
-async def _first_subscribed(engine: Engine, _run: Run) -> object:
-    async for recorded in engine.subscribe():
-        return recorded
-    return None
-
-
-async def _all_events(engine: Engine, _run: Run) -> object:
-    return [recorded async for recorded in engine.events()]
-
-
-USES: dict[str, Callable[[Engine, Run], Awaitable[Any]]] = {
-    "create_run": lambda engine, _: engine.create_run("other"),
-    "fork_run": lambda engine, _: engine.fork_run("r", run_id="other"),
-    "run": lambda engine, _: engine.run("r"),
-    "runs": lambda engine, _: engine.runs(),
-    "events": _all_events,
-    "subscribe": _first_subscribed,
-    "last_position": lambda engine, _: engine.last_position(),
-    "rebuild": lambda engine, _: engine.rebuild(),
-    "verify_views": lambda engine, _: engine.verify_views(),
-    "close": lambda engine, _: engine.close(),
-    "set_parameters": lambda _, run: run.set_parameters({"a": 2}),
-    "parameters": lambda _, run: run.parameters(),
-    "fork": lambda _, run: run.fork("b"),
-    "reduce": lambda _, run: run.reduce(),
-    "compile": lambda _, run: run.compile(),
-    "start_attempt": lambda _, run: run.start_attempt("s"),
-}
 
 
 @pytest.mark.parametrize("use", USES)

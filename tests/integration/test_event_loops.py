@@ -1,0 +1,52 @@
+"""An engine is used from the event loop that opened it, and from no other."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from engine import Engine, open_engine
+from engine.errors import WrongEventLoop
+from tests.uses import USES
+
+Result = TypeVar("Result")
+
+
+async def _on_another_loop(work: Callable[[], Awaitable[Result]]) -> Result:
+    async def done() -> Result:
+        return await work()
+
+    return await asyncio.to_thread(lambda: asyncio.run(done()))
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_another_loop_is_refused(engine: Engine, use: str) -> None:
+    """Whatever is asked for on the loop of another thread raises WrongEventLoop; nothing of it is done."""
+    run = await engine.create_run("r", parameters={"a": 1})
+
+    async def asked() -> None:
+        await USES[use](engine, run)
+
+    with pytest.raises(WrongEventLoop, match="open one on each event loop"):
+        await _on_another_loop(asked)
+    assert (await run.set_parameters({"a": 3})).stream_version == 3
+    assert await engine.last_position() == 3
+
+
+def test_a_loop_that_takes_turns_with_the_first_is_refused(tmp_path: Path) -> None:
+    """Also when only one of them runs at a time; on its own loop the engine goes on."""
+
+    async def opened() -> Engine:
+        return await open_engine(tmp_path / "runs.db")
+
+    async def created(engine: Engine, run_id: str) -> None:
+        await engine.create_run(run_id)
+
+    with asyncio.Runner() as first:
+        engine = first.run(opened())
+        with pytest.raises(WrongEventLoop):
+            asyncio.run(created(engine, "r"))
+        first.run(created(engine, "r"))
+        first.run(engine.close())
