@@ -19,8 +19,13 @@ class Owner:
 
     def check(self) -> None:
         """Raise `WrongProcess` in any other process, and `WrongEventLoop` on any other event loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # asyncio lets no forked child go on with its parent's
+            loop = None
+        if loop is not self._loop:
+            self._refuse()
+
+    def _refuse(self) -> None:
         current = os.getpid()
-        if current != self._process:
-            raise WrongProcess(self._process, current)
-        if asyncio.get_running_loop() is not self._loop:
-            raise WrongEventLoop
+        raise WrongEventLoop if current == self._process else WrongProcess(self._process, current)

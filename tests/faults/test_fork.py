@@ -41,6 +41,15 @@ async def test_the_error_names_both_processes(engine: Engine) -> None:
     assert await ForkedChild(child).outcome() == "(True, True)"
 
 
+async def test_a_child_without_an_event_loop_is_refused(engine: Engine) -> None:
+    """WrongProcess also where the child runs no event loop: it may not go on with its parent's."""
+
+    async def child() -> None:
+        await asyncio.to_thread(engine.last_position().send, None)
+
+    assert await ForkedChild(child).outcome() == "WrongProcess"
+
+
 async def _write_with_an_engine_of_its_own(database: Path, name: str) -> str:
     async with open_engine(database, busy_timeout=10) as engine:
         branch = await (await engine.run("r")).fork(name)

@@ -35,6 +35,12 @@ async def test_another_loop_is_refused(engine: Engine, use: str) -> None:
     assert await engine.last_position() == 3
 
 
+async def test_no_loop_at_all_is_refused(engine: Engine) -> None:
+    """A coroutine that is driven by hand, where no event loop runs, raises WrongEventLoop too."""
+    with pytest.raises(WrongEventLoop):
+        await asyncio.to_thread(engine.last_position().send, None)
+
+
 def test_a_loop_that_takes_turns_with_the_first_is_refused(tmp_path: Path) -> None:
     """Also when only one of them runs at a time; on its own loop the engine goes on."""
 
