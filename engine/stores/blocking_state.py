@@ -8,7 +8,7 @@ from typing_extensions import override
 from engine.engine import Engine
 from engine.stores.run_lock import RunLock
 from engine.stores.state import StateStore
-from engine.stores.task_documents import Factories
+from engine.stores.task_documents import Factories, checked_factories
 from engine.stores.twin import BlockingTwin, blocking
 
 
@@ -26,11 +26,12 @@ class SQLiteStateStore(BlockingTwin[StateStore]):
 
     Raises:
         CannotOpen, StoreBusy
+        InvalidValue: the factories are none.
     """
 
     def __init__(self, db_path: str | Path, factories: Factories | None = None, **options: Any) -> None:
         super().__init__(db_path, **options)
-        self._factories = factories
+        self._factories = checked_factories(factories)
         self.db_path = self._engine.call(_path)
 
     @override

@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import structs
 
+from engine.codec import to_microseconds
 from engine.commands import (
     CancelExternalRun,
     ChangeAttempt,
@@ -56,7 +57,7 @@ from engine.stores.task_documents import (
     status_of,
 )
 from engine.stores.task_places import Place, TaskPlaces
-from engine.values import check_document, check_text
+from engine.values import check_document, check_function, check_text
 
 FAILED_INIT = "FAILED_INIT"
 
@@ -71,17 +72,20 @@ class StateStore:
     Args:
         engine: open; the caller closes it.
         factories: what makes the objects that it returns.
-        clock: says what time it is now, aware; for how old an attempt is.
+        clock: says what time it is now, aware, for how old an attempt is; the system's when not given.
+
+    Raises:
+        InvalidValue: the factories are none, or the clock cannot be called.
     """
 
     def __init__(
-        self, engine: Engine, factories: Factories | None = None, *, clock: Callable[[], datetime] = _utc_now
+        self, engine: Engine, factories: Factories | None = None, *, clock: Callable[[], datetime] | None = None
     ) -> None:
         self._engine = engine
         self._views = engine.views
         self._places = TaskPlaces(engine.views)
-        self._make = factories or Factories()
-        self._clock = clock
+        self._make = documents.checked_factories(factories)
+        self._clock = check_function(clock, "clock") or _utc_now
 
     def lock(self) -> RunLock:
         """Return the lock of the database's folder, for `async with` or `with`. It does not wait.
@@ -274,8 +278,13 @@ class StateStore:
         return dict(Counter(each.log.operator_key or "" for each in found))
 
     async def find_orphaned_attempts(self, run_id: str, timeout_seconds: float = 3600) -> list[TaskAttempt]:
-        """Return the attempts that were created at least that long ago and never submitted: without an external id."""
+        """Return the attempts that were created at least that long ago and never submitted: without an external id.
+
+        Raises:
+            InvalidValue: the timeout is no number of seconds, or the clock's time is none or has no time zone.
+        """
         now, age = self._clock(), _seconds(timeout_seconds)  # compared as ages: a time before the year 1 is none
+        to_microseconds(now)
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
         return [
             self._attempt(each)

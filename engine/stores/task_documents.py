@@ -117,6 +117,19 @@ class Factories(Struct, frozen=True, kw_only=True):
                 raise InvalidValue(f"factory {name}", factory, "cannot be called")
 
 
+def checked_factories(given: object) -> Factories:
+    """Return a host's factories; None is for the store's own structs.
+
+    Raises:
+        InvalidValue: they are something else.
+    """
+    if given is None:
+        return Factories()
+    if not isinstance(given, Factories):
+        raise InvalidValue("factories", given, f"is {type(given).__name__}, not Factories")
+    return given
+
+
 def make(factory: Callable[..., Any], made: Made) -> Made:
     """Return what a factory makes of a struct's fields."""
     if factory is type(made):
@@ -135,7 +148,7 @@ def _taken(factory: Callable[..., Any]) -> frozenset[str] | None:
         return None
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
         return None
-    return frozenset(each.name for each in parameters)
+    return frozenset(each.name for each in parameters if each.kind is not inspect.Parameter.POSITIONAL_ONLY)
 
 
 def run_id_of(handle: object) -> str:

@@ -256,6 +256,24 @@ async def test_an_orphan_is_as_old_as_the_timeout_or_older(engine: Engine) -> No
     assert [await orphans(age) for age in (0, 59.9, 60, 3600)] == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("now", "problem"),
+    [(datetime(2026, 3, 1), "has no time zone"), (1772323200, "is int, not a time")],  # noqa: DTZ001 - what is refused
+    ids=["naive", "a number"],
+)
+async def test_a_clock_says_an_aware_time(engine: Engine, now: Any, problem: str) -> None:
+    """What is none is refused by name, whether there are attempts or not."""
+    with pytest.raises(InvalidValue, match=problem):
+        await StateStore(engine, clock=lambda: now).find_orphaned_attempts("r")
+
+
+async def test_a_clock_can_be_called(engine: Engine) -> None:
+    """What cannot is refused where it is given."""
+    bad: Any = datetime.now(UTC)
+    with pytest.raises(InvalidValue, match=r"clock: .* not a function"):
+        StateStore(engine, clock=bad)
+
+
 @pytest.mark.parametrize("seconds", [1e11, 8e13, -1e11])
 async def test_a_timeout_may_be_longer_than_history(store: Any, seconds: float) -> None:
     """No attempt is three thousand years old, and each is older than one that will be created then."""

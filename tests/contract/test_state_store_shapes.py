@@ -228,6 +228,26 @@ def test_a_factory_can_be_called() -> None:
         Factories(run=bad)
 
 
+@pytest.mark.parametrize("bad", [HostRun, {"run": HostRun}, False], ids=["a class", "a mapping", "False"])
+async def test_factories_are_factories(engine: Engine, database: Path, bad: Any) -> None:
+    """What is something else is refused where it is given, by both twins."""
+    for make in (lambda: StateStore(engine, bad), lambda: SQLiteStateStore(database, bad)):
+        with pytest.raises(InvalidValue, match="not Factories"):
+            make()
+
+
+def positional(run_id: str, /, root_path: Path | None = None) -> str:
+    return f"{run_id} in {root_path}"
+
+
+async def test_a_factory_is_given_what_it_takes_by_name(engine: Engine) -> None:
+    """What it takes by place alone is not given, and it says itself what is missing."""
+    store = StateStore(engine, Factories(run=positional))
+    await store.create_run(handle())
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'run_id'"):
+        await store.get_run("r")
+
+
 def test_one_factory_alone_leaves_the_others(database: Path) -> None:
     """What has no factory is one of the store's own structs, frozen."""
     with SQLiteStateStore(database, Factories(metadata=dict)) as store:
