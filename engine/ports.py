@@ -5,6 +5,7 @@ the `Rebuilder` knows SQLite, in which all views live: what guards an append is 
 named exactly, and a position is an opaque, comparable cursor.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
@@ -88,7 +89,9 @@ class EventLog(Protocol):
 
     capabilities: Capabilities
 
-    async def append(self, requests: Sequence[Request]) -> Sequence[Answer]: ...
+    def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
+        """Begin to record a batch, whatever is cancelled then. An error, raised or its own, answers all."""
+        ...
 
     async def read(
         self, events: EventFilter, after: int, until: int | None, limit: int

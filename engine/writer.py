@@ -2,11 +2,15 @@
 
 Nothing lingers to fill a batch: whatever is pending is committed at once, so a lone writer waits for its own commit
 only, and many writers share one. The queue is bounded; a caller of a full one waits, and nothing is ever dropped.
+
+No task stands behind it, only the callbacks of futures: who cancels every task there is, as graceful shutdowns do and
+`asyncio.run` does at its end, cancels callers, and what they write on their way out is recorded.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
@@ -47,8 +51,6 @@ class _Queued:
             return
         if isinstance(outcome, Recorded):
             self.answer.set_result(outcome)
-        elif isinstance(outcome, asyncio.CancelledError):
-            self.answer.cancel()
         else:
             self.answer.set_exception(outcome)
 
@@ -71,7 +73,8 @@ class Writer:
         self._log = log
         self._free = anyio.Semaphore(queued_requests_max)
         self._queue: dict[_Queued, None] = {}
-        self._draining: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closed = False
         self._owner = Owner()
 
@@ -138,29 +141,34 @@ class Writer:
             raise EngineClosed
         queued = _Queued(request, to_the_end=to_the_end)
         self._queue[queued] = None
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._drain())
-            self._draining.add_done_callback(self._drained)
+        if self._idle.is_set():
+            self._idle.clear()
+            asyncio.get_running_loop().call_soon(self._record_next)
         return queued
 
     async def close(self) -> None:
         """Record what is queued, and refuse what comes after."""
         self._closed = True
-        if self._draining is not None:
-            await asyncio.shield(self._draining)
+        await self._idle.wait()
 
-    async def _drain(self) -> None:
+    def _record_next(self) -> None:
         while batch := self._next_batch():
-            await self._commit(batch)
-        self._draining = None
+            try:
+                recording = self._log.append([queued.request for queued in batch])
+                recording.add_done_callback(partial(self._recorded, batch))
+            except Exception as error:  # noqa: BLE001 - every caller gets it, and the queue goes on
+                _settle(batch, [error] * len(batch))
+            else:
+                return
+        self._idle.set()
 
-    def _drained(self, drain: asyncio.Task[None]) -> None:
-        # The event loop shuts down: who waits behind the batch is not to wait for ever, also when no batch had begun.
-        failure = asyncio.CancelledError() if drain.cancelled() else drain.exception()
-        if failure is not None:
-            self._draining = None
-            while self._queue:
-                self._queue.popitem()[0].settle(failure)
+    def _recorded(self, batch: list[_Queued], recording: asyncio.Future[list[Answer]]) -> None:
+        try:
+            outcomes: Sequence[Answer | BaseException] = recording.result()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+            outcomes = [error] * len(batch)
+        _settle(batch, outcomes)
+        self._record_next()
 
     def _next_batch(self) -> list[_Queued]:
         batch: list[_Queued] = []
@@ -171,14 +179,7 @@ class Writer:
             batch = [queued for queued in taken if not queued.is_taken_back]
         return batch
 
-    async def _commit(self, batch: list[_Queued]) -> None:
-        try:
-            answers: Sequence[Answer] = await self._log.append([queued.request for queued in batch])
-        except asyncio.CancelledError as shutdown:  # of the event loop
-            for queued in batch:
-                queued.settle(shutdown)
-            raise
-        except Exception as error:  # noqa: BLE001 - every caller gets it, and the queue goes on
-            answers = [error] * len(batch)
-        for queued, answer in zip(batch, answers, strict=True):
-            queued.settle(answer)
+
+def _settle(batch: list[_Queued], outcomes: Sequence[Recorded | BaseException]) -> None:
+    for queued, outcome in zip(batch, outcomes, strict=True):
+        queued.settle(outcome)

@@ -64,9 +64,10 @@ def _no_recording() -> AbstractContextManager[Any]:
     return patch.object(SqliteEventLog, "append", _answered_at_once)
 
 
-async def _answered_at_once(_log: SqliteEventLog, requests: Sequence[Request]) -> list[Answer]:
-    await asyncio.sleep(0)
-    return [Recorded(tuple(map(_started, request.commands)), 1) for request in requests]
+def _answered_at_once(_log: SqliteEventLog, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
+    answered = asyncio.get_running_loop().create_future()
+    answered.set_result([Recorded(tuple(map(_started, request.commands)), 1) for request in requests])
+    return answered
 
 
 def _started(command: Command) -> RecordedEvent:

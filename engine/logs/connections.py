@@ -109,7 +109,7 @@ class ThreadConnection:
         """`run` a job that first waits for something and enters `inside_sqlite` itself after that."""
         return await self.start(job)
 
-    def start(self, job: Callable[[], Result]) -> "asyncio.Future[Result]":
+    def start(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
         """`run_waiting` without a task of its own: return the future of what the job returns or raises.
 
         Jobs are run in the order in which they were started.

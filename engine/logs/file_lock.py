@@ -85,6 +85,10 @@ def _open_for_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+class GivenUp(Exception):
+    """A turn that came after nobody waited for it any more."""
+
+
 class Turn(Generic[Result]):
     """A job that waits for the lock on a thread, and may be given up on until it has it."""
 
@@ -94,27 +98,26 @@ class Turn(Generic[Result]):
         self._mutex = threading.Lock()
         self._given_up = False
         self._begun = False
-        self._results: list[Result] = []
 
-    def take(self) -> None:
-        """Wait for the lock and do the job, on the thread that may wait."""
+    def take(self) -> Result:
+        """Wait for the lock and do the job, on the thread that may wait.
+
+        Raises:
+            GivenUp: the job was not done.
+        """
         with self._lock.held():
             with self._mutex:
                 if self._given_up:
-                    return
+                    raise GivenUp
                 self._begun = True
             with inside_sqlite():
-                self._results.append(self._job())
+                return self._job()
 
     def give_up(self) -> bool:
         """Say whether the job had not begun; then it never will."""
         with self._mutex:
             self._given_up = not self._begun
             return self._given_up
-
-    def result(self) -> Result:
-        """Return what the job returned, once it is done."""
-        return self._results[0]
 
 
 _OPEN: weakref.WeakSet[FileLock] = weakref.WeakSet()

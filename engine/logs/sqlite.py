@@ -52,6 +52,7 @@ Result = TypeVar("Result")
 BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
 CLOSING_SECONDS_MAX = 0.5
+TURN_SECONDS_MIN = 0.05  # so long a write waits at least: its thread needs some time to ask for a lock that is free
 
 MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Projectors]
 MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Projectors], State]
@@ -102,15 +103,16 @@ class SqliteEventLog:
         self._mark = SyncFailureMark(path)
         self._doubt = "before it was opened" if self._mark.is_set() else None
 
-    async def append(self, requests: Sequence[Request]) -> Sequence[Answer]:
+    def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
-        try:
-            answers = await self.exclusively(lambda _: self.appender.append(requests))
-        except AnabranchError as error:
-            return [error] * len(requests)
-        for callback in self._callbacks:
-            callback()
-        return [self._translated(answer) for answer in answers]
+        recording = self.start(lambda _: [self._translated(answer) for answer in self.appender.append(requests)])
+        recording.add_done_callback(self._tell)
+        return recording
+
+    def _tell(self, recording: asyncio.Future[list[Answer]]) -> None:
+        if not recording.cancelled() and recording.exception() is None:
+            for callback in self._callbacks:
+                callback()
 
     async def exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `job` on the writing connection's thread while holding the cross-process lock.
@@ -120,21 +122,25 @@ class SqliteEventLog:
         Raises:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess, WrongEventLoop
         """
+        return await self.start(job)
+
+    def start(self, job: Callable[[sqlite3.Connection], Result]) -> asyncio.Future[Result]:
+        """`exclusively` as a future: no task that would be cancelled when somebody cancels all there are.
+
+        Raises:
+            SyncFailed, EngineClosed, WrongProcess, WrongEventLoop: at once.
+        """
         self.check_open()
         if self._doubt is not None:
             raise SyncFailed(self.path, self._doubt)
         turn = Turn(self._lock, lambda: self._done(job))
         ended = self._connection.start(turn.take)
-        timeout = asyncio.get_running_loop().call_later(self._busy_timeout, self._give_up, turn, ended)
-        try:
-            await ended
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-        finally:
-            timeout.cancel()
-        return turn.result()
+        patience = max(self._busy_timeout, TURN_SECONDS_MIN)
+        timeout = asyncio.get_running_loop().call_later(patience, self._give_up, turn, ended)
+        ended.add_done_callback(lambda _: timeout.cancel())
+        return ended
 
-    def _give_up(self, turn: Turn[Result], ended: asyncio.Future[None]) -> None:
+    def _give_up(self, turn: Turn[Result], ended: asyncio.Future[Result]) -> None:
         if not ended.done() and turn.give_up():
             self._gave_up = True
             ended.set_exception(StoreBusy(self.path, self._busy_timeout))
@@ -147,6 +153,8 @@ class SqliteEventLog:
                 self._folder_synced = True
         except BaseException as error:
             let_go_of_cursors(error)  # else the job's snapshot stays open for as long as somebody keeps the error
+            if isinstance(error, sqlite3.Error):
+                raise self._failed(error) from error
             raise
         self._keep_log_small()
         return result

@@ -379,4 +379,5 @@ async def test_a_closed_log_says_so(open_log: OpenLog, database: Path) -> None:
         await log.close()
         with pytest.raises(EngineClosed):
             await log.last_position()
-        assert errors(await log.append([create("r")])) == [EngineClosed]
+        with pytest.raises(EngineClosed):
+            await log.append([create("r")])

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from engine import Engine, Run, open_engine
@@ -111,8 +110,17 @@ async def test_closing_ends_subscribers_that_wait(database: Path) -> None:
     async with nothing_left(database.parent):
         engine = await open_engine(database)
         await engine.create_run("r")
-        subscribers = [asyncio.create_task(_positions(engine)) for _ in range(10)]
-        await anyio.wait_all_tasks_blocked()
+        caught_up = asyncio.Barrier(10 + 1)
+
+        async def positions() -> list[int]:
+            found = []
+            async for recorded in engine.subscribe():
+                found.append(recorded.position)
+                await caught_up.wait()
+            return found
+
+        subscribers = [asyncio.create_task(positions()) for _ in range(10)]
+        await caught_up.wait()
         await engine.close()
         assert await asyncio.gather(*subscribers) == [[1]] * 10
 

@@ -66,3 +66,48 @@ async def test_a_cancelled_scope_waits_for_the_work_too() -> None:
             await anyio.sleep_forever()
     assert done == [1]
     assert scope.cancelled_caught
+
+
+async def test_cancelling_all_there_is_does_not_cancel_the_work() -> None:
+    """Every task but one's own, as graceful shutdowns do: the work is no task."""
+    gate, done = asyncio.Event(), []
+
+    async def work() -> None:
+        await gate.wait()
+        await asyncio.sleep(0)
+        done.append(1)
+
+    task = asyncio.create_task(finish(work()))
+    for _ in range(3):
+        await anyio.wait_all_tasks_blocked()
+        for other in asyncio.all_tasks() - {asyncio.current_task()}:
+            other.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == [1]
+
+
+async def test_what_the_work_catches_stays_with_it() -> None:
+    """Errors go through the work as if it were awaited, its own cancellation too."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def work() -> list[str]:
+        caught = []
+        never = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(never.cancel)
+        for awaited in (fail(), never):
+            try:
+                await awaited
+            except (ZeroDivisionError, asyncio.CancelledError) as error:
+                caught.append(type(error).__name__)
+        return caught
+
+    assert await finish(work()) == ["ZeroDivisionError", "CancelledError"]
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finish(cancelled)

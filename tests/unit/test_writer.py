@@ -27,7 +27,10 @@ class StubLog:
         """Let every batch commit at once from now on."""
         self.gate.set()
 
-    async def append(self, requests: Sequence[Request]) -> Sequence[Answer]:
+    def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
+        return asyncio.ensure_future(self._answers(requests))
+
+    async def _answers(self, requests: Sequence[Request]) -> list[Answer]:
         self.batches.append([request.run_id for request in requests])
         await self.gate.wait()
         if self.failure is not None:
@@ -236,8 +239,8 @@ async def test_cancelling_the_close_does_not_cancel_the_commit() -> None:
     assert await task == Recorded((), 1)
 
 
-async def test_a_stopped_event_loop_cancels_every_caller_of_the_batch() -> None:
-    """When the drain itself is cancelled, nobody is left waiting for an answer."""
+async def test_a_log_that_is_cancelled_cancels_every_caller_of_the_batch() -> None:
+    """One that records in a task of its own, which somebody cancels: nobody is left waiting for an answer."""
     log = StubLog()
     log.failure = asyncio.CancelledError()
     log.release()
@@ -290,7 +293,7 @@ async def test_to_the_end_in_a_cancelled_scope() -> None:
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("gone"), asyncio.CancelledError()])
 async def test_to_the_end_a_cancelled_caller_of_a_failed_request_is_cancelled(failure: BaseException) -> None:
-    """Nothing was recorded: what came of it is the cause. A loop that shuts down is no reason to wait for ever."""
+    """Nothing was recorded: what came of it is the cause. A log that is cancelled is no reason to wait for ever."""
     log = StubLog()
     log.failure = failure
     writer = Writer(log)
@@ -326,20 +329,36 @@ async def test_to_the_end_a_cancellation_that_comes_with_the_answer_loses_nothin
     assert cancelled is not None
 
 
-@pytest.mark.parametrize("begun", [True, False], ids=["behind a batch", "before the first batch"])
-async def test_a_loop_that_shuts_down_leaves_nobody_waiting(begun: bool) -> None:  # noqa: FBT001 - a column of the table
-    """Who is queued is cancelled with those of the batch, waited for to the end or not."""
+async def test_who_is_queued_outlives_a_log_that_is_cancelled() -> None:
+    """The batch is lost with the log's task; what is behind it goes on to be recorded."""
     log = StubLog(batch_requests_max=1)
     writer = Writer(log)
-    tasks = [submit_to_the_end(writer, "a"), submit_to_the_end(writer, "b"), *submit(writer, "c")]
-    await asyncio.sleep(0)
-    if begun:
-        await settle()
-    drain = next(task for task in asyncio.all_tasks() if "_drain" in repr(task.get_coro()))
-    for task in (drain, *tasks):
-        task.cancel()
+    first, behind = submit_to_the_end(writer, "a"), submit_to_the_end(writer, "b")
     await settle()
-    assert all(task.cancelled() for task in tasks)
+    recording = next(task for task in asyncio.all_tasks() if "_answers" in repr(task.get_coro()))
+    recording.cancel()
+    log.release()
+    assert await behind == (Recorded((), 1), None)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+@pytest.mark.parametrize("refused", [EngineClosed(), RuntimeError("a fault of the log")])
+async def test_a_log_that_refuses_at_once_refuses_every_caller_and_the_next_batch_goes_on(
+    monkeypatch: pytest.MonkeyPatch, refused: Exception
+) -> None:
+    """What it raises instead of beginning is the answer to each."""
+    log = StubLog()
+    log.release()
+    writer = Writer(log)
+
+    def refuse(_: Sequence[Request]) -> asyncio.Future[list[Answer]]:
+        monkeypatch.undo()
+        raise refused
+
+    monkeypatch.setattr(log, "append", refuse)
+    assert await asyncio.gather(*submit(writer, "a", "b"), return_exceptions=True) == [refused, refused]
+    assert await writer.submit(request("c")) == Recorded((), 1)
 
 
 async def test_to_the_end_in_front_of_a_closed_writer_a_cancelled_caller_is_cancelled() -> None:
