@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 from typing_extensions import override
 
-from engine.codec import encode_canonical, to_microseconds
+from engine.codec import encode_canonical, plain_time
 from engine.commands import Request, UpdateAttempt
 from engine.errors import InvalidValue
 from engine.model import COMPLETED, NOT_BEGUN_WITH, TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog
@@ -64,10 +64,7 @@ class Attempt:
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
         """`finish`, unless this handle has set a terminal status already: to the end, even when cancelled meanwhile."""
         if not self._finished:
-            _, cancelled = await self._writer.submit_to_the_end(self._request(_ending(status, reason), status))
-            self._finished = True
-            if cancelled is not None:
-                raise cancelled
+            await self._write_the_end(_ending(status, reason), status)
 
     async def log(self) -> AttemptLog:
         """Return the attempt as it stands."""
@@ -75,8 +72,16 @@ class Attempt:
         return log
 
     async def _write(self, changes: AttemptChanges, *, step_status: str | None) -> Recorded:
-        recorded = await self._writer.submit(self._request(changes, step_status))
-        self._finished |= changes.status in TERMINAL_STATUSES
+        if changes.status in TERMINAL_STATUSES:
+            return await self._write_the_end(changes, step_status)
+        return await self._writer.submit(self._request(changes, step_status))
+
+    async def _write_the_end(self, changes: AttemptChanges, step_status: str | None) -> Recorded:
+        # To the end, even when cancelled meanwhile: else a block could not know that its attempt has ended.
+        recorded, cancelled = await self._writer.submit_to_the_end(self._request(changes, step_status))
+        self._finished = True
+        if cancelled is not None:
+            raise cancelled
         return recorded
 
     def _request(self, changes: AttemptChanges, step_status: str | None) -> Request:
@@ -138,8 +143,7 @@ def _parameters(value: Any, _name: str) -> Any:
 
 
 def _time(value: Any, _name: str) -> Any:
-    to_microseconds(value)
-    return value
+    return plain_time(value)
 
 
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {

@@ -50,5 +50,12 @@ async def _finish_with(attempt: Attempt, error: BaseException) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+    text = f"{type(error).__name__}: {_said(error)}".encode(errors="backslashreplace").decode()
     return text[:_REASON_CHARACTERS_MAX]
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - what the block raised is what its caller is to get
+        return f"(its text cannot be made: {type(broken).__name__})"

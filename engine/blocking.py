@@ -24,7 +24,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from typing_extensions import override
 
-from engine.composition import open_engine
+from engine.composition import as_path, open_engine
 from engine.engine import Engine
 from engine.errors import EngineClosed, WouldDeadlock
 
@@ -205,8 +205,12 @@ def shared_engine(path: str | Path, **options: Any) -> BlockingEngine:
 
 
 def absolute(path: str | Path) -> str:
-    """Return where a path leads from the current folder; a URL as it is."""
-    return path if isinstance(path, str) and "://" in path else str(Path(path).absolute())
+    """Return where a path or a URL leads from the current folder.
+
+    Raises:
+        InvalidValue: it is neither.
+    """
+    return str(as_path(path).absolute())
 
 
 class _Registry:

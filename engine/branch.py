@@ -253,7 +253,8 @@ class Branch(BranchReads):
         """Run a block as an attempt: `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
 
         The step's status follows. What the block raises goes on to the caller, with a note when the outcome could not
-        be recorded. An attempt that the block finished itself is left as it is. Takes the arguments of `start_attempt`.
+        be recorded. An attempt that the block ended itself is left as it is: `Attempt.finish` takes the step along,
+        `Attempt.update` changes the attempt alone. Takes the arguments of `start_attempt`.
         """
         return AttemptBlock(partial(self._start_to_the_end, step, **fields))
 

@@ -165,6 +165,15 @@ def to_microseconds(moment: datetime) -> int:
         raise InvalidValue("time", moment, "lies outside the years 1 to 9999 in UTC") from error
 
 
+def plain_time(moment: datetime) -> datetime:
+    """Return a moment as it is recorded: in UTC, and of no other class, such as those of date libraries.
+
+    Raises:
+        InvalidValue: as `to_microseconds`.
+    """
+    return from_microseconds(to_microseconds(moment))
+
+
 @lru_cache(maxsize=1024)  # the events of a batch were recorded at one time
 def from_microseconds(microseconds: int) -> datetime:
     """Return microseconds since 1970 as an aware time in UTC."""

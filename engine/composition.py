@@ -73,7 +73,7 @@ def open_engine(
         wal_bytes_max=wal_bytes_max,
         allow_network=allow_network,
     )
-    return OpeningEngine(_as_path(path), settings)
+    return OpeningEngine(as_path(path), settings)
 
 
 class OpeningEngine:
@@ -144,7 +144,12 @@ def _check_number(where: str, value: object, limits: tuple[int, int]) -> None:
         raise InvalidValue(where, value, f"is not a number from {least} to {most}")
 
 
-def _as_path(path: str | Path) -> Path:
+def as_path(path: str | Path) -> Path:
+    """Return the path that a path or a URL means.
+
+    Raises:
+        InvalidValue: it means none.
+    """
     if not isinstance(path, str | Path):
         raise InvalidValue("path", path, f"is {type(path).__name__}, not a path")
     if isinstance(path, Path) or "://" not in path:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from engine.backup import Backup
 from engine.cancellation import finish
-from engine.codec import EVENT_TYPES, to_microseconds
+from engine.codec import EVENT_TYPES, plain_time, to_microseconds
 from engine.command_check import checked
 from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, Request
 from engine.errors import InvalidValue
@@ -114,8 +114,6 @@ class Engine(Upkeep):
         Raises:
             RunExists, InvalidName, InvalidValue
         """
-        if created_at is not None:
-            to_microseconds(created_at)
         texts = {
             "tag": tag,
             "dag_hash": dag_hash,
@@ -129,7 +127,7 @@ class Engine(Upkeep):
             status=check_name(status, "status"),
             use_cached=check_flag(use_cached, "use_cached"),
             tags=check_document({} if tags is None else tags, "tags"),
-            created_at=created_at,
+            created_at=None if created_at is None else plain_time(created_at),
             **{name: check_text(text, name) for name, text in texts.items() if text is not None},
         )
         command = OpenRun(

@@ -116,7 +116,7 @@ def check_position(position: object, where: str) -> int:
     """Return `position` when the log could compare one with it."""
     if not isinstance(position, int) or isinstance(position, bool) or not _INTEGER_MIN <= position <= _INTEGER_MAX:
         raise InvalidValue(where, position, "is not a position: an integer of 64 bits")
-    return position
+    return int.__int__(position)  # of a subclass, the plain number
 
 
 def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:

@@ -47,7 +47,10 @@ def version_at(connection: sqlite3.Connection, stream: Stream, at: Point) -> int
     """
     if at is None:
         return LATEST
-    version = at if _is_version(at) else version_by(connection, stream, _position_by(connection, stream, at))
+    if _is_version(at):
+        version = int.__int__(at)  # of a subclass, the plain number
+    else:
+        version = version_by(connection, stream, _position_by(connection, stream, at))
     if not 1 <= version <= stream.version:
         raise PointNotFound(stream.run_id, stream.branch, at, stream.version)
     return version

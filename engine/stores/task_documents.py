@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, cast
 from msgspec import NODEFAULT, Struct, field, structs
 
 from engine import model
-from engine.codec import to_microseconds
+from engine.codec import plain_time
 from engine.errors import InvalidValue
 from engine.events import ExternalRunRegistered, ExternalRunUpdated, RunCreated
 from engine.model import CREATED, TaskSpec
@@ -173,9 +173,7 @@ def run_created(handle: object, metadata: object | None) -> RunCreated:
 
 def _as_utc(moment: Any) -> datetime:
     # Hosts of the old store pass naive times, which are in UTC.
-    aware: datetime = moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment
-    to_microseconds(aware)
-    return aware
+    return plain_time(moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment)
 
 
 def task_specs(workflow: object) -> list[tuple[str, TaskSpec]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio.lowlevel
 import pytest
+from typing_extensions import override
 
 from engine import Branch, Engine, open_engine
 from engine.errors import StoreBusy
@@ -46,3 +47,48 @@ async def test_what_the_block_raises_is_raised_even_when_its_outcome_cannot_be_r
         with pytest.raises(type(error)) as raised:
             await _failing_behind_a_lock(run, database, error)
         assert StoreBusy.__name__ in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("end", ["finish", "update"])
+@pytest.mark.parametrize("turns", range(4))
+async def test_an_attempt_that_its_block_finished_is_left_as_it_is(engine: Engine, end: str, turns: int) -> None:
+    """Also when the block is cancelled while it finishes it: that goes to its end, and the cancellation goes on."""
+    run = await engine.create_run("r")
+    finishing = asyncio.Event()
+
+    async def work() -> None:
+        async with run.attempt("s") as attempt:
+            finishing.set()
+            if end == "finish":
+                await attempt.finish("COMPLETED", "exit code 0")
+            else:
+                await attempt.update(status="COMPLETED", status_reason="exit code 0")
+
+    task = asyncio.create_task(work())
+    await finishing.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (attempt_log,) = await run.attempts()
+    assert (attempt_log.status, attempt_log.status_reason) == ("COMPLETED", "exit code 0")
+
+
+class Wordless(Exception):
+    """An error whose text cannot be made."""
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
+
+
+async def test_an_error_without_a_text_ends_the_attempt_too(engine: Engine) -> None:
+    """What the block raised goes on to the caller, and the reason says what was wrong with its text."""
+    run = await engine.create_run("r")
+    with pytest.raises(Wordless):
+        async with run.attempt("s"):
+            raise Wordless("alone")
+    (attempt_log,) = await run.attempts()
+    assert attempt_log.status == "FAILED"
+    assert attempt_log.status_reason == "Wordless: (its text cannot be made: IndexError)"

@@ -184,12 +184,13 @@ def test_a_pickled_engine_opens_its_file_where_it_arrives(blocking_engine: Block
         assert copy.call(position) == 1
 
 
+@pytest.mark.parametrize("named", ["runs.db", "sqlite:///runs.db"])
 def test_a_relative_path_is_taken_from_where_the_engine_was_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
-    """A process that changes its folder later keeps to the same file."""
+    """A process that changes its folder later keeps to the same file; a URL is no other name for it."""
     monkeypatch.chdir(tmp_path)
-    with BlockingEngine("runs.db") as engine:
+    with BlockingEngine(named) as engine:
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         engine.call(create)
@@ -200,6 +201,7 @@ def test_a_shared_engine_is_one_per_file(database: Path) -> None:
     """All who ask for a file share an engine; a closed one is replaced."""
     engine = shared_engine(database)
     assert shared_engine(str(database)) is engine
+    assert shared_engine(f"sqlite:///{database}") is engine
     engine.close()
     with shared_engine(database) as another:
         assert another is not engine
