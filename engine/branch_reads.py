@@ -84,7 +84,8 @@ class BranchReads:
         Raises:
             PointNotFound
         """
-        return await self._views.sources(self._run_id, self._name, at=at)
+        resolved = await self._views.resolved(self._run_id, self._name, at=at)
+        return {name: origin for name, (_, origin) in resolved.items()}
 
     async def lineage(
         self,

@@ -99,12 +99,13 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def sources(self, run_id: str, branch: str, *, at: Point) -> dict[str, Origin]:
-        def read(connection: sqlite3.Connection) -> dict[str, Origin]:
+    async def resolved(self, run_id: str, branch: str, *, at: Point) -> dict[str, tuple[Parameter, Origin]]:
+        def read(connection: sqlite3.Connection) -> dict[str, tuple[Parameter, Origin]]:
             stream = find_stream(connection, run_id, branch)
             resolved = resolved_parameters(connection, stream.stream_id, version_at(connection, stream, at))
+            names = {source: stream_name(connection, source) for source, _ in resolved.values()}
             return {
-                name: Origin(*stream_name(connection, source), own.stream_version)
+                name: (own.parameter, Origin(*names[source], own.stream_version))
                 for name, (source, own) in resolved.items()
             }
 

@@ -105,6 +105,24 @@ class PartitionedRunLogStore:
         """
         return await self._parameters(run_id, check_branch(internal_branch_name), inherited=False)
 
+    async def get_visible_parameters(
+        self, run_id: str, internal_branch_name: str | None = None
+    ) -> tuple[dict[str, Parameter], dict[str, Parameter]]:
+        """Return all that a branch sees, and that of it which only came through its fork, both as of one moment.
+
+        Raises:
+            RunNotFound, BranchNotFound
+        """
+        check_name(run_id, "run id")
+        branch = check_branch(internal_branch_name)
+        resolved = await self._views.resolved(run_id, branch, at=None)
+        inherited = {
+            name: parameter
+            for name, (parameter, origin) in resolved.items()
+            if (origin.run_id, origin.branch) != (run_id, branch)
+        }
+        return {name: parameter for name, (parameter, _) in resolved.items()}, inherited
+
     async def set_parameters(
         self, run_id: str, parameters: Mapping[str, Any], internal_branch_name: str | None = None
     ) -> None:

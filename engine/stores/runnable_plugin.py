@@ -129,16 +129,12 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
             RunLogNotFoundError, EntityNotFoundError: no such run; no such branch.
         """
 
-        async def read(store: PartitionedRunLogStore) -> tuple[dict[str, model.Parameter], dict[str, model.Parameter]]:
-            seen = await store.get_parameters(run_id, internal_branch_name)
-            return seen, await store.get_own_parameters(run_id, internal_branch_name) if self.inherit else seen
-
         with _host_errors(_missing_partition(run_id, internal_branch_name)):
-            seen, own = self._call(read)
-        values = _PARAMETERS.validate_python(_plain(seen))
-        if not self.inherit:
-            return values
-        return VisibleParameters(values, {name: seen[name] for name in seen if name not in own})
+            if not self.inherit:
+                own = self._call(lambda store: store.get_parameters(run_id, internal_branch_name))
+                return _PARAMETERS.validate_python(_plain(own))
+            seen, inherited = self._call(lambda store: store.get_visible_parameters(run_id, internal_branch_name))
+        return VisibleParameters(_PARAMETERS.validate_python(_plain(seen)), inherited)
 
     @override
     def set_parameters(self, run_id: str, parameters: dict[str, Any], internal_branch_name: str = "") -> None:

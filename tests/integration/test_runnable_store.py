@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import pickle
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from runnable.datastore import (
 )
 
 from engine.errors import EventTooLarge, InvalidName, InvalidValue
+from engine.logs.readers import Readers
 from engine.stores.runnable_plugin import DEFAULT_PATH, AnabranchRunLogStore
 from tests.integration.plugin_children import WRITES, work
 
@@ -312,6 +314,24 @@ def test_writing_a_branch_s_dict_to_its_parent_takes_only_its_own(inheriting: An
     stale_branch(inheriting)
     inheriting.set_parameters("r", inheriting.get_parameters("r", "step.1"))
     assert values(inheriting.get_parameters("r")) == {"own": 1, "x": "fresh", "y": "old"}
+
+
+def test_what_a_branch_sees_and_what_it_inherited_are_of_one_moment(
+    inheriting: AnabranchRunLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value set while the host reads makes no old one the branch's own: merging it would overwrite the parent's."""
+    stale_branch(inheriting)
+    parent, read = inheriting.get_parameters("r"), Readers.run
+
+    async def set_after_reading(self: Readers, job: Callable[[sqlite3.Connection], Any]) -> Any:
+        answer = await read(self, job)
+        monkeypatch.undo()
+        await asyncio.to_thread(inheriting.set_parameters, "r", {"x": json("new")}, "step.1")
+        return answer
+
+    monkeypatch.setattr(Readers, "run", set_after_reading)
+    parent.update(inheriting.get_parameters("r", "step.1"))
+    assert values(parent) == {"own": 1, "x": "fresh", "y": "old"}
 
 
 def test_a_value_changed_in_place_counts_as_set(inheriting: AnabranchRunLogStore) -> None:
