@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, structs
 
 from engine.codec import SCHEMA_VERSIONS, decode_event, encode_canonical
-from engine.commands import Command, LogExternalRun, OpenRun, Record, StartAttempt
+from engine.commands import Command, Configure, Finalize, LogExternalRun, OpenRun, Pin, Record, StartAttempt
 from engine.errors import CannotDecode, InvalidName, InvalidValue
 from engine.events import (
     AttemptCreated,
@@ -33,10 +33,11 @@ from engine.events import (
     StepLogged,
     StepRemoved,
     StepStatusChanged,
+    is_misplaced,
 )
 from engine.free_form import check_of
 from engine.model import NOT_BEGUN_WITH
-from engine.names import check_branch, check_name
+from engine.names import ROOT, check_branch, check_name
 
 _EXTERNAL_RUNS: Final = (ExternalRunRegistered, ExternalRunUpdated)
 _STEPS: Final = (StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
@@ -50,6 +51,8 @@ _EVENTS: Final[dict[type, tuple[str, tuple[type, ...]]]] = {
     LogExternalRun: ("event", _EXTERNAL_RUNS),
 }
 """The field of a command that holds events, and of which types: a payload does not say that itself."""
+
+_OF_RUNS: Final = (OpenRun, Configure, Pin, Finalize)
 
 _NAMES: Final = ("step", "task_id", "attempt_id", "status", "step_status")
 _NAMED: Final = ("values", "parameters", "computed")
@@ -84,6 +87,8 @@ def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
     decode, check = msgspec.msgpack.Decoder(fields).decode, check_of(fields)
 
     def copy(command: Any) -> Any:
+        if command_type in _OF_RUNS and command.branch != ROOT:
+            raise ValueError(f"it is about the run and names branch {command.branch!a}")
         plain = decode(encode_canonical({name: getattr(command, name) for name in kinds}))
         check(plain)
         _check_names(plain)
@@ -109,6 +114,8 @@ def _copy_event(event: Event, types: tuple[type, ...], branch: str) -> Event:
     copied = decode_event(event_type, SCHEMA_VERSIONS[event_type], encode_canonical(event))
     if copied.branch != branch:
         raise ValueError(f"an event is of branch {copied.branch!a}")
+    if is_misplaced(copied):
+        raise ValueError(f"{event_type} is no event of branch {branch!a}")
     _check_names(copied)
     return copied
 

@@ -33,6 +33,7 @@ from engine.errors import (
     ReductionConflict,
     RunExists,
     RunNotFound,
+    SourceReplaced,
 )
 from engine.events import (
     BranchForked,
@@ -53,7 +54,7 @@ from engine.model import Head
 from engine.names import ROOT, dotted_prefixes
 from engine.ports import State, Stream
 from engine.reduction import Child, fold
-from engine.step_decisions import STEP_HANDLERS, Handler
+from engine.step_decisions import STEP_HANDLERS, Handler, check_attempts
 from engine.task_decisions import TASK_HANDLERS
 
 # Well under the smallest sensible limit of an event: a run with any number of branches can be finalised.
@@ -91,6 +92,7 @@ def decide(run_id: str, command: Command, state: State) -> Decision:
 
 def _events(command: Command, stream: Stream, state: State) -> Sequence[Event]:
     if isinstance(command, Record):
+        check_attempts(command.events, stream, state)
         return command.events
     handler = _HANDLERS.get(type(command))
     if handler is None:
@@ -115,7 +117,7 @@ def _open_run(run_id: str, command: OpenRun, state: State) -> Decision:
     event, source = command.event, None
     if isinstance(event, RunForked):
         source = _source(event, state)
-        event = structs.replace(event, source_version=source.version, source_hash=event.source_hash or source.hash)
+        event = structs.replace(event, source_version=source.version, source_hash=source.hash)
     events: list[Event] = [event]
     if command.parameters:
         events.append(ParametersSet(branch=ROOT, values=command.parameters))
@@ -131,7 +133,10 @@ def _source(event: RunForked, state: State) -> Stream:
         return source
     if not 1 <= event.source_version <= source.version:
         raise PointNotFound(source.run_id, source.branch, event.source_version, source.version)
-    return structs.replace(source, version=event.source_version)
+    hash_ = state.hash_at(source, event.source_version)
+    if event.source_hash not in (b"", hash_):
+        raise SourceReplaced(source.run_id)
+    return structs.replace(source, version=event.source_version, hash=hash_)
 
 
 def _fork(run_id: str, command: Fork, state: State) -> Decision:

@@ -163,6 +163,7 @@ class Engine(Upkeep):
         Raises:
             RunExists, RunNotFound, BranchNotFound, PointNotFound
             StepNotFound: the branch itself had not logged `from_step` by the point.
+            SourceReplaced: the source was deleted and made anew while the point was looked up.
         """
         run_id, key = check_name(run_id, "run id"), check_key(idempotency_key)
         source = check_name(source_run_id, "run id"), check_branch(branch)

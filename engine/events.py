@@ -8,7 +8,7 @@ An event's fields may be added to with a default, never renamed, retyped or remo
 """
 
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct, field
 
@@ -23,6 +23,7 @@ from engine.model import (
     Source,
     TaskSpec,
 )
+from engine.names import ROOT
 
 
 class _Event(Canonical, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -266,6 +267,25 @@ Event: TypeAlias = (
     | ExternalRunRegistered
     | ExternalRunUpdated
 )
+
+
+_OF_RUNS: Final = (
+    RunCreated,
+    RunForked,
+    RunStatusChanged,
+    RunConfigured,
+    JobLogged,
+    RunFinalized,
+    RunPinned,
+    RunUnpinned,
+    SourceCarriedOver,
+)
+_OF_BRANCHES: Final = (BranchForked, BranchStatusChanged)
+
+
+def is_misplaced(event: Event) -> bool:
+    """Whether an event is about a run and outside of its root branch, or about another branch and in the root."""
+    return isinstance(event, _OF_RUNS if event.branch != ROOT else _OF_BRANCHES)
 
 
 class RecordedEvent(Struct, frozen=True, gc=False):

@@ -108,6 +108,24 @@ def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[
     return (StepRemoved(branch=stream.branch, step=command.step, reason=command.reason),)
 
 
+def check_attempts(events: Sequence[Event], stream: Stream, state: State) -> None:
+    """Check that events create attempts of ids that no other has, and update those that are at the step they name.
+
+    Raises:
+        AttemptExists, AttemptNotFound
+    """
+    steps: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, AttemptCreated):
+            if event.attempt_id in steps or state.attempt(event.attempt_id) is not None:
+                raise AttemptExists(event.attempt_id)
+            steps[event.attempt_id] = event.step
+        elif isinstance(event, AttemptUpdated):
+            known = state.attempt(event.attempt_id, stream)
+            if event.step != (steps.get(event.attempt_id) if known is None else known.task_id):
+                raise AttemptNotFound(stream.run_id, event.attempt_id)
+
+
 def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Sequence[Event]:
     if not command.fresh and state.attempt(command.attempt_id) is not None:
         raise AttemptExists(command.attempt_id)

@@ -20,6 +20,7 @@ from projections.reading import (
 from projections.state import StateViews
 from projections.state_tables import AttemptRow
 from projections.steps import with_inherited
+from projections.streams import head_of
 
 
 class DecisionState:
@@ -35,6 +36,10 @@ class DecisionState:
 
     def stream(self, run_id: str, branch: str) -> Stream | None:
         return self._heads.find(run_id, branch)
+
+    def hash_at(self, stream: Stream, version: int) -> bytes:
+        # What is still in the batch is of no version that a caller can have read.
+        return stream.hash if version == stream.version else head_of(self._connection, stream, version).hash
 
     def children(self, stream: Stream) -> list[Stream]:
         return [child for child in self._heads.children(stream) if child.run_id == stream.run_id]

@@ -33,6 +33,7 @@
     │   │   ├── RunNotExpired        a run that goes on
     │   │   └── RunHasForks          other runs were forked from it and read through it
     │   ├── HeadsMoved               children wrote, again and again, while a caller's function was at their values
+    │   ├── SourceReplaced           a run that was made anew while it was forked from one of its points
     │   └── ReductionConflict        on_conflict="error", and every conflict by name
     ├── CannotOpen
     │   ├── NotADatabase
@@ -101,6 +102,7 @@ from engine.errors.asked import (
     RunNotExpired,
     RunNotFound,
     SignatureInvalid,
+    SourceReplaced,
     StepNotFound,
     TaskNotFound,
     VersionConflict,
@@ -195,6 +197,7 @@ __all__ = [
     "RunNotFound",
     "SignatureInvalid",
     "SigningUnavailable",
+    "SourceReplaced",
     "StepNotFound",
     "StoreBusy",
     "StoreChanged",

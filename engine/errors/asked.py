@@ -192,6 +192,14 @@ class HeadsMoved(Conflict):
         super().__init__(f"the children of {where} have written since their values were read")
 
 
+class SourceReplaced(Conflict):
+    """Fork it again: the point may be another, or not be there."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {shown(run_id)} was deleted and made anew since the point to fork it from was read")
+
+
 class ReductionConflict(Conflict):
     """`conflicts` lists each as a `model.ParameterConflict`."""
 

@@ -17,6 +17,7 @@ from engine.events import (
     SourceCarriedOver,
     StepLogged,
     StepStatusChanged,
+    is_misplaced,
 )
 from engine.names import check_name
 from engine.ports import State, Stream
@@ -33,6 +34,8 @@ def unrecordable(row: StoredEvent, event: Event, line: int) -> AnabranchError | 
     """
     if row.schema_version == SCHEMA_VERSIONS[row.event_type] and encode_canonical(event) != row.payload:
         return MalformedLine(line, "its payload is not written as an event is written")
+    if is_misplaced(event):
+        return HistoryBroken(line, "link", f"a {row.event_type} stands in branch {shown(event.branch)}")
     try:
         for what, name in _names_given(event):
             check_name(name, what)

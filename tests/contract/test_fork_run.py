@@ -5,9 +5,17 @@ from typing import Any
 import pytest
 
 from engine import Engine, Position, Run, TaskSpec
-from engine.errors import BranchNotFound, InvalidValue, PointNotFound, RunExists, RunNotFound, StepNotFound
+from engine.errors import (
+    BranchNotFound,
+    InvalidValue,
+    PointNotFound,
+    RunExists,
+    RunNotFound,
+    SourceReplaced,
+    StepNotFound,
+)
 from engine.events import RunForked, StepLogged
-from engine.model import Origin, Parameter
+from engine.model import Head, Origin, Parameter
 from engine.point import Point
 
 
@@ -256,3 +264,27 @@ async def test_where_histories_part(engine: Engine, run: Run) -> None:
     assert await run.parting(await engine.create_run("stranger")) is None
     with pytest.raises(PointNotFound):
         await run.parting(late, other_at=99)
+
+
+async def test_a_source_that_is_made_anew_while_it_is_forked_is_not_the_one_that_was_asked_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its point was looked up before the lock was held: under it there is another run, and nothing is recorded."""
+    source = await engine.create_run("source", parameters={"x": 1})
+    find = engine.views.head_at
+
+    async def find_and_replace(run_id: str, branch: str, at: int) -> Head:
+        head = await find(run_id, branch, at)
+        await engine.delete_run("source", reason="to be made anew")
+        again = await engine.create_run("source", parameters={"x": 10})
+        await again.set_parameters({"x": 11})
+        return head
+
+    monkeypatch.setattr(engine.views, "head_at", find_and_replace)
+    await source.set_parameters({"x": 2})
+    with pytest.raises(SourceReplaced, match="run 'source' was deleted and made anew"):
+        await engine.fork_run("source", run_id="new", at=2)
+    assert [run.run_id for run in await engine.runs()] == ["source"]
+    monkeypatch.undo()
+    assert (await (await engine.fork_run("source", run_id="new", at=2)).parameters())["x"].value == 10
+    assert (await engine.verify()).problems == []

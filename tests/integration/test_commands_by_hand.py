@@ -16,21 +16,26 @@ from engine.commands import (
     Configure,
     CreateAttempt,
     DescribeBranch,
+    Finalize,
     Fork,
     LogExternalRun,
     LogStep,
     LogTask,
     MergeParameters,
     OpenRun,
+    Pin,
     Record,
     Reduce,
     SetStatus,
     StartAttempt,
     UpdateAttempt,
 )
-from engine.errors import AttemptExists, InvalidInput, InvalidName, InvalidValue
+from engine.errors import AttemptExists, AttemptNotFound, InvalidInput, InvalidName, InvalidValue
 from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
     BranchForked,
+    BranchStatusChanged,
     ExternalRunRegistered,
     ParametersReduced,
     ParametersSet,
@@ -39,6 +44,7 @@ from engine.events import (
     RunCreated,
     RunFinalized,
     RunForked,
+    RunStatusChanged,
     SourceCarriedOver,
     StepLogged,
 )
@@ -172,11 +178,65 @@ async def test_an_event_that_only_a_decision_can_make_is_refused(engine: Engine,
     await refused(engine, command)
 
 
-async def refused(engine: Engine, command: Any, error: type[InvalidInput] = InvalidValue) -> None:
+ABOUT_THE_RUN: dict[str, Command] = {
+    "opening": OpenRun(branch="b", event=RunCreated(branch="b")),
+    "its configuration": Configure(branch="b", config={"x": 1}),
+    "pinning": Pin(branch="b", pinned=True),
+    "its end": Finalize(branch="b"),
+    "an event of its configuration": Record(branch="b", events=(RunConfigured(branch="b", config={"x": 1}),)),
+    "an event of its status": Record(branch="b", events=(RunStatusChanged(branch="b", status="x"),)),
+    "an event of a branch's status": Record(events=(BranchStatusChanged(branch="", status="x"),)),
+}
+
+
+@pytest.mark.parametrize("command", [*ABOUT_THE_RUN.values()], ids=[*ABOUT_THE_RUN])
+async def test_what_is_about_the_run_stands_in_its_root_branch_and_nothing_else_does(
+    engine: Engine, command: Command
+) -> None:
+    """Elsewhere it would be chained to what it does not follow, and other processes would not learn of it."""
+    await (await engine.run("r")).fork("b")
+    await refused(engine, command, forked="c")
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["by itself", "with the other"])
+async def test_an_event_creates_no_attempt_of_an_id_that_another_has(engine: Engine, together: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Nobody could say later which of the two is meant, and no other store could take the run in."""
+    other = await engine.create_run("other")
+    await other.log_step("s")
+    created = AttemptCreated(branch="", step="s", attempt_id="a", attempt_index=1)
+    again = structs.replace(created, attempt_index=2)
+    if together:
+        asked = other.write(Record(events=(created, again)))
+    else:
+        await engine.write("r", Record(events=(created,)))
+        asked = other.write(Record(events=(again,)))
+    with pytest.raises(AttemptExists):
+        await asked
+    assert await other.attempts() == []
+
+
+async def test_an_event_updates_an_attempt_at_its_own_step(engine: Engine) -> None:
+    """One that was created before, or by the same command; of another step, or in another branch, there is none."""
+    created = AttemptCreated(branch="", step="s", attempt_id="a", attempt_index=1)
+    updated = AttemptUpdated(branch="", step="s", attempt_id="a", changes=AttemptChanges(message="m"))
+    elsewhere = structs.replace(updated, step="t")
+    run = await engine.run("r")
+    await run.log_step("t")
+    with pytest.raises(AttemptNotFound):
+        await run.write(Record(events=(created, elsewhere)))
+    await run.write(Record(events=(created, updated)))
+    await run.write(Record(events=(structs.replace(updated, changes=AttemptChanges(message="n")),)))
+    for event in (elsewhere, structs.replace(updated, attempt_id="b")):
+        with pytest.raises(AttemptNotFound):
+            await run.write(Record(events=(event,)))
+    assert [attempt.message for attempt in await run.attempts()] == ["n"]
+
+
+async def refused(engine: Engine, command: Any, error: type[InvalidInput] = InvalidValue, *, forked: str = "b") -> None:
     """Check that neither face records a command, nor what stands beside it."""
     before = await engine.last_position()
     run = await engine.run("r")
-    for write in (engine.write("r", Fork(branch="b"), command), run.write(SetStatus(status="x"), command)):
+    for write in (engine.write("r", Fork(branch=forked), command), run.write(SetStatus(status="x"), command)):
         with pytest.raises(error, match="command: " if error is InvalidValue else None):
             await write
     assert await engine.last_position() == before
