@@ -26,7 +26,7 @@ _SETTING: Final = ("ParametersSet", "ParametersReduced")
 
 
 class _Unprovable(Exception):
-    """A value that took part was erased, or cannot be read."""
+    """A value that took part was erased, is gone with a source that was deleted meanwhile, or cannot be read."""
 
 
 class _History:
@@ -49,7 +49,8 @@ class ParameterIndexes:
         self._streams: dict[int, dict[str, _History]] = {}
         self._broken = broken
         self._lost: dict[int, int] = {}
-        self._indexed = {root_id}
+        self._root_id = root_id
+        self._sources: dict[int, int | None] = {}
 
     def add(self, row: StoredEvent, event: ParameterEvent) -> None:
         """Note what an event set."""
@@ -92,16 +93,22 @@ class ParameterIndexes:
                 break
             if self._broken.get(each.stream_id, until + 1) <= until:
                 raise _Unprovable
-            self._index(each.root_id, ledger)
+            self._index(each, ledger)
             for name, own in self.own(each.stream_id, until, ledger, wanted).items():
                 found[name] = own.parameter
             wanted -= found.keys()
         return found
 
-    def _index(self, root_id: int, ledger: Ledger) -> None:
-        if root_id in self._indexed:
+    def _index(self, stream: StoredStream, ledger: Ledger) -> None:
+        root_id = stream.root_id
+        if root_id == self._root_id:
             return
-        self._indexed.add(root_id)
+        if root_id in self._sources:
+            if stream.stream_id == root_id and stream.parent_id != self._sources[root_id]:
+                raise _Unprovable  # what was carried over from its source since is not in the index
+            return
+        root = ledger.stream(root_id)
+        self._sources[root_id] = None if root is None else root.parent_id
         self.carried_over(root_id, ledger)
         for row in ledger.events_of_types(root_id, _SETTING):
             try:
@@ -167,13 +174,17 @@ def _child(indexes: ParameterIndexes, parent: StoredStream, head: Head, ledger: 
 
 
 def _lineage(stream: StoredStream, version: int, ledger: Ledger) -> Iterator[tuple[StoredStream, int]]:
-    current: StoredStream | None = stream
-    seen = set()
-    while current is not None and current.stream_id not in seen:
+    current, seen = stream, set[int]()
+    while current.stream_id not in seen:
         seen.add(current.stream_id)  # rows that were tampered with may go in a circle
         yield current, version
         version = current.parent_version
-        current = None if current.parent_id is None else ledger.stream(current.parent_id)
+        if current.parent_id is None:
+            return
+        parent = ledger.stream(current.parent_id)
+        if parent is None:
+            raise _Unprovable
+        current = parent
 
 
 def _values(ledger: Ledger, position: int) -> dict[str, Parameter]:

@@ -90,6 +90,53 @@ async def test_cancelled_at_any_job(database: Path, monkeypatch: pytest.MonkeyPa
         assert cancelled > 7
 
 
+class DeletingReaders:
+    """Readers that delete a run after the n-th job, and carry over what is read through it."""
+
+    def __init__(self, engine: Engine, readers: Readers, run_id: str, jobs: int) -> None:
+        self.engine = engine
+        self.readers = readers
+        self.run_id = run_id
+        self.jobs = jobs
+
+    async def run(self, job: Callable[..., Any]) -> Any:
+        answer = await self.readers.run(job)
+        self.jobs -= 1
+        if self.jobs == 0:
+            await self.engine.delete_run(self.run_id, "expired", carry_over=True)
+        return answer
+
+
+async def _reduce_below_two_sources(engine: Engine) -> None:
+    """Two reductions in `f`, which sees through `s` an `x` of `s0`: the second finds that both sides changed it."""
+    await engine.create_run("s0", parameters={"x": 1})
+    await engine.fork_run("s0", run_id="s")
+    run = await engine.fork_run("s", run_id="f")
+    child = await run.fork("a")
+    await child.set_parameters({"y": 1})
+    await run.reduce()
+    await run.set_parameters({"x": 3})
+    await child.set_parameters({"x": 2})
+    assert [conflict.name for conflict in (await run.reduce()).conflicts] == ["x"]
+
+
+@pytest.mark.parametrize("gone", ["s0", "s"])
+async def test_a_source_is_deleted_after_any_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+    """What a run read through it cannot be proven then, which is no reason to say that it does not follow."""
+    monkeypatch.setattr(sqlite_audit, "CHUNK_EVENTS", 1)
+    deleted = 1
+    while True:
+        async with open_engine(tmp_path / f"{deleted}.db", durability="relaxed") as engine:
+            await _reduce_below_two_sources(engine)
+            audit: Any = engine._audit
+            audit._readers = readers = DeletingReaders(engine, audit._readers, gone, deleted)
+            assert found(await engine.verify()) == []
+            if readers.jobs > 0:
+                break
+            deleted += 1
+    assert deleted > 16
+
+
 async def _peak_bytes(engine: Engine) -> int:
     tracemalloc.start()
     try:
