@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ Result = TypeVar("Result")
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Return a connection that cannot write."""
-    return connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    return connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
 
 
 @contextlib.contextmanager
@@ -99,4 +100,5 @@ def in_snapshot(connection: sqlite3.Connection, job: Callable[[sqlite3.Connectio
         let_go_of_cursors(error)  # else later reads see this very snapshot for as long as somebody keeps the error
         raise
     finally:
-        connection.execute("COMMIT")
+        if connection.in_transaction:  # else SQLite has rolled back, over the error that is under way
+            connection.execute("COMMIT")

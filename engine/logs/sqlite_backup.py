@@ -227,9 +227,10 @@ def _by_name(target: Path) -> Iterator[None]:
     except AnabranchError as error:
         raise BackupFailed(target, f"the copy cannot be read: {error}") from error
     except sqlite3.Error as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise DiskFull(target) from error
-        raise BackupFailed(target, f"{error} ({error.sqlite_errorname})") from error
+        name = getattr(error, "sqlite_errorname", type(error).__name__)  # sqlite3's own have no codes
+        raise BackupFailed(target, f"{error} ({name})") from error
     except OSError as error:
         if error.errno in _FULL:
             raise DiskFull(target) from error

@@ -92,7 +92,7 @@ class WalLimit:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:  # sqlite3's own have none
                 raise
             raise ReadOvertaken(self._database, time.monotonic() - begun, self._bytes_max) from error
         finally:

@@ -123,6 +123,18 @@ async def test_a_store_that_is_not_whole_is_not_backed_up(original: Engine, targ
     assert left_in(target) == []
 
 
+async def test_an_error_without_a_code(original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sqlite3 has errors of its own, which SQLite has no code for: it is a backup that failed all the same."""
+
+    def undecodable(_: sqlite3.Connection) -> list[str]:
+        raise sqlite3.OperationalError("Could not decode to UTF-8 column")
+
+    monkeypatch.setattr(sqlite_backup, "damage_in_log", undecodable)
+    with pytest.raises(BackupFailed, match="Could not decode to UTF-8 column"):
+        await original.backup(target)
+    assert left_in(target) == []
+
+
 async def test_a_disk_that_is_full(original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has a name, what was copied is removed, and the store goes on."""
 

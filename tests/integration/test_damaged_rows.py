@@ -11,6 +11,7 @@ import pytest
 from engine import Engine, Position, Run, open_engine
 from engine.commands import Configure
 from engine.errors import CannotDecode, ReadFailed, RowDamaged
+from engine.logs.sqlite import SqliteEventLog
 from engine.model import AttemptDocument, TaskSpec
 from engine.stores import StateStore
 from tests.integration.refusals import events
@@ -66,6 +67,27 @@ async def test_a_read_that_meets_it_is_an_error_with_a_name(
         connection.commit()
     with pytest.raises((ReadFailed, CannotDecode)):
         await read(engine, run)
+
+
+async def test_bytes_that_are_no_text_are_named(engine: Engine, run: Run, database: Path) -> None:
+    """The error is sqlite3's own and has no code: the reader says what it says, and not that it lacks one."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE runs SET description = CAST(x'ff' AS TEXT)")
+        connection.commit()
+    with pytest.raises(ReadFailed, match="Could not decode to UTF-8 column 'description'"):
+        await engine.runs()
+
+
+async def test_a_read_that_sqlite_has_rolled_back_is_named(engine: Engine) -> None:
+    """After an I/O error there is no transaction to end: the error of ending it hid the real one."""
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    assert isinstance(engine._log, SqliteEventLog)
+    with pytest.raises(ReadFailed, match="disk I/O error"):
+        await engine._log.readers.run(fail)
 
 
 WRITES: list[tuple[str, Read]] = [

@@ -175,6 +175,13 @@ async def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path, name: str
         assert (await _error(tmp_path / name)).path == tmp_path / name
 
 
+async def test_a_path_may_hold_bytes_that_are_no_text(tmp_path: Path) -> None:
+    """The file system takes them, and so do all connections to the file."""
+    async with open_engine(tmp_path / os.fsdecode(b"\xff %.db")) as engine:
+        await engine.create_run("r")
+        assert (await (await engine.run("r")).info()).run_id == "r"
+
+
 async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
     """No folder can be made below a file."""
     (tmp_path / "file").touch()
