@@ -265,8 +265,12 @@ class _NewRun:
         refusal = unrecordable(row, event, line) or unfounded(event, stream, self._importing.state, line)
         if refusal is not None:
             raise refusal
-        if isinstance(event, AttemptCreated):
-            self._importing.check_free(event.attempt_id, stream, line)
+        given = set[str]()
+        for attempt_id in _attempts_given(event):
+            if attempt_id in given:
+                raise ImportedAttemptExists(attempt_id, line)
+            given.add(attempt_id)
+            self._importing.check_free(attempt_id, stream, line)
         recorded = RecordedEvent(
             row.position,
             stream.run_id,
@@ -282,6 +286,14 @@ class _NewRun:
     def _flush(self) -> None:
         self._importing.projectors.flush()
         self._importing.pause()
+
+
+def _attempts_given(event: Event) -> Iterator[str]:
+    if isinstance(event, AttemptCreated):
+        yield event.attempt_id
+    elif isinstance(event, SourceCarriedOver):
+        for carried in (*event.steps, *event.hidden):
+            yield from (attempt.attempt_id for attempt in carried.log.attempts)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from engine.events import (
     StepLogged,
     StepStatusChanged,
 )
-from engine.model import AttemptChanges, CarriedStep, Head, Parameter, Source, StepLog
+from engine.model import AttemptChanges, AttemptLog, CarriedStep, Head, Parameter, Source, StepLog
 from engine.transfer import (
     ExportCutShort,
     HistoryBroken,
@@ -411,6 +412,28 @@ async def test_an_attempt_twice(target: Engine) -> None:
     """In one run, too."""
     with unchanged(target), pytest.raises(ImportedAttemptExists, match=r"^line 6: attempt 'a1'"):
         await imported(target, forged(CREATED, STEP, attempt(), attempt(index=2)))
+
+
+def carrying(*attempt_ids: str) -> bytes:
+    """A run that was given attempts of its source, under any ids."""
+    forked = RunForked(branch="", source_run_id="gone", source_branch="", source_version=1, source_hash=bytes(32))
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    attempts = [
+        AttemptLog(step="train", attempt_id=each, attempt_index=index, status="FAILED", created_at=when)
+        for index, each in enumerate(attempt_ids, start=1)
+    ]
+    log = StepLog(step="train", name="train", status="FAILED", attempts=attempts)
+    steps = [CarriedStep(place=0, log=log)]
+    return forged(forked, SourceCarriedOver(branch="", values={}, steps=steps), carried_over=True)
+
+
+@pytest.mark.parametrize("ids", [("a1", "own"), ("a1", "a1")], ids=["of another run", "twice"])
+async def test_an_attempt_that_is_carried_over_and_is_there(target: Engine, ids: tuple[str, str]) -> None:
+    """What a run was given of its source has ids of its own, as every attempt does."""
+    await (await target.run("own")).start_attempt("x", attempt_id="own")
+    with unchanged(target), pytest.raises(ImportedAttemptExists, match=rf"attempt '{ids[1]}'"):
+        await imported(target, carrying(*ids))
+    await imported(target, carrying("a1", "a2"))
 
 
 async def test_two_attempts_of_one_number(target: Engine) -> None:
