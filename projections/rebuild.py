@@ -61,7 +61,9 @@ class ViewRebuilder:
             due, live = f"{scratch_name}.{table}", f"main.{table}"
             there = _columns(connection, "main", table)
             if there == _columns(connection, scratch_name, table):
-                missing, unexpected = _count_except(connection, due, live), _count_except(connection, live, due)
+                columns = _compared(connection, scratch_name, table)
+                missing = _count_except(connection, columns, due, live)
+                unexpected = _count_except(connection, columns, live, due)
                 missing += _damages(connection, table)
             else:  # another table under its name
                 missing, unexpected = _count(connection, due), _count(connection, live) if there else 0
@@ -74,6 +76,12 @@ def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[st
     return [name for _, name, *_ in connection.execute(f"PRAGMA {schema}.table_info({table})")]
 
 
+def _compared(connection: sqlite3.Connection, schema: str, table: str) -> str:
+    """Return what two rows have to agree in: EXCEPT takes 4 and 4.0 for one, where a column may hold either."""
+    columns = [(name, kind) for _, name, kind, *_ in connection.execute(f"PRAGMA {schema}.table_info({table})")]
+    return ", ".join(["*", *(f"typeof({name})" for name, kind in columns if kind == "ANY")])
+
+
 def _count(connection: sqlite3.Connection, table: str) -> int:
     number: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     return number
@@ -84,7 +92,7 @@ def _damages(connection: sqlite3.Connection, table: str) -> int:
     return 0 if said == ["ok"] else len(said)
 
 
-def _count_except(connection: sqlite3.Connection, left: str, right: str) -> int:
-    statement = f"SELECT count(*) FROM (SELECT * FROM {left} EXCEPT SELECT * FROM {right})"
+def _count_except(connection: sqlite3.Connection, columns: str, left: str, right: str) -> int:
+    statement = f"SELECT count(*) FROM (SELECT {columns} FROM {left} EXCEPT SELECT {columns} FROM {right})"
     count: int = connection.execute(statement).fetchone()[0]
     return count

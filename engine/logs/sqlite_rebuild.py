@@ -6,6 +6,7 @@ before something was erased or deleted still holds it: then the folding starts o
 """
 
 import asyncio
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -128,7 +129,7 @@ def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventL
     position = last_position(connection)
     while scratch.position < position:
         scratch.fold_chunk(connection)
-    connection.execute("ATTACH ? AS scratch", (str(scratch.path),))
+    connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -222,7 +223,7 @@ class _Scratch:
 
     def _compare(self, source: sqlite3.Connection) -> list[ViewDifference] | None:
         try:
-            source.execute("ATTACH ? AS scratch", (str(self.path),))
+            source.execute("ATTACH ? AS scratch", (os.fsencode(self.path),))
         except sqlite3.Error:
             if self.is_outdated(source):  # then its file may be gone
                 return None

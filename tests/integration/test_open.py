@@ -180,6 +180,9 @@ async def test_a_path_may_hold_bytes_that_are_no_text(tmp_path: Path) -> None:
     async with open_engine(tmp_path / os.fsdecode(b"\xff %.db")) as engine:
         await engine.create_run("r")
         assert (await (await engine.run("r")).info()).run_id == "r"
+        await engine.rebuild()
+        assert await engine.verify_views() == []
+        await engine.backup(tmp_path / os.fsdecode(b"\xfe.db"))
 
 
 async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:

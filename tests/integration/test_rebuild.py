@@ -14,6 +14,7 @@ from engine.composition import make_projectors
 from engine.errors import RebuildRunning
 from engine.logs.file_lock import FileLock
 from engine.logs.sqlite import Settings, open_sqlite_log
+from engine.model import TaskSpec
 from engine.ports import ViewDifference
 from tests.every_view import populated
 from tests.faults.audit import assert_whole
@@ -84,6 +85,15 @@ async def test_what_is_cached_is_forgotten_after_a_rebuild(database: Path, engin
     _sql(database, "UPDATE runs SET status = 'X'")
     await engine.rebuild()
     assert not (await run.set_status("COMPLETED")).events
+
+
+async def test_a_whole_number_is_no_fraction(database: Path, engine: Engine) -> None:
+    """The memory of a task stays what was given: 4 is not 4.0, although SQLite takes them for equal."""
+    await (await engine.create_run("r")).log_step("t", spec=TaskSpec(memory_gb=4))
+    _sql(database, "UPDATE tasks SET memory_gb = 4.0")
+    assert await engine.verify_views() == [ViewDifference("tasks", 1, 1)]
+    await engine.rebuild()
+    assert await engine.verify_views() == []
 
 
 async def test_progress_is_reported_with_rising_positions(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
