@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
@@ -91,9 +92,11 @@ class OpeningEngine:
         self._engine = await self
         return self._engine
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._engine is not None:
-            await self._engine.close()
+            await self._engine.__aexit__(error_type, error, trace)
 
 
 async def _open(path: Path, settings: Settings) -> Engine:

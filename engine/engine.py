@@ -12,7 +12,7 @@ from engine.cancellation import finish
 from engine.codec import EVENT_TYPES, plain_time, to_microseconds
 from engine.command_check import checked
 from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, Request
-from engine.errors import InvalidValue
+from engine.errors import InvalidValue, StoreBusy
 from engine.events import RecordedEvent, RunCreated, RunForked
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_key, check_name
@@ -66,8 +66,13 @@ class Engine(Upkeep):
     async def __aenter__(self) -> "Engine":
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            await self.close()
+        except StoreBusy as busy:
+            if error is None:
+                raise
+            error.add_note(f"and the engine is not closed: {busy}")
 
     async def close(self) -> None:
         """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock.

@@ -26,18 +26,26 @@ _ASK_AGAIN_SECONDS = 0.001
 
 
 class FileLock:
-    """An exclusive lock on `path`, which is created when missing. Not reentrant; one thread at a time."""
+    """An exclusive lock on `path`, which is created when missing. Not reentrant; one thread at a time.
+
+    `is_waited_for` says whether a thread of ours is queued for it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         # A file object, not a bare descriptor: forgotten, it warns and is closed.
         self._file = io.FileIO(path, "a", opener=_open_for_owner)
+        self.is_waited_for = False
         _OPEN.add(self)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Wait for the lock and hold it."""
-        self._flock(fcntl.LOCK_EX)
+        self.is_waited_for = True
+        try:
+            self._flock(fcntl.LOCK_EX)
+        finally:
+            self.is_waited_for = False
         try:
             yield
         finally:

@@ -2,9 +2,9 @@
 
 One aiosqlite connection writes, and a batch is one job on its thread; readers have read-only connections of their own.
 Writers of all processes queue for a lock file beside the database (`file_lock.py`). Checkpoints happen only inside a
-commit, or at the last close, and so only under that lock: SQLite before 3.51.3 can corrupt a database that several
-processes checkpoint at once. The exception is an engine that nobody closes: when it is garbage and nobody else has the
-file open, SQLite checkpoints under an exclusive lock of its own.
+commit, right behind one, or at the last close, and so only under that lock: SQLite before 3.51.3 can corrupt a database
+that several processes checkpoint at once. The exception is an engine that nobody closes: when it is garbage and nobody
+else has the file open, SQLite checkpoints under an exclusive lock of its own.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
+from engine.cancellation import finish
 from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
 from engine.errors import (
@@ -105,7 +106,7 @@ class SqliteEventLog:
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
-        recording = self.start(lambda _: [self._translated(answer) for answer in self.appender.append(requests)])
+        _, recording = self._begin(lambda _: [self._translated(answer) for answer in self.appender.append(requests)])
         recording.add_done_callback(self._tell)
         return recording
 
@@ -114,34 +115,52 @@ class SqliteEventLog:
             for callback in self._callbacks:
                 callback()
 
-    async def exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def exclusively(
+        self, job: Callable[[sqlite3.Connection], Result], *, stop: Callable[[], None] | None = None
+    ) -> Result:
         """Run `job` on the writing connection's thread while holding the cross-process lock.
 
-        It is done wholly or not at all, whatever becomes of the task that waits for it.
+        Who is cancelled before it has begun takes it back; later, it is waited for to its end.
+
+        Args:
+            stop: called when that wait begins, to have it end early.
 
         Raises:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess, WrongEventLoop
         """
-        return await self.start(job)
+        turn, ended = self._begin(job)
+        try:
+            await asyncio.wait({ended})
+        except asyncio.CancelledError as cancelled:
+            if turn.give_up():
+                self._gave_up = True
+                raise
+            if stop is not None:
+                stop()
+            await finish(asyncio.wait({ended}))
+            raise cancelled from ended.exception()
+        return ended.result()
 
-    def start(self, job: Callable[[sqlite3.Connection], Result]) -> asyncio.Future[Result]:
-        """`exclusively` as a future: no task that would be cancelled when somebody cancels all there are.
-
-        Raises:
-            SyncFailed, EngineClosed, WrongProcess, WrongEventLoop: at once.
-        """
+    def _begin(self, job: Callable[[sqlite3.Connection], Result]) -> tuple[Turn[Result], asyncio.Future[Result]]:
         self.check_open()
         if self._doubt is not None:
             raise SyncFailed(self.path, self._doubt)
         turn = Turn(self._lock, lambda: self._done(job))
         ended = self._connection.start(turn.take)
+        self._have_patience(turn, ended)
+        return turn, ended
+
+    def _have_patience(self, turn: Turn[Result], ended: asyncio.Future[Result]) -> None:
         patience = max(self._busy_timeout, TURN_SECONDS_MIN)
         timeout = asyncio.get_running_loop().call_later(patience, self._give_up, turn, ended)
         ended.add_done_callback(lambda _: timeout.cancel())
-        return ended
 
     def _give_up(self, turn: Turn[Result], ended: asyncio.Future[Result]) -> None:
-        if not ended.done() and turn.give_up():
+        if ended.done():
+            return
+        if not self._lock.is_waited_for:  # our own thread is at something else, which may take as long as it likes
+            self._have_patience(turn, ended)
+        elif turn.give_up():
             self._gave_up = True
             ended.set_exception(StoreBusy(self.path, self._busy_timeout))
 
@@ -237,7 +256,8 @@ class SqliteEventLog:
 
     async def _last_turn(self) -> None:
         if self._gave_up:
-            done, _ = await asyncio.wait({self._connection.start(_nothing)}, timeout=self._busy_timeout)
+            patience = min(self._busy_timeout, CLOSING_SECONDS_MAX)
+            done, _ = await asyncio.wait({self._connection.start(_nothing)}, timeout=patience)
             if not done:
                 raise StoreBusy(self.path, self._busy_timeout)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from engine.cancellation import finish
 from engine.errors import DiskFull, ReadFailed, RebuildRunning
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
@@ -71,7 +70,7 @@ class SqliteViewMaintenance:
         async with _Scratch(self._log, _REBUILD, self._make_rebuilder()) as scratch:
             if not await scratch.catch_up(progress):
                 return None
-            return await finish(self._log.exclusively(lambda connection: _swap(connection, scratch, self._log)))
+            return await self._log.exclusively(lambda connection: _swap(connection, scratch, self._log))
 
     async def bring_to(self, versions: Mapping[str, int]) -> None:
         """Rebuild the views unless they are of these versions; while another process does it, wait."""

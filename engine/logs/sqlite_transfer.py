@@ -1,14 +1,11 @@
 """`engine.transfer.port.Transfer` for a SQLite log."""
 
 import asyncio
-import contextlib
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from typing import BinaryIO
 
-from engine.cancellation import finish
-from engine.errors import AnabranchError
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_export import SqliteExport
 from engine.logs.sqlite_import import Importing, Interrupted
@@ -36,21 +33,7 @@ class SqliteTransfer:
         A caller who is cancelled waits until the transaction is rolled back, which is until the piece at hand is done.
         """
         job = _Job(self._log, file, progress)
-        running = asyncio.ensure_future(self._log.exclusively(job.run))
-        try:
-            await asyncio.wait({running})
-        except asyncio.CancelledError:
-            job.stop()
-            await _ended(running)
-            raise
-        return running.result()
-
-
-async def _ended(running: "asyncio.Future[Imported]") -> None:
-    with contextlib.suppress(
-        Interrupted, AnabranchError
-    ):  # whoever was cancelled is told that, not what else was wrong
-        await finish(running)
+        return await self._log.exclusively(job.run, stop=job.stop)
 
 
 class _Job:

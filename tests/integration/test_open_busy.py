@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import fcntl
+import io
 import sqlite3
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from engine import open_engine
+from engine import Run, open_engine
 from engine.errors import StoreBusy
 from engine.logs.file_lock import FileLock
 from tests.faults.children import next_line, start_worker
@@ -100,3 +104,79 @@ async def test_closing_says_so_when_a_write_still_waits_for_the_lock(database: P
         await engine.close()
     async with open_engine(database) as engine:
         assert await engine.last_position() == 1
+
+
+@pytest.mark.parametrize("removal", ["erase", "delete", "compact", "import"])
+async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, removal: str) -> None:
+    """While another process holds the lock, a cancellation takes back what cannot be undone; later it is not done."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r", parameters={"a": 1}, status="COMPLETED")
+        exported = b"".join([line async for line in engine.export_runs(["r"])])
+        await engine.create_run("other")
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "erase": lambda: engine.erase("r", None, 2, "asked for"),
+            "delete": lambda: engine.delete_run("r", reason="too old"),
+            "compact": engine.compact,
+            "import": lambda: engine.import_runs(io.BytesIO(exported)),
+        }
+        before = database.read_bytes(), await engine.last_position()
+        holder = FileLock(Path(f"{database}-lock"))
+        assert holder.try_acquire()
+        task = asyncio.create_task(calls[removal]())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        holder.close()
+        await (await engine.run("other")).set_parameters({"behind": 1})
+        assert (await engine.run("r")).run_id == "r"
+        assert (await (await engine.run("r")).parameters())["a"].value == 1
+        assert (database.read_bytes(), await engine.last_position()) == (before[0], before[1] + 1)
+
+
+async def test_an_error_is_not_replaced_by_a_close_that_has_to_wait(database: Path) -> None:
+    """What the block raised goes on, with a note that the engine is not closed."""
+    holder = FileLock(Path(f"{database}-lock"))
+    engines = []
+
+    async def fail() -> None:
+        async with open_engine(database, busy_timeout=0.1) as engine:
+            engines.append(engine)
+            await engine.create_run("r")
+            assert holder.try_acquire()
+            with pytest.raises(StoreBusy):
+                await engine.create_run("other")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        await fail()
+    assert "and the engine is not closed: the write lock" in caught.value.__notes__[0]
+    holder.close()
+    await engines[0].close()
+
+
+async def test_a_write_waits_for_what_its_own_engine_is_at(database: Path) -> None:
+    """However long that takes: the busy timeout is for other processes."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r")
+        exported = b"".join([line async for line in engine.export_runs()])
+    async with open_engine(database.with_name("other.db"), busy_timeout=0.05) as engine:
+        waiting: list[asyncio.Task[Run]] = []
+
+        class Slow(io.BytesIO):
+            """A file that is read on only once a write has waited longer than the busy timeout."""
+
+            @override
+            def readline(self, size: int | None = -1, /) -> bytes:
+                if not waiting:
+                    asyncio.run_coroutine_threadsafe(begin(), loop).result()
+                return super().readline(size)
+
+        async def begin() -> None:
+            waiting.append(asyncio.create_task(engine.create_run("behind")))
+            await asyncio.wait(waiting, timeout=0.2)
+
+        loop = asyncio.get_running_loop()
+        await engine.import_runs(Slow(exported))
+        assert (await waiting[0]).run_id == "behind"
