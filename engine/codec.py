@@ -39,6 +39,8 @@ SCHEMA_VERSIONS: Final[dict[str, int]] = {
 }
 
 # (event type, version it lifts from) → the payload one version on. Applied in turn until the version is today's.
+# What is left of an erased event has the shape of the version that erased it, under the number that was hashed: an
+# upcaster leaves a payload that was lifted already as it is.
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns

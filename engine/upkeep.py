@@ -135,7 +135,8 @@ class Upkeep:
 
         Raises:
             RunNotFound, BranchNotFound, PointNotFound
-            NotErasable: the event holds nothing but where it stands and what it is linked to.
+            NotErasable: the event holds nothing but where it stands and what it is linked to, or is of an older version
+                and what is left of it could not be told from that.
             CannotDecode: a newer anabranch wrote it.
             TracesLeft: it is erased, and a reader who does not end keeps its bytes in the file.
             DiskFull, StoreBusy: also where it is erased and could not be compacted: erase it again, or compact.

@@ -129,9 +129,11 @@ class EventTooLarge(InvalidInput):
 
 
 class NotErasable(InvalidInput):
-    def __init__(self, event_type: str) -> None:
-        self.event_type = event_type
-        super().__init__(f"{event_type} holds nothing to erase: only where it stands and what it is linked to")
+    def __init__(
+        self, event_type: str, reason: str = "holds nothing to erase: only where it stands and what it is linked to"
+    ) -> None:
+        self.event_type, self.reason = event_type, reason
+        super().__init__(f"{event_type} {reason}")
 
 
 class CheckpointOfAnotherStore(InvalidInput):

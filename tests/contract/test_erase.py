@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Run, open_engine
-from engine.codec import SCHEMA_VERSIONS, payload_digest
+from engine.codec import SCHEMA_VERSIONS, UPCASTERS, payload_digest
 from engine.errors import (
     BranchNotFound,
     InvalidValue,
@@ -512,6 +512,29 @@ async def test_events_of_an_older_version_are_erased_too(database: Path) -> None
         await assert_sound(engine)
         for info in await engine.runs():
             await (await engine.run(info.run_id)).compile()
+
+
+def _named(old: dict[str, Any]) -> dict[str, Any]:
+    return {**old, "message": f"lifted: {old.get('message', '')}"}
+
+
+def _moved(old: dict[str, Any]) -> dict[str, Any]:
+    return {**old, "message": old["details"]["text"]}
+
+
+@pytest.mark.parametrize("upcaster", [_named, _moved])
+async def test_what_would_be_lifted_twice_is_not_erased(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, upcaster: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    """What is left has today's shape under yesterday's number: an upcaster that minds would make another of it."""
+    monkeypatch.setitem(SCHEMA_VERSIONS, "StepLogged", 1)
+    await (await engine.create_run("r")).log_step("s", message="secret", details={"text": "secret"})
+    monkeypatch.undo()
+    monkeypatch.setitem(UPCASTERS, ("StepLogged", 1), upcaster)
+    before = sql(engine.path, "SELECT * FROM events")
+    with pytest.raises(NotErasable, match="StepLogged of version 1 would be read wrongly"):
+        await engine.erase("r", None, 2, "a secret")
+    assert sql(engine.path, "SELECT * FROM events") == before
 
 
 async def test_copies_that_were_carried_over_are_named(engine: Engine) -> None:
