@@ -7,7 +7,6 @@ its children are done, a branch reduces what they counted; so does the root at l
 
 import os
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
@@ -16,11 +15,12 @@ from msgspec import Struct, field
 
 from engine import Branch, Engine, Parameter, Run
 from engine.cli import folder
+from engine.cli.default_names import dated, first_free
 from engine.cli.escapes import visible
 from engine.cli.failures import first_error
 from engine.cli.folder import Found, Place, Skip
 from engine.cli.tally import RULES, Tally, unreadable
-from engine.errors import BranchExists, RunExists
+from engine.errors import BranchExists
 from engine.model import CANCELLED, COMPLETED, FAILED, RUNNING
 
 ATTEMPTS_MAX: Final = 2
@@ -93,21 +93,16 @@ async def take_census(engine: Engine, plan: Plan, watcher: Watcher) -> Run:
 
 
 async def _open_run(engine: Engine, plan: Plan) -> Run:
-    began = datetime.now(UTC)
-    name = shown = f"census-{began:%Y%m%d-%H%M%S}"
-    number = 1
-    while True:
-        try:
-            return await engine.create_run(
-                name,
-                status=RUNNING,
-                tag="demo",
-                root_path=folder.legible(plan.folder),
-                description="a census of a folder",
-            )
-        except RunExists:
-            number += 1
-            name = f"{shown}-{number}"
+    return await first_free(
+        dated("census"),
+        lambda name: engine.create_run(
+            name,
+            status=RUNNING,
+            tag="demo",
+            root_path=folder.legible(plan.folder),
+            description="a census of a folder",
+        ),
+    )
 
 
 class _Census:

@@ -1,6 +1,6 @@
 """`anabranch fork`: a run that goes on from a point of another."""
 
-from datetime import UTC, datetime
+from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +8,7 @@ from rich.text import Text
 
 from engine import Run
 from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.default_names import dated, first_free
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
@@ -48,8 +49,11 @@ def fork(
 
     async def command() -> None:
         async with existing(db) as engine:
-            name = f"{run_id}-fork-{datetime.now(UTC):%Y%m%d-%H%M%S}" if new_id is None else new_id
-            forked = await engine.fork_run(run_id, run_id=name, branch=branch, at=point, from_step=from_step, tag=tag)
+
+            def opened_as(name: str) -> Coroutine[Any, Any, Run]:
+                return engine.fork_run(run_id, run_id=name, branch=branch, at=point, from_step=from_step, tag=tag)
+
+            forked = await (first_free(dated(run_id, "fork"), opened_as) if new_id is None else opened_as(new_id))
             opened = [recorded.event async for recorded in engine.events(run_id=forked.run_id, types=[RunForked])]
             document = await _document(forked, opened[0])
         print_json(document) if json else _print(document)

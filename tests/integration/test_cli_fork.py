@@ -54,6 +54,34 @@ def test_the_fork_is_there_for_scripts(recorded: Path, capsys: pytest.CaptureFix
     assert (info.tag, info.original_run_id) == ("again", "r1")
 
 
+def test_forks_without_a_name_of_their_own_never_clash(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The default id is counted where a run has it already, as it has within one second."""
+    made = []
+    for _ in range(3):
+        assert main(["fork", "r1", "--json"]) == 0
+        made.append(json.loads(capsys.readouterr().out)["run_id"])
+    assert len({*made}) == 3
+    assert main(["fork", "r1", "--as", made[0]]) == 1
+
+
+@pytest.mark.parametrize("run_id", ["é" * 256, "😀" * 128, "a" * 512])
+def test_the_default_id_fits_where_the_run_has_a_long_one(
+    recorded: Path, capsys: pytest.CaptureFixture[str], run_id: str
+) -> None:
+    """The run's own id is cut in it, and never within a character."""
+
+    async def record() -> None:
+        async with open_engine(recorded) as engine:
+            await engine.create_run(run_id)
+
+    asyncio.run(record())
+    for _ in range(2):
+        assert main(["fork", run_id, "--json"]) == 0
+        kept, _, _ = json.loads(capsys.readouterr().out)["run_id"].partition("-fork-")
+        assert run_id.startswith(kept)
+        assert len(kept.encode()) > 470
+
+
 async def _info(database: Path, run_id: str) -> RunInfo:
     async with open_engine(database) as engine:
         return await (await engine.run(run_id)).info()
