@@ -12,10 +12,11 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from engine.errors import InvalidValue, SignatureInvalid, SigningUnavailable
+from engine.free_form import INTEGER_MAX
 
 FORMAT: Final = 1
 
-_Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Count: TypeAlias = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
 _Digest: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 

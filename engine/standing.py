@@ -117,6 +117,6 @@ def branches_of(log: RunLog) -> Iterator[AnyLog]:
 
 
 def is_orphaned(attempt: AttemptLog, now: datetime, seconds: float = ORPHANED_SECONDS) -> bool:
-    """Say whether an attempt was created longer ago than that and never submitted: whoever was to do it is gone."""
+    """Say whether an attempt was created at least that long ago and never submitted: whoever was to do it is gone."""
     waited = (now - attempt.created_at).total_seconds()
-    return attempt.status == CREATED and attempt.external_id is None and waited > seconds
+    return attempt.status == CREATED and attempt.external_id is None and waited >= seconds

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from engine.errors import InvalidValue, shown
+from engine.free_form import INTEGER_MAX, INTEGER_MIN
 from engine.model import Parameter, ParameterKind, TaskSpec
 from engine.names import check_name
 
@@ -17,7 +18,6 @@ VALUE_DEPTH_MAX: Final = 64
 Callback = TypeVar("Callback")
 
 _KINDS: Final[tuple[ParameterKind, ...]] = ("json", "metric", "object")
-_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**63 - 1
 
 
 def check_parameters(values: object) -> dict[str, Parameter]:
@@ -37,7 +37,7 @@ def check_parameters(values: object) -> dict[str, Parameter]:
 
 def _plain_parameter(value: Any, name: str) -> Parameter:
     kind = type(value)
-    if kind is float or (kind is int and _INTEGER_MIN <= value <= _INTEGER_MAX):  # most are, and need no more
+    if kind is float or (kind is int and INTEGER_MIN <= value <= INTEGER_MAX):  # most are, and need no more
         return Parameter(value)
     return Parameter(check_value(value, f"parameter {shown(name)}"))
 
@@ -114,7 +114,7 @@ def check_function(function: Callback | None, where: str) -> Callback | None:
 
 def check_position(position: object, where: str) -> int:
     """Return `position` when the log could compare one with it."""
-    if not isinstance(position, int) or isinstance(position, bool) or not _INTEGER_MIN <= position <= _INTEGER_MAX:
+    if not isinstance(position, int) or isinstance(position, bool) or not INTEGER_MIN <= position <= INTEGER_MAX:
         raise InvalidValue(where, position, "is not a position: an integer of 64 bits")
     return int.__int__(position)  # of a subclass, the plain number
 
@@ -133,7 +133,7 @@ def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:
     if isinstance(value, str):
         return check_text(value, where)
     if kind is int:
-        if not _INTEGER_MIN <= value <= _INTEGER_MAX:
+        if not INTEGER_MIN <= value <= INTEGER_MAX:
             raise InvalidValue(where, value, "is an integer over 64 bits")
     elif isinstance(value, dict | list | tuple):
         if depth == 0:

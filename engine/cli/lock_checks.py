@@ -13,11 +13,9 @@ from typing import Final
 
 from engine.cli.checks import Check
 from engine.cli.text import counted
-from engine.logs.file_lock import FileLock
+from engine.logs.file_lock import RUN_LOCK_NAME, FileLock, noted_holder
 from engine.logs.file_system import beside
 from engine.logs.partial_folder import abandoned, bytes_in, remove_abandoned
-
-RUN_LOCK_NAME: Final = "run.lock"
 
 _WRITE_LOCK_SECONDS: Final = 0.5
 _COMPARISON_SECONDS_MAX: Final = 86_400.0
@@ -43,7 +41,7 @@ def check_run_lock(database: Path) -> Check:
     path = database.with_name(RUN_LOCK_NAME)
     if not path.exists():
         return Check(name="run lock", text="nobody has ever taken it")
-    holder = _holder(path)
+    holder = noted_holder(path)
     with _tried(path, 0) as free:
         if free:
             return Check(name="run lock", text="is free", details=_lock_details(path, None))
@@ -108,14 +106,6 @@ def _tried(path: Path, seconds: float) -> Iterator[bool]:
 
 def _lock_details(path: Path, holder: int | None) -> dict[str, object]:
     return {"path": str(path), "holder": holder}
-
-
-def _holder(path: Path) -> int | None:
-    try:
-        holder = int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-    return holder if 0 < holder < 2**31 else None
 
 
 def _is_alive(process_id: int) -> bool:

@@ -23,6 +23,7 @@ RUN_LOCK_NAME: Final = "run.lock"
 """The file beside a database that the orchestrator at work on it holds locked."""
 
 _ASK_AGAIN_SECONDS = 0.001
+_PROCESS_IDS_MAX = 2**31
 
 
 class FileLock:
@@ -87,6 +88,15 @@ class FileLock:
         if self._file.closed:
             raise ValueError(f"the lock {self.path} is closed")
         fcntl.flock(self._file, operation)
+
+
+def noted_holder(path: Path) -> int | None:
+    """Return the id of the process that took a lock last, as its note says; None where it says none."""
+    try:
+        process_id = int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return process_id if 0 < process_id < _PROCESS_IDS_MAX else None
 
 
 def _open_for_owner(path: str, flags: int) -> int:

@@ -16,6 +16,7 @@ from msgspec import structs
 from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, from_microseconds
 from engine.errors import CannotDecode, NewerEventVersion, UnknownEventType
 from engine.events import AttemptCreated, BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
+from engine.free_form import INTEGER_MAX
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_ledger import SqliteLedger
@@ -39,7 +40,6 @@ from engine.verification import RunCheck
 
 PIECE_EVENTS: Final = 1000
 PIECE_BYTES: Final = 4 * 1024 * 1024
-_INTEGER_MAX: Final = 2**63 - 1
 _HELD_ELSEWHERE_MAX: Final = 10_000  # attempt ids that another run has when an event creates them; kept in memory
 
 _INSERT: Final = (
@@ -220,7 +220,7 @@ class _NewRun:
                 parent = self._source(event)
             case _:
                 return None
-        return None if parent is None else structs.replace(parent, version=min(max(version, 0), _INTEGER_MAX))
+        return None if parent is None else structs.replace(parent, version=min(max(version, 0), INTEGER_MAX))
 
     def _source(self, event: RunForked) -> Stream | None:
         importing = self._importing

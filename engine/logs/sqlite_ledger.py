@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
+from engine.free_form import INTEGER_MAX, INTEGER_MIN
 from engine.merkle import deleted_leaf, run_leaf
 from engine.model import Head
 from engine.stored import StoredEvent, StoredStream
@@ -22,7 +23,7 @@ _DELETED: Final = (
     "SELECT root_id, run_id, first_position, last_position, events, leaf, deleted_at, reason FROM deleted_runs"
 )
 
-_INTEGERS: Final = range(-(2**63), 2**63)
+_INTEGERS: Final = range(INTEGER_MIN, INTEGER_MAX + 1)
 _UNREADABLE: Final = dict.fromkeys(range(0xDC80, 0xDD00), "\x1a")  # no name that was recorded has a control character
 
 

@@ -25,6 +25,7 @@ from engine.logs.sqlite_epoch import removals
 from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
+from engine.logs.sqlite_schema import view_versions
 from engine.ports import Progress, Rebuilder, ViewDifference
 from engine.row_chunks import Chunk
 
@@ -117,7 +118,7 @@ def _by_name(path: Path) -> Iterator[None]:
 
 
 def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str, int]) -> bool:
-    found = dict(connection.execute("SELECT view, version FROM view_checkpoints"))
+    found = view_versions(connection)
     return any(found.get(view) != version for view, version in versions.items())
 
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from engine.errors import FolderNotWritable, RunLocked
 from engine.logger import get_logger
-from engine.logs.file_lock import RUN_LOCK_NAME, FileLock
+from engine.logs.file_lock import RUN_LOCK_NAME, FileLock, noted_holder
 
 _log = get_logger(__name__)
 
@@ -39,7 +39,7 @@ class RunLock:
             raise FolderNotWritable(self.path, error.strerror or str(error)) from error
         if self._lock is not None or not lock.try_acquire():
             lock.close()
-            raise RunLocked(self.path, holder(self.path))
+            raise RunLocked(self.path, noted_holder(self.path))
         with suppress(OSError):  # who holds it is a courtesy: on a full disk it is held all the same
             lock.leave_note(str(os.getpid()))
         self._lock = lock
@@ -60,11 +60,3 @@ class RunLock:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.__exit__(exc_type, exc, trace)
-
-
-def holder(path: Path) -> int | None:
-    """Return the id of the process that took the lock last, None where none has left it."""
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None

@@ -42,6 +42,7 @@ from engine.events import AttemptUpdated, ExternalRunRegistered, ExternalRunUpda
 from engine.model import CREATED, TERMINAL_STATUSES, AttemptChanges, RunInfo
 from engine.names import check_name
 from engine.ports import PlacedAttempt, Recorded
+from engine.standing import ORPHANED_SECONDS, is_orphaned
 from engine.stores import task_documents as documents
 from engine.stores.run_lock import RunLock
 from engine.stores.task_documents import (
@@ -277,20 +278,16 @@ class StateStore:
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
         return dict(Counter(each.log.operator_key or "" for each in found))
 
-    async def find_orphaned_attempts(self, run_id: str, timeout_seconds: float = 3600) -> list[TaskAttempt]:
+    async def find_orphaned_attempts(self, run_id: str, timeout_seconds: float = ORPHANED_SECONDS) -> list[TaskAttempt]:
         """Return the attempts that were created at least that long ago and never submitted: without an external id.
 
         Raises:
             InvalidValue: the timeout is no number of seconds, or the clock's time is none or has no time zone.
         """
-        now, age = self._clock(), _seconds(timeout_seconds)  # compared as ages: a time before the year 1 is none
+        now, age = self._clock(), _seconds(timeout_seconds)
         to_microseconds(now)
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
-        return [
-            self._attempt(each)
-            for each in found
-            if each.log.status == CREATED and each.log.external_id is None and now - each.log.created_at >= age
-        ]
+        return [self._attempt(each) for each in found if is_orphaned(each.log, now, age)]
 
     async def update_attempt(
         self,
@@ -369,8 +366,8 @@ def _updates(recorded: Recorded) -> int:
     return sum(isinstance(each.event, AttemptUpdated) for each in recorded.events)
 
 
-def _seconds(timeout_seconds: float) -> timedelta:
+def _seconds(timeout_seconds: float) -> float:
     try:
-        return timedelta(seconds=timeout_seconds)
+        return timedelta(seconds=timeout_seconds).total_seconds()
     except (TypeError, OverflowError, ValueError) as error:
         raise InvalidValue("timeout_seconds", timeout_seconds, f"is no number of seconds: {error}") from error

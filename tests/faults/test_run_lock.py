@@ -190,6 +190,14 @@ def test_a_folder_without_room_for_it_says_so(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("note", ["", "0", "-1", f"{2**31}", "somebody"])
+def test_a_note_that_names_no_process_names_nobody(tmp_path: Path, note: str) -> None:
+    """Old hosts leave notes too, and a file of that name may say anything."""
+    with RunLock(tmp_path) as held:
+        held.path.write_text(note)
+        assert refused(RunLock(tmp_path)).holder is None
+
+
 def test_a_full_disk_does_not_keep_anybody_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who holds it is a courtesy to others: where it cannot be written down, the lock is held all the same."""
 

@@ -89,6 +89,8 @@ ALONE = [
     (task("t", attempts=[attempt("FAILED"), attempt("RUNNING", index=2)]), "running"),
     (task("t", attempts=[attempt("CREATED")]), "running"),
     (task("t", attempts=[attempt("CREATED", created_at=LONG_AGO)]), "orphaned"),
+    (task("t", attempts=[attempt("CREATED", created_at=NOW - timedelta(hours=1))]), "orphaned"),
+    (task("t", attempts=[attempt("CREATED", created_at=NOW - timedelta(seconds=3599.9))]), "running"),
     (task("t", attempts=[attempt("CREATED", created_at=LONG_AGO, external_id="7")]), "running"),
     (task("t", attempts=[attempt("SUBMITTED", created_at=LONG_AGO)]), "running"),
     (task("t", external_run=ExternalRun(task_id="t", operator_type="HPC", status="FAILED")), "failed"),
