@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 
 from engine.cli.escapes import json_visible
 from engine.errors import AlreadyExists, shown
+from engine.logs.file_system import take_name
 
 
 class FileIsThere(AlreadyExists):
@@ -57,6 +58,16 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _take_name(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    try:
+        take_name(temporary, path)
+    except FileExistsError:  # it came meanwhile
+        raise FileIsThere(path) from None

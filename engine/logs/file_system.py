@@ -25,6 +25,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
     | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
 )
 
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -67,6 +69,24 @@ def create_for_owner(path: Path) -> None:
         OSError: FileExistsError, where there is something by that name.
     """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def take_name(made: Path, target: Path) -> None:
+    """Give a file that was made under another name the name that it is for, unless that is taken.
+
+    Where there are hard links it is left to be removed under its first name.
+
+    Raises:
+        OSError: FileExistsError, where there is something by that name.
+    """
+    try:
+        target.hardlink_to(made)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # The file system has no links. What is renamed replaces what is there, so that has to be something of ours.
+        create_for_owner(target)
+        made.replace(target)
 
 
 def make_folders(folder: Path) -> None:

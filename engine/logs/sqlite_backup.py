@@ -24,7 +24,7 @@ from engine.cancellation import finish
 from engine.errors import AnabranchError, BackupExists, BackupFailed, DiskFull, InvalidValue, shown
 from engine.findings import Verification
 from engine.logs.connections import ThreadConnection
-from engine.logs.file_system import beside, create_for_owner, sync_folder
+from engine.logs.file_system import beside, create_for_owner, sync_folder, take_name
 from engine.logs.forking import connect
 from engine.logs.partial_folder import PartialFolder, remove_abandoned
 from engine.logs.readers import connect_read_only, in_snapshot
@@ -43,7 +43,6 @@ _STEP_PAGES: Final = 1024
 _TOLD_SECONDS: Final = 0.1
 _ASKED_OPERATIONS: Final = 100_000  # of SQLite's virtual machine: a few milliseconds
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _WOULD_JOIN: Final = "-wal", "-journal"
 """What SQLite would take for a part of the copy, and write into it."""
@@ -62,9 +61,9 @@ class SqliteBackup:
     async def backup(self, path: Path, progress: BackupProgress | None) -> BackedUp:
         """Make a copy at `path`, and prove it; see `engine.upkeep.Upkeep.backup`."""
         self._log.check_open()
-        target = _checked(path, self._log.path)
+        target = await finish(asyncio.to_thread(_checked, path, self._log.path))
         with _by_name(target):
-            remove_abandoned(target.parent)
+            await finish(asyncio.to_thread(remove_abandoned, target.parent))
             folder = PartialFolder(target.parent)
             try:
                 return await self._made(folder.path / "copy.db", target, progress or _tell_nobody)
@@ -185,7 +184,7 @@ def _take_name(copy: Path, target: Path) -> int:
     _sync(copy)
     _check_free(target)
     try:
-        _link_or_rename(copy, target)
+        take_name(copy, target)
     except FileExistsError:
         raise BackupExists(target, target) from None
     try:
@@ -194,17 +193,6 @@ def _take_name(copy: Path, target: Path) -> int:
     except OSError:
         target.unlink()
         raise
-
-
-def _link_or_rename(copy: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(copy)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # The file system has no links. What is renamed replaces what is there, so that has to be something of ours.
-        create_for_owner(target)
-        copy.replace(target)
 
 
 def _sync(path: Path) -> None:

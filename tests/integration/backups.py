@@ -1,5 +1,7 @@
 """What tests of backups have in common: a store to copy, and a look at what is left where the copy was to be."""
 
+import errno
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,3 +34,8 @@ async def opened_copy(store: Path, database: Path) -> AsyncIterator[Engine]:
 def left_in(target: Path) -> list[str]:
     """Return the names in the folder of a backup."""
     return sorted(path.name for path in target.parent.iterdir())
+
+
+def refuse_links(path: Path, _: Path) -> None:
+    """`Path.hardlink_to` of a file system that has no links."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))

@@ -99,6 +99,23 @@ async def test_a_copying_that_is_given_up_on_ends_soon(
     assert stopped == [True]
 
 
+async def test_the_event_loop_goes_on_while_the_folder_is_looked_at(
+    original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of many files on a slow disk holds up nobody."""
+    loop, looked = asyncio.get_running_loop(), list[bool]()
+
+    def wait(*_: Path) -> None:
+        gone_on = threading.Event()
+        loop.call_soon_threadsafe(gone_on.set)
+        looked.append(gone_on.wait(5))
+
+    monkeypatch.setattr(sqlite_backup, "_check_free", wait)
+    monkeypatch.setattr(sqlite_backup, "remove_abandoned", wait)
+    await original.backup(target)
+    assert looked == [True] * 3
+
+
 async def test_it_tells_how_far_it_is(original: Engine, target: Path) -> None:
     """Each part is told to its end, in order."""
     told: dict[str, tuple[int, int]] = {}

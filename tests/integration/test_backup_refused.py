@@ -1,8 +1,6 @@
 """Where `engine.backup` makes no copy: names that are taken or cannot be, stores that are not whole, a full disk."""
 
 import contextlib
-import errno
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +11,7 @@ from engine import Engine
 from engine.errors import BackupExists, BackupFailed, DiskFull, InvalidValue
 from engine.logs import sqlite_backup
 from engine.logs.forking import connect
-from tests.integration.backups import left_in
+from tests.integration.backups import left_in, refuse_links
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
@@ -40,7 +38,7 @@ async def test_a_file_that_comes_meanwhile_is_not_touched(
 ) -> None:
     """Whoever takes the name while the copy is made keeps it, also where the file system has no hard links."""
     if not links:
-        monkeypatch.setattr(Path, "hardlink_to", _refuse_links)
+        monkeypatch.setattr(Path, "hardlink_to", refuse_links)
     monkeypatch.setattr(sqlite_backup, "_check_free", lambda _: None)  # it comes after the last look
     await _assert_kept(original, target, target)
 
@@ -60,13 +58,9 @@ async def _assert_kept(engine: Engine, target: Path, taken: Path) -> None:
     assert left_in(target) == [taken.name]
 
 
-def _refuse_links(path: Path, _: Path) -> None:
-    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
-
-
 async def test_a_file_system_may_have_no_links(original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy is renamed there."""
-    monkeypatch.setattr(Path, "hardlink_to", _refuse_links)
+    monkeypatch.setattr(Path, "hardlink_to", refuse_links)
     made = await original.backup(target)
     assert left_in(target) == ["monday.db"]
     assert (target.stat().st_size, target.stat().st_mode & 0o777) == (made.bytes, 0o600)

@@ -1,6 +1,7 @@
 """`anabranch export` and `anabranch import`, from file to file, through pipes, and interrupted."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
@@ -14,9 +15,11 @@ from typer.testing import CliRunner
 
 from engine import open_engine
 from engine.cli import main
+from engine.cli.file_output import FileIsThere, whole_file
 from engine.model import AttemptDocument
 from tests.exports import documents, rows
 from tests.golden.make_database import fill
+from tests.integration.backups import refuse_links
 
 _COMMAND = [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())"]
 
@@ -109,6 +112,21 @@ def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Pa
     before = rows(recorded)
     assert ran("export", "nightly", "--force", "--to", recorded)[0] == 2
     assert rows(recorded) == before
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_file_that_comes_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    """Whoever takes the name while the export is written keeps it, and nothing is left of the export."""
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse_links)
+    with contextlib.ExitStack() as writing:
+        writing.enter_context(whole_file(tmp_path / "mine", overwrite=False)).write(b"an export")
+        (tmp_path / "mine").write_text("mine")
+        with pytest.raises(FileIsThere):
+            writing.close()
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["mine"]
 
 
 def test_an_export_that_fails_leaves_no_file(ran: Ran, tmp_path: Path) -> None:
