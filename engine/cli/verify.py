@@ -99,9 +99,8 @@ def _print(found: Verification, checkpoint: Checkpoint | None, key: Path | None)
     terminal.print(f"checked {what} of {counted(found.runs, 'run')}")
     if found.deleted:
         names = shortened(", ".join(map(visible, found.deleted)))
-        terminal.print(
-            f"{counted(len(found.deleted), 'run')} deleted since, as the store says: {names}", style="yellow"
-        )
+        gone = f"{counted(len(found.deleted), 'run was', 'runs were')} deleted, as the store says: {names}"
+        terminal.print(gone, style="yellow")
     if not found.problems:
         terminal.print("whole: every hash, link and reduction is as recorded", style="green")
         terminal.print(f"root {found.root}", style="dim")

@@ -163,7 +163,7 @@ class _StoreCheck:
                 # time does not: a deletion may have begun before it, and have been committed after it.
                 cut.tree.add(gone.leaf if later and cut is self._cuts[0] else gone.leaf_now())
         if later and gone.last_position <= first:
-            when = from_microseconds(gone.deleted_at).isoformat(" ", "seconds")
+            when = from_microseconds(gone.deleted_at).isoformat(timespec="seconds")
             message = f"the checkpoint saw it, and it was deleted at {when}, as the store says: {gone.reason}"
             self._problems.append(Problem(kind="deleted", message=message, run_id=gone.run_id))
         if self._since is not None and gone.first_position <= first < gone.last_position:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,21 @@ def test_a_rewrite_since_a_checkpoint(command: Command, checkpoint: Path, record
         "checkpoint  position 15",
         "    the checkpoint saw 15 events, and the log ends at position 13",
     ]
+
+
+def test_runs_that_were_deleted(command: Command, recorded: Path, tmp_path: Path) -> None:
+    """They are named, whether they went before the checkpoint or since; what it saw is a problem, with an ISO time."""
+    command("delete", "f", "--reason", "old", "--yes")
+    path = tmp_path / "tuesday.json"
+    path.write_text(command("checkpoint")[1])
+    for arguments in (["verify"], ["verify", "--since", path]):
+        code, out, _ = command(*arguments)
+        assert (code, out.splitlines()[1]) == (0, "1 run was deleted, as the store says: f")
+    command("delete", "q", "--reason", "older", "--yes")
+    code, out, _ = command("verify", "--since", path)
+    assert (code, out.splitlines()[1]) == (1, "2 runs were deleted, as the store says: q, f")
+    when = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
+    assert re.search(f"it was deleted at {when}, as the store says: older$", " ".join(out.split()))
 
 
 def test_a_signed_checkpoint(command: Command, tmp_path: Path) -> None:
