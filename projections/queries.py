@@ -20,6 +20,7 @@ from projections.reading import (
     SELECT_ATTEMPTS,
     Readers,
     as_attempt,
+    event_version,
     resolved_parameters,
 )
 from projections.run_log import compile_branch, compile_run
@@ -105,7 +106,7 @@ class SqliteViews:
             resolved = resolved_parameters(connection, stream.stream_id, version_at(connection, stream, at))
             names = {source: stream_name(connection, source) for source, _ in resolved.values()}
             return {
-                name: (own.parameter, Origin(*names[source], own.stream_version))
+                name: (own.parameter, Origin(*names[source], event_version(connection, source, name, own)))
                 for name, (source, own) in resolved.items()
             }
 

@@ -58,6 +58,19 @@ def resolved_parameters(
     return dict(sorted(resolved.items()))
 
 
+def event_version(connection: sqlite3.Connection, stream_id: int, name: str, own: OwnParameter) -> int:
+    """Return the version of the event that a stream's parameter is from."""
+    if own.stream_version > 1:
+        return own.stream_version
+    # No event that opens a stream sets any: it was carried over, by an event with a version of its own.
+    (version,) = connection.execute(
+        "SELECT events.stream_version FROM parameters JOIN events USING (position)"
+        " WHERE parameters.stream_id = ? AND name = ? AND parameters.stream_version = 1",
+        (stream_id, name),
+    ).fetchone()
+    return int(version)
+
+
 def as_attempt(row: AttemptRow) -> AttemptLog:
     return AttemptLog(
         attempt_id=row.attempt_id,

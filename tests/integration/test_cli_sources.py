@@ -1,6 +1,6 @@
 """Where a parameter came from, as of a point: what `anabranch params --at` shows."""
 
-from engine import Engine
+from engine import Engine, Position
 
 
 async def test_sources_are_those_of_the_point_that_is_asked_for(engine: Engine) -> None:
@@ -11,3 +11,18 @@ async def test_sources_are_those_of_the_point_that_is_asked_for(engine: Engine) 
     then, now = await run.sources(at=2), await run.sources()
 
     assert (then["lr"].stream_version, now["lr"].stream_version) == (2, 3)
+
+
+async def test_the_source_of_a_value_that_was_carried_over_is_the_event_that_kept_it(engine: Engine) -> None:
+    """As the lineage says it, at every point: the value counts from the fork, and its event came later."""
+    await engine.create_run("source", parameters={"lr": 0.1, "x": 1})
+    run = await engine.fork_run("source", run_id="r")
+    await run.set_parameters({"x": 2})
+    child = await run.fork("a")
+    await engine.delete_run("source", "old", carry_over=True)
+
+    for branch, at in ((run, None), (run, 1), (child, None), (child, Position(6))):
+        found = (await branch.sources(at=at))["lr"]
+        assert (found.branch, found.stream_version) == ("", 3)
+        assert found.stream_version == (await branch.lineage("lr", at=at)).stream_version
+    assert (await run.sources())["x"].stream_version == 2
