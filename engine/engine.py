@@ -38,8 +38,7 @@ from engine.writer import Writer
 class Engine(Upkeep):
     """Made by `open_engine`; an async context manager that closes it.
 
-    Use it from the event loop and the process that opened it: anywhere else, it raises `WrongEventLoop` or
-    `WrongProcess`.
+    Anywhere but on the event loop and in the process that opened it, it raises `WrongEventLoop` or `WrongProcess`.
     """
 
     def __init__(
@@ -157,7 +156,8 @@ class Engine(Upkeep):
         """Open a run that goes on from a point of another run. Nothing is copied, and nothing changes in the source.
 
         The new run sees the parameters of the source's branch as they stood, and the steps of it that had succeeded
-        (`COMPLETED` or `SUCCESS`), marked by `StepLog.inherited_from`. The branches below are the source's alone.
+        (`COMPLETED` or `SUCCESS`), marked by `StepLog.inherited_from` until it writes to them: then they are its own,
+        without the source's attempts. The branches below are the source's alone.
 
         Args:
             branch: the branch of the source; its root unless given.
@@ -166,9 +166,8 @@ class Engine(Upkeep):
                 first status but `CREATED` and `PENDING`; where it never began, to before it was first logged.
 
         Raises:
-            RunExists, RunNotFound, BranchNotFound, PointNotFound
+            RunExists, RunNotFound, BranchNotFound, PointNotFound, SourceReplaced
             StepNotFound: the branch itself had not logged `from_step` by the point.
-            SourceReplaced: the source was deleted and made anew while the point was looked up.
         """
         run_id, key = check_name(run_id, "run id"), check_key(idempotency_key)
         source = check_name(source_run_id, "run id"), check_branch(branch)

@@ -2,6 +2,7 @@
 
 import sqlite3
 
+from engine.errors import RunNotFound
 from engine.model import TERMINAL_STATUSES, ExternalRun, StepLog
 from engine.names import ROOT
 from engine.point import Position
@@ -19,6 +20,7 @@ from projections.reading import (
     as_step,
 )
 from projections.state_tables import AttemptRow, ExternalRunRow
+from projections.steps import steps_of
 from projections.streams import branch_name, find_stream
 
 _ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
@@ -43,7 +45,8 @@ class SqliteTaskViews:
                 ).fetchall()
                 if rows:
                     return rows
-            return []
+            inherited = {} if run_id is None else _inherited_steps(connection, run_id)
+            return [(str(run_id), ROOT)] if task_id in inherited else []
 
         return await self._readers.run(read)
 
@@ -53,7 +56,9 @@ class SqliteTaskViews:
                 f"{SELECT_STEPS} WHERE {IN_RUN} AND spec IS NOT NULL ORDER BY position", (run_id,)
             ).fetchall()
             steps = [StepRow(*row) for row in rows]
-            return [(branch_name(connection, row.stream_id), as_step(row, [])) for row in steps]
+            inherited = [step for step in _inherited_steps(connection, run_id).values() if step.spec is not None]
+            own = [(branch_name(connection, row.stream_id), as_step(row, [])) for row in steps]
+            return [*((ROOT, step) for step in inherited), *own]
 
         return await self._readers.run(read)
 
@@ -100,6 +105,16 @@ class SqliteTaskViews:
                 return _external_runs(past, run_id)
 
         return await self._readers.run(read)
+
+
+def _inherited_steps(connection: sqlite3.Connection, run_id: str) -> dict[str, StepLog]:
+    """The steps that a forked run has from its source alone; of a run that is not there, none."""
+    try:
+        root = find_stream(connection, run_id, ROOT)
+    except RunNotFound:
+        return {}
+    steps = steps_of(connection, root) if root.parent_id is not None else {}
+    return {name: step for name, step in steps.items() if step.inherited_from is not None}
 
 
 def _external_runs(connection: sqlite3.Connection, run_id: str) -> list[tuple[str, ExternalRun]]:

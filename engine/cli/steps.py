@@ -9,11 +9,13 @@ from engine import Engine
 from engine.cli.counts import walk
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import attempt_document, print_json, step_document
+from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Statuses, as_point
+from engine.cli.parameters import origin_text
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, elapsed_text, parameters_text, status, time_text
+from engine.cli.text import cell, counted, elapsed_text, parameters_text, status, time_text
 from engine.errors import TaskNotFound
 from engine.model import AttemptLog, StepLog
 from engine.point import Point
@@ -72,7 +74,8 @@ def attempts(
 ) -> None:
     """List a run's attempts, oldest first.
 
-    The outcome is why an attempt failed, or else what it put out. With --at, as they stood then: a version is one of
+    Those at inherited steps are the source's: where they are is said beneath. The outcome is why an attempt failed, or
+    else what it put out. With --at, as they stood then: a version is one of
     the branch that is named, else of the root.
 
     \b
@@ -90,6 +93,14 @@ def attempts(
             ]
             if step is not None and not found and not await engine.views.tasks.places(step, run_id):
                 raise TaskNotFound(run_id, step)
+            inherited = [
+                each
+                for _, each in await _steps(engine, run_id, branch, point)
+                if each.inherited_from is not None
+                and each.attempts
+                and step in (None, each.step)
+                and with_status is None
+            ]
         if json:
             print_json({"run_id": run_id, "attempts": [attempt_document(name, attempt) for name, attempt in found]})
         elif found:
@@ -97,9 +108,18 @@ def attempts(
             rows = (_attempt_row(name, attempt) for name, attempt in found)
             output().show(table(headers, rows, flexible=("BRANCH", "STEP", headers[-1]), right=("#", "TOOK")))
         else:
-            output().print("no attempts")
+            output().print("no attempts of its own" if inherited else "no attempts")
+        if inherited and not json:
+            output().print(_inherited_text(inherited, run_id))
 
     run(command(), as_json=json)
+
+
+def _inherited_text(steps: list[StepLog], run_id: str) -> str:
+    """Say where the attempts at inherited steps are: in the runs that made them."""
+    origins = {each.inherited_from for each in steps if each.inherited_from is not None}
+    named = ", ".join(sorted(origin_text(origin, run_id) for origin in origins))
+    return visible(f"{counted(sum(len(each.attempts) for each in steps), 'attempt')} at inherited steps: {named}")
 
 
 async def _steps(engine: Engine, run_id: str, branch: str | None, at: Point) -> list[tuple[str, StepLog]]:

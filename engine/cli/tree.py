@@ -30,7 +30,7 @@ def tree(
 ) -> None:
     """Show a run's branches as a tree.
 
-    Each with its status, the version that its stream stands at, and how many steps and attempts it has itself. With
+    Each with its status, the version that its stream stands at, and how many steps and attempts it has. With
     --at, as it all stood then: a version is one of the root branch.
 
     \b

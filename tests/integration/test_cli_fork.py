@@ -108,3 +108,16 @@ def test_what_cannot_be_forked_is_refused(
     assert capsys.readouterr().err.startswith(f"anabranch: {error}: ")
     assert main(["runs", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
+
+
+def test_attempts_at_inherited_steps_are_said_to_be_the_sources(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fork has none of its own, and its steps have them: neither is kept from whoever asks."""
+    assert main(["fork", "r1", "--as", "r2"]) == 0
+    capsys.readouterr()
+    for asked in ([], ["--step", "prepare"]):
+        assert main(["attempts", "r2", *asked]) == 0
+        assert capsys.readouterr().out == "no attempts of its own\n1 attempt at inherited steps: r1: (root)@9\n"
+    assert main(["attempts", "r2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["attempts"] == []
