@@ -1,12 +1,13 @@
 """Streams by name, and the points of a stream by version, position or time."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TypeGuard
 
 from engine.codec import to_microseconds
-from engine.errors import BranchNotFound, PointNotFound, RunNotFound
+from engine.errors import BranchNotFound, PointNotFound, ReadFailed, RunNotFound, shown
 from engine.model import Head, Origin
 from engine.names import ROOT
 from engine.point import PlacedPoint, Point, Position, no_point
@@ -61,11 +62,15 @@ def position_at(connection: sqlite3.Connection, stream: Stream, at: int | dateti
 
     Raises:
         PointNotFound, InvalidValue: as `version_at`.
+        ReadFailed: the event of the version is not there.
     """
     version = version_at(connection, stream, at)
     if not _is_version(at):
         return _position_by(connection, stream, at)
-    return _last_position(connection, stream, "stream_id = ? AND stream_version = ?", (stream.stream_id, version))
+    last = _last_position(connection, stream, "stream_id = ? AND stream_version = ?", (stream.stream_id, version))
+    if not last:
+        raise _missing(connection, stream, version)
+    return last
 
 
 def _is_version(at: object) -> TypeGuard[int]:
@@ -105,12 +110,24 @@ def _last_position(connection: sqlite3.Connection, stream: Stream, where: str, v
 
 
 def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Head:
-    """Return where a stream stood at one of its versions."""
-    (hash_,) = connection.execute(
+    """Return where a stream stood at one of its versions.
+
+    Raises:
+        ReadFailed: the event of the version is not there.
+    """
+    row = connection.execute(
         f"SELECT hash FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version = ?",
         (stream.run_id, ROOT, stream.stream_id, version),
     ).fetchone()
-    return Head(stream.branch, version, hash_)
+    if row is None:
+        raise _missing(connection, stream, version)
+    return Head(stream.branch, version, row[0])
+
+
+def _missing(connection: sqlite3.Connection, stream: Stream, version: int) -> ReadFailed:
+    (path,) = connection.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()
+    where = f"branch {shown(stream.branch)} of run {shown(stream.run_id)}"
+    return ReadFailed(os.fsdecode(path), f"version {version} of {where} is not there", "`anabranch verify` tells more")
 
 
 def parting(connection: sqlite3.Connection, one: PlacedPoint, other: PlacedPoint) -> Origin | None:

@@ -50,8 +50,13 @@ async def checked(name: str, checking: Awaitable[Check]) -> Check:
     try:
         return await checking
     except Exception as error:  # noqa: BLE001 - a doctor does not die of what the patient has
-        text = f"cannot be checked: {type(error).__name__}: {error}"
+        text = f"cannot be checked: {type(error).__name__}: {said(error)}"
         return Check(name=name, state="found", text=text, advice=_advice(error))
+
+
+def said(error: Exception) -> str:
+    """Return what an error says, without the advice to ask the doctor."""
+    return f"reading it failed: {error.cause}" if isinstance(error, ReadFailed) else str(error)
 
 
 def _advice(error: Exception) -> str:
@@ -116,7 +121,7 @@ async def _compared(engine: Engine, progress: Callable[[str], Progress]) -> tupl
     try:
         differences = await engine.verify_views(progress("comparing"))
     except ReadFailed as error:  # a table may be lost altogether
-        return str(error), []
+        return said(error), []
     rows = (
         f"{each.table}: {counted(each.missing, 'row')} missing, {each.unexpected:,} unexpected" for each in differences
     )

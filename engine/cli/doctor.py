@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import Engine, open_engine
-from engine.cli.checks import RESTORE, Check, check_attempts, check_file, check_schema, check_views, checked
+from engine.cli.checks import RESTORE, Check, check_attempts, check_file, check_schema, check_views, checked, said
 from engine.cli.database import DEFAULT_DATABASE, DatabaseNotFound
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
@@ -112,7 +112,7 @@ async def _examine(
 
 async def _examine_from_outside(path: Path, error: AnabranchError) -> list[Check]:
     """Look at where a file is that is no store, or none any more."""
-    text = str(error) if isinstance(error, CannotOpen) else f"cannot be opened: {error}"
+    text = said(error) if isinstance(error, CannotOpen) else f"cannot be opened: {said(error)}"
     return [
         Check(name="file", state="found", text=text, advice=f"where it is the one that is meant, {RESTORE}"),
         await checked("file system", asyncio.to_thread(check_file_system, path)),

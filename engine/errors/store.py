@@ -131,9 +131,9 @@ class RowDamaged(AnabranchError):
 class ReadFailed(AnabranchError):
     """SQLite could not read the file."""
 
-    def __init__(self, path: Path | str, cause: str) -> None:
-        self.path, self.cause = Path(path), cause
-        super().__init__(f"reading {shown(str(path))} failed: {cause}")
+    def __init__(self, path: Path | str, cause: str, advice: str = "") -> None:
+        self.path, self.cause, self.advice = Path(path), cause, advice
+        super().__init__(f"reading {shown(str(path))} failed: {cause}{advice and f'; {advice}'}")
 
 
 class ReadOvertaken(ReadFailed):

@@ -49,6 +49,8 @@ def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> Anabr
     return OutcomeUnknown(path, str(error))
 
 
+_ADVICE: Final = "`anabranch doctor` says what to do"
+
 # What Python says of a row that holds what was never recorded: a text where a number was, half a document, no row.
 _DAMAGED: Final = (
     ArithmeticError,
@@ -85,9 +87,9 @@ def reading(path: Path) -> Iterator[None]:
     except AnabranchError:
         raise
     except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
-        raise ReadFailed(path, str(error)) from error
+        raise ReadFailed(path, str(error), _ADVICE) from error
     except _DAMAGED as error:
-        raise ReadFailed(path, f"a row is damaged: {_said(error)}") from error
+        raise ReadFailed(path, f"a row is damaged: {_said(error)}", _ADVICE) from error
 
 
 def _said(error: Exception) -> str:
