@@ -274,7 +274,7 @@ class Branch(BranchReads):
             children: in the order that the rules take them; all of this branch's when not given.
             rules: by parameter name: `last`, `first`, `collect`, `sum`, `min`, `max`, `mean`, `merge`, `concat`,
                 `unanimous`, or a function of the children's values. A function is called here and now, never on replay.
-            default: the rule for every other name.
+            default: the rule for every other name, one of these; a function is for names that it is given for.
             on_conflict: what to do with a name that both this branch and a child changed since the fork: take the
                 `"child"`'s (by its rule), keep the `"parent"`'s, or raise an `"error"` that names them all. What an
                 earlier reduction wrote counts as a change of this branch.

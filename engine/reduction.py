@@ -88,7 +88,7 @@ def check_rule(name: str, rule: object) -> None:
     """Raise `ReductionImpossible` unless the rule is one of `RULES`."""
     said = rule if isinstance(rule, str) else type(rule).__name__
     if said not in RULES:
-        raise ReductionImpossible(name, said, f"it is none of {', '.join(RULES)} and no function")
+        raise ReductionImpossible(name, said, f"it is none of {', '.join(RULES)}")
 
 
 def _by_name(children: Sequence[Child]) -> dict[str, list[_Contribution]]:
@@ -189,11 +189,14 @@ def _unanimous(contributions: _Contributions) -> _Folded:
     first = contributions[0]
     for other in contributions[1:]:
         if not same(first.parameter, other.parameter):
-            raise _NotFoldable(
-                f"branch {first.source.branch!a} set {first.parameter.value!a},"
-                f" branch {other.source.branch!a} set {other.parameter.value!a}"
-            )
+            kinds = first.parameter.kind != other.parameter.kind
+            raise _NotFoldable(f"{_said(first, kind=kinds)}, {_said(other, kind=kinds)}")
     return first.parameter, _all_sources(contributions)
+
+
+def _said(contribution: _Contribution, *, kind: bool) -> str:
+    said = f"branch {contribution.source.branch!a} set {contribution.parameter.value!a}"
+    return f"{said} ({contribution.parameter.kind})" if kind else said
 
 
 RULES: Final[dict[str, Callable[[_Contributions], _Folded]]] = {

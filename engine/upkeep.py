@@ -191,7 +191,8 @@ class Upkeep:
         again; `compact` gives it back.
 
         Args:
-            carry_over: first give what runs forked from it saw of it to them, as of their fork.
+            carry_over: first give what runs forked from it saw of it to them, as of their fork. Its steps are their
+                own from then on, with their attempts: the next attempt at one goes on counting behind these.
 
         Raises:
             RunNotFound, RunIsPinned

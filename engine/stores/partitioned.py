@@ -236,7 +236,8 @@ class PartitionedRunLogStore:
         """Fold what a branch set itself, or reduced, into the branch that it was forked from.
 
         Raises:
-            RunNotFound, BranchNotFound: the child is no branch of that parent.
+            RunNotFound, BranchNotFound
+            InvalidValue: the child was not forked from that parent.
         """
         await self._write(run_id, Reduce(branch=check_branch(parent_branch), children=(check_branch(child_branch),)))
 

@@ -106,9 +106,9 @@ def test_each_rule_by_its_cases(rule: str, values: list[Any], expected: Paramete
         ("concat", [[1], {"a": 1}], "which is not a list"),
         ("unanimous", [1, 1.0], "branch 'a' set 1, branch 'b' set 1.0"),
         ("unanimous", [1, True], "branch 'a' set 1, branch 'b' set True"),
-        ("unanimous", [1.5, METRIC], "branch 'a' set 1.5"),
+        ("unanimous", [1.5, METRIC], "branch 'a' set 1.5 (json), branch 'b' set 1.5 (metric)"),
         ("median", [1], "none of last, first"),
-        ("function", [1], "no function"),
+        ("function", [1], "none of last, first"),
     ],
 )
 def test_what_a_rule_cannot_fold_is_refused_by_name(rule: str, values: list[Any], reason: str) -> None:
