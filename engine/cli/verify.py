@@ -69,8 +69,9 @@ def checkpoint(
         Path | None,
         typer.Option("--sign", metavar="FILE", help="Sign it with this Ed25519 key (PEM).", show_default=False),
     ] = None,
+    json: AsJson = False,
 ) -> None:
-    """Print a checkpoint: one line of JSON that commits to everything in the file.
+    """Print a checkpoint: one line of JSON, with or without --json, that commits to everything in the file.
 
     Keep it where the file's owner cannot write; `anabranch verify --since` proves later that nothing has changed.
 
@@ -83,7 +84,7 @@ def checkpoint(
             made = await engine.checkpoint()
         output().out((made if private_key is None else sign(made, private_key)).to_json(), highlight=False)
 
-    run(command(), as_json=False)
+    run(command(), as_json=json)
 
 
 def _trusted(path: Path, key: Path | None) -> Checkpoint:

@@ -14,6 +14,7 @@ import pytest
 from engine import Engine, open_engine
 from engine.cli import main
 from engine.ports import ViewDifference
+from tests.integration.command_lines import Words, commands
 
 _COMMAND = [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())"]
 
@@ -55,6 +56,12 @@ def test_an_error_is_json_when_asked(recorded: Path, capsys: pytest.CaptureFixtu
     """With `--json` the error's line is a document."""
     assert main(["params", "r1", "--at", "9", "--json", "--db", str(recorded)]) == 1
     assert json.loads(capsys.readouterr().err)["error"]["type"] == "PointNotFound"
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_takes_json(words: Words) -> None:
+    """As the help says."""
+    assert any("--json" in parameter.opts for parameter in commands()[words].params)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,14 @@ def test_since_a_checkpoint(command: Command, checkpoint: Path) -> None:
     assert (code, out.splitlines()[-1]) == (0, "and as the checkpoint saw it at position 15")
 
 
+def test_a_checkpoint_is_json_anyway(command: Command, checkpoint: Path) -> None:
+    """`--json` is taken as by every command, and makes errors JSON, too."""
+    made = json.loads(command("checkpoint", "--json")[1])
+    assert made | {"created_at": ""} == json.loads(checkpoint.read_text()) | {"created_at": ""}
+    code, _, err = command("checkpoint", "--json", "--sign", checkpoint)
+    assert (code, json.loads(err)["error"]["type"]) == (1, "InvalidValue")
+
+
 def test_a_rewrite_since_a_checkpoint(command: Command, checkpoint: Path, recorded: Path) -> None:
     """Without the checkpoint a careful rewrite is whole; with it, it is found."""
     with tampering(recorded) as store:

@@ -123,17 +123,13 @@ class Folder:
         if place.name in _PATHS and _leads_elsewhere(text):
             return
         self.renew()
-        words, as_json = _typed(place.command, {place.name: text}, as_json=as_json)
-        assert_neutral(said(words), as_json=as_json)
+        assert_neutral(said(_typed(place.command, {place.name: text}, as_json=as_json)), as_json=as_json)
         assert {path.name for path in self.root.iterdir() if not path.name.startswith("runs.db")} == {"current"}
 
 
-def _typed(words: tuple[str, ...], given: Mapping[str, str], *, as_json: bool) -> tuple[list[str], bool]:
-    """A command line, and whether it asks for JSON: what is JSON anyway cannot be asked for it."""
+def _typed(words: tuple[str, ...], given: Mapping[str, str], *, as_json: bool) -> list[str]:
     line = command_line(words, given)
-    if not as_json or words == ("checkpoint",):
-        return line, False
-    return [*words, "--json", *line[len(words) :]], True
+    return [*words, "--json", *line[len(words) :]] if as_json else line
 
 
 def _leads_elsewhere(text: str) -> bool:
@@ -232,7 +228,7 @@ def test_a_poisoned_store(folder: Folder, words: tuple[str, ...]) -> None:
     folder.renew()
     _poison(folder.database)
     for as_json in (False, True):
-        line, as_json = _typed(words, {}, as_json=as_json)  # noqa: PLW2901 - asked for, and what comes of it
+        line = _typed(words, {}, as_json=as_json)
         found = said(line, to_terminal=words == ("export", "runs"))  # into a file it writes what is there, exactly
         assert_neutral(found, as_json=as_json)
         assert found.code == (1 if words[0] in _FIND_SOMETHING else 0)
