@@ -241,7 +241,7 @@ class Engine(Upkeep):
         limit: int = 100,
         cursor: str | None = None,
     ) -> RunPage:
-        """Return a page of runs, newest first.
+        """Return a page of runs, the last recorded first.
 
         Args:
             created_from, created_until: aware times; both ends belong to the range.

@@ -43,7 +43,7 @@ def run_info(connection: sqlite3.Connection, run_id: str) -> RunInfo:
 
 
 def runs_page(connection: sqlite3.Connection, wanted: RunsWanted) -> RunPage:
-    """Return a page of runs, newest first.
+    """Return a page of runs, the last recorded first.
 
     Raises:
         InvalidValue: the limit or the cursor.

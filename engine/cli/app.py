@@ -38,7 +38,7 @@ _HELP: Final = """Look into runs recorded by anabranch.
 
 \b
   anabranch demo                 record a census of this folder as a run
-  anabranch runs                 list the runs, newest first
+  anabranch runs                 list the runs, the last recorded first
   anabranch show RUN             one run, and where its parameters come from
   anabranch explain RUN          what failed or holds it up, and why
 

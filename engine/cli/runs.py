@@ -25,10 +25,11 @@ def runs(
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on where a page ended.")] = None,
     json: AsJson = False,
 ) -> None:
-    """List runs, newest first.
+    """List runs, the last recorded first.
 
-    Times are ISO 8601, in UTC unless they say otherwise. Where there are more runs than the limit, the cursor of the
-    next page is given.
+    CREATED, --since and --until go by when a run was created, which may be long before it was recorded: an import keeps
+    it. Times are ISO 8601, in UTC unless they say otherwise. Where there are more runs than the limit, the cursor of
+    the next page is given.
 
     \b
       anabranch runs --status FAILED --since 2026-01-31

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,16 @@ def rows(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-def test_runs_come_newest_first(shown: Shown) -> None:
-    """A list of runs begins with the one created last."""
-    assert [row[0] for row in rows(shown("runs"))] == ["RUN", "r2", "r1"]
+def test_the_last_recorded_run_comes_first(recorded: Path, shown: Shown) -> None:
+    """Whenever it was created; the help says so."""
+
+    async def record() -> None:
+        async with open_engine(recorded) as engine:
+            await engine.create_run("old", created_at=datetime(2001, 1, 1, tzinfo=UTC))
+
+    asyncio.run(record())
+    assert [row[0] for row in rows(shown("runs"))] == ["RUN", "old", "r2", "r1"]
+    assert "the last recorded first" in shown("runs", "--help")
 
 
 @pytest.mark.parametrize(
