@@ -244,7 +244,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
 
 
 class RunPage(Struct, frozen=True):
-    """Runs, the last recorded first; `cursor` asks for the next page and is None on the last. Iterates over its runs."""
+    """Runs, the last recorded first; `cursor` is for the next page, None on the last. Iterates over the runs."""
 
     runs: list[RunInfo]
     cursor: str | None

@@ -241,8 +241,8 @@ class Audit(Protocol):
 class Erasure(Struct, frozen=True, kw_only=True):
     """Whether a payload was erased just now, or had been before.
 
-    `carried` are the events that still say it and have to be erased as well: reductions that hold a value of it, taken
-    or in conflict, in the run and in those forked from it, and what was carried over to runs whose source was deleted.
+    `carried` are the events to erase as well: reductions that hold a value of it, taken or in conflict, in the run and
+    its forks, and what was carried over to runs whose source was deleted, which a repeated erase can no longer find.
     """
 
     erased: bool

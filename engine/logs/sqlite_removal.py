@@ -147,11 +147,11 @@ def _erase(connection: sqlite3.Connection, appender: Appender, what: _Erased) ->
     left = encode_canonical(redacted(said))
     if not _reads_as_written(event_type, schema_version, left):
         raise NotErasable(event_type, f"of version {schema_version} would be read wrongly once it is erased")
-    carried += [copy for copy in copied_by(connection, said) if copy not in carried]
     connection.execute(
         "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
         (left, payload_digest(payload), position),
     )
+    carried += [copy for copy in copied_by(connection, said) if copy not in carried]  # it is none of them any more
     event = PayloadErased(
         branch=what.branch,
         stream_version=what.version,

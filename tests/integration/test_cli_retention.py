@@ -80,11 +80,27 @@ def test_reductions_that_still_hold_the_value_are_named(said: Said, document: Ca
     assert code == 1
     assert out.splitlines() == [
         "erased version 2 of a in r1",
-        "version 3 of (root) in r1, a reduction, holds values of it: erase that, too",
+        "version 3 of (root) in r1 still says some of it: erase that, too",
     ]
     assert said("erase", "r1", "3", "--reason", "wrong", "--yes")[0] == 0
     erasure = document("erase", "r1", "2", "--branch", "a", "--reason", "wrong", "--yes")
     assert erasure == {"erased": False, "carried": []}
+
+
+def test_what_was_carried_over_is_named_and_erased_in_turn(said: Said, document: Callable[..., Any]) -> None:
+    """Where a source was deleted, its forks hold copies: erasing one names the other, and not itself."""
+    assert said("fork", "old 1", "--as", "fork 2")[0] == 0
+    assert said("delete", "old 1", "--reason", "old", "--yes", "--carry-over")[0] == 0
+    code, out, _ = said("erase", "fork", "2", "--reason", "wrong", "--yes")
+    assert (code, out.splitlines()) == (
+        1,
+        [
+            "erased version 2 of (root) in fork",
+            "version 2 of (root) in fork 2 still says some of it: erase that, too",
+        ],
+    )
+    assert document("erase", "fork 2", "2", "--reason", "wrong", "--yes") == {"erased": True, "carried": []}
+    assert "exit code is 1" in said("erase", "--help")[1]
 
 
 def test_pins_keep_runs(said: Said, document: Callable[..., Any]) -> None:
