@@ -15,7 +15,7 @@ import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from engine.composition import as_path, open_engine
 from engine.engine import Engine
-from engine.errors import EngineClosed, WouldDeadlock
+from engine.errors import EngineClosed, OutcomeUnknown, WouldDeadlock
 
 Result = TypeVar("Result")
 
@@ -84,6 +84,7 @@ class BlockingEngine:
         Raises:
             CannotOpen, StoreBusy: the file cannot be opened; the next call tries again.
             EngineClosed: `close` was called.
+            OutcomeUnknown: another call's work exited, as it believed, and took the event loop with it meanwhile.
             WouldDeadlock: the calling thread is the very one that would have to do the work.
         """
         serving = self._begin_call()
@@ -140,6 +141,8 @@ class _Serving:
         opened: Future[_Opened] = Future()
         self.calls = 0
         self._stopping = False
+        self._ending = False
+        self._path = path
         self.thread = threading.Thread(
             target=self._run, args=(path, options, opened), name="anabranch-engine", daemon=True
         )
@@ -154,10 +157,22 @@ class _Serving:
     @property
     def has_ended(self) -> bool:
         """Whether its event loop is gone: work that exits the interpreter, as it believes, ends the loop alone."""
-        return not self.thread.is_alive()
+        return self._ending or not self.thread.is_alive()
 
     def call(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
-        return self._portal.start_task_soon(work, self._engine).result()
+        try:
+            return self._portal.start_task_soon(self._done, work).result()
+        except (CancelledError, RuntimeError) as error:  # its task was cancelled with all others, or never begun
+            if not self._ending:
+                raise
+            raise OutcomeUnknown(self._path, "the work of another call has ended the event loop") from error
+
+    async def _done(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
+        try:
+            return await work(self._engine)
+        except (SystemExit, KeyboardInterrupt):
+            self._ending = True
+            raise
 
     def stop(self) -> None:
         """Close the engine, and wait until the thread has ended."""
@@ -173,6 +188,9 @@ class _Serving:
     def _run(self, path: str, options: dict[str, Any], opened: "Future[_Opened]") -> None:
         try:
             anyio.run(_serve, path, options, opened)
+        except BaseException:
+            if not self._ending:  # whose work it was has it, and the others were told
+                raise
         finally:
             _SERVING.discard(self)
 

@@ -13,7 +13,7 @@ import pytest
 
 from engine import Engine, Run
 from engine.blocking import BlockingEngine, shared_engine
-from engine.errors import EngineClosed, InvalidValue, NotADatabase, RunNotFound, WouldDeadlock
+from engine.errors import EngineClosed, InvalidValue, NotADatabase, OutcomeUnknown, RunNotFound, WouldDeadlock
 from engine.stores import BlockingRunLogStore
 
 
@@ -61,7 +61,30 @@ def test_work_that_exits_ends_no_more_than_itself(blocking_engine: BlockingEngin
     (thread,) = set(our_threads()) - set(before)
     with pytest.raises(SystemExit):
         blocking_engine.call(leave)
+    assert blocking_engine.call(position) == 1
     thread.join()
+    assert blocking_engine.call(position) == 1
+
+
+def test_who_is_in_the_middle_when_the_loop_ends_does_not_know_the_outcome(blocking_engine: BlockingEngine) -> None:
+    """The call of another thread is cut off by name; what it was at may have been recorded."""
+    begun = threading.Event()
+
+    async def wait(engine: Engine) -> None:
+        await engine.create_run("r")
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def leave(_: Engine) -> None:
+        raise SystemExit(3)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(blocking_engine.call, wait)
+        begun.wait()
+        with pytest.raises(SystemExit):
+            blocking_engine.call(leave)
+        with pytest.raises(OutcomeUnknown, match="another call has ended the event loop"):
+            waiting.result()
     assert blocking_engine.call(position) == 1
 
 
