@@ -16,9 +16,9 @@ from engine.cli.parameters import origin_text
 from engine.cli.places import Named, Place, find_place
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, counted, value_text
+from engine.cli.text import cell, counted, parameter_text
 from engine.difference import BranchDifference, Difference, StepOutcome, difference
-from engine.model import Origin
+from engine.model import ERASED, Origin
 
 
 class Compared(Struct, frozen=True):
@@ -135,8 +135,9 @@ def _row(branch: str, what: str, before: str | None, after: str | None) -> tuple
 def _value(parameter: Parameter | None, other: Parameter | None) -> str | None:
     if parameter is None:
         return None
-    kind = f" ({parameter.kind})" if other is not None and other.kind != parameter.kind else ""
-    return f"{value_text(parameter.value)}{kind}"
+    kinds = {parameter.kind, parameter.kind if other is None else other.kind}
+    kind = f" ({parameter.kind})" if len(kinds) > 1 and ERASED.kind not in kinds else ""
+    return f"{parameter_text(parameter)}{kind}"
 
 
 def _outcome(outcome: StepOutcome | None) -> str | None:

@@ -72,7 +72,9 @@ class PointNotFound(NotFound):
         self.run_id, self.branch, self.point, self.head_version = run_id, branch, point, head_version
         where = f"branch {shown(branch)} of run {shown(run_id)}"
         named = point.isoformat() if isinstance(point, datetime) else repr(point)
-        super().__init__(f"{where} has no point {shown(named)[1:-1]}: it has the versions 1 to {head_version}")
+        position = getattr(point, "n", None)  # of a `Position`, which needs these errors itself
+        what = f"point {shown(named)[1:-1]}" if position is None else f"position {position}"
+        super().__init__(f"{where} has no {what}: it has the versions 1 to {head_version}")
 
 
 class AlreadyExists(AnabranchError):

@@ -74,6 +74,22 @@ def test_nothing_differs(told: Told) -> None:
     assert told("diff", "r1", "r1", "--a-at", "2999-01-01")[0] == 0
 
 
+def test_a_value_that_was_erased(told: Told) -> None:
+    """Is told from one that is null, and no kinds are compared with it."""
+    told("erase", "r1", "2", "--reason", "wrong", "--yes", "--json")
+    _, text = told("diff", "r1", "r1", "--a-at", "2")
+    assert [line.split() for line in text.splitlines() if " lr " in line] == [
+        ["~", "(root)", "parameter", "lr", "(erased)", "0.5"]
+    ]
+
+
+def test_a_position_that_is_none(told: Told) -> None:
+    """Is named as what it is."""
+    _, said = told("show", "r1", "--at", "p99999")
+    assert "has no position 99999: it has the versions 1 to" in said
+    assert "has no point 999:" in told("show", "r1", "--at", "999")[1]
+
+
 def test_two_branches(told: Told, document: Callable[..., Any]) -> None:
     """Compared by what is below each; it is said where they part."""
     code, text = told("diff", "r1", "r1", "--a-branch", "fit.a", "--b-branch", "fit.b")
