@@ -75,8 +75,8 @@ def _run_forked(event: RunForked) -> str:
 
 def _reduced(event: ParametersReduced) -> str:
     conflicts = f", {counted(len(event.conflicts), 'conflict')}" if event.conflicts else ""
-    values = parameters_text(event.values, _VALUE_CHARACTERS_MAX)
-    return f"{counted(len(event.children), 'branch', 'branches')}{conflicts}: {values}"
+    values = f": {parameters_text(event.values, _VALUE_CHARACTERS_MAX)}" if event.values else ""
+    return f"{counted(len(event.children), 'branch', 'branches')}{conflicts}{values}"
 
 
 def _erased(event: PayloadErased) -> str:

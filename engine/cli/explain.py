@@ -204,4 +204,5 @@ def _where(job: Job | None) -> str:
 def _ago(job: Job | None, before: str = "", after: str = " ago") -> str:
     if job is None or job.since is None:
         return ""
-    return f"{before}{elapsed_text(job.since, datetime.now(UTC))}{after}"
+    elapsed = elapsed_text(job.since, datetime.now(UTC))
+    return f"{before}{elapsed}{after}" if elapsed else ""

@@ -54,14 +54,17 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
         raise FileIsThere(path)
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
-        with temporary.open("xb") as file:
+        with _naming(path):
+            opened = temporary.open("xb")
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if overwrite:
-            temporary.replace(path)
-        else:
-            _take_name(temporary, path)
+        with _naming(path):
+            if overwrite:
+                temporary.replace(path)
+            else:
+                _take_name(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -71,3 +74,12 @@ def _take_name(temporary: Path, path: Path) -> None:
         take_name(temporary, path)
     except FileExistsError:  # it came meanwhile
         raise FileIsThere(path) from None
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raise what fails as an error about the file that is meant, not about the one that stands in for it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -101,4 +101,5 @@ def origins_text(origins: Iterable[Origin], run_id: str) -> str:
     if len(found) == 1:
         return origin_text(found[0], run_id)
     names = ", ".join(branch_text(each.branch) for each in found)
-    return shortened(f"{counted(len(found), 'branch', 'branches')}: {names}")
+    elsewhere = "" if found[0].run_id == run_id else f" of {found[0].run_id}"  # they went into one reduction
+    return shortened(f"{counted(len(found), 'branch', 'branches')}{elsewhere}: {names}")

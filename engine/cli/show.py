@@ -122,10 +122,9 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
     rows += [("tag", cell(info.tag)), ("about", cell(info.description)), ("folder", cell(info.root_path))]
     rows.append(("created", cell(f"{time_text(info.created_at)} UTC")))
     if milestones.status_changed_at is not None:
-        after = elapsed_text(info.created_at, milestones.status_changed_at)
-        rows.append(
-            (visible(info.status.lower()), cell(f"{time_text(milestones.status_changed_at)} UTC, {after} later"))
-        )
+        elapsed = elapsed_text(info.created_at, milestones.status_changed_at)
+        later = f", {elapsed} later" if elapsed else ""
+        rows.append((visible(info.status.lower()), cell(f"{time_text(milestones.status_changed_at)} UTC{later}")))
     if milestones.forked_from is not None:
         rows.append(("forked from", cell(origin_text(milestones.forked_from, info.run_id))))
     if milestones.finalized is not None:

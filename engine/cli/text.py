@@ -68,7 +68,8 @@ def parameters_text(values: dict[str, Parameter], characters_max: int = 60) -> s
 
 def time_text(moment: datetime | None) -> str:
     """Return a time in UTC to the second."""
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    # strftime gives the year 1 one digit.
+    return "" if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def clock_text(moment: datetime) -> str:
@@ -84,12 +85,15 @@ def duration_text(seconds: float) -> str:
         return f"{seconds:.2f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, left = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {left} h"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def elapsed_text(began: datetime, ended: datetime) -> str:
-    """Return how long something took: no time, where the clock was set back meanwhile."""
-    return duration_text(max(0.0, (ended - began).total_seconds()))
+    """Return how long something took, nothing where it ended before it began: a clock was set back, or a time given."""
+    return "" if ended < began else duration_text((ended - began).total_seconds())
 
 
 def counted(count: int, singular: str, plural: str | None = None) -> str:

@@ -121,6 +121,24 @@ def test_a_forked_run_says_from_where(document: Callable[..., Any], shown: Shown
     assert "r1: fit.b@" in shown("params", "r2")
 
 
+def test_branches_of_another_run_are_named_with_it(shown: Shown) -> None:
+    """Also where several of them supplied a value."""
+    assert "2 branches of r1: fit.a, fit.b" in shown("params", "r2")
+    assert "2 branches: fit.a, fit.b" in shown("params", "r1")
+
+
+def test_a_run_that_was_created_later_than_its_status_changed(recorded: Path, shown: Shown) -> None:
+    """No time is said to have passed in between."""
+
+    async def record() -> None:
+        async with open_engine(recorded) as engine:
+            run = await engine.create_run("r3", created_at=datetime(9999, 1, 1, tzinfo=UTC))
+            await run.set_status("FAILED")
+
+    asyncio.run(record())
+    assert "later" not in shown("show", "r3")
+
+
 def test_the_tree_nests_branches(shown: Shown) -> None:
     """Each branch stands below the one it was forked from, with its status, version, steps and attempts."""
     root, a, b = shown("tree", "r1").splitlines()

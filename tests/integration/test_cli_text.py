@@ -3,7 +3,7 @@
 import json
 import math
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from engine.cli import main
 from engine.cli.document import json_text, plain
 from engine.cli.escapes import visible
 from engine.cli.event_text import event_text
-from engine.cli.text import duration_text, value_text
+from engine.cli.text import duration_text, elapsed_text, time_text, value_text
 from engine.codec import EVENT_TYPES
 from engine.events import (
     AttemptCreated,
@@ -69,6 +69,7 @@ SUMMARIES: list[tuple[Event, str]] = [
         ),
         "1 branch: p=3",
     ),
+    (ParametersReduced(branch="", children=[Head("b", 2, _HASH)], rules={}, values={}, sources={}), "1 branch"),
     (RunPinned(branch="", reason="a paper"), "a paper"),
     (RunUnpinned(branch=""), ""),
     (SourceCarriedOver(branch="", values={"p": Parameter(3)}), "p=3"),
@@ -158,11 +159,32 @@ def test_long_values_are_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0123, "12 ms"), (1.5, "1.50 s"), (185, "3 min 05 s"), (7260, "2 h 01 min")]
+    ("seconds", "text"),
+    [
+        (0.0123, "12 ms"),
+        (1.5, "1.50 s"),
+        (185, "3 min 05 s"),
+        (7260, "2 h 01 min"),
+        (86_399, "23 h 59 min"),
+        (86_400, "1 d 0 h"),
+        (3.2 * 86_400, "3 d 4 h"),
+    ],
 )
 def test_durations_have_fitting_units(seconds: float, text: str) -> None:
     """A duration is told in the unit that suits it."""
     assert duration_text(seconds) == text
+
+
+def test_times_have_four_digits_of_the_year() -> None:
+    """The first year, too."""
+    assert time_text(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01 00:00:00"
+
+
+def test_what_ended_before_it_began_took_no_time() -> None:
+    """A clock was set back, or a time was given: nothing is said, rather than what was not."""
+    moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert elapsed_text(moment, moment + timedelta(days=1)) == "1 d 0 h"
+    assert elapsed_text(moment, moment - timedelta(days=1)) == ""
 
 
 async def _record_hostile(database: Path) -> None:

@@ -136,6 +136,14 @@ def test_an_export_that_fails_leaves_no_file(ran: Ran, tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("target", ["missing/out", "folder"])
+def test_an_export_that_cannot_be_written_names_its_file(ran: Ran, tmp_path: Path, target: str) -> None:
+    """The one that was asked for: what it is written to until it is complete is nobody's business."""
+    (tmp_path / "folder").mkdir()
+    code, _, error = ran("export", "nightly", "--to", target, "--force")
+    assert (code, error.endswith(f": '{target}'\n")) == (1, True)
+
+
 def test_an_import_says_what_was_there_already(ran: Ran) -> None:
     """To people and to scripts."""
     ran("export", "--all", "--to", "all.jsonl")
