@@ -1,16 +1,23 @@
 """Which database file a command uses.
 
 `--db PATH`, else the environment variable `ANABRANCH_DB`, else `anabranch.db` in the current folder. Only the demo
-makes a file; every other command refuses one that is missing or empty.
+makes a file; every other command refuses one that is missing or empty, and leaves alone what is no database of ours.
 """
 
+import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from engine import Engine, open_engine
-from engine.errors import CannotOpen
+from engine.errors import CannotOpen, NotADatabase
+from engine.logs import sqlite_schema
+from engine.logs.file_system import refuse_network
+from engine.logs.forking import inside_sqlite
+from engine.logs.readers import connect_read_only, in_snapshot
+from engine.logs.state_store import is_state_store
 
 DEFAULT_DATABASE: Final = Path("anabranch.db")
 
@@ -29,11 +36,44 @@ async def existing(path: Path) -> AsyncIterator[Engine]:
     Raises:
         DatabaseNotFound, and what `open_engine` raises
     """
-    _check_there(path)
+    check_there(path)
+    await asyncio.to_thread(check_ours, path)
     async with open_engine(path) as engine:
         yield engine
 
 
-def _check_there(path: Path) -> None:
+def check_there(path: Path) -> None:
+    """Raise where there is nothing that could be a database.
+
+    Raises:
+        CannotOpen
+    """
     if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        raise DatabaseNotFound(path)
+    if not (path.is_file() or path.is_dir()):
+        raise CannotOpen(path, "it is not a regular file")
+
+
+def check_ours(path: Path, *, allow_network: bool = False) -> None:
+    """Raise where a file is nobody's database or somebody else's: opening it would leave a lock beside it.
+
+    What cannot be read like this is left for the opening to say.
+
+    Raises:
+        CannotOpen
+    """
+    path = path.resolve()
+    if not allow_network:
+        refuse_network(path.parent)  # nobody is to share SQLite's memory there
+    try:
+        with inside_sqlite(), contextlib.closing(connect_read_only(path)) as connection:
+            in_snapshot(connection, lambda each: _check_schema(each, path))
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over the names in a damaged schema
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            raise NotADatabase(path, str(error)) from error
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    sqlite_schema.check_ours(connection, path, ())
+    if not sqlite_schema.schema_version(connection) and not is_state_store(connection):
         raise DatabaseNotFound(path)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from engine import Engine, open_engine
 from engine.cli.checks import RESTORE, Check, check_attempts, check_file, check_schema, check_views, checked, said
-from engine.cli.database import DEFAULT_DATABASE, DatabaseNotFound
+from engine.cli.database import DEFAULT_DATABASE, check_ours, check_there
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
@@ -64,12 +64,12 @@ def doctor(
     """
 
     async def command() -> int:
-        if not db.exists() or (db.is_file() and db.stat().st_size == 0):
-            raise DatabaseNotFound(db)
+        check_there(db)
         path = db.resolve()
         had_failed = SyncFailureMark(path).is_set()  # opening it may clear that up
         try:
             # On a network file system, too: that is a finding.
+            await asyncio.to_thread(check_ours, path, allow_network=True)
             async with open_engine(path, busy_timeout=_BUSY_SECONDS, allow_network=True) as engine:
                 with event_bars() as bars:
                     checks = await _examine(engine, bars, timeout, fix=fix, sync_had_failed=had_failed)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
@@ -52,3 +53,54 @@ def test_a_damaged_row_is_told_with_a_way_out(database: Path, capsys: pytest.Cap
     _sql(database, "UPDATE branches SET created_at = CAST(x'ff' AS TEXT)")
     assert main(["doctor"]) == 1
     assert "says what to do" not in capsys.readouterr().out
+
+
+def _sqlite_file(path: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize("command", ["runs", "doctor"])
+def test_what_is_no_database_of_ours_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Nothing comes to lie beside it, and a SQLite file without tables does not become a store by being read."""
+    (tmp_path / "text").write_text("no database")
+    _sqlite_file(tmp_path / "foreign", "CREATE TABLE t (x)")
+    _sqlite_file(tmp_path / "empty", "CREATE TABLE t (x)", "DROP TABLE t")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    found = {}
+    for path in before:
+        assert main([command, "--db", str(path)]) == 1
+        captured = capsys.readouterr()
+        found[path.name] = captured.err.split(": ")[1] if captured.err else captured.out.split()[0]
+    assert found == {
+        "text": "NotADatabase" if command == "runs" else "found",
+        "foreign": "ForeignDatabase",
+        "empty": "DatabaseNotFound",
+    }
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["runs", "doctor"])
+def test_what_is_no_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """Neither a device nor a pipe is opened, let alone waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        assert main([command, "--db", str(path)]) == 1
+        said = capsys.readouterr().err
+        assert said == f"anabranch: CannotOpen: cannot open '{path}': it is not a regular file\n"
+
+
+def test_a_store_that_another_process_has_just_made_is_read(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it holds may still be in the write-ahead log alone."""
+    new = database.with_name("new.db")
+
+    async def read_meanwhile() -> None:
+        async with open_engine(new) as engine:
+            await engine.create_run("fresh")
+            assert await asyncio.to_thread(main, ["runs", "--db", str(new)]) == 0
+
+    asyncio.run(read_meanwhile())
+    assert "fresh" in capsys.readouterr().out
