@@ -2,8 +2,9 @@
 
 SQLite copies it into the database at every thousand pages and begins it anew, unless somebody still reads an older
 state: then it only grows. One long read does that, and so do short ones that overlap. So once it is half as large as
-it may be, the writer waits a moment for those who read, now and then, to empty it; and a read of ours that is still in
-the way when the limit is reached is ended. Readers of other programs are waited for and written of, no more.
+it may be, the writer waits a moment for those who read, now and then, to empty it, and longer the further it is beyond
+the limit; and a read of ours that is still in the way when the limit is reached is ended. Readers of other programs are
+waited for and written of, no more.
 """
 
 import os
@@ -25,7 +26,7 @@ READ_SECONDS_MIN: Final = 1.0
 
 _LOOKED_AT_EVERY: Final = 20_000  # steps of SQLite's virtual machine: about a millisecond
 _ATTEMPTS_A_LIMIT: Final = 8  # so much of the limit is written between one attempt to empty it and the next
-_READERS_WAITED_FOR_MS: Final = 25
+_READERS_WAITED_FOR_MS: Final = 25  # up to the limit; four times as long where the log is twice as large
 
 _log = get_logger(__name__)
 
@@ -57,12 +58,19 @@ class WalLimit:
         Raises:
             sqlite3.Error: what was committed is as safe as before.
         """
-        if self._size() < self._next_attempt:
-            return
-        busy = not empty_log(connection, waiting_ms=_READERS_WAITED_FOR_MS)
         size = self._size()
-        self._next_attempt = max(self._bytes_max // 2, size + self._bytes_max // _ATTEMPTS_A_LIMIT if busy else 0)
+        if size < self._next_attempt:
+            return
+        busy = not empty_log(connection, waiting_ms=self._waiting_ms(size))
+        size = self._size()
+        later = size + max(size, self._bytes_max) // _ATTEMPTS_A_LIMIT
+        self._next_attempt = later if busy else self._bytes_max // 2
         self._tell(size, busy=busy)
+
+    def _waiting_ms(self, size: int) -> int:
+        # By then every read of ours has ended, or has been: only those of other programs are still in the way.
+        beyond = max(1.0, size / self._bytes_max)
+        return int(min(_READERS_WAITED_FOR_MS * beyond**2, READ_SECONDS_MIN * 1000))
 
     def _tell(self, size: int, *, busy: bool) -> None:
         if busy and size > self._bytes_max and not self._told:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +16,11 @@ from engine.errors import InvalidValue, ReadOvertaken
 from engine.logs import wal_limit
 from engine.logs.readers import Readers
 from engine.logs.sqlite import SqliteEventLog
+from engine.logs.sqlite_read import last_position
 
 LIMIT = 2 * 2**20
 WRITE = 100_000
+_SLOW_READ_SECONDS = 0.06  # three of them overlap at any time
 _ENDLESS = "WITH RECURSIVE n (i) AS (SELECT count(*) FROM events UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
 
@@ -43,6 +46,11 @@ def _readers(engine: Engine) -> Readers:
     return engine._log.readers
 
 
+def _read_slowly(connection: sqlite3.Connection) -> None:
+    last_position(connection)  # a snapshot begins with what is read first
+    time.sleep(_SLOW_READ_SECONDS)
+
+
 def _read_for_ever(connection: sqlite3.Connection) -> Any:
     return connection.execute(_ENDLESS).fetchone()
 
@@ -62,6 +70,28 @@ async def test_short_reads_that_overlap_do_not_make_it_grow(engine: Engine, data
     await asyncio.gather(writing, *(read() for _ in range(2)))
     assert reads > 10
     assert _size(database) <= 2 * LIMIT
+
+
+async def test_reads_that_take_longer_than_the_writer_waits_at_first(engine: Engine, database: Path) -> None:
+    """On a machine with too much to do a short read takes long; beyond the limit the writer waits for it longer."""
+    run = await engine.run("r")
+    largest = 0
+
+    async def write() -> None:
+        nonlocal largest
+        for _ in range(5 * LIMIT // WRITE):
+            await _write(run, WRITE)
+            largest = max(largest, _size(database))
+
+    writing = asyncio.create_task(write())
+
+    async def read(number: int) -> None:
+        await asyncio.sleep(number * _SLOW_READ_SECONDS / 3)
+        while not writing.done():
+            await _readers(engine).run(_read_slowly)
+
+    await asyncio.gather(writing, *map(read, range(3)))
+    assert LIMIT < largest <= 6 * LIMIT
 
 
 async def test_a_long_read_is_ended(engine: Engine, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
