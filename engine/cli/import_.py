@@ -5,16 +5,18 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from engine import open_engine
+from engine import Engine, open_engine
 from engine.cli.database import DEFAULT_DATABASE
 from engine.cli.document import print_json
 from engine.cli.failures import run
+from engine.cli.new_database import MadeMeanwhile, is_free, new_database
 from engine.cli.options import AsJson, Database
 from engine.cli.rebuild import reporting
 from engine.cli.terminal import errors, output
@@ -45,7 +47,7 @@ def import_(
 
     Every hash, link and reduction is checked on the way. All runs of the file are taken in, or none: when a line is
     missing, moved or edited, when a run exists with another history, or when this is interrupted, the store is as it
-    was. A run that exists already, the same in every byte, is left as it is.
+    was: where there was none, there is none. A run that exists already, the same in every byte, is left as it is.
 
     Runs keep their ids, which are part of every hash: there is no renaming. They get new positions in the file, and
     idempotency keys are not taken along. Others who write wait meanwhile.
@@ -59,16 +61,27 @@ def import_(
         with _opened(file) as opened:
             if format_version(opened.readline(_HEADER_BYTES_MAX)) is None:
                 raise NotAnExport(1, "it is not the header of an export")
-            opened.seek(0)
-            async with open_engine(db, event_bytes_max=event_bytes_max) as engine:
-                with _byte_bars() as bars:
-                    imported = await engine.import_runs(opened, progress=reporting(bars, "importing"))
+            imported = await _imported(opened, db, event_bytes_max)
         _print(imported, as_json=json)
 
     run(command(), as_json=json)
 
 
 _HEADER_BYTES_MAX = 4096
+
+
+async def _imported(file: BinaryIO, db: Path, event_bytes_max: int) -> Imported:
+    if is_free(db):
+        with contextlib.suppress(MadeMeanwhile):
+            return await _imported_into(new_database(db, event_bytes_max=event_bytes_max), file)
+    return await _imported_into(open_engine(db, event_bytes_max=event_bytes_max), file)
+
+
+async def _imported_into(opening: AbstractAsyncContextManager[Engine], file: BinaryIO) -> Imported:
+    file.seek(0)
+    async with opening as engine:
+        with _byte_bars() as bars:
+            return await engine.import_runs(file, progress=reporting(bars, "importing"))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""The folder in which a backup is made, beside the name that it will have.
+"""The folder in which a backup is made, or a database that is imported, beside the name that it will have.
 
-All that is made on the way is in it, and goes with it. A backup holds a lock in its folder for as long as it runs: a
-folder whose lock is free was left by one that was killed, and later backups remove it.
+All that is made on the way is in it, and goes with it. A lock in it is held for as long as that takes: a folder whose
+lock is free was left by a process that was killed, and later backups remove it.
 """
 
 import contextlib

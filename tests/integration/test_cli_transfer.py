@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from engine import open_engine
 from engine.cli import main
 from engine.cli.file_output import FileIsThere, whole_file
+from engine.cli.new_database import MadeMeanwhile, new_database
+from engine.codec import EVENT_BYTES_MAX
 from engine.model import AttemptDocument
 from tests.exports import documents, rows
 from tests.golden.make_database import fill
@@ -162,15 +164,39 @@ def test_an_import_says_what_was_there_already(ran: Ran) -> None:
 
 
 def test_a_file_that_is_refused(ran: Ran, tmp_path: Path) -> None:
-    """One line says what is wrong with it and where, and nothing of it is there."""
+    """One line says what is wrong with it and where; nothing is there that was not, and no database either."""
     ran("export", "--all", "--to", "all.jsonl")
     whole = (tmp_path / "all.jsonl").read_bytes()
     (tmp_path / "cut.jsonl").write_bytes(whole[:-50])
+    before = {*tmp_path.iterdir()}
 
     code, shown, error = ran("import", "cut.jsonl", "--db", "other.db")
     assert (code, shown) == (1, "")
     assert error.startswith(f"anabranch: ExportCutShort: line {len(whole.splitlines()) - 1}: ")
-    assert json.loads(ran("runs", "--json", "--db", "other.db")[1])["runs"] == []
+    assert {*tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_database_that_is_made_by_an_import(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    """Is its owner's alone and whole, wherever it is, and nothing else is left there."""
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse_links)
+    ran("export", "--all", "--to", "all.jsonl")
+    assert ran("import", "all.jsonl", "--db", "new/folder/other.db")[0] == 0
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["other.db"]
+    assert (tmp_path / "new" / "folder" / "other.db").stat().st_mode & 0o777 == 0o600
+    assert ran("verify", "--db", "new/folder/other.db")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["other.db", "other.db-wal"])
+async def test_a_database_that_somebody_makes_meanwhile_stays_theirs(tmp_path: Path, name: str) -> None:
+    """The error says so, and nothing is left of the one that was to have its name."""
+    with pytest.raises(MadeMeanwhile, match="was made by somebody else meanwhile"):
+        async with new_database(tmp_path / "other.db", event_bytes_max=EVENT_BYTES_MAX):
+            (tmp_path / name).write_text("theirs")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "theirs"}
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"x" * 100_000])
@@ -234,9 +260,10 @@ def test_an_export_interrupted_leaves_no_file(recorded: Path, tmp_path: Path) ->
     assert set(tmp_path.iterdir()) - before <= {tmp_path / "runs.db-wal", tmp_path / "runs.db-shm"}
 
 
-def test_an_import_interrupted_leaves_the_store_as_it_was(ran: Ran) -> None:
-    """It ends with 130, quietly."""
+def test_an_import_interrupted_leaves_the_store_as_it_was(ran: Ran, tmp_path: Path) -> None:
+    """It ends with 130, quietly; where there was none, there is none."""
     ran("export", "--all", "--to", "all.jsonl")
+    before = {*tmp_path.iterdir()}
     script = (
         "import sys\nfrom engine.cli import main\nfrom engine.logs import sqlite_import, sqlite_transfer\n"
         "given = sqlite_transfer._Job._pause\n"
@@ -251,7 +278,7 @@ def test_an_import_interrupted_leaves_the_store_as_it_was(ran: Ran) -> None:
     _, complaints = importing.communicate()
 
     assert (importing.returncode, complaints) == (130, b"")
-    assert json.loads(ran("runs", "--json", "--db", "other.db")[1])["runs"] == []
+    assert {*tmp_path.iterdir()} == before
     assert ran("import", "all.jsonl", "--db", "other.db")[0] == 0
 
 

@@ -1,0 +1,92 @@
+"""A database that is there with all that it is made for, or not at all."""
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+from engine import Engine, open_engine
+from engine.cancellation import finish
+from engine.errors import AlreadyExists, CannotOpen, DiskFull, FolderNotWritable, shown
+from engine.logs.file_system import beside, make_folders, refuse_network, sync_folder, take_name
+from engine.logs.partial_folder import PartialFolder
+
+_WOULD_JOIN: Final = "-wal", "-journal"
+
+
+class MadeMeanwhile(AlreadyExists):
+    """Somebody else has made the database; nothing was done to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{shown(str(path))} was made by somebody else meanwhile; nothing was done to it")
+
+
+def is_free(path: Path) -> bool:
+    """Say whether there is neither a database of that name nor what SQLite would take for a part of a new one."""
+    return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *_WOULD_JOIN))
+
+
+@contextlib.asynccontextmanager
+async def new_database(path: Path, *, event_bytes_max: int) -> AsyncIterator[Engine]:
+    """Open a store that takes its name once it is closed; when anything fails before, nothing is left of it.
+
+    Raises:
+        MadeMeanwhile: and the name is somebody else's.
+        CannotOpen, and what `open_engine` raises
+    """
+    with _by_name(path):
+        target, folder = await asyncio.to_thread(_begun, path)
+        made = folder.path / "new.db"
+        try:
+            async with open_engine(made, event_bytes_max=event_bytes_max) as engine:
+                yield engine
+            await finish(asyncio.to_thread(_take_name, made, target))
+        finally:
+            await finish(asyncio.to_thread(folder.remove))
+
+
+def _begun(path: Path) -> tuple[Path, PartialFolder]:
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CannotOpen(path, str(error)) from error
+    with _writing(target):
+        make_folders(target.parent)
+        refuse_network(target.parent)
+        with contextlib.suppress(FileNotFoundError):
+            target.lstat()  # a name that can be none is refused before anything is done
+        return target, PartialFolder(target.parent)
+
+
+def _take_name(made: Path, target: Path) -> None:
+    with _writing(target):
+        if beside(made, "-wal").exists():  # closing it did not come to the end of that
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if not is_free(target):
+            raise MadeMeanwhile(target)
+        try:
+            take_name(made, target)
+        except FileExistsError:
+            raise MadeMeanwhile(target) from None
+        sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FolderNotWritable(target, error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def _by_name(path: Path) -> Iterator[None]:
+    """Raise that the disk is full about the database that is meant, not about what stands in for it."""
+    try:
+        yield
+    except DiskFull:
+        raise DiskFull(path) from None
