@@ -61,7 +61,7 @@ def check_run_lock(database: Path) -> Check:
 
 
 def check_leftovers(database: Path, *, fix: bool) -> Check:
-    """Look for what rebuilds, comparisons and backups that were killed have left; remove what nobody can be using."""
+    """Look for what rebuilds, comparisons, backups and imports have left when killed; remove what nobody can be using."""
     scratch = sorted(path for path in database.parent.iterdir() if _is_scratch(path.name, database.name))
     backups = abandoned(database.parent)
     with _no_rebuild(database, scratch) as no_rebuild:
@@ -79,7 +79,7 @@ def check_leftovers(database: Path, *, fix: bool) -> Check:
     details = [str(path) for path in left]
     if fix:
         return Check(name="leftovers", state="fixed", text=f"removed {named}", details=details)
-    text = f"of killed rebuilds, comparisons or backups, which take up room and nothing else: {named}"
+    text = f"of killed rebuilds, comparisons, backups or imports, which take up room and nothing else: {named}"
     advice = "anabranch doctor --fix removes them"
     return Check(name="leftovers", state="found", text=text, advice=advice, details=details)
 
