@@ -51,10 +51,10 @@ def doctor(
     """Say what is wrong with a database, and what to do.
 
     It looks at the file, who may read it, where it is, how much room there is, its syncs and its write-ahead log, its
-    locks, what killed rebuilds, comparisons, backups and imports have left, whether the views say what the events say, and
-    for attempts of any run that were created and never submitted. With --fix it takes the files from all but their owner,
-    removes leftovers that nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT. What
-    is recorded stays; `anabranch verify` says whether that is whole.
+    locks, what killed rebuilds, comparisons, backups and imports have left, whether the views say what the events say,
+    and for attempts of any run that were created and never submitted. With --fix it takes the files from all but their
+    owner, removes leftovers that nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT.
+    What is recorded stays; `anabranch verify` says whether that is whole.
 
     Others may go on writing meanwhile, and it waits for nobody. The exit code is 1 when something remains to be done.
 

@@ -61,7 +61,7 @@ def check_run_lock(database: Path) -> Check:
 
 
 def check_leftovers(database: Path, *, fix: bool) -> Check:
-    """Look for what rebuilds, comparisons, backups and imports have left when killed; remove what nobody can be using."""
+    """Look for what killed rebuilds, comparisons, backups and imports have left; remove what nobody can be using."""
     scratch = sorted(path for path in database.parent.iterdir() if _is_scratch(path.name, database.name))
     backups = abandoned(database.parent)
     with _no_rebuild(database, scratch) as no_rebuild:
