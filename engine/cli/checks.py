@@ -133,7 +133,7 @@ async def check_attempts(engine: Engine, orphaned_seconds: float, *, fix: bool) 
     orphans = await _orphans(engine, orphaned_seconds)
     after = duration_text(orphaned_seconds)
     if not orphans:
-        return Check(name="attempts", text=f"none was left unsubmitted for more than {after}")
+        return Check(name="attempts", text=f"none was left unsubmitted for {after} or longer")
     details = [{"run_id": each.run_id, "branch": each.branch, "attempt": each.log} for each in orphans]
     if fix:
         marked = await _mark(engine, orphans)
@@ -142,7 +142,7 @@ async def check_attempts(engine: Engine, orphaned_seconds: float, *, fix: bool) 
             text = f"{counted(marked, 'orphaned attempt')} marked FAILED_INIT"
             return Check(name="attempts", state="fixed", text=text, details=details)
     verb = "was" if len(orphans) == 1 else "were"
-    text = f"{counted(len(orphans), 'attempt')} {verb} created more than {after} ago and never submitted: "
+    text = f"{counted(len(orphans), 'attempt')} {verb} created {after} ago or earlier and never submitted: "
     advice = "where nobody is about to submit them, anabranch doctor --fix marks them FAILED_INIT"
     return Check(name="attempts", state="found", text=text + _names(orphans), advice=advice, details=details)
 

@@ -34,7 +34,7 @@ def explain(
     """Say what failed or holds up a run, and why.
 
     One line first, then every cause with the tasks that wait for it: what failed and the reason of its last attempt,
-    dependencies that are not there, tasks that depend on each other, attempts that were created more than an hour ago
+    dependencies that are not there, tasks that depend on each other, attempts that were created an hour ago or earlier
     and never submitted, what is running and since when, and what is ready to run.
 
     \b

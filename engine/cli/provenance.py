@@ -39,15 +39,11 @@ async def supplied_parameters(engine: Engine, branch: Branch, at: Point = None) 
     Raises:
         PointNotFound
     """
-    parameters, origins = await branch.parameters(at=at), await branch.sources(at=at)
+    resolved = await engine.views.resolved(branch.run_id, branch.name, at=at)
     reductions: dict[Origin, ReducedBy] = {}
-    for run_id in {origin.run_id for origin in origins.values()}:
+    for run_id in {origin.run_id for _, origin in resolved.values()}:
         reductions |= await _reductions(engine, run_id)
-    return {
-        name: _supplied(name, parameter, origins[name], reductions)
-        for name, parameter in parameters.items()
-        if name in origins
-    }
+    return {name: _supplied(name, parameter, origin, reductions) for name, (parameter, origin) in resolved.items()}
 
 
 async def _reductions(engine: Engine, run_id: str) -> dict[Origin, ReducedBy]:
