@@ -98,22 +98,23 @@ class ThreadConnection:
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """Run `job` on the thread and return what it returns. Once begun, it ends even when the caller is cancelled."""
+        return await self.start(job)
+
+    def start(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
+        """`run` as a future of what the job returns or raises: no task, that somebody might cancel with all others."""
 
         def run() -> Result:
             with inside_sqlite():
                 return job()
 
-        return await self.run_waiting(run)
+        return self.start_waiting(run)
 
     async def run_waiting(self, job: Callable[[], Result]) -> Result:
         """`run` a job that first waits for something and enters `inside_sqlite` itself after that."""
-        return await self.start(job)
+        return await self.start_waiting(job)
 
-    def start(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
-        """`run_waiting` without a task of its own: return the future of what the job returns or raises.
-
-        Jobs are run in the order in which they were started.
-        """
+    def start_waiting(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
+        """`run_waiting` as a future. Jobs are run in the order in which they were started."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = [job]  # the thread remembers its last function: it must not keep alive what the job belongs to
 

@@ -134,6 +134,7 @@ class SqliteEventLog:
         except asyncio.CancelledError as cancelled:
             if turn.give_up():
                 self._gave_up = True
+                ended.cancel()  # nobody is told any more how it ended
                 raise
             if stop is not None:
                 stop()
@@ -146,7 +147,7 @@ class SqliteEventLog:
         if self._doubt is not None:
             raise SyncFailed(self.path, self._doubt)
         turn = Turn(self._lock, lambda: self._done(job))
-        ended = self._connection.start(turn.take)
+        ended = self._connection.start_waiting(turn.take)
         self._have_patience(turn, ended)
         return turn, ended
 

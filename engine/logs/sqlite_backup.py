@@ -107,7 +107,7 @@ class _Copying:
 
     async def run(self, job: Callable[[], Result], progress: Callable[[int, int], None]) -> Result:
         """Run one of the jobs below, saying how many pages are done. Cancelled, it ends the job and waits for that."""
-        running = asyncio.ensure_future(self._source.run(job))
+        running = self._source.start(job)
         try:
             while not running.done():
                 await asyncio.wait({running}, timeout=_TOLD_SECONDS)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import io
 import sqlite3
 from collections.abc import Callable, Coroutine
@@ -109,6 +110,8 @@ async def test_closing_says_so_when_a_write_still_waits_for_the_lock(database: P
 @pytest.mark.parametrize("removal", ["erase", "delete", "compact", "import"])
 async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, removal: str) -> None:
     """While another process holds the lock, a cancellation takes back what cannot be undone; later it is not done."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     async with open_engine(database) as engine:
         await engine.create_run("r", parameters={"a": 1}, status="COMPLETED")
         exported = b"".join([line async for line in engine.export_runs(["r"])])
@@ -133,6 +136,8 @@ async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, rem
         assert (await engine.run("r")).run_id == "r"
         assert (await (await engine.run("r")).parameters())["a"].value == 1
         assert (database.read_bytes(), await engine.last_position()) == (before[0], before[1] + 1)
+        gc.collect()
+        assert complaints == []
 
 
 async def test_an_error_is_not_replaced_by_a_close_that_has_to_wait(database: Path) -> None:
