@@ -291,6 +291,11 @@ class PartitionedRunLogStore:
             return relative
 
     async def _parents(self, run_id: str, branch: str) -> list[str]:
-        children = await self._views.children(check_name(run_id, "run id"), branch)
-        below = [parent for child in children for parent in await self._parents(run_id, child)]
-        return [*below, branch] if children else []
+        """The branches that have children, below one and that one itself: each behind all that are below it."""
+        found, pending = [], [branch]
+        while pending:
+            parent = pending.pop()
+            if children := await self._views.children(check_name(run_id, "run id"), parent):
+                found.append(parent)
+                pending.extend(children)
+        return found[::-1]

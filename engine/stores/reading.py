@@ -1,5 +1,6 @@
 """The engine's compiled logs as documents. Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from engine import model
@@ -10,7 +11,7 @@ from engine.stores.recording import ATTEMPT_DETAILS
 
 def run_document(log: model.RunLog) -> RunLog:
     """Return a run's log; its branches are both in `branches` and, where a step opened them, in that step."""
-    branches = {name: branch_document(branch) for name, branch in log.branches.items()}
+    branches = _branch_documents(log.branches)
     return RunLog(
         run_id=log.run_id,
         dag_hash=log.details.get("dag_hash", log.dag_hash),
@@ -26,14 +27,27 @@ def run_document(log: model.RunLog) -> RunLog:
 
 def branch_document(log: model.BranchLog) -> BranchLog:
     """Return a branch's log, with all branches below it."""
-    branches = {name: branch_document(branch) for name, branch in log.branches.items()}
-    return BranchLog(
-        internal_name=log.details.get("internal_name", log.branch),
-        status=log.status,
-        steps=_steps(log.steps, branches),
-        parameters=log.parameters,
-        branches=branches,
-    )
+    return _branch_documents({log.branch: log})[log.branch]
+
+
+def _branch_documents(logs: Mapping[str, model.BranchLog]) -> dict[str, BranchLog]:
+    """Return the logs of branches, each made behind all below it: they may be nested deeper than calls may."""
+    found, pending = [], [*logs.values()]
+    while pending:
+        log = pending.pop()
+        found.append(log)
+        pending.extend(log.branches.values())
+    made: dict[str, BranchLog] = {}
+    for log in reversed(found):
+        branches = {name: made[name] for name in log.branches}
+        made[log.branch] = BranchLog(
+            internal_name=log.details.get("internal_name", log.branch),
+            status=log.status,
+            steps=_steps(log.steps, branches),
+            parameters=log.parameters,
+            branches=branches,
+        )
+    return {name: made[name] for name in logs}
 
 
 def step_log(step: model.StepLog, branches: dict[str, BranchLog] | None = None) -> StepLog:

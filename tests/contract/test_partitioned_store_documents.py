@@ -1,5 +1,6 @@
 """Documents: written twice they record nothing, in part they delete nothing, and what cannot be read is refused."""
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from engine import Engine
 from engine.commands import Fork, OpenRun, Reduce
 from engine.errors import BranchNotFound, InvalidValue, RunNotFound
+from engine.events import ParametersReduced
 from engine.model import Parameter
 from engine.stores import BranchLog, JobLog, PartitionedRunLogStore, RunLog, StepAttempt, StepLog
 from tests.contract.run_log_stores import values
@@ -287,3 +289,22 @@ async def test_the_nearest_open_prefix_is_a_branch_s_parent(engine: Engine, name
     await engine.write("r", OpenRun(), *forks)
     branch = await (await engine.run("r")).branch(name)
     assert (await branch.compile(nested=False)).parent == parent  # type: ignore[union-attr] # it is a branch's
+
+
+async def test_branches_are_nested_deeper_than_calls_may_be(engine: Engine) -> None:
+    """Their logs are whole, and each is folded into its parent, the deepest first."""
+    store = PartitionedRunLogStore(engine, inherited=False)  # looking through that many forks for each takes long
+    depth = sys.getrecursionlimit() + 100
+    names = [f"b{number}" for number in range(depth)]
+    parents = ["", *names[:-1]]
+    opening = [Fork(branch=name, parent=parent) for name, parent in zip(names, parents, strict=True)]
+    await engine.write("r", OpenRun(), *opening)
+    await store.compile_branch_results("r", None)
+    reduced = [each.branch async for each in engine.events(run_id="r", types=[ParametersReduced])]
+    assert reduced == parents[::-1]
+    branches = (await store.finalize_run_log("r")).branches
+    for name in names:
+        (found,) = branches.items()
+        assert found[0] == name
+        branches = found[1].branches
+    assert list((await store.get_branch_log(names[-2], "r", full=True)).branches) == names[-1:]
