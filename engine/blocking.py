@@ -15,7 +15,7 @@ import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar
@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from engine.composition import as_path, open_engine
 from engine.engine import Engine
-from engine.errors import EngineClosed, OutcomeUnknown, WouldDeadlock
+from engine.errors import EngineClosed, WouldDeadlock
 
 Result = TypeVar("Result")
 
@@ -84,7 +84,6 @@ class BlockingEngine:
         Raises:
             CannotOpen, StoreBusy: the file cannot be opened; the next call tries again.
             EngineClosed: `close` was called.
-            OutcomeUnknown: another call's work exited, as it believed, and took the event loop with it meanwhile.
             WouldDeadlock: the calling thread is the very one that would have to do the work.
         """
         serving = self._begin_call()
@@ -118,7 +117,7 @@ class BlockingEngine:
             self._refuse_own_thread()
             if self._closed:
                 raise EngineClosed
-            if self._serving is None or self._serving.has_ended:
+            if self._serving is None:
                 self._serving = _Serving(self._path, self._options)
                 weakref.finalize(self, self._serving.stop_soon).atexit = False  # `_stop_all` waits for the end
             self._serving.calls += 1
@@ -141,8 +140,6 @@ class _Serving:
         opened: Future[_Opened] = Future()
         self.calls = 0
         self._stopping = False
-        self._ending = False
-        self._path = path
         self.thread = threading.Thread(
             target=self._run, args=(path, options, opened), name="anabranch-engine", daemon=True
         )
@@ -154,25 +151,20 @@ class _Serving:
             raise
         _SERVING.add(self)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether its event loop is gone: work that exits the interpreter, as it believes, ends the loop alone."""
-        return self._ending or not self.thread.is_alive()
-
     def call(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
-        try:
-            return self._portal.start_task_soon(self._done, work).result()
-        except (CancelledError, RuntimeError) as error:  # its task was cancelled with all others, or never begun
-            if not self._ending:
-                raise
-            raise OutcomeUnknown(self._path, "the work of another call has ended the event loop") from error
+        results, ended = self._portal.start_task_soon(self._done, work).result()
+        if ended is not None:
+            raise ended
+        return results[0]
 
-    async def _done(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
+    async def _done(
+        self, work: Callable[[Engine], Awaitable[Result]]
+    ) -> tuple[list[Result], SystemExit | KeyboardInterrupt | None]:
+        # Raised here, these would end the event loop, and the calls of other threads with it.
         try:
-            return await work(self._engine)
-        except (SystemExit, KeyboardInterrupt):
-            self._ending = True
-            raise
+            return [await work(self._engine)], None
+        except (SystemExit, KeyboardInterrupt) as ended:
+            return [], ended
 
     def stop(self) -> None:
         """Close the engine, and wait until the thread has ended."""
@@ -188,9 +180,6 @@ class _Serving:
     def _run(self, path: str, options: dict[str, Any], opened: "Future[_Opened]") -> None:
         try:
             anyio.run(_serve, path, options, opened)
-        except BaseException:
-            if not self._ending:  # whose work it was has it, and the others were told
-                raise
         finally:
             _SERVING.discard(self)
 

@@ -126,6 +126,9 @@ def _check_names(holder: Any) -> None:
         for name in _NAMES:
             if getattr(named, name, None) is not None:
                 check_name(getattr(named, name), name)
+    for attempt in (getattr(holder, "changes", None), *getattr(getattr(holder, "document", None), "attempts", ())):
+        if attempt is not None and attempt.status is not UNSET:
+            check_name(attempt.status, "status")
     for field in _NAMED:
         for name in getattr(holder, field, ()):
             check_name(name, "parameter name")

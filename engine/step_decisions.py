@@ -5,9 +5,9 @@ A document handed in whole is compared with what is known, and becomes the event
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from engine.codec import encode_canonical, same
 from engine.commands import (
@@ -30,16 +30,12 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import AttemptChanges, AttemptDocument, AttemptLog, StepDocument, StepLog, given
+from engine.model import AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
 from engine.ports import State, Stream
-
-Document = TypeVar("Document", bound=Struct)
 
 
 def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
     document = command.document
-    if _is_inherited(command, stream, state):
-        return ()
     events = [*_step_description(command, stream, state)]
     known = state.attempts(stream, document.step) if document.attempts else []
     for index, attempt in enumerate(document.attempts, start=1):
@@ -50,21 +46,6 @@ def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]
         else:
             events.extend(_updated(stream, document.step, attempt, known[index - 1]))
     return events
-
-
-def _is_inherited(command: LogStep, stream: Stream, state: State) -> bool:
-    """Whether the branch has a step from the source of its run, and none of its own, just as the document says."""
-    document = command.document
-    inherited = None if state.step(stream, document.step) else state.inherited_step(stream, document.step)
-    if inherited is None or (command.spec is not None and not same(inherited.spec, command.spec)):
-        return False
-    attempts = [_as_document(attempt, AttemptDocument) for attempt in inherited.attempts]
-    return same(_as_document(inherited, StepDocument, attempts=attempts), document)
-
-
-def _as_document(log: Struct, document: type[Document], **replaced: Any) -> Document:
-    said = {name: getattr(log, name) for name in document.__struct_fields__}
-    return document(**(said | replaced))
 
 
 def _step_description(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
@@ -113,30 +94,12 @@ def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: Attempt
 
 
 def _set_step_status(command: SetStepStatus, stream: Stream, state: State) -> Sequence[Event]:
-    own = state.step(stream, command.step)
-    inherited = state.inherited_step(stream, command.step) if own is None else None
-    known = own or inherited
+    known = state.step(stream, command.step)
     if known is None:
         raise StepNotFound(stream.run_id, stream.branch, command.step)
     if known.status == command.status and command.reason in (None, known.status_reason):
         return ()
-    changed = StepStatusChanged(branch=stream.branch, step=command.step, status=command.status, reason=command.reason)
-    return (changed,) if inherited is None else (adopted(inherited, stream), changed)
-
-
-def adopted(inherited: StepLog, stream: Stream) -> StepLogged:
-    """Return what makes an inherited step one of the branch's own, which hides the inherited one and its attempts."""
-    return StepLogged(
-        branch=stream.branch,
-        step=inherited.step,
-        name=inherited.name,
-        status=inherited.status,
-        step_type=inherited.step_type,
-        message=inherited.message,
-        mock=inherited.mock,
-        spec=inherited.spec,
-        details=inherited.details,
-    )
+    return (StepStatusChanged(branch=stream.branch, step=command.step, status=command.status, reason=command.reason),)
 
 
 def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[Event]:

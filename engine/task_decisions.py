@@ -29,37 +29,34 @@ from engine.model import (
     given,
 )
 from engine.ports import State, Stream
-from engine.step_decisions import Handler, adopted
+from engine.step_decisions import Handler
 
 
 def _log_task(command: LogTask, stream: Stream, state: State) -> Sequence[Event]:
     known = state.logged_step(stream, command.task_id)
     if known is None:
-        inherited = state.inherited_step(stream, command.task_id)
-        if inherited is not None and same(inherited.spec, command.spec):
-            return ()
         step = command.task_id
         return (StepLogged(branch=stream.branch, step=step, name=step, status=PENDING, spec=command.spec),)
     return () if same(known.spec, command.spec) else (structs.replace(known, spec=command.spec),)
 
 
 def _create_attempt(command: CreateAttempt, stream: Stream, state: State) -> Sequence[Event]:
-    step = state.step(stream, command.task_id)
-    inherited = state.inherited_step(stream, command.task_id) if step is None else None
-    task = state.logged_step(stream, command.task_id) or inherited
+    task = state.logged_step(stream, command.task_id)
     if task is None or task.spec is None:
         raise TaskNotFound(stream.run_id, command.task_id)
     if state.attempt(command.attempt_id) is not None:
         raise AttemptExists(command.attempt_id)
+    step = state.step(stream, command.task_id)
+    assert step is not None, "a task is a step"
     created = AttemptCreated(
         branch=stream.branch,
         step=command.task_id,
         attempt_id=command.attempt_id,
-        attempt_index=1 if step is None else step.attempts + 1,
+        attempt_index=step.attempts + 1,
         status=command.status,
         **given(command.fields),
     )
-    return (created,) if inherited is None else (adopted(inherited, stream), created)
+    return (created,)
 
 
 def _change_attempt(command: ChangeAttempt, stream: Stream, state: State) -> Sequence[Event]:

@@ -5,8 +5,7 @@ from collections.abc import Collection, Sequence
 
 from engine.errors import RunNotFound
 from engine.events import StepLogged
-from engine.model import AttemptLog, ExternalRun, Parameter, StepLog
-from engine.names import ROOT
+from engine.model import AttemptLog, ExternalRun, Parameter
 from engine.ports import AttemptState, FromSource, OwnParameter, StepState, Stream, StreamHeads
 from projections.columns import from_json
 from projections.own_parameters import LATEST
@@ -34,7 +33,6 @@ class DecisionState:
         self._heads = heads
         self._partitions = partitions
         self._views = views
-        self._inherited: tuple[tuple[int, int], dict[str, StepLog]] = (0, 0), {}
 
     def stream(self, run_id: str, branch: str) -> Stream | None:
         return self._heads.find(run_id, branch)
@@ -70,7 +68,8 @@ class DecisionState:
         return row is not None and bool(row.pinned)
 
     def from_source(self, stream: Stream) -> FromSource:
-        self._flush()
+        for projector in (self._partitions, self._views):
+            projector.flush()
         row = self._views.runs.get(stream.run_id)
         if row is None:  # the row was taken away: by no event
             raise RunNotFound(stream.run_id)
@@ -83,10 +82,6 @@ class DecisionState:
             "tags": from_json(row.tags or "{}"),
         }
         return FromSource(self.parameters(stream, version=1), with_inherited(self._connection, stream, {}), described)
-
-    def _flush(self) -> None:
-        for projector in (self._partitions, self._views):
-            projector.flush()
 
     def config(self, run_id: str) -> dict[str, object]:
         row = self._views.runs.get(run_id)
@@ -114,15 +109,6 @@ class DecisionState:
             spec=as_task_spec(row.spec),
             details=from_json(row.details),
         )
-
-    def inherited_step(self, stream: Stream, step: str) -> StepLog | None:
-        if stream.branch != ROOT or stream.parent_id is None:
-            return None
-        key = stream.stream_id, self._partitions.times_forgotten
-        if self._inherited[0] != key:  # the source may have to be looked at as it was
-            self._flush()
-            self._inherited = key, with_inherited(self._connection, stream, {})
-        return self._inherited[1].get(step)
 
     def attempt(self, attempt_id: str, stream: Stream | None = None) -> AttemptState | None:
         return self._views.attempt(attempt_id, None if stream is None else stream.stream_id)

@@ -142,7 +142,6 @@ class Partitions:
         self.branches = Table(connection, "branches", BranchRow, ("stream_id",))
         self.steps = Table(connection, "step_logs", StepRow, ("stream_id", "step"))
         self._parameters: list[ParameterRow] = []
-        self.times_forgotten = 0
         self.latest = LatestRows(connection)
         self.folds: Mapping[type, Fold] = {
             RunCreated: self._opened,
@@ -191,7 +190,6 @@ class Partitions:
             table.forget(stream_ids)
         self.latest.forget(stream_ids)
         self._parameters.clear()
-        self.times_forgotten += 1
 
     def clear(self, stream_ids: Collection[int]) -> None:
         self._parameters.clear()

@@ -13,7 +13,7 @@ from projections.partitions import StepRow
 from projections.past import past_of_stream
 from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step
 from projections.state_tables import AttemptRow
-from projections.streams import stream_of
+from projections.streams import missing_version, stream_of
 
 _SUCCEEDED: Final = frozenset({COMPLETED, "SUCCESS"})
 
@@ -48,9 +48,16 @@ def with_inherited(connection: sqlite3.Connection, stream: Stream, own: Mapping[
 def _succeeded(connection: sqlite3.Connection, stream_id: int, version: int) -> dict[str, StepLog]:
     """The steps that a stream saw succeeded at a version."""
     source = stream_of(connection, stream_id)
-    if source.version != version:  # the rows say what is now
-        with past_of_stream(connection, stream_id, version) as past:
-            return _succeeded(past, stream_id, version)
+    if source.version == version:
+        return _succeeded_now(connection, source, version)
+    with past_of_stream(connection, stream_id, version) as past:  # the rows say what is now
+        then = stream_of(past, stream_id)
+        if then.version != version:
+            raise missing_version(connection, source, version)
+        return _succeeded_now(past, then, version)
+
+
+def _succeeded_now(connection: sqlite3.Connection, source: Stream, version: int) -> dict[str, StepLog]:
     origin = Origin(source.run_id, source.branch, version)
     return {
         name: structs.replace(step, inherited_from=step.inherited_from or origin)

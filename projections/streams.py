@@ -69,7 +69,7 @@ def position_at(connection: sqlite3.Connection, stream: Stream, at: int | dateti
         return _position_by(connection, stream, at)
     last = _last_position(connection, stream, "stream_id = ? AND stream_version = ?", (stream.stream_id, version))
     if not last:
-        raise _missing(connection, stream, version)
+        raise missing_version(connection, stream, version)
     return last
 
 
@@ -120,11 +120,12 @@ def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Hea
         (stream.run_id, ROOT, stream.stream_id, version),
     ).fetchone()
     if row is None:
-        raise _missing(connection, stream, version)
+        raise missing_version(connection, stream, version)
     return Head(stream.branch, version, row[0])
 
 
-def _missing(connection: sqlite3.Connection, stream: Stream, version: int) -> ReadFailed:
+def missing_version(connection: sqlite3.Connection, stream: Stream, version: int) -> ReadFailed:
+    """Return the error that the event of a version is not there."""
     (path,) = connection.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()
     where = f"branch {shown(stream.branch)} of run {shown(stream.run_id)}"
     return ReadFailed(os.fsdecode(path), f"version {version} of {where} is not there", "`anabranch verify` tells more")

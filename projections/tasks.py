@@ -45,8 +45,7 @@ class SqliteTaskViews:
                 ).fetchall()
                 if rows:
                     return rows
-            inherited = {} if run_id is None else _inherited_steps(connection, run_id)
-            return [(str(run_id), ROOT)] if task_id in inherited else []
+            return []
 
         return await self._readers.run(read)
 

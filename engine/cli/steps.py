@@ -91,11 +91,13 @@ def attempts(
                 for name, attempt in await _attempts(engine, run_id, branch, point)
                 if with_status in (None, attempt.status) and step in (None, attempt.step)
             ]
-            if step is not None and not found and not await engine.views.tasks.places(step, run_id):
-                raise TaskNotFound(run_id, step)
+            steps = await _steps(engine, run_id, branch, point)
+            known = step is None or found or step in {each.step for _, each in steps}
+            if not known and not await engine.views.tasks.places(str(step), run_id):
+                raise TaskNotFound(run_id, str(step))
             inherited = [
                 each
-                for _, each in await _steps(engine, run_id, branch, point)
+                for _, each in steps
                 if each.inherited_from is not None
                 and each.attempts
                 and step in (None, each.step)

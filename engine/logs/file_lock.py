@@ -29,24 +29,24 @@ _PROCESS_IDS_MAX = 2**31
 class FileLock:
     """An exclusive lock on `path`, which is created when missing. Not reentrant; one thread at a time.
 
-    `is_waited_for` says whether a thread of ours is queued for it.
+    `waited_since` says since when a thread of ours has been queued for it, by the monotonic clock.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         # A file object, not a bare descriptor: forgotten, it warns and is closed.
         self._file = io.FileIO(path, "a", opener=_open_for_owner)
-        self.is_waited_for = False
+        self.waited_since: float | None = None
         _OPEN.add(self)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Wait for the lock and hold it."""
-        self.is_waited_for = True
+        self.waited_since = time.monotonic()
         try:
             self._flock(fcntl.LOCK_EX)
         finally:
-            self.is_waited_for = False
+            self.waited_since = None
         try:
             yield
         finally:

@@ -10,6 +10,7 @@ else has the file open, SQLite checkpoints under an exclusive lock of its own.
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypeVar
@@ -138,8 +139,11 @@ class SqliteEventLog:
                 raise
             if stop is not None:
                 stop()
-            await finish(asyncio.wait({ended}))
-            raise cancelled from ended.exception()
+            try:
+                await finish(asyncio.wait({ended}))
+            finally:
+                failure = ended.exception()
+            raise cancelled from failure
         return ended.result()
 
     def _begin(self, job: Callable[[sqlite3.Connection], Result]) -> tuple[Turn[Result], asyncio.Future[Result]]:
@@ -148,19 +152,22 @@ class SqliteEventLog:
             raise SyncFailed(self.path, self._doubt)
         turn = Turn(self._lock, lambda: self._done(job))
         ended = self._connection.start_waiting(turn.take)
-        self._have_patience(turn, ended)
+        self._have_patience(turn, ended, time.monotonic())
         return turn, ended
 
-    def _have_patience(self, turn: Turn[Result], ended: asyncio.Future[Result]) -> None:
-        patience = max(self._busy_timeout, TURN_SECONDS_MIN)
-        timeout = asyncio.get_running_loop().call_later(patience, self._give_up, turn, ended)
+    def _have_patience(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
+        """Give the turn up once it has waited for others, since that time at most, for as long as it may."""
+        seconds = since + max(self._busy_timeout, TURN_SECONDS_MIN) - time.monotonic()
+        timeout = asyncio.get_running_loop().call_later(seconds, self._give_up, turn, ended, since)
         ended.add_done_callback(lambda _: timeout.cancel())
 
-    def _give_up(self, turn: Turn[Result], ended: asyncio.Future[Result]) -> None:
+    def _give_up(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
+        # While our own thread is not queued for the lock it is at something else, for as long as it likes.
+        waited_since = self._lock.waited_since or time.monotonic()
         if ended.done():
             return
-        if not self._lock.is_waited_for:  # our own thread is at something else, which may take as long as it likes
-            self._have_patience(turn, ended)
+        if waited_since > since:
+            self._have_patience(turn, ended, waited_since)
         elif turn.give_up():
             self._gave_up = True
             ended.set_exception(StoreBusy(self.path, self._busy_timeout))
@@ -257,10 +264,12 @@ class SqliteEventLog:
 
     async def _last_turn(self) -> None:
         if self._gave_up:
-            patience = min(self._busy_timeout, CLOSING_SECONDS_MAX)
-            done, _ = await asyncio.wait({self._connection.start(_nothing)}, timeout=patience)
-            if not done:
-                raise StoreBusy(self.path, self._busy_timeout)
+            behind = self._connection.start(_nothing)
+            while not behind.done():
+                await asyncio.wait({behind}, timeout=CLOSING_SECONDS_MAX)
+                if not behind.done() and self._lock.waited_since is not None:
+                    behind.cancel()
+                    raise StoreBusy(self.path, self._busy_timeout)
 
 
 async def open_sqlite_log(

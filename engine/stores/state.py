@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import structs
 
-from engine.codec import to_microseconds
+from engine.codec import same, to_microseconds
 from engine.commands import (
     CancelExternalRun,
     ChangeAttempt,
@@ -133,7 +133,8 @@ class StateStore:
     async def add_workflow(self, workflow: object, run_id: str) -> None:
         """Describe the tasks of a workflow, `workflow.tasks` by id.
 
-        New ones begin as pending, known ones keep their status.
+        New ones begin as pending, known ones keep their status. Those that had succeeded where the run was forked from
+        stay the source's unless they are described otherwise: then they are new.
 
         Raises:
             RunNotFound
@@ -142,7 +143,16 @@ class StateStore:
         if not specs:
             await self._views.run_info(check_name(run_id, "run id"))
             return
-        await self._engine.write(run_id, *(LogTask(task_id=task_id, spec=spec) for task_id, spec in specs))
+        # What a run has from its source does not change, so it need not be looked at under the lock.
+        found = await self._views.tasks.tasks(check_name(run_id, "run id"))
+        inherited = {task.step: task.spec for _, task in found if task.inherited_from is not None}
+        commands = [
+            LogTask(task_id=task_id, spec=spec)
+            for task_id, spec in specs
+            if task_id not in inherited or not same(inherited[task_id], spec)
+        ]
+        if commands:
+            await self._engine.write(run_id, *commands)
 
     async def get_tasks(self, run_id: str) -> list[Task]:
         """Return a run's tasks, in the order they were first added."""

@@ -1,8 +1,9 @@
 """Where a task or an attempt is, by its id alone."""
 
+import contextlib
 from typing import TypeAlias
 
-from engine.errors import AmbiguousTask, AttemptNotFound, StepNotFound, TaskNotFound
+from engine.errors import AmbiguousTask, AttemptNotFound, RunNotFound, StepNotFound, TaskNotFound
 from engine.model import StepLog
 from engine.names import ROOT, check_name
 from engine.ports import PlacedAttempt, Views
@@ -47,7 +48,14 @@ class TaskPlaces:
         return place
 
     async def step(self, task_id: str, run_id: str | None) -> tuple[Place, StepLog] | None:
-        """Return a task with its attempts and where it is, None where it is not."""
+        """Return a task with its attempts and where it is, None where it is not.
+
+        The root branch of a forked run also has those that had succeeded in its source.
+        """
+        check_name(task_id, "task id")
+        if run_id is not None:
+            with contextlib.suppress(RunNotFound, StepNotFound):
+                return (run_id, ROOT), await self._views.step(check_name(run_id, "run id"), ROOT, task_id)
         place = await self.find(task_id, run_id)
         if place is None:
             return None

@@ -1,15 +1,17 @@
 """What a forked run has from its source, as the stores show it and go on from it."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs
 
-from engine import Engine, open_engine
-from engine.errors import StepNotFound
-from engine.events import AttemptCreated, StepLogged, StepStatusChanged
-from engine.stores import PartitionedRunLogStore, StateStore, StepAttempt, StepLog
+from engine import Engine, TaskSpec, open_engine
+from engine.errors import ReadFailed, StepNotFound, TaskNotFound
+from engine.events import StepLogged
+from engine.stores import StateStore
 from tests.contract.state_stores import handle, workflow
 
 
@@ -61,55 +63,40 @@ async def test_a_task_that_is_described_anew_is_to_be_done_again(store: StateSto
     assert await store.list_attempts("relax", "fork") == []
 
 
-async def test_a_status_makes_it_the_runs_own(store: StateStore, engine: Engine) -> None:
-    """The same status changes nothing; another hides what was inherited, and the source stays as it is."""
-    await store.update_task_status("relax", "COMPLETED", run_id="fork")
-    assert await _types(engine) == []
-    await store.update_task_status("relax", "CANCELLED", run_id="fork")
-    assert await _types(engine) == [StepLogged, StepStatusChanged]
-    assert await store.get_task_status("relax", "fork") == "CANCELLED"
-    assert await store.get_task_status("relax", "r") == "COMPLETED"
-    step = await (await engine.run("fork")).step("relax")
-    assert (step.inherited_from, step.attempts) == (None, [])
-    assert await engine.verify_views() == []
-
-
-async def test_another_attempt_is_the_runs_first(store: StateStore, engine: Engine) -> None:
-    """The task becomes the run's own with it, and keeps its status."""
-    attempt_id = await store.create_attempt("fork", "relax")
-    assert await _types(engine) == [StepLogged, AttemptCreated]
-    assert [(each.attempt_id, each.attempt_index) for each in await store.list_attempts("relax", "fork")] == [
-        (attempt_id, 1)
-    ]
-    assert await store.get_task_status("relax", "fork") == "COMPLETED"
-
-
-async def test_what_is_not_the_branchs_own_is_not_removed(store: StateStore, engine: Engine) -> None:
-    """It is the source's."""
+async def test_what_is_the_sources_is_not_written_to(store: StateStore, engine: Engine) -> None:
+    """Nor taken away: who wants it done again describes it otherwise, or forks from before it."""
+    with pytest.raises(TaskNotFound):
+        await store.create_attempt("fork", "relax")
+    with pytest.raises(TaskNotFound):
+        await store.update_task_status("relax", "CANCELLED", run_id="fork")
     with pytest.raises(StepNotFound):
         await (await engine.run("fork")).remove_step("relax")
+    assert await _types(engine) == []
 
 
-async def test_a_run_log_that_is_put_back_records_nothing(engine: Engine) -> None:
-    """As it was read of the fork: what is inherited stays so. A step that says something else is the fork's own."""
-    runs = PartitionedRunLogStore(engine)
-    await runs.create_run_log("logged")
-    step = StepLog(name="fit", internal_name="fit", status="SUCCESS", attempts=[StepAttempt(status="SUCCESS")])
-    await runs.add_step_log(step, "logged")
-    await engine.fork_run("logged", run_id="fork of it")
-    before = await engine.last_position()
-    log = await runs.get_run_log_by_id("fork of it", full=True)
-    assert list(log.steps) == ["fit"]
-    await runs.put_run_log(log)
-    assert await engine.last_position() == before
-    await runs.add_step_log(structs.replace(step, message="again"), "fork of it")
-    own = await (await engine.run("fork of it")).step("fit")
-    assert (own.message, own.inherited_from, len(own.attempts)) == ("again", None, 1)
-
-
-async def test_a_source_that_is_looked_at_as_it_was_is_looked_at_once(store: StateStore, engine: Engine) -> None:
-    """It has gone on since the fork; a workflow of many tasks asks for each."""
-    await store.add_workflow(workflow("relax", image="newer"), "r")
-    await store.add_workflow(workflow(*[f"t{index}" for index in range(50)], "relax"), "fork")
-    assert len(await store.get_tasks("fork")) == 51
+async def test_what_is_inherited_is_the_root_branchs(store: StateStore, engine: Engine) -> None:
+    """Of one run's tasks the root branch's is meant, also where a branch has one of that id."""
+    branch = await (await engine.run("fork")).fork("b")
+    await branch.log_step("relax", status="RUNNING", spec=TaskSpec())
     assert await store.get_task_status("relax", "fork") == "COMPLETED"
+
+
+async def test_a_source_that_has_gone_on_is_seen_as_it_was(store: StateStore) -> None:
+    """What it says now is nothing to the fork."""
+    await store.update_task_status("relax", "CANCELLED", run_id="r")
+    await store.add_workflow(workflow("relax", image="newer"), "r")
+    await store.add_workflow(workflow("relax", "bands"), "fork")
+    found = [(task.task_id, task.status) for task in await store.get_tasks("fork")]
+    assert found == [("relax", "COMPLETED"), ("bands", "PENDING")]
+
+
+async def test_a_source_that_has_lost_an_event_is_said_to_have(store: StateStore, database: Path) -> None:
+    """What it was at the fork cannot be told any more; which version is missing can."""
+    await store.add_workflow(workflow("later"), "r")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "DELETE FROM events WHERE stream_version = (SELECT parent_version FROM streams WHERE run_id = 'fork')"
+            " AND stream_id = (SELECT parent_id FROM streams WHERE run_id = 'fork')"
+        )
+    with pytest.raises(ReadFailed, match=r"version [0-9]+ of branch '' of run 'r' is not there"):
+        await store.get_tasks("fork")

@@ -13,7 +13,7 @@ import pytest
 
 from engine import Engine, Run
 from engine.blocking import BlockingEngine, shared_engine
-from engine.errors import EngineClosed, InvalidValue, NotADatabase, OutcomeUnknown, RunNotFound, WouldDeadlock
+from engine.errors import EngineClosed, InvalidValue, NotADatabase, RunNotFound, WouldDeadlock
 from engine.stores import BlockingRunLogStore
 
 
@@ -49,43 +49,30 @@ def test_a_call_raises_what_its_work_raises(blocking_engine: BlockingEngine) -> 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_work_that_exits_ends_no_more_than_itself(blocking_engine: BlockingEngine) -> None:
-    """The event loop ends with it, and the next call has another."""
+def test_work_that_exits_ends_its_own_call_alone(blocking_engine: BlockingEngine) -> None:
+    """What it exits with is its caller's; the calls of other threads go on, and so does the engine."""
+    begun, go = threading.Event(), asyncio.Event()
+
+    async def wait(engine: Engine) -> str:
+        begun.set()
+        await go.wait()
+        return (await engine.create_run("other")).run_id
 
     async def leave(engine: Engine) -> None:
         await engine.create_run("r")
-        raise SystemExit(3)
-
-    before = our_threads()
-    blocking_engine.call(position)
-    (thread,) = set(our_threads()) - set(before)
-    with pytest.raises(SystemExit):
-        blocking_engine.call(leave)
-    assert blocking_engine.call(position) == 1
-    thread.join()
-    assert blocking_engine.call(position) == 1
-
-
-def test_who_is_in_the_middle_when_the_loop_ends_does_not_know_the_outcome(blocking_engine: BlockingEngine) -> None:
-    """The call of another thread is cut off by name; what it was at may have been recorded."""
-    begun = threading.Event()
-
-    async def wait(engine: Engine) -> None:
-        await engine.create_run("r")
-        begun.set()
-        await asyncio.Event().wait()
-
-    async def leave(_: Engine) -> None:
+        go.set()
         raise SystemExit(3)
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(blocking_engine.call, wait)
         begun.wait()
-        with pytest.raises(SystemExit):
+        threads = set(our_threads())
+        with pytest.raises(SystemExit) as raised:
             blocking_engine.call(leave)
-        with pytest.raises(OutcomeUnknown, match="another call has ended the event loop"):
-            waiting.result()
-    assert blocking_engine.call(position) == 1
+        assert raised.value.code == 3
+        assert waiting.result() == "other"
+    assert blocking_engine.call(position) == 2
+    assert set(our_threads()) == threads
 
 
 def test_nothing_is_opened_before_the_first_call(database: Path) -> None:

@@ -48,7 +48,7 @@ from engine.events import (
     SourceCarriedOver,
     StepLogged,
 )
-from engine.model import AttemptChanges, Head, StepDocument, TaskSpec
+from engine.model import AttemptChanges, AttemptDocument, Head, StepDocument, TaskSpec
 
 ANYTHING: Any = object()
 HERE: Any = {"branch": ""}
@@ -114,6 +114,8 @@ NO_NAMES: dict[str, Any] = {
     "a branch": Fork(branch="x\0y"),
     "a status": SetStatus(status=""),
     "a status of a step": UpdateAttempt(attempt_id="a", changes=AttemptChanges(), step_status=""),
+    "a status among changes": UpdateAttempt(attempt_id="a", changes=AttemptChanges(status="a\nb")),
+    "a status in a document": LogStep(document=StepDocument(step="s", name="s", attempts=[AttemptDocument(status="")])),
     "a step": StartAttempt(step="a\nb", attempt_id="a", status="x"),
     "a step's document": LogStep(document=StepDocument(step="", name="s")),
     "a task": LogTask(task_id="\u202e", spec=TaskSpec()),
