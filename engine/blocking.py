@@ -157,13 +157,13 @@ class _Serving:
             raise ended
         return results[0]
 
-    async def _done(
-        self, work: Callable[[Engine], Awaitable[Result]]
-    ) -> tuple[list[Result], SystemExit | KeyboardInterrupt | None]:
-        # Raised here, these would end the event loop, and the calls of other threads with it.
+    async def _done(self, work: Callable[[Engine], Awaitable[Result]]) -> tuple[list[Result], BaseException | None]:
+        # An exit, or what else is no plain error, would end the event loop, and the calls of other threads with it.
         try:
             return [await work(self._engine)], None
-        except (SystemExit, KeyboardInterrupt) as ended:
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as ended:  # noqa: BLE001 - its caller raises it
             return [], ended
 
     def stop(self) -> None:

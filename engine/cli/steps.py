@@ -75,8 +75,7 @@ def attempts(
     """List a run's attempts, oldest first.
 
     Those at inherited steps are the source's: where they are is said beneath. The outcome is why an attempt failed, or
-    else what it put out. With --at, as they stood then: a version is one of
-    the branch that is named, else of the root.
+    else what it put out. With --at, as they stood then: a version is one of the branch that is named, else of the root.
 
     \b
       anabranch attempts r1 --status FAILED
@@ -91,18 +90,10 @@ def attempts(
                 for name, attempt in await _attempts(engine, run_id, branch, point)
                 if with_status in (None, attempt.status) and step in (None, attempt.step)
             ]
-            steps = await _steps(engine, run_id, branch, point)
-            known = step is None or found or step in {each.step for _, each in steps}
-            if not known and not await engine.views.tasks.places(str(step), run_id):
-                raise TaskNotFound(run_id, str(step))
-            inherited = [
-                each
-                for _, each in steps
-                if each.inherited_from is not None
-                and each.attempts
-                and step in (None, each.step)
-                and with_status is None
-            ]
+            inherited = [] if branch else await _inherited(engine, run_id, step, point)
+            if step is not None and not (found or inherited or await engine.views.tasks.places(step, run_id)):
+                raise TaskNotFound(run_id, step)
+            tried = [each for each in inherited if each.attempts and with_status is None]
         if json:
             print_json({"run_id": run_id, "attempts": [attempt_document(name, attempt) for name, attempt in found]})
         elif found:
@@ -110,11 +101,17 @@ def attempts(
             rows = (_attempt_row(name, attempt) for name, attempt in found)
             output().show(table(headers, rows, flexible=("BRANCH", "STEP", headers[-1]), right=("#", "TOOK")))
         else:
-            output().print("no attempts of its own" if inherited else "no attempts")
-        if inherited and not json:
-            output().print(_inherited_text(inherited, run_id))
+            output().print("no attempts of its own" if tried else "no attempts")
+        if tried and not json:
+            output().print(_inherited_text(tried, run_id))
 
     run(command(), as_json=json)
+
+
+async def _inherited(engine: Engine, run_id: str, step: str | None, at: Point) -> list[StepLog]:
+    """The steps that a forked run has from its source, or the one that is named: the root branch alone has any."""
+    steps = (await (await engine.run(run_id)).steps(at=at)).values()
+    return [each for each in steps if each.inherited_from is not None and step in (None, each.step)]
 
 
 def _inherited_text(steps: list[StepLog], run_id: str) -> str:

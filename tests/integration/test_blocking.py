@@ -49,7 +49,12 @@ def test_a_call_raises_what_its_work_raises(blocking_engine: BlockingEngine) -> 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_work_that_exits_ends_its_own_call_alone(blocking_engine: BlockingEngine) -> None:
+class Stop(BaseException):
+    """What a host ends its work with."""
+
+
+@pytest.mark.parametrize("end", [SystemExit(3), Stop()], ids=["an exit", "a host's own"])
+def test_work_that_exits_ends_its_own_call_alone(blocking_engine: BlockingEngine, end: BaseException) -> None:
     """What it exits with is its caller's; the calls of other threads go on, and so does the engine."""
     begun, go = threading.Event(), asyncio.Event()
 
@@ -61,15 +66,15 @@ def test_work_that_exits_ends_its_own_call_alone(blocking_engine: BlockingEngine
     async def leave(engine: Engine) -> None:
         await engine.create_run("r")
         go.set()
-        raise SystemExit(3)
+        raise end
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(blocking_engine.call, wait)
         begun.wait()
         threads = set(our_threads())
-        with pytest.raises(SystemExit) as raised:
+        with pytest.raises(type(end)) as raised:
             blocking_engine.call(leave)
-        assert raised.value.code == 3
+        assert raised.value is end
         assert waiting.result() == "other"
     assert blocking_engine.call(position) == 2
     assert set(our_threads()) == threads
