@@ -12,8 +12,9 @@ from engine.commands import Request, UpdateAttempt
 from engine.errors import InvalidValue
 from engine.model import COMPLETED, NOT_BEGUN_WITH, TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog
 from engine.names import check_name
-from engine.ports import Recorded, Views
+from engine.ports import Recorded
 from engine.values import check_document, check_parameters, check_text
+from engine.views import Views
 from engine.writer import Writer
 
 

@@ -30,25 +30,12 @@ from engine.errors import InvalidValue
 from engine.event_ids import new_event_id
 from engine.events import AttemptCreated, ParametersSet
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
-from engine.model import (
-    CREATED,
-    RUNNING,
-    AttemptDocument,
-    Reduction,
-    StepDocument,
-    TaskSpec,
-)
+from engine.model import CREATED, RUNNING, AttemptDocument, Reduction, StepDocument, TaskSpec
 from engine.names import check_key, check_name, child_branch
-from engine.ports import Recorded, Views
+from engine.ports import Recorded
 from engine.reducing import Rule, reduce
-from engine.values import (
-    check_document,
-    check_flag,
-    check_parameters,
-    check_several,
-    check_task_spec,
-    check_text,
-)
+from engine.values import check_document, check_flag, check_parameters, check_several, check_task_spec, check_text
+from engine.views import Views
 from engine.writer import Writer
 
 

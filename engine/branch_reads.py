@@ -15,8 +15,8 @@ from engine.lineage import DEPTH_DEFAULT, LIMIT_DEFAULT, Lineage, LineageWanted,
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunLog, StepLog
 from engine.names import check_name
 from engine.point import PlacedPoint, Point
-from engine.ports import Views
 from engine.values import check_flag
+from engine.views import Views
 
 
 class BranchReads:

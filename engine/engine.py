@@ -1,41 +1,34 @@
 """The engine: the door to all runs of one store."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from engine.backup import Backup
 from engine.cancellation import finish
-from engine.codec import EVENT_TYPES, plain_time, to_microseconds
+from engine.codec import plain_time, to_microseconds
 from engine.command_check import checked
 from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, Request
-from engine.errors import InvalidValue, StoreBusy
-from engine.events import RecordedEvent, RunCreated, RunForked
+from engine.errors import StoreBusy
+from engine.events import RunCreated, RunForked
+from engine.history import History
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_key, check_name
 from engine.owner import Owner
 from engine.point import Point, Position, no_point
-from engine.ports import Audit, EventFilter, EventLog, Progress, Recorded, Removal, ViewMaintenance, Views
+from engine.ports import Audit, EventLog, Recorded, ViewMaintenance
+from engine.removal import Removal
 from engine.run import Run
-from engine.subscription import Follower, read_log
-from engine.transfer.port import Imported, Transfer
+from engine.transfer.port import Transfer
 from engine.upkeep import Upkeep
-from engine.values import (
-    check_document,
-    check_flag,
-    check_function,
-    check_parameters,
-    check_position,
-    check_several,
-    check_text,
-)
+from engine.values import check_document, check_flag, check_parameters, check_text
+from engine.views import Views
 from engine.writer import Writer
 
 
-class Engine(Upkeep):
+class Engine(History, Upkeep):
     """Made by `open_engine`; an async context manager that closes it.
 
     Anywhere but on the event loop and in the process that opened it, it raises `WrongEventLoop` or `WrongProcess`.
@@ -53,12 +46,10 @@ class Engine(Upkeep):
         backup: Backup,
         transfer: Transfer,
     ) -> None:
-        super().__init__(Writer(log), maintenance, audit, removal, backup)
-        self._transfer = transfer
+        History.__init__(self, log, transfer)
+        Upkeep.__init__(self, Writer(log), maintenance, audit, removal, backup)
         self._path = path
-        self._log = log
         self._views = views
-        self._follower = Follower(log)
         self._owner = Owner()
         self._closing = asyncio.Lock()
 
@@ -263,112 +254,6 @@ class Engine(Upkeep):
             cursor=cursor,
         )
 
-    async def events(
-        self,
-        *,
-        run_id: str | None = None,
-        branch: str | None = None,
-        descendants: bool = False,
-        types: Iterable[type | str] | None = None,
-        after: int = 0,
-        until: int | None = None,
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        """Yield what is recorded now, in order of position.
-
-        Args:
-            run_id: only this run's.
-            branch: only this branch's (`""` is the root; None is every branch); needs `run_id`.
-            descendants: also of the branches below `branch`.
-            types: only these: event classes or their names.
-            after, until: positions; `after` is exclusive, `until` inclusive.
-
-        Raises:
-            RunNotFound, BranchNotFound, CannotDecode
-        """
-        wanted = _filter(run_id, branch, types, descendants=descendants)
-        check_position(after, "after")
-        if until is not None:
-            check_position(until, "until")
-        async with contextlib.aclosing(read_log(self._log, wanted, after, until)) as found:
-            async for recorded in found:
-                yield recorded
-
-    async def subscribe(
-        self,
-        *,
-        run_id: str | None = None,
-        branch: str | None = None,
-        descendants: bool = False,
-        types: Iterable[type | str] | None = None,
-        after: int = 0,
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        """Yield what is recorded, then what comes, from this process or another, without gap or duplicate.
-
-        Takes the arguments of `events`; ends when the engine is closed.
-        """
-        wanted = _filter(run_id, branch, types, descendants=descendants)
-        check_position(after, "after")
-        async with contextlib.aclosing(self._follower.follow(wanted, after)) as found:
-            async for recorded in found:
-                yield recorded
-
-    async def export_runs(
-        self,
-        run_ids: Iterable[str] | None = None,
-        *,
-        with_sources: bool = False,
-        readable: bool = True,
-        progress: Progress | None = None,
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield runs as lines of JSON, many at a time: every event with its envelope, always in the same bytes.
-
-        Sources stand before their forks. Idempotency keys are not exported (`engine.transfer.lines`).
-
-        Args:
-            run_ids: every run, unless given.
-            with_sources: also the runs that they were forked from, and so on.
-            readable: say beside each payload's bytes what it says; without it the export is about half as long.
-            progress: called with how many events are done and how many there are.
-
-        Raises:
-            RunNotFound
-            ExportOvertaken: events of a run were erased, or the run deleted, while it was exported.
-        """
-        chosen = None
-        if run_ids is not None:
-            chosen = [check_name(run_id, "run id") for run_id in check_several(run_ids, "run_ids")]
-        found = self._transfer.export_runs(
-            chosen,
-            with_sources=check_flag(with_sources, "with_sources"),
-            readable=check_flag(readable, "readable"),
-            progress=check_function(progress, "progress"),
-        )
-        async with contextlib.aclosing(found):
-            async for lines in found:
-                yield lines
-
-    async def import_runs(self, file: BinaryIO, *, progress: Progress | None = None) -> Imported:
-        """Take in the runs of an export with their ids, times and hashes, all of them or none.
-
-        Every hash, link and reduction is checked. A run that is there already, the same in every byte, is left as it
-        is. Runs keep their ids, which are part of every hash. Others who write wait meanwhile.
-
-        Args:
-            file: open for reading bytes. It is read while others wait: let it be a file, not a pipe.
-            progress: called with how many bytes are done and how many there are.
-
-        Raises:
-            ImportRefused, CannotDecode, ImportedEventTooLarge: what is wrong with the file, and in which line.
-            DifferentRunExists, ImportedAttemptExists
-        """
-        if not callable(getattr(file, "read", None)):
-            raise InvalidValue("file", file, f"is {type(file).__name__}, which cannot be read")
-        return await self._transfer.import_runs(file, check_function(progress, "progress"))
-
-    async def last_position(self) -> int:
-        """Return the position of the last event, 0 when there is none."""
-        return await self._log.last_position()
-
 
 def _named(at: Point, from_step: str | None) -> str:
     """Return what names a point of a source: the same for what is the same point, nothing for now."""
@@ -378,23 +263,3 @@ def _named(at: Point, from_step: str | None) -> str:
         raise no_point(at)
     moment = f"{to_microseconds(at)} µs" if isinstance(at, datetime) else f"{at}"
     return moment if from_step is None else f"{moment} {from_step}"
-
-
-def _filter(
-    run_id: str | None, branch: str | None, types: Iterable[type | str] | None, *, descendants: bool
-) -> EventFilter:
-    if branch is not None and run_id is None:
-        raise InvalidValue("branch", branch, "is given without its run_id")
-    if run_id is not None:
-        run_id = check_name(run_id, "run id")
-    if branch is not None:
-        branch = check_branch(branch)
-    names = None if types is None else frozenset(_event_type(each) for each in check_several(types, "types"))
-    return EventFilter(run_id, branch, check_flag(descendants, "descendants"), names)
-
-
-def _event_type(event_type: object) -> str:
-    name = event_type.__name__ if isinstance(event_type, type) else event_type
-    if not isinstance(name, str) or name not in EVENT_TYPES:
-        raise InvalidValue("types", name, f"is none of the events {', '.join(EVENT_TYPES)}")
-    return name

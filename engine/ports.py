@@ -1,14 +1,14 @@
 """The protocols between the engine's parts, and the data that crosses them.
 
-An `EventLog` keeps events; `State` is what decisions may ask while they are made; `Views` is what handles read. Only
-the `Rebuilder` knows SQLite, in which all views live: what guards an append is the head of each stream that it touches,
-named exactly, and a position is an opaque, comparable cursor.
+An `EventLog` keeps events; `State` is what decisions may ask while they are made. Only the `Rebuilder` knows SQLite, in
+which all views live: what guards an append is the head of each stream that it touches, named exactly, and a position is
+an opaque, comparable cursor. What handles read has a protocol of its own (`engine.views`), as has what is taken out of
+a log (`engine.removal`), copied (`engine.backup`) or carried to another (`engine.transfer.port`).
 """
 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -17,20 +17,7 @@ from engine.checkpoint import Checkpoint
 from engine.commands import Request
 from engine.events import RecordedEvent, StepLogged
 from engine.findings import Verification
-from engine.lineage import Lineage, LineageWanted
-from engine.model import (
-    AttemptLog,
-    BranchLog,
-    ExternalRun,
-    Head,
-    Origin,
-    Parameter,
-    RunInfo,
-    RunLog,
-    RunPage,
-    StepLog,
-)
-from engine.point import PlacedPoint, Point, Position
+from engine.model import AttemptLog, ExternalRun, Parameter, StepLog
 
 
 class Stream(Struct, gc=False):
@@ -141,14 +128,6 @@ class OwnParameter(Struct, frozen=True, gc=False):
     stream_version: int
 
 
-class PlacedAttempt(Struct, frozen=True):
-    """An attempt and where it was made."""
-
-    run_id: str
-    branch: str
-    log: AttemptLog
-
-
 class FromSource(Struct, frozen=True):
     """What a forked run sees of its source: parameters and steps, and what its own row repeats of the source's."""
 
@@ -204,13 +183,6 @@ class StreamHeads(Protocol):
     def of_run(self, run_id: str) -> list[Stream]: ...
 
 
-class ChildValues(Struct, frozen=True):
-    """What children set themselves, read at one point: their heads, and name → values in the children's order."""
-
-    heads: tuple[Head, ...]
-    values: dict[str, list[Parameter]]
-
-
 class ViewDifference(Struct, frozen=True):
     """Rows of a view table that the log does not account for (`unexpected`), and rows that it does (`missing`)."""
 
@@ -237,70 +209,6 @@ class Audit(Protocol):
     async def verify(self, run_id: str | None, since: Checkpoint | None, progress: Progress | None) -> Verification: ...
 
 
-class Erasure(Struct, frozen=True, kw_only=True):
-    """Whether a payload was erased just now, or had been before.
-
-    `carried` are the events to erase as well: reductions that hold a value of it, taken or in conflict, in the run and
-    its forks, and what was carried over to runs whose source was deleted, which a repeated erase can no longer find.
-    """
-
-    erased: bool
-    carried: list[Origin]
-
-
-class DeletedRun(Struct, frozen=True, kw_only=True):
-    """What was deleted: how many branches and events."""
-
-    run_id: str
-    branches: int
-    events: int
-
-
-class Compaction(Struct, frozen=True, kw_only=True):
-    """The file's size in bytes before and after; `complete` unless a reader's old snapshot keeps the log beside it."""
-
-    bytes_before: int
-    bytes_after: int
-    complete: bool
-
-
-class Expiry(Struct, frozen=True):
-    """Which runs have expired: of these statuses, and with a last event at or before a time and a position.
-
-    The time is in microseconds since 1970. The position is what the log says of it: see `Removal.recorded_until`.
-    """
-
-    statuses: frozenset[str]
-    last_event_until: int
-    last_position_until: int
-
-
-class Collected(Struct, frozen=True, kw_only=True):
-    """What was deleted, and what was kept although it has expired: the run's id, and why."""
-
-    deleted: list[DeletedRun]
-    kept: dict[str, str]
-
-
-class Removal(Protocol):
-    """Takes things out of the log for good."""
-
-    async def erase(self, run_id: str, branch: str, version: int, reason: str, by: str | None) -> Erasure: ...
-    async def recorded_until(self, microseconds: int) -> int:
-        """Return the last position that has no event before it which was recorded after a time and before now."""
-        ...
-
-    async def expired(self, expiry: Expiry) -> Collected:
-        """Return what would be deleted, forks before what they were forked from, and what would be kept."""
-        ...
-
-    async def delete_run(self, run_id: str, reason: str, *, carry_over: bool, expiry: Expiry | None) -> DeletedRun:
-        """Delete a run; with an `expiry`, only if it has expired and is not pinned."""
-        ...
-
-    async def compact(self) -> Compaction: ...
-
-
 class Rebuilder(Protocol):
     """Folds the log into fresh tables on one connection, to replace the live ones or be compared with them."""
 
@@ -308,92 +216,3 @@ class Rebuilder(Protocol):
     def fold(self, events: Iterable[tuple[Stream, RecordedEvent]]) -> None: ...
     def replace(self, connection: sqlite3.Connection, scratch_name: str, position: int) -> None: ...
     def differences(self, connection: sqlite3.Connection, scratch_name: str) -> list[ViewDifference]: ...
-
-
-class TaskViews(Protocol):
-    """What a state store reads: tasks, attempts and external runs by their ids alone, in any branch of any run.
-
-    Each call is one consistent snapshot. A run that is not there has nothing.
-    """
-
-    async def places(self, task_id: str, run_id: str | None) -> list[tuple[str, str]]:
-        """Return the run and the branch of every task of that id, in one run or in all.
-
-        Where it is no task's, return those of every step of that name.
-        """
-        ...
-
-    async def tasks(self, run_id: str) -> list[tuple[str, StepLog]]:
-        """Return a run's tasks, each with its branch and without its attempts, in the order they were first logged."""
-        ...
-
-    async def attempt(self, attempt_id: str) -> PlacedAttempt | None: ...
-    async def unfinished(self, run_id: str | None) -> list[PlacedAttempt]:
-        """Return the attempts that have not ended, of one run or of all, in the order they were created."""
-        ...
-
-    async def attempted(self, run_id: str) -> set[str]:
-        """Return the ids of what has had attempts in a run."""
-        ...
-
-    async def external_run(self, run_id: str, branch: str, task_id: str) -> ExternalRun | None: ...
-    async def external_runs(self, run_id: str, *, at: Position | None = None) -> list[tuple[str, ExternalRun]]:
-        """Return a run's external runs, now or as of a position, each with its branch, in the order of the tasks' ids.
-
-        Raises:
-            RunNotFound: as of a position, where there is no such run.
-        """
-        ...
-
-
-class Views(Protocol):
-    """What handles read: each call one consistent snapshot that never waits for a writer.
-
-    `at` is a point of the branch that is named, or else of the run's root: what spans branches is then as it stood when
-    the point's event was recorded.
-
-    Raises, where they apply: RunNotFound, BranchNotFound, StepNotFound, AttemptNotFound, PointNotFound,
-    ParameterNotFound.
-    """
-
-    @property
-    def tasks(self) -> TaskViews: ...
-
-    async def stream(self, run_id: str, branch: str) -> Stream: ...
-    async def head_at(self, run_id: str, branch: str, at: int | datetime | Position) -> Head: ...
-    async def head_before(self, run_id: str, branch: str, step: str, *, at: Point) -> Head:
-        """Return the head of a branch just before one of its steps began, looking no further than a point."""
-        ...
-
-    async def run_info(self, run_id: str, *, at: Point = None) -> RunInfo: ...
-    async def runs(
-        self,
-        *,
-        status: str | None,
-        tag: str | None,
-        created_from: datetime | None,
-        created_until: datetime | None,
-        limit: int,
-        cursor: str | None,
-    ) -> RunPage: ...
-    async def parameters(
-        self, run_id: str, branch: str, *, at: Point, names: Collection[str] | None, inherited: bool
-    ) -> dict[str, Parameter]: ...
-    async def resolved(self, run_id: str, branch: str, *, at: Point) -> dict[str, tuple[Parameter, Origin]]: ...
-    async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageWanted) -> Lineage: ...
-    async def parting(self, one: PlacedPoint, other: PlacedPoint) -> Origin | None:
-        """Return the last version of a branch that both read through, None when nothing is behind both."""
-        ...
-
-    async def steps(self, run_id: str, branch: str, *, at: Point = None) -> dict[str, StepLog]: ...
-    async def step(self, run_id: str, branch: str, step: str, *, at: Point = None) -> StepLog: ...
-    async def attempts(
-        self, run_id: str, branch: str | None, step: str | None, *, at: Point = None
-    ) -> list[tuple[str, AttemptLog]]: ...
-    async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]: ...
-    async def children(self, run_id: str, branch: str, *, at: Point = None) -> list[str]: ...
-    async def own_values(self, run_id: str, branch: str, children: Sequence[str] | None) -> ChildValues: ...
-    async def compile(self, run_id: str, *, at: Point = None, nested: bool, inherited: bool) -> RunLog: ...
-    async def compile_branch(
-        self, run_id: str, branch: str, *, at: Point = None, nested: bool, inherited: bool
-    ) -> BranchLog: ...

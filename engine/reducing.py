@@ -15,9 +15,10 @@ from engine.errors import HeadsMoved, InvalidValue, ReductionImpossible, shown
 from engine.events import ParametersReduced
 from engine.model import Parameter, Reduction
 from engine.names import check_name
-from engine.ports import Recorded, Views
+from engine.ports import Recorded
 from engine.reduction import FUNCTION_RULE, check_rule
 from engine.values import check_parameter
+from engine.views import Views
 
 TRIES_MAX: Final = 10
 

@@ -11,8 +11,9 @@ from engine.commands import Command, Configure, Finalize, SetStatus
 from engine.model import AttemptLog, RunInfo, RunLog
 from engine.names import ROOT, check_branch, check_name
 from engine.point import Point
-from engine.ports import Recorded, Views
+from engine.ports import Recorded
 from engine.values import check_document, check_flag
+from engine.views import Views
 from engine.writer import Writer
 
 

@@ -12,19 +12,8 @@ from engine.errors import InvalidValue, RunKept, RunNotFound, TracesLeft
 from engine.findings import Verification
 from engine.model import TERMINAL_STATUSES
 from engine.names import check_branch, check_name
-from engine.ports import (
-    Audit,
-    Collected,
-    Compaction,
-    DeletedRun,
-    Erasure,
-    Expiry,
-    Progress,
-    Recorded,
-    Removal,
-    ViewDifference,
-    ViewMaintenance,
-)
+from engine.ports import Audit, Progress, Recorded, ViewDifference, ViewMaintenance
+from engine.removal import Collected, Compaction, DeletedRun, Erasure, Expiry, Removal
 from engine.values import check_flag, check_function, check_position, check_text
 from engine.writer import Writer
 

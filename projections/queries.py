@@ -1,4 +1,4 @@
-"""What handles read: `engine.ports.Views` as SQL on read-only connections."""
+"""What handles read: `engine.views.Views` as SQL on read-only connections."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
@@ -10,19 +10,13 @@ from engine.lineage import Lineage, LineageWanted
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.names import ROOT
 from engine.point import PlacedPoint, Point, Position
-from engine.ports import ChildValues, Stream
+from engine.ports import Stream
+from engine.views import ChildValues
 from projections.beginnings import version_before
 from projections.lineage import read_lineage
 from projections.own_parameters import own_parameters, own_parameters_of
 from projections.past import past_of_run, past_of_stream
-from projections.reading import (
-    IN_RUN,
-    SELECT_ATTEMPTS,
-    Readers,
-    as_attempt,
-    event_version,
-    resolved_parameters,
-)
+from projections.reading import IN_RUN, SELECT_ATTEMPTS, Readers, as_attempt, event_version, resolved_parameters
 from projections.run_log import compile_branch, compile_run
 from projections.runs import RunsWanted, run_info, runs_page
 from projections.state_tables import AttemptRow

@@ -6,7 +6,7 @@ from engine.errors import RunNotFound
 from engine.model import TERMINAL_STATUSES, ExternalRun, StepLog
 from engine.names import ROOT
 from engine.point import Position
-from engine.ports import PlacedAttempt
+from engine.views import PlacedAttempt
 from projections.partitions import StepRow
 from projections.past import past_of_run
 from projections.reading import (

@@ -44,14 +44,23 @@ LAYERS = (
         "engine.checkpoint",
         "engine.difference",
         "engine.merkle",
+        "engine.removal",
     ),
     ("engine.ports",),
+    ("engine.views",),
     ("engine.projectors",),
     ("engine.reduction", "engine.step_decisions"),
     ("engine.task_decisions", "engine.reduction_check", "engine.hash_chain"),
     ("engine.decisions", "engine.verification", "engine.transfer"),
     ("engine.logs", "engine.writer", "engine.subscription"),
-    ("engine.reducing", "engine.attempting", "engine.attempt", "engine.branch_reads", "engine.upkeep"),
+    (
+        "engine.reducing",
+        "engine.attempting",
+        "engine.attempt",
+        "engine.branch_reads",
+        "engine.history",
+        "engine.upkeep",
+    ),
     ("engine.branch",),
     ("engine.run",),
     ("engine.engine",),
@@ -76,6 +85,7 @@ READ_SIDE_MAY_IMPORT = {
     "engine.point",
     "engine.ports",
     "engine.projectors",
+    "engine.views",
 }
 
 BANNED_CALLS = {

@@ -18,8 +18,9 @@ from engine.logs.readers import connect_read_only
 from engine.logs.sqlite_schema import damage_in_log
 from engine.model import AttemptChanges
 from engine.names import ROOT
-from engine.ports import PlacedAttempt, Progress, ViewDifference
+from engine.ports import Progress, ViewDifference
 from engine.standing import is_orphaned
+from engine.views import PlacedAttempt
 
 Result = TypeVar("Result")
 

@@ -17,7 +17,7 @@ from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted
 from engine.model import TERMINAL_STATUSES
 from engine.names import ROOT
-from engine.ports import Collected, Compaction, DeletedRun
+from engine.removal import Collected, Compaction, DeletedRun
 
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays on record.", show_default=False)]
 OptionalReason = Annotated[

@@ -41,8 +41,9 @@ from engine.logs.wal_limit import empty_log
 from engine.merkle import run_leaf
 from engine.model import Head
 from engine.names import ROOT
-from engine.ports import Collected, Compaction, DeletedRun, Erasure, Expiry, State
+from engine.ports import State
 from engine.redaction import redacted
+from engine.removal import Collected, Compaction, DeletedRun, Erasure, Expiry
 from engine.row_chunks import chunks
 
 Result = TypeVar("Result")
@@ -53,7 +54,7 @@ _FOLDED_TOGETHER: Final = 5000
 
 
 class SqliteRemoval:
-    """`engine.ports.Removal` for a SQLite log."""
+    """`engine.removal.Removal` for a SQLite log."""
 
     def __init__(self, log: SqliteEventLog) -> None:
         self._log = log

@@ -30,18 +30,12 @@ from engine.commands import (
     SetStepStatus,
 )
 from engine.engine import Engine
-from engine.errors import (
-    ExternalRunNotFound,
-    InvalidValue,
-    RunNotFound,
-    StepNotFound,
-    TaskNotFound,
-)
+from engine.errors import ExternalRunNotFound, InvalidValue, RunNotFound, StepNotFound, TaskNotFound
 from engine.event_ids import new_event_id
 from engine.events import AttemptUpdated, ExternalRunRegistered, ExternalRunUpdated
 from engine.model import CREATED, TERMINAL_STATUSES, AttemptChanges, RunInfo
 from engine.names import check_name
-from engine.ports import PlacedAttempt, Recorded
+from engine.ports import Recorded
 from engine.standing import ORPHANED_SECONDS, is_orphaned
 from engine.stores import task_documents as documents
 from engine.stores.run_lock import RunLock
@@ -59,6 +53,7 @@ from engine.stores.task_documents import (
 )
 from engine.stores.task_places import Place, TaskPlaces
 from engine.values import check_document, check_function, check_text
+from engine.views import PlacedAttempt
 
 FAILED_INIT = "FAILED_INIT"
 

@@ -21,8 +21,8 @@ from engine.errors import InvalidValue
 from engine.events import ExternalRunRegistered, ExternalRunUpdated, RunCreated
 from engine.model import CREATED, TaskSpec
 from engine.names import ROOT, check_name
-from engine.ports import PlacedAttempt
 from engine.values import check_document, check_task_spec, check_text
+from engine.views import PlacedAttempt
 
 Made = TypeVar("Made", bound=Struct)
 

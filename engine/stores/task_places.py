@@ -6,7 +6,7 @@ from typing import TypeAlias
 from engine.errors import AmbiguousTask, AttemptNotFound, RunNotFound, StepNotFound, TaskNotFound
 from engine.model import StepLog
 from engine.names import ROOT, check_name
-from engine.ports import PlacedAttempt, Views
+from engine.views import PlacedAttempt, Views
 
 Place: TypeAlias = tuple[str, str]
 """A run and a branch of it."""

@@ -13,17 +13,11 @@ import pytest
 
 from engine import Branch, Engine, Position, Run, TaskSpec, open_engine
 from engine.codec import to_microseconds
-from engine.errors import (
-    InvalidValue,
-    NotFound,
-    RunHasForks,
-    RunIsPinned,
-    RunNotFound,
-)
+from engine.errors import InvalidValue, NotFound, RunHasForks, RunIsPinned, RunNotFound
 from engine.events import SourceCarriedOver
 from engine.logs import carried_over, sqlite_removal
 from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, StepLog
-from engine.ports import DeletedRun, Expiry
+from engine.removal import DeletedRun, Expiry
 
 NO_AGE = timedelta(0)
 

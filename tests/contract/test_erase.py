@@ -26,7 +26,7 @@ from engine.events import ParametersSet, PayloadErased
 from engine.logs import sqlite_rebuild, sqlite_removal
 from engine.logs.sqlite import SqliteEventLog
 from engine.model import ERASED, Origin, Parameter, TaskSpec
-from engine.ports import Erasure
+from engine.removal import Erasure
 from tests.golden.test_golden import DATABASE as YESTERDAYS
 
 SECRET = "correct-horse-battery"

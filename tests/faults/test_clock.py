@@ -20,7 +20,7 @@ from engine.errors import PointNotFound
 from engine.events import RecordedEvent
 from engine.model import COMPLETED, FAILED, TaskSpec
 from engine.point import Position
-from engine.ports import Collected, Expiry
+from engine.removal import Collected, Expiry
 from engine.stores import StateStore
 from tests.faults.audit import assert_whole
 from tests.faults.jumping_clock import MOMENTS, TODAY, JumpingClock
