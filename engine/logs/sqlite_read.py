@@ -71,11 +71,11 @@ def _conditions(connection: sqlite3.Connection, events: EventFilter) -> tuple[st
     where = ""
     values: list[Any] = []
     if events.run_id is not None:
-        root = _stream_id(connection, events.run_id, ROOT)
+        root, _, _ = stream_row(connection, events.run_id, ROOT)
         where += " AND events.root_id = ?"
         values.append(root)
         if events.branch is not None:
-            stream = _stream_id(connection, events.run_id, events.branch)
+            _, stream, _ = stream_row(connection, events.run_id, events.branch)
             where += f" AND events.stream_id IN ({_DESCENDANTS})" if events.descendants else " AND events.stream_id = ?"
             values += [stream, events.run_id] if events.descendants else [stream]
     if events.types is not None:
@@ -84,11 +84,25 @@ def _conditions(connection: sqlite3.Connection, events: EventFilter) -> tuple[st
     return where, values
 
 
-def _stream_id(connection: sqlite3.Connection, run_id: str, branch: str) -> int:
+def stream_row(connection: sqlite3.Connection, run_id: str, branch: str) -> tuple[int, int, int]:
+    """Return a stream's root id, its own id and its version.
+
+    Raises:
+        RunNotFound, BranchNotFound
+    """
     row = connection.execute(
-        "SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?", (run_id, branch)
+        "SELECT root_id, stream_id, version FROM streams WHERE run_id = ? AND branch = ?", (run_id, branch)
     ).fetchone()
     if row is None:
-        raise RunNotFound(run_id) if branch == ROOT else BranchNotFound(run_id, branch)
-    stream_id: int = row[0]
-    return stream_id
+        if branch == ROOT:
+            raise RunNotFound(run_id)
+        stream_row(connection, run_id, ROOT)
+        raise BranchNotFound(run_id, branch)
+    return row[0], row[1], row[2]
+
+
+def stream_rows(connection: sqlite3.Connection, run_id: str) -> list[tuple[Any, ...]]:
+    """Return the id, branch, version and hash of each of a run's streams, in the order they were opened."""
+    return connection.execute(
+        "SELECT stream_id, branch, version, hash FROM streams WHERE run_id = ? ORDER BY stream_id", (run_id,)
+    ).fetchall()

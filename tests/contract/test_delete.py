@@ -15,7 +15,7 @@ from engine import Branch, Engine, Position, Run, TaskSpec, open_engine
 from engine.codec import to_microseconds
 from engine.errors import InvalidValue, NotFound, RunHasForks, RunIsPinned, RunNotFound
 from engine.events import SourceCarriedOver
-from engine.logs import carried_over, sqlite_removal
+from engine.logs import carried_over, sqlite_deletion
 from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, StepLog
 from engine.removal import DeletedRun, Expiry
 
@@ -349,7 +349,7 @@ async def test_whether_a_checkpoint_saw_a_deletion_is_no_matter_of_clocks(
         await a_run(engine, run_id)
     checkpoints.append(await engine.checkpoint())
     for run_id, jump in (("r", hours), ("q", -hours), ("s", hours)):
-        monkeypatch.setattr(sqlite_removal, "time", _Clock(jump))
+        monkeypatch.setattr(sqlite_deletion, "time", _Clock(jump))
         await engine.delete_run(run_id, "old")
         checkpoints.append(await engine.checkpoint())
     gone = [["r", "q", "s"], ["q", "s"], ["s"], []]

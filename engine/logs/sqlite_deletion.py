@@ -1,0 +1,147 @@
+"""Deleting runs of a SQLite log, inside `SqliteRemoval`'s transaction, and finding those that have expired."""
+
+import sqlite3
+import time
+
+from engine.commands import Record, Request
+from engine.errors import RunHasForks, RunIsPinned, RunNotExpired, RunNotFound
+from engine.logs.carried_over import carried_over
+from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_read import last_position, stream_row, stream_rows
+from engine.merkle import run_leaf
+from engine.model import Head
+from engine.names import ROOT
+from engine.ports import State
+from engine.removal import Collected, DeletedRun, Expiry
+
+_LAST_POSITION = "SELECT max(position) FROM events WHERE root_id = runs.stream_id"
+_LAST_EVENT = f"SELECT recorded_at FROM events WHERE position = ({_LAST_POSITION})"
+
+
+def recorded_until(connection: sqlite3.Connection, microseconds: int) -> int:
+    """Return the last position that no event before it shows to be younger than a time, in µs since 1970."""
+    # In the log's order, and no further than to the first: what is older than that is read, and no event besides.
+    younger = connection.execute(
+        "SELECT position FROM events WHERE recorded_at > ? AND recorded_at <= ? ORDER BY position LIMIT 1",
+        (microseconds, time.time_ns() // 1000),
+    ).fetchone()
+    return last_position(connection) if younger is None else int(younger[0]) - 1
+
+
+def find_expired(connection: sqlite3.Connection, expiry: Expiry) -> Collected:
+    """Return the runs that would be deleted, newest first, and those that would be kept for what reads through them."""
+    marks = ", ".join("?" * len(expiry.statuses))
+    rows = connection.execute(
+        "SELECT run_id, (SELECT count(*) FROM streams WHERE streams.run_id = runs.run_id),"
+        " (SELECT count(*) FROM events WHERE root_id = runs.stream_id)"
+        f" FROM runs WHERE status IN ({marks}) AND pinned = 0 AND ({_LAST_EVENT}) <= ? AND ({_LAST_POSITION}) <= ?"
+        " ORDER BY stream_id DESC",
+        (*sorted(expiry.statuses), expiry.last_event_until, expiry.last_position_until),
+    )
+    found, gone = Collected(deleted=[], kept={}), set[str]()
+    for run_id, branches, events in rows:
+        forks = [fork for fork in _forks(connection, run_id) if fork not in gone]
+        if forks:
+            found.kept[run_id] = str(RunHasForks(run_id, forks))
+        else:
+            gone.add(run_id)
+            found.deleted.append(DeletedRun(run_id=run_id, branches=branches, events=events))
+    return found
+
+
+def check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -> None:
+    """Raise unless a run has expired.
+
+    Raises:
+        RunNotFound, RunNotExpired
+    """
+    row = connection.execute(
+        f"SELECT status, ({_LAST_EVENT}), ({_LAST_POSITION}) FROM runs WHERE run_id = ?", (run_id,)
+    ).fetchone()
+    if row is None:
+        raise RunNotFound(run_id)
+    status, last_event_at, last = row
+    if status not in expiry.statuses or last_event_at > expiry.last_event_until or last > expiry.last_position_until:
+        raise RunNotExpired(run_id, status)
+
+
+def delete_run(
+    connection: sqlite3.Connection, appender: Appender, run_id: str, reason: str, *, carry_over: bool
+) -> DeletedRun:
+    """Delete a run: its events, keys, streams and rows. What was forked from it gets what it saw, if that is asked for.
+
+    Raises:
+        RunNotFound, RunIsPinned, RunHasForks
+    """
+    root_id, _, _ = stream_row(connection, run_id, ROOT)
+    if connection.execute("SELECT pinned FROM runs WHERE run_id = ?", (run_id,)).fetchone() == (1,):
+        raise RunIsPinned(run_id)
+    forks = _forks(connection, run_id)
+    if forks and not carry_over:
+        raise RunHasForks(run_id, forks)
+    for fork in forks:
+        appender.record([_carrying(appender.state, fork)])
+        # Its source is part of what it was, by its first event; what it reads through is its own from here on.
+        connection.execute(
+            "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''", (fork,)
+        )
+        appender.forget()
+    deleted = _remember(connection, root_id, run_id, reason)
+    stream_ids = [row[0] for row in stream_rows(connection, run_id)]
+    appender.projectors.clear(stream_ids)
+    connection.execute("DELETE FROM events WHERE root_id = ?", (root_id,))
+    connection.execute("DELETE FROM idempotency_keys WHERE root_id = ?", (root_id,))
+    connection.execute("DELETE FROM streams WHERE run_id = ?", (run_id,))
+    appender.forget()
+    return deleted
+
+
+def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """Return the runs that were forked from this one and still read through it."""
+    rows = connection.execute(
+        "SELECT fork.run_id FROM streams AS source JOIN streams AS fork ON fork.parent_id = source.stream_id"
+        " JOIN branches ON branches.stream_id = fork.stream_id AND branches.parent_stream_id IS NOT NULL"
+        " WHERE source.run_id = ? AND fork.run_id <> source.run_id ORDER BY fork.stream_id",
+        (run_id,),
+    )
+    return [fork for (fork,) in rows]
+
+
+def _carrying(state: State, fork: str) -> Request:
+    root = state.stream(fork, ROOT)
+    if root is None:
+        raise RunNotFound(fork)
+    seen = state.from_source(root)
+    own_steps = [step for step in seen.steps if state.step(root, step) is not None]
+    return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, own_steps)),))
+
+
+def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:
+    """Keep what later checks need to know of a run that goes: its leaf of the tree, and which positions are gone."""
+    streams = stream_rows(connection, run_id)
+    heads = [Head(*row[1:]) for row in streams]
+    first, last, events = connection.execute(
+        "SELECT min(position), max(position), count(*) FROM events WHERE root_id = ?", (root_id,)
+    ).fetchone()
+    connection.execute(
+        "INSERT INTO deleted_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            root_id,
+            run_id,
+            streams[-1][0],
+            first,
+            last,
+            events,
+            run_leaf(run_id, heads),
+            last_position(connection),
+            _now(connection),
+            reason,
+        ),
+    )
+    return DeletedRun(run_id=run_id, branches=len(heads), events=events)
+
+
+def _now(connection: sqlite3.Connection) -> int:
+    """Return the time, later than that of every deletion before: checkpoints tell by it which of them they saw."""
+    (last,) = connection.execute("SELECT coalesce(max(deleted_at), 0) FROM deleted_runs").fetchone()
+    return int(max(last + 1, time.time_ns() // 1000))

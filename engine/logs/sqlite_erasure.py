@@ -1,0 +1,109 @@
+"""Erasing a payload of a SQLite log, inside `SqliteRemoval`'s transaction: its digest stays, the views follow."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from engine.codec import decode_event, encode_canonical, payload_digest
+from engine.commands import Record, Request
+from engine.errors import CannotDecode, NotErasable, PointNotFound
+from engine.events import PayloadErased
+from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
+from engine.logs.sqlite_read import stream_row, stream_rows
+from engine.logs.sqlite_traces import carried_by, copied_by
+from engine.names import ROOT
+from engine.redaction import redacted
+from engine.removal import Erasure
+from engine.row_chunks import chunks
+
+_FOLDED_TOGETHER: Final = 5000
+
+
+class ToErase(Struct, frozen=True):
+    """Which event, why, and on whose behalf."""
+
+    run_id: str
+    branch: str
+    version: int
+    reason: str
+    by: str | None
+
+
+def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToErase) -> Erasure:
+    """Erase a payload, record that it was, and make the views of every run that shows some of it anew.
+
+    Raises:
+        RunNotFound, BranchNotFound, PointNotFound, NotErasable, CannotDecode
+    """
+    root_id, stream_id, head = stream_row(connection, what.run_id, what.branch)
+    row = connection.execute(
+        "SELECT position, event_type, schema_version, payload, payload_digest FROM events"
+        " WHERE root_id = ? AND stream_id = ? AND stream_version = ?",
+        (root_id, stream_id, what.version),
+    ).fetchone()
+    if row is None:
+        raise PointNotFound(what.run_id, what.branch, what.version, head)
+    position, event_type, schema_version, payload, digest = row
+    run_ids = _with_forks(connection, what.run_id)
+    roots = [stream_row(connection, run_id, ROOT)[0] for run_id in run_ids]
+    carried = carried_by(connection, position, sorted(roots))
+    if digest is not None:
+        return Erasure(erased=False, carried=carried)
+    said = decode_event(event_type, schema_version, payload, position)
+    left = encode_canonical(redacted(said))
+    if not _reads_as_written(event_type, schema_version, left):
+        raise NotErasable(event_type, f"of version {schema_version} would be read wrongly once it is erased")
+    connection.execute(
+        "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
+        (left, payload_digest(payload), position),
+    )
+    carried += [copy for copy in copied_by(connection, said) if copy not in carried]  # it is none of them any more
+    event = PayloadErased(
+        branch=what.branch,
+        stream_version=what.version,
+        event_type=event_type,
+        reason=what.reason,
+        by=what.by,
+        redacted=payload_digest(left),
+    )
+    appender.record([Request(run_id=what.run_id, commands=(Record(branch=what.branch, events=(event,)),))])
+    _fold_anew(connection, appender, run_ids)
+    return Erasure(erased=True, carried=carried)
+
+
+def _reads_as_written(event_type: str, schema_version: int, left: bytes) -> bool:
+    # It is of today's shape under the number that was hashed. What upcasters let pass now, later ones go on from.
+    try:
+        return encode_canonical(decode_event(event_type, schema_version, left)) == left
+    except CannotDecode:
+        return False
+
+
+def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """Return a run and the runs forked from it, and so on: they show some of what it was opened with."""
+    rows = connection.execute(
+        "WITH RECURSIVE found (run_id) AS (SELECT ? UNION SELECT fork.run_id FROM found"
+        " JOIN streams AS source USING (run_id)"
+        " JOIN streams AS fork ON fork.parent_id = source.stream_id AND fork.branch = '') SELECT run_id FROM found",
+        (run_id,),
+    )
+    return [found for (found,) in rows]
+
+
+def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
+    """Make the views of some runs anew from their events, inside the transaction."""
+    streams = [stream_rows(connection, run_id) for run_id in run_ids]
+    appender.projectors.clear([row[0] for of_run in streams for row in of_run])
+    roots = json.dumps([of_run[0][0] for of_run in streams])  # the root branch is opened first
+    rows = connection.execute(
+        f"{SELECT_FOLDED} WHERE root_id IN (SELECT value FROM json_each(?)) ORDER BY position", (roots,)
+    )
+    events = FoldedEvents()
+    for chunk in chunks(rows, _FOLDED_TOGETHER):
+        for stream, recorded in events.of(connection, chunk):
+            appender.projectors.apply(stream, recorded)
+        appender.projectors.flush()
