@@ -77,7 +77,10 @@ class EventLog(Protocol):
     capabilities: Capabilities
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
-        """Begin to record a batch, whatever is cancelled then. An error, raised or its own, answers all."""
+        """Record a batch, before whatever is appended later. An error, raised or the future's own, answers all.
+
+        Cancelling the future takes the batch back unless it is being recorded already; then nobody learns of its end.
+        """
         ...
 
     async def read(

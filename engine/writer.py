@@ -73,6 +73,8 @@ class Writer:
         self._log = log
         self._free = anyio.Semaphore(queued_requests_max)
         self._queue: dict[_Queued, None] = {}
+        self._recording: asyncio.Future[list[Answer]] | None = None
+        self._awaited: set[_Queued] = set()  # what is being recorded and has a caller who waits
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -81,7 +83,8 @@ class Writer:
     async def submit(self, request: Request) -> Recorded:
         """Return once the request is recorded and durable.
 
-        A caller that is cancelled while its request is still queued takes it back; later, it is recorded whole.
+        A caller that is cancelled while its request is still queued takes it back, and so do all callers of a batch
+        together that the log has not begun with; later, it is recorded whole.
 
         Raises:
             AnabranchError: it was not; see `engine.ports.Answer`.
@@ -93,7 +96,7 @@ class Writer:
             try:
                 return await queued.answer
             except asyncio.CancelledError:
-                self._queue.pop(queued, None)  # its place goes to another caller at once
+                self._take_back(queued)
                 raise
         finally:
             self._free.release()
@@ -130,6 +133,14 @@ class Writer:
         finally:
             self._free.release()
 
+    def _take_back(self, queued: _Queued) -> None:
+        if queued in self._queue:
+            del self._queue[queued]  # its place goes to another caller at once
+        elif queued in self._awaited:
+            self._awaited.remove(queued)
+            if not self._awaited and self._recording is not None:
+                self._recording.cancel()
+
     async def _take_place(self) -> None:
         try:
             self._free.acquire_nowait()
@@ -155,6 +166,7 @@ class Writer:
         while batch := self._next_batch():
             try:
                 recording = self._log.append([queued.request for queued in batch])
+                self._recording, self._awaited = recording, set(batch)
                 recording.add_done_callback(partial(self._recorded, batch))
             except Exception as error:  # noqa: BLE001 - every caller gets it, and the queue goes on
                 _settle(batch, [error] * len(batch))
@@ -163,6 +175,8 @@ class Writer:
         self._idle.set()
 
     def _recorded(self, batch: list[_Queued], recording: asyncio.Future[list[Answer]]) -> None:
+        self._recording = None
+        self._awaited.clear()
         try:
             outcomes: Sequence[Answer | BaseException] = recording.result()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above

@@ -12,6 +12,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -107,12 +108,14 @@ class SqliteEventLog:
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
-        _, recording = self._begin(lambda _: [self._translated(answer) for answer in self.appender.append(requests)])
-        recording.add_done_callback(self._tell)
+        turn, recording = self._begin(lambda _: [self._translated(answer) for answer in self.appender.append(requests)])
+        recording.add_done_callback(partial(self._appended, turn))
         return recording
 
-    def _tell(self, recording: asyncio.Future[list[Answer]]) -> None:
-        if not recording.cancelled() and recording.exception() is None:
+    def _appended(self, turn: Turn[list[Answer]], recording: asyncio.Future[list[Answer]]) -> None:
+        if recording.cancelled():
+            self._gave_up |= turn.give_up()
+        elif recording.exception() is None:
             for callback in self._callbacks:
                 callback()
 

@@ -107,13 +107,13 @@ async def test_closing_says_so_when_a_write_still_waits_for_the_lock(database: P
         assert await engine.last_position() == 1
 
 
-@pytest.mark.parametrize("removal", ["erase", "delete", "compact", "import"])
-async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, removal: str) -> None:
-    """While another process holds the lock, a cancellation takes back what cannot be undone; later it is not done."""
+@pytest.mark.parametrize("call", ["erase", "delete", "compact", "import", "pin", "set_parameters"])
+async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, call: str) -> None:
+    """While another process holds the lock, a cancellation takes a call back; later it is not done."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     async with open_engine(database) as engine:
-        await engine.create_run("r", parameters={"a": 1}, status="COMPLETED")
+        run = await engine.create_run("r", parameters={"a": 1}, status="COMPLETED")
         exported = b"".join([line async for line in engine.export_runs(["r"])])
         await engine.create_run("other")
         calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
@@ -121,11 +121,13 @@ async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, rem
             "delete": lambda: engine.delete_run("r", reason="too old"),
             "compact": engine.compact,
             "import": lambda: engine.import_runs(io.BytesIO(exported)),
+            "pin": lambda: engine.pin("r"),
+            "set_parameters": lambda: run.set_parameters({"a": 2}),
         }
         before = database.read_bytes(), await engine.last_position()
         holder = FileLock(Path(f"{database}-lock"))
         assert holder.try_acquire()
-        task = asyncio.create_task(calls[removal]())
+        task = asyncio.create_task(calls[call]())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
@@ -133,11 +135,27 @@ async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, rem
             await task
         holder.close()
         await (await engine.run("other")).set_parameters({"behind": 1})
-        assert (await engine.run("r")).run_id == "r"
-        assert (await (await engine.run("r")).parameters())["a"].value == 1
+        assert (await run.parameters())["a"].value == 1
         assert (database.read_bytes(), await engine.last_position()) == (before[0], before[1] + 1)
         gc.collect()
         assert complaints == []
+
+
+async def test_a_write_that_was_cancelled_takes_no_neighbour_with_it(database: Path) -> None:
+    """Of two that wait for another process's lock together, the other is recorded; then so is the first."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        holder = FileLock(Path(f"{database}-lock"))
+        assert holder.try_acquire()
+        gone, kept = (asyncio.create_task(run.set_parameters({name: 1})) for name in ("gone", "kept"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait({gone})
+        holder.close()
+        await kept
+        assert gone.cancelled()
+        assert set(await run.parameters()) == {"gone", "kept"}
 
 
 async def test_an_error_is_not_replaced_by_a_close_that_has_to_wait(database: Path) -> None:

@@ -22,13 +22,15 @@ class StubLog:
         self.answer: Callable[[str], Answer] = lambda _: Recorded((), 1)
         self.failure: BaseException | None = None
         self.gate = asyncio.Event()
+        self.appended: list[asyncio.Future[list[Answer]]] = []
 
     def release(self) -> None:
         """Let every batch commit at once from now on."""
         self.gate.set()
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
-        return asyncio.ensure_future(self._answers(requests))
+        self.appended.append(asyncio.ensure_future(self._answers(requests)))
+        return self.appended[-1]
 
     async def _answers(self, requests: Sequence[Request]) -> list[Answer]:
         self.batches.append([request.run_id for request in requests])
@@ -176,6 +178,41 @@ async def test_a_caller_cancelled_during_the_commit_has_its_request_recorded() -
     assert await kept == Recorded((), 1)
     assert gone.cancelled()
     assert log.batches == [["gone", "kept"]]
+
+
+async def test_a_batch_whose_callers_are_all_cancelled_is_taken_back() -> None:
+    """The log is told once nobody waits for it any more, and the queue goes on."""
+    log = StubLog()
+    writer = Writer(log)
+    callers = submit(writer, "a", "b")
+    await settle()
+    callers[0].cancel()
+    await settle()
+    assert not log.appended[0].done()
+    callers[1].cancel()
+    await settle()
+    assert log.appended[0].cancelled()
+    behind = submit(writer, "behind")
+    log.release()
+    await asyncio.gather(*behind)
+    assert log.batches == [["a", "b"], ["behind"]]
+
+
+async def test_a_batch_that_somebody_follows_to_the_end_is_not_taken_back() -> None:
+    """Though every caller is cancelled: one of them is yet to learn what was recorded."""
+    log = StubLog()
+    writer = Writer(log)
+    followed = asyncio.create_task(writer.submit_to_the_end(request("followed")))
+    (other,) = submit(writer, "other")
+    await settle()
+    followed.cancel()
+    other.cancel()
+    await settle()
+    log.release()
+    recorded, cancelled = await followed
+    assert recorded == Recorded((), 1)
+    assert cancelled is not None
+    assert not log.appended[0].cancelled()
 
 
 async def test_a_caller_cancelled_before_its_turn_gives_its_place_away() -> None:
