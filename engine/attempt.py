@@ -10,8 +10,9 @@ from typing_extensions import override
 from engine.codec import encode_canonical, plain_time
 from engine.commands import Request, UpdateAttempt
 from engine.errors import InvalidValue
+from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import COMPLETED, NOT_BEGUN_WITH, TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog
-from engine.names import check_name
+from engine.names import check_key, check_name
 from engine.ports import Recorded
 from engine.values import check_document, check_parameters, check_text
 from engine.views import Views
@@ -44,7 +45,13 @@ class Attempt:
     def __repr__(self) -> str:
         return f"<Attempt {self.attempt_index} of {self.step!a} in {self.run_id!a} {self.branch!a}>"
 
-    async def update(self, **changes: Any) -> Recorded:
+    async def update(
+        self,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+        **changes: Any,
+    ) -> Recorded:
         """Set fields: `status`, `status_reason`, `operator_key`, `operator_type`, `external_id`, `operator_data`,
         `relative_path`, `message`, `inputs`, `outputs`, `metrics`, `details`, `submitted_at`, `ended_at`.
 
@@ -52,44 +59,69 @@ class Attempt:
         first leaves `CREATED`, and `ended_at` when it first becomes terminal: never with a time before the attempt was
         created or submitted, also where the clock was set back meanwhile.
 
+        Args:
+            expected_version: of the branch's stream, as with every write of a `Branch`; so is the key.
+
         Raises:
             InvalidValue, AttemptNotFound
         """
-        return await self._write(attempt_changes(changes), step_status=None)
+        request = self._request(
+            attempt_changes(changes), None, expected_version=expected_version, idempotency_key=idempotency_key
+        )
+        return await self._write(request, ends=changes.get("status") in TERMINAL_STATUSES)
 
-    async def finish(self, status: str = COMPLETED, reason: str | None = None) -> Recorded:
+    async def finish(
+        self,
+        status: str = COMPLETED,
+        reason: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Set the attempt's last status, and the step's with it while this is the step's current attempt."""
         status = check_name(status, "status")
-        return await self._write(_ending(status, reason), step_status=status)
+        request = self._request(
+            _ending(status, reason), status, expected_version=expected_version, idempotency_key=idempotency_key
+        )
+        return await self._write(request, ends=status in TERMINAL_STATUSES)
 
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
         """`finish`, unless this handle has set a terminal status already: to the end, even when cancelled meanwhile."""
         if not self._finished:
-            await self._write_the_end(_ending(status, reason), status)
+            await self._write(self._request(_ending(status, reason), status), ends=True)
 
     async def log(self) -> AttemptLog:
         """Return the attempt as it stands."""
         _, log = await self._views.attempt(self.run_id, self.attempt_id)
         return log
 
-    async def _write(self, changes: AttemptChanges, *, step_status: str | None) -> Recorded:
-        if changes.status in TERMINAL_STATUSES:
-            return await self._write_the_end(changes, step_status)
-        return await self._writer.submit(self._request(changes, step_status))
-
-    async def _write_the_end(self, changes: AttemptChanges, step_status: str | None) -> Recorded:
+    async def _write(self, request: Request, *, ends: bool) -> Recorded:
+        if not ends:
+            return await self._writer.submit(request)
         # To the end, even when cancelled meanwhile: else a block could not know that its attempt has ended.
-        recorded, cancelled = await self._writer.submit_to_the_end(self._request(changes, step_status))
+        recorded, cancelled = await self._writer.submit_to_the_end(request)
         self._finished = True
         if cancelled is not None:
             raise cancelled
         return recorded
 
-    def _request(self, changes: AttemptChanges, step_status: str | None) -> Request:
+    def _request(
+        self,
+        changes: AttemptChanges,
+        step_status: str | None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Request:
         command = UpdateAttempt(
             branch=self.branch, attempt_id=self.attempt_id, changes=changes, step_status=step_status
         )
-        return Request(run_id=self.run_id, commands=(command,))
+        return Request(
+            run_id=self.run_id,
+            commands=(command,),
+            expected_version=check_expected_version(expected_version),
+            idempotency_key=check_key(idempotency_key),
+        )
 
 
 def _ending(status: str, reason: str | None) -> AttemptChanges:

@@ -100,9 +100,16 @@ class Branch(BranchReads):
         command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_optional_text(reason))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def describe(self, details: Mapping[str, Any]) -> Recorded:
+    async def describe(
+        self,
+        details: Mapping[str, Any],
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Set what else is to be kept with the branch's own log."""
-        return await self._write(DescribeBranch(branch=self._name, details=check_document(details, "details")))
+        command = DescribeBranch(branch=self._name, details=check_document(details, "details"))
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def log_step(
         self,
@@ -140,7 +147,15 @@ class Branch(BranchReads):
         command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def set_step_status(self, step: str, status: str, reason: str | None = None) -> Recorded:
+    async def set_step_status(
+        self,
+        step: str,
+        status: str,
+        reason: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Set a step's status. Records nothing when it is that already.
 
         Raises:
@@ -152,16 +167,24 @@ class Branch(BranchReads):
             status=check_name(status, "status"),
             reason=_optional_text(reason),
         )
-        return await self._write(command)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def remove_step(self, step: str, reason: str | None = None) -> Recorded:
+    async def remove_step(
+        self,
+        step: str,
+        reason: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Take a step and its attempts out of the views. Its history stays in the log.
 
         Raises:
             StepNotFound
         """
         step = check_name(step, "step name")
-        return await self._write(RemoveStep(branch=self._name, step=step, reason=_optional_text(reason)))
+        command = RemoveStep(branch=self._name, step=step, reason=_optional_text(reason))
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def start_attempt(
         self,

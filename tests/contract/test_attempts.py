@@ -182,7 +182,8 @@ class TestFields:
         """None is a value like any other; leaving a field out is something else."""
         attempt = await (await engine.create_run("r")).start_attempt("train", **FIELDS)
         await attempt.update(**{name: LATER[name]})
-        await attempt.update(**{name: None})
+        nothing: dict[str, Any] = {name: None}
+        await attempt.update(**nothing)
         assert getattr(await attempt.log(), name) is None
 
     @pytest.mark.parametrize(

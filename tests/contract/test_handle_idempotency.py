@@ -7,11 +7,21 @@ from typing import Any
 import pytest
 
 from engine import Branch, Engine, Run
-from engine.errors import IdempotencyConflict, InvalidValue, RunNotFound
+from engine.errors import IdempotencyConflict, InvalidValue, RunNotFound, VersionConflict
+from engine.expected_version import NO_STREAM, ExpectedVersion
 from engine.model import Parameter
 from engine.point import Point
 
 Write = Callable[[Engine, Run, Branch], Awaitable[Any]]
+
+
+async def update_attempt(run: Run, **guard: Any) -> Any:
+    return await (await run.find_attempt("prepared")).update(message="so far", **guard)
+
+
+async def finish_attempt(run: Run, **guard: Any) -> Any:
+    return await (await run.find_attempt("prepared")).finish(**guard)
+
 
 WRITES: dict[str, Write] = {
     "create_run": lambda engine, run, a: engine.create_run("new", parameters={"x": 1}, idempotency_key="k"),
@@ -19,7 +29,7 @@ WRITES: dict[str, Write] = {
     "fork_run of a branch": lambda engine, run, a: engine.fork_run("r", run_id="new", branch="a", idempotency_key="k"),
     "fork_run at": lambda engine, run, a: engine.fork_run("r", run_id="new", at=1, idempotency_key="k"),
     "fork": lambda engine, run, a: run.fork("new", idempotency_key="k"),
-    "set_parameters": lambda engine, run, a: run.set_parameters({"x": 2}, expected_version=1, idempotency_key="k"),
+    "set_parameters": lambda engine, run, a: run.set_parameters({"x": 2}, expected_version=3, idempotency_key="k"),
     "set_status": lambda engine, run, a: run.set_status("RUNNING", idempotency_key="k"),
     "log_step": lambda engine, run, a: run.log_step("train", idempotency_key="k"),
     "start_attempt": lambda engine, run, a: run.start_attempt("train", idempotency_key="k"),
@@ -28,12 +38,38 @@ WRITES: dict[str, Write] = {
     "reduce by a function": lambda engine, run, a: run.reduce(rules={"x": max}, idempotency_key="k"),
     "reduce some by a function": lambda engine, run, a: run.reduce([a], rules={"x": sum}, idempotency_key="k"),
     "finalize": lambda engine, run, a: run.finalize("COMPLETED", idempotency_key="k"),
+    "describe": lambda engine, run, a: run.describe({"by": "hand"}, idempotency_key="k"),
+    "set_step_status": lambda engine, run, a: run.set_step_status("prepare", "FAILED", idempotency_key="k"),
+    "remove_step": lambda engine, run, a: run.remove_step("prepare", idempotency_key="k"),
+    "configure": lambda engine, run, a: run.configure({"retries": 3}, idempotency_key="k"),
+    "log_job": lambda engine, run, a: run.log_job({"host": "a"}, idempotency_key="k"),
+    "attempt.update": lambda engine, run, a: update_attempt(run, idempotency_key="k"),
+    "attempt.finish": lambda engine, run, a: finish_attempt(run, idempotency_key="k"),
+}
+
+Guarded = Callable[[Run, ExpectedVersion], Awaitable[Any]]
+
+GUARDED: dict[str, Guarded] = {
+    "set_parameters": lambda run, expected: run.set_parameters({"x": 2}, expected_version=expected),
+    "set_status": lambda run, expected: run.set_status("RUNNING", expected_version=expected),
+    "log_step": lambda run, expected: run.log_step("train", expected_version=expected),
+    "start_attempt": lambda run, expected: run.start_attempt("train", expected_version=expected),
+    "reduce": lambda run, expected: run.reduce(expected_version=expected),
+    "finalize": lambda run, expected: run.finalize("COMPLETED", expected_version=expected),
+    "describe": lambda run, expected: run.describe({"by": "hand"}, expected_version=expected),
+    "set_step_status": lambda run, expected: run.set_step_status("prepare", "FAILED", expected_version=expected),
+    "remove_step": lambda run, expected: run.remove_step("prepare", expected_version=expected),
+    "configure": lambda run, expected: run.configure({"retries": 3}, expected_version=expected),
+    "log_job": lambda run, expected: run.log_job({"host": "a"}, expected_version=expected),
+    "attempt.update": lambda run, expected: update_attempt(run, expected_version=expected),
+    "attempt.finish": lambda run, expected: finish_attempt(run, expected_version=expected),
 }
 
 
 async def prepared(engine: Engine) -> tuple[Run, Branch]:
-    """A run with a branch that has written."""
+    """A run with an attempt under way, and a branch that has written."""
     run = await engine.create_run("r")
+    await run.start_attempt("prepare", attempt_id="prepared")
     branch = await run.fork("a")
     await branch.set_parameters({"x": 1})
     return run, branch
@@ -57,6 +93,20 @@ async def test_a_retry_gives_the_first_result_and_records_nothing(engine: Engine
     again = await write(engine, run, branch)
     assert plainly(again) == plainly(first)
     assert await engine.last_position() == last
+
+
+@pytest.mark.parametrize("write", GUARDED.values(), ids=GUARDED.keys())
+async def test_a_write_of_a_branch_may_be_guarded_by_where_its_stream_stands(engine: Engine, write: Guarded) -> None:
+    """At the version that the caller expects it is recorded, at another not at all."""
+    run, _ = await prepared(engine)
+    last, version = await engine.last_position(), (await run.head()).stream_version
+    for wrong in (NO_STREAM, version - 1, version + 1):
+        with pytest.raises(VersionConflict) as caught:
+            await write(run, wrong)
+        assert (caught.value.expected, caught.value.actual) == (wrong, version)
+    assert await engine.last_position() == last
+    await write(run, version)
+    assert await engine.last_position() > last
 
 
 @pytest.mark.parametrize("at", [None, datetime(2100, 1, 1, tzinfo=UTC)], ids=str)
