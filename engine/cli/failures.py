@@ -42,6 +42,8 @@ def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
         code = leave_quietly()
     except (AnabranchError, OSError) as error:
         code = report(type(error).__name__, str(error), as_json=as_json)
+    except RecursionError:
+        code = report("NestedTooDeeply", "branches are nested deeper than JSON can be written", as_json=as_json)
     raise typer.Exit(code or OK)
 
 

@@ -93,17 +93,11 @@ class PartitionedRunLogStore:
         Raises:
             RunNotFound, BranchNotFound
         """
+        check_name(run_id, "run id")
         branch = check_branch(internal_branch_name)
         # What the root inherits comes from the run that its run was forked from, and belongs to it.
-        return await self._parameters(run_id, branch, inherited=self._inherited or branch == ROOT)
-
-    async def get_own_parameters(self, run_id: str, internal_branch_name: str | None = None) -> dict[str, Parameter]:
-        """Return only those parameters that a branch set itself, or reduced.
-
-        Raises:
-            RunNotFound, BranchNotFound
-        """
-        return await self._parameters(run_id, check_branch(internal_branch_name), inherited=False)
+        inherited = self._inherited or branch == ROOT
+        return await self._views.parameters(run_id, branch, at=None, names=None, inherited=inherited)
 
     async def get_visible_parameters(
         self, run_id: str, internal_branch_name: str | None = None
@@ -258,10 +252,6 @@ class PartitionedRunLogStore:
         """
         await self._write(run_id, Finalize())
         return await self.get_run_log_by_id(run_id, True)  # noqa: FBT003 - as above
-
-    async def _parameters(self, run_id: str, branch: str, *, inherited: bool) -> dict[str, Parameter]:
-        check_name(run_id, "run id")
-        return await self._views.parameters(run_id, branch, at=None, names=None, inherited=inherited)
 
     async def _write(self, run_id: str, *commands: Command) -> None:
         if commands:

@@ -69,6 +69,14 @@ class Recorder(Struct, frozen=True):
     def branch(self, branch: str, document: BranchLog, parent: str | None) -> Iterator[Command]:
         """Yield what records a branch's log, with all the branches in it. It opens its branch."""
         document = as_document(document, BranchLog)
+        yield from self._opened(branch, document, parent)
+        yield from self._contents(branch, document.steps, document.branches)
+
+    def step(self, branch: str, document: StepLog) -> Iterator[Command]:
+        """Yield what records a step's log, with all the branches in it."""
+        yield from self._contents(branch, {document.internal_name: document}, {})
+
+    def _opened(self, branch: str, document: BranchLog, parent: str | None) -> Iterator[Command]:
         status = check_name(document.status, "status")
         yield Fork(branch=check_branch(branch), parent=parent, status=status, exist_ok=True)
         yield SetStatus(branch=branch, status=status)
@@ -76,22 +84,25 @@ class Recorder(Struct, frozen=True):
         if document.internal_name != branch:
             details = {"internal_name": check_name(document.internal_name, "branch name")}
             yield DescribeBranch(branch=branch, details=details, merge=True)
-        yield from self._contents(branch, document.steps, document.branches)
-
-    def step(self, branch: str, document: StepLog) -> Iterator[Command]:
-        """Yield what records a step's log, with all the branches in it."""
-        yield from self._contents(branch, {document.internal_name: document}, {})
 
     def _contents(
         self, branch: str, steps: Mapping[str, StepLog], branches: Mapping[str, BranchLog]
     ) -> Iterator[Command]:
-        opened: dict[str, BranchLog] = {}
-        for each in steps.values():
-            step = as_document(each, StepLog)
-            yield LogStep(branch=branch, document=step_document(step))
-            opened.update(step.branches)
-        for name, log in {**opened, **branches}.items():
-            yield from self.branch(name, log, branch)
+        # Without recursion: branches may be nested deeper than calls may.
+        waiting = [(branch, steps, branches)]
+        while waiting:
+            branch, steps, branches = waiting.pop()
+            logs: dict[str, BranchLog] = {}
+            for each in steps.values():
+                step = as_document(each, StepLog)
+                yield LogStep(branch=branch, document=step_document(step))
+                logs.update(step.branches)
+            below = []
+            for name, log in {**logs, **branches}.items():
+                document = as_document(log, BranchLog)
+                yield from self._opened(name, document, branch)
+                below.append((name, document.steps, document.branches))
+            waiting += reversed(below)
 
 
 def run_created(document: RunLog, *, original_run_id: str = "", use_cached: bool = False) -> RunCreated:

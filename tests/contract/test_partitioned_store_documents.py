@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from engine import Engine
 from engine.commands import Fork, OpenRun, Reduce
 from engine.errors import BranchNotFound, InvalidValue, RunNotFound
-from engine.events import ParametersReduced
+from engine.events import BranchForked, ParametersReduced
 from engine.model import Parameter
 from engine.stores import BranchLog, JobLog, PartitionedRunLogStore, RunLog, StepAttempt, StepLog
 from tests.contract.run_log_stores import values
@@ -292,7 +293,7 @@ async def test_the_nearest_open_prefix_is_a_branch_s_parent(engine: Engine, name
 
 
 async def test_branches_are_nested_deeper_than_calls_may_be(engine: Engine) -> None:
-    """Their logs are whole, and each is folded into its parent, the deepest first."""
+    """Their logs are whole and can be put back, and each is folded into its parent, the deepest first."""
     store = PartitionedRunLogStore(engine, inherited=False)  # looking through that many forks for each takes long
     depth = sys.getrecursionlimit() + 100
     names = [f"b{number}" for number in range(depth)]
@@ -302,7 +303,10 @@ async def test_branches_are_nested_deeper_than_calls_may_be(engine: Engine) -> N
     await store.compile_branch_results("r", None)
     reduced = [each.branch async for each in engine.events(run_id="r", types=[ParametersReduced])]
     assert reduced == parents[::-1]
-    branches = (await store.finalize_run_log("r")).branches
+    log = await store.finalize_run_log("r")
+    await store.put_run_log(structs.replace(log, run_id="copy"))
+    assert [each.event.branch async for each in engine.events(run_id="copy", types=[BranchForked])] == names
+    branches = log.branches
     for name in names:
         (found,) = branches.items()
         assert found[0] == name

@@ -141,9 +141,11 @@ async def test_every_branch_sees_what_it_would_had_everything_been_copied(
     await store.create_run_log(run_id)
     for operation in asked:
         await apply(operation, store, model, run_id)
+    run = await engine.run(run_id)
     for branch in model.own:
         assert values(await store.get_parameters(run_id, branch)) == model.seen(branch)
-        assert values(await store.get_own_parameters(run_id, branch)) == model.own[branch]
+        own = await (await run.branch(branch)).parameters(inherited=False)
+        assert values(own) == model.own[branch]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)

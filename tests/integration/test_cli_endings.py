@@ -13,6 +13,7 @@ import pytest
 
 from engine import Engine, open_engine
 from engine.cli import main
+from engine.commands import Fork, OpenRun
 from engine.ports import ViewDifference
 from tests.integration.command_lines import Words, commands
 
@@ -149,6 +150,24 @@ def test_differing_views_are_exit_code_1(
 
     assert main(["rebuild", "--db", str(recorded)]) == 1
     assert "runs: 1 rows missing, 2 unexpected" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["tree", "deep", "--json"], ["export", "runs", "deep", "--format", "json"]])
+def test_what_is_nested_too_deeply_for_json_is_an_error_of_one_line(
+    database: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """Branches inside branches by the thousand can be recorded and drawn; as JSON nobody could read them."""
+    names = [f"b{level}" for level in range(sys.getrecursionlimit())]
+    opening = [Fork(branch=name, parent=parent) for name, parent in zip(names, ["", *names], strict=False)]
+
+    async def record() -> None:
+        async with open_engine(database) as engine:
+            await engine.write("deep", OpenRun(), *opening)
+
+    asyncio.run(record())
+    assert main([*command, "--db", str(database)]) == 1
+    assert capsys.readouterr().err.count("NestedTooDeeply") == 1
+    assert main(["tree", "deep", "--db", str(database)]) == 0
 
 
 def test_a_reader_that_has_gone_ends_it_quietly(recorded: Path) -> None:
