@@ -64,9 +64,9 @@ def open_engine(
     if durability not in ("full", "relaxed"):
         raise InvalidValue("durability", durability, "is neither full nor relaxed")
     check_flag(allow_network, "allow_network")
-    _check_number("event_bytes_max", event_bytes_max, EVENT_BYTES_RANGE)
-    _check_number("busy_timeout", busy_timeout, BUSY_TIMEOUT_RANGE)
-    _check_number("wal_bytes_max", wal_bytes_max, WAL_BYTES_RANGE)
+    _check_number("event_bytes_max", event_bytes_max, EVENT_BYTES_RANGE, whole=True)
+    _check_number("busy_timeout", busy_timeout, BUSY_TIMEOUT_RANGE, whole=False)
+    _check_number("wal_bytes_max", wal_bytes_max, WAL_BYTES_RANGE, whole=True)
     settings = Settings(
         durability=durability,
         event_bytes_max=event_bytes_max,
@@ -141,10 +141,11 @@ def _make_state(connection: sqlite3.Connection, heads: StreamHeads, projectors: 
     return DecisionState(connection, heads, cast("Partitions", partitions), cast("StateViews", views))
 
 
-def _check_number(where: str, value: object, limits: tuple[int, int]) -> None:
+def _check_number(where: str, value: object, limits: tuple[int, int], *, whole: bool) -> None:
     least, most = limits
-    if not isinstance(value, int | float) or not least <= value <= most:
-        raise InvalidValue(where, value, f"is not a number from {least} to {most}")
+    is_one = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not is_one or not least <= cast("float", value) <= most:
+        raise InvalidValue(where, value, f"is not a {'whole ' if whole else ''}number from {least:,} to {most:,}")
 
 
 def as_path(path: str | Path) -> Path:

@@ -2,9 +2,12 @@
 
 import sqlite3
 import time
+from typing import Any
 
+from engine.codec import decode_event
 from engine.commands import Record, Request
 from engine.errors import RunHasForks, RunIsPinned, RunNotExpired, RunNotFound
+from engine.events import RunCreated, RunForked, RunPinned, RunStatusChanged, RunUnpinned
 from engine.logs.carried_over import carried_over
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import last_position, stream_row, stream_rows
@@ -55,14 +58,27 @@ def check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -
     Raises:
         RunNotFound, RunNotExpired
     """
-    row = connection.execute(
-        f"SELECT status, ({_LAST_EVENT}), ({_LAST_POSITION}) FROM runs WHERE run_id = ?", (run_id,)
+    root_id, _, _ = stream_row(connection, run_id, ROOT)
+    last, last_event_at = connection.execute(
+        "SELECT position, recorded_at FROM events WHERE root_id = ? ORDER BY position DESC LIMIT 1", (root_id,)
     ).fetchone()
-    if row is None:
-        raise RunNotFound(run_id)
-    status, last_event_at, last = row
+    status = _last_event(connection, root_id, RunCreated, RunForked, RunStatusChanged).status
     if status not in expiry.statuses or last_event_at > expiry.last_event_until or last > expiry.last_position_until:
         raise RunNotExpired(run_id, status)
+
+
+def _last_event(connection: sqlite3.Connection, root_id: int, *types: type) -> Any:
+    """Return the last event of some types in a run, None when there is none.
+
+    The log itself is asked, not the views, before something is deleted for good.
+    """
+    marks = ", ".join("?" * len(types))
+    row = connection.execute(
+        "SELECT event_type, schema_version, payload, position FROM events"
+        f" WHERE root_id = ? AND event_type IN ({marks}) ORDER BY position DESC LIMIT 1",
+        (root_id, *(each.__name__ for each in types)),
+    ).fetchone()
+    return None if row is None else decode_event(*row)
 
 
 def delete_run(
@@ -74,7 +90,7 @@ def delete_run(
         RunNotFound, RunIsPinned, RunHasForks
     """
     root_id, _, _ = stream_row(connection, run_id, ROOT)
-    if connection.execute("SELECT pinned FROM runs WHERE run_id = ?", (run_id,)).fetchone() == (1,):
+    if isinstance(_last_event(connection, root_id, RunPinned, RunUnpinned), RunPinned):
         raise RunIsPinned(run_id)
     forks = _forks(connection, run_id)
     if forks and not carry_over:
@@ -100,7 +116,6 @@ def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
     """Return the runs that were forked from this one and still read through it."""
     rows = connection.execute(
         "SELECT fork.run_id FROM streams AS source JOIN streams AS fork ON fork.parent_id = source.stream_id"
-        " JOIN branches ON branches.stream_id = fork.stream_id AND branches.parent_stream_id IS NOT NULL"
         " WHERE source.run_id = ? AND fork.run_id <> source.run_id ORDER BY fork.stream_id",
         (run_id,),
     )

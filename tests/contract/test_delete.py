@@ -537,6 +537,21 @@ async def test_what_changes_between_selection_and_deletion_is_looked_at_again(
     assert [*found.kept] == ([] if meanwhile == "is gone" else ["r"])
 
 
+async def test_whether_a_run_may_go_is_what_the_log_says(engine: Engine) -> None:
+    """Not what a view says of it: a view that was changed can be made anew, a run that was deleted cannot."""
+    pinned, on = await a_run(engine, "pinned"), await a_run(engine, "on")
+    await engine.pin("pinned")
+    await on.set_status("RUNNING")
+    with contextlib.closing(sqlite3.connect(engine.path)) as connection, connection:
+        connection.execute("UPDATE runs SET pinned = 0, status = ?", (COMPLETED,))
+    with pytest.raises(RunIsPinned):
+        await engine.delete_run("pinned", "old")
+    found = await engine.collect(NO_AGE)
+    assert (found.deleted, sorted(found.kept)) == ([], ["on", "pinned"])
+    await engine.rebuild()
+    assert (await pinned.info()).pinned
+
+
 async def test_two_collectors_delete_each_run_once(database: Path) -> None:
     """Between them they delete all; neither fails."""
     async with open_engine(database) as engine, open_engine(database) as other:
