@@ -13,7 +13,7 @@ import pytest
 
 from engine import Branch, Engine, Position, Run, TaskSpec, open_engine
 from engine.codec import to_microseconds
-from engine.errors import InvalidValue, NotFound, RunHasForks, RunIsPinned, RunNotFound
+from engine.errors import InvalidValue, RunHasForks, RunIsPinned, RunNotFound
 from engine.events import SourceCarriedOver
 from engine.logs import carried_over, sqlite_deletion
 from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, StepLog
@@ -411,7 +411,7 @@ async def test_a_run_of_the_same_name_is_another_run(engine: Engine) -> None:
 
 
 async def test_handles_of_a_deleted_run_find_no_run(engine: Engine) -> None:
-    """Whatever they are asked or asked to record."""
+    """Whatever they are asked or asked to record; it is the run that is told to be gone, not the branch."""
     run = await a_run(engine, "r")
     branch, attempt = await run.branch("a"), await run.start_attempt("more")
     await engine.delete_run("r", "old")
@@ -419,7 +419,7 @@ async def test_handles_of_a_deleted_run_find_no_run(engine: Engine) -> None:
         *(run.parameters(), run.compile(), run.info(), run.set_parameters({"x": 1}), run.fork("b"), run.finalize()),
         *(branch.parameters(), branch.set_parameters({"x": 1}), attempt.update(message="m")),
     ):
-        with pytest.raises(NotFound):
+        with pytest.raises(RunNotFound):
             await call
 
 
