@@ -247,6 +247,18 @@ async def test_what_is_carried_over_can_be_more_than_an_event_holds(
     await assert_sound(engine)
 
 
+async def test_what_is_larger_than_a_part_is_one_by_itself(engine: Engine) -> None:
+    """No part says nothing: what comes first may be as large as an event can be."""
+    large = {"a": "v" * carried_over.PART_BYTES_MAX, "b": "w" * carried_over.PART_BYTES_MAX}
+    await engine.create_run("r", parameters=large)
+    f = await engine.fork_run("r", run_id="f")
+    await engine.delete_run("r", "old", carry_over=True)
+    parts = [each.event async for each in engine.events(run_id="f", types=[SourceCarriedOver])]
+    assert [list(part.values) for part in parts if isinstance(part, SourceCarriedOver)] == [["a"], ["b"]]
+    assert {name: each.value for name, each in (await f.parameters()).items()} == large
+    await assert_sound(engine)
+
+
 async def test_what_was_carried_over_can_be_erased(engine: Engine) -> None:
     """As any other event that holds values: it reads as erased, also in forks of the fork, and verifies."""
     branches = await _forks(engine)
