@@ -320,14 +320,17 @@ async def test_an_erased_value_is_not_reduced(engine: Engine, rule: str | Callab
     assert (await run.reduce()).values == {"x": Parameter(3)}
 
 
-async def test_a_rule_that_does_not_take_it_reduces_the_others(engine: Engine) -> None:
-    """The first is the first, whatever was erased of the second."""
+@pytest.mark.parametrize(("rule", "erased", "value"), [("first", "b", 1), ("last", "a", 2)])
+async def test_a_rule_that_does_not_take_it_reduces_the_others(
+    engine: Engine, rule: str, erased: str, value: int
+) -> None:
+    """The first is the first, whatever was erased of the second, and the last is the last."""
     run = await engine.create_run("r")
     a, b = await run.fork("a"), await run.fork("b")
     await a.set_parameters({"x": 1})
     await b.set_parameters({"x": 2})
-    await engine.erase("r", "b", 2, "wrong", compact=False)
-    assert (await run.reduce(rules={"x": "first"})).values == {"x": Parameter(1)}
+    await engine.erase("r", erased, 2, "wrong", compact=False)
+    assert (await run.reduce(rules={"x": rule})).values == {"x": Parameter(value)}
     await assert_sound(engine)
 
 
