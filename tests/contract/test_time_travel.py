@@ -146,6 +146,16 @@ async def test_a_forked_run_is_seen_through_its_source(engine: Engine, run: Run)
     assert (await second.info(at=1)).original_run_id == "r"
 
 
+async def test_what_a_run_is_described_as_comes_down_through_forks_of_forks(engine: Engine) -> None:
+    """Its past tells the same of it as the present does."""
+    await engine.create_run("r", description="the first", root_path="/data", workspace_slug="lab", tags={"k": 1})
+    await engine.fork_run("r", run_id="second")
+    third = await engine.fork_run("second", run_id="third")
+    for info in (await third.info(), await third.info(at=1)):
+        found = info.description, info.root_path, info.workspace_slug, info.tags
+        assert found == ("the first", "/data", "lab", {"k": 1})
+
+
 NO_POINTS = [0, -1, 99, 2**80, LONG_AGO, Position(10_000), Position(2**80), Position(1)]
 NOT_POINTS: list[Any] = [True, "3", 1.0, datetime(2026, 1, 1), b"3"]  # noqa: DTZ001 - the case
 
