@@ -268,6 +268,18 @@ def test_people_see_the_tree_the_parameters_and_the_replay(
     assert f"anabranch runs --db {database}" in printed
 
 
+def test_a_large_tree_is_drawn_one_level_deep(place: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is below is counted, so that people see the end of what is printed."""
+    for number in range(60):
+        (place / "src" / f"f{number:02}").mkdir()
+    assert main(["demo", str(place), "--db", str(database)]) == 0
+    printed = capsys.readouterr().out
+
+    (src,) = [line for line in printed.splitlines() if line.startswith("├── src  COMPLETED")]
+    assert src.endswith("  + 64 branches below")
+    assert "── f00" not in printed
+
+
 def test_a_replay_that_differs_is_exit_code_1(
     place: Path, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
