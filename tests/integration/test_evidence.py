@@ -327,7 +327,8 @@ def test_the_command_says_what_it_wrote(typed: Callable[..., tuple[int, str]], t
     assert (code, json.loads(printed)["tasks"], json.loads(printed)["streams"]) == (0, 8, 2)
     code, printed = typed("--to", tmp_path / "evidence")
     assert (code, printed.split(":")[1]) == (1, " EvidenceExists")
-    assert typed("--to", tmp_path / "evidence", "--force")[0] == 0
+    holds = f"wrote bundle.json and report.md into {tmp_path / 'evidence'}: 8 tasks, 2 streams\n"
+    assert typed("--to", tmp_path / "evidence", "--force") == (0, holds)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--to", "a", "--check", "b"]])
