@@ -19,6 +19,7 @@ from engine.errors import (
     PointNotFound,
     ReductionImpossible,
     RunNotFound,
+    StoreBusy,
     TracesLeft,
     UnknownEventType,
 )
@@ -463,6 +464,19 @@ async def test_what_a_killed_rebuild_has_left_goes_too(database: Path) -> None:
         compared.write_text(SECRET)
         await engine.erase("r", None, 2, "a key")
     assert_nowhere(database)
+
+
+async def test_a_file_that_another_program_writes_to_is_busy(database: Path) -> None:
+    """A removal that cannot begin says so, removes nothing, and can be asked for again."""
+    async with open_engine(database, busy_timeout=0.01) as engine:
+        await engine.create_run("r", parameters={"x": SECRET})
+        with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for removal in (engine.erase("r", None, 2, "a key"), engine.delete_run("r", "old")):
+                with pytest.raises(StoreBusy):
+                    await removal
+        assert (await engine.erase("r", None, 2, "a key")).erased
+        await assert_sound(engine)
 
 
 async def test_other_engines_notice_at_once(database: Path) -> None:
