@@ -121,3 +121,19 @@ def test_attempts_at_inherited_steps_are_said_to_be_the_sources(
         assert capsys.readouterr().out == "no attempts of its own\n1 attempt at inherited steps: r1: (root)@9\n"
     assert main(["attempts", "r2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["attempts"] == []
+
+
+def test_an_inherited_step_that_was_never_tried_has_no_attempts_anywhere(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is sent to the source to look for them."""
+
+    async def record() -> None:
+        async with open_engine(recorded) as engine:
+            run = await engine.create_run("noted")
+            await run.log_step("note", status="COMPLETED")
+            await engine.fork_run("noted", run_id="forked")
+
+    asyncio.run(record())
+    assert main(["attempts", "forked"]) == 0
+    assert capsys.readouterr().out == "no attempts\n"
