@@ -12,7 +12,9 @@ import pytest
 
 from engine import Engine, Position, open_engine
 from engine.cli import main
+from engine.commands import LogExternalRun
 from engine.errors import InvalidValue, RunNotFound
+from engine.events import ExternalRunUpdated
 from engine.evidence import EvidenceExists, EvidenceNotFound, check_evidence, collect_evidence, export_evidence
 from engine.evidence_report import report
 from tests.integration.recorded_tasks import record_tasks
@@ -220,6 +222,8 @@ async def test_the_log_holds_what_the_bundle_names(bundle: Any, recorded: Path, 
         run = await engine.run("r1")
         await run.set_status("FAILED")
         await (await run.fork("fit.b")).set_parameters({"a": 1})
+        ended = ExternalRunUpdated(branch="", task_id="legacy", status="COMPLETED", external_id="9")
+        await run.write(LogExternalRun(event=ended))
         assert (await check_evidence(engine, "r1", tmp_path / "evidence")).holds
 
 
