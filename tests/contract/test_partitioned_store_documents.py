@@ -206,6 +206,18 @@ async def test_a_class_is_none_of_its_objects(store: PartitionedRunLogStore) -> 
     assert values(await store.get_parameters("r")) == {"m": {"mode": "json"}}
 
 
+@pytest.mark.parametrize("attribute", ["kind", "value"])
+async def test_a_model_is_a_parameter_only_with_both_of_its_attributes(
+    store: PartitionedRunLogStore, attribute: str
+) -> None:
+    """A host's model that has a kind, or a value, of its own is the value of a parameter."""
+    model = Model()
+    setattr(model, attribute, "its own")
+    await store.put_run_log(RunLog(run_id="r"))
+    await store.set_parameters("r", {"m": model})
+    assert await store.get_parameters("r") == {"m": Parameter({"mode": "json"})}
+
+
 async def test_a_relative_name_keeps_what_else_was_said_of_the_branch(
     store: PartitionedRunLogStore, engine: Engine
 ) -> None:
