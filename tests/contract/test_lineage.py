@@ -141,6 +141,17 @@ class TestReduction:
             ("b", 2),
         ]
 
+    async def test_a_walk_is_in_the_order_of_the_answer(self, engine: Engine) -> None:
+        """Each value before its sources, those in the children's order, and then what it overwrote, newest first."""
+        run = await engine.create_run("r", parameters={"x": 0})
+        children = [await run.fork(name) for name in "ab"]
+        for values in ((1, 2), (3, 4)):
+            for child, value in zip(children, values, strict=True):
+                await child.set_parameters({"x": value})
+            await run.reduce(rules={"x": "sum"})
+        walked = (await run.lineage("x", history=True)).walk()
+        assert [each.value.value for each in walked] == [7, 3, 4, 3, 1, 2, 0]
+
     async def test_a_reduction_is_followed_through_reductions(self, engine: Engine) -> None:
         """From the root to the set at the bottom, and in another run below a forked one."""
         run = await engine.create_run("r")
