@@ -158,6 +158,21 @@ def test_the_root_cause_is_named_through_the_chain() -> None:
     assert (c.through, c.root, c.root_kind, c.between) == (Place("", "b"), Place("", "a"), "failed", 1)
 
 
+@pytest.mark.parametrize(
+    ("operator", "name"),
+    [
+        ({"operator_key": "slurm", "operator_type": "HPC"}, "slurm"),
+        ({"operator_type": "HPC"}, "HPC"),
+        ({}, None),
+    ],
+)
+def test_an_operator_is_named_by_its_key_or_else_by_its_type(operator: dict[str, Any], name: str | None) -> None:
+    """An attempt may say either, or neither."""
+    job = of(explained(task("t", attempts=[attempt("RUNNING", **operator)])), "t").job
+    assert job is not None
+    assert job.operator == name
+
+
 def test_a_message_stands_in_for_a_reason() -> None:
     """Hosts that give no reason give a message."""
     found = explained(task("a", status="FAIL", attempts=[attempt("FAIL", message="exit code 1")]))
