@@ -184,7 +184,8 @@ def test_what_ended_before_it_began_took_no_time() -> None:
     """A clock was set back, or a time was given: nothing is said, rather than what was not."""
     moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert elapsed_text(moment, moment + timedelta(days=1)) == "1 d 0 h"
-    assert elapsed_text(moment, moment - timedelta(days=1)) == ""
+    assert elapsed_text(moment, moment) == "0 ms"
+    assert elapsed_text(moment, moment - timedelta(microseconds=1)) == ""
 
 
 async def _record_hostile(database: Path) -> None:
