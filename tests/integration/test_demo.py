@@ -150,6 +150,23 @@ def test_what_cannot_be_read_is_a_failed_attempt(
     assert (values(document)["unreadable"], values(document)["not_read"]) == (1, ["docs/guide.md"])
 
 
+def test_a_long_path_is_shown_cut(take: Census, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However deep a folder is, what is recorded of a path in it stays short."""
+    really = folder.lines_of
+
+    def refuse(path: str) -> int:
+        if path.endswith("unreadable"):
+            raise PermissionError(13, "Permission denied", path)
+        return really(path)
+
+    monkeypatch.setattr(folder, "lines_of", refuse)
+    deep = Path("d" * 150, "e" * 150)
+    (place / deep).mkdir(parents=True)
+    (place / deep / "unreadable").touch()
+
+    assert values(take())["not_read"] == [f"{str(deep)[:200]}…"]
+
+
 def test_a_folder_that_cannot_be_listed_is_counted(take: Census, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unreadable sub-folder is reported, and the rest is counted all the same."""
     really = folder.entries
