@@ -154,6 +154,7 @@ class TestPages:
             {"cursor": "x"},
             {"cursor": "-1"},
             {"cursor": "9" * 30},
+            {"cursor": "\u0661"},
             {"created_from": datetime(2026, 1, 1)},  # noqa: DTZ001 - the case
         ],
     )
