@@ -247,6 +247,26 @@ async def test_what_is_carried_over_can_be_more_than_an_event_holds(
     await assert_sound(engine)
 
 
+async def test_what_a_source_was_opened_with_is_carried_over(engine: Engine) -> None:
+    """Whatever the columns of a fork's row repeat of it: folded anew without the source, the row is the same."""
+    opened: dict[str, Any] = {
+        "dag_hash": "hash",
+        "workspace_slug": "lab",
+        "root_path": "/data",
+        "description": "d",
+        "tags": {"k": 1},
+    }
+    await engine.create_run("r", use_cached=True, **opened)
+    await engine.fork_run("r", run_id="f")
+    row = f"SELECT use_cached, {', '.join(opened)} FROM runs WHERE run_id = 'f'"
+    before = sql(engine.path, row)
+    assert before == [(1, "hash", "lab", "/data", "d", '{"k":1}')]
+    await engine.delete_run("r", "old", carry_over=True)
+    await engine.rebuild()
+    assert sql(engine.path, row) == before
+    await assert_sound(engine)
+
+
 async def test_what_is_larger_than_a_part_is_one_by_itself(engine: Engine) -> None:
     """No part says nothing: what comes first may be as large as an event can be."""
     large = {"a": "v" * carried_over.PART_BYTES_MAX, "b": "w" * carried_over.PART_BYTES_MAX}
