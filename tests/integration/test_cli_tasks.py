@@ -9,9 +9,10 @@ import pytest
 
 from engine import open_engine
 from engine.cli import main
-from engine.commands import LogTask
+from engine.commands import LogTask, Record
+from engine.events import AttemptCreated
 from engine.model import TaskSpec
-from tests.integration.recorded_tasks import record_tasks
+from tests.integration.recorded_tasks import LONG_AGO, record_tasks
 from tests.integration.test_cli_text import hidden
 
 Shown = Callable[..., str]
@@ -111,6 +112,37 @@ def test_explain_cuts_what_is_too_much(shown: Shown) -> None:
     assert "… and 1 more (--limit)" in text
     assert "… and 1 more that failed (--limit)" in text
     assert "report" not in text
+
+
+async def _two_of_each(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r4")
+        needed = {"missing": ["nope"], "left": ["right"], "right": ["left"], "ready": [], "orphaned": []}
+        for number in "12":
+            for name, names in needed.items():
+                spec = TaskSpec(dependencies=[f"{each}{number}" for each in names])
+                await run.write(LogTask(task_id=f"{name}{number}", spec=spec))
+            for status in ("FAILED", "CANCELLED", "RUNNING"):
+                await run.start_attempt(f"{status}{number}", status=status)
+            step = f"orphaned{number}"
+            created = AttemptCreated(branch="", step=step, attempt_id=step, attempt_index=1, created_at=LONG_AGO)
+            await run.write(Record(events=(created,)))
+
+
+def test_explain_counts_what_it_does_not_show(shown: Shown, recorded: Path) -> None:
+    """Of every kind that has a cause of its own."""
+    asyncio.run(_two_of_each(recorded))
+    lines = [line.strip(" │├└─") for line in shown("explain", "r4", "--limit", "1").splitlines()]
+
+    assert [line for line in lines if line.startswith("…")] == [
+        "… and 1 more that failed (--limit)",
+        "… and 1 more that depend on what is not there (--limit)",
+        "… and 3 more that depend on each other (--limit)",
+        "… and 1 more that are cancelled (--limit)",
+        "… and 1 more that are orphaned (--limit)",
+        "… and 1 more that are running (--limit)",
+        "… and 1 more that are ready to run (--limit)",
+    ]
 
 
 async def _finish(database: Path) -> None:
