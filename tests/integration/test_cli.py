@@ -74,6 +74,21 @@ def test_runs_are_filtered(document: Callable[..., Any], filters: list[str], fou
     assert [run["run_id"] for run in document("runs", *filters)["runs"]] == found
 
 
+def test_a_run_is_told_about_by_why_it_stands_so_or_else_by_what_it_is(recorded: Path, shown: Shown) -> None:
+    """A reason says more than a description; of a run that has neither nothing is told."""
+
+    async def record() -> None:
+        async with open_engine(recorded) as engine:
+            await engine.create_run("described", description="a fit")
+            failed = await engine.create_run("failed", description="a fit")
+            await failed.set_status("FAILED", "no disk")
+            await engine.create_run("bare")
+
+    asyncio.run(record())
+    about = {row[0]: row[4:] for row in rows(shown("runs"))}
+    assert (about["described"], about["failed"], about["bare"]) == (["a", "fit"], ["no", "disk"], [])
+
+
 def test_a_page_of_runs_says_where_the_next_begins(document: Callable[..., Any], shown: Shown) -> None:
     """The cursor of a page gives the runs after it, and the last page has none."""
     first = document("runs", "--limit", "1")
