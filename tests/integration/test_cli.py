@@ -218,7 +218,9 @@ def test_params_show_what_a_branch_sees(document: Callable[..., Any], shown: Sho
 
 def test_params_as_of_a_version(document: Callable[..., Any]) -> None:
     """`--at` takes a version of the branch's stream."""
-    assert set(document("params", "r1", "--at", "2")["parameters"]) == {"lr", "seed"}
+    found = document("params", "r1", "--at", "2")
+
+    assert (found["branch"], set(found["parameters"])) == ("", {"lr", "seed"})
 
 
 def test_params_as_of_a_time(document: Callable[..., Any], shown: Shown) -> None:
