@@ -321,6 +321,17 @@ async def test_an_erased_value_is_not_reduced(engine: Engine, rule: str | Callab
     assert (await run.reduce()).values == {"x": Parameter(3)}
 
 
+async def test_no_function_is_called_with_an_erased_value(engine: Engine) -> None:
+    """It would make something of a value that is none."""
+    called: list[list[Any]] = []
+    run = await engine.create_run("r")
+    await (await run.fork("a")).set_parameters({"x": 1})
+    await engine.erase("r", "a", 2, "wrong", compact=False)
+    with pytest.raises(ReductionImpossible, match="erased"):
+        await run.reduce(rules={"x": called.append})
+    assert called == []
+
+
 @pytest.mark.parametrize(("rule", "erased", "value"), [("first", "b", 1), ("last", "a", 2)])
 async def test_a_rule_that_does_not_take_it_reduces_the_others(
     engine: Engine, rule: str, erased: str, value: int
