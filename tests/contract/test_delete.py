@@ -229,6 +229,20 @@ async def test_carried_attempts_are_the_runs_own(engine: Engine) -> None:
     await assert_sound(engine)
 
 
+async def test_carried_attempts_are_in_their_order(engine: Engine) -> None:
+    """Step by step, in each by their numbers, however often each was tried."""
+    run = await engine.create_run("r")
+    for step, outcomes in (("a", ["FAILED", "FAILED", "FAILED", COMPLETED]), ("b", [COMPLETED])):
+        for outcome in outcomes:
+            await (await run.start_attempt(step)).finish(outcome)
+    f = await engine.fork_run("r", run_id="f")
+    await f.start_attempt("c")
+    await engine.delete_run("r", "old", carry_over=True)
+    listed = [(each.step, each.attempt_index) for each in await f.attempts()]
+    assert listed == [*(("a", number) for number in range(1, 5)), ("b", 1), ("c", 1)]
+    await assert_sound(engine)
+
+
 async def test_what_is_carried_over_can_be_more_than_an_event_holds(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
