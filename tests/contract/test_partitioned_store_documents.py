@@ -2,16 +2,16 @@
 
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 from msgspec import structs
 
 from engine import Engine
-from engine.commands import Fork, OpenRun, Reduce
+from engine.commands import Fork, MergeParameters, OpenRun, Reduce
 from engine.errors import BranchNotFound, InvalidValue, RunNotFound
-from engine.events import BranchForked, ParametersReduced
+from engine.events import BranchForked, ParametersReduced, ParametersSet
 from engine.model import Parameter
 from engine.stores import BranchLog, JobLog, PartitionedRunLogStore, RunLog, StepAttempt, StepLog
 from tests.contract.run_log_stores import values
@@ -290,6 +290,16 @@ async def test_several_commands_open_and_fill_a_run_together(engine: Engine) -> 
         await engine.run("r")
     await engine.write("r", OpenRun(), fork, Reduce(children=("a.b",)))
     assert await (await engine.run("r")).children() == ["a.b"]
+
+
+@pytest.mark.parametrize("unless", ["resolved", "own"])
+async def test_what_the_same_request_has_set_is_not_set_again(
+    engine: Engine, unless: Literal["resolved", "own"]
+) -> None:
+    """A merge sees what the commands before it have written, though nothing of it is in the file yet."""
+    again = MergeParameters(values={"x": Parameter(1), "y": Parameter(2)}, unless=unless)
+    recorded = await engine.write("r", OpenRun(parameters={"x": Parameter(1)}), again)
+    assert recorded.events[-1].event == ParametersSet(branch="", values={"y": Parameter(2)})
 
 
 @pytest.mark.parametrize(
