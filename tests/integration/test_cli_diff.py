@@ -27,7 +27,7 @@ async def _record(database: Path) -> None:
         await (await run.start_attempt("train")).finish()
         await run.finalize("COMPLETED")
         await engine.fork_run("r1", run_id="r2", at=4, tag="again")
-        await engine.create_run("r1:fit.a", parameters={"alone": 1})
+        await (await engine.create_run("r1:fit.a", parameters={"alone": 1})).fork("x")
         await engine.create_run("r1@2")
 
 
@@ -124,6 +124,7 @@ READINGS = {
     "r1:fit.b@1": ("r1", "fit.b", 1),
     "r1:fit.a": ("r1:fit.a", "", None),
     "r1:fit.a@1": ("r1:fit.a", "", 1),
+    "r1:fit.a:x": ("r1:fit.a", "x", None),
     "r1@2": ("r1@2", "", None),
     "r1@2@1": ("r1@2", "", 1),
 }
