@@ -99,6 +99,16 @@ REFUSED = {
 }
 
 
+def test_forks_of_one_second_are_counted(
+    recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second on, without a gap."""
+    monkeypatch.setattr("engine.cli.fork.dated", lambda *_: "r1-fork-now")
+    for name in ("r1-fork-now", "r1-fork-now-2", "r1-fork-now-3"):
+        assert main(["fork", "r1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["run_id"] == name
+
+
 @pytest.mark.parametrize(("arguments", "error"), REFUSED.items(), ids=map(" ".join, REFUSED))
 def test_what_cannot_be_forked_is_refused(
     recorded: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], error: str
