@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import Engine, open_engine
+from engine import Engine, Run, open_engine
 from engine.commands import LogExternalRun
 from engine.events import ExternalRunRegistered, ExternalRunUpdated
 from engine.model import AttemptDocument, Parameter, TaskSpec
@@ -21,9 +21,9 @@ from engine.model import AttemptDocument, Parameter, TaskSpec
 RUNS = ("nightly", "forked", "empty")
 
 
-async def fill(engine: Engine) -> None:
-    """Record some of everything."""
-    run = await engine.create_run(
+async def create(engine: Engine) -> Run:
+    """Create the first run, under a key."""
+    return await engine.create_run(
         "nightly",
         parameters={"lr": 0.1, "nan": math.nan, "data": Parameter("s3://bucket/key", "object")},
         tag="golden",
@@ -31,6 +31,11 @@ async def fill(engine: Engine) -> None:
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         idempotency_key="create",
     )
+
+
+async def fill(engine: Engine) -> None:
+    """Record some of everything."""
+    run = await create(engine)
     await run.configure({"executor": "local"})
     await run.log_job({"name": "job"})
     fit = await run.fork("fit", status="RUNNING")

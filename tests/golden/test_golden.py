@@ -9,7 +9,7 @@ from msgspec import structs
 
 from engine import Engine, open_engine
 from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, encode_canonical
-from tests.golden.make_database import RUNS, as_json, compiled
+from tests.golden.make_database import RUNS, as_json, compiled, create
 from tests.golden.samples import SAMPLES, chained, golden_events, missing, plainly
 
 GOLDEN = golden_events()
@@ -99,6 +99,8 @@ async def test_it_can_be_written_on(copied: Path) -> None:
         run = await engine.run("nightly")
         recorded = await run.set_parameters({"lr": 1})
         assert recorded.events[0].position == last + 1
+        await create(engine)
+        assert await engine.last_position() == last + 1
         assert await engine.verify_views() == []
 
 
