@@ -290,3 +290,16 @@ async def test_a_fork_is_checked_with_what_it_reads_through(engine: Engine, data
         store.run("UPDATE events SET payload = CAST(replace(payload, 'AAAA', 'BBBB') AS BLOB) WHERE position = 2")
         for run_id in ("f", "g"):
             assert {(kind, name) for kind, name, *_ in found(await engine.verify(run_id))} >= {("content", "r")}
+
+
+async def test_a_reduction_over_a_tampered_source_is_not_called_forged(engine: Engine, database: Path) -> None:
+    """From its first bad version on a source proves nothing: what a fork's reduction had from it is not held to it."""
+    await engine.create_run("r", parameters={"x": "AAAA"})
+    fork = await engine.fork_run("r", run_id="f")
+    child = await fork.fork("a")
+    await child.set_parameters({"x": 1})
+    await fork.set_parameters({"x": 2})
+    await fork.reduce()  # a conflict, whose base is the source's value
+    with tampering(database) as store:
+        store.run("UPDATE events SET payload = CAST(replace(payload, 'AAAA', 'BBBB') AS BLOB) WHERE position = 2")
+        assert found(await engine.verify()) == found(await engine.verify("f")) == [("content", "r", "", 2, 2)]
