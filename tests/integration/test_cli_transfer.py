@@ -18,6 +18,7 @@ from engine.cli import main
 from engine.cli.file_output import FileIsThere, whole_file
 from engine.cli.new_database import MadeMeanwhile, new_database
 from engine.codec import EVENT_BYTES_MAX
+from engine.logs import file_system
 from engine.model import AttemptDocument
 from tests.exports import documents, rows
 from tests.golden.make_database import fill
@@ -188,6 +189,29 @@ def test_a_database_that_is_made_by_an_import(
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["other.db"]
     assert (tmp_path / "new" / "folder" / "other.db").stat().st_mode & 0o777 == 0o600
     assert ran("verify", "--db", "new/folder/other.db")[0] == 0
+
+
+def test_a_database_is_made_on_no_network_file_system(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that was meant is named, and nothing is made in it."""
+    ran("export", "--all", "--to", "all.jsonl")
+    before = {*tmp_path.iterdir()}
+    monkeypatch.setattr(file_system, "mounted_as", lambda *_: "nfs4")
+    code, shown, error = ran("import", "all.jsonl", "--db", "other.db")
+    assert (code, shown) == (1, "")
+    assert error.startswith("anabranch: NetworkFileSystem: ")
+    assert f"cannot open '{tmp_path}': " in error
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_a_database_is_made_behind_no_links_in_a_circle(ran: Ran, tmp_path: Path) -> None:
+    """They lead to no folder."""
+    ran("export", "--all", "--to", "all.jsonl")
+    (tmp_path / "loop").symlink_to("loop")
+    code, shown, error = ran("import", "all.jsonl", "--db", "loop/other.db")
+    assert (code, shown, error.count("\n")) == (1, "", 1)
+    assert error.startswith("anabranch: CannotOpen: ")
 
 
 @pytest.mark.parametrize("name", ["other.db", "other.db-wal"])
