@@ -42,6 +42,24 @@ def test_tasks_are_shown_with_who_works_on_them(shown: Shown) -> None:
     assert lines[7].split() == ["legacy", "PENDING", "SUBMITTED", "0", "HPC", "9"]
 
 
+def test_tasks_of_branches_are_shown_with_their_branch(shown: Shown, recorded: Path) -> None:
+    """The column is there where any task is of another branch than the root."""
+
+    async def record() -> None:
+        async with open_engine(recorded) as engine:
+            run = await engine.create_run("r5")
+            await run.fork("fit")
+            await run.write(*(LogTask(branch=branch, task_id="t", spec=TaskSpec()) for branch in ("", "fit")))
+
+    asyncio.run(record())
+    assert "BRANCH" not in shown("tasks", "r1")
+    assert [line.split()[:2] for line in shown("tasks", "r5").splitlines()] == [
+        ["BRANCH", "TASK"],
+        ["(root)", "t"],
+        ["fit", "t"],
+    ]
+
+
 def test_tasks_are_whole_in_json(document: Callable[..., Any]) -> None:
     """For scripts a task has its specification, its current attempt, and how it stands all in all."""
     tasks = {task["task_id"]: task for task in document("tasks", "r1")["tasks"]}
