@@ -6,7 +6,6 @@ says the same in short for people. Later the bundle can be held against the log.
 
 import asyncio
 import contextlib
-import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -19,8 +18,15 @@ from msgspec import Struct
 
 from engine.engine import Engine
 from engine.errors import AlreadyExists, BranchNotFound, InvalidValue, NotFound, PointNotFound, shown
-from engine.events import PayloadErased
-from engine.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, differences, without, write_whole
+from engine.evidence_files import (
+    BUNDLE_NAME,
+    REPORT_NAME,
+    Difference,
+    artifact,
+    as_json,
+    differences,
+    write_whole,
+)
 from engine.evidence_report import report
 from engine.findings import Problem
 from engine.free_form import check_json
@@ -32,7 +38,7 @@ from engine.standing import AnyLog, PlacedStep, RunSteps, read_steps
 FORMAT: Final = "anabranch-evidence"
 FORMAT_VERSION: Final = 1
 
-_DIFFERING_MAX: Final = 20  # more would tell nobody more
+_PLACES_MAX: Final = 20  # more would tell nobody more
 
 
 class EvidenceExists(AlreadyExists):
@@ -69,13 +75,14 @@ class EvidenceCheck(Struct, frozen=True, kw_only=True):
     """A bundle held against the log.
 
     `problems` are what is wrong with the run's history in itself, and `heads` the streams' as the bundle names them.
-    `differing` are the places in the bundle that say something else than the log said at those heads, such as
-    `tasks[0].status`; None where that cannot be told, because something of the run was erased since.
+    `differing` are the first places in the bundle that say something else than the log said at those heads, such as
+    `tasks[0].status`; `erased` are the first at which it cannot be told what the log said, because that was erased.
     """
 
     problems: list[Problem]
     heads: list[HeadFound]
-    differing: list[str] | None
+    differing: list[str]
+    erased: list[str]
 
     @property
     def holds(self) -> bool:
@@ -174,34 +181,29 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
         for head in bundle.log.heads
     ]
     whole = not verification.problems and all(head.holds for head in heads)
-    differing = await _differing(engine, run_id, bundle.log.heads, document) if whole else []
-    return EvidenceCheck(problems=verification.problems, heads=heads, differing=differing)
+    found = await _differences(engine, run_id, bundle.log.heads, document) if whole else []
+    return EvidenceCheck(
+        problems=verification.problems,
+        heads=heads,
+        differing=[each.place for each in found if not each.is_erased][:_PLACES_MAX],
+        erased=[each.place for each in found if each.is_erased][:_PLACES_MAX],
+    )
 
 
-async def _differing(
+async def _differences(
     engine: Engine, run_id: str, heads: Sequence[_BundleHead], found: dict[str, Any]
-) -> list[str] | None:
+) -> list[Difference]:
     """Return where a bundle says something else than the log said when it stood at these heads."""
     last = {head.branch: head.stream_version for head in heads}
     position = 0
     async with contextlib.aclosing(engine.events(run_id=run_id)) as events:
         async for recorded in events:
-            if isinstance(recorded.event, PayloadErased):
-                return None
             if last.get(recorded.branch) == recorded.stream_version:
                 position = recorded.position
     if position == 0:
-        return ["log.heads"]
+        return [Difference(("log", "heads"), is_erased=False)]
     due = json.loads(as_json(await _as_of(engine, run_id, position)))
-    return list(itertools.islice(differences(_lasting(found), _lasting(due)), _DIFFERING_MAX))
-
-
-def _lasting(bundle: dict[str, Any]) -> dict[str, Any]:
-    """Return a bundle without what is only of its day, or of its store."""
-    lasting: dict[str, Any] = without(bundle, "artifacts")
-    lasting.pop("generated_at", None)
-    lasting.get("log", {}).pop("position", None)
-    return lasting
+    return list(differences(found, due))
 
 
 async def _hash_at(engine: Engine, run_id: str, head: _BundleHead) -> str | None:

@@ -50,6 +50,19 @@ def redacted(event: Event) -> Event:
     return redact(event)
 
 
+def is_erased(document: object) -> bool:
+    """Whether JSON is what erasing leaves of a text, a value, a document or a task's specification."""
+    match document:
+        case str():
+            return document == ERASED_TEXT
+        case {"erased": True} | {"kind": "erased"}:
+            return True
+        case {"command": str(command)}:
+            return command == ERASED_TEXT
+        case _:
+            return False
+
+
 def _parameters(values: Mapping[str, Parameter]) -> dict[str, Parameter]:
     return dict.fromkeys(values, ERASED)
 
@@ -105,6 +118,7 @@ def _step_logged(event: StepLogged) -> Event:
 
 def _spec(spec: TaskSpec | None) -> TaskSpec | None:
     return spec and TaskSpec(
+        command=ERASED_TEXT,  # also where it had none: nothing else says that the specification is not whole
         dependencies=spec.dependencies,
         allow_dependency_failure=spec.allow_dependency_failure,
         allow_failure=spec.allow_failure,

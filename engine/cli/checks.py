@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 from msgspec import Struct
 
 from engine import Engine
-from engine.cli.text import counted, duration_text, time_text
+from engine.cli.text import counted, duration_text, place_of, time_text
 from engine.commands import ChangeAttempt
 from engine.errors import CannotDecode, EventOutOfPlace, ReadFailed
 from engine.logs.forking import inside_sqlite
@@ -28,6 +28,8 @@ STATE_SCHEMA_VERSION: Final = "4"
 """What `schema_info` says to those who read the state views with SQL."""
 
 RESTORE: Final = "stop whoever writes to it, keep it with the files beside it, and put a backup in its place"
+
+_VIEWS_FIRST: Final = f"{RESTORE}; no rebuild brings an event back, and the views may be the last to tell what it said"
 
 _NAMED_MAX: Final = 5
 _WRITTEN_AT_ONCE_MAX: Final = 500
@@ -80,6 +82,17 @@ async def check_file(engine: Engine) -> Check:
     return Check(name="file", state="found", text=text, advice=advice, details=problems)
 
 
+async def check_history(engine: Engine, progress: Callable[[str], Progress]) -> Check:
+    """Compute every hash anew: no file that SQLite finds whole has to be one that lost no event."""
+    found = await engine.verify(progress=progress("verifying"))
+    if not found.problems:
+        return Check(name="history", text=f"{counted(found.events, 'event')}: every hash, link and reduction holds")
+    first = "; ".join(f"{each.kind}, {place_of(each)}: {each.message}" for each in found.problems[:_NAMED_MAX])
+    more = len(found.problems) - _NAMED_MAX
+    text = f"is not whole: {first}" + (f"; and {counted(more, 'more problem')}" if more > 0 else "")
+    return Check(name="history", state="found", text=text, advice=_VIEWS_FIRST, details=found.problems)
+
+
 async def check_schema(engine: Engine) -> Check:
     """Look whether `schema_info` says what readers of the state views rely on."""
 
@@ -113,7 +126,7 @@ async def check_views(engine: Engine, progress: Callable[[str], Progress], *, fi
             return Check(name="views", state="fixed", text=f"made anew from the events ({wrong})", details=differences)
         wrong, differences = still, remaining
     text = f"do not say what the events say, which is what counts: {wrong}"
-    advice = "anabranch doctor --fix, or anabranch rebuild, makes them anew from the events, if the file is whole"
+    advice = "anabranch doctor --fix, or anabranch rebuild, makes them anew from the events, if those are whole"
     return Check(name="views", state="found", text=text, advice=advice, details=differences)
 
 

@@ -1,6 +1,7 @@
 """`anabranch doctor`: whether a database is well, and what to do where it is not."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,7 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import Engine, open_engine
-from engine.cli.checks import RESTORE, Check, check_attempts, check_file, check_schema, check_views, checked, said
+from engine.cli.checks import (
+    RESTORE,
+    Check,
+    check_attempts,
+    check_file,
+    check_history,
+    check_schema,
+    check_views,
+    checked,
+    said,
+)
 from engine.cli.database import DEFAULT_DATABASE, check_ours, check_there
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
@@ -50,11 +61,12 @@ def doctor(
 ) -> None:
     """Say what is wrong with a database, and what to do.
 
-    It looks at the file, who may read it, where it is, how much room there is, its syncs and its write-ahead log, its
-    locks, what killed rebuilds, comparisons, backups and imports have left, whether the views say what the events say,
-    and for attempts of any run that were created and never submitted. With --fix it takes the files from all but their
-    owner, removes leftovers that nobody can be using, makes the views anew, and marks orphaned attempts as FAILED_INIT.
-    What is recorded stays; `anabranch verify` says whether that is whole.
+    It looks at the file, every hash in it, who may read it, where it is, how much room there is, its syncs and its
+    write-ahead log, its locks, what killed rebuilds, comparisons, backups and imports have left, whether the views say
+    what the events say, and for attempts of any run that were created and never submitted.
+
+    With --fix it takes the files from all but their owner, removes leftovers that nobody can be using, makes the views
+    anew, and marks orphaned attempts as FAILED_INIT. What is recorded stays; where an event is lost, so do the views.
 
     Others may go on writing meanwhile, and it waits for nobody. The exit code is 1 when something remains to be done.
 
@@ -91,10 +103,13 @@ async def _examine(
     path = engine.path
     file = await checked("file", check_file(engine))
     write_lock = await checked("write lock", asyncio.to_thread(check_write_lock, path))
+    progress = partial(reporting, bars)
+    history = await checked("history", check_history(engine, progress))
     # Else a fix would only wait for the lock, or write to a file that is to be kept as it is.
-    writing = fix and file.state == write_lock.state == "ok"
+    writing = fix and file.state == history.state == write_lock.state == "ok"
     return [
         file,
+        history,
         check_sqlite(),
         await checked("permissions", asyncio.to_thread(check_permissions, path, fix=fix)),
         await checked("file system", asyncio.to_thread(check_file_system, path)),
@@ -104,7 +119,7 @@ async def _examine(
         write_lock,
         await checked("run lock", asyncio.to_thread(check_run_lock, path)),
         await checked("leftovers", asyncio.to_thread(check_leftovers, path, fix=fix)),
-        await checked("views", check_views(engine, lambda what: reporting(bars, what), fix=writing)),
+        await checked("views", check_views(engine, progress, fix=writing)),
         await checked("schema", check_schema(engine)),
         await checked("attempts", check_attempts(engine, orphaned_seconds, fix=writing)),
     ]

@@ -76,17 +76,19 @@ def _print_check(found: EvidenceCheck, run_id: str, *, as_json: bool) -> int:
         heads = [{**plain(head), "holds": head.holds} for head in found.heads]
         problems = plain(found.problems)
         check = {"run_id": run_id, "holds": found.holds, "problems": problems, "heads": heads}
-        print_json({**check, "differing": found.differing})
+        print_json({**check, "differing": found.differing, "erased": found.erased})
     elif found.holds:
         text = f"the log holds the history of {counted(len(found.heads), 'stream')} as the bundle names it"
         output().print(text, style="green")
-        if found.differing is None:
-            output().print("what the bundle says was not compared: something of the run was erased", style="yellow")
+        if found.erased:
+            places = visible(", ".join(found.erased))
+            text = f"not compared, because the log's words were erased: {places}"
+            output().print(text, style="yellow", soft_wrap=True)
     else:
         rows = [*map(_problem_row, found.problems), *(_head_row(head) for head in found.heads if not head.holds)]
         rows += [
             (cell(""), cell(""), cell(f"the bundle's {place} is not what the log said", "red"))
-            for place in found.differing or ()
+            for place in found.differing
         ]
         output().show(table(("BRANCH", "VERSION", "WHAT"), rows, flexible=("BRANCH", "WHAT"), right=("VERSION",)))
     return OK if found.holds else FAILED

@@ -1,7 +1,11 @@
 """`anabranch rebuild`: every view made anew from the events."""
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from engine.cli.database import DEFAULT_DATABASE, existing
@@ -10,15 +14,35 @@ from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database
 from engine.cli.terminal import errors, output
 from engine.cli.text import counted, duration_text
+from engine.errors import AnabranchError, shown
+from engine.findings import Problem
 from engine.ports import Progress as Report
 from engine.ports import ViewDifference
 
 
-def rebuild(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
+class HistoryNotWhole(AnabranchError):
+    """Events are lost or were changed; the views were not made anew."""
+
+    def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
+        self.path = path
+        self.problems = tuple(problems)
+        super().__init__(
+            f"nothing was rebuilt: {counted(len(problems), 'problem')} in the history of {shown(str(path))}, which"
+            " `anabranch verify` names, and the views may be the last to tell what it was; --force rebuilds them"
+        )
+
+
+def rebuild(
+    *,
+    db: Database = DEFAULT_DATABASE,
+    force: Annotated[bool, typer.Option("--force", help="Also from events that are not whole.")] = False,
+    json: AsJson = False,
+) -> None:
     """Make every view anew from the events, and check them.
 
-    Others may go on writing meanwhile. The check folds the log once more and compares row by row; when it finds a
-    difference, the exit code is 1.
+    Others may go on writing meanwhile. Every hash is computed first: where an event is lost, the views may be the last
+    to tell what it said, and they are left alone. In the end the log is folded once more and compared row by row. The
+    exit code is 1 when nothing was rebuilt, or the comparison finds a difference.
 
     \b
       anabranch rebuild --db runs.db
@@ -28,6 +52,8 @@ def rebuild(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
         async with existing(db) as engine:
             began = time.perf_counter()
             with event_bars() as bars:
+                if not force and (problems := (await engine.verify(progress=reporting(bars, "verifying"))).problems):
+                    raise HistoryNotWhole(db, problems)
                 events = await engine.rebuild(reporting(bars, "rebuilding"))
                 seconds = time.perf_counter() - began
                 differences = await engine.verify_views(reporting(bars, "checking"))

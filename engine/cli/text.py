@@ -8,6 +8,7 @@ from rich.text import Text
 
 from engine.cli.document import plain
 from engine.cli.escapes import visible
+from engine.findings import Problem
 from engine.model import COMPLETED, CREATED, FAILED, RUNNING, Parameter
 from engine.names import ROOT
 
@@ -99,3 +100,17 @@ def elapsed_text(began: datetime, ended: datetime) -> str:
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """Return `1 branch`, `2 branches`, `1,234 events`."""
     return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
+
+
+def place_of(problem: Problem) -> str:
+    """Return where something is wrong, such as `run r1, branch a, version 4, position 17`."""
+    where = []
+    if problem.run_id is not None:
+        where.append(f"run {visible(problem.run_id)}")
+    if problem.branch is not None:
+        where.append(f"branch {branch_text(problem.branch)}")
+    if problem.stream_version is not None:
+        where.append(f"version {problem.stream_version}")
+    if problem.position is not None:
+        where.append(f"position {problem.position}")
+    return ", ".join(where)

@@ -14,7 +14,7 @@ from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database
 from engine.cli.rebuild import event_bars, reporting
 from engine.cli.terminal import output
-from engine.cli.text import branch_text, counted, shortened
+from engine.cli.text import counted, place_of, shortened
 from engine.findings import Problem, Verification
 
 
@@ -123,13 +123,4 @@ def _warn(checkpoint: Checkpoint, key: Path | None) -> None:
 
 def _described(problem: Problem) -> Text:
     """Return a problem in two lines: what it is and where, and why."""
-    where = []
-    if problem.run_id is not None:
-        where.append(f"run {visible(problem.run_id)}")
-    if problem.branch is not None:
-        where.append(f"branch {branch_text(problem.branch)}")
-    if problem.stream_version is not None:
-        where.append(f"version {problem.stream_version}")
-    if problem.position is not None:
-        where.append(f"position {problem.position}")
-    return Text.assemble((problem.kind, "red"), f"  {', '.join(where)}\n    {visible(problem.message)}")
+    return Text.assemble((problem.kind, "red"), f"  {place_of(problem)}\n    {visible(problem.message)}")

@@ -26,7 +26,7 @@ from tests.integration.test_cli_text import hidden
 Examined = Callable[..., tuple[int, dict[str, Any]]]
 
 FROM_OUTSIDE = ["SQLite", "permissions", "file system", "disk", "syncs", "write-ahead log"]
-CHECKS = ["file", *FROM_OUTSIDE, "write lock", "run lock", "leftovers", "views", "schema", "attempts"]
+CHECKS = ["file", "history", *FROM_OUTSIDE, "write lock", "run lock", "leftovers", "views", "schema", "attempts"]
 
 # Takes a lock, leaves its own id as a note, hands the lock down to a child, and ends; the child ends with its input.
 _INHERITING = """
@@ -114,7 +114,7 @@ def test_a_damaged_log_is_no_matter_of_views(healthy: Path, examined: Examined) 
     before = _sql(healthy, "SELECT * FROM tasks")
 
     code, checks = examined("--fix")
-    assert (code, states(checks)) == (1, {"views": "found"})
+    assert (code, states(checks)) == (1, {"history": "found", "views": "found"})
     assert "position 3" in checks["views"]["text"]
     assert "anabranch verify" in checks["views"]["advice"]
     assert _sql(healthy, "SELECT * FROM tasks") == before
@@ -283,6 +283,35 @@ def test_what_may_be_in_use_is_kept(leftovers: list[Path], healthy: Path, examin
     assert all(path.exists() for path in leftovers)
 
 
+def _update_lost(database: Path) -> list[Any]:
+    """Lose the last update of an attempt, and return what the view says of that attempt."""
+    ((position,),) = _sql(database, "SELECT max(position) FROM events WHERE event_type = 'AttemptUpdated'")
+    _sql(database, f"DELETE FROM events WHERE position = {position}")
+    return _sql(database, "SELECT * FROM task_attempts")
+
+
+def test_a_lost_event_is_a_finding_and_the_views_are_left(healthy: Path, examined: Examined) -> None:
+    """They may be the last to tell what it said: no fix makes them anew, nor marks attempts by what is left."""
+    told = _update_lost(healthy)
+
+    code, checks = examined("--fix", "--timeout", "0")
+    assert (code, states(checks)) == (1, {"history": "found", "views": "found", "attempts": "found"})
+    assert checks["history"]["text"].startswith("is not whole: missing event, ")
+    assert "no rebuild brings an event back" in checks["history"]["advice"]
+    assert _sql(healthy, "SELECT * FROM task_attempts") == told
+
+
+def test_rebuild_leaves_the_views_of_a_lost_event(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until it is told to take what is left."""
+    told = _update_lost(healthy)
+
+    assert main(["rebuild"]) == 1
+    assert "HistoryNotWhole: nothing was rebuilt: " in capsys.readouterr().err
+    assert _sql(healthy, "SELECT * FROM task_attempts") == told
+    assert main(["rebuild", "--force"]) == 0
+    assert _sql(healthy, "SELECT * FROM task_attempts") != told
+
+
 def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each check, an arrow before what to do, and the verdict last."""
     _sql(healthy, "UPDATE tasks SET status = 'COMPLETED'")
@@ -290,7 +319,7 @@ def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line[0] != " "] == [
-        *["ok"] * 10,
+        *["ok"] * 11,
         *("found", "ok", "found"),
         "runs.db:",
     ]

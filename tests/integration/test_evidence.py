@@ -13,7 +13,7 @@ import pytest
 from engine import Engine, Position, open_engine
 from engine.cli import main
 from engine.commands import LogExternalRun
-from engine.errors import InvalidValue, RunNotFound
+from engine.errors import InvalidValue, NotErasable, RunNotFound
 from engine.events import ExternalRunUpdated
 from engine.evidence import EvidenceExists, EvidenceNotFound, check_evidence, collect_evidence, export_evidence
 from engine.evidence_report import report
@@ -380,12 +380,54 @@ async def test_a_bundle_that_no_reader_can_take_whole(
 
 
 async def test_what_was_erased_since_cannot_be_compared(recorded: Path, bundle: Any, tmp_path: Path) -> None:
-    """The history still holds, and the check says that it could not look at the words."""
+    """The history still holds, and the check names the words that it could not look at: those alone."""
     async with open_engine(recorded) as engine:
         await engine.erase("r1", None, 1, "a name was in it")
         found = await check_evidence(engine, "r1", tmp_path / "evidence")
 
-    assert (found.holds, found.differing) == (True, None)
+    erased = [f"run.{name}" for name in ("description", "root_path", "tags", "workspace_slug") if bundle["run"][name]]
+    assert (found.holds, found.differing, found.erased) == (True, [], erased)
+    assert erased
+
+
+@pytest.mark.parametrize("place", EDITS)
+async def test_an_erasure_hides_no_edit(recorded: Path, bundle: Any, tmp_path: Path, place: str) -> None:
+    """Whoever erases one word of a run cannot have a forged bundle of it pass: the others are still compared."""
+    EDITS[place](bundle)
+    (tmp_path / "evidence" / "bundle.json").write_text(json.dumps(bundle))
+    async with open_engine(recorded) as engine:
+        await engine.erase("r1", None, 1, "a name was in it")
+        found = await check_evidence(engine, "r1", tmp_path / "evidence")
+
+    assert (found.holds, found.differing) == (False, [place])
+
+
+async def test_a_bundle_of_erased_words_is_compared_in_full(recorded: Path, bundle: Any, tmp_path: Path) -> None:
+    """A bundle that was made after the erasure says what the log says, and an edit of it is found out."""
+    async with open_engine(recorded) as engine:
+        for version in range(1, bundle["log"]["heads"][0]["stream_version"] + 1):
+            with contextlib.suppress(NotErasable):
+                await engine.erase("r1", None, version, "everything")
+        later = tmp_path / "later"
+        await export_evidence(engine, "r1", later)
+        found = await check_evidence(engine, "r1", later)
+        before = await check_evidence(engine, "r1", tmp_path / "evidence")
+
+    assert (found.holds, found.differing, found.erased) == (True, [], [])
+    assert (before.holds, before.differing) == (True, [])
+    assert "tasks[0].spec" in before.erased
+
+
+async def test_what_a_document_calls_artifacts_is_compared(engine: Engine, tmp_path: Path) -> None:
+    """Only whether an attempt's artifacts exist is of its day, and no part of a document that someone recorded."""
+    run = await engine.create_run("r1")
+    await (await run.branch(None)).log_step("fit", details={"artifacts": "model.bin"})
+    await export_evidence(engine, "r1", tmp_path)
+    edited = (tmp_path / "bundle.json").read_text().replace("model.bin", "other.bin")
+    (tmp_path / "bundle.json").write_text(edited)
+
+    found = await check_evidence(engine, "r1", tmp_path)
+    assert found.differing == ["branches[0].steps[0].details.artifacts"]
 
 
 async def test_no_evidence_is_an_error_with_a_name(engine: Engine, tmp_path: Path) -> None:

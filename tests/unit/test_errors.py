@@ -1,6 +1,7 @@
 """The error tree: its drawing, its facts, its messages."""
 
 import inspect
+import pickle
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -79,6 +80,15 @@ def test_facts_are_attributes(error: type[AnabranchError]) -> None:
     raised = error(**given)
     assert {name: getattr(raised, name) for name in given} == given
     assert str(raised)
+
+
+@pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
+def test_errors_cross_processes(error: type[AnabranchError]) -> None:
+    """What a worker of a pool raises arrives whole: its class, its message, its facts and its notes."""
+    raised = error(**facts(error))
+    raised.add_note("while the report was written")
+    arrived = pickle.loads(pickle.dumps(raised))
+    assert (type(arrived), str(arrived), vars(arrived)) == (error, str(raised), vars(raised))
 
 
 @pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
