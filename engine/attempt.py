@@ -78,7 +78,10 @@ class Attempt:
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set the attempt's last status, and the step's with it while this is the step's current attempt."""
+        """Set the attempt's last status, and the step's with it while this is the step's current attempt.
+
+        The status reason is `reason`: what stood there of an earlier status is gone where none is given.
+        """
         status = check_name(status, "status")
         request = self._request(
             _ending(status, reason), status, expected_version=expected_version, idempotency_key=idempotency_key
@@ -86,9 +89,9 @@ class Attempt:
         return await self._write(request, ends=status in TERMINAL_STATUSES)
 
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
-        """`finish`, unless this handle has set a terminal status already: to the end, even when cancelled meanwhile."""
+        """`finish`, unless it has ended already, whoever has ended it: to the end, even when cancelled meanwhile."""
         if not self._finished:
-            await self._write(self._request(_ending(status, reason), status), ends=True)
+            await self._write(self._request(_ending(status, reason), status, unless_ended=True), ends=True)
 
     async def log(self) -> AttemptLog:
         """Return the attempt as it stands."""
@@ -110,11 +113,16 @@ class Attempt:
         changes: AttemptChanges,
         step_status: str | None,
         *,
+        unless_ended: bool = False,
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Request:
         command = UpdateAttempt(
-            branch=self.branch, attempt_id=self.attempt_id, changes=changes, step_status=step_status
+            branch=self.branch,
+            attempt_id=self.attempt_id,
+            changes=changes,
+            step_status=step_status,
+            unless_ended=unless_ended,
         )
         return Request(
             run_id=self.run_id,

@@ -1,16 +1,17 @@
 """A block of code as an attempt: whatever ends the block, the attempt ends with it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import Any, TypeAlias
 
 from engine.attempt import Attempt
-from engine.errors import AnabranchError
+from engine.errors import AlreadyEntered, AnabranchError
 from engine.model import CANCELLED, COMPLETED, FAILED
 
 _REASON_CHARACTERS_MAX = 1000
-
+_LEAVES_MAX = 20
 
 Started: TypeAlias = tuple[Attempt, asyncio.CancelledError | None]
 """An attempt that was recorded, and the cancellation that came meanwhile."""
@@ -21,9 +22,13 @@ class AttemptBlock:
 
     def __init__(self, start: Callable[[], Coroutine[Any, Any, Started]]) -> None:
         self._start = start
+        self._entered = False
         self._attempt: Attempt | None = None
 
     async def __aenter__(self) -> Attempt:
+        if self._entered:
+            raise AlreadyEntered("the block of an attempt")
+        self._entered = True
         self._attempt, cancelled = await self._start()
         if cancelled is not None:  # it is recorded, so its end is to be recorded too
             await _finish_with(self._attempt, cancelled)
@@ -50,8 +55,24 @@ async def _finish_with(attempt: Attempt, error: BaseException) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {_said(error)}".encode(errors="backslashreplace").decode()
-    return text[:_REASON_CHARACTERS_MAX]
+    text = "; ".join(_named(each) for each in islice(_leaves(error), _LEAVES_MAX))
+    return text.encode(errors="backslashreplace").decode()[:_REASON_CHARACTERS_MAX]
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield what went wrong: of a group that a task group raised, what its tasks did."""
+    groups = [error]
+    while groups:
+        match groups.pop():
+            case BaseExceptionGroup(exceptions=inner):
+                groups.extend(reversed(inner))
+            case leaf:
+                yield leaf
+
+
+def _named(error: BaseException) -> str:
+    said = _said(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _said(error: BaseException) -> str:

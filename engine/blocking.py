@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -146,25 +146,24 @@ class _Serving:
         self.thread.start()
         try:
             self._engine, self._portal, self._stop = opened.result()
-        except Exception:
-            self.thread.join()
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self.thread.join()
+            else:  # interrupted: what is about to be open is closed again
+                opened.add_done_callback(_close_unused)
             raise
         _SERVING.add(self)
 
     def call(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
-        results, ended = self._portal.start_task_soon(self._done, work).result()
+        call = _Call(self._engine, work)
+        try:
+            results, ended = self._portal.start_task_soon(call.run).result()
+        finally:
+            if not call.is_done:  # the caller was interrupted, maybe before there was a future to wait for
+                self._portal.start_task_soon(call.abandon)
         if ended is not None:
             raise ended
         return results[0]
-
-    async def _done(self, work: Callable[[Engine], Awaitable[Result]]) -> tuple[list[Result], BaseException | None]:
-        # An exit, or what else is no plain error, would end the event loop, and the calls of other threads with it.
-        try:
-            return [await work(self._engine)], None
-        except (Exception, asyncio.CancelledError):
-            raise
-        except BaseException as ended:  # noqa: BLE001 - its caller raises it
-            return [], ended
 
     def stop(self) -> None:
         """Close the engine, and wait until the thread has ended."""
@@ -182,6 +181,42 @@ class _Serving:
             anyio.run(_serve, path, options, opened)
         finally:
             _SERVING.discard(self)
+
+
+def _close_unused(opened: "Future[_Opened]") -> None:
+    if opened.exception() is None:
+        _, _, stop = opened.result()
+        stop()
+
+
+class _Call(Generic[Result]):
+    """Work for the engine's event loop, and whether its caller still waits for it."""
+
+    def __init__(self, engine: Engine, work: Callable[[Engine], Awaitable[Result]]) -> None:
+        self._engine = engine
+        self._work = work
+        self._task: asyncio.Task[Any] | None = None
+        self.is_done = False
+
+    async def run(self) -> tuple[list[Result], BaseException | None]:
+        """Do the work; return what it returned, or what is no plain error.
+
+        That would end the event loop if it were raised here, and the calls of other threads with it.
+        """
+        self._task = asyncio.current_task()
+        try:
+            return [await self._work(self._engine)], None
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as ended:  # noqa: BLE001 - its caller raises it
+            return [], ended
+        finally:
+            self.is_done = True
+
+    def abandon(self) -> None:
+        """Cancel the work, on the event loop, where it has begun."""
+        if self._task is not None and not self.is_done:
+            self._task.cancel()
 
 
 async def _serve(path: str, options: dict[str, Any], opened: "Future[_Opened]") -> None:

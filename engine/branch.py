@@ -263,8 +263,12 @@ class Branch(BranchReads):
         """Run a block as an attempt: `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
 
         The step's status follows. What the block raises goes on to the caller, with a note when the outcome could not
-        be recorded. An attempt that the block ended itself is left as it is: `Attempt.finish` takes the step along,
-        `Attempt.update` changes the attempt alone. Takes the arguments of `start_attempt`.
+        be recorded. An attempt that has ended already, in the block or by somebody else, is left as it is:
+        `Attempt.finish` takes the step along, `Attempt.update` changes the attempt alone. Takes the arguments of
+        `start_attempt`.
+
+        A block that is cancelled is left once its end is recorded: for as long as the write lock is not to be had, that
+        is up to the busy timeout.
         """
         return AttemptBlock(partial(self._start_to_the_end, step, **fields))
 

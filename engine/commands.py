@@ -139,9 +139,16 @@ class StartAttempt(_Command, frozen=True):
 
 
 class UpdateAttempt(_Command, frozen=True):
+    """Change fields of an attempt.
+
+    With a `step_status` it is the attempt's end, and the step's while this is its current attempt: a status reason that
+    the end does not give is none. `unless_ended` records nothing of an attempt that has a terminal status already.
+    """
+
     attempt_id: str
     changes: AttemptChanges
     step_status: str | None = None
+    unless_ended: bool = False
 
 
 class ChangeAttempt(_Command, frozen=True):

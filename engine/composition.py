@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from engine.backup import BackupProgress
 from engine.codec import EVENT_BYTES_MAX
 from engine.engine import Engine
-from engine.errors import InvalidValue
+from engine.errors import AlreadyEntered, InvalidValue
 from engine.logs.sqlite import Durability, Settings, open_sqlite_log
 from engine.logs.sqlite_audit import SqliteAudit
 from engine.logs.sqlite_backup import Proof, SqliteBackup
@@ -78,25 +78,29 @@ def open_engine(
 
 
 class OpeningEngine:
-    """An engine about to be opened: enter it, or await it."""
+    """An engine about to be opened: enter it once, or await it."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self._path = path
         self._settings = settings
+        self._entered = False
         self._engine: Engine | None = None
 
     def __await__(self) -> Generator[Any, None, Engine]:
         return _open(self._path, self._settings).__await__()
 
     async def __aenter__(self) -> Engine:
+        if self._entered:
+            raise AlreadyEntered("open_engine(…)")
+        self._entered = True
         self._engine = await self
         return self._engine
 
     async def __aexit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._engine is not None:
-            await self._engine.__aexit__(error_type, error, trace)
+        assert self._engine is not None, "entered"
+        await self._engine.__aexit__(error_type, error, trace)
 
 
 async def _open(path: Path, settings: Settings) -> Engine:
@@ -156,6 +160,8 @@ def as_path(path: str | Path) -> Path:
     """
     if not isinstance(path, str | Path):
         raise InvalidValue("path", path, f"is {type(path).__name__}, not a path")
+    if path in ("", ":memory:") or (isinstance(path, str) and path.startswith("file:")):
+        raise InvalidValue("path", path, "names no file as anabranch writes it: a path, or sqlite:///relative.db")
     if isinstance(path, Path) or "://" not in path:
         return Path(path)
     try:

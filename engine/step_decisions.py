@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from engine.codec import encode_canonical, same
 from engine.commands import (
@@ -30,7 +30,7 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
+from engine.model import TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
 from engine.ports import State, Stream
 
 
@@ -149,13 +149,19 @@ def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Seq
     attempt = state.attempt(command.attempt_id, stream)
     if attempt is None:
         raise AttemptNotFound(stream.run_id, command.attempt_id)
-    if command.step_status is None and not given(command.changes):
+    changes = command.changes
+    if command.unless_ended and attempt.status in TERMINAL_STATUSES:
         return ()
+    if command.step_status is None:
+        if not given(changes):
+            return ()
+    elif changes.status_reason is UNSET and attempt.status_reason is not None:
+        changes = structs.replace(changes, status_reason=None)
     updated = AttemptUpdated(
         branch=stream.branch,
         step=attempt.task_id,
         attempt_id=command.attempt_id,
-        changes=command.changes,
+        changes=changes,
         step_status=_step_status(command, attempt.task_id, stream, state),
     )
     return (updated,)

@@ -64,6 +64,7 @@
     ├── RunLocked (also RuntimeError)  somebody else holds the lock of the run's folder
     ├── SigningUnavailable           the extra that signs checkpoints is not installed
     ├── EngineClosed
+    ├── AlreadyEntered               `async with` on what serves once, again
     ├── WrongProcess                 an engine used in a process forked from the one that opened it
     ├── WrongEventLoop               an engine used on another event loop than the one that opened it
     └── WouldDeadlock                a blocking call made on the very thread that has to answer it
@@ -109,6 +110,7 @@ from engine.errors.asked import (
 )
 from engine.errors.root import AnabranchError, shown
 from engine.errors.store import (
+    AlreadyEntered,
     BackupFailed,
     CannotDecode,
     CannotMigrate,
@@ -144,6 +146,7 @@ from engine.errors.store import (
 )
 
 __all__ = [
+    "AlreadyEntered",
     "AlreadyExists",
     "AmbiguousTask",
     "AnabranchError",

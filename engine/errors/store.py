@@ -208,6 +208,12 @@ class EngineClosed(AnabranchError):
         super().__init__("the engine is closed")
 
 
+class AlreadyEntered(AnabranchError):
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} was entered before; make one for each use")
+
+
 class WrongProcess(AnabranchError):
     def __init__(self, opened_in: int, used_in: int) -> None:
         self.opened_in, self.used_in = opened_in, used_in

@@ -9,7 +9,7 @@ import pytest
 from typing_extensions import override
 
 from engine import Branch, Engine, open_engine
-from engine.errors import StoreBusy
+from engine.errors import AlreadyEntered, StoreBusy
 
 
 async def _never_ending(branch: Branch, step: str) -> None:
@@ -92,3 +92,66 @@ async def test_an_error_without_a_text_ends_the_attempt_too(engine: Engine) -> N
     (attempt_log,) = await run.attempts()
     assert attempt_log.status == "FAILED"
     assert attempt_log.status_reason == "Wordless: (its text cannot be made: IndexError)"
+
+
+async def test_an_attempt_that_somebody_else_ended_is_left_as_it_is(engine: Engine) -> None:
+    """Who cancels it from outside has the last word over a block that goes on; the step is left alone with it."""
+    run = await engine.create_run("r")
+    async with run.attempt("s") as attempt:
+        elsewhere = await run.find_attempt(attempt.attempt_id)
+        await elsewhere.finish("CANCELLED", "the node was drained")
+    log = await attempt.log()
+    assert (log.status, log.status_reason) == ("CANCELLED", "the node was drained")
+    assert (await run.step("s")).status == "CANCELLED"
+
+
+async def test_a_block_of_a_retried_start_does_not_take_back_a_success(engine: Engine) -> None:
+    """Under the key of an attempt that has completed: what fails the second time leaves it completed."""
+    run = await engine.create_run("r")
+    async with run.attempt("s", idempotency_key="k"):
+        pass
+    with pytest.raises(ValueError, match="again"):
+        async with run.attempt("s", idempotency_key="k"):
+            raise ValueError("again")
+    assert [each.status for each in await run.attempts()] == ["COMPLETED"]
+
+
+async def test_an_end_without_a_reason_leaves_none_of_an_earlier_status(engine: Engine) -> None:
+    """Whoever reads that it completed does not read that it waits for a node."""
+    run = await engine.create_run("r")
+    attempt = await run.start_attempt("s")
+    await attempt.update(status="QUEUED", status_reason="waits for a node")
+    await attempt.finish()
+    log = await attempt.log()
+    assert (log.status, log.status_reason) == ("COMPLETED", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("x"), "ValueError: x"),
+        (ValueError(), "ValueError"),
+        (
+            ExceptionGroup("unhandled errors", [ValueError("a"), ExceptionGroup("below", [KeyError("b")]), OSError()]),
+            "ValueError: a; KeyError: 'b'; OSError",
+        ),
+    ],
+)
+async def test_the_reason_says_what_went_wrong(engine: Engine, error: Exception, reason: str) -> None:
+    """Of a group, what its members did: that there was a group tells nobody anything."""
+    run = await engine.create_run("r")
+    with pytest.raises(type(error)):
+        async with run.attempt("s"):
+            raise error
+    (log,) = await run.attempts()
+    assert log.status_reason == reason
+
+
+async def test_a_block_serves_once(engine: Engine) -> None:
+    """Entered again, it would leave one of two attempts running for ever."""
+    run = await engine.create_run("r")
+    block = run.attempt("s")
+    async with block:
+        with pytest.raises(AlreadyEntered, match="the block of an attempt was entered before"):
+            await block.__aenter__()
+    assert [each.status for each in await run.attempts()] == ["COMPLETED"]

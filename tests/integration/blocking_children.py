@@ -1,12 +1,19 @@
 """What child processes of the blocking tests run: `python -m tests.integration.blocking_children NAME DATABASE`."""
 
+import contextlib
+import fcntl
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
+import anyio
+
+from engine import Engine
 from engine.blocking import BlockingEngine, shared_engine
 from engine.stores import BlockingRunLogStore
 
@@ -37,6 +44,42 @@ def thread_outlives_main(database: Path) -> None:
         BlockingRunLogStore(database).set_parameters("r", {"y": 1})
 
     threading.Thread(target=late).start()
+
+
+def interrupt_call(database: Path) -> None:
+    """Be interrupted in a call that would never return; then the engine still serves, and is closed."""
+
+    async def never(_: Engine) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep_forever()
+
+    with BlockingEngine(database) as engine:
+        with contextlib.suppress(KeyboardInterrupt):
+            engine.call(never)
+        engine.call(lambda each: each.create_run("r"))
+
+
+def interrupt_opening(database: Path) -> None:
+    """Be interrupted while the engine cannot be made yet; what opens in the end is closed again."""
+
+    def serving() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "anabranch-engine"]
+
+    def interrupt() -> None:
+        while not serving():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    with database.with_name(f"{database.name}-lock").open("xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        interrupting.start()
+        with contextlib.suppress(KeyboardInterrupt):
+            BlockingEngine(database).call(lambda each: each.last_position())
+            raise AssertionError("it was opened behind a lock")
+        interrupting.join()
+    for thread in serving():
+        thread.join()
 
 
 def raw_fork(database: Path) -> None:

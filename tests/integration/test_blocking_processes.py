@@ -55,6 +55,19 @@ def test_a_thread_may_call_when_the_main_thread_has_ended(database: Path) -> Non
     assert parameters(database) == {"x": 1, "y": 1}
 
 
+def test_an_interrupt_ends_a_call(database: Path) -> None:
+    """Ctrl-C in a call that waits for something ends it, and neither the close nor the exit waits for its work."""
+    run("interrupt_call", database)
+    with BlockingEngine(database) as engine:
+        assert [info.run_id for info in engine.call(lambda each: each.runs())] == ["r"]
+
+
+def test_an_interrupt_ends_an_opening(database: Path) -> None:
+    """Ctrl-C while another process holds the file's lock: no engine is left open behind it."""
+    run("interrupt_opening", database)
+    assert not database.with_name("runs.db-wal").exists()
+
+
 def test_a_forked_child_opens_the_file_anew(database: Path) -> None:
     """Parent and child write on after a fork, each with an engine of its own."""
     run("raw_fork", database)

@@ -12,6 +12,7 @@ import pytest
 
 from engine import Engine, open_engine
 from engine.errors import (
+    AlreadyEntered,
     CannotOpen,
     FolderNotWritable,
     ForeignDatabase,
@@ -81,12 +82,18 @@ async def test_any_other_url_is_refused(url: str) -> None:
     assert caught.value.value == url
 
 
-async def test_colon_memory_colon_is_a_file_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store is durable: SQLite's name for a database in memory has no special meaning."""
+@pytest.mark.parametrize("name", ["", ":memory:", "file:runs.db", "file::memory:?cache=shared"])
+async def test_what_means_something_else_to_sqlite_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Who writes it does not mean a file of that name, and gets none: a store is durable. A `Path` is always a file."""
     monkeypatch.chdir(tmp_path)
-    await _written(Path(":memory:"))
-    async with open_engine(":memory:") as engine:
-        assert (await engine.run("r0")).run_id == "r0"
+    with pytest.raises(InvalidValue, match="names no file as anabranch writes it"):
+        await open_engine(name)
+    assert list(tmp_path.iterdir()) == []
+    if name:
+        await _written(Path(name))
+        assert (tmp_path / name).exists()
 
 
 async def test_a_relative_path_means_the_same_file_wherever_the_process_goes(
@@ -261,6 +268,14 @@ async def test_two_engines_of_one_process_share_the_file(database: Path) -> None
         await one.create_run("r")
         await (await two.run("r")).set_parameters({"a": 1})
         assert (await (await one.run("r")).parameters())["a"].value == 1
+
+
+async def test_an_opening_is_entered_once(database: Path) -> None:
+    """Entered twice, one of two engines would never be closed."""
+    opening = open_engine(database)
+    async with opening:
+        with pytest.raises(AlreadyEntered, match="entered before"):
+            await opening.__aenter__()
 
 
 async def test_entering_and_awaiting_open_the_same(database: Path) -> None:
