@@ -14,7 +14,7 @@ from typing import Final
 from engine import Engine, open_engine
 from engine.errors import CannotOpen, NotADatabase
 from engine.logs import sqlite_schema
-from engine.logs.file_system import refuse_network
+from engine.logs.file_system import beside, refuse_network
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.state_store import is_state_store
@@ -66,11 +66,22 @@ def check_ours(path: Path, *, allow_network: bool = False) -> None:
     if not allow_network:
         refuse_network(path.parent)  # nobody is to share SQLite's memory there
     try:
-        with inside_sqlite(), contextlib.closing(connect_read_only(path)) as connection:
+        # Else SQLite would make a write-ahead log beside a database that has been closed, and leave it there, as ours.
+        is_closed = not beside(path, "-wal").exists() and _is_in_wal_mode(path)
+        with inside_sqlite(), contextlib.closing(connect_read_only(path, immutable=is_closed)) as connection:
             in_snapshot(connection, lambda each: _check_schema(each, path))
     except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over the names in a damaged schema
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             raise NotADatabase(path, str(error)) from error
+
+
+def _is_in_wal_mode(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return False
+    return header[18:20] == b"\x02\x02"  # https://www.sqlite.org/fileformat2.html#file_format_version_numbers
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:

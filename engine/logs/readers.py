@@ -19,9 +19,14 @@ from engine.owner import Owner
 Result = TypeVar("Result")
 
 
-def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Return a connection that cannot write."""
-    return connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
+def connect_read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """Return a connection that cannot write.
+
+    Args:
+        immutable: of a file that nobody has open: nothing is made beside it, which SQLite does also in order to read.
+    """
+    options = "?mode=ro&immutable=1" if immutable else "?mode=ro"
+    return connect(f"file:{quote(os.fsencode(path))}{options}", uri=True)
 
 
 @contextlib.contextmanager

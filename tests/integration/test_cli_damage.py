@@ -69,6 +69,7 @@ def test_what_is_no_database_of_ours_is_left_alone(
     (tmp_path / "text").write_text("no database")
     _sqlite_file(tmp_path / "foreign", "CREATE TABLE t (x)")
     _sqlite_file(tmp_path / "empty", "CREATE TABLE t (x)", "DROP TABLE t")
+    _sqlite_file(tmp_path / "foreign in WAL mode", "PRAGMA journal_mode = WAL", "CREATE TABLE t (x)")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     found = {}
     for path in before:
@@ -78,6 +79,7 @@ def test_what_is_no_database_of_ours_is_left_alone(
     assert found == {
         "text": "NotADatabase" if command == "runs" else "found",
         "foreign": "ForeignDatabase",
+        "foreign in WAL mode": "ForeignDatabase",
         "empty": "DatabaseNotFound",
     }
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
