@@ -52,8 +52,8 @@ from engine.events import (
 )
 from engine.model import Head
 from engine.names import ROOT, dotted_prefixes
-from engine.ports import State, Stream
-from engine.reduction import Child, fold
+from engine.ports import OwnParameter, State, Stream
+from engine.reduction import Child, contested, fold
 from engine.step_decisions import STEP_HANDLERS, Handler, check_attempts
 from engine.task_decisions import TASK_HANDLERS
 
@@ -164,7 +164,7 @@ def _parent(run_id: str, command: Fork, state: State) -> Stream:
 
 def _merge_parameters(command: MergeParameters, stream: Stream, state: State) -> Sequence[Event]:
     if command.unless == "own":
-        seen = {name: own.parameter for name, own in state.own_parameters([stream])[0].items()}
+        seen = {name: own.parameter for name, own in state.own_of(stream, command.values.keys()).items()}
     else:
         seen = state.parameters(stream, names=command.values.keys())
     values = {name: value for name, value in command.values.items() if name not in seen or not same(seen[name], value)}
@@ -223,10 +223,10 @@ def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     heads = [Head(child.branch, child.version, child.hash) for child in children]
     if command.relies_on is not None and tuple(heads) != command.relies_on:
         raise HeadsMoved(stream.run_id, stream.branch)
-    folded = _as_children(children, heads, stream, state)
+    folded, now = _as_children(children, heads, stream, state)
     outcome = fold(
         folded,
-        state.parameters(stream, names={name for child in folded for name in child.own}),
+        now,
         rules=command.rules,
         default_rule=command.default_rule,
         keep_parent=command.on_conflict == "parent",
@@ -258,19 +258,25 @@ def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
     return children
 
 
-def _as_children(children: Sequence[Stream], heads: Sequence[Head], parent: Stream, state: State) -> list[Child]:
-    owns = state.own_parameters(children)
+def _as_children(
+    streams: Sequence[Stream], heads: Sequence[Head], parent: Stream, state: State
+) -> tuple[list[Child], dict[str, OwnParameter]]:
+    """Return the children, and what the parent has set itself of their names."""
+    owns = state.own_parameters(streams)
+    now = state.own_of(parent, {name for own in owns for name in own})
     # Children that were forked from one version of the parent have one base: it is looked up once for all of them.
     names: dict[int, set[str]] = {}
-    for child, own in zip(children, owns, strict=True):
-        names.setdefault(child.parent_version, set()).update(own)
+    for stream, own in zip(streams, owns, strict=True):
+        names.setdefault(stream.parent_version, set()).update(contested(own, stream.parent_version, now))
     bases = {
         version: state.parameters(parent, version=version, names=wanted) if wanted else {}
         for version, wanted in names.items()
     }
-    return [
-        Child(head, own, bases[child.parent_version]) for child, head, own in zip(children, heads, owns, strict=True)
+    children = [
+        Child(head, own, stream.parent_version, bases[stream.parent_version])
+        for stream, head, own in zip(streams, heads, owns, strict=True)
     ]
+    return children, now
 
 
 def _finalize(_command: Finalize, stream: Stream, state: State) -> Sequence[Event]:

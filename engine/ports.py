@@ -175,6 +175,10 @@ class State(Protocol):
         """Return what each of some branches set or reduced itself."""
         ...
 
+    def own_of(self, stream: Stream, names: Collection[str]) -> dict[str, OwnParameter]:
+        """Return what a branch set or reduced itself, of some names."""
+        ...
+
     def parameters(
         self, stream: Stream, version: int | None = None, names: Collection[str] | None = None
     ) -> dict[str, Parameter]: ...

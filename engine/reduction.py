@@ -2,11 +2,12 @@
 
 Only a child's own writes (its sets, and what it reduced from its own children) take part: an inherited copy that went
 stale in the meantime can overwrite nothing. A conflict is found by comparing three ways, as in a version-control
-merge: the base as it stood at the child's fork, the parent's value now, and the child's.
+merge: the base as it stood at the child's fork, the parent's value now, and the child's. There can be one only on what
+the parent has set itself since that fork; any other name it sees as the child did.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -24,11 +25,13 @@ FUNCTION_RULE: Final = "function"
 class Child(Struct, frozen=True, gc=False):
     """A child branch as a reduction reads it: its head, its own writes, and what it inherited at its fork.
 
-    `base` has at least the names that the child wrote itself.
+    `forked_at` is the version of the parent that it was forked from. `base` has at least those of its names that the
+    parent has set itself since: see `contested`.
     """
 
     head: Head
     own: Mapping[str, OwnParameter]
+    forked_at: int
     base: Mapping[str, Parameter]
 
 
@@ -52,7 +55,7 @@ _Folded = tuple[Parameter, Sequence[Source]]
 
 def fold(
     children: Sequence[Child],
-    parent: Mapping[str, Parameter],
+    parent: Mapping[str, OwnParameter],
     *,
     rules: Mapping[str, str],
     default_rule: str,
@@ -63,7 +66,7 @@ def fold(
 
     Args:
         children: in the order that the rules take them.
-        parent: the parent's parameters as they stand now.
+        parent: what the parent has set itself of the children's names, as it stands now.
         rules: rule by parameter name; `default_rule` for the others.
         keep_parent: leave a name alone on which a child conflicts with the parent.
         computed: values that a caller's function made already.
@@ -84,6 +87,11 @@ def fold(
     return outcome
 
 
+def contested(own: Iterable[str], forked_at: int, parent: Mapping[str, OwnParameter]) -> set[str]:
+    """Return those of a child's own names that its parent has set itself since the fork."""
+    return {name for name in own if name in parent and parent[name].stream_version > forked_at}
+
+
 def check_rule(name: str, rule: object) -> None:
     """Raise `ReductionImpossible` unless the rule is one of `RULES`."""
     said = rule if isinstance(rule, str) else type(rule).__name__
@@ -100,15 +108,13 @@ def _by_name(children: Sequence[Child]) -> dict[str, list[_Contribution]]:
     return contributions
 
 
-def _conflicts(child: Child, parent: Mapping[str, Parameter]) -> list[ParameterConflict]:
+def _conflicts(child: Child, parent: Mapping[str, OwnParameter]) -> list[ParameterConflict]:
     found = []
-    for name, own in child.own.items():
-        base, now = child.base.get(name), parent.get(name)
-        if now is None or same(now, own.parameter):
+    for name in sorted(contested(child.own, child.forked_at, parent)):
+        base, now, own = child.base.get(name), parent[name].parameter, child.own[name].parameter
+        if same(now, own) or (base is not None and (same(base, now) or same(base, own))):
             continue
-        if base is not None and (same(base, now) or same(base, own.parameter)):
-            continue
-        found.append(ParameterConflict(name, child.head.branch, base, now, own.parameter))
+        found.append(ParameterConflict(name, child.head.branch, base, now, own))
     return found
 
 

@@ -6,7 +6,7 @@ the runs that it was forked from; values are read from the events when a reducti
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, TypeAlias
 
@@ -21,6 +21,8 @@ from engine.reduction import FUNCTION_RULE, Child, Outcome, fold
 from engine.stored import Ledger, StoredEvent, StoredStream
 
 ParameterEvent: TypeAlias = ParametersSet | ParametersReduced | SourceCarriedOver
+
+_READ_NAMES_MAX: Final = 20_000
 
 _SETTING: Final = ("ParametersSet", "ParametersReduced")
 
@@ -39,6 +41,24 @@ class _History:
         self.positions = array("q")
 
 
+class _ReadValues:
+    """What events set, decoded; of those that were asked for last, up to a number of names in all."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, dict[str, Parameter]] = {}
+        self._names = 0
+
+    def at(self, position: int, ledger: Ledger) -> dict[str, Parameter]:
+        values = self._values.pop(position, None)
+        if values is None:
+            values = _values(ledger, position)
+            self._names += len(values)
+        self._values[position] = values
+        while self._names > _READ_NAMES_MAX and len(self._values) > 1:
+            self._names -= len(self._values.pop(next(iter(self._values))))
+        return values
+
+
 class ParameterIndexes:
     """Where the parameters of a run, and of those that it was forked from, were set.
 
@@ -51,6 +71,7 @@ class ParameterIndexes:
         self._lost: dict[int, int] = {}
         self._root_id = root_id
         self._sources: dict[int, int | None] = {}
+        self._read = _ReadValues()
 
     def add(self, row: StoredEvent, event: ParameterEvent) -> None:
         """Note what an event set."""
@@ -72,16 +93,25 @@ class ParameterIndexes:
         if self._lost.get(stream_id, version + 1) <= version:
             raise _Unprovable
         known = self._streams.get(stream_id, {})
-        found, read = {}, dict[int, dict[str, Parameter]]()
+        found = {}
         for name in known if names is None else [name for name in names if name in known]:
             history = known[name]
             place = bisect_right(history.versions, version) - 1
             if place >= 0:
-                position = history.positions[place]
-                if position not in read:
-                    read[position] = _values(ledger, position)
-                found[name] = OwnParameter(_value(read[position], name), history.versions[place])
+                values = self._read.at(history.positions[place], ledger)
+                found[name] = OwnParameter(_value(values, name), history.versions[place])
         return dict(sorted(found.items()))
+
+    def set_between(self, stream_id: int, after: int, until: int, names: Iterable[str]) -> set[str]:
+        """Return those names that a stream itself set or reduced after one version, and up to another."""
+        if self._lost.get(stream_id, until + 1) <= until:
+            raise _Unprovable
+        known = self._streams.get(stream_id, {})
+        return {
+            name
+            for name in names
+            if name in known and bisect_right(known[name].versions, after) < bisect_right(known[name].versions, until)
+        }
 
     def resolved(
         self, stream: StoredStream, version: int, names: Collection[str], ledger: Ledger
@@ -153,11 +183,12 @@ def reduction_problem(
 def _made_again(
     indexes: ParameterIndexes, parent: StoredStream, row: StoredEvent, event: ParametersReduced, ledger: Ledger
 ) -> Outcome:
-    children = [_child(indexes, parent, head, ledger) for head in event.children]
-    names = {name for child in children for name in child.own}
+    now = row.stream_version - 1
+    contested = set[str]()
+    children = [_child(indexes, parent, head, now, contested, ledger) for head in event.children]
     return fold(
         children,
-        indexes.resolved(parent, row.stream_version - 1, names, ledger),
+        indexes.own(parent.stream_id, now, ledger, contested),
         rules=event.rules,
         default_rule="last",
         keep_parent=event.on_conflict == "parent",
@@ -165,12 +196,17 @@ def _made_again(
     )
 
 
-def _child(indexes: ParameterIndexes, parent: StoredStream, head: Head, ledger: Ledger) -> Child:
+def _child(
+    indexes: ParameterIndexes, parent: StoredStream, head: Head, now: int, contested: set[str], ledger: Ledger
+) -> Child:
+    """Return a child as it was reduced, and add its names that the parent had set since its fork to `contested`."""
     stream = ledger.named(parent.run_id, head.branch)
     if stream is None:
         raise _Unprovable
     own = indexes.own(stream.stream_id, head.stream_version, ledger)
-    return Child(head, own, indexes.resolved(parent, stream.parent_version, own, ledger) if own else {})
+    since = indexes.set_between(parent.stream_id, stream.parent_version, now, own)
+    contested |= since
+    return Child(head, own, stream.parent_version, indexes.resolved(parent, stream.parent_version, since, ledger))
 
 
 def _lineage(stream: StoredStream, version: int, ledger: Ledger) -> Iterator[tuple[StoredStream, int]]:

@@ -133,6 +133,10 @@ class DecisionState:
         self._partitions.flush_parameters()
         return self._partitions.latest.own_parameters_of([stream.stream_id for stream in streams])
 
+    def own_of(self, stream: Stream, names: Collection[str]) -> dict[str, OwnParameter]:
+        self._partitions.flush_parameters()
+        return self._partitions.latest.own_of(stream.stream_id, names)
+
     def parameters(
         self, stream: Stream, version: int | None = None, names: Collection[str] | None = None
     ) -> dict[str, Parameter]:

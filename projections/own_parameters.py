@@ -19,7 +19,7 @@ LATEST = 2**63 - 1
 ParameterRow: TypeAlias = tuple[int, str, int, int, str, str]
 """A row of `parameters`: stream id, name, stream version, position, kind, and the value as JSON."""
 
-_NAMES_IN_SQL_MAX = 100
+_FEW_NAMES = 4
 _KEPT_ROWS_MAX = 4_000
 _KEPT_CHARACTERS_MAX = 8 * 1024 * 1024
 
@@ -40,6 +40,26 @@ FROM named JOIN parameters AS own ON own.stream_id = named.stream_id AND own.nam
 ORDER BY own.stream_id, own.name
 """
 
+_OF_NAMES = """
+SELECT own.name, own.kind, own.value, own.stream_version
+FROM json_each(?1) AS asked CROSS JOIN parameters AS own ON own.stream_id = ?2 AND own.name = asked.value
+    AND own.stream_version = (
+        SELECT max(stream_version) FROM parameters
+        WHERE stream_id = ?2 AND name = asked.value AND stream_version <= ?3
+    )
+ORDER BY asked.key
+"""
+
+_NAMES_UP_TO = """
+WITH RECURSIVE named (name) AS (
+    SELECT min(name) FROM parameters WHERE stream_id = ?1
+    UNION ALL
+    SELECT (SELECT min(name) FROM parameters WHERE stream_id = ?1 AND name > named.name)
+    FROM named WHERE name IS NOT NULL LIMIT ?2
+)
+SELECT count(name) FROM named
+"""
+
 
 def own_parameters(
     connection: sqlite3.Connection,
@@ -47,19 +67,21 @@ def own_parameters(
     version: int = LATEST,
     names: Collection[str] | None = None,
 ) -> dict[str, OwnParameter]:
-    """Return what a stream itself set or reduced up to a version, by name and in name order."""
-    if names is None or len(names) > _NAMES_IN_SQL_MAX:
-        rows = connection.execute(_OWN, (json.dumps([stream_id]), version))
-        return _own(columns for _, *columns in rows if names is None or columns[0] in names)
-    return _own(
-        row
-        for name in sorted(names)
-        for row in connection.execute(
-            "SELECT name, kind, value, stream_version FROM parameters"
-            " WHERE stream_id = ? AND name = ? AND stream_version <= ? ORDER BY stream_version DESC LIMIT 1",
-            (stream_id, name, version),
-        )
-    )
+    """Return what a stream itself set or reduced up to a version, by name and in name order.
+
+    It takes as long as there are names in the stream, or as there are `names`, whichever are fewer.
+    """
+    if names is not None and _has_as_many(connection, stream_id, len(names)):
+        return _own(connection.execute(_OF_NAMES, (json.dumps(sorted(names)), stream_id, version)))
+    rows = connection.execute(_OWN, (json.dumps([stream_id]), version))
+    return _own(columns for _, *columns in rows if names is None or columns[0] in names)
+
+
+def _has_as_many(connection: sqlite3.Connection, stream_id: int, names: int) -> bool:
+    if names <= _FEW_NAMES:  # they are found sooner than counted
+        return True
+    (found,) = connection.execute(_NAMES_UP_TO, (stream_id, names)).fetchone()
+    return bool(found == names)
 
 
 def own_parameters_of(connection: sqlite3.Connection, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
@@ -115,6 +137,16 @@ class LatestRows:
             else read[stream_id]
             for stream_id in stream_ids
         ]
+
+    def own_of(self, stream_id: int, names: Collection[str]) -> dict[str, OwnParameter]:
+        """Return what `own_parameters` does of some names, once all rows are written."""
+        known = self._streams.get(stream_id)
+        if known is None:
+            return own_parameters(self._connection, stream_id, names=names)
+        return _own(
+            (name, kind, value, version)
+            for _, name, version, _, kind, value in (known[name] for name in sorted(names) if name in known)
+        )
 
     def trim(self) -> None:
         """Let go of everything once it is much."""

@@ -15,7 +15,8 @@ from projections.own_parameters import LatestRows, ParameterRow, own_parameters,
 from projections.partitions import Partitions
 
 STREAMS = (1, 2, 3)
-NAMES = st.sampled_from(["a", "b", "c", "ab", "é", "'"])
+NAMES_ALL = ["a", "b", "c", "ab", "é", "'", "d", "e"]
+NAMES = st.sampled_from(NAMES_ALL)
 VALUES = st.one_of(st.integers(0, 9), st.floats(allow_nan=False), st.text("xy", max_size=3), st.none())
 SETS = st.tuples(st.just("set"), st.sampled_from(STREAMS), st.dictionaries(NAMES, VALUES, max_size=4))
 MOVES = st.one_of(
@@ -89,6 +90,9 @@ def test_own_parameters_are_the_last_rows_of_each_name(
     for stream_id in STREAMS:
         due = {name: own for name, own in table.walked(stream_id, version).items() if names is None or name in names}
         assert list(own_parameters(connection, stream_id, version, names).items()) == list(due.items())
+        asked = NAMES_ALL if names is None else names
+        latest = {name: own for name, own in table.walked(stream_id, 2**63 - 1).items() if name in asked}
+        assert list(table.latest.own_of(stream_id, asked).items()) == list(latest.items())
 
 
 def test_much_is_let_go_of(connection: sqlite3.Connection) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engine.errors import ReductionImpossible
 from engine.model import Head, Parameter
 from engine.ports import OwnParameter
-from engine.reduction import RULES, Child, Outcome, fold
+from engine.reduction import RULES, Child, Outcome, contested, fold
 from tests.property.naive_reduction import Impossible, ModelChild, ModelReduction, key, reduce_naively
 from tests.strategies import numbers, parameters, values
 
@@ -37,9 +37,24 @@ def families(draw: st.DrawFn) -> tuple[list[ModelChild], dict[str, Parameter]]:
     return children, {**base, **now}
 
 
-def as_child(child: ModelChild) -> Child:
+FORKED_AT = 5
+
+
+def as_parent(parent: dict[str, Parameter], children: list[ModelChild]) -> dict[str, OwnParameter]:
+    """What the parent sees as what it set itself: before the children's forks where they have inherited just that."""
+    base = children[0].base if children else {}
+    return {
+        name: OwnParameter(value, FORKED_AT if name in base and key({name: base[name]}) == key({name: value}) else 9)
+        for name, value in parent.items()
+    }
+
+
+def as_child(child: ModelChild, parent: dict[str, OwnParameter]) -> Child:
+    """A child, with its base of no more names than have to be looked up."""
     own = {name: OwnParameter(value, version) for name, (value, version) in sorted(child.own.items())}
-    return Child(Head(child.branch, 9, bytes(32)), own, child.base)
+    wanted = contested(own, FORKED_AT, parent)
+    base = {name: value for name, value in child.base.items() if name in wanted}
+    return Child(Head(child.branch, 9, bytes(32)), own, FORKED_AT, base)
 
 
 @given(
@@ -52,16 +67,17 @@ def test_folding_is_what_the_naive_model_says(
     family: tuple[list[ModelChild], dict[str, Parameter]], rules: dict[str, str], default: str, on_conflict: str
 ) -> None:
     """Values, sources and conflicts are the same, for any children, any rules, and both ways with conflicts."""
-    children, parent = family
+    children, seen = family
+    parent = as_parent(seen, children)
     expected: ModelReduction | None = None
     found: Outcome | None = None
     try:
-        expected = reduce_naively(children, parent, rules=rules, default=default, on_conflict=on_conflict)
+        expected = reduce_naively(children, seen, rules=rules, default=default, on_conflict=on_conflict)
     except Impossible:
         expected = None
     try:
         found = fold(
-            [as_child(child) for child in children],
+            [as_child(child, parent) for child in children],
             parent,
             rules=rules,
             default_rule=default,
@@ -86,10 +102,16 @@ def assert_same(found: Outcome, expected: ModelReduction) -> None:
 @given(families(), st.randoms())
 def test_the_last_of_any_order_wins(family: tuple[list[ModelChild], dict[str, Parameter]], chance: Any) -> None:
     """By the default rule, a value is that of the last child in the given order that wrote it."""
-    children, parent = family
+    children, seen = family
+    parent = as_parent(seen, children)
     chance.shuffle(children)
     found = fold(
-        [as_child(child) for child in children], parent, rules={}, default_rule="last", keep_parent=False, computed={}
+        [as_child(child, parent) for child in children],
+        parent,
+        rules={},
+        default_rule="last",
+        keep_parent=False,
+        computed={},
     )
     last = {name: value for child in children for name, (value, _) in child.own.items()}
     assert key(found.values) == key(last)
@@ -98,8 +120,14 @@ def test_the_last_of_any_order_wins(family: tuple[list[ModelChild], dict[str, Pa
 @given(families())
 def test_an_inherited_copy_overwrites_nothing(family: tuple[list[ModelChild], dict[str, Parameter]]) -> None:
     """Only what a child wrote itself is folded, however stale what it inherited has become."""
-    children, parent = family
+    children, seen = family
+    parent = as_parent(seen, children)
     found = fold(
-        [as_child(child) for child in children], parent, rules={}, default_rule="last", keep_parent=False, computed={}
+        [as_child(child, parent) for child in children],
+        parent,
+        rules={},
+        default_rule="last",
+        keep_parent=False,
+        computed={},
     )
     assert found.values.keys() == {name for child in children for name in child.own}

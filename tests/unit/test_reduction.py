@@ -12,12 +12,16 @@ from engine.model import Head, Parameter, ParameterConflict, Source
 from engine.ports import OwnParameter
 from engine.reduction import FUNCTION_RULE, RULES, Child, Outcome, check_rule, fold
 
+FORKED_AT = 5
+"""The version of the parent that every child is forked from."""
+
 
 def child(branch: str, own: Mapping[str, Any], base: Mapping[str, Any] | None = None, *, version: int = 2) -> Child:
     """A child branch that set `own` at `version` and inherited `base` at its fork."""
     return Child(
         Head(branch, version, bytes(32)),
         {name: OwnParameter(as_parameter(value), version) for name, value in own.items()},
+        FORKED_AT,
         {name: as_parameter(value) for name, value in (base or {}).items()},
     )
 
@@ -29,7 +33,8 @@ def as_parameter(value: Any) -> Parameter:
 def reduced(*children: Child, parent: Mapping[str, Any] | None = None, rule: str = "last", **options: Any) -> Outcome:
     """Fold with one rule for every name, unless `options` say otherwise."""
     settings: dict[str, Any] = {"rules": {}, "default_rule": rule, "keep_parent": False, "computed": {}, **options}
-    return fold(children, {name: as_parameter(value) for name, value in (parent or {}).items()}, **settings)
+    since = {name: OwnParameter(as_parameter(value), FORKED_AT + 1) for name, value in (parent or {}).items()}
+    return fold(children, since, **settings)
 
 
 def folded(rule: str, values: list[Any]) -> tuple[Parameter, list[str]]:
