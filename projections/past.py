@@ -34,7 +34,8 @@ CREATE TABLE streams (
     version INTEGER NOT NULL,
     hash BLOB NOT NULL,
     UNIQUE (run_id, branch)
-) STRICT
+) STRICT;
+CREATE INDEX streams_by_parent ON streams (parent_id);
 """
 _EVENTS = (
     "SELECT stream_id, run_id, branch, parent_id, parent_version, position, stream_version, event_id, recorded_at,"
@@ -62,6 +63,14 @@ def past_of_stream(connection: sqlite3.Connection, stream_id: int, version: int)
 
 
 @contextmanager
+def past_of_stream_alone(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[sqlite3.Connection]:
+    """Yield the views of what one branch recorded itself up to a version, and of nothing that it reads through."""
+    with _fold_into_memory(connection) as fold:
+        fold.stream(stream_id, version)
+        yield fold.done()
+
+
+@contextmanager
 def _fold_into_memory(connection: sqlite3.Connection) -> Iterator["_Fold"]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
         yield _Fold(connection, memory)
@@ -77,8 +86,8 @@ class _Fold:
         self._projectors = Projectors(self._partitions, StateViews(memory))
         self._streams: dict[int, Stream] = {}
         self._without_source: list[Stream] = []
+        memory.executescript(_STREAMS)
         memory.execute("BEGIN")  # never committed: it ends with the database
-        memory.execute(_STREAMS)
         for projector in self._projectors.all:
             projector.create_tables()
 

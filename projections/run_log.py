@@ -1,15 +1,21 @@
 """The compiled run log: partitions put together again into one nested document."""
 
+import json
 import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from engine.model import BranchLog, Parameter, RunLog, StepLog
+from engine.model import BranchLog, Parameter, RunLog
 from engine.names import ROOT
-from engine.ports import Stream
+from engine.ports import OwnParameter, Stream
 from projections.columns import from_json, from_text
-from projections.own_parameters import own_parameters
+from projections.own_parameters import own_parameters, own_parameters_of
 from projections.partitions import BranchRow
-from projections.reading import IN_RUN, SELECT_BRANCHES, resolved_parameters
-from projections.steps import own_steps, steps_of, with_inherited
+from projections.reading import SELECT_BRANCHES, resolved_parameters
+from projections.steps import own_steps, with_inherited
+from projections.streams import branch_name, streams_where
+
+_AMONG: Final = "stream_id IN (SELECT value FROM json_each(?))"
 
 
 def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, inherited: bool) -> RunLog:
@@ -44,58 +50,93 @@ def compile_branch(connection: sqlite3.Connection, stream: Stream, *, nested: bo
     Without `inherited`, a branch's parameters are only those that it set or reduced itself; the root's still come from
     the run that its run was forked from, too.
     """
-    rows = _branches(connection, stream, nested=nested)
-    versions = _versions(connection, stream, nested=nested)
-    steps = _steps_by_stream(connection, stream, nested=nested)
-    # Children open after their parents, so going backwards meets every branch after all of its children.
+    streams = {each.stream_id: each for each in _streams(connection, stream, nested=nested)}
+    ids = sorted(streams)  # parents are opened before their children
+    rows = _rows(connection, ids)
+    steps = own_steps(connection, _AMONG, (json.dumps(ids),))
+    steps[stream.stream_id] = with_inherited(connection, stream, steps.get(stream.stream_id, {}))
+    parameters = _parameters(connection, rows, inherited=inherited)
+    # Going backwards meets every branch after all of its children.
     below: dict[int, list[BranchLog]] = {}
-    for stream_id in sorted(rows, reverse=True):
-        row = rows[stream_id]
-        children = below.pop(stream_id, [])
-        parent = rows.get(row.parent_stream_id) if row.parent_stream_id is not None else None
+    for stream_id in reversed(ids):
+        row, found = rows[stream_id], streams[stream_id]
         compiled = BranchLog(
             branch=row.branch,
-            parent=None if parent is None else parent.branch,
+            parent=None if row.branch == ROOT else _name(connection, streams, found.parent_id),
             status=row.status,
             status_reason=row.status_reason,
-            stream_version=versions[stream_id],
+            stream_version=found.version,
             steps=steps.get(stream_id, {}),
-            branches={child.branch: child for child in reversed(children)},
-            parameters=_parameters(connection, row, inherited=inherited),
+            branches={child.branch: child for child in reversed(below.pop(stream_id, []))},
+            parameters=parameters.pop(stream_id),
             details=from_json(row.details),
         )
         if stream_id == stream.stream_id:
             return compiled
-        if row.parent_stream_id is not None:
-            below.setdefault(row.parent_stream_id, []).append(compiled)
-    raise AssertionError("the stream is one of its run's")
+        if found.parent_id is not None:
+            below.setdefault(found.parent_id, []).append(compiled)
+    raise AssertionError("the branch is one of those below itself")
 
 
-def _branches(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, BranchRow]:
-    where: str = "run_id = ?"
-    values: list[str | int | None] = [stream.run_id]
-    if not nested:  # only itself, and its parent for the parent's name
-        where, values = "run_id = ? AND stream_id IN (?, ?)", [stream.run_id, stream.stream_id, stream.parent_id]
-    rows = connection.execute(f"{SELECT_BRANCHES} WHERE {where} ORDER BY stream_id", values)
+def _streams(connection: sqlite3.Connection, top: Stream, *, nested: bool) -> list[Stream]:
+    """Return a branch, and with `nested` those below it."""
+    if not nested:
+        return [top]
+    if top.branch == ROOT:
+        return streams_where(connection, "run_id = ?", (top.run_id,))
+    found, level = [top], [top]
+    while level:
+        parents = json.dumps([each.stream_id for each in level])
+        level = streams_where(
+            connection, "run_id = ? AND parent_id IN (SELECT value FROM json_each(?))", (top.run_id, parents)
+        )
+        found += level
+    return found
+
+
+def _rows(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, BranchRow]:
+    rows = connection.execute(f"{SELECT_BRANCHES} WHERE {_AMONG} ORDER BY stream_id", (json.dumps(ids),))
     return {row[0]: BranchRow(*row) for row in rows}
 
 
-def _versions(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, int]:
-    if not nested:
-        return {stream.stream_id: stream.version}
-    return dict(connection.execute("SELECT stream_id, version FROM streams WHERE run_id = ?", (stream.run_id,)))
+def _name(connection: sqlite3.Connection, streams: Mapping[int, Stream], stream_id: int | None) -> str | None:
+    if stream_id is None:
+        return None
+    return streams[stream_id].branch if stream_id in streams else branch_name(connection, stream_id)
 
 
-def _parameters(connection: sqlite3.Connection, row: BranchRow, *, inherited: bool) -> dict[str, Parameter]:
-    if inherited or row.branch == ROOT:
-        resolved = resolved_parameters(connection, row.stream_id)
-        return {name: own.parameter for name, (_, own) in resolved.items()}
-    return {name: own.parameter for name, own in own_parameters(connection, row.stream_id).items()}
+def _parameters(
+    connection: sqlite3.Connection, rows: Mapping[int, BranchRow], *, inherited: bool
+) -> dict[int, dict[str, Parameter]]:
+    """Return what each branch sees, by stream id.
+
+    What branches see at their forks is handed down to them, and looked up once for all that were forked there.
+    """
+    own = dict(zip(rows, own_parameters_of(connection, list(rows)), strict=True))
+    at_fork: dict[tuple[int | None, int], dict[str, Parameter]] = {}
+    bases: dict[int, dict[str, Parameter]] = {}
+    for stream_id, row in rows.items():
+        fork = parent, version = row.parent_stream_id, row.parent_version
+        if parent is None or not (inherited or row.branch == ROOT):
+            bases[stream_id] = {}
+            continue
+        if fork not in at_fork:
+            if parent in bases:
+                at_fork[fork] = bases[parent] | _plain(_own_at(connection, parent, version, own[parent]))
+            else:
+                resolved = resolved_parameters(connection, parent, version)
+                at_fork[fork] = {name: each.parameter for name, (_, each) in resolved.items()}
+        bases[stream_id] = at_fork[fork]
+    return {stream_id: dict(sorted((bases[stream_id] | _plain(own[stream_id])).items())) for stream_id in rows}
 
 
-def _steps_by_stream(connection: sqlite3.Connection, stream: Stream, *, nested: bool) -> dict[int, dict[str, StepLog]]:
-    if not nested:
-        return {stream.stream_id: steps_of(connection, stream)}
-    steps = own_steps(connection, IN_RUN, (stream.run_id,))
-    steps[stream.stream_id] = with_inherited(connection, stream, steps.get(stream.stream_id, {}))
-    return steps
+def _own_at(
+    connection: sqlite3.Connection, stream_id: int, version: int, own: Mapping[str, OwnParameter]
+) -> Mapping[str, OwnParameter]:
+    if all(each.stream_version <= version for each in own.values()):
+        return own
+    return own_parameters(connection, stream_id, version)
+
+
+def _plain(own: Mapping[str, OwnParameter]) -> dict[str, Parameter]:
+    return {name: each.parameter for name, each in own.items()}

@@ -10,7 +10,7 @@ from engine.model import COMPLETED, AttemptLog, Origin, StepLog
 from engine.names import ROOT
 from engine.ports import Stream
 from projections.partitions import StepRow
-from projections.past import past_of_stream
+from projections.past import past_of_stream_alone
 from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step
 from projections.state_tables import AttemptRow
 from projections.streams import missing_version, stream_of
@@ -39,31 +39,39 @@ def with_inherited(connection: sqlite3.Connection, stream: Stream, own: Mapping[
 
     Only the root branch of a forked run inherits steps. One that it has logged itself hides the inherited one.
     """
-    if stream.branch != ROOT or stream.parent_id is None:
-        return dict(own)
-    inherited = _succeeded(connection, stream.parent_id, stream.parent_version)
+    inherited = _inherited(connection, stream)
     return {**{name: step for name, step in inherited.items() if name not in own}, **own}
 
 
-def _succeeded(connection: sqlite3.Connection, stream_id: int, version: int) -> dict[str, StepLog]:
-    """The steps that a stream saw succeeded at a version."""
-    source = stream_of(connection, stream_id)
-    if source.version == version:
-        return _succeeded_now(connection, source, version)
-    with past_of_stream(connection, stream_id, version) as past:  # the rows say what is now
-        then = stream_of(past, stream_id)
-        if then.version != version:
-            raise missing_version(connection, source, version)
-        return _succeeded_now(past, then, version)
+def _inherited(connection: sqlite3.Connection, stream: Stream) -> dict[str, StepLog]:
+    """The steps that a run's root branch saw succeeded at its fork, through all runs that those were forked from."""
+    levels: list[dict[str, StepLog]] = []
+    hidden: set[str] = set()
+    while stream.branch == ROOT and stream.parent_id is not None:
+        source, version = stream_of(connection, stream.parent_id), stream.parent_version
+        origin = Origin(source.run_id, source.branch, version)
+        own = _own_steps_at(connection, source, version)
+        levels.append(
+            {
+                name: structs.replace(step, inherited_from=step.inherited_from or origin)
+                for name, step in own.items()
+                if step.status in _SUCCEEDED and name not in hidden
+            }
+        )
+        hidden |= own.keys()
+        stream = source
+    return {name: step for level in reversed(levels) for name, step in level.items()}
 
 
-def _succeeded_now(connection: sqlite3.Connection, source: Stream, version: int) -> dict[str, StepLog]:
-    origin = Origin(source.run_id, source.branch, version)
-    return {
-        name: structs.replace(step, inherited_from=step.inherited_from or origin)
-        for name, step in steps_of(connection, source).items()
-        if step.status in _SUCCEEDED
-    }
+def _own_steps_at(connection: sqlite3.Connection, stream: Stream, version: int) -> dict[str, StepLog]:
+    """The steps that a stream itself had logged at a version."""
+    of_stream = "stream_id = ?", (stream.stream_id,)
+    if stream.version == version:
+        return own_steps(connection, *of_stream).get(stream.stream_id, {})
+    with past_of_stream_alone(connection, stream.stream_id, version) as past:  # the rows say what is now
+        if stream_of(past, stream.stream_id).version != version:
+            raise missing_version(connection, stream, version)
+        return own_steps(past, *of_stream).get(stream.stream_id, {})
 
 
 def own_steps(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> dict[int, dict[str, StepLog]]:

@@ -151,10 +151,12 @@ def _read_through(connection: sqlite3.Connection, place: PlacedPoint) -> Iterato
 
 def children_of(connection: sqlite3.Connection, stream: Stream) -> list[Stream]:
     """Return the branches forked from a branch within its run, in the order they were forked."""
-    rows = connection.execute(
-        f"{_SELECT_STREAM} WHERE parent_id = ? AND run_id = ? ORDER BY stream_id",
-        (stream.stream_id, stream.run_id),
-    )
+    return streams_where(connection, "parent_id = ? AND run_id = ?", (stream.stream_id, stream.run_id))
+
+
+def streams_where(connection: sqlite3.Connection, condition: str, values: tuple[int | str, ...]) -> list[Stream]:
+    """Return the streams for which a condition holds, in the order they were opened."""
+    rows = connection.execute(f"{_SELECT_STREAM} WHERE {condition} ORDER BY stream_id", values)
     return [Stream(*row) for row in rows]
 
 

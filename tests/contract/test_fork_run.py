@@ -1,5 +1,6 @@
 """Forking a run from a point: the new run goes on from there, and both histories stay whole."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -125,6 +126,30 @@ async def test_a_fork_of_a_branch_inherits_the_branch_s_own_steps(engine: Engine
     """Not those of the branches above it."""
     new = await engine.fork_run("r", run_id="new", branch="a")
     assert {name: step.inherited_from for name, step in (await new.steps()).items()} == {"inside": Origin("r", "a", 2)}
+
+
+async def test_a_fork_of_a_branch_that_goes_on(engine: Engine, run: Run) -> None:
+    """It inherits what the branch had logged by then."""
+    source = await run.branch("a")
+    new = await engine.fork_run("r", run_id="new", branch="a")
+    before = await new.steps()
+    async with source.attempt("later"):
+        pass
+    await source.remove_step("inside")
+    assert await new.steps() == before
+    assert list(before) == ["inside"]
+
+
+async def test_a_chain_of_forks_has_no_end(engine: Engine, run: Run) -> None:
+    """A run that was gone on from more often than calls may be nested still says what its first one did."""
+    first = new = await engine.fork_run("r", run_id="fork")
+    for number in range(sys.getrecursionlimit() // 4):
+        source, new = new, await engine.fork_run(new.run_id, run_id=f"fork {number}")
+        await source.set_status("SUPERSEDED")
+    assert await new.steps() == await first.steps()
+    assert await new.step("train") == await first.step("train")
+    assert (await new.compile()).steps == await first.steps()
+    assert (await new.compile(at=1)).steps == await first.steps()
 
 
 async def test_branches_of_the_new_run_inherit_no_steps(engine: Engine, run: Run) -> None:

@@ -2,17 +2,19 @@
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from engine import Branch, Engine, open_engine
+from engine import Branch, Engine, Position, open_engine
+from engine.errors import RunNotFound
 from engine.events import BranchForked, ParametersReduced, ParametersSet, RunCreated
-from engine.model import Parameter
+from engine.model import BranchLog, Parameter, RunLog
 from tests.property.naive_reduction import key
 from tests.strategies import documents, names, parameters
 
@@ -38,7 +40,7 @@ def check(use: Callable[[Engine], Awaitable[None]]) -> None:
 
 async def grow(engine: Engine, moves: Moves) -> tuple[list[Branch], list[dict[str, Parameter]]]:
     """Fork and set as the moves say; also return what each branch would see if every fork had copied."""
-    branches: list[Branch] = [await engine.create_run("r")]
+    branches: list[Branch] = [await _run(engine)]
     copies: list[dict[str, Parameter]] = [{}]
     for move, choice, values in moves:
         place = choice % len(branches)
@@ -49,6 +51,13 @@ async def grow(engine: Engine, moves: Moves) -> tuple[list[Branch], list[dict[st
             await branches[place].set_parameters(values)
             copies[place].update(values)
     return branches, copies
+
+
+async def _run(engine: Engine) -> Branch:
+    try:
+        return await engine.run("r")
+    except RunNotFound:
+        return await engine.create_run("r")
 
 
 async def check_against_copies(engine: Engine, moves: Moves) -> None:
@@ -73,6 +82,49 @@ def test_a_fork_without_copies_reads_like_one_with_copies(moves: Moves) -> None:
 def test_many_trees_of_forks(moves: Moves) -> None:
     """The same, over many more trees."""
     check(lambda engine: check_against_copies(engine, moves))
+
+
+async def check_compiled(engine: Engine, moves: Moves) -> None:
+    """The run is forked from another, whose parameters it sees; a branch is compiled now, and as its run stood then."""
+    source = await engine.create_run("source", parameters={"x": 0, "w": 1})
+    await source.set_parameters({"w": 2})
+    await engine.fork_run("source", run_id="r")
+    branches, _ = await grow(engine, moves)
+    await branches[0].reduce()
+    position = await engine.last_position()
+    for at in (None, Position(position), Position(position // 2 + 2)):
+        for top in branches:
+            if at is not None and await _opened_at(engine, top) > at.n:
+                continue
+            for inherited in (True, False):
+                compiled = await top.compile(at=at, inherited=inherited)
+                for name, log in _nested(compiled):
+                    branch = next(each for each in branches if each.name == name)
+                    seen = await branch.parameters(at=at, inherited=inherited or name == "")
+                    assert key(log.parameters) == key(seen)
+                    assert list(log.branches) == await branch.children(at=at)
+                    assert log.stream_version == (await branch.head(at=at)).stream_version
+                alone = await top.compile(at=at, inherited=inherited, nested=False)
+                assert structs.replace(compiled, branches={}) == alone
+
+
+async def _opened_at(engine: Engine, branch: Branch) -> int:
+    async for recorded in engine.events(run_id="r", branch=branch.name):
+        return recorded.position
+    raise AssertionError("a branch begins with an event")
+
+
+def _nested(log: RunLog | BranchLog) -> Iterator[tuple[str, RunLog | BranchLog]]:
+    yield "" if isinstance(log, RunLog) else log.branch, log
+    for below in log.branches.values():
+        yield from _nested(below)
+
+
+@QUICK
+@given(MOVES)
+def test_a_compiled_log_says_of_each_branch_what_it_says_itself(moves: Moves) -> None:
+    """From whichever branch it is compiled down, with what is inherited and without, now and at a point."""
+    check(lambda engine: check_compiled(engine, moves))
 
 
 async def check_history(engine: Engine, moves: Moves) -> None:
