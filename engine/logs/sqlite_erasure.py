@@ -10,7 +10,7 @@ from msgspec import Struct
 from engine.codec import decode_event, encode_canonical, payload_digest
 from engine.commands import Record, Request
 from engine.errors import CannotDecode, NotErasable, PointNotFound
-from engine.events import PayloadErased
+from engine.events import PayloadErased, RunCreated, RunForked, SourceCarriedOver
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import stream_row, stream_rows
@@ -21,6 +21,8 @@ from engine.removal import Erasure
 from engine.row_chunks import chunks
 
 _FOLDED_TOGETHER: Final = 5000
+_REPEATED_BY_FORKS: Final = (RunCreated, RunForked, SourceCarriedOver)
+"""What the rows of other runs repeat; what any other event says is in the rows of its own stream alone."""
 
 
 class ToErase(Struct, frozen=True):
@@ -71,7 +73,11 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
         redacted=payload_digest(left),
     )
     appender.record([Request(run_id=what.run_id, commands=(Record(branch=what.branch, events=(event,)),))])
-    _fold_anew(connection, appender, run_ids)
+    if isinstance(said, _REPEATED_BY_FORKS):
+        _fold_runs_anew(connection, appender, run_ids)
+    else:
+        appender.projectors.clear([stream_id])
+        _fold(connection, appender, "root_id = ? AND stream_id = ?", (root_id, stream_id))
     return Erasure(erased=True, carried=carried)
 
 
@@ -94,14 +100,16 @@ def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
     return [found for (found,) in rows]
 
 
-def _fold_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
-    """Make the views of some runs anew from their events, inside the transaction."""
+def _fold_runs_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
     streams = [stream_rows(connection, run_id) for run_id in run_ids]
     appender.projectors.clear([row[0] for of_run in streams for row in of_run])
     roots = json.dumps([of_run[0][0] for of_run in streams])  # the root branch is opened first
-    rows = connection.execute(
-        f"{SELECT_FOLDED} WHERE root_id IN (SELECT value FROM json_each(?)) ORDER BY position", (roots,)
-    )
+    _fold(connection, appender, "root_id IN (SELECT value FROM json_each(?))", (roots,))
+
+
+def _fold(connection: sqlite3.Connection, appender: Appender, where: str, values: tuple[int | str, ...]) -> None:
+    """Make views that were cleared anew from the events, inside the transaction."""
+    rows = connection.execute(f"{SELECT_FOLDED} WHERE {where} ORDER BY position", values)
     events = FoldedEvents()
     for chunk in chunks(rows, _FOLDED_TOGETHER):
         for stream, recorded in events.of(connection, chunk):

@@ -31,8 +31,8 @@ def carried_by(connection: sqlite3.Connection, position: int, roots: Sequence[in
         for row in connection.execute(_REDUCTIONS, (root_id,)):
             at, stream_id, run_id, branch, version, event_type, schema_version, payload, erased = row
             event = decode_event(event_type, schema_version, payload, at)
-            if isinstance(event, ParametersReduced) and carriers.intersection(
-                _Reduction(connection, stream_id, version, event).held()
+            if isinstance(event, ParametersReduced) and any(
+                source in carriers for source in _Reduction(connection, stream_id, version, event).held()
             ):
                 carriers.add(at)
                 if erased is None:
@@ -48,6 +48,7 @@ class _Reduction:
         self._stream_id = stream_id
         self._version = version
         self._event = event
+        self._heads = {head.branch: head.stream_version for head in event.children}
 
     def held(self) -> Iterator[int | None]:
         """Yield the position of each event that a value came from, or one side of a conflict."""
@@ -59,8 +60,7 @@ class _Reduction:
 
     def _in_conflict(self, conflict: ParameterConflict) -> Iterator[int | None]:
         child_id, forked_at = self._child(conflict.branch)
-        head = next(head for head in self._event.children if head.branch == conflict.branch)
-        yield self._seen(child_id, conflict.name, head.stream_version, forks=False)
+        yield self._seen(child_id, conflict.name, self._heads[conflict.branch], forks=False)
         yield self._seen(self._stream_id, conflict.name, forked_at, forks=True)
         yield self._seen(self._stream_id, conflict.name, self._version - 1, forks=True)
 
