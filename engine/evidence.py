@@ -5,7 +5,6 @@ says the same in short for people. Later the bundle can be held against the log.
 """
 
 import asyncio
-import contextlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.engine import Engine
-from engine.errors import AlreadyExists, BranchNotFound, InvalidValue, NotFound, PointNotFound, shown
+from engine.errors import AlreadyExists, InvalidValue, NotFound, shown
 from engine.evidence_files import (
     BUNDLE_NAME,
     REPORT_NAME,
@@ -145,7 +144,8 @@ async def collect_evidence(engine: Engine, run_id: str) -> dict[str, Any]:
 async def _as_of(engine: Engine, run_id: str, position: int) -> dict[str, Any]:
     # As of a position, so that all of it is of one moment whoever writes meanwhile.
     run = await read_steps(engine, run_id, Position(position))
-    heads = [await engine.views.head_at(run_id, each.branch, each.stream_version) for each in run.branches]
+    found = await engine.views.heads_of(run_id, [(each.branch, each.stream_version) for each in run.branches])
+    heads = [found[each.branch][0] for each in run.branches]
     return await asyncio.to_thread(_bundle, run, heads, position)
 
 
@@ -171,49 +171,36 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
         raise EvidenceNotFound(path) from error
     bundle, document = _read_bundle(content, path, run_id)
     verification = await engine.verify(run_id, progress=progress)
-    heads = [
-        HeadFound(
-            branch=head.branch,
-            stream_version=head.stream_version,
-            hash=head.hash,
-            found=await _hash_at(engine, run_id, head),
-        )
-        for head in bundle.log.heads
-    ]
+    found = await engine.views.heads_of(run_id, [(head.branch, head.stream_version) for head in bundle.log.heads])
+    heads = [_held(head, found.get(head.branch)) for head in bundle.log.heads]
     whole = not verification.problems and all(head.holds for head in heads)
-    found = await _differences(engine, run_id, bundle.log.heads, document) if whole else []
+    differing: list[Difference] = []
+    if whole:
+        position = max((found[head.branch][1] for head in bundle.log.heads), default=0)
+        differing = await _differences(engine, run_id, position, document)
     return EvidenceCheck(
         problems=verification.problems,
         heads=heads,
-        differing=[each.place for each in found if not each.is_erased][:_PLACES_MAX],
-        erased=[each.place for each in found if each.is_erased][:_PLACES_MAX],
+        differing=[each.place for each in differing if not each.is_erased][:_PLACES_MAX],
+        erased=[each.place for each in differing if each.is_erased][:_PLACES_MAX],
     )
 
 
-async def _differences(
-    engine: Engine, run_id: str, heads: Sequence[_BundleHead], found: dict[str, Any]
-) -> list[Difference]:
-    """Return where a bundle says something else than the log said when it stood at these heads."""
-    last = {head.branch: head.stream_version for head in heads}
-    position = 0
-    async with contextlib.aclosing(engine.events(run_id=run_id)) as events:
-        async for recorded in events:
-            if last.get(recorded.branch) == recorded.stream_version:
-                position = recorded.position
+async def _differences(engine: Engine, run_id: str, position: int, found: dict[str, Any]) -> list[Difference]:
+    """Return where a bundle says something else than the log said at a position; 0 where it names no head."""
     if position == 0:
         return [Difference(("log", "heads"), is_erased=False)]
     due = json.loads(as_json(await _as_of(engine, run_id, position)))
     return list(differences(found, due))
 
 
-async def _hash_at(engine: Engine, run_id: str, head: _BundleHead) -> str | None:
-    try:
-        stream = await engine.views.stream(run_id, head.branch)
-        if stream.version == head.stream_version:
-            return stream.hash.hex()
-        return (await engine.views.head_at(run_id, head.branch, head.stream_version)).hash.hex()
-    except (BranchNotFound, PointNotFound):
-        return None
+def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:
+    return HeadFound(
+        branch=head.branch,
+        stream_version=head.stream_version,
+        hash=head.hash,
+        found=None if found is None or found[0].stream_version != head.stream_version else found[0].hash.hex(),
+    )
 
 
 def _check_free(folder: Path) -> None:

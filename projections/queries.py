@@ -26,11 +26,12 @@ from projections.streams import (
     children_of,
     find_stream,
     head_of,
+    heads_of,
+    opened_by,
     parting,
     position_at,
     stream_name,
     version_at,
-    version_by,
 )
 from projections.tasks import SqliteTaskViews
 
@@ -55,6 +56,9 @@ class SqliteViews:
             return head_of(connection, stream, version_at(connection, stream, at))
 
         return await self._readers.run(read)
+
+    async def heads_of(self, run_id: str, versions: Collection[tuple[str, int]]) -> dict[str, tuple[Head, int]]:
+        return await self._readers.run(lambda connection: heads_of(connection, run_id, versions))
 
     async def head_before(self, run_id: str, branch: str, step: str, *, at: Point) -> Head:
         def read(connection: sqlite3.Connection) -> Head:
@@ -161,8 +165,8 @@ class SqliteViews:
             stream = find_stream(connection, run_id, branch)
             children = children_of(connection, stream)
             if at is not None:
-                position = position_at(connection, stream, at)
-                children = [child for child in children if version_by(connection, child, position)]
+                there = opened_by(connection, run_id, position_at(connection, stream, at))
+                children = [child for child in children if child.stream_id in there]
             return [child.branch for child in children]
 
         return await self._readers.run(read)

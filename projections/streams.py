@@ -1,8 +1,9 @@
 """Streams by name, and the points of a stream by version, position or time."""
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import TypeGuard
 
@@ -122,6 +123,38 @@ def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Hea
     if row is None:
         raise missing_version(connection, stream, version)
     return Head(stream.branch, version, row[0])
+
+
+_HEADS = """
+WITH wanted AS MATERIALIZED (
+    SELECT streams.stream_id, streams.branch, json_extract(asked.value, '$[1]') AS version
+    FROM json_each(?1) AS asked
+    JOIN streams ON streams.run_id = ?2 AND streams.branch = json_extract(asked.value, '$[0]')
+)
+SELECT wanted.branch, events.stream_version, events.hash, events.position
+FROM events JOIN wanted ON wanted.stream_id = events.stream_id AND wanted.version = events.stream_version
+WHERE events.root_id = (SELECT stream_id FROM streams WHERE run_id = ?2 AND branch = '')
+"""
+
+
+def heads_of(
+    connection: sqlite3.Connection, run_id: str, versions: Collection[tuple[str, int]]
+) -> dict[str, tuple[Head, int]]:
+    """Return where branches of a run stood at these versions, and the positions of those events, in one pass.
+
+    What is not there is left out.
+    """
+    rows = connection.execute(_HEADS, (json.dumps(list(versions)), run_id))
+    return {branch: (Head(branch, version, hash_), position) for branch, version, hash_, position in rows}
+
+
+def opened_by(connection: sqlite3.Connection, run_id: str, position: int) -> set[int]:
+    """Return the streams of a run that had been opened when a position was recorded."""
+    rows = connection.execute(
+        f"SELECT stream_id FROM events WHERE {_OF_RUN} AND position <= ? AND stream_version = 1",
+        (run_id, ROOT, position),
+    )
+    return {stream_id for (stream_id,) in rows}
 
 
 def missing_version(connection: sqlite3.Connection, stream: Stream, version: int) -> ReadFailed:
