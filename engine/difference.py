@@ -2,12 +2,14 @@
 
 Branches are compared by their names below what is compared, so that the branches `fit.a.inner` and `fit.b.inner` are
 compared where `fit.a` is compared with `fit.b`.
+
+Left out is what differs between any two tries at the same: ids, times, and what an operator calls its jobs and folders.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field, structs
 
 from engine.codec import same
 from engine.model import BranchLog, Parameter, RunLog, StepLog
@@ -30,23 +32,39 @@ class StepOutcome(Struct, frozen=True):
     attempts: list[str]
 
 
+class FieldDifference(Struct, frozen=True):
+    """What a field holds on both sides: text, a number, a `Parameter` or what is on one side only; None for nothing."""
+
+    before: Any
+    after: Any
+
+
 class StepDifference(Struct, frozen=True):
-    """A step on both sides; None where there is none of that name."""
+    """A step on both sides; None where there is none of that name.
+
+    `fields` are those that differ where both have it, such as `spec.command` or `attempts[0].outputs.rows`.
+    """
 
     before: StepOutcome | None
     after: StepOutcome | None
+    fields: dict[str, FieldDifference] = field(default_factory=dict)
 
 
 class BranchDifference(Struct, frozen=True):
-    """What differs in one branch: statuses, None where there is no such branch, and parameters and steps by name."""
+    """What differs in one branch: statuses, None where there is no such branch, and parameters and steps by name.
+
+    `fields` are those of the branch that differ where it is on both sides, such as `details.note`; for the root branch
+    of two runs those of the run too, such as `config.executor`.
+    """
 
     status_before: str | None
     status_after: str | None
     parameters: dict[str, ParameterDifference]
     steps: dict[str, StepDifference]
+    fields: dict[str, FieldDifference] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return self.status_before != self.status_after or bool(self.parameters or self.steps)
+        return self.status_before != self.status_after or bool(self.parameters or self.steps or self.fields)
 
 
 class Difference(Struct, frozen=True):
@@ -59,7 +77,9 @@ class Difference(Struct, frozen=True):
 
 
 def difference(before: AnyLog, after: AnyLog) -> Difference:
-    """Return what of `before` is otherwise in `after`: parameters as they are seen, steps, attempts and statuses."""
+    """Return what of `before` is otherwise in `after`: parameters as they are seen, steps with their attempts, statuses
+    and what else was recorded of a branch or a run.
+    """
     sides = _by_name(before), _by_name(after)
     pairs = _pairs(*sides, unlike=lambda left, right: bool(_branch(left, right)))
     return Difference({name: _branch(*pair) for name, pair in pairs.items()})
@@ -84,12 +104,13 @@ def _relative(name: str, top: str) -> str:
 
 def _branch(before: AnyLog | None, after: AnyLog | None) -> BranchDifference:
     parameters = _pairs(_parameters(before), _parameters(after), unlike=lambda left, right: not same(left, right))
-    steps = _pairs(_steps(before), _steps(after), unlike=lambda left, right: left != right)
+    steps = _pairs(_steps(before), _steps(after), unlike=lambda left, right: bool(_step(left, right)))
     return BranchDifference(
         status_before=None if before is None else before.status,
         status_after=None if after is None else after.status,
         parameters={name: ParameterDifference(*pair) for name, pair in sorted(parameters.items())},
-        steps={name: StepDifference(*pair) for name, pair in steps.items()},
+        steps={name: difference for name, pair in steps.items() if (difference := _step(*pair)) is not None},
+        fields={} if before is None or after is None else _fields(before, after, _OF_BRANCH),
     )
 
 
@@ -97,12 +118,66 @@ def _parameters(log: AnyLog | None) -> Mapping[str, Parameter]:
     return {} if log is None else log.parameters
 
 
-def _steps(log: AnyLog | None) -> Mapping[str, StepOutcome]:
-    return {} if log is None else {name: _outcome(step) for name, step in log.steps.items()}
+def _steps(log: AnyLog | None) -> Mapping[str, StepLog]:
+    return {} if log is None else log.steps
 
 
-def _outcome(step: StepLog) -> StepOutcome:
-    return StepOutcome(step.status, [attempt.status for attempt in step.attempts])
+def _step(before: StepLog | None, after: StepLog | None) -> StepDifference | None:
+    """Return what differs of a step, None when nothing does."""
+    outcomes = _outcome(before), _outcome(after)
+    if before is None or after is None:
+        return StepDifference(*outcomes)
+    fields = _fields(before, after, _OF_STEP)
+    for index, (one, other) in enumerate(zip(before.attempts, after.attempts, strict=False)):
+        fields |= _fields(one, other, _OF_ATTEMPT, f"attempts[{index}].")
+    return StepDifference(*outcomes, fields) if fields or outcomes[0] != outcomes[1] else None
+
+
+def _outcome(step: StepLog | None) -> StepOutcome | None:
+    return None if step is None else StepOutcome(step.status, [attempt.status for attempt in step.attempts])
+
+
+_OF_BRANCH: Final = ("status_reason", "details", "dag_hash", "config", "job")
+_OF_STEP: Final = ("name", "status_reason", "step_type", "message", "mock", "spec", "details")
+_OF_ATTEMPT: Final = (
+    "status_reason",
+    "operator_key",
+    "operator_type",
+    "message",
+    "inputs",
+    "outputs",
+    "metrics",
+    "details",
+)
+
+
+def _fields(before: Struct, after: Struct, names: tuple[str, ...], prefix: str = "") -> dict[str, FieldDifference]:
+    """Return which of these fields differ, as deep as both have them; a field that one side does not know is none."""
+    waiting = [(f"{prefix}{name}", getattr(before, name, None), getattr(after, name, None)) for name in reversed(names)]
+    found = {}
+    while waiting:
+        path, *sides = waiting.pop()
+        one, other = (_members(path, side) for side in sides)
+        if one is not None and other is not None:
+            waiting += [(name, one.get(name), other.get(name)) for name in reversed({**one, **other})]
+        elif not same(*sides):
+            found[path] = FieldDifference(*sides)
+    return found
+
+
+def _members(path: str, value: Any) -> dict[str, Any] | None:
+    """Return what a value holds by the names or indexes that lead there, None where it is one thing."""
+    match value:
+        case Parameter():
+            return None
+        case Struct():
+            return {f"{path}.{name}": member for name, member in structs.asdict(value).items()}
+        case dict():
+            return {f"{path}.{name}": member for name, member in value.items()}
+        case list() | tuple():
+            return {f"{path}[{index}]": member for index, member in enumerate(value)}
+        case _:
+            return None
 
 
 def _pairs(

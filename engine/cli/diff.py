@@ -1,5 +1,6 @@
 """`anabranch diff`: what differs between two points of a run, two branches, or two runs."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ from engine.cli.places import Named, Place, find_place
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, counted, parameter_text
-from engine.difference import BranchDifference, Difference, StepOutcome, difference
+from engine.difference import BranchDifference, Difference, FieldDifference, StepOutcome, difference
 from engine.model import ERASED, Origin
 
 
@@ -47,9 +48,10 @@ def diff(
 ) -> None:
     """Show what differs between two points, branches or runs.
 
-    Parameters as they are seen, steps with their attempts, and statuses, for the branches that are named and all below
-    them; of a run and its fork also the last event that both share. A POINT is a version of the branch (17), a position
-    of the log (p123) or a time.
+    Parameters as they are seen, statuses, and steps with their specifications and attempts, for the branches that are
+    named and all below them, and what else was recorded of those or of the run; not ids, times, nor what an operator
+    calls its jobs. Of a run and its fork also the last event that both share. A POINT is a version of the branch (17),
+    a position of the log (p123) or a time.
 
     Where the id of a run holds @ or : itself, the longest id that is there is taken; the options say it apart. Exit
     code 0 means that nothing differs, 1 that something does. --json has whole values, and all of a branch that is new.
@@ -116,9 +118,26 @@ def _rows(name: str, branch: BranchDifference) -> list[tuple[Text, ...]]:
     for parameter, values in branch.parameters.items():
         before, after = _value(values.before, values.after), _value(values.after, values.before)
         rows.append(_row(name, f"parameter {visible(parameter)}", before, after))
+    rows += _field_rows(name, "", branch.fields)
     for step, outcomes in branch.steps.items():
-        rows.append(_row(name, f"step {visible(step)}", _outcome(outcomes.before), _outcome(outcomes.after)))
+        said = f"step {visible(step)}"
+        if outcomes.before != outcomes.after:
+            rows.append(_row(name, said, _outcome(outcomes.before), _outcome(outcomes.after)))
+        rows += _field_rows(name, f"{said}: ", outcomes.fields)
     return rows
+
+
+def _field_rows(branch: str, of: str, fields: Mapping[str, FieldDifference]) -> list[tuple[Text, ...]]:
+    return [
+        _row(branch, f"{of}{visible(path)}", _held_by(each.before), _held_by(each.after))
+        for path, each in fields.items()
+    ]
+
+
+def _held_by(value: Any) -> str | None:
+    if value is None:
+        return None
+    return parameter_text(value if isinstance(value, Parameter) else Parameter(value))
 
 
 def _held(branch: BranchDifference, status: str | None) -> str | None:

@@ -71,7 +71,7 @@ def show(run_id: RunId, *, db: Database = DEFAULT_DATABASE, at: AtPoint = None, 
 
 async def _overview(engine: Engine, run_id: str, point: Point) -> Overview:
     handle = await engine.run(run_id)
-    log = await handle.compile(at=point)
+    log = await handle.compile(at=point, inherited=False)
     return Overview(
         info=await handle.info(at=point),
         milestones=await _milestones(engine, run_id, log.stream_version),

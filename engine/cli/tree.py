@@ -40,7 +40,7 @@ def tree(
 
     async def command() -> None:
         async with existing(db) as engine:
-            log = await (await engine.run(run_id)).compile(at=point)
+            log = await (await engine.run(run_id)).compile(at=point, inherited=False)
         if json:
             print_json({"run_id": run_id, **branch_document(log)})
         else:

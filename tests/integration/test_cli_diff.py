@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import open_engine
+from engine import TaskSpec, open_engine
 from engine.cli import main
 
 Told = Callable[..., tuple[int, str]]
@@ -72,6 +72,34 @@ def test_nothing_differs(told: Told) -> None:
     """The exit code says so, too."""
     assert told("diff", "r1", "r1") == (0, "nothing differs\n")
     assert told("diff", "r1", "r1", "--a-at", "2999-01-01")[0] == 0
+
+
+async def _record_two_tries(database: Path) -> None:
+    async with open_engine(database) as engine:
+        for run_id, command, rows in (("try 1", "fit --fast", 7), ("try 2", "fit", 8)):
+            run = await engine.create_run(run_id)
+            await run.log_step("fit", spec=TaskSpec(command=command))
+            async with run.attempt("fit", external_id=f"job of {run_id}") as attempt:
+                await attempt.update(outputs={"rows": rows})
+
+
+def test_two_tries_at_the_same(told: Told, database: Path, document: Callable[..., Any]) -> None:
+    """What they were asked to do and what came of it; not which jobs did it, or when."""
+    asyncio.run(_record_two_tries(database))
+    code, text = told("diff", "try 1", "try 2")
+    assert code == 1
+    assert [" ".join(line.split()) for line in text.splitlines()[1:]] == [
+        '~ (root) step fit: spec.command "fit --fast" "fit"',
+        "~ (root) step fit: attempts[0].outputs.rows 7 8",
+    ]
+    fields = document("diff", "try 1", "try 2")["branches"][""]["steps"]["fit"]["fields"]
+    assert fields == {
+        "spec.command": {"before": "fit --fast", "after": "fit"},
+        "attempts[0].outputs.rows": {
+            "before": {"value": 7, "kind": "json"},
+            "after": {"value": 8, "kind": "json"},
+        },
+    }
 
 
 def test_a_value_that_was_erased(told: Told) -> None:

@@ -4,11 +4,20 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from engine.difference import BranchDifference, ParameterDifference, StepDifference, StepOutcome, difference
-from engine.model import AttemptLog, BranchLog, Parameter, StepLog
+from engine.difference import (
+    BranchDifference,
+    FieldDifference,
+    ParameterDifference,
+    StepDifference,
+    StepOutcome,
+    difference,
+)
+from engine.model import AttemptLog, BranchLog, Parameter, RunLog, StepLog, TaskSpec
 from tests.strategies import parameters
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,6 +80,80 @@ def test_steps_are_added_removed_and_changed() -> None:
         "b": StepDifference(StepOutcome("FAILED", ["FAILED"]), StepOutcome("COMPLETED", ["FAILED", "COMPLETED"])),
         "c": StepDifference(StepOutcome("CREATED", []), None),
         "d": StepDifference(None, StepOutcome("CREATED", [])),
+    }
+
+
+SPEC = TaskSpec(command="run", env={"N": "1"}, dependencies=["a", "b"])
+FIELDS: list[tuple[str, Any, Any, Any]] = [
+    ("spec.command", {"spec": structs.replace(SPEC, command="stop")}, "run", "stop"),
+    ("spec.env.N", {"spec": structs.replace(SPEC, env={})}, "1", None),
+    ("spec.dependencies[0]", {"spec": structs.replace(SPEC, dependencies=["c", "b"])}, "a", "c"),
+    ("spec", {"spec": None}, SPEC, None),
+    ("spec.dependencies[1]", {"spec": structs.replace(SPEC, dependencies=["a", "c"])}, "b", "c"),
+    ("message", {"message": "late"}, "", "late"),
+    ("details.size", {"details": {"size": 1.0}}, 1, 1.0),
+    ("details.more", {"details": {"size": 1, "more": {"deep": []}}}, None, {"deep": []}),
+    ("mock", {"mock": True}, False, True),
+    ("status_reason", {"status_reason": "no memory"}, None, "no memory"),
+]
+
+
+@pytest.mark.parametrize(("path", "changes", "before", "after"), FIELDS, ids=[path for path, *_ in FIELDS])
+def test_a_step_differs_by_what_it_was_and_what_was_said_of_it(
+    path: str, changes: dict[str, Any], before: Any, after: Any
+) -> None:
+    """Every field of it, as deep as both sides have it; 1 and 1.0 are two values."""
+    one = structs.replace(step("s", "COMPLETED"), spec=SPEC, details={"size": 1})
+    found = difference(log(steps=[one]), log(steps=[structs.replace(one, **changes)])).branches[""].steps["s"]
+    assert found.fields == {path: FieldDifference(before, after)}
+    assert type(found.fields[path].after) is type(after)
+    assert found.before == found.after
+
+
+def test_a_step_differs_by_what_came_of_it() -> None:
+    """The outputs of its attempts, one by one; not their ids, times and places."""
+    one = step("s", "COMPLETED", "FAILED", "COMPLETED")
+    first, second = one.attempts
+    other = structs.replace(
+        one,
+        current_attempt_id="another",
+        attempts=[
+            structs.replace(first, attempt_id="x", external_id="job-7", relative_path="here", submitted_at=NOW),
+            structs.replace(second, attempt_id="y", outputs={"rows": Parameter(8)}, operator_data={"node": 1}),
+        ],
+    )
+    found = difference(log(steps=[one]), log(steps=[other])).branches[""].steps["s"]
+    assert found.fields == {"attempts[1].outputs.rows": FieldDifference(None, Parameter(8))}
+
+
+def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
+    """Details and reasons of a branch; of two runs how they were configured and their job, too."""
+    found = difference(log(), structs.replace(log(), details={"note": 1}, status_reason="why"))
+    assert found.branches[""].fields == {
+        "status_reason": FieldDifference(None, "why"),
+        "details.note": FieldDifference(None, 1),
+    }
+    one = RunLog(
+        run_id="r",
+        status="CREATED",
+        status_reason=None,
+        tag="",
+        dag_hash="a",
+        created_at=NOW,
+        stream_version=1,
+        steps={},
+        branches={},
+        parameters={},
+        config={"executor": "local"},
+        job=None,
+        finalized=False,
+        details={},
+    )
+    other = structs.replace(one, run_id="s", tag="t", dag_hash="b", config={"executor": "slurm"}, job={"id": 1})
+    assert {path: (each.before, each.after) for path, each in difference(one, other).branches[""].fields.items()} == {
+        "dag_hash": ("a", "b"),
+        "config.executor": ("local", "slurm"),
+        "job": (None, {"id": 1}),
     }
 
 
