@@ -122,7 +122,8 @@ def check_position(position: object, where: str) -> int:
 def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:
     """Return a copy of `value` when it is JSON that can be recorded and read back exactly.
 
-    Text of a subclass of `str`, such as a member of a `StrEnum`, is recorded as the plain text that it is.
+    Text and numbers of subclasses, such as a member of a `StrEnum` or of an `IntEnum`, are recorded as what they are:
+    plain ones.
 
     It is a copy so that what is recorded is what was given: the caller may change a list while the write is under way.
 
@@ -132,16 +133,24 @@ def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:
     kind = type(value)
     if isinstance(value, str):
         return check_text(value, where)
-    if kind is int:
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int) and kind is not bool:
+        value = int.__int__(value)
         if not INTEGER_MIN <= value <= INTEGER_MAX:
             raise InvalidValue(where, value, "is an integer over 64 bits")
     elif isinstance(value, dict | list | tuple):
         if depth == 0:
             raise InvalidValue(where, kind.__name__, f"is nested deeper than {VALUE_DEPTH_MAX} levels")
         return _check_members(value, where, depth - 1)
-    elif value is not None and kind is not float and kind is not bool:
-        raise InvalidValue(where, value, f"is {kind.__name__}, which is not JSON")
+    elif value is not None and kind is not bool:
+        raise InvalidValue(where, value, f"is {kind.__name__}, which is not JSON{_advice(value)}")
     return value
+
+
+def _advice(value: object) -> str:
+    # NumPy's arrays and scalars have it, and others' that go by them.
+    return "; its tolist() is" if callable(getattr(value, "tolist", None)) else ""
 
 
 def _check_members(value: dict[Any, Any] | list[Any] | tuple[Any, ...], where: str, depth: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from typing_extensions import override
 
 from engine.codec import same
 from engine.errors import InvalidName, InvalidValue
@@ -40,6 +41,25 @@ class Number(int):
 
 class Colour(enum.IntEnum):
     RED = 1
+
+
+class Inexact(float):
+    """A number that is not exactly a `float`, as NumPy's 64-bit ones are, and says of itself what it likes."""
+
+    @override
+    def __float__(self) -> float:
+        return 0.0
+
+    @override
+    def __repr__(self) -> str:
+        return "Inexact"
+
+
+class Array:
+    """Something like an array: it can say what it holds."""
+
+    def tolist(self) -> list[int]:
+        return [1]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +127,8 @@ def test_equal_documents_have_equal_text_whatever_their_order(document: dict[str
         (1j, "is complex, which is not JSON"),
         (Decimal(1), "is Decimal, which is not JSON"),
         (datetime(2026, 1, 1, tzinfo=UTC), "is datetime, which is not JSON"),
-        (Number(1), "is Number, which is not JSON"),
-        (Colour.RED, "is Colour, which is not JSON"),
+        (Number(2**63), "is an integer over 64 bits"),
+        (Array(), r"is Array, which is not JSON; its tolist\(\) is"),
         (Parameter(1), "is Parameter, which is not JSON"),
         (UserDict(a=1), "is UserDict, which is not JSON"),
         ([[{"a": [object()]}]], "is object, which is not JSON"),
@@ -137,6 +157,23 @@ def test_mappings_and_lists_of_other_classes_are_taken_as_what_they_are() -> Non
     """A subclass of `dict`, `list` or `tuple` is recorded as a plain mapping or list."""
     check_value(OrderedDict(a=(1, 2)), "here")
     assert same(OrderedDict(a=(1, 2)), {"a": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Colour.RED, 1),
+        (Number(7), 7),
+        (Inexact(0.1), 0.1),
+        (Inexact("nan"), math.nan),
+        ([{"a": Inexact(-0.0)}], [{"a": -0.0}]),
+    ],
+)
+def test_numbers_of_other_classes_are_taken_as_what_they_are(value: Any, plain: Any) -> None:
+    """A subclass of `int` or `float` is recorded as the plain number, bit for bit."""
+    found = check_value(value, "here")
+    assert same(found, plain)
+    assert type(found) is type(plain)
 
 
 def test_text_is_refused_when_it_is_none_or_cannot_be_encoded() -> None:
