@@ -97,7 +97,7 @@ class Branch(BranchReads):
         idempotency_key: str | None = None,
     ) -> Recorded:
         """Set the branch's status; for the root branch, the run's. Records nothing when it is that already."""
-        command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_optional_text(reason))
+        command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_checked_reason(reason))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def describe(
@@ -165,7 +165,7 @@ class Branch(BranchReads):
             branch=self._name,
             step=check_name(step, "step name"),
             status=check_name(status, "status"),
-            reason=_optional_text(reason),
+            reason=_checked_reason(reason),
         )
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
@@ -183,7 +183,7 @@ class Branch(BranchReads):
             StepNotFound
         """
         step = check_name(step, "step name")
-        command = RemoveStep(branch=self._name, step=step, reason=_optional_text(reason))
+        command = RemoveStep(branch=self._name, step=step, reason=_checked_reason(reason))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def start_attempt(
@@ -344,5 +344,5 @@ class Branch(BranchReads):
         )
 
 
-def _optional_text(text: str | None) -> str | None:
-    return None if text is None else check_text(text, "text")
+def _checked_reason(reason: str | None) -> str | None:
+    return None if reason is None else check_text(reason, "reason")

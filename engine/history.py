@@ -8,6 +8,7 @@ from engine.codec import EVENT_TYPES
 from engine.errors import InvalidValue
 from engine.events import RecordedEvent
 from engine.names import check_branch, check_name
+from engine.point import Position
 from engine.ports import EventFilter, EventLog, Progress
 from engine.subscription import Follower, read_log
 from engine.transfer.port import Imported, Transfer
@@ -29,8 +30,8 @@ class History:
         branch: str | None = None,
         descendants: bool = False,
         types: Iterable[type | str] | None = None,
-        after: int = 0,
-        until: int | None = None,
+        after: int | Position = 0,
+        until: int | Position | None = None,
     ) -> AsyncGenerator[RecordedEvent, None]:
         """Yield what is recorded now, in order of position.
 
@@ -45,10 +46,8 @@ class History:
             RunNotFound, BranchNotFound, CannotDecode
         """
         wanted = _filter(run_id, branch, types, descendants=descendants)
-        check_position(after, "after")
-        if until is not None:
-            check_position(until, "until")
-        async with contextlib.aclosing(read_log(self._log, wanted, after, until)) as found:
+        last = None if until is None else check_position(until, "until")
+        async with contextlib.aclosing(read_log(self._log, wanted, check_position(after, "after"), last)) as found:
             async for recorded in found:
                 yield recorded
 
@@ -59,15 +58,14 @@ class History:
         branch: str | None = None,
         descendants: bool = False,
         types: Iterable[type | str] | None = None,
-        after: int = 0,
+        after: int | Position = 0,
     ) -> AsyncGenerator[RecordedEvent, None]:
         """Yield what is recorded, then what comes, from this process or another, without gap or duplicate.
 
         Takes the arguments of `events`; ends when the engine is closed.
         """
         wanted = _filter(run_id, branch, types, descendants=descendants)
-        check_position(after, "after")
-        async with contextlib.aclosing(self._follower.follow(wanted, after)) as found:
+        async with contextlib.aclosing(self._follower.follow(wanted, check_position(after, "after"))) as found:
             async for recorded in found:
                 yield recorded
 

@@ -72,6 +72,8 @@ def _checked(rules: object) -> dict[str, Rule]:
 def _built_in(rules: Mapping[str, Rule], command: Reduce) -> dict[str, str]:
     if command.on_conflict not in ("child", "parent", "error"):
         raise InvalidValue("on_conflict", command.on_conflict, "is none of child, parent, error")
+    if callable(command.default_rule):
+        raise InvalidValue("default", command.default_rule, "is a function; rules names those that it is for")
     check_rule("default", command.default_rule)
     built_in = {name: rule for name, rule in rules.items() if isinstance(rule, str)}
     for name, rule in built_in.items():

@@ -249,8 +249,10 @@ def _ended(statuses: Collection[str]) -> frozenset[str]:
 
 
 def _since(older_than: timedelta | datetime) -> datetime:
-    if not isinstance(older_than, timedelta):
+    if isinstance(older_than, datetime):
         return older_than
+    if not isinstance(older_than, timedelta):
+        raise InvalidValue("older_than", older_than, f"is {type(older_than).__name__}, not a timedelta or a datetime")
     if older_than < timedelta(0):
         raise InvalidValue("older_than", str(older_than), "is no age")
     try:

@@ -12,6 +12,7 @@ from engine.errors import InvalidValue, shown
 from engine.free_form import INTEGER_MAX, INTEGER_MIN
 from engine.model import Parameter, ParameterKind, TaskSpec
 from engine.names import check_name
+from engine.point import Position
 
 VALUE_DEPTH_MAX: Final = 64
 
@@ -113,7 +114,9 @@ def check_function(function: Callback | None, where: str) -> Callback | None:
 
 
 def check_position(position: object, where: str) -> int:
-    """Return `position` when the log could compare one with it."""
+    """Return `position` when the log could compare one with it; a `Position` is one, too."""
+    if isinstance(position, Position):
+        return position.n
     if not isinstance(position, int) or isinstance(position, bool) or not INTEGER_MIN <= position <= INTEGER_MAX:
         raise InvalidValue(where, position, "is not a position: an integer of 64 bits")
     return int.__int__(position)  # of a subclass, the plain number

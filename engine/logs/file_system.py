@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from engine.errors import FolderNotWritable, NetworkFileSystem
+from engine.errors import CannotOpen, FolderNotWritable, NetworkFileSystem
 
 # File systems whose locks or syncs do not hold between machines, or not at all.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -40,6 +40,7 @@ def prepare_file(path: Path, *, allow_network: bool) -> bool:
     may connect to a file between its creation and the end of this call.
 
     Raises:
+        CannotOpen: it is a folder.
         FolderNotWritable, NetworkFileSystem
     """
     try:
@@ -52,6 +53,8 @@ def prepare_file(path: Path, *, allow_network: bool) -> bool:
             _check_writable(path)
             return False
         sync_folder(path.parent)
+    except IsADirectoryError as error:
+        raise CannotOpen(path, "it is a folder") from error
     except OSError as error:
         raise FolderNotWritable(path, str(error.strerror or error)) from error
     return True

@@ -26,6 +26,7 @@ from engine.stores.documents import (
 )
 from engine.stores.reading import branch_document, run_document, step_log
 from engine.stores.recording import Recorder, job_document, opening_details, run_created
+from engine.stores.twin import checked_engine
 
 
 class PartitionedRunLogStore:
@@ -40,7 +41,7 @@ class PartitionedRunLogStore:
     """
 
     def __init__(self, engine: Engine, *, inherited: bool = True, open_missing: bool = True) -> None:
-        self._engine = engine
+        self._engine = checked_engine(engine, "BlockingRunLogStore")
         self._views = engine.views
         self._inherited = inherited
         self._recorder = Recorder(open_missing=open_missing, unless="resolved" if inherited else "own")

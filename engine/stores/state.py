@@ -52,6 +52,7 @@ from engine.stores.task_documents import (
     status_of,
 )
 from engine.stores.task_places import Place, TaskPlaces
+from engine.stores.twin import checked_engine
 from engine.values import check_document, check_function, check_text
 from engine.views import PlacedAttempt
 
@@ -77,7 +78,7 @@ class StateStore:
     def __init__(
         self, engine: Engine, factories: Factories | None = None, *, clock: Callable[[], datetime] | None = None
     ) -> None:
-        self._engine = engine
+        self._engine = checked_engine(engine, "SQLiteStateStore")
         self._views = engine.views
         self._places = TaskPlaces(engine.views)
         self._make = documents.checked_factories(factories)

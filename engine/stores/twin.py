@@ -9,10 +9,22 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from engine.blocking import BlockingEngine
 from engine.engine import Engine
+from engine.errors import InvalidValue
 
 Store = TypeVar("Store")
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+
+def checked_engine(engine: object, twin: str) -> Engine:
+    """Return an engine for an async store. `twin` names what takes a path instead.
+
+    Raises:
+        InvalidValue: it is none.
+    """
+    if not isinstance(engine, Engine):
+        raise InvalidValue("engine", engine, f"is {type(engine).__name__}, not an open engine; {twin} takes a path")
+    return engine
 
 
 class BlockingTwin(ABC, Generic[Store]):

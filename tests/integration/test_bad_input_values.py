@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from engine import Engine, Run
+from engine import Engine, Position, Run
 from engine.errors import (
     InvalidInput,
     InvalidName,
@@ -17,6 +18,7 @@ from engine.errors import (
 )
 from engine.model import AttemptDocument, Parameter, TaskSpec
 from engine.names import NAME_BYTES_MAX
+from engine.stores import PartitionedRunLogStore, StateStore
 from engine.values import VALUE_DEPTH_MAX
 from tests.integration.refusals import events, refused, subscribed
 
@@ -248,6 +250,50 @@ async def test_what_a_field_cannot_hold_isrefused(engine: Engine, run: Run, case
     error = await refused(engine, WRONG_TYPES[case](engine, run))
     assert isinstance(error, InvalidInput)
     assert len(str(error)) < 1000
+
+
+TOLD: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
+    "older_than: 30 is int, not a timedelta or a datetime": lambda e, r: e.collect(30),
+    "reason: 5 is int, not text": lambda e, r: r.set_status("X", 5),
+    "default: <built-in function max> is a function; rules names those that it is for": (
+        lambda e, r: r.reduce(default=max)
+    ),
+    "parameter 'x': Column() is Column, which is not JSON; its tolist() is": (
+        lambda e, r: r.set_parameters({"x": Column()})
+    ),
+}
+
+
+@pytest.mark.parametrize("message", TOLD)
+async def test_what_people_get_wrong_is_told_with_the_way_out(engine: Engine, run: Run, message: str) -> None:
+    """By the name of the argument that they gave, and with what it takes."""
+    assert str(await refused(engine, TOLD[message](engine, run))) == message
+
+
+class Column:
+    """An array that can say what it holds."""
+
+    def tolist(self) -> list[int]:
+        return [1]
+
+    @override
+    def __repr__(self) -> str:
+        return "Column()"
+
+
+@pytest.mark.parametrize(
+    ("store", "twin"), [(StateStore, "SQLiteStateStore"), (PartitionedRunLogStore, "BlockingRunLogStore")]
+)
+def test_an_async_store_takes_an_engine(store: Any, twin: str) -> None:
+    """Whoever gives it a path is told which store takes one."""
+    with pytest.raises(InvalidValue, match=f"engine: 'runs.db' is str, not an open engine; {twin} takes a path"):
+        store("runs.db")
+
+
+async def test_a_position_says_after_what(engine: Engine, run: Run) -> None:
+    """Wherever a read takes a point it may be a `Position`; where it takes a position, too."""
+    found = await events(engine, run_id="r", after=Position(1), until=Position(3))
+    assert [each.position for each in found] == [2, 3]
 
 
 class Text(str):

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from engine import Engine, Position, Run, open_engine
-from engine.commands import Configure
+from engine.commands import Configure, MergeParameters
 from engine.errors import CannotDecode, ReadFailed, RowDamaged
 from engine.logs.sqlite import SqliteEventLog
-from engine.model import AttemptDocument, TaskSpec
+from engine.model import AttemptDocument, Parameter, TaskSpec
 from engine.stores import StateStore
 from tests.integration.refusals import events
 
@@ -96,7 +96,10 @@ WRITES: list[tuple[str, Read]] = [
     ("UPDATE task_attempts SET created_at = ''", lambda e, r: r.log_step("step", attempts=[AttemptDocument()])),
     ("UPDATE runs SET config = '['", lambda e, r: e.write("r", Configure(config={"a": "b"}))),
     ("UPDATE parameters SET value = '{'", lambda e, r: r.reduce(["b"])),
-    ("DELETE FROM branches WHERE branch = ''", lambda e, r: r.reduce(["b"])),
+    (
+        "DELETE FROM branches WHERE branch = ''",
+        lambda e, r: e.write("r", MergeParameters(values={"new": Parameter(1)}, unless="resolved")),
+    ),
     ("UPDATE parameters SET value = '{'", lambda e, r: e.delete_run("r", "asked to", carry_over=True)),
 ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import FolderNotWritable, NetworkFileSystem
+from engine.errors import CannotOpen, FolderNotWritable, NetworkFileSystem
 from engine.logs.file_system import NETWORK_FILE_SYSTEMS, mounted_as, prepare_file, refuse_network, sync_folder
 
 MOUNTS = """\
@@ -104,8 +104,8 @@ def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    """A folder where the file should be is reported like any other path that cannot be written."""
-    with pytest.raises(FolderNotWritable):
+    """A folder where the file should be is reported as that."""
+    with pytest.raises(CannotOpen, match="it is a folder"):
         prepare_file(tmp_path, allow_network=False)
 
 
