@@ -1,11 +1,12 @@
 """The handle of one attempt, and the fields that callers may give it."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypedDict
 
 from msgspec import structs
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
 from engine.codec import encode_canonical, plain_time
 from engine.commands import Request, UpdateAttempt
@@ -17,6 +18,39 @@ from engine.ports import Recorded
 from engine.values import check_document, check_parameters, check_text
 from engine.views import Views
 from engine.writer import Writer
+
+
+class AttemptFields(TypedDict, total=False):
+    """What callers may give an attempt when it begins; `None` where nothing is known."""
+
+    operator_key: str | None
+    operator_type: str | None
+    external_id: str | None
+    operator_data: Mapping[str, Any] | None
+    relative_path: str | None
+    message: str
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    details: Mapping[str, Any]
+
+
+class AttemptUpdates(AttemptFields, total=False):
+    """What callers may change of an attempt."""
+
+    status: str
+    status_reason: str | None
+    submitted_at: datetime | None
+    ended_at: datetime | None
+
+
+class StartOptions(AttemptFields, total=False):
+    """What else callers may say when they start an attempt; see `Branch.start_attempt`."""
+
+    status: str
+    attempt_id: str | None
+    expected_version: ExpectedVersion
+    idempotency_key: str | None
 
 
 class Attempt:
@@ -50,7 +84,7 @@ class Attempt:
         *,
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
-        **changes: Any,
+        **changes: Unpack[AttemptUpdates],
     ) -> Recorded:
         """Set fields: `status`, `status_reason`, `operator_key`, `operator_type`, `external_id`, `operator_data`,
         `relative_path`, `message`, `inputs`, `outputs`, `metrics`, `details`, `submitted_at`, `ended_at`.

@@ -22,9 +22,9 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
-from engine.composition import as_path, open_engine
+from engine.composition import OpenOptions, as_path, open_engine
 from engine.engine import Engine
 from engine.errors import EngineClosed, WouldDeadlock
 
@@ -41,7 +41,7 @@ class BlockingEngine:
         options: those of `open_engine`.
     """
 
-    def __init__(self, path: str | Path, **options: Any) -> None:
+    def __init__(self, path: str | Path, **options: Unpack[OpenOptions]) -> None:
         _ = open_engine(path, **options)  # refuses bad options here and now, and opens nothing
         self._path = absolute(path)
         self._options = options
@@ -136,7 +136,7 @@ class BlockingEngine:
 class _Serving:
     """An open engine and the thread that runs its event loop. `calls` counts those under way."""
 
-    def __init__(self, path: str, options: dict[str, Any]) -> None:
+    def __init__(self, path: str, options: OpenOptions) -> None:
         opened: Future[_Opened] = Future()
         self.calls = 0
         self._stopping = False
@@ -176,7 +176,7 @@ class _Serving:
             self._stopping = True
             self._stop()
 
-    def _run(self, path: str, options: dict[str, Any], opened: "Future[_Opened]") -> None:
+    def _run(self, path: str, options: OpenOptions, opened: "Future[_Opened]") -> None:
         try:
             anyio.run(_serve, path, options, opened)
         finally:
@@ -219,7 +219,7 @@ class _Call(Generic[Result]):
             self._task.cancel()
 
 
-async def _serve(path: str, options: dict[str, Any], opened: "Future[_Opened]") -> None:
+async def _serve(path: str, options: OpenOptions, opened: "Future[_Opened]") -> None:
     stopping = asyncio.Event()
     stop = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)
     try:
@@ -232,7 +232,7 @@ async def _serve(path: str, options: dict[str, Any], opened: "Future[_Opened]") 
         opened.set_exception(error)
 
 
-def shared_engine(path: str | Path, **options: Any) -> BlockingEngine:
+def shared_engine(path: str | Path, **options: Unpack[OpenOptions]) -> BlockingEngine:
     """Return the one engine that all callers of this process share on a file; it is closed when the process ends.
 
     For callers that come and go, such as a store that is unpickled for every task of a pool. Callers with other

@@ -8,7 +8,16 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
-from engine.attempt import Attempt, attempt_fields, check_attempt_document, derived_attempt_id
+from typing_extensions import Unpack
+
+from engine.attempt import (
+    Attempt,
+    AttemptFields,
+    StartOptions,
+    attempt_fields,
+    check_attempt_document,
+    derived_attempt_id,
+)
 from engine.attempting import AttemptBlock, Started
 from engine.branch_reads import BranchReads
 from engine.command_check import checked
@@ -194,7 +203,7 @@ class Branch(BranchReads):
         attempt_id: str | None = None,
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
-        **fields: Any,
+        **fields: Unpack[AttemptFields],
     ) -> Attempt:
         """Open the next attempt at a step, which is logged when it is new.
 
@@ -217,9 +226,9 @@ class Branch(BranchReads):
         )
         return self._started(await self._writer.submit(request))
 
-    async def _start_to_the_end(self, step: str, **arguments: Any) -> Started:
+    async def _start_to_the_end(self, step: str, **options: Unpack[StartOptions]) -> Started:
         """`start_attempt` for a caller who has to know of the attempt even when cancelled meanwhile."""
-        recorded, cancelled = await self._writer.submit_to_the_end(self._starting(step, **arguments))
+        recorded, cancelled = await self._writer.submit_to_the_end(self._starting(step, **options))
         return self._started(recorded), cancelled
 
     def _starting(
@@ -230,7 +239,7 @@ class Branch(BranchReads):
         attempt_id: str | None = None,
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
-        **fields: Any,
+        **fields: Unpack[AttemptFields],
     ) -> Request:
         fresh = attempt_id is None and idempotency_key is None
         if fresh:
@@ -259,7 +268,7 @@ class Branch(BranchReads):
             created.attempt_index,
         )
 
-    def attempt(self, step: str, **fields: Any) -> AbstractAsyncContextManager[Attempt]:
+    def attempt(self, step: str, **options: Unpack[StartOptions]) -> AbstractAsyncContextManager[Attempt]:
         """Run a block as an attempt: `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
 
         The step's status follows. What the block raises goes on to the caller, with a note when the outcome could not
@@ -270,7 +279,7 @@ class Branch(BranchReads):
         A block that is cancelled is left once its end is recorded: for as long as the write lock is not to be had, that
         is up to the busy timeout.
         """
-        return AttemptBlock(partial(self._start_to_the_end, step, **fields))
+        return AttemptBlock(partial(self._start_to_the_end, step, **options))
 
     async def reduce(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final, TypedDict, cast
 from urllib.parse import unquote, urlsplit
 
 from engine.backup import BackupProgress
@@ -31,6 +31,16 @@ from projections.state import StateViews
 
 EVENT_BYTES_RANGE: Final = (256, 2**30)
 BUSY_TIMEOUT_RANGE: Final = (0, 86_400)
+
+
+class OpenOptions(TypedDict, total=False):
+    """The options of `open_engine`, which whatever opens one for its callers takes, too."""
+
+    durability: Durability
+    event_bytes_max: int
+    busy_timeout: float
+    wal_bytes_max: int
+    allow_network: bool
 
 
 def open_engine(

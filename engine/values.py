@@ -65,19 +65,19 @@ def check_document(document: object, where: str) -> dict[str, Any]:
     return checked
 
 
-def check_task_spec(spec: object) -> TaskSpec:
+def check_task_spec(spec: object, where: str = "spec") -> TaskSpec:
     """Return a task's specification when its fields are of their types and can be recorded.
 
     Raises:
         InvalidValue
     """
     if not isinstance(spec, TaskSpec):
-        raise InvalidValue("spec", spec, f"is {type(spec).__name__}, not a TaskSpec")
-    fields = check_value(msgspec.structs.asdict(spec), "spec")
+        raise InvalidValue(where, spec, f"is {type(spec).__name__}, not a TaskSpec")
+    fields = check_value(msgspec.structs.asdict(spec), where)
     try:
         return msgspec.convert(fields, TaskSpec)
     except msgspec.ValidationError as error:
-        raise InvalidValue("spec", spec, f"is no task specification: {error}") from error
+        raise InvalidValue(where, spec, f"is no task specification: {error}") from error
 
 
 def check_text(text: object, where: str) -> str:

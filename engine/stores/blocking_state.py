@@ -1,10 +1,10 @@
 """The state store for synchronous callers."""
 
 from pathlib import Path
-from typing import Any
 
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
+from engine.composition import OpenOptions
 from engine.engine import Engine
 from engine.stores.run_lock import RunLock
 from engine.stores.state import StateStore
@@ -29,7 +29,7 @@ class SQLiteStateStore(BlockingTwin[StateStore]):
         InvalidValue: the factories are none.
     """
 
-    def __init__(self, db_path: str | Path, factories: Factories | None = None, **options: Any) -> None:
+    def __init__(self, db_path: str | Path, factories: Factories | None = None, **options: Unpack[OpenOptions]) -> None:
         super().__init__(db_path, **options)
         self._factories = checked_factories(factories)
         self.db_path = self._engine.call(_path)

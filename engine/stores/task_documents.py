@@ -17,7 +17,7 @@ from msgspec import NODEFAULT, Struct, field, structs
 
 from engine import model
 from engine.codec import plain_time
-from engine.errors import InvalidValue
+from engine.errors import InvalidValue, shown
 from engine.events import ExternalRunRegistered, ExternalRunUpdated, RunCreated
 from engine.model import CREATED, TaskSpec
 from engine.names import ROOT, check_name
@@ -181,23 +181,24 @@ def task_specs(workflow: object) -> list[tuple[str, TaskSpec]]:
     tasks = _attribute(workflow, "tasks", "workflow")
     if not isinstance(tasks, Mapping):
         raise InvalidValue("workflow.tasks", tasks, "is not a mapping of ids to tasks")
-    return [
-        (check_name(_attribute(task, "task_id", "task", key), "task id"), _task_spec(task))
-        for key, task in tasks.items()
-    ]
+    found = []
+    for key, task in tasks.items():
+        task_id = check_name(_attribute(task, "task_id", "task", key), "task id")
+        found.append((task_id, _task_spec(task, f"task {shown(task_id)}")))
+    return found
 
 
 _DEFAULTS: Final = {name: getattr(TaskSpec(), name) for name in TaskSpec.__struct_fields__}
 
 
-def _task_spec(task: object) -> TaskSpec:
-    _with_some(task, "task", ("task_id", *_DEFAULTS))
-    given = {name: _attribute(task, name, "task", default) for name, default in _DEFAULTS.items()}
+def _task_spec(task: object, where: str) -> TaskSpec:
+    _with_some(task, where, ("task_id", *_DEFAULTS))
+    given = {name: _attribute(task, name, where, default) for name, default in _DEFAULTS.items()}
     given["files"] = _plain_paths(given["files"])
     given["dependencies"] = _in_order(given["dependencies"])
-    if _attribute(task, "task_type", "task", None) is None:
+    if _attribute(task, "task_type", where, None) is None:
         given["task_type"] = type(task).__name__
-    return check_task_spec(TaskSpec(**given))
+    return check_task_spec(TaskSpec(**given), where)
 
 
 def _plain_paths(files: Any) -> Any:

@@ -5,9 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from typing_extensions import Unpack
 
 from engine.blocking import BlockingEngine
+from engine.composition import OpenOptions
 from engine.engine import Engine
 from engine.errors import InvalidValue
 
@@ -35,7 +38,7 @@ class BlockingTwin(ABC, Generic[Store]):
         options: those of `open_engine`.
     """
 
-    def __init__(self, path: str | Path, **options: Any) -> None:
+    def __init__(self, path: str | Path, **options: Unpack[OpenOptions]) -> None:
         self._engine = BlockingEngine(path, **options)
 
     def __enter__(self) -> Self:

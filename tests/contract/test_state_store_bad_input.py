@@ -219,6 +219,16 @@ async def test_a_workflow_has_a_mapping_of_tasks(store: Any, tasks: Any) -> None
         await store.add_workflow(SimpleNamespace(tasks=tasks), "r")
 
 
+@pytest.mark.parametrize("bad", [{"cores": "two"}, {"env": {"A": object()}}, {"command": 5}])
+async def test_a_task_that_cannot_be_recorded_is_named(store: Any, bad: dict[str, Any]) -> None:
+    """Among many tasks of a workflow; none of them is recorded."""
+    before = await last_position(store)
+    tasks = {"good": SimpleNamespace(command="run"), "fit model": SimpleNamespace(**bad)}
+    with pytest.raises(InvalidValue, match="task 'fit model'"):
+        await store.add_workflow(SimpleNamespace(tasks=tasks), "r")
+    assert await last_position(store) == before
+
+
 WEST, EAST = timezone(timedelta(hours=-12)), timezone(timedelta(hours=14))
 
 

@@ -189,7 +189,7 @@ WRONG_TYPES: dict[str, Call] = {
     "progress of an export": lambda e, r: _exported(e, None, progress=0),
     "unknown field": lambda e, r: _updated(r, colour="red"),
     "null status": lambda e, r: _updated(r, status=None),
-    "field to begin with": lambda e, r: r.start_attempt("s", ended_at=None),
+    "field to begin with": lambda e, r: r.start_attempt("s", ended_at=None),  # type: ignore[call-arg]
     "reason": lambda e, r: r.set_status("X", 5),  # type: ignore[arg-type]
     "spec": lambda e, r: r.log_step("s", spec=TaskSpec(image=5)),  # type: ignore[arg-type]
     "event type": lambda e, r: events(e, types=["Nonsense"]),

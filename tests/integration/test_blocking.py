@@ -91,7 +91,7 @@ def test_nothing_is_opened_before_the_first_call(database: Path) -> None:
 def test_bad_options_are_refused_at_once(database: Path) -> None:
     """What `open_engine` would refuse is refused before anything is opened."""
     with pytest.raises(InvalidValue):
-        BlockingEngine(database, durability="none")
+        BlockingEngine(database, durability="none")  # type: ignore[arg-type]
 
 
 def test_a_file_that_cannot_be_opened_can_be_tried_again(database: Path) -> None:
