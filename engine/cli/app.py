@@ -1,6 +1,5 @@
 """The command line's entry: parsing, and how it ends when parsing fails."""
 
-import io
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -31,8 +30,9 @@ from engine.cli import (
     tree,
     verify,
 )
-from engine.cli.failures import USAGE, leave_quietly, report
+from engine.cli.failures import USAGE, leave_quietly, report, report_unwritten
 from engine.cli.options import DatabaseInFront, Version
+from engine.cli.streams import prepare_streams
 
 _HELP: Final = """Look into runs recorded by anabranch.
 
@@ -115,12 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `anabranch` and return its exit code; see `failures.py` for the codes.
 
     Args:
-        arguments: without the program's name; those of the process unless given.
+        arguments: without the program's name; those of the process unless given, whose streams are then its own.
     """
+    if arguments is None:
+        prepare_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     try:
         code = app(given or ["--help"], prog_name="anabranch", standalone_mode=False)
         sys.stdout.flush()
@@ -129,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except BrokenPipeError:
         return leave_quietly()
+    except OSError as error:  # of the last line, such as that of --help
+        return report_unwritten(error, as_json="--json" in given)
     return code or 0
 
 

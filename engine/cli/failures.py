@@ -40,7 +40,9 @@ def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         code = leave_quietly()
-    except (AnabranchError, OSError) as error:
+    except OSError as error:
+        code = report_unwritten(error, as_json=as_json)
+    except AnabranchError as error:
         code = report(type(error).__name__, str(error), as_json=as_json)
     except RecursionError:
         code = report("NestedTooDeeply", "branches are nested deeper than JSON can be written", as_json=as_json)
@@ -71,7 +73,22 @@ def report(name: str, message: str, *, as_json: bool) -> int:
     return FAILED
 
 
+def report_unwritten(error: OSError, *, as_json: bool) -> int:
+    """`report` for an error that the standard output itself may have caused: what it did not take is let go of."""
+    code = report(type(error).__name__, str(error), as_json=as_json)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _let_go_of_output()
+    return code
+
+
 def leave_quietly() -> int:
+    """Return the exit code for a reader of the output who has gone."""
+    _let_go_of_output()
+    return READER_GONE
+
+
+def _let_go_of_output() -> None:
     # Python flushes the standard output once more at its end, which would complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return READER_GONE

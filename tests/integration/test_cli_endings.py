@@ -1,6 +1,7 @@
 """How commands end: exit codes, errors of one line, readers that leave, interrupts."""
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -8,8 +9,10 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from engine import Engine, open_engine
 from engine.cli import main
@@ -182,6 +185,61 @@ def test_a_reader_that_has_gone_ends_it_quietly(recorded: Path) -> None:
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (141, b"")
     os.close(writing)
+
+
+@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("command", [["runs"], ["runs", "--json"], ["export", "r1"], ["--help"]], ids=" ".join)
+def test_an_output_that_takes_nothing_is_an_error(
+    recorded: Path, command: list[str], environment: dict[str, str]
+) -> None:
+    """A full disk behind the standard output is told once, in one line; nobody takes what is there for the whole."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*_COMMAND, *command],
+            stdout=full, stderr=subprocess.PIPE, check=False,
+            env={**os.environ, "ANABRANCH_DB": str(recorded), **environment},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr.count(b"\n"), done.stderr.count(b"No space left")) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("command", [["runs"], ["runs", "--json"], ["export", "r1"], ["nothing"]], ids=" ".join)
+def test_closed_streams_are_nobodys_errors(recorded: Path, command: list[str]) -> None:
+    """What was started with `>&-` and the like says nothing there, and nothing of it goes into the database's file."""
+    before = recorded.read_bytes()
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *_COMMAND, *command],
+        capture_output=True, check=False, env={**os.environ, "ANABRANCH_DB": str(recorded)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (2 if command == ["nothing"] else 0, b"", b"")
+    assert recorded.read_bytes() == before
+
+
+def test_an_unbuffered_output_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes only a part at a time gets all the parts."""
+
+    class Sip(io.RawIOBase):
+        """An output that takes seven bytes at a time, as one may whose reader is slow."""
+
+        written = b""
+
+        @override
+        def writable(self) -> bool:
+            return True
+
+        @override
+        def write(self, data: Any, /) -> int:
+            self.written += bytes(data[:7])
+            return len(data[:7])
+
+    sip = Sip()
+    unbuffered = io.TextIOWrapper(sip, encoding="utf-8", write_through=True)  # type: ignore[type-var]
+    for name, stream in (("stdin", None), ("stdout", unbuffered), ("stderr", None)):
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setattr(sys, "argv", ["anabranch", "--version"])
+    assert main() == 0
+    assert sip.written.decode() == f"anabranch {metadata.version('anabranch')}\n"
+    for opened in (sys.stdin, sys.stderr):
+        opened.close()
 
 
 def test_following_shows_what_another_process_records(recorded: Path) -> None:
