@@ -88,8 +88,8 @@ def runs(
     if bool(run_ids) == every:
         raise typer.BadParameter("either RUN... or --all is needed")
     target = None if to is None or str(to) == "-" else to
-    if target is not None and target.exists() and db.exists() and target.samefile(db):
-        raise typer.BadParameter("--to is the database itself")
+    if target is not None and _is_of_database(target, db):
+        raise typer.BadParameter("--to is the database itself, or a file of its own beside it")
 
     async def command() -> None:
         async with existing(db) as engine:
@@ -106,12 +106,19 @@ def runs(
     run(command(), as_json=json)
 
 
+def _is_of_database(path: Path, db: Path) -> bool:
+    if path.exists() and db.exists() and path.samefile(db):
+        return True
+    one, other = path.resolve(), db.resolve()
+    return one.parent == other.parent and one.name.startswith(f"{other.name}-")
+
+
 async def _export_events(
     engine: Engine, run_ids: list[str] | None, target: Path | None, *, with_sources: bool, readable: bool, force: bool
 ) -> None:
     opened = standard_output() if target is None else whole_file(target, overwrite=force)
-    with event_bars() as bars, opened as file:
-        bars.disable = bars.disable or (target is None and output().is_terminal)  # the lines would run through it
+    through_it = target is None and output().is_terminal  # the lines would run through a bar
+    with event_bars(shown=not through_it) as bars, opened as file:
         found = engine.export_runs(
             run_ids, with_sources=with_sources, readable=readable, progress=reporting(bars, "exporting")
         )

@@ -66,8 +66,8 @@ def rebuild(
     run(command(), as_json=json)
 
 
-def event_bars() -> Progress:
-    """Return progress bars for events, drawn only on a terminal. A context manager."""
+def event_bars(*, shown: bool = True) -> Progress:
+    """Return progress bars for events, drawn only on a terminal, if at all. A context manager."""
     terminal = errors()
     columns = (
         TextColumn("{task.description:<10}", markup=False),
@@ -75,7 +75,7 @@ def event_bars() -> Progress:
         MofNCompleteColumn(),
         TextColumn("events"),
     )
-    return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+    return Progress(*columns, console=terminal, transient=True, disable=not (shown and terminal.is_terminal))
 
 
 def reporting(bars: Progress, description: str) -> Report:

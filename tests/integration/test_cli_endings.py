@@ -280,6 +280,13 @@ def test_colours_are_for_terminals(recorded: Path) -> None:
     assert b"\x1b[" not in subprocess.run(command, capture_output=True, check=True).stdout
 
 
+def test_an_export_on_a_terminal_leaves_it_as_it_was(recorded: Path) -> None:
+    """Nothing runs through its lines, and the cursor is not hidden for good."""
+    shown = on_terminal([*_COMMAND, "export", "r1", "--db", str(recorded)])
+    assert shown.startswith(b'{"line":"header"')
+    assert b"\x1b" not in shown
+
+
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     """`anabranch --version` names the installed distribution's version."""
     assert main(["--version"]) == 0

@@ -104,7 +104,7 @@ def test_a_command_line_that_says_too_little_or_too_much(ran: Ran, arguments: li
 
 
 def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Path) -> None:
-    """Unless that is asked for; the database itself never."""
+    """Unless that is asked for; the database itself never, nor what SQLite or the engine keeps beside it."""
     (tmp_path / "mine").write_text("mine")
 
     code, _, error = ran("export", "nightly", "--to", "mine")
@@ -113,7 +113,9 @@ def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Pa
     assert ran("export", "nightly", "--to", "mine", "--force")[0] == 0
     assert runs_of((tmp_path / "mine").read_text()) == ["nightly"]
     before = rows(recorded)
-    assert ran("export", "nightly", "--force", "--to", recorded)[0] == 2
+    for suffix in ("", "-wal", "-lock"):
+        beside = recorded.with_name(f"{recorded.name}{suffix}")
+        assert ran("export", "nightly", "--force", "--to", beside)[0] == 2
     assert rows(recorded) == before
 
 
