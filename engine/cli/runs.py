@@ -10,7 +10,7 @@ from engine.cli.document import plain, print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, Statuses, as_time
 from engine.cli.terminal import output, table
-from engine.cli.text import cell, status, time_text
+from engine.cli.text import cell, none_found, status, time_text
 from engine.model import RunInfo, RunPage
 
 
@@ -46,15 +46,16 @@ def runs(
                 limit=limit,
                 cursor=cursor,
             )
-        print_json(plain(page)) if json else _print(page)
+        none = none_found("no runs", status=with_status, tag=tag)
+        print_json(plain(page)) if json else _print(page, none)
 
     run(command(), as_json=json)
 
 
-def _print(page: RunPage) -> None:
+def _print(page: RunPage, none: str) -> None:
     terminal = output()
     if not page.runs:
-        terminal.print("no runs")
+        terminal.print(none, soft_wrap=True)
         return
     headers = "RUN", "STATUS", "CREATED (UTC)", "TAG", "ABOUT"
     terminal.show(table(headers, map(_row, page.runs), flexible=("TAG", "ABOUT")))

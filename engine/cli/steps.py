@@ -15,7 +15,7 @@ from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Sta
 from engine.cli.parameters import origin_text
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, counted, elapsed_text, parameters_text, status, time_text
+from engine.cli.text import cell, counted, elapsed_text, none_found, parameters_text, status, time_text
 from engine.errors import TaskNotFound
 from engine.model import AttemptLog, StepLog
 from engine.point import Point
@@ -55,7 +55,7 @@ def steps(
             rows = (_step_row(name, step) for name, step in found)
             output().show(table(headers, rows, flexible=("BRANCH", "STEP", "REASON"), right=("ATTEMPTS", "TOOK")))
         else:
-            output().print("no steps")
+            output().print(none_found("no steps", status=with_status, branch=branch), soft_wrap=True)
 
     run(command(), as_json=json)
 
@@ -101,7 +101,8 @@ def attempts(
             rows = (_attempt_row(name, attempt) for name, attempt in found)
             output().show(table(headers, rows, flexible=("BRANCH", "STEP", headers[-1]), right=("#", "TOOK")))
         else:
-            output().print("no attempts of its own" if tried else "no attempts")
+            said = "no attempts of its own" if tried else "no attempts"
+            output().print(none_found(said, step=step, status=with_status, branch=branch), soft_wrap=True)
         if tried and not json:
             output().print(_inherited_text(tried, run_id))
 
@@ -142,7 +143,7 @@ def _step_row(branch: str, step: StepLog) -> tuple[Text, ...]:
     last = step.attempts[-1] if step.attempts else None
     return (
         branch_cell(branch),
-        cell(step.name, "bold"),
+        cell(step.name if step.name == step.step else f"{step.name} ({step.step})", "bold"),
         status(step.status),
         cell(len(step.attempts)),
         cell("" if last is None else _took(last)),

@@ -10,7 +10,7 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, RunId, Statuses
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, status
+from engine.cli.text import cell, none_found, status
 from engine.names import ROOT
 from engine.standing import PlacedStep, read_steps
 
@@ -40,7 +40,7 @@ def tasks(
         elif found:
             _print(found)
         else:
-            output().print("no tasks")
+            output().print(none_found("no tasks", status=with_status), soft_wrap=True)
 
     run(command(), as_json=json)
 

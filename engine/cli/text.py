@@ -102,6 +102,16 @@ def counted(count: int, singular: str, plural: str | None = None) -> str:
     return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
 
 
+def none_found(
+    said: str, *, status: str | None = None, branch: str | None = None, step: str | None = None, tag: str | None = None
+) -> str:
+    """Return what is said where nothing is found, with what was asked for: `no attempts at fit that are FAILED`."""
+    at = "" if step is None else f" at {visible(step)}"
+    tagged = "" if tag is None else f" tagged {visible(tag)}"
+    wanted = "" if status is None else f" that are {visible(status)}"
+    return f"{said}{at}{tagged}{wanted}" + ("" if branch is None else f" in branch {branch_text(branch)}")
+
+
 def place_of(problem: Problem) -> str:
     """Return where something is wrong, such as `run r1, branch a, version 4, position 17`."""
     where = []

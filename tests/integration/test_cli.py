@@ -100,7 +100,7 @@ def test_a_page_of_runs_says_where_the_next_begins(document: Callable[..., Any],
 
 def test_no_runs_are_said_to_be_none(shown: Shown) -> None:
     """An empty list is an answer, not silence."""
-    assert shown("runs", "--tag", "unheard of") == "no runs\n"
+    assert shown("runs", "--tag", "unheard of") == "no runs tagged unheard of\n"
 
 
 def test_show_says_how_a_run_stands(shown: Shown) -> None:
@@ -234,7 +234,7 @@ def test_steps_of_all_branches_or_one(document: Callable[..., Any], shown: Shown
     """Steps are listed branch by branch, of one branch or one status when asked."""
     assert [step["branch"] for step in document("steps", "r1")["steps"]] == ["fit.a", "fit.b"]
     assert [step["branch"] for step in document("steps", "r1", "--branch", "fit.b")["steps"]] == ["fit.b"]
-    assert shown("steps", "r1", "--status", "FAILED") == "no steps\n"
+    assert shown("steps", "r1", "--status", "FAILED") == "no steps that are FAILED\n"
     assert rows(shown("steps", "r1"))[2][:4] == ["fit.b", "train", "COMPLETED", "2"]
 
 

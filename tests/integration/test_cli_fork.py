@@ -126,9 +126,9 @@ def test_attempts_at_inherited_steps_are_said_to_be_the_sources(
     """The fork has none of its own, and its steps have them: neither is kept from whoever asks."""
     assert main(["fork", "r1", "--as", "r2"]) == 0
     capsys.readouterr()
-    for asked in ([], ["--step", "prepare"]):
+    for asked, at in (([], ""), (["--step", "prepare"], " at prepare")):
         assert main(["attempts", "r2", *asked]) == 0
-        assert capsys.readouterr().out == "no attempts of its own\n1 attempt at inherited steps: r1: (root)@9\n"
+        assert capsys.readouterr().out == f"no attempts of its own{at}\n1 attempt at inherited steps: r1: (root)@9\n"
     assert main(["attempts", "r2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["attempts"] == []
 

@@ -73,7 +73,7 @@ def test_tasks_are_whole_in_json(document: Callable[..., Any]) -> None:
 def test_tasks_are_filtered_by_their_own_status(document: Callable[..., Any], shown: Shown) -> None:
     """`--status` means what the column of that name shows."""
     assert [task["task_id"] for task in document("tasks", "r1", "--status", "FAILED")["tasks"]] == ["relax"]
-    assert shown("tasks", "r1", "--status", "RUNNING") == "no tasks\n"
+    assert shown("tasks", "r1", "--status", "RUNNING") == "no tasks that are RUNNING\n"
 
 
 def test_attempts_of_a_task(document: Callable[..., Any]) -> None:
