@@ -7,14 +7,13 @@ Left out is what differs between any two tries at the same: ids, times, and what
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct, field, structs
 
 from engine.codec import same
-from engine.model import BranchLog, Parameter, RunLog, StepLog
+from engine.model import AnyLog, Parameter, StepLog, branches_of
 
-AnyLog: TypeAlias = RunLog | BranchLog
 Side = TypeVar("Side")
 
 
@@ -87,13 +86,7 @@ def difference(before: AnyLog, after: AnyLog) -> Difference:
 
 def _by_name(top: AnyLog) -> dict[str, AnyLog]:
     """A log and all below it, parents first, by the names below it; a name that is not below it stays whole."""
-    found: dict[str, AnyLog] = {}
-    waiting: list[AnyLog] = [top]
-    while waiting:
-        log = waiting.pop()
-        found[_relative(log.branch, top.branch)] = log
-        waiting.extend(reversed(log.branches.values()))
-    return found
+    return {_relative(log.branch, top.branch): log for log in branches_of(top)}
 
 
 def _relative(name: str, top: str) -> str:

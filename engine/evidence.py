@@ -29,10 +29,10 @@ from engine.evidence_files import (
 from engine.evidence_report import report
 from engine.findings import Problem
 from engine.free_form import check_json
-from engine.model import AttemptLog, Head
+from engine.model import AnyLog, AttemptLog, Head
 from engine.point import Position
 from engine.ports import Progress
-from engine.standing import AnyLog, PlacedStep, RunSteps, read_steps
+from engine.standing import PlacedStep, RunSteps, read_steps
 
 FORMAT: Final = "anabranch-evidence"
 FORMAT_VERSION: Final = 1

@@ -14,20 +14,10 @@ from msgspec import Struct, structs
 
 from engine.dependencies import TaskKey, found_dependencies, in_order, key_of
 from engine.engine import Engine
-from engine.model import CANCELLED, AttemptLog, BranchLog, ExternalRun
+from engine.model import CANCELLED, AnyLog, AttemptLog, BranchLog, ExternalRun
 from engine.names import ROOT
-from engine.standing import (
-    ACTIVE_STATUSES,
-    FAILED_STATUSES,
-    FINISHED_STATUSES,
-    ORPHANED_SECONDS,
-    SUCCEEDED_STATUSES,
-    AnyLog,
-    PlacedStep,
-    RunSteps,
-    is_orphaned,
-    read_steps,
-)
+from engine.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps
+from engine.statuses import ACTIVE_STATUSES, FAILED_STATUSES, FINISHED_STATUSES, SUCCEEDED_STATUSES
 
 Kind: TypeAlias = Literal[
     "failed", "missing", "cycle", "cancelled", "blocked", "orphaned", "running", "waiting", "ready"

@@ -9,7 +9,7 @@ goes in a circle, and its passes would take longer than the work.
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 
@@ -292,6 +292,19 @@ class RunLog(Struct, frozen=True, kw_only=True):
     finalized: bool
     details: dict[str, Any]
     branch: str = ROOT
+
+
+AnyLog: TypeAlias = RunLog | BranchLog
+"""A run's root branch, or a branch: what both have in a compiled log."""
+
+
+def branches_of(log: AnyLog) -> Iterator[AnyLog]:
+    """Yield a log and all branches below it, parents first, in the order in which they were opened."""
+    waiting: list[AnyLog] = [log]
+    while waiting:
+        branch = waiting.pop()
+        yield branch
+        waiting.extend(reversed(branch.branches.values()))
 
 
 class Reduction(Struct, frozen=True, kw_only=True):

@@ -1,36 +1,14 @@
-"""How the steps of a run stand: a task's own status may lag behind its attempt's, or behind its external run's.
+"""How the steps of a run stand: a task's own status may lag behind its attempt's, or behind its external run's."""
 
-Status words come from two families of hosts; a word that is not known means that something has not finished.
-"""
-
-from collections.abc import Iterator
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 
 from msgspec import Struct
 
 from engine.engine import Engine
-from engine.model import (
-    CANCELLED,
-    COMPLETED,
-    CREATED,
-    FAILED,
-    RUNNING,
-    AttemptLog,
-    BranchLog,
-    ExternalRun,
-    RunInfo,
-    RunLog,
-    StepLog,
-)
+from engine.model import CREATED, AnyLog, AttemptLog, ExternalRun, RunInfo, StepLog, branches_of
 from engine.point import Position
-
-AnyLog: TypeAlias = RunLog | BranchLog
-
-SUCCEEDED_STATUSES: Final = frozenset({COMPLETED, "SUCCESS", "SKIPPED"})
-FAILED_STATUSES: Final = frozenset({FAILED, "FAIL", "FAILED_INIT"})
-FINISHED_STATUSES: Final = SUCCEEDED_STATUSES | FAILED_STATUSES | {CANCELLED}
-ACTIVE_STATUSES: Final = frozenset({RUNNING, "SUBMITTED", "WAITING_EXTERNAL"})
+from engine.statuses import FINISHED_STATUSES, SUCCEEDED_STATUSES
 
 ORPHANED_SECONDS: Final = 3600.0
 """After how long an attempt that was created and never submitted is taken for orphaned, unless the caller says."""
@@ -105,15 +83,6 @@ async def read_steps(engine: Engine, run_id: str, at: Position | None = None) ->
         for step in log.steps.values()
     ]
     return RunSteps(info=await run.info(at=at), branches=branches, steps=steps)
-
-
-def branches_of(log: RunLog) -> Iterator[AnyLog]:
-    """Yield a run's root and all branches below it, parents first."""
-    waiting: list[AnyLog] = [log]
-    while waiting:
-        branch = waiting.pop()
-        yield branch
-        waiting.extend(reversed(branch.branches.values()))
 
 
 def is_orphaned(attempt: AttemptLog, now: datetime, seconds: float = ORPHANED_SECONDS) -> bool:

@@ -6,7 +6,6 @@ from typing import Annotated, Final
 import typer
 
 from engine import Branch, Engine
-from engine.cli.counts import walk
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.failures import report, run
@@ -16,6 +15,7 @@ from engine.cli.terminal import output
 from engine.cli.text import branch_text, shortened
 from engine.errors import ParameterNotFound, shown
 from engine.lineage import LIMIT_DEFAULT
+from engine.model import branches_of
 from engine.point import Point
 
 _LIMIT_SHOWN: Final = 100
@@ -69,7 +69,7 @@ async def _hint(engine: Engine, seen_by: Branch, name: str, point: Point) -> str
     if point is not None and await seen_by.parameters(names=[name]):
         return "; it was written after that point"
     log = await (await engine.run(seen_by.run_id)).compile(inherited=False)
-    having = [branch_text(each.branch) for each in walk(log) if name in each.parameters]
+    having = [branch_text(each.branch) for each in branches_of(log) if name in each.parameters]
     if having:
         more = f" and {len(having) - _NAMED_MAX:,} more" if len(having) > _NAMED_MAX else ""
         return f"; it was written in {', '.join(map(shortened, having[:_NAMED_MAX]))}{more} (--branch)"

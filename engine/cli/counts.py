@@ -1,15 +1,9 @@
-"""What a compiled run log holds, counted, and its branches in order."""
-
-from collections.abc import Iterator
-from typing import TypeAlias
+"""What a compiled run log holds, counted."""
 
 from msgspec import Struct
 
-from engine.model import AttemptLog, BranchLog, RunLog
-
-AnyLog: TypeAlias = RunLog | BranchLog
-
-FAILED_STATUSES = frozenset({"FAILED", "FAIL", "FAILED_INIT"})
+from engine.model import AnyLog, AttemptLog, RunLog, branches_of
+from engine.statuses import FAILED_STATUSES
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -22,15 +16,6 @@ class Counts(Struct, frozen=True, kw_only=True):
     failed_attempts: int
 
 
-def walk(log: AnyLog) -> Iterator[AnyLog]:
-    """Yield a log and all branches below it, parents first, in the order in which they were opened."""
-    waiting: list[AnyLog] = [log]
-    while waiting:
-        log = waiting.pop()
-        yield log
-        waiting.extend(reversed(log.branches.values()))
-
-
 def attempts_of(log: AnyLog) -> list[AttemptLog]:
     """Return the attempts at a log's own steps."""
     return [attempt for step in log.steps.values() for attempt in step.attempts]
@@ -38,7 +23,7 @@ def attempts_of(log: AnyLog) -> list[AttemptLog]:
 
 def count(log: RunLog) -> Counts:
     """Count what a run holds. Streams have no gaps: their last versions add up to the number of events."""
-    logs = list(walk(log))
+    logs = list(branches_of(log))
     attempts = [attempt for each in logs for attempt in attempts_of(each)]
     return Counts(
         events=sum(each.stream_version for each in logs),

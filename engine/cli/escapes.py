@@ -6,7 +6,6 @@ from typing import Final
 
 # Controls, formats (bidi overrides, zero-width), lone surrogates, line and paragraph separators.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _DELETE: Final = "\x7f"  # JSON lets it stand as it is
 
 
@@ -19,7 +18,7 @@ def visible(text: str) -> str:
     """Return `text` in one line with every hidden character escaped as in Python's `ascii`."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escaped(character) if is_hidden(character) else character for character in text)
+    return "".join(ascii(character)[1:-1] if is_hidden(character) else character for character in text)
 
 
 def json_visible(text: str) -> str:
@@ -33,7 +32,3 @@ def json_visible(text: str) -> str:
 
 def _json_escaped(character: str) -> str:
     return "\\u007f" if character == _DELETE else json.dumps(character)[1:-1]
-
-
-def _escaped(character: str) -> str:
-    return _SHORT.get(character) or ascii(character)[1:-1]

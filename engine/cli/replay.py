@@ -5,7 +5,6 @@ from typing import Any
 
 from msgspec import UNSET, Struct, field
 
-from engine.cli.counts import walk
 from engine.cli.document import plain
 from engine.events import (
     AttemptCreated,
@@ -22,7 +21,7 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import Parameter, RunLog
+from engine.model import Parameter, RunLog, branches_of
 
 
 class ReplayedBranch(Struct):
@@ -66,7 +65,7 @@ class Replay:
 
     def differences(self, log: RunLog) -> list[str]:
         """Say in which ways a compiled run log differs from what the events say: nothing when they agree."""
-        logs = {each.branch: each for each in walk(log)}
+        logs = {each.branch: each for each in branches_of(log)}
         found = [f"branch {name!a} is in one of them only" for name in sorted(logs.keys() ^ self.branches.keys())]
         for name in sorted(logs.keys() & self.branches.keys()):
             replayed, compiled = self.branches[name], logs[name]

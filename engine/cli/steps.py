@@ -6,7 +6,6 @@ import typer
 from rich.text import Text
 
 from engine import Engine
-from engine.cli.counts import walk
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import attempt_document, print_json, step_document
 from engine.cli.escapes import visible
@@ -17,7 +16,7 @@ from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, counted, elapsed_text, none_found, parameters_text, status, time_text
 from engine.errors import TaskNotFound
-from engine.model import AttemptLog, StepLog
+from engine.model import AttemptLog, StepLog, branches_of
 from engine.point import Point
 
 
@@ -128,7 +127,9 @@ async def _steps(engine: Engine, run_id: str, branch: str | None, at: Point) -> 
         found = await (await handle.branch(branch)).steps(at=at)
         return [(branch, step) for step in found.values()]
     return [
-        (log.branch, step) for log in walk(await handle.compile(at=at, inherited=False)) for step in log.steps.values()
+        (log.branch, step)
+        for log in branches_of(await handle.compile(at=at, inherited=False))
+        for step in log.steps.values()
     ]
 
 

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from engine.cli.counts import FAILED_STATUSES, AnyLog, attempts_of, walk
+from engine.cli.counts import attempts_of
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.escapes import visible
@@ -15,7 +15,8 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.terminal import output
 from engine.cli.text import counted, shortened, status
-from engine.model import RunLog, StepLog
+from engine.model import AnyLog, RunLog, StepLog, branches_of
+from engine.statuses import FAILED_STATUSES
 
 _NAME_CHARACTERS_MAX: Final = 48
 
@@ -77,7 +78,7 @@ def branch_tree(log: RunLog, *, with_steps: bool = False, levels: int | None = N
         for child in branch.branches.values():
             label = _label(child, child.branch.removeprefix(prefix))
             if level == levels and child.branches:
-                label.append(f"  + {counted(len(list(walk(child))) - 1, 'branch', 'branches')} below", "dim")
+                label.append(f"  + {counted(len(list(branches_of(child))) - 1, 'branch', 'branches')} below", "dim")
             added = node.add(label)
             if level != levels:
                 waiting.append((added, child, level + 1))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from engine.dependencies import TaskKey, in_order
 from engine.explanation import Explanation, Finding, Place, explain
-from engine.model import AttemptLog, BranchLog, ExternalRun, RunInfo, RunLog, StepLog, TaskSpec
-from engine.standing import FINISHED_STATUSES, AnyLog, PlacedStep, RunSteps
+from engine.model import AnyLog, AttemptLog, BranchLog, ExternalRun, RunInfo, RunLog, StepLog, TaskSpec
+from engine.standing import PlacedStep, RunSteps
+from engine.statuses import FINISHED_STATUSES
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=2)
