@@ -4,6 +4,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from typing import Final
 
 from engine.errors import CannotOpen, FolderNotWritable, NetworkFileSystem
 
@@ -28,6 +29,10 @@ NETWORK_FILE_SYSTEMS = frozenset(
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _MOUNTS = Path("/proc/self/mountinfo")
+
+
+READING_WRITES: Final = "who only reads it writes beside it, too, and can read a copy in a folder that may be written"
+"""What to tell people whose file may not be written."""
 
 
 def prepare_file(path: Path, *, allow_network: bool) -> bool:
@@ -104,7 +109,7 @@ def _check_writable(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not os.access(path, os.R_OK | os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}; {READING_WRITES}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -34,17 +34,17 @@ from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.file_lock import FileLock, Turn
-from engine.logs.file_system import beside
+from engine.logs.file_system import READING_WRITES, beside
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import named, opening_failed, translate
 from engine.logs.sqlite_heads import CachedHeads
+from engine.logs.sqlite_idempotency import has_recorded
 from engine.logs.sqlite_opening import SetUp
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
 from engine.logs.wal_limit import WAL_BYTES_MAX, WalLimit
-from engine.names import ROOT
 from engine.owner import Owner
 from engine.ports import Answer, Capabilities, EventFilter, Recorded, State, StreamHeads
 from engine.projectors import Projectors
@@ -61,11 +61,6 @@ MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Projectors]
 MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Projectors], State]
 
 _log = get_logger(__name__)
-
-_HAS_RECORDED: Final = (
-    "SELECT 1 FROM streams JOIN idempotency_keys ON idempotency_keys.root_id = streams.stream_id"
-    " WHERE streams.run_id = ? AND streams.branch = ? AND idempotency_key = ?"
-)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -207,10 +202,7 @@ class SqliteEventLog:
 
     async def has_recorded(self, run_id: str, idempotency_key: str) -> bool:
         self.check_open()
-        asked = (run_id, ROOT, idempotency_key)
-        return await self.readers.run(
-            lambda connection: connection.execute(_HAS_RECORDED, asked).fetchone() is not None
-        )
+        return await self.readers.run(lambda connection: has_recorded(connection, run_id, idempotency_key))
 
     def _translated(self, answer: Answer) -> Answer:
         if isinstance(answer, Recorded):
@@ -334,7 +326,7 @@ async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:
         return FileLock(beside(path, "-lock"))
     except OSError as error:
         await connection.close()
-        raise FolderNotWritable(path, f"its lock file: {error.strerror or error}") from error
+        raise FolderNotWritable(path, f"its lock file: {error.strerror or error}; {READING_WRITES}") from error
 
 
 async def _close(connection: ThreadConnection, path: Path, lock: FileLock, busy_timeout: float) -> None:

@@ -8,7 +8,6 @@ written, the log itself says of which streams they are old. A request that is re
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 
 from engine.bulk_insert import insert_rows
 from engine.codec import (
@@ -18,16 +17,17 @@ from engine.codec import (
     link,
     payload_digest,
 )
-from engine.commands import Request, asked_for
+from engine.commands import Request
 from engine.decisions import Decision, decide
-from engine.errors import EventTooLarge, IdempotencyConflict, StoreChanged, VersionConflict
+from engine.errors import EventTooLarge, StoreChanged, VersionConflict
 from engine.event_ids import EventIds, as_milliseconds
 from engine.events import Event, RecordedEvent
 from engine.expected_version import holds
 from engine.logs.sqlite_epoch import Epoch, read_epoch
 from engine.logs.sqlite_errors import BAD_ROW
 from engine.logs.sqlite_heads import CachedHeads
-from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded, last_position
+from engine.logs.sqlite_idempotency import IdempotencyKeys
+from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION
 from engine.names import ROOT
 from engine.ports import Answer, Recorded, State
@@ -82,6 +82,7 @@ class Appender:
         self._moment = from_microseconds(0)
         self._milliseconds = b""
         self._event_ids = EventIds()
+        self._keys = IdempotencyKeys(connection)
         self._epoch: Epoch | None = None
         self._rows: list[tuple[object, ...]] = []
         self._touched = False
@@ -201,12 +202,8 @@ class Appender:
 
     def _record(self, request: Request) -> Answer:
         run_id = request.run_id
-        digest = b""
-        if request.idempotency_key is not None:
-            digest = _content(request)
-            recorded = self._recorded_before(request, digest)
-            if recorded is not None:
-                return recorded
+        if request.idempotency_key is not None and (recorded := self._recorded_before(request)) is not None:
+            return recorded
         branch = request.commands[0].branch
         guarded = self._heads.find(run_id, branch)
         actual = 0 if guarded is None else guarded.version
@@ -219,7 +216,8 @@ class Appender:
         guarded = guarded or self._heads.find(run_id, branch)
         answer = Recorded(tuple(events), 0 if guarded is None else guarded.version)
         if request.idempotency_key is not None:
-            self._remember(request, digest, first, answer)
+            self._touched = self._wrote = True
+            self._keys.remember(self._heads.root_id(run_id), request, first, answer)
         return answer
 
     def _append(self, run_id: str, decision: Decision, recorded: list[RecordedEvent]) -> None:
@@ -284,39 +282,15 @@ class Appender:
             raise EventTooLarge(type(event).__name__, len(payload), self._event_bytes_max)
         return payload
 
-    def _recorded_before(self, request: Request, digest: bytes) -> Recorded | None:
+    def _recorded_before(self, request: Request) -> Recorded | None:
         root = self._heads.find(request.run_id, ROOT)
         if root is None:
             return None
-        row = self._connection.execute(
-            "SELECT digest, first_position, events, stream_version FROM idempotency_keys"
-            " WHERE root_id = ? AND idempotency_key = ?",
-            (root.stream_id, request.idempotency_key),
-        ).fetchone()
-        if row is None:
+        kept = self._keys.find(root.stream_id, request)
+        if kept is None:
             return None
-        known, first, count, stream_version = row
-        if known != digest:
-            raise IdempotencyConflict(request.run_id, str(request.idempotency_key))
         self._insert_events()
-        events = self._connection.execute(
-            f"{SELECT_EVENTS} WHERE position >= ? AND position < ? ORDER BY position", (first, first + count)
-        )
-        return Recorded(tuple(as_recorded(event) for event in events), stream_version, duplicate=True)
-
-    def _remember(self, request: Request, digest: bytes, first: int, answer: Recorded) -> None:
-        self._touched = self._wrote = True
-        self._connection.execute(
-            "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                self._heads.root_id(request.run_id),
-                request.idempotency_key,
-                digest,
-                first,
-                len(answer.events),
-                answer.stream_version,
-            ),
-        )
+        return self._keys.read(kept)
 
     def _flush(self) -> None:
         self._insert_events()
@@ -334,8 +308,3 @@ class Appender:
 
 def _is_about_the_file(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and not isinstance(error, BAD_ROW)
-
-
-def _content(request: Request) -> bytes:
-    """Return what an idempotency key stands for: the digest of what was asked for."""
-    return blake2b(encode_canonical(asked_for(request.commands)), digest_size=32).digest()
