@@ -7,17 +7,12 @@ The kernel wakes waiters in the order they came and frees the lock when its hold
 import fcntl
 import io
 import os
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Generic, TypeVar
-
-from engine.logs.forking import inside_sqlite
-
-Result = TypeVar("Result")
+from typing import Final
 
 RUN_LOCK_NAME: Final = "run.lock"
 """The file beside a database that the orchestrator at work on it holds locked."""
@@ -101,41 +96,6 @@ def noted_holder(path: Path) -> int | None:
 
 def _open_for_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-class GivenUp(Exception):
-    """A turn that came after nobody waited for it any more."""
-
-
-class Turn(Generic[Result]):
-    """A job that waits for the lock on a thread, and may be given up on until it has it."""
-
-    def __init__(self, lock: FileLock, job: Callable[[], Result]) -> None:
-        self._lock = lock
-        self._job = job
-        self._mutex = threading.Lock()
-        self._given_up = False
-        self._begun = False
-
-    def take(self) -> Result:
-        """Wait for the lock and do the job, on the thread that may wait.
-
-        Raises:
-            GivenUp: the job was not done.
-        """
-        with self._lock.held():
-            with self._mutex:
-                if self._given_up:
-                    raise GivenUp
-                self._begun = True
-            with inside_sqlite():
-                return self._job()
-
-    def give_up(self) -> bool:
-        """Say whether the job had not begun; then it never will."""
-        with self._mutex:
-            self._given_up = not self._begun
-            return self._given_up
 
 
 _OPEN: weakref.WeakSet[FileLock] = weakref.WeakSet()

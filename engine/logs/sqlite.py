@@ -10,7 +10,6 @@ else has the file open, SQLite checkpoints under an exclusive lock of its own.
 import asyncio
 import contextlib
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from engine.cancellation import finish
 from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
 from engine.errors import (
@@ -27,13 +25,12 @@ from engine.errors import (
     EngineClosed,
     FolderNotWritable,
     NotADatabase,
-    StoreBusy,
     SyncFailed,
 )
 from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
-from engine.logs.file_lock import FileLock, Turn
+from engine.logs.file_lock import FileLock
 from engine.logs.file_system import READING_WRITES, beside
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import Readers, kept_open
@@ -44,6 +41,7 @@ from engine.logs.sqlite_idempotency import has_recorded
 from engine.logs.sqlite_opening import SetUp
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
+from engine.logs.turns import CLOSING_SECONDS_MAX, Turn, Turns
 from engine.logs.wal_limit import WAL_BYTES_MAX, WalLimit
 from engine.owner import Owner
 from engine.ports import Answer, Capabilities, EventFilter, Recorded, State, StreamHeads
@@ -54,8 +52,6 @@ Result = TypeVar("Result")
 
 BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
-CLOSING_SECONDS_MAX = 0.5
-TURN_SECONDS_MIN = 0.05  # so long a write waits at least: its thread needs some time to ask for a lock that is free
 
 MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Projectors]
 MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Projectors], State]
@@ -91,10 +87,10 @@ class SqliteEventLog:
         self.appender = appender
         self._connection = connection
         self._lock = lock
+        self._turns = Turns(connection, lock, path, settings.busy_timeout)
         self._busy_timeout = settings.busy_timeout
         self._callbacks: list[Callable[[], None]] = []
         self._owner = Owner()
-        self._gave_up = False
         self._closed = False
         self._let_go = False
         self._folder_synced = False
@@ -103,13 +99,17 @@ class SqliteEventLog:
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
-        turn, recording = self._begin(lambda _: [self._translated(answer) for answer in self.appender.append(requests)])
+        self._check_writable()
+        turn, recording = self._turns.begin(lambda: self._done(lambda _: self._answers(requests)))
         recording.add_done_callback(partial(self._appended, turn))
         return recording
 
+    def _answers(self, requests: Sequence[Request]) -> list[Answer]:
+        return [self._translated(answer) for answer in self.appender.append(requests)]
+
     def _appended(self, turn: Turn[list[Answer]], recording: asyncio.Future[list[Answer]]) -> None:
         if recording.cancelled():
-            self._gave_up |= turn.give_up()
+            self._turns.take_back(turn)
         elif recording.exception() is None:
             for callback in self._callbacks:
                 callback()
@@ -127,48 +127,13 @@ class SqliteEventLog:
         Raises:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess, WrongEventLoop
         """
-        turn, ended = self._begin(job)
-        try:
-            await asyncio.wait({ended})
-        except asyncio.CancelledError as cancelled:
-            if turn.give_up():
-                self._gave_up = True
-                ended.cancel()  # nobody is told any more how it ended
-                raise
-            if stop is not None:
-                stop()
-            try:
-                await finish(asyncio.wait({ended}))
-            finally:
-                failure = ended.exception()
-            raise cancelled from failure
-        return ended.result()
+        self._check_writable()
+        return await self._turns.run(lambda: self._done(job), stop)
 
-    def _begin(self, job: Callable[[sqlite3.Connection], Result]) -> tuple[Turn[Result], asyncio.Future[Result]]:
+    def _check_writable(self) -> None:
         self.check_open()
         if self._doubt is not None:
             raise SyncFailed(self.path, self._doubt)
-        turn = Turn(self._lock, lambda: self._done(job))
-        ended = self._connection.start_waiting(turn.take)
-        self._have_patience(turn, ended, time.monotonic())
-        return turn, ended
-
-    def _have_patience(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
-        """Give the turn up once it has waited for others, since that time at most, for as long as it may."""
-        seconds = since + max(self._busy_timeout, TURN_SECONDS_MIN) - time.monotonic()
-        timeout = asyncio.get_running_loop().call_later(seconds, self._give_up, turn, ended, since)
-        ended.add_done_callback(lambda _: timeout.cancel())
-
-    def _give_up(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
-        # While our own thread is not queued for the lock it is at something else, for as long as it likes.
-        waited_since = self._lock.waited_since or time.monotonic()
-        if ended.done():
-            return
-        if waited_since > since:
-            self._have_patience(turn, ended, waited_since)
-        elif turn.give_up():
-            self._gave_up = True
-            ended.set_exception(StoreBusy(self.path, self._busy_timeout))
 
     def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
@@ -253,18 +218,9 @@ class SqliteEventLog:
         self._closed = True
         if not self._let_go:
             await self.readers.close()
-            await self._last_turn()
+            await self._turns.end()
             await _close(self._connection, self.path, self._lock, self._busy_timeout)
             self._let_go = True
-
-    async def _last_turn(self) -> None:
-        if self._gave_up:
-            behind = self._connection.start(_nothing)
-            while not behind.done():
-                await asyncio.wait({behind}, timeout=CLOSING_SECONDS_MAX)
-                if not behind.done() and self._lock.waited_since is not None:
-                    behind.cancel()
-                    raise StoreBusy(self.path, self._busy_timeout)
 
 
 async def open_sqlite_log(
@@ -307,10 +263,6 @@ async def open_sqlite_log(
             raise NotADatabase(path, f"its schema is damaged: {error}") from error
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
-
-
-def _nothing() -> None:
-    """What is done once all before it is."""
 
 
 def _resolved(path: Path) -> Path:
