@@ -62,7 +62,7 @@ def headline(explanation: Explanation) -> str:
     return f"{explanation.run_id} is {explanation.status}: {'; '.join(parts)}"
 
 
-_NOTHING: Final = "nothing failed and nothing waits"
+_NOTHING: Final = "no step or branch of it failed, and none waits"
 
 
 def _parts(findings: Sequence[Finding]) -> Iterator[str]:

@@ -36,7 +36,8 @@ def verify(
 ) -> None:
     """Compute every hash anew, follow every link, and make every reduction again.
 
-    The first bad event of each broken branch is shown. The exit code is 1 when there is one.
+    The first bad event of each broken branch is shown. The exit code is 1 when there is one. Whether the views, which
+    other commands read, say what the events say is what `anabranch doctor` looks at.
 
     Without a checkpoint that was kept elsewhere this finds accidents and clumsy edits, not a file that somebody wrote
     anew with all its hashes, nor a run whose last events were cut off with care. The order of events in branches that

@@ -176,7 +176,7 @@ def test_there_may_be_nothing_to_explain(shown: Shown, recorded: Path) -> None:
     """A run that went well is said to have; one that waits for its orchestrator, too."""
     asyncio.run(_finish(recorded))
 
-    assert shown("explain", "r2") == "r2 is COMPLETED: nothing failed and nothing waits\n"
+    assert shown("explain", "r2") == "r2 is COMPLETED: no step or branch of it failed, and none waits\n"
     assert shown("explain", "r3").splitlines()[0] == "r3 is CREATED: 1 is ready to run"
 
 
