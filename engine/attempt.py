@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from hashlib import blake2b
 from typing import Any, TypedDict
 
 from msgspec import structs
 from typing_extensions import Unpack, override
 
-from engine.codec import encode_canonical, plain_time
+from engine.codec import plain_time
 from engine.commands import Request, UpdateAttempt
 from engine.errors import InvalidValue
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
@@ -206,11 +205,6 @@ def check_attempt_document(attempt: object) -> AttemptDocument:
         outputs=check_parameters(attempt.outputs),
         metrics=check_parameters(attempt.metrics),
     )
-
-
-def derived_attempt_id(run_id: str, idempotency_key: str) -> str:
-    """Return the id of the attempt that a key asks for: the same at every retry."""
-    return blake2b(encode_canonical((run_id, idempotency_key)), digest_size=16).hexdigest()
 
 
 def _parameters(value: Any, _name: str) -> Any:

@@ -16,10 +16,10 @@ from engine.attempt import (
     StartOptions,
     attempt_fields,
     check_attempt_document,
-    derived_attempt_id,
 )
 from engine.attempting import AttemptBlock, Started
 from engine.branch_reads import BranchReads
+from engine.codec import derived_id
 from engine.command_check import checked
 from engine.commands import (
     Command,
@@ -245,7 +245,7 @@ class Branch(BranchReads):
         if fresh:
             attempt_id = new_event_id().hex()
         elif attempt_id is None:
-            attempt_id = derived_attempt_id(self._run_id, check_name(idempotency_key, "idempotency key"))
+            attempt_id = derived_id(self._run_id, check_name(idempotency_key, "idempotency key"))
         command = StartAttempt(
             branch=self._name,
             step=check_name(step, "step name"),

@@ -58,6 +58,11 @@ _CHECKS: Final = {name: check_of(event_type) for name, event_type in EVENT_TYPES
 encode_canonical = _ENCODER.encode
 
 
+def derived_id(*place: str | int) -> str:
+    """Return an id that follows from what it is of: whoever makes it again gets the same, in any process."""
+    return blake2b(encode_canonical(place), digest_size=16).hexdigest()
+
+
 def decode_event(event_type: str, schema_version: int, payload: bytes, position: int | None = None) -> Event:
     """Return the event that `payload` holds.
 

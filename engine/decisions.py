@@ -80,7 +80,7 @@ def decide(run_id: str, command: Command, state: State) -> Decision:
     """Return what the command does to the run as it stands.
 
     Raises:
-        NotFound, AlreadyExists, Conflict, InvalidInput: the command cannot be carried out; see `errors.py`.
+        NotFound, AlreadyExists, Conflict, InvalidInput: the command cannot be carried out; see `engine.errors`.
     """
     if isinstance(command, OpenRun):
         return _open_run(run_id, command, state)

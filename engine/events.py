@@ -3,8 +3,8 @@
 An event names its branch itself and carries data, never a class path. Its type and schema version stand in the
 envelope's header, where they outlive an erased payload and can be filtered on; `codec.py` maps them to bytes.
 
-An event's fields may be added to with a default, never renamed, retyped or removed: then its schema version goes up in
-`codec.SCHEMA_VERSIONS` and an upcaster lifts the older payloads.
+Fields are never renamed, retyped or removed. Where one is added, which needs a default, the event's schema version goes
+up in `codec.SCHEMA_VERSIONS`, and an upcaster lifts the older payloads.
 """
 
 from datetime import datetime

@@ -4,12 +4,11 @@ A document handed in whole is compared with what is known, and becomes the event
 """
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from msgspec import UNSET, structs
 
-from engine.codec import encode_canonical, same
+from engine.codec import derived_id, same
 from engine.commands import (
     LogStep,
     RemoveStep,
@@ -81,8 +80,7 @@ def _created(stream: Stream, document: StepDocument, attempt: AttemptDocument, i
 
 def _attempt_id(stream: Stream, step: str, index: int) -> str:
     # It follows from the place, so that two processes handing in one document agree on it.
-    place = encode_canonical((stream.run_id, stream.branch, step, index))
-    return blake2b(place, digest_size=16).hexdigest()
+    return derived_id(stream.run_id, stream.branch, step, index)
 
 
 def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:

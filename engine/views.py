@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -10,6 +10,9 @@ from engine.lineage import Lineage, LineageWanted
 from engine.model import AttemptLog, BranchLog, ExternalRun, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.point import PlacedPoint, Point, Position
 from engine.ports import Stream
+
+STATE_SCHEMA_VERSION: Final = "4"
+"""What `schema_info` says to those who read the state views with SQL: as a state store of that version has them."""
 
 
 class PlacedAttempt(Struct, frozen=True):

@@ -109,7 +109,8 @@ class Writer:
     async def submit_to_the_end(self, request: Request) -> Finished:
         """Return once the request is recorded and durable, even when the caller is cancelled meanwhile.
 
-        A caller that is cancelled while it waits for a full queue is let in at once.
+        A caller that is cancelled while it waits for a full queue is let in at once. The cancellation comes back with
+        what was recorded, for the caller to raise.
 
         Raises:
             AnabranchError: it was not recorded.

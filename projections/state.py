@@ -32,10 +32,10 @@ from engine.events import (
 from engine.model import CREATED, TERMINAL_STATUSES, CarriedStep
 from engine.ports import Stream
 from engine.projectors import Fold, out_of_place
+from engine.views import STATE_SCHEMA_VERSION
 from projections.columns import from_json, parameters_to_json, to_json, to_text
 from projections.state_rows import carried_attempt, change_attempt, task_row
 from projections.state_tables import (
-    STATE_SCHEMA_VERSION,
     STATE_TABLES,
     AttemptRow,
     ExternalRunRow,

@@ -2,8 +2,6 @@
 
 from msgspec import Struct
 
-STATE_SCHEMA_VERSION = "4"
-
 # `tasks` and `external_runs` have rowids: SQLite 3.40's integrity check takes their NULLs for damage when they have
 # none, because the columns of their keys do not come first.
 STATE_TABLES = """

@@ -20,12 +20,9 @@ from engine.model import AttemptChanges
 from engine.names import ROOT
 from engine.ports import Progress, ViewDifference
 from engine.standing import is_orphaned
-from engine.views import PlacedAttempt
+from engine.views import STATE_SCHEMA_VERSION, PlacedAttempt
 
 Result = TypeVar("Result")
-
-STATE_SCHEMA_VERSION: Final = "4"
-"""What `schema_info` says to those who read the state views with SQL."""
 
 RESTORE: Final = "stop whoever writes to it, keep it with the files beside it, and put a backup in its place"
 

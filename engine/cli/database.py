@@ -1,7 +1,8 @@
 """Which database file a command uses.
 
-`--db PATH`, else the environment variable `ANABRANCH_DB`, else `anabranch.db` in the current folder. Only the demo
-makes a file; every other command refuses one that is missing or empty, and leaves alone what is no database of ours.
+`--db PATH`, else the environment variable `ANABRANCH_DB`, else `anabranch.db` in the current folder. The demo and an
+import make a file that is missing; every other command refuses one that is missing or empty. What is no database of
+ours is left alone.
 """
 
 import asyncio

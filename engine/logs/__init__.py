@@ -1,1 +1,1 @@
-"""Event logs: one file per kind of log, each behind `engine.ports.EventLog`."""
+"""The event log behind `engine.ports.EventLog`: SQLite's, and state stores of an older kind made into one."""

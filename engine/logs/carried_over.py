@@ -4,12 +4,11 @@ What the run saw is put into as many events as it takes for each to stay well un
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from hashlib import blake2b
 from typing import Final
 
 from msgspec import Struct, field, structs
 
-from engine.codec import encode_canonical
+from engine.codec import derived_id, encode_canonical
 from engine.events import SourceCarriedOver
 from engine.model import AttemptLog, CarriedStep, Parameter, StepLog
 from engine.names import ROOT
@@ -76,4 +75,4 @@ def _items(run_id: str, seen: FromSource) -> Iterator[Mapping[str, Parameter] | 
 
 def _attempt_id(run_id: str, step: StepLog, attempt: AttemptLog) -> str:
     # Ids are unique in the store, and several runs may have been forked from the one that is deleted.
-    return blake2b(encode_canonical((run_id, step.step, attempt.attempt_id)), digest_size=16).hexdigest()
+    return derived_id(run_id, step.step, attempt.attempt_id)

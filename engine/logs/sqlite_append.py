@@ -111,6 +111,10 @@ class Appender:
                 return [error] * len(requests)
         return [answer for request in requests for answer in self.append([request])]
 
+    def catch_up(self) -> None:
+        """Forget what other processes have changed, inside a transaction of the caller's, who holds their lock."""
+        self._refresh()
+
     def record(self, requests: Iterable[Request], *, event_bytes_max: int | None = None) -> None:
         """Record any number of requests inside a transaction of the caller's, who holds the cross-process lock.
 
@@ -200,7 +204,7 @@ class Appender:
                 raise
             return error
 
-    def _record(self, request: Request) -> Answer:
+    def _record(self, request: Request) -> Recorded:
         run_id = request.run_id
         if request.idempotency_key is not None and (recorded := self._recorded_before(request)) is not None:
             return recorded

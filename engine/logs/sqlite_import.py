@@ -74,7 +74,7 @@ class Importing:
         event_bytes_max: int,
         pause: Callable[[], None],
     ) -> None:
-        appender.record(())  # nothing: but what it knows is now what the file says, or it raises StoreChanged
+        appender.catch_up()  # or it raises StoreChanged
         self.connection = connection
         self.projectors = appender.projectors
         self.state: State = appender.state

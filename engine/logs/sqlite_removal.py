@@ -82,7 +82,7 @@ def _transaction(connection: sqlite3.Connection, appender: Appender) -> Iterator
     connection.execute("PRAGMA secure_delete = ON")
     try:
         connection.execute("BEGIN IMMEDIATE")
-        appender.record(())  # what is cached may be older than what another process has written
+        appender.catch_up()  # what is cached may be older than what another process has written
         note_removal(connection)
         yield
         connection.execute("COMMIT")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from engine import Engine
-from engine.attempt import derived_attempt_id
+from engine.codec import derived_id
 from engine.errors import RunNotFound
 from engine.events import ParametersSet
 from engine.model import COMPLETED, FAILED, RUNNING, TERMINAL_STATUSES, BranchLog, RunLog
@@ -151,7 +151,7 @@ class Host:
 
     def _start(self, run: OpenRun) -> Move:
         branch, step = self._chance.choice(list(run.parents)), self._chance.choice(("fetch", "train", "score"))
-        attempt = derived_attempt_id(run.run_id, self._hand.next_key)
+        attempt = derived_id(run.run_id, self._hand.next_key)
         run.attempts[attempt] = branch
         return StartAttempt(run.run_id, branch, step)
 

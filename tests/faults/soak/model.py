@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, field
 
-from engine.attempt import derived_attempt_id
+from engine.codec import derived_id
 from engine.model import COMPLETED, CREATED, ERASED, RUNNING, Parameter
 from engine.names import ROOT, child_branch
 from tests.faults.soak.journal import Move, Noted
@@ -150,7 +150,7 @@ class Model:
         step = branch.steps.setdefault(move.step, ModelStep(RUNNING))
         for each in events:  # another run may be forked in the middle of them
             if each.event_type == "AttemptCreated":
-                step.attempts.append(ModelAttempt(derived_attempt_id(move.run_id, key)))
+                step.attempts.append(ModelAttempt(derived_id(move.run_id, key)))
                 step.status = RUNNING
             branch.note_step(move.step, each.version)
         assert step.status == RUNNING
