@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, structs
 
+from engine.logs.file_system import make_folders, sync_folder
 from engine.redaction import is_erased
 
 BUNDLE_NAME: Final = "bundle.json"
@@ -130,8 +131,11 @@ def _is_attempt(path: DocumentPath) -> bool:
 
 
 def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files into a folder, which is created: all under other names first, then renamed in the order given."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write files into a folder, which is created: all under other names first, then renamed in the order given.
+
+    When it returns they are there, also after a power cut.
+    """
+    make_folders(folder)
     written: dict[Path, Path] = {}
     try:
         for name, text in texts.items():
@@ -140,6 +144,7 @@ def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
             _write_synced(temporary, text)
         for temporary, final in written.items():
             temporary.replace(final)
+        sync_folder(folder)
     finally:
         for temporary in written:
             temporary.unlink(missing_ok=True)

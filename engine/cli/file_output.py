@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 from engine.cli.escapes import json_visible
 from engine.errors import AlreadyExists, shown
-from engine.logs.file_system import take_name
+from engine.logs.file_system import sync_folder, take_name
 
 
 class FileIsThere(AlreadyExists):
@@ -65,6 +65,7 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
                 temporary.replace(path)
             else:
                 _take_name(temporary, path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
