@@ -209,7 +209,8 @@ class Branch(BranchReads):
 
         Args:
             status: what the attempt begins with, and the step goes on to.
-            attempt_id: the caller's own id for it, unique in the file.
+            attempt_id: the caller's own id for it, unique in the file. Of several who ask for one at once one gets it,
+                and the others `AttemptExists`: so a step can be claimed.
             fields: any of `operator_key`, `operator_type`, `external_id`, `operator_data`, `relative_path`, `message`,
                 `inputs`, `outputs`, `metrics` and `details`.
 

@@ -32,19 +32,21 @@ def recorded_until(connection: sqlite3.Connection, microseconds: int) -> int:
 
 
 def find_expired(connection: sqlite3.Connection, expiry: Expiry) -> Collected:
-    """Return the runs that would be deleted, newest first, and those that would be kept for what reads through them."""
+    """Return the runs that would be deleted, newest first, and those that would be kept: pinned, or read through."""
     marks = ", ".join("?" * len(expiry.statuses))
     rows = connection.execute(
-        "SELECT run_id, (SELECT count(*) FROM streams WHERE streams.run_id = runs.run_id),"
+        "SELECT run_id, pinned, (SELECT count(*) FROM streams WHERE streams.run_id = runs.run_id),"
         " (SELECT count(*) FROM events WHERE root_id = runs.stream_id)"
-        f" FROM runs WHERE status IN ({marks}) AND pinned = 0 AND ({_LAST_EVENT}) <= ? AND ({_LAST_POSITION}) <= ?"
+        f" FROM runs WHERE status IN ({marks}) AND ({_LAST_EVENT}) <= ? AND ({_LAST_POSITION}) <= ?"
         " ORDER BY stream_id DESC",
         (*sorted(expiry.statuses), expiry.last_event_until, expiry.last_position_until),
     )
     found, gone = Collected(deleted=[], kept={}), set[str]()
-    for run_id, branches, events in rows:
+    for run_id, pinned, branches, events in rows:
         forks = [fork for fork in _forks(connection, run_id) if fork not in gone]
-        if forks:
+        if pinned:
+            found.kept[run_id] = str(RunIsPinned(run_id))
+        elif forks:
             found.kept[run_id] = str(RunHasForks(run_id, forks))
         else:
             gone.add(run_id)

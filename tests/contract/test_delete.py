@@ -507,7 +507,8 @@ async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
     found = await engine.collect(NO_AGE, statuses=["FAILED"])
     assert found.deleted == [DeletedRun(run_id="bad", branches=2, events=13)]
     found = await engine.collect(datetime.now(UTC))
-    assert ([each.run_id for each in found.deleted], [*found.kept]) == (["done"], ["source"])
+    assert ([each.run_id for each in found.deleted], [*found.kept]) == (["done"], ["source", "pinned"])
+    assert found.kept["pinned"] == str(RunIsPinned("pinned"))
     assert sorted(await run_ids(engine)) == ["fork", "on", "pinned", "source"]
     await assert_sound(engine)
 
