@@ -127,7 +127,9 @@ class InvalidValue(InvalidInput):
 class EventTooLarge(InvalidInput):
     def __init__(self, event_type: str, size_bytes: int, limit_bytes: int) -> None:
         self.event_type, self.size_bytes, self.limit_bytes = event_type, size_bytes, limit_bytes
-        super().__init__(f"{event_type} is {size_bytes} bytes encoded; the limit is {limit_bytes} bytes")
+        super().__init__(
+            f"{event_type} is {size_bytes} bytes encoded; the limit is {limit_bytes} bytes (event_bytes_max sets it)"
+        )
 
 
 class NotErasable(InvalidInput):
