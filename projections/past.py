@@ -12,7 +12,18 @@ from contextlib import closing, contextmanager
 from msgspec import structs
 
 from engine.codec import decode_recorded
-from engine.events import RecordedEvent, RunForked, SourceCarriedOver
+from engine.events import (
+    AttemptCreated,
+    AttemptUpdated,
+    BranchForked,
+    RecordedEvent,
+    RunCreated,
+    RunForked,
+    SourceCarriedOver,
+    StepLogged,
+    StepRemoved,
+    StepStatusChanged,
+)
 from engine.model import CarriedStep
 from engine.ports import Stream
 from engine.projectors import Projectors
@@ -21,6 +32,7 @@ from projections.own_parameters import LATEST
 from projections.partitions import Partitions, StepRow
 from projections.reading import lineage
 from projections.state import StateViews
+from projections.streams import head_of
 
 CHUNK_EVENTS = 1000
 
@@ -40,6 +52,17 @@ CREATE INDEX streams_by_parent ON streams (parent_id);
 _EVENTS = (
     "SELECT stream_id, run_id, branch, parent_id, parent_version, position, stream_version, event_id, recorded_at,"
     " events.hash, event_type, schema_version, payload FROM events JOIN streams USING (stream_id)"
+)
+_OF_STEPS = (
+    RunCreated,
+    RunForked,
+    BranchForked,
+    SourceCarriedOver,
+    StepLogged,
+    StepStatusChanged,
+    StepRemoved,
+    AttemptCreated,
+    AttemptUpdated,
 )
 _OF_RUN = "events.root_id = (SELECT root_id FROM streams WHERE stream_id = ?)"
 
@@ -63,10 +86,17 @@ def past_of_stream(connection: sqlite3.Connection, stream_id: int, version: int)
 
 
 @contextmanager
-def past_of_stream_alone(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[sqlite3.Connection]:
-    """Yield the views of what one branch recorded itself up to a version, and of nothing that it reads through."""
+def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version: int) -> Iterator[sqlite3.Connection]:
+    """Yield the views of the steps and attempts that one branch recorded itself up to a version.
+
+    Nothing that it reads through is there, and none of its parameters.
+
+    Raises:
+        ReadFailed: the event of that version is not there.
+    """
+    head_of(connection, stream, version)
     with _fold_into_memory(connection) as fold:
-        fold.stream(stream_id, version)
+        fold.steps_of(stream.stream_id, version)
         yield fold.done()
 
 
@@ -100,6 +130,12 @@ class _Fold:
     def stream(self, stream_id: int, version: int) -> None:
         """Fold one stream up to a version."""
         self.events("events.stream_id = ? AND stream_version <= ?", (stream_id, stream_id, version))
+
+    def steps_of(self, stream_id: int, version: int) -> None:
+        """Fold of one stream up to a version what opens it and what says something of its steps."""
+        types = ", ".join(f"'{each.__name__}'" for each in _OF_STEPS)
+        where = f"events.stream_id = ? AND stream_version <= ? AND event_type IN ({types})"
+        self.events(where, (stream_id, stream_id, version))
 
     def events(self, where: str, values: tuple[int, ...]) -> None:
         """Fold those of a run's events for which `where` holds, in order.

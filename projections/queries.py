@@ -15,7 +15,7 @@ from engine.views import ChildValues
 from projections.beginnings import version_before
 from projections.lineage import read_lineage
 from projections.own_parameters import own_parameters, own_parameters_of
-from projections.past import past_of_run, past_of_stream
+from projections.past import past_of_run, past_of_stream, past_of_stream_alone
 from projections.reading import IN_RUN, SELECT_ATTEMPTS, Readers, as_attempt, event_version, resolved_parameters
 from projections.run_log import compile_branch, compile_run
 from projections.runs import RunsWanted, run_info, runs_page
@@ -121,16 +121,21 @@ class SqliteViews:
         return await self._readers.run(lambda connection: parting(connection, one, other))
 
     async def steps(self, run_id: str, branch: str, *, at: Point = None) -> dict[str, StepLog]:
-        return await self._of_branch(run_id, branch, at, steps_of)
+        def read(connection: sqlite3.Connection) -> dict[str, StepLog]:
+            stream = find_stream(connection, run_id, branch)
+            return steps_of(connection, stream, version_at(connection, stream, at))
+
+        return await self._readers.run(read)
 
     async def step(self, run_id: str, branch: str, step: str, *, at: Point = None) -> StepLog:
-        def read(connection: sqlite3.Connection, stream: Stream) -> StepLog:
-            found = step_of(connection, stream, step)
+        def read(connection: sqlite3.Connection) -> StepLog:
+            stream = find_stream(connection, run_id, branch)
+            found = step_of(connection, stream, step, version_at(connection, stream, at))
             if found is None:
                 raise StepNotFound(run_id, branch, step)
             return found
 
-        return await self._of_branch(run_id, branch, at, read)
+        return await self._readers.run(read)
 
     async def attempts(
         self, run_id: str, branch: str | None, step: str | None, *, at: Point = None
@@ -144,9 +149,15 @@ class SqliteViews:
             attempts = [AttemptRow(*row) for row in rows]
             return [(branch_name(connection, row.stream_id), as_attempt(row)) for row in attempts]
 
-        if branch is None:
-            return await self._of_tree(run_id, ROOT, at, read)
-        return await self._of_branch(run_id, branch, at, read)
+        def read_own(connection: sqlite3.Connection) -> list[tuple[str, AttemptLog]]:
+            stream = find_stream(connection, run_id, branch or ROOT)
+            version = version_at(connection, stream, at)
+            if version >= stream.version:
+                return read(connection, stream)
+            with past_of_stream_alone(connection, stream, version) as past:
+                return read(past, stream)
+
+        return await (self._of_tree(run_id, ROOT, at, read) if branch is None else self._readers.run(read_own))
 
     async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]:
         def read(connection: sqlite3.Connection) -> tuple[str, AttemptLog]:

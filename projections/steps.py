@@ -9,23 +9,25 @@ from msgspec import structs
 from engine.model import COMPLETED, AttemptLog, Origin, StepLog
 from engine.names import ROOT
 from engine.ports import Stream
+from projections.own_parameters import LATEST
 from projections.partitions import StepRow
 from projections.past import past_of_stream_alone
 from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step
 from projections.state_tables import AttemptRow
-from projections.streams import missing_version, stream_of
+from projections.streams import stream_of
 
 _SUCCEEDED: Final = frozenset({COMPLETED, "SUCCESS"})
 
 
-def steps_of(connection: sqlite3.Connection, stream: Stream) -> dict[str, StepLog]:
-    """Return the steps that a branch sees, by internal name: inherited ones first, then as they were first logged."""
-    own = own_steps(connection, "stream_id = ?", (stream.stream_id,)).get(stream.stream_id, {})
-    return with_inherited(connection, stream, own)
+def steps_of(connection: sqlite3.Connection, stream: Stream, version: int = LATEST) -> dict[str, StepLog]:
+    """Return the steps that a branch sees at a version by internal name: inherited ones, then in the order of logging."""
+    return with_inherited(connection, stream, _own_steps_at(connection, stream, version))
 
 
-def step_of(connection: sqlite3.Connection, stream: Stream, step: str) -> StepLog | None:
+def step_of(connection: sqlite3.Connection, stream: Stream, step: str, version: int = LATEST) -> StepLog | None:
     """Return one step of `steps_of`, None when the branch sees none of that name."""
+    if version < stream.version:
+        return steps_of(connection, stream, version).get(step)
     key = stream.stream_id, step
     row = connection.execute(f"{SELECT_STEPS} WHERE stream_id = ? AND step = ?", key).fetchone()
     if row is None:
@@ -66,11 +68,9 @@ def _inherited(connection: sqlite3.Connection, stream: Stream) -> dict[str, Step
 def _own_steps_at(connection: sqlite3.Connection, stream: Stream, version: int) -> dict[str, StepLog]:
     """The steps that a stream itself had logged at a version."""
     of_stream = "stream_id = ?", (stream.stream_id,)
-    if stream.version == version:
+    if version >= stream.version:
         return own_steps(connection, *of_stream).get(stream.stream_id, {})
-    with past_of_stream_alone(connection, stream.stream_id, version) as past:  # the rows say what is now
-        if stream_of(past, stream.stream_id).version != version:
-            raise missing_version(connection, stream, version)
+    with past_of_stream_alone(connection, stream, version) as past:  # the rows say what is now
         return own_steps(past, *of_stream).get(stream.stream_id, {})
 
 
