@@ -20,7 +20,7 @@ _SUCCEEDED: Final = frozenset({COMPLETED, "SUCCESS"})
 
 
 def steps_of(connection: sqlite3.Connection, stream: Stream, version: int = LATEST) -> dict[str, StepLog]:
-    """Return the steps that a branch sees at a version by internal name: inherited ones, then in the order of logging."""
+    """Return the steps that a branch sees at a version, by internal name: inherited ones first, then as logged."""
     return with_inherited(connection, stream, _own_steps_at(connection, stream, version))
 
 
