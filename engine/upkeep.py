@@ -14,7 +14,7 @@ from engine.model import TERMINAL_STATUSES
 from engine.names import check_branch, check_name
 from engine.ports import Audit, Progress, Recorded, ViewDifference, ViewMaintenance
 from engine.removal import Collected, Compaction, DeletedRun, Erasure, Expiry, Removal
-from engine.values import check_flag, check_function, check_position, check_text
+from engine.values import check_flag, check_function, check_text, check_version
 from engine.writer import Writer
 
 
@@ -135,7 +135,7 @@ class Upkeep:
         erasure = await self._removal.erase(
             check_name(run_id, "run id"),
             check_branch(branch),
-            check_position(version, "version"),
+            check_version(version, "version"),
             _reason(reason),
             None if by is None else check_text(by, "by"),
         )

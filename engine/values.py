@@ -115,11 +115,18 @@ def check_function(function: Callback | None, where: str) -> Callback | None:
 
 def check_position(position: object, where: str) -> int:
     """Return `position` when the log could compare one with it; a `Position` is one, too."""
-    if isinstance(position, Position):
-        return position.n
-    if not isinstance(position, int) or isinstance(position, bool) or not INTEGER_MIN <= position <= INTEGER_MAX:
-        raise InvalidValue(where, position, "is not a position: an integer of 64 bits")
-    return int.__int__(position)  # of a subclass, the plain number
+    return _check_integer(position.n if isinstance(position, Position) else position, where, "a position")
+
+
+def check_version(version: object, where: str) -> int:
+    """Return `version` when the log could compare one with it; a `Position` is none."""
+    return _check_integer(version, where, "a version")
+
+
+def _check_integer(number: object, where: str, what: str) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not INTEGER_MIN <= number <= INTEGER_MAX:
+        raise InvalidValue(where, number, f"is not {what}: an integer of 64 bits")
+    return int.__int__(number)  # of a subclass, the plain number
 
 
 def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:

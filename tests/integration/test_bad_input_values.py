@@ -290,6 +290,17 @@ def test_an_async_store_takes_an_engine(store: Any, twin: str) -> None:
         store("runs.db")
 
 
+async def test_a_position_is_no_version(engine: Engine, run: Run) -> None:
+    """What is erased is named by its version: a position in the log would be that of another event."""
+    error = await refused(engine, engine.erase("r", None, Position(2), "why"))  # type: ignore[arg-type]
+    assert str(error) == "version: Position(2) is not a version: an integer of 64 bits"
+
+
+async def test_a_position_beyond_all_is_no_position(engine: Engine, run: Run) -> None:
+    """Of 71 bits: it is bad input, and no damage of the file."""
+    assert isinstance(await refused(engine, events(engine, after=Position(2**70))), InvalidValue)
+
+
 async def test_a_position_says_after_what(engine: Engine, run: Run) -> None:
     """Wherever a read takes a point it may be a `Position`; where it takes a position, too."""
     found = await events(engine, run_id="r", after=Position(1), until=Position(3))
