@@ -49,6 +49,7 @@ class BlockingEngine:
 
     def _prepare(self) -> None:
         self._changed = threading.Condition()
+        self._calls: set[object] = set()
         self._serving: _Serving | None = None
         self._closed = False
         _ALL.add(self)
@@ -86,11 +87,11 @@ class BlockingEngine:
             EngineClosed: `close` was called.
             WouldDeadlock: the calling thread is the very one that would have to do the work.
         """
-        serving = self._begin_call()
-        try:
-            return serving.call(work)
+        token = object()
+        try:  # an interrupt may come at any moment
+            return self._begin_call(token).call(work)
         finally:
-            self._end_call(serving)
+            self._end_call(token)
 
     def close(self) -> None:
         """Close the engine and end its thread, once the calls under way have returned.
@@ -103,29 +104,30 @@ class BlockingEngine:
             self._closed = True
             serving, self._serving = self._serving, None
             if serving is not None:
-                self._changed.wait_for(lambda: not serving.calls)
+                self._changed.wait_for(lambda: not self._calls)
         if serving is not None:
             serving.stop()
 
     def forget_after_fork(self) -> None:
         """Begin anew in a forked child, with a lock that no thread of the parent holds."""
         self._changed = threading.Condition()
+        self._calls = set()
         self._serving = None
 
-    def _begin_call(self) -> "_Serving":
+    def _begin_call(self, token: object) -> "_Serving":
         with self._changed:
             self._refuse_own_thread()
             if self._closed:
                 raise EngineClosed
             if self._serving is None:
-                self._serving = _Serving(self._path, self._options)
+                self._serving = _Serving(self._path, self._options, self._calls)
                 weakref.finalize(self, self._serving.stop_soon).atexit = False  # `_stop_all` waits for the end
-            self._serving.calls += 1
+            self._calls.add(token)
             return self._serving
 
-    def _end_call(self, serving: "_Serving") -> None:
+    def _end_call(self, token: object) -> None:
         with self._changed:
-            serving.calls -= 1
+            self._calls.discard(token)
             self._changed.notify_all()
 
     def _refuse_own_thread(self) -> None:
@@ -134,11 +136,11 @@ class BlockingEngine:
 
 
 class _Serving:
-    """An open engine and the thread that runs its event loop. `calls` counts those under way."""
+    """An open engine and the thread that runs its event loop. `calls` are those under way."""
 
-    def __init__(self, path: str, options: OpenOptions) -> None:
+    def __init__(self, path: str, options: OpenOptions, calls: set[object]) -> None:
         opened: Future[_Opened] = Future()
-        self.calls = 0
+        self.calls = calls
         self._stopping = False
         self.thread = threading.Thread(
             target=self._run, args=(path, options, opened), name="anabranch-engine", daemon=True

@@ -6,13 +6,15 @@ compared where `fit.a` is compared with `fit.b`.
 Left out is what differs between any two tries at the same: ids, times, and what an operator calls its jobs and folders.
 """
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from msgspec import Struct, field, structs
+from msgspec import UNSET, Struct, field, structs
 
 from engine.codec import same
-from engine.model import AnyLog, Parameter, StepLog, branches_of
+from engine.model import AnyLog, Parameter, RunLog, StepLog, branches_of
 
 Side = TypeVar("Side")
 
@@ -32,7 +34,10 @@ class StepOutcome(Struct, frozen=True):
 
 
 class FieldDifference(Struct, frozen=True):
-    """What a field holds on both sides: text, a number, a `Parameter` or what is on one side only; None for nothing."""
+    """What a field holds on both sides: one thing, such as text or a `Parameter`, or all that only one side has.
+
+    It is `UNSET` on a side that has no such field.
+    """
 
     before: Any
     after: Any
@@ -97,13 +102,13 @@ def _relative(name: str, top: str) -> str:
 
 def _branch(before: AnyLog | None, after: AnyLog | None) -> BranchDifference:
     parameters = _pairs(_parameters(before), _parameters(after), unlike=lambda left, right: not same(left, right))
-    steps = _pairs(_steps(before), _steps(after), unlike=lambda left, right: bool(_step(left, right)))
+    steps = _pairs(_steps(before), _steps(after), unlike=lambda left, right: _of_step(left, right) is not None)
     return BranchDifference(
         status_before=None if before is None else before.status,
         status_after=None if after is None else after.status,
         parameters={name: ParameterDifference(*pair) for name, pair in sorted(parameters.items())},
-        steps={name: difference for name, pair in steps.items() if (difference := _step(*pair)) is not None},
-        fields={} if before is None or after is None else _fields(before, after, _OF_BRANCH),
+        steps={name: differing for name, pair in steps.items() if (differing := _of_step(*pair)) is not None},
+        fields=_of_branch(before, after),
     )
 
 
@@ -115,7 +120,14 @@ def _steps(log: AnyLog | None) -> Mapping[str, StepLog]:
     return {} if log is None else log.steps
 
 
-def _step(before: StepLog | None, after: StepLog | None) -> StepDifference | None:
+def _of_branch(before: AnyLog | None, after: AnyLog | None) -> dict[str, FieldDifference]:
+    if before is None or after is None:
+        return {}
+    of_run = _OF_RUN if isinstance(before, RunLog) and isinstance(after, RunLog) else ()
+    return _fields(before, after, (*_OF_BRANCH, *of_run))
+
+
+def _of_step(before: StepLog | None, after: StepLog | None) -> StepDifference | None:
     """Return what differs of a step, None when nothing does."""
     outcomes = _outcome(before), _outcome(after)
     if before is None or after is None:
@@ -130,7 +142,8 @@ def _outcome(step: StepLog | None) -> StepOutcome | None:
     return None if step is None else StepOutcome(step.status, [attempt.status for attempt in step.attempts])
 
 
-_OF_BRANCH: Final = ("status_reason", "details", "dag_hash", "config", "job")
+_OF_BRANCH: Final = ("status_reason", "details")
+_OF_RUN: Final = ("dag_hash", "config", "job")
 _OF_STEP: Final = ("name", "status_reason", "step_type", "message", "mock", "spec", "details")
 _OF_ATTEMPT: Final = (
     "status_reason",
@@ -145,15 +158,15 @@ _OF_ATTEMPT: Final = (
 
 
 def _fields(before: Struct, after: Struct, names: tuple[str, ...], prefix: str = "") -> dict[str, FieldDifference]:
-    """Return which of these fields differ, as deep as both have them; a field that one side does not know is none."""
-    waiting = [(f"{prefix}{name}", getattr(before, name, None), getattr(after, name, None)) for name in reversed(names)]
+    """Return which of these fields differ, as deep as both have them."""
+    waiting = [(f"{prefix}{name}", getattr(before, name), getattr(after, name)) for name in reversed(names)]
     found = {}
     while waiting:
         path, *sides = waiting.pop()
         one, other = (_members(path, side) for side in sides)
-        if one is not None and other is not None:
-            waiting += [(name, one.get(name), other.get(name)) for name in reversed({**one, **other})]
-        elif not same(*sides):
+        if one is not None and other is not None and type(sides[0]) is type(sides[1]):
+            waiting += [(name, one.get(name, UNSET), other.get(name, UNSET)) for name in reversed({**one, **other})]
+        elif UNSET in sides or not same(*sides):
             found[path] = FieldDifference(*sides)
     return found
 
@@ -166,11 +179,19 @@ def _members(path: str, value: Any) -> dict[str, Any] | None:
         case Struct():
             return {f"{path}.{name}": member for name, member in structs.asdict(value).items()}
         case dict():
-            return {f"{path}.{name}": member for name, member in value.items()}
-        case list() | tuple():
+            return {f"{path}{_step(name)}": member for name, member in value.items()}
+        case list():
             return {f"{path}[{index}]": member for index, member in enumerate(value)}
         case _:
             return None
+
+
+def _step(name: str) -> str:
+    """Return how a path goes on to a name: in quotes where it would look like several, or like an index."""
+    return f"[{json.dumps(name, ensure_ascii=False)}]" if _AMBIGUOUS.search(name) or not name else f".{name}"
+
+
+_AMBIGUOUS: Final = re.compile(r"[.\[\]\"]")
 
 
 def _pairs(

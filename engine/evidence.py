@@ -15,15 +15,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from engine.codec import derived_id
 from engine.engine import Engine
 from engine.errors import AlreadyExists, InvalidValue, NotFound, shown
+from engine.events import PayloadErased, RunForked, SourceCarriedOver
+from engine.evidence_differences import Difference, differences, is_attempt
 from engine.evidence_files import (
     BUNDLE_NAME,
     REPORT_NAME,
-    Difference,
     artifact,
     as_json,
-    differences,
     write_whole,
 )
 from engine.evidence_report import report
@@ -75,7 +76,7 @@ class EvidenceCheck(Struct, frozen=True, kw_only=True):
 
     `problems` are what is wrong with the run's history in itself, and `heads` the streams' as the bundle names them.
     `differing` are the first places in the bundle that say something else than the log said at those heads, such as
-    `tasks[0].status`; `erased` are the first at which it cannot be told what the log said, because that was erased.
+    `tasks[0].status`; `erased` are the first at which it cannot be told what the log said: the words are gone.
     """
 
     problems: list[Problem]
@@ -153,8 +154,8 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
     """Hold a bundle against the log.
 
     The run's hashes are computed anew, every head that the bundle names is looked for, and what the bundle says is
-    compared with what the log said at those heads. Not looked at are whether artifacts exist, which is of its day, and
-    `report.md`, which is for people.
+    compared with what the log said at those heads. Not looked at are when and at which position it was made, whether
+    artifacts exist, which is of its day, and `report.md`, which is for people.
 
     Args:
         progress: as for `Engine.verify`.
@@ -191,7 +192,31 @@ async def _differences(engine: Engine, run_id: str, position: int, found: dict[s
     if position == 0:
         return [Difference(("log", "heads"), is_erased=False)]
     due = json.loads(as_json(await _as_of(engine, run_id, position)))
-    return list(differences(found, due))
+    erased = await _may_have_erased(engine, run_id)
+    return [each for each in differences(found, due, erased=erased) if not _is_carried_over(run_id, each, found, due)]
+
+
+async def _may_have_erased(engine: Engine, run_id: str) -> bool:
+    """Whether something that a run shows may have been erased: of its own, or of what it was forked from."""
+    source: str | None = run_id
+    while source is not None:
+        types = PayloadErased, SourceCarriedOver, RunForked
+        found = [recorded.event async for recorded in engine.events(run_id=source, types=types)]
+        # What was carried over may have been erased before, in a run that is gone.
+        if any(isinstance(event, PayloadErased | SourceCarriedOver) for event in found):
+            return True
+        source = next((event.source_run_id for event in found if isinstance(event, RunForked)), None)
+    return False
+
+
+def _is_carried_over(run_id: str, difference: Difference, found: Any, due: Any) -> bool:
+    """Whether a place holds the id of an attempt that the run was given under another when its source was deleted."""
+    *above, name = difference.path
+    if name != "attempt_id" or not is_attempt(tuple(above)):
+        return False
+    for step in above:
+        found, due = found[step], due[step]
+    return isinstance(found[name], str) and derived_id(run_id, due["step"], found[name]) == due[name]
 
 
 def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:

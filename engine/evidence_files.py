@@ -4,21 +4,17 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from engine.logs.file_system import make_folders, sync_folder
-from engine.redaction import is_erased
+from engine.logs.file_system import make_folders, sync_folder_if_readable
 
 BUNDLE_NAME: Final = "bundle.json"
 REPORT_NAME: Final = "report.md"
-
-DocumentPath: TypeAlias = tuple[str | int, ...]
-"""A place in a JSON document: the names of members and the indexes of elements that lead there."""
 
 
 def artifact(root_path: str | None, relative_path: str | None) -> dict[str, Any] | None:
@@ -73,63 +69,6 @@ def _scalar(value: Any) -> Any:
             return value
 
 
-class Difference(Struct, frozen=True):
-    """A place at which a bundle says something else than the log does, such as `("tasks", 0, "status")`.
-
-    `is_erased` is whether the log has no words there any more that could be compared.
-    """
-
-    path: DocumentPath
-    is_erased: bool
-
-    @property
-    def place(self) -> str:
-        """Return the path as people write it: `tasks[0].status`."""
-        steps = (f"[{each}]" if isinstance(each, int) else f".{each}" for each in self.path)
-        return "".join(steps).removeprefix(".")
-
-
-def differences(found: Any, due: Any, path: DocumentPath = ()) -> Iterator[Difference]:
-    """Yield the places at which two JSON documents differ, as deep as both have them; but for what is of its day."""
-    if _is_of_its_day(path):
-        return
-    if is_erased(due):
-        if found != due:
-            yield Difference(path, is_erased=True)
-    elif isinstance(found, dict) and isinstance(due, dict):
-        for name in sorted({*found, *due}):
-            yield from differences(found.get(name, _MISSING), due.get(name, _MISSING), (*path, name))
-    elif isinstance(found, list) and isinstance(due, list) and len(found) == len(due):
-        for index, (one, other) in enumerate(zip(found, due, strict=True)):
-            yield from differences(one, other, (*path, index))
-    elif type(found) is not type(due) or found != due:
-        yield Difference(path, is_erased=False)
-
-
-_MISSING: Final = object()
-
-
-def _is_of_its_day(path: DocumentPath) -> bool:
-    """Whether a place says what was so on the day of the bundle, or in its store alone."""
-    match path:
-        case ("generated_at",) | ("log", "position"):
-            return True
-        case (*above, "artifacts"):
-            return _is_attempt(tuple(above))
-        case _:
-            return False
-
-
-def _is_attempt(path: DocumentPath) -> bool:
-    match path:
-        case ("tasks", int(), "current_attempt") | ("tasks", int(), "attempts", int()):
-            return True
-        case ("branches", int(), "steps", int(), "attempts", int()):
-            return True
-        case _:
-            return False
-
-
 def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
     """Write files into a folder, which is created: all under other names first, then renamed in the order given.
 
@@ -144,7 +83,7 @@ def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
             _write_synced(temporary, text)
         for temporary, final in written.items():
             temporary.replace(final)
-        sync_folder(folder)
+        sync_folder_if_readable(folder)
     finally:
         for temporary in written:
             temporary.unlink(missing_ok=True)

@@ -36,6 +36,10 @@ from engine.model import ERASED, CarriedStep, Parameter, TaskSpec
 
 ERASED_TEXT: Final = "(erased)"
 ERASED_DOCUMENT: Final = {"erased": True}
+_ERASED_VALUE: Final = {"value": ERASED.value, "kind": ERASED.kind}
+
+SPEC_KEPT: Final = ("dependencies", "allow_dependency_failure", "allow_failure", "task_type", "operator_key")
+"""The fields of a task's specification that stay: other tasks and operators go by them."""
 
 
 def redacted(event: Event) -> Event:
@@ -51,16 +55,13 @@ def redacted(event: Event) -> Event:
 
 
 def is_erased(document: object) -> bool:
-    """Whether JSON is what erasing leaves of a text, a value, a document or a task's specification."""
-    match document:
-        case str():
-            return document == ERASED_TEXT
-        case {"erased": True} | {"kind": "erased"}:
-            return True
-        case {"command": str(command)}:
-            return command == ERASED_TEXT
-        case _:
-            return False
+    """Whether JSON is what erasing leaves of a text, a value or a document; somebody may have recorded just that."""
+    return document in (ERASED_TEXT, ERASED_DOCUMENT, _ERASED_VALUE)
+
+
+def is_erased_spec(document: object) -> bool:
+    """Whether JSON is what erasing leaves of a task's specification: as it was in `SPEC_KEPT`, and nothing besides."""
+    return isinstance(document, dict) and document.get("command") == ERASED_TEXT
 
 
 def _parameters(values: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -117,14 +118,8 @@ def _step_logged(event: StepLogged) -> Event:
 
 
 def _spec(spec: TaskSpec | None) -> TaskSpec | None:
-    return spec and TaskSpec(
-        command=ERASED_TEXT,  # also where it had none: nothing else says that the specification is not whole
-        dependencies=spec.dependencies,
-        allow_dependency_failure=spec.allow_dependency_failure,
-        allow_failure=spec.allow_failure,
-        task_type=spec.task_type,
-        operator_key=spec.operator_key,
-    )
+    # The text also where there was no command: nothing else says that the specification is not whole.
+    return spec and TaskSpec(command=ERASED_TEXT, **{name: getattr(spec, name) for name in SPEC_KEPT})
 
 
 _ATTEMPT_FIELDS: Final[dict[str, Callable[[Any], Any]]] = {

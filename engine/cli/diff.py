@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from rich.text import Text
 
 from engine import Engine, Parameter
@@ -135,8 +135,10 @@ def _field_rows(branch: str, of: str, fields: Mapping[str, FieldDifference]) -> 
 
 
 def _held_by(value: Any) -> str | None:
-    if value is None:
+    if value is UNSET:
         return None
+    if isinstance(value, Struct) and not isinstance(value, Parameter):
+        value = plain(value)
     return parameter_text(value if isinstance(value, Parameter) else Parameter(value))
 
 

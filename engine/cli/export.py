@@ -21,6 +21,7 @@ from engine.cli.file_output import standard_output, whole_file
 from engine.cli.options import AsJson, Database
 from engine.cli.rebuild import event_bars, reporting
 from engine.cli.terminal import errors, output
+from engine.logs.file_system import is_own_name
 from engine.stores.host_json import host_json
 
 _RUNS_PAGE = 1000
@@ -110,7 +111,7 @@ def _is_of_database(path: Path, db: Path) -> bool:
     if path.exists() and db.exists() and path.samefile(db):
         return True
     one, other = path.resolve(), db.resolve()
-    return one.parent == other.parent and one.name.startswith(f"{other.name}-")
+    return one.parent == other.parent and is_own_name(one.name, other.name)
 
 
 async def _export_events(

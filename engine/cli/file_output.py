@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 from engine.cli.escapes import json_visible
 from engine.errors import AlreadyExists, shown
-from engine.logs.file_system import sync_folder, take_name
+from engine.logs.file_system import sync_folder_if_readable, take_name
 
 
 class FileIsThere(AlreadyExists):
@@ -65,7 +65,7 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
                 temporary.replace(path)
             else:
                 _take_name(temporary, path)
-            sync_folder(path.parent)
+            sync_folder_if_readable(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

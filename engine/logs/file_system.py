@@ -1,5 +1,6 @@
 """Where a database may live: the folder, the file's permissions, and no network file system."""
 
+import contextlib
 import errno
 import os
 import re
@@ -70,6 +71,16 @@ def beside(database: Path, suffix: str) -> Path:
     return database.with_name(database.name + suffix)
 
 
+def is_own_name(name: str, database: str) -> bool:
+    """Whether a name is that of a database, or of a file that SQLite or the engine keeps beside it."""
+    return name.startswith(database) and _OWN_SUFFIX.fullmatch(name[len(database) :]) is not None
+
+
+_OWN_SUFFIX: Final = re.compile(
+    "|-wal|-shm|-journal|-lock|-unsynced|-rebuild(-lock)?(-journal)?|-compare-[0-9a-f]+(-journal)?"
+)
+
+
 def create_for_owner(path: Path) -> None:
     """Create an empty file that nobody but its owner may read or write.
 
@@ -119,6 +130,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_folder_if_readable(folder: Path) -> None:
+    """`sync_folder`, but of one that may be written and not read: what cannot be opened cannot be synced."""
+    with contextlib.suppress(PermissionError):
+        sync_folder(folder)
 
 
 def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:

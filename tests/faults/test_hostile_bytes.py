@@ -23,7 +23,7 @@ from engine.codec import SCHEMA_VERSIONS, decode_event, encode_canonical
 from engine.errors import AnabranchError, CannotDecode, EventOutOfPlace, InvalidInput, ReadFailed, SigningUnavailable
 from engine.events import Event
 from engine.evidence import check_evidence, export_evidence
-from engine.evidence_files import differences
+from engine.evidence_differences import differences
 from engine.transfer import ImportedAttemptExists, ImportRefused
 from engine.transfer.lines import EventLine, Header, decode_line, encode_line, stored_event
 from engine.transfer.reading import ExportReader
@@ -303,4 +303,4 @@ async def test_mutated_evidence(engine: Engine, tmp_path: Path, seeds: Sequence[
         bundle.write_bytes(mutations.of(seed)[1])
         with naming(seed), contextlib.suppress(InvalidInput):
             if (await check_evidence(engine, "r", tmp_path)).holds:
-                assert not list(differences(json.loads(bundle.read_bytes()), json.loads(whole)))
+                assert not list(differences(json.loads(bundle.read_bytes()), json.loads(whole), erased=False))

@@ -117,6 +117,7 @@ def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Pa
         beside = recorded.with_name(f"{recorded.name}{suffix}")
         assert ran("export", "nightly", "--force", "--to", beside)[0] == 2
     assert rows(recorded) == before
+    assert ran("export", "nightly", "--to", recorded.with_name(f"{recorded.name}-2026.jsonl"))[0] == 0
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, Position, open_engine
+from engine import Engine, Position, TaskSpec, open_engine
 from engine.cli import main
 from engine.commands import LogExternalRun
 from engine.errors import InvalidValue, NotErasable, RunNotFound
@@ -385,9 +385,9 @@ async def test_what_was_erased_since_cannot_be_compared(recorded: Path, bundle: 
         await engine.erase("r1", None, 1, "a name was in it")
         found = await check_evidence(engine, "r1", tmp_path / "evidence")
 
-    erased = [f"run.{name}" for name in ("description", "root_path", "tags", "workspace_slug") if bundle["run"][name]]
-    assert (found.holds, found.differing, found.erased) == (True, [], erased)
-    assert erased
+    named = [f"run.{name}" for name in ("description", "root_path", "tags", "workspace_slug")]
+    assert (found.holds, found.differing, found.erased[:4]) == (True, [], named)
+    assert {place.split(".")[-2:] == ["artifacts", "path"] for place in found.erased[4:]} == {True}
 
 
 @pytest.mark.parametrize("place", EDITS)
@@ -415,7 +415,82 @@ async def test_a_bundle_of_erased_words_is_compared_in_full(recorded: Path, bund
 
     assert (found.holds, found.differing, found.erased) == (True, [], [])
     assert (before.holds, before.differing) == (True, [])
-    assert "tasks[0].spec" in before.erased
+    assert before.erased
+
+
+async def test_what_is_left_of_an_erased_specification_is_compared(tmp_path: Path, engine: Engine) -> None:
+    """On what a task depends, and whether it may fail, stays in the log: a bundle cannot say something else."""
+    run = await engine.create_run("r1")
+    await run.log_step("t", spec=TaskSpec(command="secret", image="i", dependencies=["s"]), message="(erased)")
+    await export_evidence(engine, "r1", tmp_path)
+    await engine.erase("r1", None, 2, "a password was in it")
+    honest = await check_evidence(engine, "r1", tmp_path)
+    assert (honest.holds, honest.erased) == (True, ["tasks[0].spec.command", "tasks[0].spec.image"])
+    for name, value in (("dependencies", []), ("allow_failure", True), ("more", 1)):
+        bundle = json.loads((tmp_path / "bundle.json").read_text())
+        bundle["tasks"][0]["spec"][name] = value
+        (tmp_path / "forged").mkdir(exist_ok=True)
+        (tmp_path / "forged" / "bundle.json").write_text(json.dumps(bundle))
+        forged = await check_evidence(engine, "r1", tmp_path / "forged")
+        assert (forged.holds, forged.differing) == (False, [f"tasks[0].spec.{name}"])
+
+
+async def test_what_only_looks_erased_is_compared(tmp_path: Path, engine: Engine) -> None:
+    """Where nothing was erased every word is compared; elsewhere all but what is just as erasing leaves it."""
+    run = await engine.create_run("r1", tags={"erased": True, "owner": "alice"}, description="(erased)")
+    await run.log_step("s", details={"erased": True, "energy": -1.5})
+    await run.set_status("RUNNING", "why")
+    await export_evidence(engine, "r1", tmp_path)
+    edits = [("alice", "bob"), ("-1.5", "-9.5"), ('"description": "(erased)"', '"description": "forged"')]
+    text = (tmp_path / "bundle.json").read_text()
+    differing = [["run.tags.owner"], ["branches[0].steps[0].details.energy"], ["run.description"]]
+    for (before, after), places in zip(edits, differing, strict=True):
+        (tmp_path / "bundle.json").write_text(text.replace(before, after))
+        assert (await check_evidence(engine, "r1", tmp_path)).differing == places
+    await engine.erase("r1", None, 3, "a name was in it")
+    for (before, after), places in zip(edits[:2], differing, strict=False):
+        (tmp_path / "bundle.json").write_text(text.replace(before, after))
+        assert (await check_evidence(engine, "r1", tmp_path)).differing == places
+
+
+async def test_a_forged_place_of_artifacts_is_found_out(recorded: Path, bundle: Any, tmp_path: Path) -> None:
+    """Only whether they exist is of its day."""
+    attempt = bundle["tasks"][1]["attempts"][1]
+    attempt["artifacts"] = {"path": "/elsewhere", "exists": not attempt["artifacts"]["exists"]}
+    (tmp_path / "evidence" / "bundle.json").write_text(json.dumps(bundle))
+    async with open_engine(recorded) as engine:
+        found = await check_evidence(engine, "r1", tmp_path / "evidence")
+    assert found.differing == ["tasks[1].attempts[1].artifacts.path"]
+
+
+async def test_evidence_outlives_the_source_of_its_run(tmp_path: Path, engine: Engine) -> None:
+    """What the run was given when its source was deleted is the same under other ids; any other id is forged."""
+    source = await engine.create_run("r1")
+    async with source.attempt("s"):
+        pass
+    await engine.fork_run("r1", run_id="r2")
+    await export_evidence(engine, "r2", tmp_path)
+    await engine.delete_run("r1", "old", carry_over=True)
+    found = await check_evidence(engine, "r2", tmp_path)
+    assert (found.holds, found.differing) == (True, [])
+    bundle = json.loads((tmp_path / "bundle.json").read_text())
+    bundle["branches"][0]["steps"][0]["attempts"][0]["attempt_id"] = "forged"
+    (tmp_path / "bundle.json").write_text(json.dumps(bundle))
+    found = await check_evidence(engine, "r2", tmp_path)
+    assert found.differing == ["branches[0].steps[0].attempts[0].attempt_id"]
+
+
+async def test_what_a_fork_shows_of_an_erased_source_is_not_forged(tmp_path: Path, engine: Engine) -> None:
+    """The erasure is recorded in the source alone, however far back that is."""
+    source = await engine.create_run("r1", description="a name")
+    await source.log_step("s", status="COMPLETED", message="a name")
+    await engine.fork_run("r1", run_id="r2")
+    await engine.fork_run("r2", run_id="r3")
+    await export_evidence(engine, "r3", tmp_path)
+    for version in (1, 2):
+        await engine.erase("r1", None, version, "a name was in it")
+    found = await check_evidence(engine, "r3", tmp_path)
+    assert (found.holds, found.erased) == (True, ["branches[0].steps[0].message", "run.description"])
 
 
 async def test_what_a_document_calls_artifacts_is_compared(engine: Engine, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from engine.difference import (
     BranchDifference,
@@ -84,15 +84,22 @@ def test_steps_are_added_removed_and_changed() -> None:
 
 
 SPEC = TaskSpec(command="run", env={"N": "1"}, dependencies=["a", "b"])
+BOTH = {"a.b": 1, "a": {"b": 1}}
+"""Two members to which one path would lead, were names not quoted."""
+
 FIELDS: list[tuple[str, Any, Any, Any]] = [
     ("spec.command", {"spec": structs.replace(SPEC, command="stop")}, "run", "stop"),
-    ("spec.env.N", {"spec": structs.replace(SPEC, env={})}, "1", None),
+    ("spec.env.N", {"spec": structs.replace(SPEC, env={})}, "1", UNSET),
     ("spec.dependencies[0]", {"spec": structs.replace(SPEC, dependencies=["c", "b"])}, "a", "c"),
     ("spec", {"spec": None}, SPEC, None),
     ("spec.dependencies[1]", {"spec": structs.replace(SPEC, dependencies=["a", "c"])}, "b", "c"),
     ("message", {"message": "late"}, "", "late"),
     ("details.size", {"details": {"size": 1.0}}, 1, 1.0),
-    ("details.more", {"details": {"size": 1, "more": {"deep": []}}}, None, {"deep": []}),
+    ("details.more", {"details": {"size": 1, "more": {"deep": []}}}, UNSET, {"deep": []}),
+    ("details.nothing", {"details": {"size": 1, "nothing": None}}, UNSET, None),
+    ("details.list", {"details": {"size": 1, "list": {}}}, [], {}),
+    ('details["a.b"]', {"details": {"size": 1, "a.b": 2, "a": {"b": 1}}}, 1, 2),
+    ("details.a.b", {"details": {"size": 1, "a.b": 1, "a": {"b": 2}}}, 1, 2),
     ("mock", {"mock": True}, False, True),
     ("status_reason", {"status_reason": "no memory"}, None, "no memory"),
 ]
@@ -103,7 +110,8 @@ def test_a_step_differs_by_what_it_was_and_what_was_said_of_it(
     path: str, changes: dict[str, Any], before: Any, after: Any
 ) -> None:
     """Every field of it, as deep as both sides have it; 1 and 1.0 are two values."""
-    one = structs.replace(step("s", "COMPLETED"), spec=SPEC, details={"size": 1})
+    also: dict[str, dict[str, Any]] = {"details.list": {"list": []}, 'details["a.b"]': BOTH, "details.a.b": BOTH}
+    one = structs.replace(step("s", "COMPLETED"), spec=SPEC, details={"size": 1, **also.get(path, {})})
     found = difference(log(steps=[one]), log(steps=[structs.replace(one, **changes)])).branches[""].steps["s"]
     assert found.fields == {path: FieldDifference(before, after)}
     assert type(found.fields[path].after) is type(after)
@@ -123,7 +131,7 @@ def test_a_step_differs_by_what_came_of_it() -> None:
         ],
     )
     found = difference(log(steps=[one]), log(steps=[other])).branches[""].steps["s"]
-    assert found.fields == {"attempts[1].outputs.rows": FieldDifference(None, Parameter(8))}
+    assert found.fields == {"attempts[1].outputs.rows": FieldDifference(UNSET, Parameter(8))}
 
 
 def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
@@ -131,7 +139,7 @@ def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
     found = difference(log(), structs.replace(log(), details={"note": 1}, status_reason="why"))
     assert found.branches[""].fields == {
         "status_reason": FieldDifference(None, "why"),
-        "details.note": FieldDifference(None, 1),
+        "details.note": FieldDifference(UNSET, 1),
     }
     one = RunLog(
         run_id="r",
@@ -150,6 +158,7 @@ def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
         details={},
     )
     other = structs.replace(one, run_id="s", tag="t", dag_hash="b", config={"executor": "slurm"}, job={"id": 1})
+    assert difference(log(), one).branches == {}, "a branch has no configuration to compare"
     assert {path: (each.before, each.after) for path, each in difference(one, other).branches[""].fields.items()} == {
         "dag_hash": ("a", "b"),
         "config.executor": ("local", "slurm"),

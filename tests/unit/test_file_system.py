@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CannotOpen, FolderNotWritable, NetworkFileSystem
-from engine.logs.file_system import NETWORK_FILE_SYSTEMS, mounted_as, prepare_file, refuse_network, sync_folder
+from engine.logs.file_system import (
+    NETWORK_FILE_SYSTEMS,
+    is_own_name,
+    mounted_as,
+    prepare_file,
+    refuse_network,
+    sync_folder,
+    sync_folder_if_readable,
+)
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -127,3 +135,41 @@ def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         sync_folder(Path("/proc/self/mountinfo"))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_folder_that_may_not_be_read_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files may be put into it: that they are there is no error. Any other failure is one."""
+    opened = os.open
+
+    def refuse(error: type[OSError]) -> None:
+        monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(error()))
+
+    refuse(PermissionError)
+    sync_folder_if_readable(tmp_path)
+    refuse(FileNotFoundError)
+    with pytest.raises(FileNotFoundError):
+        sync_folder_if_readable(tmp_path)
+    monkeypatch.setattr(os, "open", opened)
+    sync_folder_if_readable(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        "",
+        "-wal",
+        "-shm",
+        "-journal",
+        "-lock",
+        "-unsynced",
+        "-rebuild",
+        "-rebuild-lock",
+        "-compare-0f",
+        "-rebuild-journal",
+    ],
+)
+def test_the_files_of_a_database_are_known_by_name(suffix: str) -> None:
+    """Itself, and what SQLite or the engine keeps beside it; others may be called after it, too."""
+    assert is_own_name(f"runs.db{suffix}", "runs.db")
+    assert not is_own_name(f"runs.db{suffix}.jsonl", "runs.db")
+    assert not is_own_name(f"runs.db-2026{suffix}", "runs.db")
