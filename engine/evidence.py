@@ -216,7 +216,8 @@ def _is_carried_over(run_id: str, difference: Difference, found: Any, due: Any) 
         return False
     for step in above:
         found, due = found[step], due[step]
-    return isinstance(found[name], str) and derived_id(run_id, due["step"], found[name]) == due[name]
+    given = found.get(name)
+    return isinstance(given, str) and derived_id(run_id, due["step"], given) == due[name]
 
 
 def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:

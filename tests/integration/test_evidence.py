@@ -474,10 +474,13 @@ async def test_evidence_outlives_the_source_of_its_run(tmp_path: Path, engine: E
     found = await check_evidence(engine, "r2", tmp_path)
     assert (found.holds, found.differing) == (True, [])
     bundle = json.loads((tmp_path / "bundle.json").read_text())
-    bundle["branches"][0]["steps"][0]["attempts"][0]["attempt_id"] = "forged"
-    (tmp_path / "bundle.json").write_text(json.dumps(bundle))
-    found = await check_evidence(engine, "r2", tmp_path)
-    assert found.differing == ["branches[0].steps[0].attempts[0].attempt_id"]
+    attempt = bundle["branches"][0]["steps"][0]["attempts"][0]
+    del attempt["attempt_id"]
+    for forged in ({}, {"attempt_id": "forged"}, {"attempt_id": 7}):
+        attempt |= forged
+        (tmp_path / "bundle.json").write_text(json.dumps(bundle))
+        found = await check_evidence(engine, "r2", tmp_path)
+        assert found.differing == ["branches[0].steps[0].attempts[0].attempt_id"]
 
 
 async def test_what_a_fork_shows_of_an_erased_source_is_not_forged(tmp_path: Path, engine: Engine) -> None:
