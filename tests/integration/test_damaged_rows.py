@@ -24,7 +24,7 @@ CASES: list[tuple[str, Read]] = [
     (LATE, lambda e, r: events(e)),
     (LATE, lambda e, r: r.lineage("a")),
     (LATE, lambda e, r: r.compile(at=Position(3))),
-    (LATE, lambda e, r: r.steps(at=2)),
+    (LATE.replace("ParametersSet", "StepLogged"), lambda e, r: r.steps(at=3)),
     (LATE, lambda e, r: _exported(e)),
     (LATE, lambda e, r: e.rebuild()),
     (LATE, lambda e, r: e.verify_views()),
