@@ -84,9 +84,9 @@ def difference(before: AnyLog, after: AnyLog) -> Difference:
     """Return what of `before` is otherwise in `after`: parameters as they are seen, steps with their attempts, statuses
     and what else was recorded of a branch or a run.
     """
-    sides = _by_name(before), _by_name(after)
-    pairs = _pairs(*sides, unlike=lambda left, right: bool(_branch(left, right)))
-    return Difference({name: _branch(*pair) for name, pair in pairs.items()})
+    own, others = _by_name(before), _by_name(after)
+    branches = {name: _branch(own.get(name), others.get(name)) for name in {**own, **others}}
+    return Difference({name: each for name, each in branches.items() if each})
 
 
 def _by_name(top: AnyLog) -> dict[str, AnyLog]:
@@ -102,12 +102,13 @@ def _relative(name: str, top: str) -> str:
 
 def _branch(before: AnyLog | None, after: AnyLog | None) -> BranchDifference:
     parameters = _pairs(_parameters(before), _parameters(after), unlike=lambda left, right: not same(left, right))
-    steps = _pairs(_steps(before), _steps(after), unlike=lambda left, right: _of_step(left, right) is not None)
+    own, others = _steps(before), _steps(after)
+    steps = {name: _of_step(own.get(name), others.get(name)) for name in {**own, **others}}
     return BranchDifference(
         status_before=None if before is None else before.status,
         status_after=None if after is None else after.status,
         parameters={name: ParameterDifference(*pair) for name, pair in sorted(parameters.items())},
-        steps={name: differing for name, pair in steps.items() if (differing := _of_step(*pair)) is not None},
+        steps={name: each for name, each in steps.items() if each is not None},
         fields=_of_branch(before, after),
     )
 
