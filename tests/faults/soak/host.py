@@ -194,8 +194,9 @@ def _as_open(log: RunLog) -> OpenRun:
 
 def _add(run: OpenRun, log: RunLog | BranchLog) -> None:
     for step in log.steps.values():
-        attempts = [] if step.inherited_from else step.attempts
-        run.attempts |= {each.attempt_id: log.branch for each in attempts if each.status not in TERMINAL_STATUSES}
+        # Not those that were carried over from a source: the model knows how many there are, and no more of them.
+        own = [each for each in step.attempts if each.attempt_id == derived_id(run.run_id, str(each.operator_key))]
+        run.attempts |= {each.attempt_id: log.branch for each in own if each.status not in TERMINAL_STATUSES}
     for name, branch in log.branches.items():
         run.parents[name] = log.branch
         _add(run, branch)
