@@ -130,18 +130,23 @@ def test_branches_are_statused_to_the_end(take: Census, database: Path, capsys: 
     assert statuses == {"COMPLETED"}
 
 
-def test_what_cannot_be_read_is_a_failed_attempt(
-    take: Census, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """An unreadable file fails the first attempt by name, and is counted by the second."""
+def refuse_to_read(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """Let no file be read whose path ends like this."""
     really = folder.lines_of
 
     def refuse(path: str) -> int:
-        if path.endswith("guide.md"):
+        if path.endswith(ending):
             raise PermissionError(13, "Permission denied", path)
         return really(path)
 
     monkeypatch.setattr(folder, "lines_of", refuse)
+
+
+def test_what_cannot_be_read_is_a_failed_attempt(
+    take: Census, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unreadable file fails the first attempt by name, and is counted by the second."""
+    refuse_to_read(monkeypatch, "guide.md")
     document = take()
     main(["attempts", document["run_id"], "--db", str(database), "--step", "read", "--status", "FAILED", "--json"])
     (failed,) = json.loads(capsys.readouterr().out)["attempts"]
@@ -152,14 +157,7 @@ def test_what_cannot_be_read_is_a_failed_attempt(
 
 def test_a_long_path_is_shown_cut(take: Census, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However deep a folder is, what is recorded of a path in it stays short."""
-    really = folder.lines_of
-
-    def refuse(path: str) -> int:
-        if path.endswith("unreadable"):
-            raise PermissionError(13, "Permission denied", path)
-        return really(path)
-
-    monkeypatch.setattr(folder, "lines_of", refuse)
+    refuse_to_read(monkeypatch, "unreadable")
     deep = Path("d" * 150, "e" * 150)
     (place / deep).mkdir(parents=True)
     (place / deep / "unreadable").touch()

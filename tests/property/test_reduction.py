@@ -1,5 +1,7 @@
 """Reductions and three-way conflicts against the naive model."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hypothesis import given
@@ -57,6 +59,20 @@ def as_child(child: ModelChild, parent: dict[str, OwnParameter]) -> Child:
     return Child(Head(child.branch, 9, bytes(32)), own, FORKED_AT, base)
 
 
+def folded(
+    children: list[ModelChild],
+    seen: dict[str, Parameter],
+    *,
+    rules: Mapping[str, str] = MappingProxyType({}),
+    default: str = "last",
+    keep_parent: bool = False,
+) -> Outcome:
+    """Fold the children into a parent that sees this."""
+    parent = as_parent(seen, children)
+    read = [as_child(child, parent) for child in children]
+    return fold(read, parent, rules=rules, default_rule=default, keep_parent=keep_parent, computed={})
+
+
 @given(
     families(),
     st.dictionaries(NAMES, st.sampled_from(sorted(RULES))),
@@ -68,7 +84,6 @@ def test_folding_is_what_the_naive_model_says(
 ) -> None:
     """Values, sources and conflicts are the same, for any children, any rules, and both ways with conflicts."""
     children, seen = family
-    parent = as_parent(seen, children)
     expected: ModelReduction | None = None
     found: Outcome | None = None
     try:
@@ -76,14 +91,7 @@ def test_folding_is_what_the_naive_model_says(
     except Impossible:
         expected = None
     try:
-        found = fold(
-            [as_child(child, parent) for child in children],
-            parent,
-            rules=rules,
-            default_rule=default,
-            keep_parent=on_conflict == "parent",
-            computed={},
-        )
+        found = folded(children, seen, rules=rules, default=default, keep_parent=on_conflict == "parent")
     except ReductionImpossible:
         found = None
     assert (found is None) == (expected is None)
@@ -103,16 +111,8 @@ def assert_same(found: Outcome, expected: ModelReduction) -> None:
 def test_the_last_of_any_order_wins(family: tuple[list[ModelChild], dict[str, Parameter]], chance: Any) -> None:
     """By the default rule, a value is that of the last child in the given order that wrote it."""
     children, seen = family
-    parent = as_parent(seen, children)
     chance.shuffle(children)
-    found = fold(
-        [as_child(child, parent) for child in children],
-        parent,
-        rules={},
-        default_rule="last",
-        keep_parent=False,
-        computed={},
-    )
+    found = folded(children, seen)
     last = {name: value for child in children for name, (value, _) in child.own.items()}
     assert key(found.values) == key(last)
 
@@ -121,13 +121,5 @@ def test_the_last_of_any_order_wins(family: tuple[list[ModelChild], dict[str, Pa
 def test_an_inherited_copy_overwrites_nothing(family: tuple[list[ModelChild], dict[str, Parameter]]) -> None:
     """Only what a child wrote itself is folded, however stale what it inherited has become."""
     children, seen = family
-    parent = as_parent(seen, children)
-    found = fold(
-        [as_child(child, parent) for child in children],
-        parent,
-        rules={},
-        default_rule="last",
-        keep_parent=False,
-        computed={},
-    )
+    found = folded(children, seen)
     assert found.values.keys() == {name for child in children for name in child.own}
