@@ -134,7 +134,7 @@ class Attempt:
     async def _write(self, request: Request, *, ends: bool) -> Recorded:
         if not ends:
             return await self._writer.submit(request)
-        # To the end, even when cancelled meanwhile: else a block could not know that its attempt has ended.
+        # To the end, even when cancelled meanwhile: else its block would make a cancellation of this end.
         recorded, cancelled = await self._writer.submit_to_the_end(request)
         self._finished = True
         if cancelled is not None:

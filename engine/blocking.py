@@ -49,7 +49,7 @@ class BlockingEngine:
 
     def _prepare(self) -> None:
         self._changed = threading.Condition()
-        self._calls: set[object] = set()
+        self._calls: set[_Call[Any]] = set()
         self._serving: _Serving | None = None
         self._closed = False
         _ALL.add(self)
@@ -87,11 +87,11 @@ class BlockingEngine:
             EngineClosed: `close` was called.
             WouldDeadlock: the calling thread is the very one that would have to do the work.
         """
-        token = object()
+        call = _Call(work)
         try:  # an interrupt may come at any moment
-            return self._begin_call(token).call(work)
+            return self._begin(call).call(call)
         finally:
-            self._end_call(token)
+            self._end(call)
 
     def close(self) -> None:
         """Close the engine and end its thread, once the calls under way have returned.
@@ -114,7 +114,7 @@ class BlockingEngine:
         self._calls = set()
         self._serving = None
 
-    def _begin_call(self, token: object) -> "_Serving":
+    def _begin(self, call: "_Call[Any]") -> "_Serving":
         with self._changed:
             self._refuse_own_thread()
             if self._closed:
@@ -122,12 +122,12 @@ class BlockingEngine:
             if self._serving is None:
                 self._serving = _Serving(self._path, self._options, self._calls)
                 weakref.finalize(self, self._serving.stop_soon).atexit = False  # `_stop_all` waits for the end
-            self._calls.add(token)
+            self._calls.add(call)
             return self._serving
 
-    def _end_call(self, token: object) -> None:
+    def _end(self, call: "_Call[Any]") -> None:
         with self._changed:
-            self._calls.discard(token)
+            self._calls.discard(call)
             self._changed.notify_all()
 
     def _refuse_own_thread(self) -> None:
@@ -138,7 +138,7 @@ class BlockingEngine:
 class _Serving:
     """An open engine and the thread that runs its event loop. `calls` are those under way."""
 
-    def __init__(self, path: str, options: OpenOptions, calls: set[object]) -> None:
+    def __init__(self, path: str, options: OpenOptions, calls: "set[_Call[Any]]") -> None:
         opened: Future[_Opened] = Future()
         self.calls = calls
         self._stopping = False
@@ -156,10 +156,10 @@ class _Serving:
             raise
         _SERVING.add(self)
 
-    def call(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
-        call = _Call(self._engine, work)
+    def call(self, call: "_Call[Result]") -> Result:
+        """Return what a call's work returns, or raise what it raises."""
         try:
-            results, ended = self._portal.start_task_soon(call.run).result()
+            results, ended = self._portal.start_task_soon(call.run, self._engine).result()
         finally:
             if not call.is_done:  # the caller was interrupted, maybe before there was a future to wait for
                 self._portal.start_task_soon(call.abandon)
@@ -192,22 +192,21 @@ def _close_unused(opened: "Future[_Opened]") -> None:
 
 
 class _Call(Generic[Result]):
-    """Work for the engine's event loop, and whether its caller still waits for it."""
+    """Work for the engine's event loop, which its caller waits for unless it is interrupted."""
 
-    def __init__(self, engine: Engine, work: Callable[[Engine], Awaitable[Result]]) -> None:
-        self._engine = engine
+    def __init__(self, work: Callable[[Engine], Awaitable[Result]]) -> None:
         self._work = work
         self._task: asyncio.Task[Any] | None = None
         self.is_done = False
 
-    async def run(self) -> tuple[list[Result], BaseException | None]:
+    async def run(self, engine: Engine) -> tuple[list[Result], BaseException | None]:
         """Do the work; return what it returned, or what is no plain error.
 
         That would end the event loop if it were raised here, and the calls of other threads with it.
         """
         self._task = asyncio.current_task()
         try:
-            return [await self._work(self._engine)], None
+            return [await self._work(engine)], None
         except (Exception, asyncio.CancelledError):
             raise
         except BaseException as ended:  # noqa: BLE001 - its caller raises it
@@ -217,7 +216,7 @@ class _Call(Generic[Result]):
 
     def abandon(self) -> None:
         """Cancel the work, on the event loop, where it has begun."""
-        if self._task is not None and not self.is_done:
+        if self._task is not None:
             self._task.cancel()
 
 

@@ -10,13 +10,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from engine.attempt import (
-    Attempt,
-    AttemptFields,
-    StartOptions,
-    attempt_fields,
-    check_attempt_document,
-)
+from engine.attempt import Attempt, AttemptFields, StartOptions, attempt_fields, check_attempt_document
 from engine.attempting import AttemptBlock, Started
 from engine.branch_reads import BranchReads
 from engine.codec import derived_id

@@ -170,9 +170,11 @@ def as_path(path: str | Path) -> Path:
     """
     if not isinstance(path, str | Path):
         raise InvalidValue("path", path, f"is {type(path).__name__}, not a path")
-    if path in ("", ":memory:") or (isinstance(path, str) and path.startswith("file:")):
+    if isinstance(path, Path):
+        return path
+    if path in ("", ":memory:") or path.startswith("file:"):
         raise InvalidValue("path", path, "names no file as anabranch writes it: a path, or sqlite:///relative.db")
-    if isinstance(path, Path) or "://" not in path:
+    if "://" not in path:
         return Path(path)
     try:
         url = urlsplit(path)

@@ -20,13 +20,7 @@ from engine.engine import Engine
 from engine.errors import AlreadyExists, InvalidValue, NotFound, shown
 from engine.events import PayloadErased, RunForked, SourceCarriedOver
 from engine.evidence_differences import Difference, differences, is_attempt
-from engine.evidence_files import (
-    BUNDLE_NAME,
-    REPORT_NAME,
-    artifact,
-    as_json,
-    write_whole,
-)
+from engine.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, write_whole
 from engine.evidence_report import report
 from engine.findings import Problem
 from engine.free_form import check_json

@@ -72,7 +72,7 @@ def _scalar(value: Any) -> Any:
 def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
     """Write files into a folder, which is created: all under other names first, then renamed in the order given.
 
-    When it returns they are there, also after a power cut.
+    When it returns they are there, also after a power cut, unless the folder may not be read.
     """
     make_folders(folder)
     written: dict[Path, Path] = {}

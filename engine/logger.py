@@ -23,15 +23,16 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 def _processed(logger: WrappedLogger, method: str, event: EventDict) -> Any:
     if not structlog.is_configured():  # its own processors are for a terminal: colours, columns and a second time
-        return _as_plain_text(event)
+        return _as_plain_text(logger, method, event)
     processed: Any = event
     for processor in structlog.get_config()["processors"]:
         processed = processor(logger, method, processed)
     return processed
 
 
-def _as_plain_text(event: EventDict) -> dict[str, Any]:
+def _as_plain_text(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Return what the standard library's loggers take."""
-    text, kwargs = str(event.pop("event")), {name: event.pop(name) for name in ("exc_info",) if name in event}
-    facts = ", ".join(f"{name}={value!r}" for name, value in event.items())
-    return {"msg": f"{text}: {facts}" if facts else text, "extra": {"anabranch": event}, **kwargs}
+    kwargs = structlog.stdlib.render_to_log_kwargs(logger, method, event)
+    text, facts = kwargs["msg"], kwargs["extra"]
+    said = ", ".join(f"{name}={value!r}" for name, value in facts.items())
+    return {**kwargs, "msg": f"{text}: {said}" if said else text, "extra": {"anabranch": facts}}

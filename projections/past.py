@@ -87,13 +87,16 @@ def past_of_stream(connection: sqlite3.Connection, stream_id: int, version: int)
 
 @contextmanager
 def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version: int) -> Iterator[sqlite3.Connection]:
-    """Yield the views of the steps and attempts that one branch recorded itself up to a version.
+    """Yield the views of the steps and attempts that one branch recorded itself up to a version; now, those there are.
 
-    Nothing that it reads through is there, and none of its parameters.
+    Of the past nothing that it reads through is there, and none of its parameters.
 
     Raises:
         ReadFailed: the event of that version is not there.
     """
+    if version >= stream.version:
+        yield connection
+        return
     head_of(connection, stream, version)
     with _fold_into_memory(connection) as fold:
         fold.steps_of(stream.stream_id, version)

@@ -151,13 +151,12 @@ class SqliteViews:
 
         def read_own(connection: sqlite3.Connection) -> list[tuple[str, AttemptLog]]:
             stream = find_stream(connection, run_id, branch or ROOT)
-            version = version_at(connection, stream, at)
-            if version >= stream.version:
-                return read(connection, stream)
-            with past_of_stream_alone(connection, stream, version) as past:
-                return read(past, stream)
+            with past_of_stream_alone(connection, stream, version_at(connection, stream, at)) as then:
+                return read(then, stream)
 
-        return await (self._of_tree(run_id, ROOT, at, read) if branch is None else self._readers.run(read_own))
+        if branch is None:
+            return await self._of_tree(run_id, ROOT, at, read)
+        return await self._readers.run(read_own)
 
     async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]:
         def read(connection: sqlite3.Connection) -> tuple[str, AttemptLog]:

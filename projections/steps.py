@@ -67,11 +67,8 @@ def _inherited(connection: sqlite3.Connection, stream: Stream) -> dict[str, Step
 
 def _own_steps_at(connection: sqlite3.Connection, stream: Stream, version: int) -> dict[str, StepLog]:
     """The steps that a stream itself had logged at a version."""
-    of_stream = "stream_id = ?", (stream.stream_id,)
-    if version >= stream.version:
-        return own_steps(connection, *of_stream).get(stream.stream_id, {})
-    with past_of_stream_alone(connection, stream, version) as past:  # the rows say what is now
-        return own_steps(past, *of_stream).get(stream.stream_id, {})
+    with past_of_stream_alone(connection, stream, version) as then:
+        return own_steps(then, "stream_id = ?", (stream.stream_id,)).get(stream.stream_id, {})
 
 
 def own_steps(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> dict[int, dict[str, StepLog]]:

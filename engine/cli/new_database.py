@@ -6,15 +6,12 @@ import errno
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Final
 
 from engine import Engine, open_engine
 from engine.cancellation import finish
 from engine.errors import AlreadyExists, CannotOpen, DiskFull, FolderNotWritable, shown
-from engine.logs.file_system import beside, make_folders, refuse_network, sync_folder, take_name
+from engine.logs.file_system import WOULD_JOIN, beside, make_folders, refuse_network, sync_folder, take_name
 from engine.logs.partial_folder import PartialFolder
-
-_WOULD_JOIN: Final = "-wal", "-journal"
 
 
 class MadeMeanwhile(AlreadyExists):
@@ -27,7 +24,7 @@ class MadeMeanwhile(AlreadyExists):
 
 def is_free(path: Path) -> bool:
     """Say whether there is neither a database of that name nor what SQLite would take for a part of a new one."""
-    return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *_WOULD_JOIN))
+    return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *WOULD_JOIN))
 
 
 @contextlib.asynccontextmanager

@@ -77,8 +77,12 @@ def is_own_name(name: str, database: str) -> bool:
 
 
 _OWN_SUFFIX: Final = re.compile(
-    "|-wal|-shm|-journal|-lock|-unsynced|-rebuild(-lock)?(-journal)?|-compare-[0-9a-f]+(-journal)?"
+    "|-wal|-shm|-journal|-lock|-unsynced|-rebuild(-lock)?(-journal)?|-compare-.*",  # what a comparison calls its file
+    re.DOTALL,
 )
+
+WOULD_JOIN: Final = "-wal", "-journal"
+"""What SQLite would take for a part of a database by whose name it begins, and write into it."""
 
 
 def create_for_owner(path: Path) -> None:

@@ -111,10 +111,6 @@ class Appender:
                 return [error] * len(requests)
         return [answer for request in requests for answer in self.append([request])]
 
-    def catch_up(self) -> None:
-        """Forget what other processes have changed, inside a transaction of the caller's, who holds their lock."""
-        self._refresh()
-
     def record(self, requests: Iterable[Request], *, event_bytes_max: int | None = None) -> None:
         """Record any number of requests inside a transaction of the caller's, who holds the cross-process lock.
 
@@ -130,7 +126,7 @@ class Appender:
             self._event_bytes_max = limit
 
     def _record_all(self, requests: Iterable[Request]) -> None:
-        self._refresh()
+        self.catch_up()
         for count, request in enumerate(requests, start=1):
             self._record(request)
             if count % _RECORDED_TOGETHER == 0:
@@ -141,7 +137,7 @@ class Appender:
         self._connection.execute("BEGIN IMMEDIATE")
         self._wrote = False
         try:
-            self._refresh()
+            self.catch_up()
             answers = [self._answer(request) for request in requests]
             if self._wrote:
                 self._flush()
@@ -164,16 +160,21 @@ class Appender:
         self._heads.forget()
         self._projectors.forget()
 
-    def _refresh(self) -> None:
+    def catch_up(self) -> None:
+        """Bring what is cached up to what the file says, inside a transaction, as `record` does.
+
+        Raises:
+            StoreChanged
+        """
         version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._data_version:
-            self._catch_up()
+            self._forget_changed()
             self._data_version = version
         self._recorded_at = time.time_ns() // 1000
         self._moment = from_microseconds(self._recorded_at)
         self._milliseconds = as_milliseconds(self._recorded_at)
 
-    def _catch_up(self) -> None:
+    def _forget_changed(self) -> None:
         """Forget what another process has changed: the streams it appended to, or everything if it did more."""
         epoch = read_epoch(self._connection)
         position = last_position(self._connection)

@@ -24,7 +24,7 @@ from engine.cancellation import finish
 from engine.errors import AnabranchError, BackupExists, BackupFailed, DiskFull, InvalidValue, shown
 from engine.findings import Verification
 from engine.logs.connections import ThreadConnection
-from engine.logs.file_system import beside, create_for_owner, sync_folder, take_name
+from engine.logs.file_system import WOULD_JOIN, beside, create_for_owner, is_own_name, sync_folder, take_name
 from engine.logs.forking import connect
 from engine.logs.partial_folder import PartialFolder, remove_abandoned
 from engine.logs.readers import connect_read_only, in_snapshot
@@ -43,12 +43,6 @@ _STEP_PAGES: Final = 1024
 _TOLD_SECONDS: Final = 0.1
 _ASKED_OPERATIONS: Final = 100_000  # of SQLite's virtual machine: a few milliseconds
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-_WOULD_JOIN: Final = "-wal", "-journal"
-"""What SQLite would take for a part of the copy, and write into it."""
-
-_TAKEN: Final = "", *_WOULD_JOIN, "-shm", "-lock", "-unsynced", "-rebuild", "-rebuild-lock"
-"""The names of a database's own files."""
 
 
 class SqliteBackup:
@@ -153,18 +147,13 @@ def _checked(path: Path, database: Path) -> Path:
             _check_free(target)
     except ValueError as error:  # a NUL, or what the file system's encoding lacks
         raise InvalidValue("path", str(path), f"can be no path: {error}") from error
-    if target.parent == database.parent and _is_of(database.name, target.name):
+    if target.parent == database.parent and is_own_name(target.name, database.name):
         raise InvalidValue("path", str(target), "is a name that the database uses itself")
     return target
 
 
-def _is_of(database_name: str, name: str) -> bool:
-    suffix = name.removeprefix(database_name) if name.startswith(database_name) else None
-    return suffix in _TAKEN or (suffix is not None and suffix.startswith("-compare-"))
-
-
 def _check_free(target: Path) -> None:
-    for suffix in ("", *_WOULD_JOIN):
+    for suffix in ("", *WOULD_JOIN):
         found = beside(target, suffix)
         with contextlib.suppress(FileNotFoundError):
             found.lstat()

@@ -171,5 +171,5 @@ def test_a_folder_that_may_not_be_read_is_not_synced(tmp_path: Path, monkeypatch
 def test_the_files_of_a_database_are_known_by_name(suffix: str) -> None:
     """Itself, and what SQLite or the engine keeps beside it; others may be called after it, too."""
     assert is_own_name(f"runs.db{suffix}", "runs.db")
-    assert not is_own_name(f"runs.db{suffix}.jsonl", "runs.db")
     assert not is_own_name(f"runs.db-2026{suffix}", "runs.db")
+    assert is_own_name(f"runs.db{suffix}.jsonl", "runs.db") == suffix.startswith("-compare-")
