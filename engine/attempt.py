@@ -113,13 +113,15 @@ class Attempt:
     ) -> Recorded:
         """Set the attempt's last status, and the step's with it while this is the step's current attempt.
 
-        The status reason is `reason`: what stood there of an earlier status is gone where none is given.
+        Any word will do, but those that say whether it went well are `COMPLETED`, `SUCCESS`, `FAILED`, `FAIL`,
+        `FAILED_INIT` and `CANCELLED`. The status reason is `reason`: what stood there of an earlier status is gone
+        where none is given.
         """
         status = check_name(status, "status")
         request = self._request(
             _ending(status, reason), status, expected_version=expected_version, idempotency_key=idempotency_key
         )
-        return await self._write(request, ends=status in TERMINAL_STATUSES)
+        return await self._write(request, ends=True)
 
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
         """`finish`, unless it has ended already, whoever has ended it: to the end, even when cancelled meanwhile."""

@@ -142,7 +142,7 @@ class UpdateAttempt(_Command, frozen=True):
     """Change fields of an attempt.
 
     With a `step_status` it is the attempt's end, and the step's while this is its current attempt: a status reason that
-    the end does not give is none. `unless_ended` records nothing of an attempt that has a terminal status already.
+    the end does not give is none. `unless_ended` records nothing of an attempt that has ended already.
     """
 
     attempt_id: str

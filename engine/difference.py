@@ -144,7 +144,7 @@ def _outcome(step: StepLog | None) -> StepOutcome | None:
 
 
 _OF_BRANCH: Final = ("status_reason", "details")
-_OF_RUN: Final = ("dag_hash", "config", "job")
+_OF_RUN: Final = ("tag", "tags", "description", "dag_hash", "config", "job")
 _OF_STEP: Final = ("name", "status_reason", "step_type", "message", "mock", "spec", "details")
 _OF_ATTEMPT: Final = (
     "status_reason",

@@ -17,18 +17,19 @@ from engine.engine import Engine
 from engine.model import CANCELLED, AnyLog, AttemptLog, BranchLog, ExternalRun
 from engine.names import ROOT
 from engine.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps
-from engine.statuses import ACTIVE_STATUSES, FAILED_STATUSES, FINISHED_STATUSES, SUCCEEDED_STATUSES
+from engine.statuses import ACTIVE_STATUSES, FAILED_STATUSES, FINISHED_STATUSES, SUCCEEDED_STATUSES, has_ended
 
 Kind: TypeAlias = Literal[
-    "failed", "missing", "cycle", "cancelled", "blocked", "orphaned", "running", "waiting", "ready"
+    "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready"
 ]
-"""`missing` depends on what is not there, `cycle` on itself through others; `blocked` cannot run before somebody steps
-in, `waiting` can once what is under way or ready has succeeded."""
+"""`ended` did so with a word that says neither that it went well nor that it failed; `missing` depends on what is not
+there, `cycle` on itself through others; `blocked` cannot run before somebody steps in, `waiting` can once what is under
+way or ready has succeeded."""
 
 _KINDS: Final[tuple[Kind, ...]] = (
-    "failed", "missing", "cycle", "cancelled", "blocked", "orphaned", "running", "waiting", "ready",
+    "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready",
 )  # fmt: skip
-_BLOCKING: Final = frozenset({"failed", "missing", "cycle", "cancelled", "blocked"})
+_BLOCKING: Final = frozenset({"failed", "missing", "cycle", "cancelled", "ended", "blocked"})
 
 
 class Place(Struct, frozen=True):
@@ -137,6 +138,8 @@ def _by_itself(each: PlacedStep, now: datetime, orphaned_seconds: float) -> Find
     if status in FINISHED_STATUSES or (each.job is None and status not in ACTIVE_STATUSES):
         return None
     attempt = each.attempt
+    if attempt is not None and has_ended(attempt.status, attempt.ended_at):
+        return _finding("ended", each)
     orphaned = attempt is not None and is_orphaned(attempt, now, orphaned_seconds)
     return _finding("orphaned" if orphaned else "running", each)
 

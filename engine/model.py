@@ -281,6 +281,8 @@ class RunLog(Struct, frozen=True, kw_only=True):
     status: str
     status_reason: str | None
     tag: str
+    tags: dict[str, Any]
+    description: str | None
     dag_hash: str | None
     created_at: datetime
     stream_version: int

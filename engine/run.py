@@ -25,12 +25,14 @@ class Run(Branch):
         super().__init__(writer, views, run_id, ROOT)
 
     async def branch(self, name: str | None) -> Branch:
-        """Return the branch of that full name; `""` and None are the root.
+        """Return the branch of that full name; `""` and None are the root, which is the run itself.
 
         Raises:
             BranchNotFound
         """
         stream = await self._views.stream(self.run_id, check_branch(name))
+        if stream.branch == ROOT:
+            return self
         return Branch(self._writer, self._views, self.run_id, stream.branch)
 
     async def find_attempt(self, attempt_id: str) -> Attempt:

@@ -29,8 +29,9 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
+from engine.model import AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
 from engine.ports import State, Stream
+from engine.statuses import has_ended
 
 
 def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
@@ -148,7 +149,7 @@ def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Seq
     if attempt is None:
         raise AttemptNotFound(stream.run_id, command.attempt_id)
     changes = command.changes
-    if command.unless_ended and attempt.status in TERMINAL_STATUSES:
+    if command.unless_ended and has_ended(attempt.status, attempt.ended_at):
         return ()
     if command.step_status is None:
         if not given(changes):

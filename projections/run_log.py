@@ -22,15 +22,17 @@ def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, i
     """Return the log of a whole run, or of its root branch alone."""
     compiled = compile_branch(connection, root, nested=nested, inherited=inherited)
     row = connection.execute(
-        "SELECT tag, dag_hash, created_at, config, job, finalized_hash FROM runs WHERE run_id = ?",
+        "SELECT tag, tags, description, dag_hash, created_at, config, job, finalized_hash FROM runs WHERE run_id = ?",
         (root.run_id,),
     ).fetchone()
-    tag, dag_hash, created_at, config, job, finalized_hash = row
+    tag, tags, description, dag_hash, created_at, config, job, finalized_hash = row
     return RunLog(
         run_id=root.run_id,
         status=compiled.status,
         status_reason=compiled.status_reason,
         tag=tag,
+        tags=from_json(tags) if tags else {},
+        description=description,
         dag_hash=dag_hash,
         created_at=from_text(created_at),
         stream_version=compiled.stream_version,

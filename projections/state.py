@@ -71,7 +71,7 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 7
+    version = 8
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -321,12 +321,13 @@ class StateViews:
             raise out_of_place(recorded, "an attempt")
         changes, before, submitted_at = event.changes, row.status, row.submitted_at
         change_attempt(row, changes)
-        if row.status != before:
+        ends = event.step_status is not None  # its step goes on with it: that is its end, whatever word it ends with
+        if row.status != before or ends:
             # A clock that was set back meanwhile ends nothing before it began.
             now = max(to_text(recorded.recorded_at), row.created_at, submitted_at or "")
             if submitted_at is None and changes.submitted_at is UNSET and row.status != CREATED:
                 row.submitted_at = now
-            if row.ended_at is None and changes.ended_at is UNSET and row.status in TERMINAL_STATUSES:
+            if row.ended_at is None and changes.ended_at is UNSET and (ends or row.status in TERMINAL_STATUSES):
                 row.ended_at = max(now, row.submitted_at or "")
         if event.step_status is not None:
             self._set_task_status(stream, event.step, event.step_status)

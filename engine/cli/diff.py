@@ -49,9 +49,9 @@ def diff(
     """Show what differs between two points, branches or runs.
 
     Parameters as they are seen, statuses, and steps with their specifications and attempts, for the branches that are
-    named and all below them, and what else was recorded of those or of the run; not ids, times, nor what an operator
-    calls its jobs. Of a run and its fork also the last event that both share. A POINT is a version of the branch (17),
-    a position of the log (p123) or a time.
+    named and all below them, and what else was recorded of those or of the run, such as its tags and its configuration;
+    not ids, times, folders, nor what an operator calls its jobs. Of a run and its fork also the last event that both
+    share. A POINT is a version of the branch (17), a position of the log (p123) or a time.
 
     Where the id of a run holds @ or : itself, the longest id that is there is taken; the options say it apart. Exit
     code 0 means that nothing differs, 1 that something does. --json has whole values, and all of a branch that is new.

@@ -105,6 +105,28 @@ async def test_an_attempt_that_somebody_else_ended_is_left_as_it_is(engine: Engi
     assert (await run.step("s")).status == "CANCELLED"
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_any_word_is_an_end(engine: Engine, elsewhere: bool) -> None:  # noqa: FBT001 - pytest gives it
+    """Hosts have words of their own: a block does not make a success of one, and the time of the end is kept."""
+    run = await engine.create_run("r")
+    async with run.attempt("s") as attempt:
+        ending = await run.find_attempt(attempt.attempt_id) if elsewhere else attempt
+        await ending.finish("TIMED_OUT", "walltime")
+    log = await attempt.log()
+    assert (log.status, log.status_reason, (await run.step("s")).status) == ("TIMED_OUT", "walltime", "TIMED_OUT")
+    assert log.ended_at is not None
+
+
+async def test_an_attempt_that_was_taken_up_again_ends_with_its_block(engine: Engine) -> None:
+    """Although it has a time at which it ended before."""
+    run = await engine.create_run("r")
+    async with run.attempt("s") as attempt:
+        other = await run.find_attempt(attempt.attempt_id)
+        await other.finish("TIMED_OUT")
+        await other.update(status="RUNNING")
+    assert (await attempt.log()).status == "COMPLETED"
+
+
 async def test_a_block_of_a_retried_start_does_not_take_back_a_success(engine: Engine) -> None:
     """Under the key of an attempt that has completed: what fails the second time leaves it completed."""
     run = await engine.create_run("r")

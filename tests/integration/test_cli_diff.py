@@ -102,6 +102,26 @@ def test_two_tries_at_the_same(told: Told, database: Path, document: Callable[..
     }
 
 
+async def _record_two_configurations(database: Path) -> None:
+    async with open_engine(database) as engine:
+        for run_id, sha, threads in (("monday", "abc123", 4), ("tuesday", "abc124", 8)):
+            run = await engine.create_run(run_id, tags={"git": sha})
+            await run.configure({"env": {"OMP_NUM_THREADS": threads}})
+            await run.log_job({"name": "nightly"})
+
+
+def test_two_runs_that_were_configured_otherwise(told: Told, database: Path) -> None:
+    """Their configuration, tags and jobs are compared, as they are between two points of a run."""
+    asyncio.run(_record_two_configurations(database))
+    code, text = told("diff", "monday", "tuesday")
+    assert (code, [" ".join(line.split()) for line in text.splitlines()[1:]]) == (
+        1,
+        ['~ (root) tags.git "abc123" "abc124"', "~ (root) config.env.OMP_NUM_THREADS 4 8"],
+    )
+    code, text = told("diff", "monday@2", "monday")
+    assert (code, text.split()[-4:]) == (1, ["job", "null", '{"name":', '"nightly"}'])
+
+
 def test_a_value_that_was_erased(told: Told) -> None:
     """Is told from one that is null, and no kinds are compared with it."""
     told("erase", "r1", "2", "--reason", "wrong", "--yes", "--json")
@@ -136,7 +156,9 @@ def test_a_fork_and_its_source(document: Callable[..., Any]) -> None:
     assert found["parting"] == {"run_id": "r1", "branch": "", "stream_version": 4}
     assert (found["same"], list(found["branches"][""]["steps"])) == (False, ["train"])
     again = document("diff", "r1@4", "r2")
+    assert list(again["branches"][""]["fields"]) == ["tag"]
     assert {name: each["status_after"] for name, each in again["branches"].items()} == {
+        "": "CREATED",
         "fit.a": None,
         "fit.a.inner": None,
         "fit.b": None,

@@ -146,6 +146,8 @@ def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
         status="CREATED",
         status_reason=None,
         tag="",
+        tags={"git": "abc123"},
+        description=None,
         dag_hash="a",
         created_at=NOW,
         stream_version=1,
@@ -157,9 +159,13 @@ def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
         finalized=False,
         details={},
     )
-    other = structs.replace(one, run_id="s", tag="t", dag_hash="b", config={"executor": "slurm"}, job={"id": 1})
+    other = structs.replace(
+        one, run_id="s", tag="t", tags={"git": "abc124"}, dag_hash="b", config={"executor": "slurm"}, job={"id": 1}
+    )
     assert difference(log(), one).branches == {}, "a branch has no configuration to compare"
     assert {path: (each.before, each.after) for path, each in difference(one, other).branches[""].fields.items()} == {
+        "tag": ("", "t"),
+        "tags.git": ("abc123", "abc124"),
         "dag_hash": ("a", "b"),
         "config.executor": ("local", "slurm"),
         "job": (None, {"id": 1}),

@@ -52,8 +52,9 @@ def explained(*steps: PlacedStep, branches: Iterable[AnyLog] = ()) -> Explanatio
         workspace_slug=None, root_path=None, description=None, tags={}, finalized=False,
     )  # fmt: skip
     root = RunLog(
-        run_id="r1", status="RUNNING", status_reason=None, tag="", dag_hash=None, created_at=NOW, stream_version=1,
-        steps={}, branches={}, parameters={}, config={}, job=None, finalized=False, details={},
+        run_id="r1", status="RUNNING", status_reason=None, tag="", tags={}, description=None, dag_hash=None,
+        created_at=NOW, stream_version=1, steps={}, branches={}, parameters={}, config={}, job=None, finalized=False,
+        details={},
     )  # fmt: skip
     return explain(RunSteps(info=info, branches=[root, *branches], steps=list(steps)), NOW)
 
@@ -82,6 +83,9 @@ ALONE = [
     (task("t", status="CANCELLED"), "cancelled"),
     (task("t", attempts=[attempt("RUNNING")]), "running"),
     (task("t", attempts=[attempt("no such word")]), "running"),
+    (task("t", attempts=[attempt("no such word", ended_at=NOW)]), "ended"),
+    (step("s", status="TIMED_OUT", attempts=[attempt("TIMED_OUT", ended_at=NOW)]), "ended"),
+    (task("t", attempts=[attempt("RUNNING", ended_at=NOW)]), "running"),  # it was taken up again
     (task("t", attempts=[attempt("COMPLETED")]), None),
     (task("t", attempts=[attempt("FAILED_INIT")]), "failed"),
     (task("t", status="RUNNING", attempts=[attempt("CANCELLED")]), "cancelled"),
@@ -128,6 +132,7 @@ DEPENDENT = [
     (task("a", status="FAILED", allow_failure=True), task("b", "a"), "ready"),
     (task("a", status="FAILED"), task("b", "a", allow_dependency_failure=True), "ready"),
     (task("a", attempts=[attempt("FAILED")]), task("b", "a"), "blocked"),
+    (task("a", attempts=[attempt("TIMED_OUT", ended_at=NOW)]), task("b", "a"), "blocked"),
     (task("a", "nope"), task("b", "a"), "blocked"),
     (task("a", "a"), task("b", "a"), "blocked"),
     (task("a", "nope"), task("b", "a", allow_dependency_failure=True), "blocked"),
