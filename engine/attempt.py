@@ -206,6 +206,8 @@ def check_attempt_document(attempt: object) -> AttemptDocument:
         inputs=check_parameters(attempt.inputs),
         outputs=check_parameters(attempt.outputs),
         metrics=check_parameters(attempt.metrics),
+        began_at=None if attempt.began_at is None else plain_time(attempt.began_at),
+        ended_at=None if attempt.ended_at is None else plain_time(attempt.ended_at),
     )
 
 

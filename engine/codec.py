@@ -34,7 +34,7 @@ EVENT_TYPES: Final[dict[str, type]] = {event_type.__name__: event_type for event
 SCHEMA_VERSIONS: Final[dict[str, int]] = {
     **dict.fromkeys(EVENT_TYPES, 1),
     "StepLogged": 2,
-    "AttemptCreated": 3,
+    "AttemptCreated": 4,
     "AttemptUpdated": 2,
 }
 
@@ -46,6 +46,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns
     ("AttemptCreated", 1): dict,  # 2 has `current`, which was True
     ("AttemptCreated", 2): dict,  # 3 has `step_status`, which was an event of its own
+    ("AttemptCreated", 3): dict,  # 4 has `ended_at`, which was an event of its own
     ("AttemptUpdated", 1): dict,  # 2 likewise
 }
 

@@ -195,7 +195,8 @@ class StepRemoved(_Event, frozen=True):
 class AttemptCreated(_Event, frozen=True):
     """Opens an attempt and, where `current`, makes it the step's current one.
 
-    `step_status` is what the step goes on to with it; None leaves the step's status alone.
+    `step_status` is what the step goes on to with it; None leaves the step's status alone. `created_at` and `ended_at`
+    are given where it began, or ended, before it was recorded.
     """
 
     step: str
@@ -215,6 +216,7 @@ class AttemptCreated(_Event, frozen=True):
     created_at: datetime | None = None
     current: bool = True
     step_status: str | None = None
+    ended_at: datetime | None = None
 
 
 class AttemptUpdated(_Event, frozen=True):

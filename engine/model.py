@@ -160,7 +160,10 @@ def given(changes: AttemptChanges) -> dict[str, Any]:
 
 
 class AttemptDocument(Canonical, frozen=True, kw_only=True):
-    """An attempt as a caller hands it over inside a whole step."""
+    """An attempt as a caller hands it over inside a whole step.
+
+    `began_at` and `ended_at` are aware times; None where the caller does not know, and the log's own times stand.
+    """
 
     status: str = CREATED
     message: str = ""
@@ -168,6 +171,8 @@ class AttemptDocument(Canonical, frozen=True, kw_only=True):
     outputs: dict[str, Parameter] = field(default_factory=dict)
     metrics: dict[str, Parameter] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 class StepDocument(Canonical, frozen=True, kw_only=True):

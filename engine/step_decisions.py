@@ -75,8 +75,18 @@ def _created(stream: Stream, document: StepDocument, attempt: AttemptDocument, i
         step=document.step,
         attempt_id=_attempt_id(stream, document.step, index),
         attempt_index=index,
-        **structs.asdict(attempt),
+        created_at=attempt.began_at,
+        ended_at=attempt.ended_at,
+        **_fields(attempt),
     )
+
+
+def _fields(attempt: AttemptDocument) -> dict[str, Any]:
+    """Return what a document says of an attempt, but for its times."""
+    fields = structs.asdict(attempt)
+    for time in ("began_at", "ended_at"):
+        del fields[time]
+    return fields
 
 
 def _attempt_id(stream: Stream, step: str, index: int) -> str:
@@ -85,7 +95,11 @@ def _attempt_id(stream: Stream, step: str, index: int) -> str:
 
 
 def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
-    changed = {name: value for name, value in structs.asdict(attempt).items() if not same(getattr(known, name), value)}
+    changed = {name: value for name, value in _fields(attempt).items() if not same(getattr(known, name), value)}
+    if attempt.began_at not in (None, known.submitted_at or known.created_at):
+        changed["submitted_at"] = attempt.began_at
+    if attempt.ended_at not in (None, known.ended_at):
+        changed["ended_at"] = attempt.ended_at
     if not changed:
         return ()
     changes = AttemptChanges(**changed)

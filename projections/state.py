@@ -283,6 +283,9 @@ class StateViews:
 
     def _attempt_created(self, stream: Stream, recorded: RecordedEvent, event: AttemptCreated) -> None:
         created_at = to_text(event.created_at or recorded.recorded_at)
+        ended_at = created_at if event.status in TERMINAL_STATUSES else None
+        if event.ended_at is not None:
+            ended_at = to_text(event.ended_at)
         row = AttemptRow(  # by position, in the columns' order: by name it takes eight times as long
             event.attempt_id,
             event.step,
@@ -296,7 +299,7 @@ class StateViews:
             event.relative_path,
             created_at,
             created_at if event.status != CREATED else None,
-            created_at if event.status in TERMINAL_STATUSES else None,
+            ended_at,
             None,
             stream.stream_id,
             recorded.position,

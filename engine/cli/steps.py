@@ -165,5 +165,6 @@ def _attempt_row(branch: str, attempt: AttemptLog) -> tuple[Text, ...]:
 
 
 def _took(attempt: AttemptLog) -> str:
-    began = attempt.submitted_at or attempt.created_at
-    return "" if attempt.ended_at is None else elapsed_text(began, attempt.ended_at)
+    began, ended = attempt.submitted_at or attempt.created_at, attempt.ended_at
+    # What was recorded with its end already, and without times of its own, took nobody knows how long.
+    return "" if ended in (None, began) else elapsed_text(began, ended)

@@ -6,7 +6,7 @@ from typing import Any
 from engine import model
 from engine.names import dotted_prefixes
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document
-from engine.stores.recording import ATTEMPT_DETAILS
+from engine.stores.recording import ATTEMPT_DETAILS, time_text
 
 
 def run_document(log: model.RunLog) -> RunLog:
@@ -71,11 +71,11 @@ def job_log(job: dict[str, Any]) -> JobLog:
 
 
 def _attempt(attempt: model.AttemptLog) -> StepAttempt:
-    # An attempt that was not recorded through a document has the engine's own number and times.
+    # What a document did not say of it, or that follows: the engine's own number and times.
     details = {
         "attempt_number": attempt.attempt_index,
-        "start_time": "" if attempt.submitted_at is None else str(attempt.submitted_at),
-        "end_time": "" if attempt.ended_at is None else str(attempt.ended_at),
+        "start_time": time_text(attempt.submitted_at),
+        "end_time": time_text(attempt.ended_at),
         "retry_indicator": "",
         **{name: attempt.details[name] for name in ATTEMPT_DETAILS if name in attempt.details},
     }

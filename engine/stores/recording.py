@@ -4,6 +4,7 @@ The engine decides each into the events that say what is new. What has no field 
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct, structs, to_builtins
@@ -20,7 +21,7 @@ from engine.commands import (
     SetStatus,
 )
 from engine.events import RunCreated
-from engine.model import ERASED, AttemptDocument, Parameter, StepDocument
+from engine.model import CREATED, ERASED, TERMINAL_STATUSES, AttemptDocument, Parameter, StepDocument
 from engine.names import ROOT, check_branch, check_name
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document, as_mapping
 from engine.values import check_document, check_parameters, check_text
@@ -28,6 +29,7 @@ from engine.values import check_document, check_parameters, check_text
 Unless: TypeAlias = Literal["resolved", "own"]
 
 ATTEMPT_DETAILS: Final = ("attempt_number", "start_time", "end_time", "retry_indicator")
+"""What hosts say of an attempt in words of their own, kept as they said it where it does not follow from the rest."""
 
 
 class Recorder(Struct, frozen=True):
@@ -133,13 +135,25 @@ def step_document(document: StepLog) -> StepDocument:
         message=check_text(document.message, "message"),
         mock=document.mock,
         details={"data_catalog": catalog} if catalog else {},
-        attempts=[attempt_document(as_document(attempt, StepAttempt)) for attempt in document.attempts],
+        attempts=[
+            attempt_document(as_document(attempt, StepAttempt), place)
+            for place, attempt in enumerate(document.attempts, start=1)
+        ],
     )
 
 
-def attempt_document(document: StepAttempt) -> AttemptDocument:
-    """Return an attempt as the engine takes it."""
-    details = {name: getattr(document, name) for name in ATTEMPT_DETAILS}
+def attempt_document(document: StepAttempt, place: int) -> AttemptDocument:
+    """Return an attempt as the engine takes it, by its place among the step's: the first is 1."""
+    began_at, ended_at = _as_time(document.start_time), _as_time(document.end_time)
+    has_begun, has_ended = document.status != CREATED, document.status in TERMINAL_STATUSES
+    follows: dict[str, object] = {
+        "attempt_number": place,
+        "start_time": time_text(began_at) if began_at and has_begun else None if has_begun else "",
+        "end_time": time_text(ended_at) if ended_at else None if has_ended else "",
+        "retry_indicator": "",
+    }
+    said = {name: getattr(document, name) for name in ATTEMPT_DETAILS}
+    details = {name: value for name, value in said.items() if value != follows[name]}
     if document.code_identities:
         details["code_identities"] = [as_mapping(each, "code_identities") for each in document.code_identities]
     return AttemptDocument(
@@ -149,7 +163,22 @@ def attempt_document(document: StepAttempt) -> AttemptDocument:
         outputs=_given_back(document.output_parameters),
         metrics=_given_back(document.user_defined_metrics),
         details=check_document(details, "attempt"),
+        began_at=began_at,
+        ended_at=ended_at,
     )
+
+
+def _as_time(text: str) -> datetime | None:
+    """Return the time that a host's text is: of this machine's time zone, where it does not say of which."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def time_text(moment: datetime | None) -> str:
+    """Return a time as a document has it, where its host has said nothing else."""
+    return "" if moment is None else str(moment)
 
 
 def _given_back(values: Mapping[str, Parameter]) -> dict[str, Parameter]:

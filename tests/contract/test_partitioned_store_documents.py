@@ -1,6 +1,7 @@
 """Documents: written twice they record nothing, in part they delete nothing, and what cannot be read is refused."""
 
 import sys
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -116,6 +117,56 @@ async def test_attempts_made_through_the_engine_have_its_number_and_times(
     assert (attempt.attempt_number, attempt.status) == (1, "COMPLETED")
     assert attempt.start_time <= attempt.end_time
     assert attempt.start_time
+
+
+async def test_an_attempt_has_the_times_of_its_document(store: PartitionedRunLogStore, engine: Engine) -> None:
+    """Whichever face it is looked at through; a text without a time zone is of this machine's."""
+    said = StepAttempt(status="SUCCESS", start_time="2026-01-01T10:00:00+02:00", end_time="2026-01-01 12:30:00.5")
+    await store.add_step_log(StepLog(internal_name="s", attempts=[said]), "r")
+    [attempt] = await (await engine.run("r")).attempts()
+    assert attempt.created_at == attempt.submitted_at == datetime(2026, 1, 1, 8, tzinfo=UTC)
+    assert attempt.ended_at == datetime(2026, 1, 1, 12, 30, 0, 500_000).astimezone()
+    assert (await store.get_step_log("s", "r")).attempts == [said]
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "9999-12-31T23:59:59-12:00", "0001-01-01", "2026-13-01"])
+async def test_a_time_that_is_none_is_the_hosts_own_text(
+    store: PartitionedRunLogStore, engine: Engine, text: str
+) -> None:
+    """It is kept, and the attempt has the times of the log."""
+    said = StepAttempt(status="SUCCESS", start_time=text, end_time=text)
+    await store.add_step_log(StepLog(internal_name="s", attempts=[said]), "r")
+    [attempt] = await (await engine.run("r")).attempts()
+    assert attempt.ended_at is not None
+    assert (await store.get_step_log("s", "r")).attempts == [said]
+
+
+async def test_an_end_that_is_handed_in_later_is_the_attempts(store: PartitionedRunLogStore, engine: Engine) -> None:
+    """The step's log is handed in twice: while it runs, and when it has ended."""
+    began = StepAttempt(status="RUNNING", start_time="2026-01-01 10:00:00")
+    await store.add_step_log(StepLog(internal_name="s", attempts=[began]), "r")
+    ended = structs.replace(began, status="SUCCESS", end_time="2026-01-01 11:00:00")
+    for _ in range(2):
+        await store.add_step_log(StepLog(internal_name="s", attempts=[ended]), "r")
+    [attempt] = await (await engine.run("r")).attempts()
+    assert attempt.submitted_at is not None
+    assert attempt.ended_at is not None
+    assert attempt.ended_at - attempt.submitted_at == timedelta(hours=1)
+    assert [type(each.event).__name__ async for each in engine.events(run_id="r")].count("AttemptUpdated") == 1
+
+
+async def test_a_log_that_is_handed_back_as_it_was_read_says_nothing_new(
+    store: PartitionedRunLogStore, engine: Engine
+) -> None:
+    """Not of an attempt that another face goes on with either: its end is seen here, too."""
+    run = await engine.create_run("r")
+    attempt = await run.start_attempt("s")
+    before = await run.head()
+    await store.add_step_log(await store.get_step_log("s", "r"), "r")
+    assert await run.head() == before
+    await attempt.finish()
+    [found] = (await store.get_step_log("s", "r")).attempts
+    assert found.end_time == str((await attempt.log()).ended_at)
 
 
 async def test_mappings_are_documents_too(store: PartitionedRunLogStore) -> None:

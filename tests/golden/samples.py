@@ -218,7 +218,15 @@ SAMPLES: tuple[Event, ...] = (
         created_at=NOON,
         current=False,
     ),
-    AttemptCreated(branch="a", step="train", attempt_id="a3", attempt_index=3, status="RUNNING", step_status="RUNNING"),
+    AttemptCreated(
+        branch="a",
+        step="train",
+        attempt_id="a3",
+        attempt_index=3,
+        status="RUNNING",
+        step_status="RUNNING",
+        ended_at=NOON,
+    ),
     AttemptUpdated(branch="a", step="train", attempt_id="a1", changes=AttemptChanges()),
     AttemptUpdated(branch="a", step="train", attempt_id="a1", changes=AttemptChanges(status="RUNNING")),
     AttemptUpdated(

@@ -22,6 +22,8 @@ class ModelAttempt(Struct):
     details: dict[str, Any] = field(default_factory=dict)
     external_id: str | None = None
     status_reason: str | None = None
+    began_at: None = None  # of documents: none is drawn that says when
+    ended_at: None = None
 
 
 class ModelStep(Struct):
