@@ -8,13 +8,13 @@ concerned.
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from msgspec import Struct, field, structs
 
 from engine.codec import decode_event, from_microseconds
 from engine.errors import ParameterNotFound
-from engine.events import ParametersReduced, SourceCarriedOver
+from engine.events import ParametersReduced, ParametersSet, SourceCarriedOver
 from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageWanted, Written
 from engine.model import Head, Parameter
 from engine.ports import Stream
@@ -25,13 +25,17 @@ from projections.streams import stream_name
 _SELECT_ROW = "SELECT stream_id, stream_version, position, kind, value FROM parameters"
 _SELECT_CHILD_ROW = f"{_SELECT_ROW} WHERE stream_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
 _SELECT_EVENT = (
-    "SELECT run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type"
+    "SELECT run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type, schema_version, payload"
     " FROM events JOIN streams USING (stream_id) WHERE position = ?"
 )
 _HOW: Final[dict[str, Literal["reduced", "carried"]]] = {
     ParametersReduced.__name__: "reduced",
     SourceCarriedOver.__name__: "carried",
 }
+
+
+_Writing: TypeAlias = ParametersSet | ParametersReduced | SourceCarriedOver
+"""The events that a parameter's row may be of."""
 
 
 class _Row(Struct, frozen=True):
@@ -64,7 +68,7 @@ def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, w
 
     Raises:
         ParameterNotFound: it sees no parameter of that name.
-        CannotDecode: naming the position of a reduction that this version cannot read.
+        CannotDecode: naming the position of an event that this version cannot read.
     """
     tracing = _Tracing(connection, wanted)
     roots = [tracing.root(row, through) for row, through in tracing.values(stream.stream_id, version)]
@@ -165,14 +169,19 @@ class _Tracing:
         return None if row is None else _Row(*row)
 
     def _node(self, row: _Row, level: int) -> _Node:
-        written = self._written(row)
-        return _Node(row, written, level, self._reduction(row.position) if written.how == "reduced" else None)
+        written, event = self._event(row)
+        return _Node(row, written, level, event if isinstance(event, ParametersReduced) else None)
 
     def _written(self, row: _Row) -> Written:
+        return self._event(row)[0]
+
+    def _event(self, row: _Row) -> tuple[Written, _Writing]:
         found = self._connection.execute(_SELECT_EVENT, (row.position,)).fetchone()
-        run_id, branch, stream_version, event_id, recorded_at, hash_, event_type = found
-        return Written(
-            value=Parameter(from_json(row.value), row.kind),
+        run_id, branch, stream_version, event_id, recorded_at, hash_, event_type, schema_version, payload = found
+        event = cast("_Writing", decode_event(event_type, schema_version, payload, row.position))
+        written = Written(
+            # The event's own: the hash beside it is for that, whatever a row says.
+            value=event.values.get(self._name) or Parameter(from_json(row.value), row.kind),
             run_id=run_id,
             branch=branch,
             stream_version=stream_version,
@@ -182,12 +191,7 @@ class _Tracing:
             hash=hash_,
             how=_HOW.get(event_type, "set"),
         )
-
-    def _reduction(self, position: int) -> ParametersReduced:
-        event_type, schema_version, payload = self._connection.execute(
-            "SELECT event_type, schema_version, payload FROM events WHERE position = ?", (position,)
-        ).fetchone()
-        return cast("ParametersReduced", decode_event(event_type, schema_version, payload, position))
+        return written, event
 
     def _finished(self, node: _Node, sources: list[Lineage]) -> Lineage:
         return Lineage(

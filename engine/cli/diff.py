@@ -1,7 +1,10 @@
 """`anabranch diff`: what differs between two points of a run, two branches, or two runs."""
 
+import sys
+import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any
+from itertools import takewhile
+from typing import Annotated, Any, Final
 
 import typer
 from msgspec import UNSET, Struct
@@ -15,11 +18,17 @@ from engine.cli.failures import FAILED, run
 from engine.cli.options import AsJson, Database
 from engine.cli.parameters import origin_text
 from engine.cli.places import Named, Place, find_place
-from engine.cli.terminal import output, table
+from engine.cli.terminal import is_cut, output, table
+from engine.cli.text import CHARACTERS_MAX, cell, counted, parameter_text, shortened
 from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, counted, parameter_text
 from engine.difference import BranchDifference, Difference, FieldDifference, StepOutcome, difference
 from engine.model import ERASED, Origin
+
+_SIDE_CELLS_MIN: Final = 24
+"""What a side of a difference has room for on a terminal of the usual 80 columns."""
+
+_ALIKE_SHOWN: Final = 12
+"""Characters of what two long texts begin with that are shown before the first that differs."""
 
 
 class Compared(Struct, frozen=True):
@@ -139,7 +148,11 @@ def _held_by(value: Any) -> str | None:
         return None
     if isinstance(value, Struct) and not isinstance(value, Parameter):
         value = plain(value)
-    return parameter_text(value if isinstance(value, Parameter) else Parameter(value))
+    return _whole(value if isinstance(value, Parameter) else Parameter(value))
+
+
+def _whole(parameter: Parameter) -> str:
+    return parameter_text(parameter, sys.maxsize)
 
 
 def _held(branch: BranchDifference, status: str | None) -> str | None:
@@ -149,8 +162,26 @@ def _held(branch: BranchDifference, status: str | None) -> str | None:
 
 
 def _row(branch: str, what: str, before: str | None, after: str | None) -> tuple[Text, ...]:
+    if before is not None and after is not None:
+        before, after = told_apart(before, after, _SIDE_CELLS_MIN if is_cut(output()) else CHARACTERS_MAX)
     sign, style = ("+", "green") if before is None else ("-", "red") if after is None else ("~", "yellow")
-    return cell(sign, style), branch_cell(branch), cell(what), cell(before), cell(after)
+    return cell(sign, style), branch_cell(branch), cell(what), _side_cell(before), _side_cell(after)
+
+
+def _side_cell(text: str | None) -> Text:
+    return cell(None if text is None else shortened(text))
+
+
+def told_apart(one: str, other: str, characters_max: int) -> tuple[str, str]:
+    """Return two texts so that it is seen where they differ: what both begin with is left out where they are long, and
+    characters that look alike are shown by their numbers.
+    """
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        one, other = (text.encode("ascii", "backslashreplace").decode() for text in (one, other))
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))) - _ALIKE_SHOWN
+    if alike > 0 and max(len(one), len(other)) > characters_max:
+        return f"…{one[alike:]}", f"…{other[alike:]}"
+    return one, other
 
 
 def _value(parameter: Parameter | None, other: Parameter | None) -> str | None:
@@ -158,7 +189,7 @@ def _value(parameter: Parameter | None, other: Parameter | None) -> str | None:
         return None
     kinds = {parameter.kind, parameter.kind if other is None else other.kind}
     kind = f" ({parameter.kind})" if len(kinds) > 1 and ERASED.kind not in kinds else ""
-    return f"{parameter_text(parameter)}{kind}"
+    return f"{_whole(parameter)}{kind}"
 
 
 def _outcome(outcome: StepOutcome | None) -> str | None:

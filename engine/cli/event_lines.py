@@ -8,7 +8,7 @@ from rich.text import Text
 from engine.cli.escapes import visible
 from engine.cli.event_text import event_text
 from engine.cli.terminal import Terminal, is_cut
-from engine.cli.text import branch_text, clock_text
+from engine.cli.text import branch_text, clock_text, shortened_inside
 from engine.events import RecordedEvent
 
 _POSITION_CELLS: Final = 6
@@ -50,7 +50,10 @@ class EventLines:
         # The column grows with the branches that are met: what comes is not known when the first line is printed.
         branch = branch_text(recorded.branch)
         where = f"{visible(recorded.run_id)}: {branch}" if self._with_runs else branch
-        stream = Text(f"{where}@{recorded.stream_version}", style="cyan")
+        version = f"@{recorded.stream_version}"
+        if is_cut(self._terminal):
+            where = shortened_inside(where, self._cells_max - len(version))
+        stream = Text(f"{where}{version}", style="cyan")
         self._stream_cells = max(self._stream_cells, min(stream.cell_len, self._cells_max))
-        stream.truncate(self._stream_cells, overflow="ellipsis", pad=True)
+        stream.pad_right(max(0, self._stream_cells - stream.cell_len))
         return stream

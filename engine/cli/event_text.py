@@ -61,7 +61,11 @@ def _step_status(event: StepStatusChanged) -> str:
 
 
 def _with_reason(text: str, reason: str | None) -> str:
-    return visible(f"{text}: {reason}" if reason else text)
+    return _reasoned(visible(text), reason)
+
+
+def _reasoned(shown: str, reason: str | None) -> str:
+    return f"{shown}: {visible(reason)}" if reason else shown
 
 
 def _run_created(event: RunCreated) -> str:
@@ -97,13 +101,13 @@ def _attempt_created(event: AttemptCreated) -> str:
 
 def _attempt_updated(event: AttemptUpdated) -> str:
     changed = {name: value for name, value in structs.asdict(event.changes).items() if value is not UNSET}
-    status = visible(changed.pop("status", ""))
+    status, reason = visible(changed.pop("status", "")), changed.pop("status_reason", None)
     parameters = {
         name: value for field in ("inputs", "outputs", "metrics") for name, value in changed.pop(field, {}).items()
     }
     statuses = f"{visible(event.step)} {status}".rstrip() + _with_its_step(event)
     parts = statuses, _pairs(changed), parameters_text(parameters, _VALUE_CHARACTERS_MAX)
-    return " ".join(part for part in parts if part)
+    return _reasoned(" ".join(part for part in parts if part), reason)
 
 
 def _with_its_step(event: AttemptCreated | AttemptUpdated) -> str:

@@ -14,7 +14,7 @@ from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, RunId
 from engine.cli.terminal import output
-from engine.cli.text import branch_text, counted, elapsed_text, shortened, status
+from engine.cli.text import branch_text, counted, elapsed_text, shortened_inside, status
 from engine.explanation import Explanation, Finding, Job, Kind, Place, explain_run
 from engine.names import ROOT
 
@@ -178,15 +178,15 @@ def _beginning(finding: Finding) -> Text:
 
 def _shown_place(place: Place) -> str:
     name = _shown_name(place.step)
-    return name if place.branch == ROOT else f"{shortened(branch_text(place.branch), _NAME_CHARACTERS_MAX)}: {name}"
+    return name if place.branch == ROOT else f"{_shown_name(place.branch)}: {name}"
 
 
 def _shown_name(name: str) -> str:
-    return shortened(visible(name), _NAME_CHARACTERS_MAX)
+    return shortened_inside(visible(name), _NAME_CHARACTERS_MAX)
 
 
 def _shown_reason(reason: str) -> str:
-    return shortened(visible(reason), _REASON_CHARACTERS_MAX)
+    return shortened_inside(visible(reason), _REASON_CHARACTERS_MAX)
 
 
 def _around(finding: Finding) -> str:

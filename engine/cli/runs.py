@@ -1,6 +1,6 @@
 """`anabranch runs`: the list of runs."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.text import Text
@@ -9,9 +9,11 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import plain, print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, Statuses, as_time
-from engine.cli.terminal import output, table
-from engine.cli.text import cell, none_found, status, time_text
+from engine.cli.terminal import is_cut, output, table
+from engine.cli.text import cell, none_found, shortened_inside, status, time_text
 from engine.model import RunInfo, RunPage
+
+_RUN_CELLS_MAX: Final = 40
 
 
 def runs(
@@ -65,4 +67,6 @@ def _print(page: RunPage, none: str) -> None:
 
 def _row(info: RunInfo) -> tuple[Text, ...]:
     about = info.status_reason or info.description or ""
-    return cell(info.run_id), status(info.status), cell(time_text(info.created_at)), cell(info.tag), cell(about)
+    # On a terminal an id that is longer leaves room for how the run stands.
+    run_id = shortened_inside(info.run_id, _RUN_CELLS_MAX) if is_cut(output()) else info.run_id
+    return cell(run_id), status(info.status), cell(time_text(info.created_at)), cell(info.tag), cell(about)

@@ -57,6 +57,14 @@ def shortened(text: str, characters_max: int = CHARACTERS_MAX) -> str:
     return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
 
 
+def shortened_inside(text: str, characters_max: int) -> str:
+    """Return a text, its middle left out where it is longer: names that begin alike often differ at their ends."""
+    if len(text) <= characters_max:
+        return text
+    head = (characters_max - 1) // 3
+    return f"{text[:head]}…{text[head + 1 - characters_max :]}"
+
+
 def parameter_text(parameter: Parameter, characters_max: int = CHARACTERS_MAX) -> str:
     """Return a parameter's value as `value_text` does, or that it was erased."""
     return "(erased)" if parameter.kind == "erased" else value_text(parameter.value, characters_max)
@@ -109,7 +117,10 @@ def none_found(
     at = "" if step is None else f" at {visible(step)}"
     tagged = "" if tag is None else f" tagged {visible(tag)}"
     wanted = "" if status is None else f" that are {visible(status)}"
-    return f"{said}{at}{tagged}{wanted}" + ("" if branch is None else f" in branch {branch_text(branch)}")
+    where = "" if branch is None else f" in branch {branch_text(branch)}"
+    # Hosts say it in capitals as a rule, and a word is looked for as it was said.
+    hint = "" if status is None or status == status.upper() else f"; was {visible(status.upper())} meant?"
+    return f"{said}{at}{tagged}{wanted}{where}{hint}"
 
 
 def place_of(problem: Problem) -> str:

@@ -14,7 +14,7 @@ from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.terminal import output
-from engine.cli.text import counted, shortened, status
+from engine.cli.text import counted, shortened_inside, status
 from engine.model import AnyLog, RunLog, StepLog, branches_of
 from engine.statuses import FAILED_STATUSES
 
@@ -88,7 +88,8 @@ def branch_tree(log: RunLog, *, with_steps: bool = False, levels: int | None = N
 def _label(log: AnyLog, name: str) -> Text:
     attempts = attempts_of(log)
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(shortened(visible(name), _NAME_CHARACTERS_MAX), "bold").append("  ").append_text(status(log.status))
+    line.append(shortened_inside(visible(name), _NAME_CHARACTERS_MAX), "bold")
+    line.append("  ").append_text(status(log.status))
     line.append(f"  v{log.stream_version}", "dim")
     if log.steps:
         line.append(f"  {counted(len(log.steps), 'step')}, {counted(len(attempts), 'attempt')}", "dim")

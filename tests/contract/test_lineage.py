@@ -1,7 +1,10 @@
 """Where a value came from: the event that wrote it, what that was made of, and what it overwrote."""
 
+import contextlib
+import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +33,13 @@ class TestEvent:
         found = await run.lineage("x")
         assert (found.sources, found.passed_over, found.more, found.conflicts) == ([], [], 0, [])
         assert (found.overwrote, found.history, found.inherited_through) == (None, [], [])
+
+    async def test_the_value_is_the_events_own(self, engine: Engine, database: Path) -> None:
+        """It stands beside the event's hash: a row of a view that somebody has changed is not shown as proven."""
+        run = await engine.create_run("r", parameters={"x": 1})
+        with contextlib.closing(sqlite3.connect(database)) as outside, outside:
+            outside.execute("UPDATE parameters SET value = '7'")
+        assert (await run.lineage("x")).value == Parameter(1)
 
     @pytest.mark.parametrize(("at", "value"), [(2, 1), (3, 1), (4, 2), (None, 2)])
     async def test_a_value_is_that_of_the_point_that_is_asked_for(

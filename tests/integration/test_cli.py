@@ -280,6 +280,25 @@ def test_run_ids_are_not_cut_for_other_columns(shown: Shown, recorded: Path, mon
     assert rows(shown("runs"))[1][0] == "nightly-2026-01-31-120000"
 
 
+def test_a_long_run_id_leaves_room_for_how_the_runs_stand(
+    shown: Shown, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a narrow terminal its middle is left out; into a pipe it is whole."""
+    long = "nightly/" + "churn/" * 20 + "2026-11-28"
+    asyncio.run(_create(recorded, long))
+    assert rows(shown("runs"))[1][0] == long
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = shown("runs").splitlines()
+    assert {"STATUS", "CREATED"} <= set(lines[0].split())
+    assert "2026-11-28" in lines[1].split()[0]
+    assert "CREATED" in lines[1]
+
+
+def test_a_status_that_no_step_has_in_these_letters(shown: Shown) -> None:
+    """Nothing is found, and it is asked whether the word that hosts use was meant."""
+    assert shown("steps", "r1", "--status", "failed") == "no steps that are failed; was FAILED meant?\n"
+
+
 @pytest.mark.parametrize("command", ["show", "tree", "params", "events", "steps", "attempts"])
 def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """No line is longer than the terminal is wide."""

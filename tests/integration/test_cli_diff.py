@@ -122,6 +122,20 @@ def test_two_runs_that_were_configured_otherwise(told: Told, database: Path) -> 
     assert (code, text.split()[-4:]) == (1, ["job", "null", '{"name":', '"nightly"}'])
 
 
+async def _record_texts(database: Path) -> None:
+    async with open_engine(database) as engine:
+        for run_id, end, accent in (("one", "A", "caf\u00e9"), ("other", "B", "cafe\u0301")):
+            await engine.create_run(run_id, parameters={"long": "q" * 300 + end, "name": accent})
+
+
+def test_values_that_begin_alike_are_told_apart(told: Told, database: Path) -> None:
+    """Of long ones it is shown where they differ, and of those that look the same what they are made of."""
+    asyncio.run(_record_texts(database))
+    _, text = told("diff", "one", "other")
+    rows = [line.split()[-2:] for line in text.splitlines()[1:]]
+    assert rows == [['…qqqqqqqqqqqqA"', '…qqqqqqqqqqqqB"'], ['"caf\\xe9"', '"cafe\\u0301"']]
+
+
 def test_a_value_that_was_erased(told: Told) -> None:
     """Is told from one that is null, and no kinds are compared with it."""
     told("erase", "r1", "2", "--reason", "wrong", "--yes", "--json")

@@ -107,7 +107,7 @@ SUMMARIES: list[tuple[Event, str]] = [
             changes=AttemptChanges(status="FAILED", status_reason="x"),
             step_status="FAILED",
         ),
-        's FAILED, its step FAILED status_reason="x"',
+        's FAILED, its step FAILED: x',
     ),
     (ExternalRunRegistered(branch="", task_id="t", operator_type="hpc", status="NEW", external_id="7"),
      't NEW external_id="7"'),
