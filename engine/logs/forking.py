@@ -8,53 +8,98 @@ parent holds its locks, closing changes nothing in the file. And a fork waits un
 a mutex held by a thread that the child does not have would stay locked there for ever.
 """
 
+import _thread
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 _BUSY_SECONDS = 5.0
+_ASK_AGAIN_SECONDS = 0.0005
 
 
 class _Connection(sqlite3.Connection):
     """One that weak references can name."""
 
 
+class _Fork:
+    """A fork that a thread is about to make, while the thread holds this."""
+
+    __slots__ = ("__weakref__",)
+
+
 class _Gate:
-    """Lets any number of threads into SQLite at once, and a fork only when there is none."""
+    """Lets any number of threads into SQLite at once, and a fork only when there is none.
+
+    Several threads may fork at once, and the handler of a signal may raise wherever Python runs in one of them, after
+    which Python forks all the same. So nobody holds the gate's lock over a fork, a fork that was interrupted is gone on
+    with, and its end is one call into C: a thread lets go of its `_Fork`, and who waits sees that by a weak reference.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._own = threading.local()
+        self.end_fork = partial(self._own.__setattr__, "fork", None)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all threads: of its parent's, a forked child has the one alone that forked, which is not inside."""
+        self._lock = threading.Lock()
         self._inside = 0
-        self._forks = 0
+        self._forks: list[weakref.ref[_Fork]] = []
+        self._raised: BaseException | None = None
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        with self._changed:
-            while self._forks:
-                self._changed.wait()
-            self._inside += 1
+        while not self._enter():
+            time.sleep(_ASK_AGAIN_SECONDS)
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._inside -= 1
-                self._changed.notify_all()
+
+    def _enter(self) -> bool:
+        with self._lock:
+            if self._forks:
+                self._forks = [fork for fork in self._forks if fork() is not None]
+            if self._forks:
+                return False
+            self._inside += 1
+            return True
 
     def before_fork(self) -> None:
-        """Keep threads out, wait for those inside, and hold the gate's own lock over the fork."""
-        self._changed.acquire()
-        self._forks += 1
-        while self._inside:
-            self._changed.wait()
+        """Keep threads out, and wait for those inside."""
+        while True:
+            try:
+                self._begin_fork()
+                while self._is_entered():
+                    time.sleep(_ASK_AGAIN_SECONDS)
+            except BaseException as raised:  # noqa: BLE001 - by a signal's handler
+                self._raised = raised.with_traceback(None)  # which would hold what stands for the fork
+            else:
+                return
 
-    def after_fork(self) -> None:
-        self._forks -= 1
-        self._changed.notify_all()
-        self._changed.release()
+    def _begin_fork(self) -> None:
+        fork = self._own.fork = _Fork()
+        with self._lock:
+            self._forks.append(weakref.ref(fork))
+
+    def _is_entered(self) -> bool:
+        with self._lock:
+            return self._inside > 0
+
+    def raise_again(self) -> None:
+        """Raise what a signal's handler raised before the fork, as far as Python lets a fork raise."""
+        raised, self._raised = self._raised, None
+        if isinstance(raised, KeyboardInterrupt):
+            _thread.start_new_thread(_thread.interrupt_main, ())  # from here, it would be raised in here
+        elif raised is not None:
+            raise raised
 
 
 _gate = _Gate()
@@ -86,7 +131,8 @@ def _close_in_forked_child() -> None:
     for connection in list(_CONNECTIONS):
         connection.close()
     _CONNECTIONS.clear()
-    _gate.after_fork()
+    _gate.begin_anew()
 
 
-os.register_at_fork(before=_gate.before_fork, after_in_parent=_gate.after_fork, after_in_child=_close_in_forked_child)
+os.register_at_fork(before=_gate.before_fork, after_in_parent=_gate.end_fork, after_in_child=_close_in_forked_child)
+os.register_at_fork(after_in_parent=_gate.raise_again)

@@ -33,7 +33,7 @@ class TestRuns:
         assert (run.name, root.name, root.run_id) == ("", "", "r")
         assert await root.parameters() == await (await run.branch("")).parameters() == {"lr": Parameter(0.1)}
         assert repr(run) == "<Run 'r' ''>"
-        assert repr(root) == "<Branch 'r' ''>"
+        assert root is run
 
     async def test_what_a_run_is_created_with_is_its_info(self, engine: Engine) -> None:
         """Each field, as it was given."""

@@ -1,13 +1,19 @@
 """Forked children: they never use what their parent opened, and may open the same file themselves."""
 
 import asyncio
+import contextlib
 import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from engine import Engine, Run, open_engine
 from engine.errors import WrongProcess
+from engine.logs.forking import inside_sqlite
 from tests.faults.children import ForkedChild, finished, next_line, start_worker
 from tests.uses import USES
 
@@ -133,3 +139,93 @@ async def test_a_worker_that_forks_nothing_succeeds(database: Path, engine: Engi
     run = await engine.create_run("r")
     await finished(await start_worker("write_branches", database, "spawned", 1, 3))
     assert (await (await run.branch("spawned.0")).head()).stream_version == 4
+
+
+def _forked(work: Callable[[], object]) -> int:
+    """Fork a child that does some work, and return its exit code: what hangs is ended by an alarm."""
+    process_id = os.fork()
+    if process_id == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
+
+
+def _wait_for_forks(threads: Iterable[threading.Thread]) -> None:
+    """Wait until each of the threads waits for others to come out of SQLite, so that it can fork."""
+    while not all(_is_in("before_fork", thread) for thread in threads):
+        os.sched_yield()
+
+
+def _is_in(function: str, thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code.co_name != function:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _use_sqlite() -> None:
+    with inside_sqlite():
+        pass
+
+
+def test_threads_may_fork_at_the_same_time() -> None:
+    """Each child goes on by itself, whoever else was about to fork when it was."""
+    codes: list[int] = []
+    threads = [threading.Thread(target=lambda: codes.append(_forked(_use_sqlite))) for _ in range(3)]
+    with inside_sqlite():
+        for thread in threads:
+            thread.start()
+        _wait_for_forks(threads)
+    for thread in threads:
+        thread.join()
+    assert codes == [0, 0, 0]
+    _use_sqlite()
+
+
+class _Interrupted(Exception):
+    """What a signal's handler raises."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a fork raises nothing
+@pytest.mark.parametrize("error", [KeyboardInterrupt, _Interrupted])
+def test_a_fork_that_a_signal_interrupts_waits_all_the_same(error: type[BaseException]) -> None:
+    """Python forks whatever a handler raises: until then nobody is inside SQLite, and after it everybody may be."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with inside_sqlite():
+            inside.set()
+            go_on.wait()
+
+    def handler(*_: object) -> None:
+        raise error
+
+    codes: list[int] = []
+    main = threading.main_thread()
+
+    def interrupt() -> None:
+        _wait_for_forks([main])
+        signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+        go_on.set()
+
+    def fork() -> None:
+        codes.append(_forked(_use_sqlite))
+        while error is KeyboardInterrupt:  # it comes as soon as the fork is over
+            os.sched_yield()
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    others = [threading.Thread(target=stay), threading.Thread(target=interrupt)]
+    try:
+        others[0].start()
+        inside.wait()
+        others[1].start()
+        with pytest.raises(KeyboardInterrupt) if error is KeyboardInterrupt else contextlib.nullcontext():
+            fork()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        for thread in others:
+            thread.join()
+    assert set(codes) <= {0}
+    _use_sqlite()
