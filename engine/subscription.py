@@ -79,11 +79,13 @@ class Follower:
     async def _wait(self, generation: int) -> None:
         if generation != self._generation or self._closed:
             return
-        if self._polling is None:
-            self._polling = asyncio.create_task(self._poll())
+        grown = self._grown
         self._waiting += 1
         try:
-            await self._grown.wait()
+            # A task that was cancelled before its first step has run nothing, and one of an eager factory runs here.
+            if self._polling is None or self._polling.done():
+                self._polling = asyncio.create_task(self._poll())
+            await grown.wait()
         finally:
             self._waiting -= 1
 
@@ -105,5 +107,4 @@ class Follower:
         except AnabranchError as error:
             _log.warning("polling failed", error=str(error))
         finally:
-            self._polling = None
             self._wake()  # whoever waits reads again, and meets the failure itself

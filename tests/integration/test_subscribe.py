@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -185,6 +186,42 @@ async def test_a_subscription_goes_on_where_one_was_left(database: Path) -> None
             await _write(await engine.create_run("r", exist_ok=True), f"b{len(seen)}", 4)
             seen += await _positions(engine.subscribe(after=seen[-1] if seen else 0), 5)
     assert seen == list(range(1, 21))
+
+
+async def _listen(engine: Engine) -> None:
+    async for _ in engine.subscribe(after=1):
+        pass
+
+
+async def test_other_processes_are_followed_after_every_task_was_cancelled(database: Path, engine: Engine) -> None:
+    """Graceful shutdowns do that, maybe before the first step of a task: who subscribes later hears of others."""
+    await engine.create_run("r")
+    listening, tasks = asyncio.create_task(_listen(engine)), set[asyncio.Task[Any]]()
+    while len(tasks) < 2:  # until it has somebody ask for others' events
+        await asyncio.sleep(0)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    following = asyncio.ensure_future(_take(engine.subscribe(after=1), 1))
+    async with open_engine(database) as other:  # as another process would: this engine's does not wake it
+        await (await other.run("r")).set_parameters({"x": 1})
+    assert [recorded.position for recorded in await following] == [2]
+
+
+async def _eagerly(database: Path) -> list[int]:
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    async with open_engine(database) as engine, open_engine(database) as other:
+        await engine.create_run("r")
+        following = asyncio.ensure_future(_take(engine.subscribe(after=1), 1))
+        await (await other.run("r")).set_parameters({"x": 1})
+        return [recorded.position for recorded in await following]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are eager from 3.12 on")
+def test_other_processes_are_followed_with_eager_tasks(database: Path) -> None:
+    """A task may run before who made it has it in hand."""
+    assert asyncio.run(_eagerly(database)) == [2]
 
 
 class _FailingLog:
