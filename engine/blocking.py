@@ -102,11 +102,12 @@ class BlockingEngine:
         with self._changed:
             self._refuse_own_thread()
             self._closed = True
-            serving, self._serving = self._serving, None
+            serving = self._serving
             if serving is not None:
                 self._changed.wait_for(lambda: not self._calls)
-        if serving is not None:
+        if serving is not None:  # still, when this is interrupted: whoever closes again waits for the end, too
             serving.stop()
+            self._serving = None
 
     def forget_after_fork(self) -> None:
         """Begin anew in a forked child, with a lock that no thread of the parent holds."""
@@ -145,12 +146,13 @@ class _Serving:
         self.thread = threading.Thread(
             target=self._run, args=(path, options, opened), name="anabranch-engine", daemon=True
         )
-        self.thread.start()
         try:
+            self.thread.start()
             self._engine, self._portal, self._stop = opened.result()
         except BaseException as error:
             if isinstance(error, Exception):
-                self.thread.join()
+                if self.thread.ident is not None:
+                    self.thread.join()
             else:  # interrupted: what is about to be open is closed again
                 opened.add_done_callback(_close_unused)
             raise

@@ -14,7 +14,7 @@ from typing import Final
 from engine.cli.checks import Check
 from engine.cli.text import counted
 from engine.logs.file_lock import RUN_LOCK_NAME, FileLock, noted_holder
-from engine.logs.file_system import beside
+from engine.logs.file_system import beside, is_scratch_name
 from engine.logs.partial_folder import abandoned, bytes_in, remove_abandoned
 
 _WRITE_LOCK_SECONDS: Final = 0.5
@@ -62,7 +62,7 @@ def check_run_lock(database: Path) -> Check:
 
 def check_leftovers(database: Path, *, fix: bool) -> Check:
     """Look for what killed rebuilds, comparisons, backups and imports have left; remove what nobody can be using."""
-    scratch = sorted(path for path in database.parent.iterdir() if _is_scratch(path.name, database.name))
+    scratch = sorted(path for path in database.parent.iterdir() if is_scratch_name(path.name, database.name))
     backups = abandoned(database.parent)
     with _no_rebuild(database, scratch) as no_rebuild:
         unused = [path for path in scratch if _is_unused(path, database, no_rebuild=no_rebuild)]
@@ -125,13 +125,6 @@ def _is_zombie(process_id: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[:1] == ["Z"]
-
-
-def _is_scratch(name: str, database_name: str) -> bool:
-    if not name.startswith(database_name):
-        return False
-    suffix = name.removeprefix(database_name).removesuffix("-journal")
-    return suffix == "-rebuild" or suffix.startswith("-compare-")
 
 
 def _is_unused(path: Path, database: Path, *, no_rebuild: bool) -> bool:

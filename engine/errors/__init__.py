@@ -48,6 +48,7 @@
     │   ├── DiskFull
     │   ├── SyncFailed               the disk did not take a sync; nothing is written until the store is opened again
     │   ├── StoreChanged             another version of anabranch has changed the file; open it again
+    │   ├── StoreReplaced            by the name of the file there is another one, or none; open it again
     │   └── RebuildRunning
     ├── BackupFailed                 no backup was made; the store is as it was
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
@@ -135,6 +136,7 @@ from engine.errors.store import (
     SigningUnavailable,
     StoreBusy,
     StoreChanged,
+    StoreReplaced,
     StoreUnavailable,
     SyncFailed,
     TracesLeft,
@@ -204,6 +206,7 @@ __all__ = [
     "StepNotFound",
     "StoreBusy",
     "StoreChanged",
+    "StoreReplaced",
     "StoreUnavailable",
     "SyncFailed",
     "TaskNotFound",

@@ -74,6 +74,14 @@ class StoreChanged(StoreUnavailable):
         super().__init__(f"another version of anabranch has changed {what} since the engine was opened; open it again")
 
 
+class StoreReplaced(StoreUnavailable):
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        super().__init__(
+            f"{shown(str(path))} was removed, or replaced by another file, since the engine was opened; open it again"
+        )
+
+
 class SyncFailed(StoreUnavailable):
     """What was acknowledged before is safe. `cause` is what failed."""
 

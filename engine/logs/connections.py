@@ -26,10 +26,13 @@ def let_go_of_cursors(error: BaseException) -> None:
 
     A cursor in one of them keeps the file locked, closed connection or not, until the garbage collector comes.
     """
-    raised: BaseException | None = error
-    while raised is not None:
-        traceback.clear_frames(raised.__traceback__)
-        raised = raised.__context__
+    waiting, seen = [error], set[int]()
+    while waiting:
+        raised = waiting.pop()
+        if id(raised) not in seen:
+            seen.add(id(raised))
+            traceback.clear_frames(raised.__traceback__)
+            waiting += [each for each in (raised.__context__, raised.__cause__) if each is not None]
 
 
 def _attempted(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:

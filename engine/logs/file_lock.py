@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from engine.logs.file_system import is_named
+
 RUN_LOCK_NAME: Final = "run.lock"
 """The file beside a database that the orchestrator at work on it holds locked."""
 
@@ -39,7 +41,7 @@ class FileLock:
         """Wait for the lock and hold it."""
         self.waited_since = time.monotonic()
         try:
-            self._flock(fcntl.LOCK_EX)
+            self._take(fcntl.LOCK_EX)
         finally:
             self.waited_since = None
         try:
@@ -65,7 +67,7 @@ class FileLock:
     def try_acquire(self) -> bool:
         """Take the lock if it is free, to hold it until `close`."""
         try:
-            self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -78,6 +80,18 @@ class FileLock:
     def close(self) -> None:
         """Close the file, which frees the lock when it is held."""
         self._file.close()
+
+    def _take(self, operation: int) -> None:
+        # A lock on a file that somebody has removed, as one that looked left behind, keeps out nobody who comes later.
+        self._flock(operation)
+        while not is_named(self.path, os.fstat(self._file.fileno())):
+            try:
+                there = io.FileIO(self.path, "a", opener=_open_for_owner)
+            except OSError:  # nobody else can have another one either
+                return
+            removed, self._file = self._file, there
+            removed.close()
+            self._flock(operation)
 
     def _flock(self, operation: int) -> None:
         if self._file.closed:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -46,10 +47,12 @@ def prepare_file(path: Path, *, allow_network: bool) -> bool:
     may connect to a file between its creation and the end of this call.
 
     Raises:
-        CannotOpen: it is a folder.
+        CannotOpen: it is a folder, is mounted by itself, or has the name of a file beside another database.
         FolderNotWritable, NetworkFileSystem
     """
     try:
+        refuse_names_of_others(path)
+        refuse_mounted_alone(path)
         make_folders(path.parent)
         if not allow_network:
             refuse_network(path.parent)
@@ -71,18 +74,40 @@ def beside(database: Path, suffix: str) -> Path:
     return database.with_name(database.name + suffix)
 
 
+def is_named(path: Path, file: os.stat_result) -> bool:
+    """Whether a path still leads to an open file, as far as this process may look."""
+    try:
+        named = os.stat(path)  # noqa: PTH116 - for each commit: a path's own method takes longer
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return (named.st_ino, named.st_dev) == (file.st_ino, file.st_dev)
+
+
 def is_own_name(name: str, database: str) -> bool:
     """Whether a name is that of a database, or of a file that SQLite or the engine keeps beside it."""
     return name.startswith(database) and _OWN_SUFFIX.fullmatch(name[len(database) :]) is not None
 
 
-_OWN_SUFFIX: Final = re.compile(
-    "|-wal|-shm|-journal|-lock|-unsynced|-rebuild(-lock)?(-journal)?|-compare-.*",  # what a comparison calls its file
-    re.DOTALL,
-)
+def is_scratch_name(name: str, database: str) -> bool:
+    """Whether a name is that of a file in which views of a database are made anew."""
+    return name.startswith(database) and _SCRATCH_SUFFIX.fullmatch(name[len(database) :]) is not None
+
+
+_SCRATCH_SUFFIX: Final = re.compile(r"(-rebuild|-compare-[0-9a-f]{16})(-journal)?")
+_OWN_SUFFIX: Final = re.compile(rf"|-wal|-shm|-journal|-lock|-unsynced|-rebuild-lock|{_SCRATCH_SUFFIX.pattern}")
+_ENDS_AS_OWN: Final = re.compile(rf"(.+?)({_OWN_SUFFIX.pattern[1:]})", re.DOTALL)
 
 WOULD_JOIN: Final = "-wal", "-journal"
 """What SQLite would take for a part of a database by whose name it begins, and write into it."""
+
+
+def refuse_names_of_others(path: Path) -> None:
+    """Raise `CannotOpen` for a path whose name is one of a file beside another database: that one would remove it."""
+    found = _ENDS_AS_OWN.fullmatch(path.name)
+    if found is not None and path.with_name(found[1]).exists():
+        raise CannotOpen(path, f"its name is that of a file which belongs to the database {found[1]} beside it")
 
 
 def create_for_owner(path: Path) -> None:
@@ -156,12 +181,27 @@ def mounted_as(folder: Path, mounts: Path = _MOUNTS) -> str | None:
     except OSError:
         return None
     best, kind = Path(), None
+    for mount_point, mounted in _mount_points(table):
+        if folder.is_relative_to(mount_point) and len(mount_point.parts) >= len(best.parts):
+            best, kind = mount_point, mounted
+    return kind
+
+
+def refuse_mounted_alone(path: Path, mounts: Path = _MOUNTS) -> None:
+    """Raise `CannotOpen` for a file that is a mount point, as containers make them.
+
+    The files that belong beside it are not mounted with it: who opens it elsewhere has others, so that neither lock nor
+    log is shared, and what is in the log is lost with the container.
+    """
+    with contextlib.suppress(OSError):
+        if any(mount_point == path for mount_point, _ in _mount_points(mounts.read_bytes())):
+            raise CannotOpen(path, "it is mounted by itself, without the files that belong beside it: mount its folder")
+
+
+def _mount_points(table: bytes) -> Iterator[tuple[Path, str]]:
     for line in table.splitlines():
         fields, _, source = line.partition(b" - ")
-        mount_point = Path(os.fsdecode(_ESCAPED.sub(_unescape, fields.split(b" ")[4])))
-        if folder.is_relative_to(mount_point) and len(mount_point.parts) >= len(best.parts):
-            best, kind = mount_point, source.split(b" ")[0].decode()
-    return kind
+        yield Path(os.fsdecode(_ESCAPED.sub(_unescape, fields.split(b" ")[4]))), source.split(b" ")[0].decode()
 
 
 # The table writes a space in a mount point as its octal code, and so on.

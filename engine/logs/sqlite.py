@@ -25,13 +25,14 @@ from engine.errors import (
     EngineClosed,
     FolderNotWritable,
     NotADatabase,
+    StoreReplaced,
     SyncFailed,
 )
 from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import READING_WRITES, beside
+from engine.logs.file_system import READING_WRITES, beside, is_named
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender
@@ -96,6 +97,7 @@ class SqliteEventLog:
         self._folder_synced = False
         self._mark = SyncFailureMark(path)
         self._doubt = "before it was opened" if self._mark.is_set() else None
+        self._file = path.stat()
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
@@ -136,6 +138,8 @@ class SqliteEventLog:
             raise SyncFailed(self.path, self._doubt)
 
     def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        if not is_named(self.path, self._file):  # SQLite would go on, in a file that nobody finds any more
+            raise StoreReplaced(self.path)
         try:
             result = job(self._connection.raw)
             if not self._folder_synced:  # the write-ahead log has a name now, which nobody takes away before `close`
@@ -172,6 +176,7 @@ class SqliteEventLog:
     def _translated(self, answer: Answer) -> Answer:
         if isinstance(answer, Recorded):
             return answer
+        let_go_of_cursors(answer)  # as in `_done`: it is handed over, not raised
         return self._failed(answer) if isinstance(answer, sqlite3.Error) else named(answer, self.path)
 
     def _failed(self, error: sqlite3.Error) -> AnabranchError:

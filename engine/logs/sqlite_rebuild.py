@@ -6,18 +6,20 @@ before something was erased or deleted still holds it: then the folding starts o
 """
 
 import asyncio
+import itertools
 import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
-from engine.errors import DiskFull, ReadFailed, RebuildRunning
+from engine.errors import DiskFull, ReadFailed, RebuildRunning, StoreChanged
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import beside, create_for_owner
+from engine.logs.file_system import beside, create_for_owner, is_scratch_name
 from engine.logs.forking import connect, inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
@@ -25,19 +27,25 @@ from engine.logs.sqlite_epoch import removals
 from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import view_versions
+from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
 from engine.ports import Progress, Rebuilder, ViewDifference
+from engine.projectors import Projectors
 from engine.row_chunks import Chunk
 
 _log = get_logger(__name__)
 
 CHUNK_EVENTS = 4000
 LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
+_TRIES_MAX = 5  # while others keep taking things out; then all is folded at once, which they wait for
 _ASK_AGAIN_SECONDS = 0.05
 _REBUILD = "-rebuild"
 _COMPARE = "-compare-"
 
 _SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY position"
+
+
+_Check: TypeAlias = Callable[[sqlite3.Connection, Projectors], None]
+"""Raises what forbids to replace the live tables, inside the transaction that does."""
 
 
 class SqliteViewMaintenance:
@@ -52,53 +60,60 @@ class SqliteViewMaintenance:
 
         Raises:
             RebuildRunning: another process, or another task, is rebuilding this file.
+            StoreChanged: newer code has migrated the file since it was opened.
             ReadFailed, DiskFull: the scratch tables cannot be made.
         """
+        return await self._rebuild(progress, _check_not_newer)
+
+    async def _rebuild(self, progress: Progress | None, check: _Check) -> int:
         self._log.check_open()
         with _by_name(self._log.path):
             lock = FileLock(beside(self._log.path, "-rebuild-lock"))
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
-            while (position := await self._rebuilt(progress)) is None:
+            tries = itertools.count(1)
+            while (position := await self._rebuilt(progress, check, next(tries))) is None:
                 pass
         finally:
             lock.close()
         return position
 
-    async def _rebuilt(self, progress: Progress | None) -> int | None:
+    async def _rebuilt(self, progress: Progress | None, check: _Check, tries: int) -> int | None:
         # One name for all rebuilds: what one that was killed has left is removed by the next.
         async with _Scratch(self._log, _REBUILD, self._make_rebuilder()) as scratch:
-            if not await scratch.catch_up(progress):
+            if tries < _TRIES_MAX and not await scratch.catch_up(progress):
                 return None
-            return await self._log.exclusively(lambda connection: _swap(connection, scratch, self._log))
+            return await self._log.exclusively(lambda connection: _swap(connection, scratch, self._log, check))
 
     async def bring_to(self, versions: Mapping[str, int]) -> None:
         """Rebuild the views unless they are of these versions; while another process does it, wait."""
         while await self._log.readers.run(lambda connection: _are_of_other_versions(connection, versions)):
             try:
-                await self.rebuild(None)
+                await self._rebuild(None, _check_log_not_newer)
             except RebuildRunning:
                 await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from views made anew."""
         self._log.check_open()
-        while (differences := await self._compared(progress)) is None:
+        tries = itertools.count(1)
+        while (differences := await self._compared(progress, next(tries))) is None:
             pass
         return differences
 
-    async def _compared(self, progress: Progress | None) -> list[ViewDifference] | None:
+    async def _compared(self, progress: Progress | None, tries: int) -> list[ViewDifference] | None:
         name = f"{_COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
         async with _Scratch(self._log, name, self._make_rebuilder()) as scratch:
-            return await scratch.compare() if await scratch.catch_up(progress) else None
+            if tries < _TRIES_MAX and not await scratch.catch_up(progress):
+                return None
+            return await scratch.compare()
 
 
 def remove_scratch(path: Path) -> None:
     """Remove the scratch files beside a database, those in use too: call `note_removal` first."""
-    names = beside(path, _REBUILD).name, beside(path, _COMPARE).name
     for found in path.parent.iterdir():
-        if found.name == names[0] or found.name.startswith(names[1]):
+        if is_scratch_name(found.name, path.name):
             found.unlink(missing_ok=True)
 
 
@@ -122,8 +137,23 @@ def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str
     return any(found.get(view) != version for view, version in versions.items())
 
 
-def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog) -> int | None:
-    # The writer's lock is held: nothing is appended or removed between the last chunk and the swap.
+def _check_not_newer(connection: sqlite3.Connection, projectors: Projectors) -> None:
+    """Raise `StoreChanged` where newer code has migrated the file since it was opened."""
+    _check_log_not_newer(connection, projectors)
+    ours = projectors.versions()
+    if any(version > ours.get(view, version) for view, version in view_versions(connection).items()):
+        raise StoreChanged("its views")
+
+
+def _check_log_not_newer(connection: sqlite3.Connection, _projectors: Projectors) -> None:
+    """The same while it is being opened: then its views become ours, whatever they were."""
+    if schema_version(connection) != SCHEMA_VERSION:
+        raise StoreChanged("the log's tables")
+
+
+def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog, check: _Check) -> int | None:
+    # The writer's lock is held: nothing is appended or removed between the last chunk and the swap, unless somebody has
+    # taken the lock's file away.
     if scratch.is_outdated(connection):
         return None
     position = last_position(connection)
@@ -133,6 +163,10 @@ def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventL
     try:
         connection.execute("BEGIN IMMEDIATE")
         try:
+            check(connection, log.appender.projectors)
+            if last_position(connection) != position or scratch.is_outdated(connection):
+                connection.execute("ROLLBACK")
+                return None
             scratch.rebuilder.replace(connection, "scratch", position)
             connection.execute("COMMIT")
         except BaseException:

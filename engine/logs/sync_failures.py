@@ -60,7 +60,10 @@ class SyncFailureMark:
         self.path = beside(database, _SUFFIX)
 
     def is_set(self) -> bool:
-        return self.path.exists()
+        try:
+            return not self.path.stat().st_size  # what holds something is somebody else's file of that name
+        except FileNotFoundError:
+            return False
 
     def set(self) -> None:
         """Leave the mark, where the disk still takes a file."""
@@ -68,4 +71,5 @@ class SyncFailureMark:
             self.path.touch(mode=0o600)
 
     def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
+        if self.is_set():
+            self.path.unlink(missing_ok=True)

@@ -109,5 +109,5 @@ class WalLimit:
     def _size(self) -> int:
         try:
             return os.stat(self._path).st_size  # noqa: PTH116 - a path object for each commit takes longer than the call
-        except FileNotFoundError:
+        except OSError:  # it is not there, or the folder lets nobody look: what was committed is acknowledged
             return 0

@@ -468,7 +468,7 @@ async def test_folding_that_is_under_way_does_not_bring_it_back(database: Path, 
 async def test_what_a_killed_rebuild_has_left_goes_too(database: Path) -> None:
     """Its scratch file holds what the views held."""
     leftover = database.with_name("runs.db-rebuild")
-    compared = database.with_name("runs.db-compare-00")
+    compared = database.with_name("runs.db-compare-0123456789abcdef")
     async with open_engine(database) as engine:
         await engine.create_run("r", parameters={"x": SECRET})
         leftover.write_text(SECRET)

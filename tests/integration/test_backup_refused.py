@@ -66,7 +66,7 @@ async def test_a_file_system_may_have_no_links(original: Engine, target: Path, m
     assert (target.stat().st_size, target.stat().st_mode & 0o777) == (made.bytes, 0o600)
 
 
-OWN = "-wal", "-shm", "-journal", "-lock", "-unsynced", "-rebuild", "-rebuild-lock", "-compare-0f"
+OWN = "-wal", "-shm", "-journal", "-lock", "-unsynced", "-rebuild", "-rebuild-lock", "-compare-0f0f0f0f0f0f0f0f"
 
 
 async def test_names_that_the_database_uses_are_refused(original: Engine) -> None:

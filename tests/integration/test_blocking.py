@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import pickle
 import threading
 from collections.abc import Iterator
@@ -178,6 +179,51 @@ def test_closing_waits_for_the_calls_under_way(database: Path) -> None:
         loop.call_soon_threadsafe(go_on.set)
         closed.result()
         assert called.result().run_id == "r"
+
+
+def test_whoever_closes_waits_for_the_end(database: Path) -> None:
+    """Also who closes second, while the first still does: then no thread of the engine is left."""
+    engine = BlockingEngine(database)
+    before = our_threads()
+    engine.call(create)
+    left: list[object] = []
+
+    def close() -> None:
+        engine.close()
+        left.append(our_threads())
+
+    closers = [threading.Thread(target=close) for _ in range(3)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join()
+    assert left == [before] * 3
+
+
+class _Interrupt(BaseException):
+    """What a signal's handler raises."""
+
+
+def test_an_opening_that_is_interrupted_while_its_thread_starts_leaves_none(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python waits there for the thread to run: what it has begun to open is closed again."""
+    start, before = threading.Thread.start, our_threads()
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "anabranch-engine":
+            raise _Interrupt
+
+    engine = BlockingEngine(database)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(_Interrupt):
+            engine.call(create)
+    while our_threads() != before:
+        os.sched_yield()
+    assert engine.call(position) == 0
+    engine.close()
 
 
 def test_an_engine_that_is_garbage_ends_its_thread(database: Path) -> None:

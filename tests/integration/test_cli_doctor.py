@@ -243,7 +243,7 @@ def test_a_held_write_lock_holds_nobody_up(healthy: Path, examined: Examined) ->
     assert states(examined("--fix")[1]) == {"views": "fixed"}
 
 
-LEFT = "-rebuild", "-rebuild-journal", "-compare-00ff", "-compare-00ff-journal"
+LEFT = "-rebuild", "-rebuild-journal", "-compare-00ff00ff00ff00ff", "-compare-00ff00ff00ff00ff-journal"
 
 
 @pytest.fixture
@@ -251,7 +251,8 @@ def leftovers(healthy: Path) -> list[Path]:
     """What a rebuild and a comparison that were killed two days ago have left, and files that look alike."""
     left = [Path(f"{healthy}{suffix}") for suffix in LEFT]
     two_days_ago = datetime.now(UTC).timestamp() - 2 * 86_400
-    alike = [healthy.parent / name for name in ("runs.dbx-rebuild", "runs.db-rebuilt", "other.db-compare-00ff")]
+    names = "runs.dbx-rebuild", "runs.db-rebuilt", "other.db-compare-00ff00ff00ff00ff", "runs.db-compare-baseline"
+    alike = [healthy.parent / name for name in names]
     for path in [*left, *alike]:
         path.touch()
         os.utime(path, (two_days_ago, two_days_ago))

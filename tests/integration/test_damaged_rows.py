@@ -126,6 +126,24 @@ async def test_a_write_that_meets_it_is_refused_by_name(database: Path, damage: 
         await engine.create_run("another")
 
 
+async def test_a_refusal_that_is_kept_keeps_nobody_from_writing(database: Path) -> None:
+    """A cursor in its frames would keep the writer's snapshot open: after others wrote, every write was refused."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        for _ in range(3):
+            await run.start_attempt("s", inputs={"p": 1})
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE task_attempts SET inputs = '{' WHERE attempt_index = 1")
+        connection.commit()
+    async with open_engine(database, busy_timeout=1) as engine, open_engine(database) as other:
+        run = await engine.run("r")
+        with pytest.raises(RowDamaged) as kept:
+            await run.log_step("s", attempts=[AttemptDocument(status="RUNNING")])
+        await (await other.run("r")).set_parameters({"other": 1})
+        assert (await run.set_parameters({"mine": 1})).events
+        assert kept.value.path == database
+
+
 async def test_reads_after_one_that_failed_see_what_is(engine: Engine, run: Run, database: Path) -> None:
     """A cursor in the failed read's frames would keep its snapshot open: whoever read next was shown the past."""
     with contextlib.closing(sqlite3.connect(database)) as connection:

@@ -22,8 +22,13 @@ async def test_who_does_not_know_the_files_version_writes_no_more(database: Path
         with contextlib.closing(sqlite3.connect(database)) as other:
             other.execute(change)
             other.commit()
+            found = other.execute("SELECT version FROM view_checkpoints WHERE view = 'state'").fetchone()
         for _ in range(2):
             with pytest.raises(StoreChanged):
                 await run.set_parameters({"a": 2})
+        with pytest.raises(StoreChanged):
+            await engine.rebuild()
         assert (await run.parameters())["a"].value == 1
         assert await engine.last_position() == 2
+        with contextlib.closing(sqlite3.connect(database)) as other:
+            assert other.execute("SELECT version FROM view_checkpoints WHERE view = 'state'").fetchone() == found

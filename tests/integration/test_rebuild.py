@@ -14,6 +14,7 @@ from engine.composition import make_projectors
 from engine.errors import RebuildRunning
 from engine.logs.file_lock import FileLock
 from engine.logs.sqlite import Settings, open_sqlite_log
+from engine.logs.sqlite_epoch import note_removal
 from engine.model import TaskSpec
 from engine.ports import ViewDifference
 from tests.every_view import populated
@@ -174,6 +175,24 @@ async def _keep_writing(run: Run, stop: asyncio.Event) -> None:
     while not stop.is_set():
         await run.set_parameters({"value": value})
         value += 1
+
+
+@pytest.mark.parametrize("upkeep", ["rebuild", "verify_views"])
+async def test_it_ends_beside_steady_removals(database: Path, engine: Engine, upkeep: str) -> None:
+    """What was taken out meanwhile makes it start over; after a few times it folds all at once."""
+    await engine.create_run("r", parameters={"x": 1})
+    starts: list[int] = []
+
+    def remove(position: int, _last: int) -> None:
+        starts.append(position)
+        with contextlib.closing(sqlite3.connect(database)) as other:
+            note_removal(other)
+            other.commit()
+
+    async with asyncio.timeout(30):
+        assert await getattr(engine, upkeep)(remove) in (2, [])
+    assert len(starts) > 1
+    assert await engine.verify_views() == []
 
 
 async def test_one_rebuild_at_a_time(database: Path, engine: Engine) -> None:

@@ -35,6 +35,20 @@ def test_it_is_held_inside_the_block_and_free_after(path: Path) -> None:
     lock.close()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_file_that_was_removed_is_made_anew(path: Path, again: bool) -> None:  # noqa: FBT001 - pytest gives it
+    """A lock on one that nobody can find keeps nobody out; one on another file of that name is the same lock."""
+    lock = FileLock(path)
+    path.unlink()
+    if again:
+        path.touch()
+    with lock.held():
+        assert path.exists()
+        assert not is_free(path)
+    assert is_free(path)
+    lock.close()
+
+
 def test_a_second_lock_waits_for_the_first(path: Path) -> None:
     """Two locks on one path never overlap."""
     order: list[str] = []

@@ -12,6 +12,7 @@ from engine.logs.file_system import (
     is_own_name,
     mounted_as,
     prepare_file,
+    refuse_mounted_alone,
     refuse_network,
     sync_folder,
     sync_folder_if_readable,
@@ -84,6 +85,14 @@ def test_without_a_table_nothing_is_refused(tmp_path: Path) -> None:
     """Other systems have no such table."""
     assert mounted_as(Path("/data"), tmp_path / "missing") is None
     refuse_network(Path("/data"), tmp_path / "missing")
+
+
+def test_a_file_that_is_mounted_by_itself_is_refused(mounts: Path) -> None:
+    """As `docker -v runs.db:/data/runs.db` does it: the files beside it are others than those of who mounted it."""
+    with pytest.raises(CannotOpen, match="mount its folder"):
+        refuse_mounted_alone(Path("/mnt/with space"), mounts)
+    refuse_mounted_alone(Path("/mnt/with space/runs.db"), mounts)
+    refuse_mounted_alone(Path("/data"), mounts.with_name("missing"))
 
 
 def test_a_missing_file_is_made_with_its_folders_for_the_owner_alone(tmp_path: Path) -> None:
@@ -164,7 +173,7 @@ def test_a_folder_that_may_not_be_read_is_not_synced(tmp_path: Path, monkeypatch
         "-unsynced",
         "-rebuild",
         "-rebuild-lock",
-        "-compare-0f",
+        "-compare-0f0f0f0f0f0f0f0f",
         "-rebuild-journal",
     ],
 )
@@ -172,4 +181,4 @@ def test_the_files_of_a_database_are_known_by_name(suffix: str) -> None:
     """Itself, and what SQLite or the engine keeps beside it; others may be called after it, too."""
     assert is_own_name(f"runs.db{suffix}", "runs.db")
     assert not is_own_name(f"runs.db-2026{suffix}", "runs.db")
-    assert is_own_name(f"runs.db{suffix}.jsonl", "runs.db") == suffix.startswith("-compare-")
+    assert not is_own_name(f"runs.db{suffix}.jsonl", "runs.db")
