@@ -26,7 +26,8 @@ _KEPT_CHARACTERS_MAX = 8 * 1024 * 1024
 # A loose index scan: SQLite skips along an index by itself only where ANALYZE has been run.
 _OWN = """
 WITH RECURSIVE named (stream_id, name) AS (
-    SELECT asked.value, (SELECT min(name) FROM parameters WHERE stream_id = asked.value) FROM json_each(?1) AS asked
+    SELECT asked.value, (SELECT min(name) FROM parameters WHERE stream_id = asked.value)
+    FROM json_each(:stream_ids) AS asked
     UNION ALL
     SELECT stream_id, (SELECT min(name) FROM parameters WHERE stream_id = named.stream_id AND name > named.name)
     FROM named WHERE name IS NOT NULL
@@ -35,27 +36,27 @@ SELECT own.stream_id, own.name, own.kind, own.value, own.stream_version
 FROM named JOIN parameters AS own ON own.stream_id = named.stream_id AND own.name = named.name
     AND own.stream_version = (
         SELECT max(stream_version) FROM parameters
-        WHERE stream_id = named.stream_id AND name = named.name AND stream_version <= ?2
+        WHERE stream_id = named.stream_id AND name = named.name AND stream_version <= :version
     )
 ORDER BY own.stream_id, own.name
 """
 
 _OF_NAMES = """
 SELECT own.name, own.kind, own.value, own.stream_version
-FROM json_each(?1) AS asked CROSS JOIN parameters AS own ON own.stream_id = ?2 AND own.name = asked.value
+FROM json_each(:names) AS asked CROSS JOIN parameters AS own ON own.stream_id = :stream_id AND own.name = asked.value
     AND own.stream_version = (
         SELECT max(stream_version) FROM parameters
-        WHERE stream_id = ?2 AND name = asked.value AND stream_version <= ?3
+        WHERE stream_id = :stream_id AND name = asked.value AND stream_version <= :version
     )
 ORDER BY asked.key
 """
 
 _NAMES_UP_TO = """
 WITH RECURSIVE named (name) AS (
-    SELECT min(name) FROM parameters WHERE stream_id = ?1
+    SELECT min(name) FROM parameters WHERE stream_id = :stream_id
     UNION ALL
-    SELECT (SELECT min(name) FROM parameters WHERE stream_id = ?1 AND name > named.name)
-    FROM named WHERE name IS NOT NULL LIMIT ?2
+    SELECT (SELECT min(name) FROM parameters WHERE stream_id = :stream_id AND name > named.name)
+    FROM named WHERE name IS NOT NULL LIMIT :limit
 )
 SELECT count(name) FROM named
 """
@@ -72,22 +73,23 @@ def own_parameters(
     It takes as long as there are names in the stream, or as there are `names`, whichever are fewer.
     """
     if names is not None and _has_as_many(connection, stream_id, len(names)):
-        return _own(connection.execute(_OF_NAMES, (json.dumps(sorted(names)), stream_id, version)))
-    rows = connection.execute(_OWN, (json.dumps([stream_id]), version))
+        asked = {"names": json.dumps(sorted(names)), "stream_id": stream_id, "version": version}
+        return _own(connection.execute(_OF_NAMES, asked))
+    rows = connection.execute(_OWN, {"stream_ids": json.dumps([stream_id]), "version": version})
     return _own(columns for _, *columns in rows if names is None or columns[0] in names)
 
 
 def _has_as_many(connection: sqlite3.Connection, stream_id: int, names: int) -> bool:
     if names <= _FEW_NAMES:  # they are found sooner than counted
         return True
-    (found,) = connection.execute(_NAMES_UP_TO, (stream_id, names)).fetchone()
+    (found,) = connection.execute(_NAMES_UP_TO, {"stream_id": stream_id, "limit": names}).fetchone()
     return bool(found == names)
 
 
 def own_parameters_of(connection: sqlite3.Connection, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
     """Return what each of many streams itself set or reduced, by name and in name order."""
     owns: dict[int, dict[str, OwnParameter]] = {stream_id: {} for stream_id in stream_ids}
-    rows = connection.execute(_OWN, (json.dumps(list(owns)), LATEST)).fetchall()
+    rows = connection.execute(_OWN, {"stream_ids": json.dumps(list(owns)), "version": LATEST}).fetchall()
     for stream_id, name, kind, value, version in rows:
         owns[stream_id][name] = OwnParameter(Parameter(from_json(value), kind), version)
     return [owns[stream_id] for stream_id in stream_ids]

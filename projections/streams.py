@@ -128,12 +128,12 @@ def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Hea
 _HEADS = """
 WITH wanted AS MATERIALIZED (
     SELECT streams.stream_id, streams.branch, json_extract(asked.value, '$[1]') AS version
-    FROM json_each(?1) AS asked
-    JOIN streams ON streams.run_id = ?2 AND streams.branch = json_extract(asked.value, '$[0]')
+    FROM json_each(:heads) AS asked
+    JOIN streams ON streams.run_id = :run_id AND streams.branch = json_extract(asked.value, '$[0]')
 )
 SELECT wanted.branch, events.stream_version, events.hash, events.position
 FROM events JOIN wanted ON wanted.stream_id = events.stream_id AND wanted.version = events.stream_version
-WHERE events.root_id = (SELECT stream_id FROM streams WHERE run_id = ?2 AND branch = '')
+WHERE events.root_id = (SELECT stream_id FROM streams WHERE run_id = :run_id AND branch = '')
 """
 
 
@@ -144,7 +144,7 @@ def heads_of(
 
     What is not there is left out.
     """
-    rows = connection.execute(_HEADS, (json.dumps(list(versions)), run_id))
+    rows = connection.execute(_HEADS, {"heads": json.dumps(list(versions)), "run_id": run_id})
     return {branch: (Head(branch, version, hash_), position) for branch, version, hash_, position in rows}
 
 

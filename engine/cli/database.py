@@ -15,7 +15,7 @@ from typing import Final
 from engine import Engine, open_engine
 from engine.errors import CannotOpen, NotADatabase
 from engine.logs import sqlite_schema
-from engine.logs.file_system import beside, refuse_network
+from engine.logs.file_system import beside, refuse_network, resolved
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.state_store import is_state_store
@@ -63,7 +63,7 @@ def check_ours(path: Path, *, allow_network: bool = False) -> None:
     Raises:
         CannotOpen
     """
-    path = path.resolve()
+    path = resolved(path)
     if not allow_network:
         refuse_network(path.parent)  # nobody is to share SQLite's memory there
     try:

@@ -26,6 +26,7 @@ from engine.cli.replay import Replay
 from engine.cli.terminal import Terminal, errors, output
 from engine.cli.text import counted, duration_text
 from engine.cli.tree import branch_tree
+from engine.logs.file_system import resolved
 from engine.model import RunLog
 
 _BRANCHES_SHOWN_MAX = 60
@@ -74,11 +75,11 @@ def demo(
       anabranch demo
       anabranch demo ~/projects --depth 1 --db census.db
     """
-    database = str(db.resolve())
-    skip = Skip(frozenset(), (), database) if everything else Skip(database=database)
-    plan = Plan(folder=str(folder.resolve()), skip=skip, depth=depth, jobs=jobs)
 
     async def command() -> int:
+        database = str(resolved(db))
+        skip = Skip(frozenset(), (), database) if everything else Skip(database=database)
+        plan = Plan(folder=str(resolved(folder)), skip=skip, depth=depth, jobs=jobs)
         async with open_engine(db, event_bytes_max=EVENT_BYTES_MAX) as engine:
             result = await _run(engine, plan)
         print_json(_document(result, plan, db)) if json else _print(output(), result, plan, db)

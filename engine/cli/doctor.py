@@ -40,6 +40,7 @@ from engine.cli.rebuild import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted
 from engine.errors import AnabranchError, CannotDecode, CannotOpen, EventOutOfPlace, NotADatabase, ReadFailed
+from engine.logs.file_system import resolved
 from engine.logs.sync_failures import SyncFailureMark
 from engine.standing import ORPHANED_SECONDS
 
@@ -77,7 +78,7 @@ def doctor(
 
     async def command() -> int:
         check_there(db)
-        path = db.resolve()
+        path = resolved(db)
         had_failed = SyncFailureMark(path).is_set()  # opening it may clear that up
         try:
             # On a network file system, too: that is a finding.

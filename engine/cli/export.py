@@ -21,7 +21,7 @@ from engine.cli.file_output import standard_output, whole_file
 from engine.cli.options import AsJson, Database
 from engine.cli.rebuild import event_bars, reporting
 from engine.cli.terminal import errors, output
-from engine.logs.file_system import is_own_name
+from engine.logs.file_system import is_own_name, resolved
 from engine.stores.host_json import host_json
 
 _RUNS_PAGE = 1000
@@ -89,10 +89,10 @@ def runs(
     if bool(run_ids) == every:
         raise typer.BadParameter("either RUN... or --all is needed")
     target = None if to is None or str(to) == "-" else to
-    if target is not None and _is_of_database(target, db):
-        raise typer.BadParameter("--to is the database itself, or a file of its own beside it")
 
     async def command() -> None:
+        if target is not None and _is_of_database(target, db):
+            raise typer.BadParameter("--to is the database itself, or a file of its own beside it")
         async with existing(db) as engine:
             if kind is Format.JSONL:
                 chosen = None if every else run_ids
@@ -110,7 +110,7 @@ def runs(
 def _is_of_database(path: Path, db: Path) -> bool:
     if path.exists() and db.exists() and path.samefile(db):
         return True
-    one, other = path.resolve(), db.resolve()
+    one, other = resolved(path), resolved(db)
     return one.parent == other.parent and is_own_name(one.name, other.name)
 
 

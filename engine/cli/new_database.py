@@ -9,8 +9,8 @@ from pathlib import Path
 
 from engine import Engine, open_engine
 from engine.cancellation import finish
-from engine.errors import AlreadyExists, CannotOpen, DiskFull, FolderNotWritable, shown
-from engine.logs.file_system import WOULD_JOIN, beside, make_folders, refuse_network, sync_folder, take_name
+from engine.errors import AlreadyExists, DiskFull, FolderNotWritable, shown
+from engine.logs.file_system import WOULD_JOIN, beside, make_folders, refuse_network, resolved, sync_folder, take_name
 from engine.logs.partial_folder import PartialFolder
 
 
@@ -47,10 +47,7 @@ async def new_database(path: Path, *, event_bytes_max: int) -> AsyncIterator[Eng
 
 
 def _begun(path: Path) -> tuple[Path, PartialFolder]:
-    try:
-        target = path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CannotOpen(path, str(error)) from error
+    target = resolved(path)
     with _writing(target):
         make_folders(target.parent)
         refuse_network(target.parent)

@@ -69,6 +69,21 @@ def prepare_file(path: Path, *, allow_network: bool) -> bool:
     return True
 
 
+def resolved(path: Path) -> Path:
+    """Return where a path leads, whatever links it goes through and wherever the process goes later.
+
+    Raises:
+        CannotOpen: it can be no path, or leads in a circle.
+    """
+    try:
+        found = path.resolve()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            found.stat()  # newer Pythons resolve a circle, too
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CannotOpen(path, str(error)) from error
+    return found
+
+
 def beside(database: Path, suffix: str) -> Path:
     """Return the file of that suffix beside a database."""
     return database.with_name(database.name + suffix)

@@ -21,7 +21,6 @@ from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
 from engine.errors import (
     AnabranchError,
-    CannotOpen,
     EngineClosed,
     FolderNotWritable,
     NotADatabase,
@@ -32,7 +31,7 @@ from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import READING_WRITES, beside, is_named
+from engine.logs.file_system import READING_WRITES, beside, is_named, resolved
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender
@@ -236,7 +235,7 @@ async def open_sqlite_log(
     Raises:
         CannotOpen, StoreUnavailable: the file is as it was.
     """
-    path = _resolved(path)
+    path = resolved(path)  # one file has one lock file and one log beside it
     set_up = SetUp(
         path,
         synchronous="FULL" if settings.durability == "full" else "NORMAL",
@@ -268,14 +267,6 @@ async def open_sqlite_log(
             raise NotADatabase(path, f"its schema is damaged: {error}") from error
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
-
-
-def _resolved(path: Path) -> Path:
-    # One file has one lock file and one log beside it, by whatever links it is reached and wherever the process goes.
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CannotOpen(path, str(error)) from error
 
 
 async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:

@@ -147,6 +147,8 @@ def _checked(path: Path, database: Path) -> Path:
             _check_free(target)
     except ValueError as error:  # a NUL, or what the file system's encoding lacks
         raise InvalidValue("path", str(path), f"can be no path: {error}") from error
+    except RuntimeError as error:  # links that lead in a circle, to older Pythons
+        raise BackupFailed(path, str(error)) from error
     if target.parent == database.parent and is_own_name(target.name, database.name):
         raise InvalidValue("path", str(target), "is a name that the database uses itself")
     return target

@@ -1,5 +1,6 @@
 """A sync that fails: nothing is acknowledged, nothing more is written, and the next opening makes everything sure."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -49,7 +50,7 @@ async def test_a_store_that_is_found_whole_is_written_to_again(database: Path) -
 async def test_a_store_that_is_not_whole_is_only_read(database: Path) -> None:
     """The error says what is wrong; the mark stays, and what was recorded can be read."""
     mark = await _in_doubt(database)
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE events SET recorded_at = 0")
     async with open_engine(database) as engine:
         run = await engine.run("r")
@@ -62,7 +63,7 @@ async def test_a_store_that_is_not_whole_is_only_read(database: Path) -> None:
 async def test_views_that_are_not_true_are_made_anew(database: Path) -> None:
     """They are compared with the events, which are what counts."""
     await _in_doubt(database)
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE runs SET status = 'BROKEN'")
     async with open_engine(database) as engine:
         assert (await (await engine.run("r")).info()).status == "CREATED"

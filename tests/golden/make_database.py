@@ -4,6 +4,7 @@ It is made once, by the code of its time, and then only ever read: a later versi
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import sqlite3
@@ -73,9 +74,8 @@ async def make(path: Path) -> None:
     async with open_engine(path) as engine:
         await fill(engine)
         text = as_json(await compiled(engine))
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-    connection.close()
     path.with_suffix(".json").write_text(text, encoding="utf-8")
     path.with_name(path.name + "-lock").unlink()
 

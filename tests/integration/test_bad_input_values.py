@@ -1,5 +1,6 @@
 """Input that can never be recorded: refused by name, with the value and the limit, wherever it is given."""
 
+import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -344,6 +345,5 @@ async def test_the_longest_name_is_no_sql(engine: Engine, database: Path) -> Non
     run = await engine.create_run(evil)
     await (await run.fork(evil)).set_parameters({evil: evil})
     assert (await (await run.branch(evil)).parameters())[evil].value == evil
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (3,)
-    connection.close()

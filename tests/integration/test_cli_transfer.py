@@ -217,6 +217,26 @@ def test_a_database_is_made_behind_no_links_in_a_circle(ran: Ran, tmp_path: Path
     assert error.startswith("anabranch: CannotOpen: ")
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("demo", "--db", "loop/x.db"), "CannotOpen"),
+        (("runs", "--db", "loop/x.db"), ""),
+        (("doctor", "--db", "loop/x.db"), ""),
+        (("backup", "loop/x.db"), "BackupFailed"),
+        (("export", "--all", "--to", "loop/x.jsonl"), "CannotOpen"),
+    ],
+)
+def test_links_in_a_circle_are_an_error_with_a_name(
+    ran: Ran, tmp_path: Path, command: tuple[str, ...], name: str
+) -> None:
+    """Whichever path leads through them; it is one line."""
+    (tmp_path / "loop").symlink_to("loop")
+    code, shown, error = ran(*command)
+    assert (code, shown, error.count("\n")) == (1, "", 1)
+    assert error.startswith(f"anabranch: {name}")
+
+
 @pytest.mark.parametrize("name", ["other.db", "other.db-wal"])
 async def test_a_database_that_somebody_makes_meanwhile_stays_theirs(tmp_path: Path, name: str) -> None:
     """The error says so, and nothing is left of the one that was to have its name."""

@@ -2,6 +2,7 @@
 every read at N has to say."""
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 import tempfile
@@ -94,14 +95,13 @@ def cut(path: Path, position: int) -> Path:
     """Return a copy of a closed file that ends at a position, its views still to be made."""
     shorter = path.with_name(f"until-{position}.db")
     shutil.copyfile(path, shorter)
-    with sqlite3.connect(shorter) as connection:
+    with contextlib.closing(sqlite3.connect(shorter)) as connection, connection:
         connection.execute("DELETE FROM events WHERE position > ?", (position,))
         connection.execute("DELETE FROM streams WHERE stream_id NOT IN (SELECT stream_id FROM events)")
         connection.execute(
             "UPDATE streams SET (version, hash) = (SELECT stream_version, hash FROM events"
             " WHERE events.stream_id = streams.stream_id ORDER BY position DESC LIMIT 1)"
         )
-    connection.close()
     return shorter
 
 

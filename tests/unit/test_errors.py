@@ -22,7 +22,7 @@ SAMPLES: dict[str, Any] = {
     "int": 3,
     "float": 0.5,
     "object": 2**70,
-    "pathlib.Path | str": PATH,
+    inspect.formatannotation(Path | str): PATH,  # spelled otherwise by newer Pythons
     "int | None": 5,
     "str | None": "r1",
     "collections.abc.Sequence[str]": ("r1", "r2"),
