@@ -113,7 +113,7 @@ class Attempt:
     ) -> Recorded:
         """Set the attempt's last status, and the step's with it while this is the step's current attempt.
 
-        Any word will do, but those that say whether it went well are `COMPLETED`, `SUCCESS`, `FAILED`, `FAIL`,
+        Any word will do; those that say how it went are `COMPLETED`, `SUCCESS`, `SKIPPED`, `FAILED`, `FAIL`,
         `FAILED_INIT` and `CANCELLED`. The status reason is `reason`: what stood there of an earlier status is gone
         where none is given.
         """

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from engine.errors import InvalidValue
 from engine.lineage import DEPTH_DEFAULT, LIMIT_DEFAULT, Lineage, LineageWanted, check_bounds
-from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunLog, StepLog
+from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, StepLog
 from engine.names import check_name
 from engine.point import PlacedPoint, Point
 from engine.values import check_flag
@@ -135,7 +135,7 @@ class BranchReads:
         found = await self._views.attempts(self._run_id, self._name, step, at=at)
         return [attempt for _, attempt in found]
 
-    async def compile(self, *, at: Point = None, nested: bool = True, inherited: bool = True) -> BranchLog | RunLog:
+    async def compile(self, *, at: Point = None, nested: bool = True, inherited: bool = True) -> BranchLog:
         """Return the compiled log of this branch and all below it; of a run, its run log.
 
         Args:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from msgspec import UNSET, Struct, field, structs
 
 from engine.codec import same
-from engine.model import AnyLog, Parameter, RunLog, StepLog, branches_of
+from engine.model import BranchLog, Parameter, RunLog, StepLog, branches_of
 
 Side = TypeVar("Side")
 
@@ -80,7 +80,7 @@ class Difference(Struct, frozen=True):
         return bool(self.branches)
 
 
-def difference(before: AnyLog, after: AnyLog) -> Difference:
+def difference(before: BranchLog, after: BranchLog) -> Difference:
     """Return what of `before` is otherwise in `after`: parameters as they are seen, steps with their attempts, statuses
     and what else was recorded of a branch or a run.
     """
@@ -89,7 +89,7 @@ def difference(before: AnyLog, after: AnyLog) -> Difference:
     return Difference({name: each for name, each in branches.items() if each})
 
 
-def _by_name(top: AnyLog) -> dict[str, AnyLog]:
+def _by_name(top: BranchLog) -> dict[str, BranchLog]:
     """A log and all below it, parents first, by the names below it; a name that is not below it stays whole."""
     return {_relative(log.branch, top.branch): log for log in branches_of(top)}
 
@@ -100,7 +100,7 @@ def _relative(name: str, top: str) -> str:
     return name.removeprefix(f"{top}.") if top else name
 
 
-def _branch(before: AnyLog | None, after: AnyLog | None) -> BranchDifference:
+def _branch(before: BranchLog | None, after: BranchLog | None) -> BranchDifference:
     parameters = _pairs(_parameters(before), _parameters(after), unlike=lambda left, right: not same(left, right))
     own, others = _steps(before), _steps(after)
     steps = {name: _of_step(own.get(name), others.get(name)) for name in {**own, **others}}
@@ -113,15 +113,15 @@ def _branch(before: AnyLog | None, after: AnyLog | None) -> BranchDifference:
     )
 
 
-def _parameters(log: AnyLog | None) -> Mapping[str, Parameter]:
+def _parameters(log: BranchLog | None) -> Mapping[str, Parameter]:
     return {} if log is None else log.parameters
 
 
-def _steps(log: AnyLog | None) -> Mapping[str, StepLog]:
+def _steps(log: BranchLog | None) -> Mapping[str, StepLog]:
     return {} if log is None else log.steps
 
 
-def _of_branch(before: AnyLog | None, after: AnyLog | None) -> dict[str, FieldDifference]:
+def _of_branch(before: BranchLog | None, after: BranchLog | None) -> dict[str, FieldDifference]:
     if before is None or after is None:
         return {}
     of_run = _OF_RUN if isinstance(before, RunLog) and isinstance(after, RunLog) else ()

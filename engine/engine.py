@@ -147,8 +147,8 @@ class Engine(History, Upkeep):
         """Open a run that goes on from a point of another run. Nothing is copied, and nothing changes in the source.
 
         The new run sees the parameters of the source's branch as they stood, and the steps of it that had succeeded
-        (`COMPLETED` or `SUCCESS`), marked by `StepLog.inherited_from` until it writes to them: then they are its own,
-        without the source's attempts. The branches below are the source's alone.
+        (`COMPLETED`, `SUCCESS` or `SKIPPED`), marked by `StepLog.inherited_from` until it writes to them: then they are
+        its own, without the source's attempts. The branches below are the source's alone.
 
         Args:
             branch: the branch of the source; its root unless given.

@@ -24,7 +24,7 @@ from engine.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, w
 from engine.evidence_report import report
 from engine.findings import Problem
 from engine.free_form import check_json
-from engine.model import AnyLog, AttemptLog, Head
+from engine.model import AttemptLog, BranchLog, Head
 from engine.point import Position
 from engine.ports import Progress
 from engine.standing import PlacedStep, RunSteps, read_steps
@@ -292,10 +292,10 @@ def _attempt(attempt: AttemptLog, root_path: str | None) -> dict[str, Any]:
     return {**fields, "artifacts": artifact(root_path, attempt.relative_path)}
 
 
-def _branch(branch: AnyLog, steps: Sequence[PlacedStep], root_path: str | None) -> dict[str, Any]:
+def _branch(branch: BranchLog, steps: Sequence[PlacedStep], root_path: str | None) -> dict[str, Any]:
     return {
         "branch": branch.branch,
-        "parent": getattr(branch, "parent", None),
+        "parent": branch.parent,
         "status": branch.status,
         "status_reason": branch.status_reason,
         "stream_version": branch.stream_version,

@@ -14,10 +14,19 @@ from msgspec import Struct, structs
 
 from engine.dependencies import TaskKey, found_dependencies, in_order, key_of
 from engine.engine import Engine
-from engine.model import CANCELLED, AnyLog, AttemptLog, BranchLog, ExternalRun
+from engine.model import (
+    ACTIVE_STATUSES,
+    CANCELLED,
+    FAILED_STATUSES,
+    SUCCEEDED_STATUSES,
+    TERMINAL_STATUSES,
+    AttemptLog,
+    BranchLog,
+    ExternalRun,
+    has_ended,
+)
 from engine.names import ROOT
 from engine.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps
-from engine.statuses import ACTIVE_STATUSES, FAILED_STATUSES, FINISHED_STATUSES, SUCCEEDED_STATUSES, has_ended
 
 Kind: TypeAlias = Literal[
     "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready"
@@ -111,7 +120,7 @@ def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SEC
         finding = _by_itself(each, now, orphaned_seconds)
         if finding is not None:
             found[key] = finding
-    found |= _by_dependencies(tasks, found, {each.branch: _parent(each) for each in run.branches})
+    found |= _by_dependencies(tasks, found, {each.branch: each.parent for each in run.branches})
     blocks = Counter(each.root for each in found.values())
     places = [key_of(each) for each in run.steps]
     findings = [structs.replace(found[key], blocks=blocks[found[key].place]) for key in places if key in found]
@@ -125,17 +134,13 @@ def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SEC
     )
 
 
-def _parent(branch: AnyLog) -> str | None:
-    return branch.parent if isinstance(branch, BranchLog) else None
-
-
 def _by_itself(each: PlacedStep, now: datetime, orphaned_seconds: float) -> Finding | None:
     status = each.status
     if status in FAILED_STATUSES:
         return _finding("failed", each)
     if status == CANCELLED:
         return _finding("cancelled", each)
-    if status in FINISHED_STATUSES or (each.job is None and status not in ACTIVE_STATUSES):
+    if status in TERMINAL_STATUSES or (each.job is None and status not in ACTIVE_STATUSES):
         return None
     attempt = each.attempt
     if attempt is not None and has_ended(attempt.status, attempt.ended_at):
@@ -178,7 +183,7 @@ def _by_dependencies(
     unmet: dict[TaskKey, list[TaskKey]] = {}
     missing: dict[TaskKey, tuple[str, ...]] = {}
     for key, task in tasks.items():
-        if key not in found and task.status not in FINISHED_STATUSES:
+        if key not in found and task.status not in TERMINAL_STATUSES:
             where = found_dependencies(task, tasks, parents)
             missing[key] = tuple(name for name, place in where.items() if place is None)
             unmet[key] = [place for place in where.values() if place is not None and not _is_met(tasks[place], task)]
@@ -198,7 +203,7 @@ def _by_dependencies(
 
 
 def _is_met(dependency: PlacedStep, task: PlacedStep) -> bool:
-    if dependency.status not in FINISHED_STATUSES:
+    if dependency.status not in TERMINAL_STATUSES:
         return False
     specs = dependency.step.spec, task.step.spec
     may_fail = (specs[0] is not None and specs[0].allow_failure) or (
@@ -233,9 +238,9 @@ def _first_cause(finding: Finding, around: TaskKey | None) -> Finding:
     )
 
 
-def _failed_branches(branches: Sequence[AnyLog], findings: Sequence[Finding]) -> list[Finding]:
+def _failed_branches(branches: Sequence[BranchLog], findings: Sequence[Finding]) -> list[Finding]:
     """Return the branches that failed while no step of theirs, or of a branch below, tells why."""
-    parents = {each.branch: _parent(each) for each in branches}
+    parents = {each.branch: each.parent for each in branches}
     told: set[str] = set()
     for finding in findings:
         branch: str | None = finding.branch if finding.kind == "failed" else None

@@ -9,7 +9,7 @@ goes in a circle, and its passes would take longer than the work.
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 
@@ -25,8 +25,20 @@ COMPLETED = "COMPLETED"
 FAILED = "FAILED"
 CANCELLED = "CANCELLED"
 
-# The union of what the two kinds of hosts call finished: the task attempts of a state store, the steps of a run log.
-TERMINAL_STATUSES = frozenset({COMPLETED, FAILED, "FAILED_INIT", CANCELLED, "SUCCESS", "FAIL"})
+# What the words of two families of hosts mean, state stores' and run logs'. Other words can be recorded, too.
+SUCCEEDED_STATUSES = frozenset({COMPLETED, "SUCCESS", "SKIPPED"})
+FAILED_STATUSES = frozenset({FAILED, "FAIL", "FAILED_INIT"})
+TERMINAL_STATUSES = SUCCEEDED_STATUSES | FAILED_STATUSES | {CANCELLED}
+ACTIVE_STATUSES = frozenset({RUNNING, "SUBMITTED", "WAITING_EXTERNAL"})
+_BEFORE_AN_END: Final = ACTIVE_STATUSES | {CREATED, PENDING}
+
+
+def has_ended(status: str, ended_at: object) -> bool:
+    """Say whether an attempt has ended; `ended_at` is None where no time of its end is known.
+
+    One that was taken up again keeps the time of its first end.
+    """
+    return status in TERMINAL_STATUSES or (ended_at is not None and status not in _BEFORE_AN_END)
 
 
 class Parameter(Canonical, frozen=True):
@@ -265,7 +277,7 @@ class BranchLog(Struct, frozen=True, kw_only=True):
     """A compiled branch: its own steps and parameters, and its child branches inside it.
 
     `steps` by internal name and `branches` by full name, each in the order they were opened; `parameters` are resolved
-    through the forks. `parent` is the branch that it was forked from.
+    through the forks. `parent` is the branch that it was forked from, None for the root.
     """
 
     branch: str
@@ -279,35 +291,25 @@ class BranchLog(Struct, frozen=True, kw_only=True):
     details: dict[str, Any]
 
 
-class RunLog(Struct, frozen=True, kw_only=True):
-    """The compiled, nested log of one run: the root branch's own steps and parameters, and all branches below it."""
+class RunLog(BranchLog, frozen=True, kw_only=True):
+    """The compiled, nested log of one run: that of its root branch, and what belongs to the run as a whole."""
 
+    branch: str = ROOT
+    parent: str | None = None
     run_id: str
-    status: str
-    status_reason: str | None
     tag: str
     tags: dict[str, Any]
     description: str | None
     dag_hash: str | None
     created_at: datetime
-    stream_version: int
-    steps: dict[str, StepLog]
-    branches: dict[str, BranchLog]
-    parameters: dict[str, Parameter]
     config: dict[str, Any]
     job: dict[str, Any] | None
     finalized: bool
-    details: dict[str, Any]
-    branch: str = ROOT
 
 
-AnyLog: TypeAlias = RunLog | BranchLog
-"""A run's root branch, or a branch: what both have in a compiled log."""
-
-
-def branches_of(log: AnyLog) -> Iterator[AnyLog]:
+def branches_of(log: BranchLog) -> Iterator[BranchLog]:
     """Yield a log and all branches below it, parents first, in the order in which they were opened."""
-    waiting: list[AnyLog] = [log]
+    waiting = [log]
     while waiting:
         branch = waiting.pop()
         yield branch

@@ -6,9 +6,18 @@ from typing import Final
 from msgspec import Struct
 
 from engine.engine import Engine
-from engine.model import CREATED, AnyLog, AttemptLog, ExternalRun, RunInfo, StepLog, branches_of
+from engine.model import (
+    CREATED,
+    SUCCEEDED_STATUSES,
+    TERMINAL_STATUSES,
+    AttemptLog,
+    BranchLog,
+    ExternalRun,
+    RunInfo,
+    StepLog,
+    branches_of,
+)
 from engine.point import Position
-from engine.statuses import FINISHED_STATUSES, SUCCEEDED_STATUSES
 
 ORPHANED_SECONDS: Final = 3600.0
 """After how long an attempt that was created and never submitted is taken for orphaned, unless the caller says."""
@@ -42,7 +51,7 @@ class PlacedStep(Struct, frozen=True, kw_only=True):
     @property
     def status(self) -> str:
         """The step's status when that is a last one, else that of what carries it out."""
-        if self.step.status in FINISHED_STATUSES or self.job is None:
+        if self.step.status in TERMINAL_STATUSES or self.job is None:
             return self.step.status
         return self.job.status
 
@@ -63,7 +72,7 @@ class RunSteps(Struct, frozen=True, kw_only=True):
     """
 
     info: RunInfo
-    branches: list[AnyLog]
+    branches: list[BranchLog]
     steps: list[PlacedStep]
 
 

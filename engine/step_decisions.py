@@ -29,9 +29,8 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given
+from engine.model import AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given, has_ended
 from engine.ports import State, Stream
-from engine.statuses import has_ended
 
 
 def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:

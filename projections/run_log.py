@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from msgspec import structs
+
 from engine.model import BranchLog, Parameter, RunLog
 from engine.names import ROOT
 from engine.ports import OwnParameter, Stream
@@ -27,22 +29,16 @@ def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, i
     ).fetchone()
     tag, tags, description, dag_hash, created_at, config, job, finalized_hash = row
     return RunLog(
+        **structs.asdict(compiled),
         run_id=root.run_id,
-        status=compiled.status,
-        status_reason=compiled.status_reason,
         tag=tag,
         tags=from_json(tags) if tags else {},
         description=description,
         dag_hash=dag_hash,
         created_at=from_text(created_at),
-        stream_version=compiled.stream_version,
-        steps=compiled.steps,
-        branches=compiled.branches,
-        parameters=compiled.parameters,
         config=from_json(config),
         job=None if job is None else from_json(job),
         finalized=finalized_hash is not None,
-        details=compiled.details,
     )
 
 

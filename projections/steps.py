@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from msgspec import structs
 
-from engine.model import COMPLETED, AttemptLog, Origin, StepLog
+from engine.model import SUCCEEDED_STATUSES, AttemptLog, Origin, StepLog
 from engine.names import ROOT
 from engine.ports import Stream
 from projections.own_parameters import LATEST
@@ -15,8 +15,6 @@ from projections.past import past_of_stream_alone
 from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step
 from projections.state_tables import AttemptRow
 from projections.streams import stream_of
-
-_SUCCEEDED: Final = frozenset({COMPLETED, "SUCCESS"})
 
 
 def steps_of(connection: sqlite3.Connection, stream: Stream, version: int = LATEST) -> dict[str, StepLog]:
@@ -57,7 +55,7 @@ def _inherited(connection: sqlite3.Connection, stream: Stream) -> dict[str, Step
             {
                 name: structs.replace(step, inherited_from=step.inherited_from or origin)
                 for name, step in own.items()
-                if step.status in _SUCCEEDED and name not in hidden
+                if step.status in SUCCEEDED_STATUSES and name not in hidden
             }
         )
         hidden |= own.keys()

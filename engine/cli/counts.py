@@ -2,8 +2,7 @@
 
 from msgspec import Struct
 
-from engine.model import AnyLog, AttemptLog, RunLog, branches_of
-from engine.statuses import FAILED_STATUSES
+from engine.model import FAILED_STATUSES, AttemptLog, BranchLog, RunLog, branches_of
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -16,7 +15,7 @@ class Counts(Struct, frozen=True, kw_only=True):
     failed_attempts: int
 
 
-def attempts_of(log: AnyLog) -> list[AttemptLog]:
+def attempts_of(log: BranchLog) -> list[AttemptLog]:
     """Return the attempts at a log's own steps."""
     return [attempt for step in log.steps.values() for attempt in step.attempts]
 

@@ -15,8 +15,7 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.terminal import output
 from engine.cli.text import counted, shortened_inside, status
-from engine.model import AnyLog, RunLog, StepLog, branches_of
-from engine.statuses import FAILED_STATUSES
+from engine.model import FAILED_STATUSES, BranchLog, RunLog, StepLog, branches_of
 
 _NAME_CHARACTERS_MAX: Final = 48
 
@@ -50,7 +49,7 @@ def tree(
     run(command(), as_json=json)
 
 
-def branch_document(log: AnyLog) -> dict[str, Any]:
+def branch_document(log: BranchLog) -> dict[str, Any]:
     """Return a branch with its steps, their attempts, and the branches below it in `branches`."""
     return {
         "branch": log.branch,
@@ -69,7 +68,7 @@ def branch_tree(log: RunLog, *, with_steps: bool = False, levels: int | None = N
         levels: how many below the root are drawn; what is deeper is counted.
     """
     root = Tree(_label(log, log.run_id), guide_style="dim")
-    waiting: list[tuple[Tree, AnyLog, int]] = [(root, log, 1)]
+    waiting: list[tuple[Tree, BranchLog, int]] = [(root, log, 1)]
     while waiting:
         node, branch, level = waiting.pop()
         for line in _step_lines(branch) if with_steps else ():
@@ -85,7 +84,7 @@ def branch_tree(log: RunLog, *, with_steps: bool = False, levels: int | None = N
     return root
 
 
-def _label(log: AnyLog, name: str) -> Text:
+def _label(log: BranchLog, name: str) -> Text:
     attempts = attempts_of(log)
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(shortened_inside(visible(name), _NAME_CHARACTERS_MAX), "bold")
@@ -101,7 +100,7 @@ def _label(log: AnyLog, name: str) -> Text:
     return line
 
 
-def _step_lines(log: AnyLog) -> Iterator[Text]:
+def _step_lines(log: BranchLog) -> Iterator[Text]:
     for step in log.steps.values():
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(visible(step.name)).append("  ").append_text(status(step.status))

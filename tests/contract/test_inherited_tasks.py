@@ -100,3 +100,12 @@ async def test_a_source_that_has_lost_an_event_is_said_to_have(store: StateStore
         )
     with pytest.raises(ReadFailed, match=r"version [0-9]+ of branch '' of run 'r' is not there"):
         await store.get_tasks("fork")
+
+
+async def test_what_was_skipped_is_done(store: StateStore, engine: Engine) -> None:
+    """A skipped task is inherited like one that succeeded, and a skipped attempt has ended."""
+    await store.update_task_status("bands", "SKIPPED", run_id="r")
+    attempt_id = await store.create_attempt("r", "relax")
+    await store.update_attempt(attempt_id, status="SKIPPED")
+    assert list(await (await engine.fork_run("r", run_id="later")).steps()) == ["relax", "bands"]
+    assert await store.get_active_attempts("r") == []

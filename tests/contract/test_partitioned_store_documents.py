@@ -329,7 +329,7 @@ async def test_a_log_may_be_compiled_without_what_is_below(engine: Engine) -> No
     await branch.fork("b")
     assert (await run.compile(nested=False)).branches == {}
     log = await branch.compile(nested=False, inherited=False)
-    assert (log.parent, log.branches, values(log.parameters), log.stream_version) == ("", {}, {"y": 2}, 2)  # type: ignore[union-attr] # it is a branch's
+    assert (log.parent, log.branches, values(log.parameters), log.stream_version) == ("", {}, {"y": 2}, 2)
 
 
 async def test_several_commands_open_and_fill_a_run_together(engine: Engine) -> None:
@@ -362,7 +362,7 @@ async def test_the_nearest_open_prefix_is_a_branch_s_parent(engine: Engine, name
     forks = (Fork(branch=branch, parent=None) for branch in ("a", "a.b", name))
     await engine.write("r", OpenRun(), *forks)
     branch = await (await engine.run("r")).branch(name)
-    assert (await branch.compile(nested=False)).parent == parent  # type: ignore[union-attr] # it is a branch's
+    assert (await branch.compile(nested=False)).parent == parent
 
 
 async def test_branches_are_nested_deeper_than_calls_may_be(engine: Engine) -> None:

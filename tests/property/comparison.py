@@ -1,19 +1,18 @@
 """The engine's compiled logs against the model's branches."""
 
-from engine.model import AttemptLog, BranchLog, RunLog, StepLog
+from engine.model import AttemptLog, BranchLog, StepLog
 from tests.property.model import ModelAttempt, ModelRun, ModelStep
 from tests.property.naive_reduction import key
 
 
-def assert_branch(compiled: RunLog | BranchLog, run: ModelRun, name: str) -> None:
+def assert_branch(compiled: BranchLog, run: ModelRun, name: str) -> None:
     """The compiled log, all the way down."""
     branch = run.branches[name]
     assert compiled.stream_version == branch.version
     assert compiled.status == branch.status
     assert key(compiled.parameters) == key(branch.seen)
-    if isinstance(compiled, BranchLog):
-        assert (compiled.branch, compiled.parent) == (name, branch.parent)
-        assert key(compiled.details) == key(branch.details)
+    assert (compiled.branch, compiled.parent) == (name, branch.parent)
+    assert key(compiled.details) == key(branch.details)
     own = {name: log for name, log in compiled.steps.items() if log.inherited_from is None}
     assert list(own) == list(branch.steps)  # what a forked run inherits: test_time_travel.py
     for step, log in own.items():

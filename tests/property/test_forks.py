@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from msgspec import structs
 from engine import Branch, Engine, Position, open_engine
 from engine.errors import RunNotFound
 from engine.events import BranchForked, ParametersReduced, ParametersSet, RunCreated
-from engine.model import BranchLog, Parameter, RunLog
+from engine.model import Parameter, branches_of
 from tests.property.naive_reduction import key
 from tests.strategies import documents, names, parameters
 
@@ -98,9 +98,9 @@ async def check_compiled(engine: Engine, moves: Moves) -> None:
                 continue
             for inherited in (True, False):
                 compiled = await top.compile(at=at, inherited=inherited)
-                for name, log in _nested(compiled):
-                    branch = next(each for each in branches if each.name == name)
-                    seen = await branch.parameters(at=at, inherited=inherited or name == "")
+                for log in branches_of(compiled):
+                    branch = next(each for each in branches if each.name == log.branch)
+                    seen = await branch.parameters(at=at, inherited=inherited or log.branch == "")
                     assert key(log.parameters) == key(seen)
                     assert list(log.branches) == await branch.children(at=at)
                     assert log.stream_version == (await branch.head(at=at)).stream_version
@@ -112,12 +112,6 @@ async def _opened_at(engine: Engine, branch: Branch) -> int:
     async for recorded in engine.events(run_id="r", branch=branch.name):
         return recorded.position
     raise AssertionError("a branch begins with an event")
-
-
-def _nested(log: RunLog | BranchLog) -> Iterator[tuple[str, RunLog | BranchLog]]:
-    yield "" if isinstance(log, RunLog) else log.branch, log
-    for below in log.branches.values():
-        yield from _nested(below)
 
 
 @QUICK

@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from engine.dependencies import TaskKey, in_order
 from engine.explanation import Explanation, Finding, Place, explain
-from engine.model import AnyLog, AttemptLog, BranchLog, ExternalRun, RunInfo, RunLog, StepLog, TaskSpec
+from engine.model import (
+    TERMINAL_STATUSES,
+    AttemptLog,
+    BranchLog,
+    ExternalRun,
+    RunInfo,
+    RunLog,
+    StepLog,
+    TaskSpec,
+)
 from engine.standing import PlacedStep, RunSteps
-from engine.statuses import FINISHED_STATUSES
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=2)
@@ -46,7 +54,7 @@ def branch(name: str, parent: str, status: str = "RUNNING", reason: str | None =
     )  # fmt: skip
 
 
-def explained(*steps: PlacedStep, branches: Iterable[AnyLog] = ()) -> Explanation:
+def explained(*steps: PlacedStep, branches: Iterable[BranchLog] = ()) -> Explanation:
     info = RunInfo(
         run_id="r1", status="RUNNING", status_reason=None, tag="", created_at=NOW, dag_hash=None, original_run_id=None,
         workspace_slug=None, root_path=None, description=None, tags={}, finalized=False,
@@ -301,8 +309,8 @@ def test_every_unfinished_task_is_in_exactly_one_finding(steps: list[PlacedStep]
 
     assert len(told) == len(set(told))
     by_name = {each.step.step: each.status for each in steps}
-    assert {name for name in told if by_name[name] not in FINISHED_STATUSES} == {
-        name for name, status in by_name.items() if status not in FINISHED_STATUSES
+    assert {name for name in told if by_name[name] not in TERMINAL_STATUSES} == {
+        name for name, status in by_name.items() if status not in TERMINAL_STATUSES
     }
     assert {by_name[name] for name in told} & {"COMPLETED", "SUCCESS", "SKIPPED"} == set()
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from engine import Engine
 from engine import checkpoint as checkpoints
-from engine.model import BranchLog, RunLog, StepLog
+from engine.model import BranchLog, StepLog
 from tests.faults.audit import assert_whole
 from tests.faults.soak.acknowledged import Acknowledged, read_acknowledged, replay
 from tests.faults.soak.journal import Noted, noted
@@ -130,7 +130,7 @@ async def _assert_run(model: Model, engine: Engine, run_id: str) -> None:
                 _assert_same(exactly(found), exactly(model.seen((run_id, name), version)), run_id, name, version)
 
 
-def _assert_branch(model: Model, run_id: str, log: RunLog | BranchLog) -> None:
+def _assert_branch(model: Model, run_id: str, log: BranchLog) -> None:
     branch = model.branches[run_id, log.branch]
     _assert_same(log.status, branch.status, run_id, log.branch)
     _assert_same(exactly(log.parameters), exactly(model.seen((run_id, log.branch))), run_id, log.branch)

@@ -192,7 +192,7 @@ def _as_open(log: RunLog) -> OpenRun:
     return run
 
 
-def _add(run: OpenRun, log: RunLog | BranchLog) -> None:
+def _add(run: OpenRun, log: BranchLog) -> None:
     for step in log.steps.values():
         # Not those that were carried over from a source: the model knows how many there are, and no more of them.
         own = [each for each in step.attempts if each.attempt_id == derived_id(run.run_id, str(each.operator_key))]
