@@ -48,21 +48,21 @@ def _facts(bundle: dict[str, Any]) -> Iterable[Sequence[object]]:
 
 
 def _tasks(tasks: Sequence[dict[str, Any]]) -> str:
-    headers = "branch", "task", "status", "attempts", "operator", "external id", "depends on"
+    headers = "branch", "task", "status", "now", "attempts", "operator", "external id", "depends on"
     return _table(headers, map(_task, tasks))
 
 
 def _task(task: dict[str, Any]) -> Sequence[object]:
     attempt, external_run, spec = task["current_attempt"], task["external_run"], task["spec"]
-    operator = spec.operator_key
-    external_id = None
+    operator, external_id, now = spec.operator_key, None, None
     if attempt is not None:
         operator, external_id = attempt["operator_key"] or operator, attempt["external_id"]
+        now = attempt["status"]
     elif external_run is not None:
-        operator, external_id = external_run.operator_type, external_run.external_id
+        operator, external_id, now = external_run.operator_type, external_run.external_id, external_run.status
     dependencies = ", ".join(spec.dependencies)
     return (
-        task["branch"], task["step"], task["status"], len(task["attempts"]), operator, external_id, dependencies,
+        task["branch"], task["step"], task["status"], now, len(task["attempts"]), operator, external_id, dependencies,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
-from engine.errors import AttemptNotFound, StepNotFound
+from engine.errors import AttemptNotFound, RunNotFound, StepNotFound
 from engine.lineage import Lineage, LineageWanted
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.names import ROOT
@@ -18,7 +18,7 @@ from projections.own_parameters import own_parameters, own_parameters_of
 from projections.past import past_of_run, past_of_stream, past_of_stream_alone
 from projections.reading import IN_RUN, SELECT_ATTEMPTS, Readers, as_attempt, event_version, resolved_parameters
 from projections.run_log import compile_branch, compile_run
-from projections.runs import RunsWanted, run_info, runs_page
+from projections.runs import RunsWanted, run_info, run_not_found, runs_page
 from projections.state_tables import AttemptRow
 from projections.steps import step_of, steps_of
 from projections.streams import (
@@ -48,7 +48,13 @@ class SqliteViews:
         self.tasks = SqliteTaskViews(readers)
 
     async def stream(self, run_id: str, branch: str) -> Stream:
-        return await self._readers.run(lambda connection: find_stream(connection, run_id, branch))
+        def read(connection: sqlite3.Connection) -> Stream:
+            try:
+                return find_stream(connection, run_id, branch)
+            except RunNotFound as error:
+                raise run_not_found(connection, run_id) from error
+
+        return await self._readers.run(read)
 
     async def head_at(self, run_id: str, branch: str, at: int | datetime | Position) -> Head:
         def read(connection: sqlite3.Connection) -> Head:

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from engine.codec import from_microseconds
 from engine.errors import InvalidValue, RunNotFound
 from engine.model import RunInfo, RunPage
 from projections.columns import from_json, from_text, to_text
@@ -40,6 +41,14 @@ def run_info(connection: sqlite3.Connection, run_id: str) -> RunInfo:
     if row is None:
         raise RunNotFound(run_id)
     return _as_run_info(row)
+
+
+def run_not_found(connection: sqlite3.Connection, run_id: str) -> RunNotFound:
+    """Return the error for a run that is not there, with when and why it was deleted if it ever was there."""
+    row = connection.execute(
+        "SELECT deleted_at, reason FROM deleted_runs WHERE run_id = ? ORDER BY root_id DESC LIMIT 1", (run_id,)
+    ).fetchone()
+    return RunNotFound(run_id) if row is None else RunNotFound(run_id, from_microseconds(row[0]), row[1])
 
 
 def runs_page(connection: sqlite3.Connection, wanted: RunsWanted) -> RunPage:

@@ -7,13 +7,14 @@ ours is left alone.
 
 import asyncio
 import contextlib
+import difflib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from engine import Engine, open_engine
-from engine.errors import CannotOpen, NotADatabase
+from engine.errors import CannotOpen, NotADatabase, RunNotFound, shown
 from engine.logs import sqlite_schema
 from engine.logs.file_system import beside, refuse_network, resolved
 from engine.logs.forking import inside_sqlite
@@ -21,6 +22,8 @@ from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.state_store import is_state_store
 
 DEFAULT_DATABASE: Final = Path("anabranch.db")
+
+_LOOKED_THROUGH: Final = 1000
 
 
 class DatabaseNotFound(CannotOpen):
@@ -40,7 +43,17 @@ async def existing(path: Path) -> AsyncIterator[Engine]:
     check_there(path)
     await asyncio.to_thread(check_ours, path)
     async with open_engine(path) as engine:
-        yield engine
+        try:
+            yield engine
+        except RunNotFound as error:
+            if error.deleted_at is None and (close := await _close_to(engine, error.run_id)):
+                error.add_note(f"did you mean {' or '.join(map(shown, close))}?")
+            raise
+
+
+async def _close_to(engine: Engine, run_id: str) -> list[str]:
+    """Return the ids that are much like one, among those of the last runs."""
+    return difflib.get_close_matches(run_id, [run.run_id for run in await engine.runs(limit=_LOOKED_THROUGH)])
 
 
 def check_there(path: Path) -> None:

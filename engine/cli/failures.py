@@ -43,7 +43,8 @@ def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
     except OSError as error:
         code = report_unwritten(error, as_json=as_json)
     except AnabranchError as error:
-        code = report(type(error).__name__, str(error), as_json=as_json)
+        message = "; ".join([str(error), *getattr(error, "__notes__", [])])
+        code = report(type(error).__name__, message, as_json=as_json)
     except RecursionError:
         code = report("NestedTooDeeply", "branches are nested deeper than JSON can be written", as_json=as_json)
     raise typer.Exit(code or OK)

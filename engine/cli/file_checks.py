@@ -106,7 +106,7 @@ def check_disk(database: Path) -> Check:
     details = {"free_bytes": free, "database_bytes": size}
     if free < DISK_BYTES_MIN:
         text = f"only {decimal(free)} are free: a write that finds no room is refused by DiskFull, and not recorded"
-        advice = "make room beside it; anabranch gc --dry-run shows which runs have expired"
+        advice = "make room beside it: deleting takes some; anabranch gc --older-than 30d --dry-run shows what is old"
         return Check(name="disk", state="found", text=text, advice=advice, details=details)
     less = ", less than the file has: a rebuild, a compaction or a backup here may not fit" if free < size else ""
     return Check(name="disk", text=f"{decimal(free)} free{less}", details=details)

@@ -1,12 +1,13 @@
 """`anabranch fork`: a run that goes on from a point of another."""
 
+import difflib
 from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
-from engine import Run
+from engine import Engine, Run
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.default_names import dated, first_free
 from engine.cli.document import plain, print_json
@@ -15,9 +16,12 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.parameters import origin_text
 from engine.cli.terminal import facts, output
-from engine.cli.text import cell, counted
+from engine.cli.text import branch_text, cell, counted
+from engine.errors import StepNotFound, shown
 from engine.events import RunForked
-from engine.model import Origin
+from engine.model import Origin, branches_of
+
+_NAMED_MAX: Final = 3
 
 
 def fork(
@@ -53,12 +57,31 @@ def fork(
             def opened_as(name: str) -> Coroutine[Any, Any, Run]:
                 return engine.fork_run(run_id, run_id=name, branch=branch, at=point, from_step=from_step, tag=tag)
 
-            forked = await (first_free(dated(run_id, "fork"), opened_as) if new_id is None else opened_as(new_id))
+            try:
+                forked = await (first_free(dated(run_id, "fork"), opened_as) if new_id is None else opened_as(new_id))
+            except StepNotFound as error:
+                error.add_note(await _where_it_is(engine, error))
+                raise
             opened = [recorded.event async for recorded in engine.events(run_id=forked.run_id, types=[RunForked])]
             document = await _document(forked, opened[0])
         print_json(document) if json else _print(document)
 
     run(command(), as_json=json)
+
+
+async def _where_it_is(engine: Engine, missing: StepNotFound) -> str:
+    """Say where a step is instead, or which are in the branch."""
+    log = await (await engine.run(missing.run_id)).compile(inherited=False)
+    having = {each.branch: each.steps[missing.step] for each in branches_of(log) if missing.step in each.steps}
+    inherited = next((step.inherited_from for step in having.values() if step.inherited_from is not None), None)
+    if inherited is not None:
+        return f"it is inherited from {origin_text(inherited, missing.run_id)}: that run can be forked before it"
+    if having:
+        more = f" and {len(having) - _NAMED_MAX:,} more" if len(having) > _NAMED_MAX else ""
+        return f"it is in {', '.join([branch_text(name) for name in having][:_NAMED_MAX])}{more} (--branch)"
+    known = [step for each in branches_of(log) if each.branch == missing.branch for step in each.steps]
+    close = difflib.get_close_matches(missing.step, known)
+    return f"did you mean {' or '.join(map(shown, close))}?" if close else "anabranch steps lists what there is"
 
 
 async def _document(forked: Run, event: Any) -> dict[str, Any]:

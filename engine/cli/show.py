@@ -16,7 +16,7 @@ from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.parameters import origin_text, parameters_document, parameters_table
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import facts, output
-from engine.cli.text import cell, counted, elapsed_text, status, time_text
+from engine.cli.text import cell, counted, elapsed_text, status, time_text, value_text
 from engine.events import RunFinalized, RunForked, RunStatusChanged
 from engine.model import Origin, RunInfo
 from engine.point import Point
@@ -119,7 +119,13 @@ def _print(overview: Overview) -> None:
 def _facts(overview: Overview) -> list[tuple[str, Text]]:
     info, milestones = overview.info, overview.milestones
     rows = [("run", cell(info.run_id, "bold")), ("status", status(info.status)), ("reason", cell(info.status_reason))]
-    rows += [("tag", cell(info.tag)), ("about", cell(info.description)), ("folder", cell(info.root_path))]
+    rows += [("pinned", cell("yes" if info.pinned else "")), ("tag", cell(info.tag))]
+    rows += [(visible(name), cell(value_text(value))) for name, value in info.tags.items()]
+    rows += [
+        ("about", cell(info.description)),
+        ("workspace", cell(info.workspace_slug)),
+        ("folder", cell(info.root_path)),
+    ]
     rows.append(("created", cell(f"{time_text(info.created_at)} UTC")))
     if milestones.status_changed_at is not None:
         elapsed = elapsed_text(info.created_at, milestones.status_changed_at)

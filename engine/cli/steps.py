@@ -1,5 +1,6 @@
 """`anabranch steps` and `anabranch attempts`."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, counted, elapsed_text, none_found, parameters_text, status, time_text
 from engine.errors import TaskNotFound
-from engine.model import AttemptLog, StepLog, branches_of
+from engine.model import CREATED, AttemptLog, StepLog, branches_of
 from engine.point import Point
 
 
@@ -38,7 +39,7 @@ def steps(
       anabranch steps r1 --status FAILED
     """
 
-    point = None if at is None else as_point(at)
+    point, now = (None, datetime.now(UTC)) if at is None else (as_point(at), None)
 
     async def command() -> None:
         async with existing(db) as engine:
@@ -51,7 +52,7 @@ def steps(
             print_json({"run_id": run_id, "steps": [step_document(name, step) for name, step in found]})
         elif found:
             headers = "BRANCH", "STEP", "STATUS", "ATTEMPTS", "TOOK", "REASON"
-            rows = (_step_row(name, step) for name, step in found)
+            rows = (_step_row(name, step, run_id, now) for name, step in found)
             output().show(table(headers, rows, flexible=("BRANCH", "STEP", "REASON"), right=("ATTEMPTS", "TOOK")))
         else:
             output().print(none_found("no steps", status=with_status, branch=branch), soft_wrap=True)
@@ -80,7 +81,7 @@ def attempts(
       anabranch attempts r1 --status FAILED
     """
 
-    point = None if at is None else as_point(at)
+    point, now = (None, datetime.now(UTC)) if at is None else (as_point(at), None)
 
     async def command() -> None:
         async with existing(db) as engine:
@@ -97,7 +98,7 @@ def attempts(
             print_json({"run_id": run_id, "attempts": [attempt_document(name, attempt) for name, attempt in found]})
         elif found:
             headers = "STARTED (UTC)", "BRANCH", "STEP", "#", "STATUS", "TOOK", "OUTCOME"
-            rows = (_attempt_row(name, attempt) for name, attempt in found)
+            rows = (_attempt_row(name, attempt, now) for name, attempt in found)
             output().show(table(headers, rows, flexible=("BRANCH", "STEP", headers[-1]), right=("#", "TOOK")))
         else:
             said = "no attempts of its own" if tried else "no attempts"
@@ -140,31 +141,48 @@ async def _attempts(engine: Engine, run_id: str, branch: str | None, at: Point) 
     return [(branch, attempt) for attempt in await (await handle.branch(branch)).attempts(at=at)]
 
 
-def _step_row(branch: str, step: StepLog) -> tuple[Text, ...]:
+def _step_row(branch: str, step: StepLog, run_id: str, now: datetime | None) -> tuple[Text, ...]:
     last = step.attempts[-1] if step.attempts else None
     return (
         branch_cell(branch),
         cell(step.name if step.name == step.step else f"{step.name} ({step.step})", "bold"),
         status(step.status),
         cell(len(step.attempts)),
-        cell("" if last is None else _took(last)),
-        cell(step.status_reason or (last.status_reason if last is not None else "")),
+        cell("" if last is None else _took(last, now)),
+        cell(_reason(step, last, run_id)),
     )
 
 
-def _attempt_row(branch: str, attempt: AttemptLog) -> tuple[Text, ...]:
+def _reason(step: StepLog, last: AttemptLog | None, run_id: str) -> str:
+    reason = step.status_reason or (last.status_reason if last is not None else None) or ""
+    if step.inherited_from is None:
+        return reason
+    return f"inherited from {origin_text(step.inherited_from, run_id)}" + (f": {reason}" if reason else "")
+
+
+def _attempt_row(branch: str, attempt: AttemptLog, now: datetime | None) -> tuple[Text, ...]:
     return (
         cell(time_text(attempt.created_at)),
         branch_cell(branch),
         cell(attempt.step, "bold"),
         cell(attempt.attempt_index),
         status(attempt.status),
-        cell(_took(attempt)),
-        cell(attempt.status_reason or attempt.message or parameters_text({**attempt.outputs, **attempt.metrics})),
+        cell(_took(attempt, now)),
+        cell(_outcome(attempt)),
     )
 
 
-def _took(attempt: AttemptLog) -> str:
+def _outcome(attempt: AttemptLog) -> str:
+    said = attempt.status_reason or attempt.message or parameters_text({**attempt.outputs, **attempt.metrics})
+    by = attempt.operator_key or attempt.operator_type
+    return said or (f"on {by}" if by else "") + (f" as {attempt.external_id}" if attempt.external_id else "")
+
+
+def _took(attempt: AttemptLog, now: datetime | None) -> str:
+    """Return how long an attempt took, or has taken by now; None of somebody who looks at the past."""
     began, ended = attempt.submitted_at or attempt.created_at, attempt.ended_at
+    if ended is None:
+        elapsed = "" if now is None or attempt.status == CREATED else elapsed_text(began, now)
+        return f"{elapsed} so far" if elapsed else ""
     # What was recorded with its end already, and without times of its own, took nobody knows how long.
-    return "" if ended in (None, began) else elapsed_text(began, ended)
+    return "" if ended == began else elapsed_text(began, ended)

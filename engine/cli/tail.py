@@ -11,6 +11,7 @@ from msgspec import Struct
 from engine import Engine
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import event_document, json_text, print_json
+from engine.cli.escapes import visible
 from engine.cli.event_lines import EventLines
 from engine.cli.failures import run
 from engine.cli.options import AsJson, BranchName, Database
@@ -88,6 +89,8 @@ def tail(
     async def command() -> None:
         async with existing(db) as engine:
             start = await _start(engine, wanted, lines) if after is None else after
+            if run_id is not None and not (json or await _exists(engine, run_id)):
+                errors().out(f"waiting for run {visible(run_id)}, which is not there yet", highlight=False)
             shown = _Shown(start, _printer(with_runs=run_id is None, as_json=json))
             try:
                 await _follow(engine, wanted, shown)

@@ -25,7 +25,8 @@ def tasks(
     """List a run's tasks, and how each stands.
 
     A task is a step that carries a specification. It is shown with who works on it and what it depends on. NOW is how
-    its current attempt stands, or its external run where there are no attempts; its own status may lag behind.
+    its current attempt stands, or its external run where there are no attempts; its own status may lag behind, and
+    --status asks for either.
 
     \b
       anabranch tasks r1 --status FAILED
@@ -34,7 +35,8 @@ def tasks(
     async def command() -> None:
         async with existing(db) as engine:
             steps = (await read_steps(engine, run_id)).steps
-        found = [each for each in steps if each.is_task and with_status in (None, each.step.status)]
+        asked = [each for each in steps if each.is_task]
+        found = [each for each in asked if with_status in (None, each.step.status, each.job and each.job.status)]
         if json:
             print_json({"run_id": run_id, "tasks": [_document(each) for each in found]})
         elif found:

@@ -91,7 +91,9 @@ def _label(log: BranchLog, name: str) -> Text:
     line.append("  ").append_text(status(log.status))
     line.append(f"  v{log.stream_version}", "dim")
     if log.steps:
-        line.append(f"  {counted(len(log.steps), 'step')}, {counted(len(attempts), 'attempt')}", "dim")
+        inherited = sum(step.inherited_from is not None for step in log.steps.values())
+        of_others = f" ({inherited:,} inherited)" if inherited else ""
+        line.append(f"  {counted(len(log.steps), 'step')}{of_others}, {counted(len(attempts), 'attempt')}", "dim")
     failed = sum(attempt.status in FAILED_STATUSES for attempt in attempts)
     if failed:
         line.append(f" ({failed:,} failed)", "red")
@@ -104,7 +106,7 @@ def _step_lines(log: BranchLog) -> Iterator[Text]:
     for step in log.steps.values():
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(visible(step.name)).append("  ").append_text(status(step.status))
-        yield line.append(_tries(step), "dim")
+        yield line.append(_tries(step), "dim").append("  inherited" if step.inherited_from is not None else "", "dim")
 
 
 def _tries(step: StepLog) -> str:

@@ -12,9 +12,14 @@ class NotFound(AnabranchError, ValueError):
 
 
 class RunNotFound(NotFound):
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-        super().__init__(f"no run {shown(run_id)}")
+    """`deleted_at` and `reason` say when and why there is none any more; None where there never was one."""
+
+    def __init__(self, run_id: str, deleted_at: datetime | None = None, reason: str | None = None) -> None:
+        self.run_id, self.deleted_at, self.reason = run_id, deleted_at, reason
+        deleted = (
+            "" if deleted_at is None else f": it was deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC, {shown(reason)}"
+        )
+        super().__init__(f"no run {shown(run_id)}{deleted}")
 
 
 class BranchNotFound(NotFound):

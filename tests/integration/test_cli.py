@@ -294,6 +294,21 @@ def test_a_long_run_id_leaves_room_for_how_the_runs_stand(
     assert "CREATED" in lines[1]
 
 
+async def _delete(database: Path) -> None:
+    async with open_engine(database) as engine:
+        await engine.create_run("gone")
+        await engine.delete_run("gone", "too old")
+
+
+def test_a_run_that_is_not_there(shown: Shown, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Was deleted, or was spelled otherwise: the error says what is known."""
+    asyncio.run(_delete(recorded))
+    assert main(["show", "gone"]) == 1
+    assert capsys.readouterr().err.endswith(" UTC, 'too old'\n")
+    assert main(["show", "r11"]) == 1
+    assert capsys.readouterr().err.endswith("; did you mean 'r1'?\n")
+
+
 def test_a_status_that_no_step_has_in_these_letters(shown: Shown) -> None:
     """Nothing is found, and it is asked whether the word that hosts use was meant."""
     assert shown("steps", "r1", "--status", "failed") == "no steps that are failed; was FAILED meant?\n"

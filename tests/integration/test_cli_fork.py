@@ -120,6 +120,43 @@ def test_what_cannot_be_forked_is_refused(
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
 
 
+ELSEWHERE = {
+    ("r1", "prepar"): "did you mean 'prepare'?",
+    ("r1", "none"): "anabranch steps lists what there is",
+    ("r1", "inner"): "it is in a (--branch)",
+    ("r2", "prepare"): "it is inherited from r1: (root)@9: that run can be forked before it",
+}
+
+
+@pytest.mark.parametrize(("run_id", "step"), ELSEWHERE)
+def test_a_step_that_is_not_there_is_looked_for(
+    recorded: Path, capsys: pytest.CaptureFixture[str], run_id: str, step: str
+) -> None:
+    """In other branches, in the source, and among those that are spelled much like it."""
+
+    async def record() -> None:
+        async with open_engine(recorded) as engine:
+            await engine.fork_run("r1", run_id="r2")
+            await (await (await engine.run("r1")).branch("a")).log_step("inner")
+
+    asyncio.run(record())
+    assert main(["fork", run_id, "--from-step", step]) == 1
+    assert capsys.readouterr().err.endswith(f"; {ELSEWHERE[run_id, step]}\n")
+
+
+def test_inherited_steps_are_marked(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody takes them for what ran here."""
+    assert main(["fork", "r1", "--as", "r2"]) == 0
+    capsys.readouterr()
+    assert main(["steps", "r2"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("inherited from r1: (root)@9")
+    assert main(["tree", "r2", "--steps"]) == 0
+    assert [line.split("  ")[1:] for line in capsys.readouterr().out.splitlines()] == [
+        ["CREATED", "v1", "1 step (1 inherited), 1 attempt"],
+        ["COMPLETED", "inherited"],
+    ]
+
+
 def test_attempts_at_inherited_steps_are_said_to_be_the_sources(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

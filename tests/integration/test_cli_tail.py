@@ -153,6 +153,16 @@ def test_a_run_is_waited_for(tail: Callable[..., Tail], recorded: Path) -> None:
     assert branch.events(1) == [("r3", 10, "BranchForked")]
 
 
+def test_people_are_told_that_a_run_is_waited_for(tail: Callable[..., Tail], recorded: Path) -> None:
+    """Who has spelled it otherwise would wait for ever."""
+    follower = tail("r3")
+    assert follower.process.stderr is not None
+    assert follower.process.stderr.readline() == b"waiting for run r3, which is not there yet\n"
+    use(recorded, lambda engine: engine.create_run("r3"))
+    assert follower.next().endswith(" UTC\n")
+    assert "RunCreated" in follower.next()
+
+
 def test_it_goes_on_where_it_ended(tail: Callable[..., Tail], recorded: Path) -> None:
     """What came between two calls is not missed."""
     follower = tail("--json", "-n", "1")

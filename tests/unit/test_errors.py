@@ -3,7 +3,7 @@
 import inspect
 import pickle
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ SAMPLES: dict[str, Any] = {
     inspect.formatannotation(Path | str): PATH,  # spelled otherwise by newer Pythons
     "int | None": 5,
     "str | None": "r1",
+    "datetime.datetime | None": datetime(2026, 1, 2, tzinfo=UTC),
     "collections.abc.Sequence[str]": ("r1", "r2"),
     "collections.abc.Sequence[tuple[str, str]]": (("r1", ""), ("r2", "a")),
     "collections.abc.Sequence[object]": (CONFLICT,),
@@ -99,6 +100,12 @@ def test_a_callers_text_in_a_message_is_escaped_and_cut(error: type[AnabranchErr
     message = str(error(**given | hostile))
     assert message.isprintable()
     assert len(message) < 400
+
+
+def test_a_run_that_was_deleted_says_when_and_why() -> None:
+    """The reason is a caller's text like any other."""
+    error = errors.RunNotFound("r", datetime(2026, 1, 2, 3, tzinfo=UTC), "too \x1b[2J old")
+    assert str(error) == r"no run 'r': it was deleted at 2026-01-02 03:00:00 UTC, 'too \x1b[2J old'"
 
 
 @pytest.mark.parametrize("group", [NotFound, InvalidInput])
