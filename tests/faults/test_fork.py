@@ -153,8 +153,14 @@ def _forked(work: Callable[[], object]) -> int:
 
 
 def _wait_for_forks(threads: Iterable[threading.Thread]) -> None:
-    """Wait until each of the threads waits for others to come out of SQLite, so that it can fork."""
-    while not all(_is_in("before_fork", thread) for thread in threads):
+    """Wait until the threads fork, and one of them waits for others to come out of SQLite.
+
+    More of them do, unless some other module has a lock that only one may hold over its fork.
+    """
+    threads = list(threads)
+    while not (
+        all(_is_in("_forked", each) for each in threads) and any(_is_in("before_fork", each) for each in threads)
+    ):
         os.sched_yield()
 
 
