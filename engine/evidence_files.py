@@ -1,17 +1,14 @@
 """Evidence as files: where artifacts are, a bundle as JSON, and writing whole files."""
 
 import json
-import math
 import os
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct, structs
-
 from engine.logs.file_system import make_folders, sync_folder_if_readable
+from engine.plain_json import plain
 
 BUNDLE_NAME: Final = "bundle.json"
 REPORT_NAME: Final = "report.md"
@@ -38,35 +35,8 @@ def _exists(path: Path) -> bool | None:
 
 
 def as_json(document: Any) -> str:
-    """Return structs, times and hashes as JSON text in ASCII.
-
-    Times are ISO 8601 in UTC, hashes hexadecimal. NaN and the infinities are `"NaN"`, `"Infinity"` and `"-Infinity"`.
-    """
-    return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Struct():
-            return {name: _plain(member) for name, member in structs.asdict(value).items()}
-        case dict():
-            return {name: _plain(member) for name, member in value.items()}
-        case list() | tuple():
-            return [_plain(member) for member in value]
-        case _:
-            return _scalar(value)
-
-
-def _scalar(value: Any) -> Any:
-    match value:
-        case bytes():
-            return value.hex()
-        case datetime():
-            return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        case float() if not math.isfinite(value):
-            return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
-        case _:
-            return value
+    """Return what the log holds as JSON text in ASCII: values as in `engine.plain_json`."""
+    return json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
 
 
 def write_whole(folder: Path, texts: Mapping[str, str]) -> None:

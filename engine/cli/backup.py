@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from engine.backup import BackedUp, BackupProgress
+from engine.backup import BackedUp
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database
-from engine.cli.terminal import errors, facts, output
+from engine.cli.progress import reporting_each, share_bars
+from engine.cli.terminal import facts, output
 from engine.cli.text import counted, duration_text
+from engine.plain_json import plain
 
 
 def backup(
@@ -41,8 +42,8 @@ def backup(
     async def command() -> None:
         async with existing(db) as engine:
             began = time.perf_counter()
-            with _bars() as bars:
-                made = await engine.backup(to, _reporting(bars))
+            with share_bars() as bars:
+                made = await engine.backup(to, reporting_each(bars))
             seconds = time.perf_counter() - began
             name = engine.path.name
         if json:
@@ -51,23 +52,6 @@ def backup(
             _print(made, name, seconds)
 
     run(command(), as_json=json)
-
-
-def _bars() -> Progress:
-    terminal = errors()
-    columns = TextColumn("{task.description:<10}", markup=False), BarColumn(), TaskProgressColumn()
-    return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
-
-
-def _reporting(bars: Progress) -> BackupProgress:
-    tasks: dict[str, TaskID] = {}
-
-    def report(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bars.add_task(what, total=None)
-        bars.update(tasks[what], completed=done, total=total)
-
-    return report
 
 
 def _print(made: BackedUp, name: str, seconds: float) -> None:

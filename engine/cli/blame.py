@@ -7,7 +7,7 @@ import typer
 
 from engine import Branch, Engine
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.failures import report, run
 from engine.cli.lineage_tree import LineageTree
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
@@ -16,6 +16,7 @@ from engine.cli.text import branch_text, shortened
 from engine.errors import ParameterNotFound, shown
 from engine.lineage import LIMIT_DEFAULT
 from engine.model import branches_of
+from engine.plain_json import plain
 from engine.point import Point
 
 _LIMIT_SHOWN: Final = 100

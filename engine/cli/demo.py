@@ -14,20 +14,21 @@ from engine.cli.census import DEPTH_MAX, EVENT_BYTES_MAX, Plan, take_census
 from engine.cli.census_progress import CensusProgress
 from engine.cli.counts import Counts, count
 from engine.cli.database import DEFAULT_DATABASE
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import is_hidden, visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.folder import Skip, legible
 from engine.cli.options import AsJson, Database
 from engine.cli.parameters import parameters_document, parameters_table
+from engine.cli.progress import event_bars, reporting
 from engine.cli.provenance import Supplied, supplied_parameters
-from engine.cli.rebuild import event_bars, reporting
 from engine.cli.replay import Replay
 from engine.cli.terminal import Terminal, errors, output
 from engine.cli.text import counted, duration_text
 from engine.cli.tree import branch_tree
 from engine.logs.file_system import resolved
 from engine.model import RunLog
+from engine.plain_json import plain
 
 _BRANCHES_SHOWN_MAX = 60
 

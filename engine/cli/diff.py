@@ -12,7 +12,7 @@ from rich.text import Text
 
 from engine import Engine, Parameter
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, run
 from engine.cli.options import AsJson, Database
@@ -23,6 +23,7 @@ from engine.cli.text import CHARACTERS_MAX, cell, counted, parameter_text, short
 from engine.cli.text import branch as branch_cell
 from engine.difference import BranchDifference, Difference, FieldDifference, StepOutcome, difference
 from engine.model import ERASED, Origin
+from engine.plain_json import plain
 
 _SIDE_CELLS_MIN: Final = 24
 """What a side of a difference has room for on a terminal of the usual 80 columns."""

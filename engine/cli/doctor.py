@@ -23,7 +23,7 @@ from engine.cli.checks import (
     said,
 )
 from engine.cli.database import DEFAULT_DATABASE, check_ours, check_there
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.file_checks import (
@@ -36,12 +36,13 @@ from engine.cli.file_checks import (
 )
 from engine.cli.lock_checks import check_leftovers, check_run_lock, check_write_lock
 from engine.cli.options import AsJson, Database
-from engine.cli.rebuild import event_bars, reporting
+from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted
 from engine.errors import AnabranchError, CannotDecode, CannotOpen, EventOutOfPlace, NotADatabase, ReadFailed
 from engine.logs.file_system import resolved
 from engine.logs.sync_failures import SyncFailureMark
+from engine.plain_json import plain
 from engine.standing import ORPHANED_SECONDS
 
 _BUSY_SECONDS: Final = 1.0

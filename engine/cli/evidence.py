@@ -7,16 +7,17 @@ import typer
 from rich.text import Text
 
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database, RunId
-from engine.cli.rebuild import event_bars, reporting
+from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, counted
 from engine.evidence import EvidenceCheck, HeadFound, check_evidence, export_evidence
 from engine.findings import Problem
+from engine.plain_json import plain
 
 
 def evidence(

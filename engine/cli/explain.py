@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, RunId
@@ -17,6 +17,7 @@ from engine.cli.terminal import output
 from engine.cli.text import branch_text, counted, elapsed_text, shortened_inside, status
 from engine.explanation import Explanation, Finding, Job, Kind, Place, explain_run
 from engine.names import ROOT
+from engine.plain_json import plain
 
 _REASON_CHARACTERS_MAX: Final = 300
 _NAME_CHARACTERS_MAX: Final = 48

@@ -19,7 +19,7 @@ from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.file_output import standard_output, whole_file
 from engine.cli.options import AsJson, Database
-from engine.cli.rebuild import event_bars, reporting
+from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import errors, output
 from engine.logs.file_system import is_own_name, resolved
 from engine.stores.host_json import host_json

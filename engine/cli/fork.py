@@ -10,7 +10,7 @@ from rich.text import Text
 from engine import Engine, Run
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.default_names import dated, first_free
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
@@ -20,6 +20,7 @@ from engine.cli.text import branch_text, cell, counted
 from engine.errors import StepNotFound, shown
 from engine.events import RunForked
 from engine.model import Origin, branches_of
+from engine.plain_json import plain
 
 _NAMED_MAX: Final = 3
 

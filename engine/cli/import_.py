@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from engine import Engine, open_engine
 from engine.cli.database import DEFAULT_DATABASE
@@ -18,8 +17,8 @@ from engine.cli.document import print_json
 from engine.cli.failures import run
 from engine.cli.new_database import MadeMeanwhile, is_free, new_database
 from engine.cli.options import AsJson, Database
-from engine.cli.rebuild import reporting
-from engine.cli.terminal import errors, output
+from engine.cli.progress import byte_bars, reporting
+from engine.cli.terminal import output
 from engine.cli.text import counted
 from engine.codec import EVENT_BYTES_MAX
 from engine.composition import EVENT_BYTES_RANGE
@@ -80,7 +79,7 @@ async def _imported(file: BinaryIO, db: Path, event_bytes_max: int) -> Imported:
 async def _imported_into(opening: AbstractAsyncContextManager[Engine], file: BinaryIO) -> Imported:
     file.seek(0)
     async with opening as engine:
-        with _byte_bars() as bars:
+        with byte_bars() as bars:
             return await engine.import_runs(file, progress=reporting(bars, "importing"))
 
 
@@ -99,12 +98,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 shutil.copyfileobj(pipe, kept)
         kept.seek(0)
         yield kept
-
-
-def _byte_bars() -> Progress:
-    terminal = errors()
-    columns = TextColumn("{task.description:<10}", markup=False), BarColumn(), DownloadColumn()
-    return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
 def _print(imported: Imported, *, as_json: bool) -> None:

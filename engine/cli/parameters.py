@@ -7,13 +7,14 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted, parameter_text, shortened
 from engine.model import Origin
+from engine.plain_json import plain
 
 _HEADERS: Final = "PARAMETER", "KIND", "VALUE", "SET BY", "RULE", "SUPPLIED BY"
 _FLEXIBLE: Final = "PARAMETER", "VALUE", "SET BY", "SUPPLIED BY"

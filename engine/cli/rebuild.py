@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database
-from engine.cli.terminal import errors, output
+from engine.cli.progress import event_bars, reporting
+from engine.cli.terminal import output
 from engine.cli.text import counted, duration_text
 from engine.errors import AnabranchError, shown
 from engine.findings import Problem
-from engine.ports import Progress as Report
+from engine.plain_json import plain
 from engine.ports import ViewDifference
 
 
@@ -64,24 +64,6 @@ def rebuild(
         return FAILED if differences else OK
 
     run(command(), as_json=json)
-
-
-def event_bars(*, shown: bool = True) -> Progress:
-    """Return progress bars for events, drawn only on a terminal, if at all. A context manager."""
-    terminal = errors()
-    columns = (
-        TextColumn("{task.description:<10}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("events"),
-    )
-    return Progress(*columns, console=terminal, transient=True, disable=not (shown and terminal.is_terminal))
-
-
-def reporting(bars: Progress, description: str) -> Report:
-    """Return what moves a new bar when the engine calls it."""
-    task: TaskID = bars.add_task(description, total=None)
-    return lambda position, last: bars.update(task, completed=position, total=last)
 
 
 def _print(events: int, seconds: float, differences: list[ViewDifference]) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from msgspec import UNSET, Struct, field
 
-from engine.cli.document import plain
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
@@ -22,6 +21,7 @@ from engine.events import (
     StepStatusChanged,
 )
 from engine.model import Parameter, RunLog, branches_of
+from engine.plain_json import plain
 
 
 class ReplayedBranch(Struct):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, INTERRUPTED, OK, run
 from engine.cli.options import AsJson, BranchName, Database, RunId, as_time
@@ -17,6 +17,7 @@ from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted
 from engine.model import TERMINAL_STATUSES
 from engine.names import ROOT
+from engine.plain_json import plain
 from engine.removal import Collected, Compaction, DeletedRun
 
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays on record.", show_default=False)]

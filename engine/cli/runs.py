@@ -6,12 +6,13 @@ import typer
 from rich.text import Text
 
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, Statuses, as_time
 from engine.cli.terminal import is_cut, output, table
 from engine.cli.text import cell, none_found, shortened_inside, status, time_text
 from engine.model import RunInfo, RunPage
+from engine.plain_json import plain
 
 _RUN_CELLS_MAX: Final = 40
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from engine import Engine
 from engine.cli.counts import Counts, count
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
@@ -19,6 +19,7 @@ from engine.cli.terminal import facts, output
 from engine.cli.text import cell, counted, elapsed_text, status, time_text, value_text
 from engine.events import RunFinalized, RunForked, RunStatusChanged
 from engine.model import Origin, RunInfo
+from engine.plain_json import plain
 from engine.point import Point
 
 

@@ -5,13 +5,14 @@ from typing import Any
 from rich.text import Text
 
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import attempt_document, plain, print_json
+from engine.cli.document import attempt_document, print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, RunId, Statuses
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, none_found, status
 from engine.names import ROOT
+from engine.plain_json import plain
 from engine.standing import PlacedStep, read_steps
 
 

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from engine.cli.document import plain
 from engine.cli.escapes import visible
 from engine.findings import Problem
 from engine.model import COMPLETED, CREATED, FAILED, RUNNING, Parameter
 from engine.names import ROOT
+from engine.plain_json import plain
 
 _STYLES: Final = {
     COMPLETED: "green",

@@ -9,13 +9,14 @@ from rich.tree import Tree
 
 from engine.cli.counts import attempts_of
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.terminal import output
 from engine.cli.text import counted, shortened_inside, status
 from engine.model import FAILED_STATUSES, BranchLog, RunLog, StepLog, branches_of
+from engine.plain_json import plain
 
 _NAME_CHARACTERS_MAX: Final = 48
 

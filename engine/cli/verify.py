@@ -8,14 +8,15 @@ from rich.text import Text
 
 from engine.checkpoint import Checkpoint, check_signature, from_json, sign
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import plain, print_json
+from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database
-from engine.cli.rebuild import event_bars, reporting
+from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted, place_of, shortened
 from engine.findings import Problem, Verification
+from engine.plain_json import plain
 
 
 def verify(

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from engine import Engine
-from engine.cli.document import plain
 from engine.commands import Command, Fork, Reduce
 from engine.errors import InvalidName, InvalidValue, ParameterNotFound, PointNotFound
 from engine.lineage import DEPTH_MAX, LIMIT_MAX, LineageWanted
+from engine.plain_json import plain
 from projections.lineage import read_lineage
 from projections.own_parameters import LATEST
 from projections.streams import find_stream

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine import Parameter, open_engine
 from engine.cli import main
-from engine.cli.document import json_text, plain
+from engine.cli.document import json_text
 from engine.cli.escapes import visible
 from engine.cli.event_text import event_text
 from engine.cli.text import duration_text, elapsed_text, time_text, value_text
@@ -43,6 +43,7 @@ from engine.events import (
     StepStatusChanged,
 )
 from engine.model import AttemptChanges, Head, Source
+from engine.plain_json import plain
 
 _HOSTILE = "\x1b[31m\x9b2J\u202e\u200b\x07[bold]x[/bold] :smile:\n\ud800"
 _HASH = bytes(32)
