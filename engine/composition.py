@@ -12,9 +12,10 @@ from engine.backup import BackupProgress
 from engine.codec import EVENT_BYTES_MAX
 from engine.engine import Engine
 from engine.errors import AlreadyEntered, InvalidValue
-from engine.logs.sqlite import Durability, Settings, open_sqlite_log
+from engine.logs.sqlite import open_sqlite_log
 from engine.logs.sqlite_audit import SqliteAudit
 from engine.logs.sqlite_backup import Proof, SqliteBackup
+from engine.logs.sqlite_opening import Durability, Settings
 from engine.logs.sqlite_rebuild import SqliteViewMaintenance
 from engine.logs.sqlite_removal import SqliteRemoval
 from engine.logs.sqlite_settling import settle
@@ -114,7 +115,7 @@ class OpeningEngine:
 
 
 async def _open(path: Path, settings: Settings) -> Engine:
-    log, stale = await open_sqlite_log(path, make_projectors, _make_state, settings)
+    log, stale = await open_sqlite_log(path, make_views, settings)
     maintenance = SqliteViewMaintenance(log, lambda: ViewRebuilder(make_projectors))
     audit = SqliteAudit(log.readers)
     engine = Engine(
@@ -150,9 +151,10 @@ def make_projectors(connection: sqlite3.Connection) -> Projectors:
     return Projectors(Partitions(connection), StateViews(connection))
 
 
-def _make_state(connection: sqlite3.Connection, heads: StreamHeads, projectors: Projectors) -> State:
-    partitions, views = projectors.all
-    return DecisionState(connection, heads, cast("Partitions", partitions), cast("StateViews", views))
+def make_views(connection: sqlite3.Connection, heads: StreamHeads) -> tuple[Projectors, State]:
+    """Return the inline views on a connection, and what decisions ask of them."""
+    partitions, views = Partitions(connection), StateViews(connection)
+    return Projectors(partitions, views), DecisionState(connection, heads, partitions, views)
 
 
 def _check_number(where: str, value: object, limits: tuple[int, int], *, whole: bool) -> None:

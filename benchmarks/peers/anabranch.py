@@ -12,7 +12,8 @@ from benchmarks.durability import of_connection
 from benchmarks.operations import Found, Values
 from engine import Branch, Engine, Run, open_engine
 from engine.events import ParametersSet
-from engine.logs.sqlite import Durability, SqliteEventLog
+from engine.logs.sqlite import SqliteEventLog
+from engine.logs.sqlite_opening import Durability
 from engine.model import COMPLETED
 
 FILE_NAME: Final = "anabranch.db"

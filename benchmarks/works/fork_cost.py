@@ -11,7 +11,7 @@ from benchmarks.results import Measured
 from benchmarks.scale import Scale
 from benchmarks.works.work import Column, Work
 from engine import Branch, Run, open_engine
-from engine.logs.sqlite import Durability
+from engine.logs.sqlite_opening import Durability
 
 _CHUNK: Final = 5_000
 """Parameters of one event."""

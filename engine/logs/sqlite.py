@@ -13,11 +13,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
-from msgspec import Struct
-
-from engine.codec import EVENT_BYTES_MAX
 from engine.commands import Request
 from engine.errors import (
     AnabranchError,
@@ -38,40 +35,24 @@ from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import named, opening_failed, translate
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_idempotency import has_recorded
-from engine.logs.sqlite_opening import SetUp
+from engine.logs.sqlite_opening import Settings, SetUp
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
 from engine.logs.turns import CLOSING_SECONDS_MAX, Turn, Turns
-from engine.logs.wal_limit import WAL_BYTES_MAX, WalLimit
+from engine.logs.wal_limit import WalLimit
 from engine.owner import Owner
 from engine.ports import Answer, Capabilities, EventFilter, Recorded, State, StreamHeads
 from engine.projectors import Projectors
 
-Durability: TypeAlias = Literal["full", "relaxed"]
 Result = TypeVar("Result")
 
 BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
 
-MakeProjectors: TypeAlias = Callable[[sqlite3.Connection], Projectors]
-MakeState: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Projectors], State]
+MakeViews: TypeAlias = Callable[[sqlite3.Connection, StreamHeads], tuple[Projectors, State]]
+"""Makes the inline views on a connection, and what decisions ask of them."""
 
 _log = get_logger(__name__)
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """How a SQLite log is opened.
-
-    `durability="full"` syncs every commit; `"relaxed"` leaves that to checkpoints, and a power cut may lose the last
-    ones. `event_bytes_max` is the largest encoded event in bytes; `busy_timeout` in seconds; `wal_bytes_max` is how
-    large the write-ahead log may grow, in bytes.
-    """
-
-    durability: Durability = "full"
-    event_bytes_max: int = EVENT_BYTES_MAX
-    busy_timeout: float = 30.0
-    wal_bytes_max: int = WAL_BYTES_MAX
-    allow_network: bool = False
 
 
 class SqliteEventLog:
@@ -227,22 +208,14 @@ class SqliteEventLog:
             self._let_go = True
 
 
-async def open_sqlite_log(
-    path: Path, make_projectors: MakeProjectors, make_state: MakeState, settings: Settings
-) -> tuple[SqliteEventLog, list[str]]:
+async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings) -> tuple[SqliteEventLog, list[str]]:
     """Open `path`, creating or migrating it; also return the views that have to be rebuilt.
 
     Raises:
         CannotOpen, StoreUnavailable: the file is as it was.
     """
     path = resolved(path)  # one file has one lock file and one log beside it
-    set_up = SetUp(
-        path,
-        synchronous="FULL" if settings.durability == "full" else "NORMAL",
-        busy_timeout=settings.busy_timeout,
-        wal_bytes_max=settings.wal_bytes_max,
-        allow_network=settings.allow_network,
-    )
+    set_up = SetUp(path, settings)
     try:
         connection = await ThreadConnection.open(set_up.connect)
     except sqlite3.Error as error:
@@ -251,9 +224,8 @@ async def open_sqlite_log(
     try:
         if SyncFailureMark(path).is_set():
             await connection.run_waiting(lambda: set_up.write_log_again(lock))
-        projectors = make_projectors(connection.raw)
         heads = CachedHeads(connection.raw)
-        state = make_state(connection.raw, heads, projectors)
+        projectors, state = make_views(connection.raw, heads)
         appender = Appender(connection.raw, heads, state, projectors, event_bytes_max=settings.event_bytes_max)
         stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, appender))
     except BaseException as error:

@@ -2,23 +2,29 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
+from msgspec import Struct
+
+from engine.codec import EVENT_BYTES_MAX
 from engine.errors import CannotOpen, StoreBusy
 from engine.logger import get_logger
 from engine.logs.file_lock import FileLock
 from engine.logs.file_system import beside, prepare_file
 from engine.logs.forking import connect, inside_sqlite
+from engine.logs.readers import in_snapshot
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
 from engine.logs.state_migration import from_state_store
 from engine.logs.state_store import is_state_store
 from engine.logs.sync_failures import write_again
+from engine.logs.transactions import transaction
+from engine.logs.wal_limit import WAL_BYTES_MAX
 from engine.projectors import Projector, Projectors
+
+Durability: TypeAlias = Literal["full", "relaxed"]
 
 SQLITE_VERSION_MIN: Final = (3, 37, 0)  # the first with STRICT tables
 WAL_PAGES_MAX: Final = 1000
@@ -29,26 +35,29 @@ _log = get_logger(__name__)
 _CONNECTING = threading.Lock()
 
 
-class SetUp:
-    """Makes a connection ready to write, and the file one that today's code reads. Runs on the connection's thread.
+class Settings(Struct, frozen=True, kw_only=True):
+    """How a SQLite log is opened.
 
-    `synchronous` is SQLite's setting of that name; `busy_timeout` in seconds.
+    `durability="full"` syncs every commit; `"relaxed"` leaves that to checkpoints, and a power cut may lose the last
+    ones. `event_bytes_max` is the largest encoded event in bytes; `busy_timeout` in seconds; `wal_bytes_max` is how
+    large the write-ahead log may grow, in bytes.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        synchronous: Literal["FULL", "NORMAL"],
-        busy_timeout: float,
-        wal_bytes_max: int,
-        allow_network: bool,
-    ) -> None:
+    durability: Durability = "full"
+    event_bytes_max: int = EVENT_BYTES_MAX
+    busy_timeout: float = 30.0
+    wal_bytes_max: int = WAL_BYTES_MAX
+    allow_network: bool = False
+
+
+class SetUp:
+    """Makes a connection ready to write, and the file one that today's code reads. Runs on the connection's thread."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
         self._path = path
-        self._synchronous = synchronous
-        self._busy_timeout = busy_timeout
-        self._wal_bytes_max = wal_bytes_max
-        self._allow_network = allow_network
+        self._settings = settings
+        self._busy_timeout = settings.busy_timeout
+        self._synchronous = "FULL" if settings.durability == "full" else "NORMAL"
 
     def connect(self) -> sqlite3.Connection:
         """Return a connection to the file, which is created when missing."""
@@ -56,7 +65,7 @@ class SetUp:
             needed = ".".join(map(str, SQLITE_VERSION_MIN))
             raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
         with _CONNECTING:
-            if prepare_file(self._path, allow_network=self._allow_network):
+            if prepare_file(self._path, allow_network=self._settings.allow_network):
                 _log.info("database created", path=str(self._path))
             return connect(self._path, busy_timeout=self._busy_timeout)
 
@@ -86,11 +95,12 @@ class SetUp:
         execute = connection.execute
         projectors = appender.projectors
         with inside_sqlite():
-            with _one_snapshot(connection):
-                self._check_ours(connection, projectors)
+            # Somebody else may be making the file just now: seen half before and half after, it would look like a
+            # stranger's.
+            in_snapshot(connection, lambda snapshot: self._check_ours(snapshot, projectors))
             execute(f"PRAGMA synchronous = {self._synchronous}")
             execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
-            execute(f"PRAGMA journal_size_limit = {int(self._wal_bytes_max) // 2}")
+            execute(f"PRAGMA journal_size_limit = {int(self._settings.wal_bytes_max) // 2}")
             if _is_current(connection, projectors):
                 return []
         with lock.tried_for(self._busy_timeout) as free, inside_sqlite():
@@ -107,16 +117,9 @@ class SetUp:
             execute("PRAGMA foreign_keys = OFF")  # as a state store had them; some builds of SQLite have them on
         else:
             execute("PRAGMA journal_mode = WAL")
-        execute("BEGIN IMMEDIATE")
-        try:
-            with from_state_store(connection, self._path, appender) as migrated:
-                migrate(connection)
-                stale = [name for projector in appender.projectors.all for name in _prepare_view(connection, projector)]
-            execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                execute("ROLLBACK")
-            raise
+        with transaction(connection), from_state_store(connection, self._path, appender) as migrated:
+            migrate(connection)
+            stale = [name for projector in appender.projectors.all for name in _prepare_view(connection, projector)]
         if migrated:
             _log.warning("state store migrated", path=str(self._path), **migrated)
             execute("PRAGMA journal_mode = WAL")
@@ -126,17 +129,6 @@ class SetUp:
 
     def _check_ours(self, connection: sqlite3.Connection, projectors: Projectors) -> None:
         check_ours(connection, self._path, [table for projector in projectors.all for table in projector.tables()])
-
-
-@contextmanager
-def _one_snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    # Somebody else may be making the file just now: seen half before and half after, it would look like a stranger's.
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
 
 
 def _is_current(connection: sqlite3.Connection, projectors: Projectors) -> bool:

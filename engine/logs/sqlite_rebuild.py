@@ -28,6 +28,7 @@ from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
+from engine.logs.transactions import transaction
 from engine.ports import Progress, Rebuilder, ViewDifference
 from engine.projectors import Projectors
 from engine.row_chunks import Chunk
@@ -161,18 +162,11 @@ def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventL
         scratch.fold_chunk(connection)
     connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             check(connection, log.appender.projectors)
             if last_position(connection) != position or scratch.is_outdated(connection):
-                connection.execute("ROLLBACK")
                 return None
             scratch.rebuilder.replace(connection, "scratch", position)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:  # SQLite itself has rolled back after some errors of the disk
-                connection.execute("ROLLBACK")
-            raise
     finally:
         connection.execute("DETACH scratch")
         log.appender.forget()

@@ -18,6 +18,7 @@ from engine.logs.sqlite_epoch import note_removal
 from engine.logs.sqlite_erasure import ToErase, erase_payload
 from engine.logs.sqlite_errors import named
 from engine.logs.sqlite_rebuild import remove_scratch
+from engine.logs.transactions import transaction
 from engine.logs.wal_limit import empty_log
 from engine.removal import Collected, Compaction, DeletedRun, Erasure, Expiry
 
@@ -68,7 +69,7 @@ class SqliteRemoval:
     async def _exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         def in_transaction(connection: sqlite3.Connection) -> Result:
             try:
-                with _transaction(connection, self._log.appender):
+                with _secure_transaction(connection, self._log.appender):
                     return job(connection)
             except Exception as error:  # noqa: BLE001 - raised again, by its name
                 raise named(error, self._log.path)  # noqa: B904 - it has its cause
@@ -77,19 +78,16 @@ class SqliteRemoval:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection, appender: Appender) -> Iterator[None]:
+def _secure_transaction(connection: sqlite3.Connection, appender: Appender) -> Iterator[None]:
     (before,) = connection.execute("PRAGMA secure_delete").fetchone()
     connection.execute("PRAGMA secure_delete = ON")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        appender.catch_up()  # what is cached may be older than what another process has written
-        note_removal(connection)
-        yield
-        connection.execute("COMMIT")
+        with transaction(connection):
+            appender.catch_up()  # what is cached may be older than what another process has written
+            note_removal(connection)
+            yield
     except BaseException:
         appender.forget()
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         raise
     finally:
         connection.execute(f"PRAGMA secure_delete = {before}")

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_export import SqliteExport
 from engine.logs.sqlite_import import Importing, Interrupted
+from engine.logs.transactions import transaction
 from engine.ports import Progress
 from engine.transfer.port import Imported
 from engine.transfer.reading import ExportReader
@@ -53,24 +54,18 @@ class _Job:
         self._stopped.set()
 
     def run(self, connection: sqlite3.Connection) -> Imported:
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            importing = Importing(
-                connection,
-                self._appender,
-                self._reader,
-                event_bytes_max=self._event_bytes_max,
-                pause=self._pause,
-            )
-            imported = importing.run()
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+            with transaction(connection):
+                importing = Importing(
+                    connection,
+                    self._appender,
+                    self._reader,
+                    event_bytes_max=self._event_bytes_max,
+                    pause=self._pause,
+                )
+                return importing.run()
         finally:
             self._appender.forget()
-        return imported
 
     def _pause(self) -> None:
         if self._stopped.is_set():

@@ -5,16 +5,16 @@ import contextlib
 import logging
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine import Engine, Run, open_engine
-from engine.composition import make_projectors
+from engine.composition import make_views
 from engine.errors import RebuildRunning
 from engine.logs.file_lock import FileLock
-from engine.logs.sqlite import Settings, open_sqlite_log
+from engine.logs.sqlite import open_sqlite_log
 from engine.logs.sqlite_epoch import note_removal
+from engine.logs.sqlite_opening import Settings
 from engine.model import TaskSpec
 from engine.ports import ViewDifference
 from tests.every_view import populated
@@ -253,15 +253,11 @@ async def test_a_view_that_was_never_built_is_built_on_opening(database: Path) -
         _sql(database, f"DROP TABLE {table}")
     _sql(database, "DROP VIEW resolved_parameters")
     _sql(database, "DELETE FROM view_checkpoints WHERE view = 'partitions'")
-    log, stale = await open_sqlite_log(database, make_projectors, _no_state, Settings())
+    log, stale = await open_sqlite_log(database, make_views, Settings())
     await log.close()
     assert stale == ["partitions"]
     async with open_engine(database) as engine:
         assert await engine.verify_views() == []
-
-
-def _no_state(*_: object) -> Any:
-    """A log that decides nothing needs no state."""
 
 
 @pytest.mark.slow

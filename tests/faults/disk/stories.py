@@ -23,7 +23,7 @@ import pytest
 from engine import Branch, Engine, Run, open_engine
 from engine.errors import AnabranchError, OutcomeUnknown, RunNotFound, SyncFailed
 from engine.logs import sqlite_opening
-from engine.logs.sqlite import Durability
+from engine.logs.sqlite_opening import Durability
 from engine.logs.wal_limit import WAL_BYTES_RANGE
 from engine.model import COMPLETED
 from engine.ports import Recorded
