@@ -1,18 +1,24 @@
 """anabranch: an async, event-sourced storage engine for workflow runs.
 
-`open_engine` is the door. The errors are in `engine.errors`, the events in `engine.events`, what reads return in
-`engine.model`, the stores for other systems in `engine.stores`.
+`open_engine` is the door. The errors are in `engine.errors` (of imports and exports in `engine.transfer`, of evidence
+in `engine.evidence`), the events in `engine.events`, what reads return in `engine.model` for the most part, the engine for
+synchronous callers in `engine.blocking`, the stores for other systems in `engine.stores`.
 """
 
 from engine.attempt import Attempt
 from engine.branch import Branch
+from engine.checkpoint import Checkpoint
 from engine.composition import open_engine
 from engine.engine import Engine
 from engine.errors import AnabranchError
 from engine.events import RecordedEvent
 from engine.expected_version import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion
-from engine.model import AttemptDocument, Parameter, TaskSpec
-from engine.point import Position
+from engine.findings import Verification
+from engine.lineage import Lineage
+from engine.model import AttemptDocument, Parameter, Reduction, TaskSpec
+from engine.point import Point, Position
+from engine.ports import Recorded
+from engine.reducing import Rule
 from engine.run import Run
 
 __all__ = [
@@ -23,12 +29,19 @@ __all__ = [
     "Attempt",
     "AttemptDocument",
     "Branch",
+    "Checkpoint",
     "Engine",
     "ExpectedVersion",
+    "Lineage",
     "Parameter",
+    "Point",
     "Position",
+    "Recorded",
     "RecordedEvent",
+    "Reduction",
+    "Rule",
     "Run",
     "TaskSpec",
+    "Verification",
     "open_engine",
 ]

@@ -46,8 +46,8 @@ class Branch(BranchReads):
     """One branch of a run. Make one by `Run.branch` or `Branch.fork`; a `Run` is its own root branch.
 
     Every write returns once it is durable. `expected_version` is what this branch's stream must stand at: a version,
-    `ANY`, `NO_STREAM` or `STREAM_EXISTS`. With an `idempotency_key` (unique in the run) a write is recorded once,
-    however often it is retried.
+    `ANY`, `NO_STREAM` or `STREAM_EXISTS`; a fork writes to the child's, and takes none. With an `idempotency_key`
+    (unique in the run) a write is recorded once, however often it is retried.
 
     Every write may raise `VersionConflict`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable`, `OutcomeUnknown`
     and `EngineClosed`, and records nothing then (`OutcomeUnknown`: it may have).
@@ -295,7 +295,8 @@ class Branch(BranchReads):
 
         Args:
             children: handles, or full names such as `"fit.a"`, in the order that the rules take them; all of this
-                branch's when not given.
+                branch's when not given, those that were reduced before too: what such a one set is folded again, over
+                what this branch has set since. Name the children of a stage where there are several.
             rules: by parameter name: `last`, `first`, `collect`, `sum`, `min`, `max`, `mean`, `merge`, `concat`,
                 `unanimous`, or a function of the children's values. A function is called here and now, never on replay.
                 `min` and `max` of a NaN among the values are that NaN.

@@ -57,22 +57,16 @@ class SqliteViews:
         return await self._readers.run(read)
 
     async def head_at(self, run_id: str, branch: str, at: int | datetime | Position) -> Head:
-        def read(connection: sqlite3.Connection) -> Head:
-            stream = find_stream(connection, run_id, branch)
-            return head_of(connection, stream, version_at(connection, stream, at))
-
-        return await self._readers.run(read)
+        return await self._of_stream(run_id, branch, at, head_of)
 
     async def heads_of(self, run_id: str, versions: Collection[tuple[str, int]]) -> dict[str, tuple[Head, int]]:
         return await self._readers.run(lambda connection: heads_of(connection, run_id, versions))
 
     async def head_before(self, run_id: str, branch: str, step: str, *, at: Point) -> Head:
-        def read(connection: sqlite3.Connection) -> Head:
-            stream = find_stream(connection, run_id, branch)
-            version = version_before(connection, stream, step, version_at(connection, stream, at))
-            return head_of(connection, stream, version)
+        def read(connection: sqlite3.Connection, stream: Stream, version: int) -> Head:
+            return head_of(connection, stream, version_before(connection, stream, step, version))
 
-        return await self._readers.run(read)
+        return await self._of_stream(run_id, branch, at, read)
 
     async def run_info(self, run_id: str, *, at: Point = None) -> RunInfo:
         return await self._of_branch(run_id, ROOT, at, lambda connection, _: run_info(connection, run_id))
@@ -93,55 +87,46 @@ class SqliteViews:
     async def parameters(
         self, run_id: str, branch: str, *, at: Point, names: Collection[str] | None, inherited: bool
     ) -> dict[str, Parameter]:
-        def read(connection: sqlite3.Connection) -> dict[str, Parameter]:
-            stream = find_stream(connection, run_id, branch)
-            version = version_at(connection, stream, at)
+        def read(connection: sqlite3.Connection, stream: Stream, version: int) -> dict[str, Parameter]:
             if not inherited:
                 own = own_parameters(connection, stream.stream_id, version, names)
                 return {name: each.parameter for name, each in own.items()}
             resolved = resolved_parameters(connection, stream.stream_id, version, names)
             return {name: each.parameter for name, (_, each) in resolved.items()}
 
-        return await self._readers.run(read)
+        return await self._of_stream(run_id, branch, at, read)
 
     async def resolved(self, run_id: str, branch: str, *, at: Point) -> dict[str, tuple[Parameter, Origin]]:
-        def read(connection: sqlite3.Connection) -> dict[str, tuple[Parameter, Origin]]:
-            stream = find_stream(connection, run_id, branch)
-            resolved = resolved_parameters(connection, stream.stream_id, version_at(connection, stream, at))
+        def read(connection: sqlite3.Connection, stream: Stream, version: int) -> dict[str, tuple[Parameter, Origin]]:
+            resolved = resolved_parameters(connection, stream.stream_id, version)
             names = {source: stream_name(connection, source) for source, _ in resolved.values()}
             return {
                 name: (own.parameter, Origin(*names[source], event_version(connection, source, name, own)))
                 for name, (source, own) in resolved.items()
             }
 
-        return await self._readers.run(read)
+        return await self._of_stream(run_id, branch, at, read)
 
     async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageWanted) -> Lineage:
-        def read(connection: sqlite3.Connection) -> Lineage:
-            stream = find_stream(connection, run_id, branch)
-            return read_lineage(connection, stream, version_at(connection, stream, at), wanted)
+        def read(connection: sqlite3.Connection, stream: Stream, version: int) -> Lineage:
+            return read_lineage(connection, stream, version, wanted)
 
-        return await self._readers.run(read)
+        return await self._of_stream(run_id, branch, at, read)
 
     async def parting(self, one: PlacedPoint, other: PlacedPoint) -> Origin | None:
         return await self._readers.run(lambda connection: parting(connection, one, other))
 
     async def steps(self, run_id: str, branch: str, *, at: Point = None) -> dict[str, StepLog]:
-        def read(connection: sqlite3.Connection) -> dict[str, StepLog]:
-            stream = find_stream(connection, run_id, branch)
-            return steps_of(connection, stream, version_at(connection, stream, at))
-
-        return await self._readers.run(read)
+        return await self._of_stream(run_id, branch, at, steps_of)
 
     async def step(self, run_id: str, branch: str, step: str, *, at: Point = None) -> StepLog:
-        def read(connection: sqlite3.Connection) -> StepLog:
-            stream = find_stream(connection, run_id, branch)
-            found = step_of(connection, stream, step, version_at(connection, stream, at))
+        def read(connection: sqlite3.Connection, stream: Stream, version: int) -> StepLog:
+            found = step_of(connection, stream, step, version)
             if found is None:
                 raise StepNotFound(run_id, branch, step)
             return found
 
-        return await self._readers.run(read)
+        return await self._of_stream(run_id, branch, at, read)
 
     async def attempts(
         self, run_id: str, branch: str | None, step: str | None, *, at: Point = None
@@ -155,14 +140,13 @@ class SqliteViews:
             attempts = [AttemptRow(*row) for row in rows]
             return [(branch_name(connection, row.stream_id), as_attempt(row)) for row in attempts]
 
-        def read_own(connection: sqlite3.Connection) -> list[tuple[str, AttemptLog]]:
-            stream = find_stream(connection, run_id, branch or ROOT)
-            with past_of_stream_alone(connection, stream, version_at(connection, stream, at)) as then:
+        def read_own(connection: sqlite3.Connection, stream: Stream, version: int) -> list[tuple[str, AttemptLog]]:
+            with past_of_stream_alone(connection, stream, version) as then:
                 return read(then, stream)
 
         if branch is None:
             return await self._of_tree(run_id, ROOT, at, read)
-        return await self._readers.run(read_own)
+        return await self._of_stream(run_id, branch, at, read_own)
 
     async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]:
         def read(connection: sqlite3.Connection) -> tuple[str, AttemptLog]:
@@ -214,6 +198,17 @@ class SqliteViews:
             return compile_branch(connection, stream, nested=nested, inherited=inherited)
 
         return await (self._of_tree if nested else self._of_branch)(run_id, branch, at, read)
+
+    async def _of_stream(
+        self, run_id: str, branch: str, at: Point, job: Callable[[sqlite3.Connection, Stream, int], Result]
+    ) -> Result:
+        """Answer from the tables as they stand, up to the version of the branch's stream that a point means."""
+
+        def read(connection: sqlite3.Connection) -> Result:
+            stream = find_stream(connection, run_id, branch)
+            return job(connection, stream, version_at(connection, stream, at))
+
+        return await self._readers.run(read)
 
     async def _of_branch(self, run_id: str, branch: str, at: Point, job: Job[Result]) -> Result:
         """Answer from what one branch and its ancestors hold, now or at a point."""

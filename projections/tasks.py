@@ -1,4 +1,4 @@
-"""What a state store reads: `engine.ports.TaskViews` as SQL on read-only connections."""
+"""What a state store reads: `engine.views.TaskViews` as SQL on read-only connections."""
 
 import sqlite3
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import engine
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -48,6 +50,23 @@ def test_the_state_store_example_ends_in_the_explanation_shown(tmp_path: Path) -
     command = [sys.executable, "-c", "from engine.cli import main; main(['explain', 'r3', '--db', 'state.db'])"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout in blocks("text")
+
+
+HANDLES = {"engine": engine.Engine, "run": engine.Run, "branch": engine.Branch, "attempt": engine.Attempt}
+
+
+def test_the_methods_in_the_table_are_there() -> None:
+    """A name without a handle before it is of the handle before."""
+    (table,) = re.findall(r"^## In code$(.*?)^What a run", README, flags=re.MULTILINE | re.DOTALL)
+    handle, missing = "engine", []
+    for name in re.findall(
+        r"`([a-z_.]+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line)
+    ):
+        named, _, method = name.rpartition(".")
+        handle = named or handle
+        if not hasattr(HANDLES[handle], method):
+            missing.append(name)
+    assert missing == []
 
 
 def test_there_are_two_commands() -> None:

@@ -1,4 +1,5 @@
-"""Every error that the engine raises on purpose.
+"""The errors that the engine raises on purpose; of imports and exports they are in `engine.transfer`, of evidence in
+`engine.evidence`.
 
     AnabranchError
     ├── NotFound (also ValueError)

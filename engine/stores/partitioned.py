@@ -129,6 +129,9 @@ class PartitionedRunLogStore:
     async def copy_parameters_to_branch(self, run_id: str, source_branch: str | None, target_branch: str) -> None:
         """Let a branch have what another has now: by forking it when it is new, which copies nothing, else by merging.
 
+        What is merged into a branch that is open, since it sees something else, is its own from then on: a reduction
+        takes it for what the branch has written.
+
         Raises:
             RunNotFound, BranchNotFound: the target is open and the source is not.
         """
