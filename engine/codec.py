@@ -33,6 +33,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT_TYPES: Final[dict[str, type]] = {event_type.__name__: event_type for event_type in get_args(Event)}
 SCHEMA_VERSIONS: Final[dict[str, int]] = {
     **dict.fromkeys(EVENT_TYPES, 1),
+    "ParametersSet": 2,
     "StepLogged": 2,
     "AttemptCreated": 4,
     "AttemptUpdated": 2,
@@ -43,6 +44,7 @@ SCHEMA_VERSIONS: Final[dict[str, int]] = {
 # upcaster leaves a payload that was lifted already as it is.
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
+    ("ParametersSet", 1): dict,  # 2 has `copied_from`: what was copied before counts as written by the branch
     ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns
     ("AttemptCreated", 1): dict,  # 2 has `current`, which was True
     ("AttemptCreated", 2): dict,  # 3 has `step_status`, which was an event of its own

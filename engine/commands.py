@@ -62,11 +62,22 @@ class Record(_Command, frozen=True):
     events: tuple[Event, ...]
 
 
+Unless: TypeAlias = Literal["resolved", "own"]
+"""What makes setting a value say nothing new: that the branch sees it, through its forks, or that it set it itself."""
+
+
 class MergeParameters(_Command, frozen=True):
     """Set only what differs from what the branch sees: `"resolved"` through its forks, or `"own"` alone."""
 
     values: dict[str, Parameter]
-    unless: Literal["resolved", "own"] = "resolved"
+    unless: Unless = "resolved"
+
+
+class CopyParameters(_Command, frozen=True):
+    """Set what another branch of the run sees and this one does not, by the same rule, as copied from there."""
+
+    source: str
+    unless: Unless = "resolved"
 
 
 class Configure(_Command, frozen=True):
@@ -214,6 +225,7 @@ Command: TypeAlias = (
     | Fork
     | Record
     | MergeParameters
+    | CopyParameters
     | Configure
     | SetStatus
     | Pin

@@ -4,7 +4,7 @@ A decision reads `State` and returns drafts; it never writes. Document-shaped co
 events that say what changed, so writing the same document twice records nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct, structs
 
@@ -13,6 +13,7 @@ from engine.commands import (
     SOURCE_HEAD,
     Command,
     Configure,
+    CopyParameters,
     DescribeBranch,
     DescribeRun,
     Finalize,
@@ -23,6 +24,7 @@ from engine.commands import (
     Record,
     Reduce,
     SetStatus,
+    Unless,
 )
 from engine.errors import (
     BranchExists,
@@ -50,10 +52,10 @@ from engine.events import (
     RunStatusChanged,
     RunUnpinned,
 )
-from engine.model import Head
+from engine.model import ERASED, Head, Parameter, Source
 from engine.names import ROOT, dotted_prefixes
 from engine.ports import OwnParameter, State, Stream
-from engine.reduction import Child, contested, fold
+from engine.reduction import Child, contested, fold, written_itself
 from engine.step_decisions import STEP_HANDLERS, Handler, check_attempts
 from engine.task_decisions import TASK_HANDLERS
 
@@ -163,12 +165,25 @@ def _parent(run_id: str, command: Fork, state: State) -> Stream:
 
 
 def _merge_parameters(command: MergeParameters, stream: Stream, state: State) -> Sequence[Event]:
-    if command.unless == "own":
-        seen = {name: own.parameter for name, own in state.own_of(stream, command.values.keys()).items()}
-    else:
-        seen = state.parameters(stream, names=command.values.keys())
-    values = {name: value for name, value in command.values.items() if name not in seen or not same(seen[name], value)}
+    values = _unseen(command.values, command.unless, stream, state)
     return (ParametersSet(branch=stream.branch, values=values),) if values else ()
+
+
+def _copy_parameters(command: CopyParameters, stream: Stream, state: State) -> Sequence[Event]:
+    source = _open_stream(stream.run_id, command.source, state)
+    there = {name: value for name, value in state.parameters(source).items() if value != ERASED}
+    values = _unseen(there, command.unless, stream, state)
+    copied_from = Source(source.branch, source.version)
+    return (ParametersSet(branch=stream.branch, values=values, copied_from=copied_from),) if values else ()
+
+
+def _unseen(values: Mapping[str, Parameter], unless: Unless, stream: Stream, state: State) -> dict[str, Parameter]:
+    """Return the values that a branch does not see already, or that it did not set itself."""
+    if unless == "own":
+        seen = {name: own.parameter for name, own in state.own_of(stream, values.keys()).items()}
+    else:
+        seen = state.parameters(stream, names=values.keys())
+    return {name: value for name, value in values.items() if name not in seen or not same(seen[name], value)}
 
 
 def _configure(command: Configure, stream: Stream, state: State) -> Sequence[Event]:
@@ -262,7 +277,7 @@ def _as_children(
     streams: Sequence[Stream], heads: Sequence[Head], parent: Stream, state: State
 ) -> tuple[list[Child], dict[str, OwnParameter]]:
     """Return the children, and what the parent has set itself of their names."""
-    owns = state.own_parameters(streams)
+    owns = [written_itself(own) for own in state.own_parameters(streams)]
     now = state.own_of(parent, {name for own in owns for name in own})
     # Children that were forked from one version of the parent have one base: it is looked up once for all of them.
     names: dict[int, set[str]] = {}
@@ -303,6 +318,7 @@ _HANDLERS: dict[type, Handler] = {
     **STEP_HANDLERS,
     **TASK_HANDLERS,
     MergeParameters: _merge_parameters,
+    CopyParameters: _copy_parameters,
     Configure: _configure,
     SetStatus: _set_status,
     Pin: _pin,

@@ -149,7 +149,14 @@ class BranchStatusChanged(_Event, frozen=True):
 
 
 class ParametersSet(_Event, frozen=True):
+    """Sets parameters of a branch.
+
+    `copied_from` is where they were seen that a caller had copied into the branch: they are its own to whoever reads,
+    and no write of its own to a reduction.
+    """
+
     values: dict[str, Parameter]
+    copied_from: Source | None = None
 
 
 class ParametersReduced(_Event, frozen=True):

@@ -129,10 +129,11 @@ class AttemptState(Protocol):
 
 
 class OwnParameter(Struct, frozen=True, gc=False):
-    """A parameter that a branch set or reduced itself, and the version of its stream that did."""
+    """A parameter that a branch set or reduced itself, or was given as a copy, and the version of its stream."""
 
     parameter: Parameter
     stream_version: int
+    copied: bool = False
 
 
 class FromSource(Struct, frozen=True):

@@ -87,6 +87,11 @@ def fold(
     return outcome
 
 
+def written_itself(own: Mapping[str, OwnParameter]) -> dict[str, OwnParameter]:
+    """Return what a branch wrote itself: not what it was last given as a copy of what another sees."""
+    return {name: each for name, each in own.items() if not each.copied}
+
+
 def contested(own: Iterable[str], forked_at: int, parent: Mapping[str, OwnParameter]) -> set[str]:
     """Return those of a child's own names that its parent has set itself since the fork."""
     return {name for name in own if name in parent and parent[name].stream_version > forked_at}

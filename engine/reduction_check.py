@@ -5,7 +5,7 @@ the runs that it was forked from; values are read from the events when a reducti
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, TypeAlias
@@ -17,7 +17,7 @@ from engine.errors import CannotDecode, ReductionImpossible
 from engine.events import ParametersReduced, ParametersSet, SourceCarriedOver
 from engine.model import ERASED, Head, Parameter
 from engine.ports import OwnParameter
-from engine.reduction import FUNCTION_RULE, Child, Outcome, fold
+from engine.reduction import FUNCTION_RULE, Child, Outcome, fold, written_itself
 from engine.stored import Ledger, StoredEvent, StoredStream
 
 ParameterEvent: TypeAlias = ParametersSet | ParametersReduced | SourceCarriedOver
@@ -32,13 +32,18 @@ class _Unprovable(Exception):
 
 
 class _History:
-    """The versions at which one parameter of one stream was set, and their positions."""
+    """The versions at which one parameter of one stream was set, their positions, and which of them were copies."""
 
-    __slots__ = ("positions", "versions")
+    __slots__ = ("copies", "positions", "versions")
 
     def __init__(self) -> None:
         self.versions = array("q")
         self.positions = array("q")
+        self.copies = array("q")
+
+    def is_copy(self, version: int) -> bool:
+        place = bisect_left(self.copies, version)
+        return place < len(self.copies) and self.copies[place] == version
 
 
 class _ReadValues:
@@ -80,6 +85,8 @@ class ParameterIndexes:
             history = names.get(name) or names.setdefault(name, _History())
             history.versions.append(row.stream_version)
             history.positions.append(row.position)
+            if isinstance(event, ParametersSet) and event.copied_from is not None:
+                history.copies.append(row.stream_version)
 
     def lose(self, row: StoredEvent) -> None:
         """Note that nobody can say any more what an event set."""
@@ -99,7 +106,8 @@ class ParameterIndexes:
             place = bisect_right(history.versions, version) - 1
             if place >= 0:
                 values = self._read.at(history.positions[place], ledger)
-                found[name] = OwnParameter(_value(values, name), history.versions[place])
+                set_at = history.versions[place]
+                found[name] = OwnParameter(_value(values, name), set_at, history.is_copy(set_at))
         return dict(sorted(found.items()))
 
     def set_between(self, stream_id: int, after: int, until: int, names: Iterable[str]) -> set[str]:
@@ -203,7 +211,7 @@ def _child(
     stream = ledger.named(parent.run_id, head.branch)
     if stream is None:
         raise _Unprovable
-    own = indexes.own(stream.stream_id, head.stream_version, ledger)
+    own = written_itself(indexes.own(stream.stream_id, head.stream_version, ledger))
     since = indexes.set_between(parent.stream_id, stream.parent_version, now, own)
     contested |= since
     return Child(head, own, stream.parent_version, indexes.resolved(parent, stream.parent_version, since, ledger))

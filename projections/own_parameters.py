@@ -16,8 +16,8 @@ from projections.columns import from_json
 LATEST = 2**63 - 1
 """A version that no stream reaches."""
 
-ParameterRow: TypeAlias = tuple[int, str, int, int, str, str]
-"""A row of `parameters`: stream id, name, stream version, position, kind, and the value as JSON."""
+ParameterRow: TypeAlias = tuple[int, str, int, int, str, str, int]
+"""A row of `parameters`: stream id, name, stream version, position, kind, the value as JSON, whether it was copied."""
 
 _FEW_NAMES = 4
 _KEPT_ROWS_MAX = 4_000
@@ -32,7 +32,7 @@ WITH RECURSIVE named (stream_id, name) AS (
     SELECT stream_id, (SELECT min(name) FROM parameters WHERE stream_id = named.stream_id AND name > named.name)
     FROM named WHERE name IS NOT NULL
 )
-SELECT own.stream_id, own.name, own.kind, own.value, own.stream_version
+SELECT own.stream_id, own.name, own.kind, own.value, own.stream_version, own.copied
 FROM named JOIN parameters AS own ON own.stream_id = named.stream_id AND own.name = named.name
     AND own.stream_version = (
         SELECT max(stream_version) FROM parameters
@@ -42,7 +42,7 @@ ORDER BY own.stream_id, own.name
 """
 
 _OF_NAMES = """
-SELECT own.name, own.kind, own.value, own.stream_version
+SELECT own.name, own.kind, own.value, own.stream_version, own.copied
 FROM json_each(:names) AS asked CROSS JOIN parameters AS own ON own.stream_id = :stream_id AND own.name = asked.value
     AND own.stream_version = (
         SELECT max(stream_version) FROM parameters
@@ -90,13 +90,21 @@ def own_parameters_of(connection: sqlite3.Connection, stream_ids: Sequence[int])
     """Return what each of many streams itself set or reduced, by name and in name order."""
     owns: dict[int, dict[str, OwnParameter]] = {stream_id: {} for stream_id in stream_ids}
     rows = connection.execute(_OWN, {"stream_ids": json.dumps(list(owns)), "version": LATEST}).fetchall()
-    for stream_id, name, kind, value, version in rows:
-        owns[stream_id][name] = OwnParameter(Parameter(from_json(value), kind), version)
+    for stream_id, name, kind, value, version, copied in rows:
+        owns[stream_id][name] = OwnParameter(Parameter(from_json(value), kind), version, bool(copied))
     return [owns[stream_id] for stream_id in stream_ids]
 
 
 def _own(rows: Iterable[Any]) -> dict[str, OwnParameter]:
-    return {name: OwnParameter(Parameter(from_json(value), kind), version) for name, kind, value, version in rows}
+    return {
+        name: OwnParameter(Parameter(from_json(value), kind), version, bool(copied))
+        for name, kind, value, version, copied in rows
+    }
+
+
+def _columns(row: ParameterRow) -> tuple[str, Any, str, int, int]:
+    _, name, version, _, kind, value, copied = row
+    return name, kind, value, version, copied
 
 
 class LatestRows:
@@ -134,7 +142,7 @@ class LatestRows:
         unknown = [stream_id for stream_id in stream_ids if stream_id not in self._streams]
         read = dict(zip(unknown, own_parameters_of(self._connection, unknown), strict=True)) if unknown else {}
         return [
-            _own((name, kind, value, version) for _, name, version, _, kind, value in sorted(known.values()))
+            _own(_columns(row) for row in sorted(known.values()))
             if (known := self._streams.get(stream_id)) is not None
             else read[stream_id]
             for stream_id in stream_ids
@@ -145,10 +153,7 @@ class LatestRows:
         known = self._streams.get(stream_id)
         if known is None:
             return own_parameters(self._connection, stream_id, names=names)
-        return _own(
-            (name, kind, value, version)
-            for _, name, version, _, kind, value in (known[name] for name in sorted(names) if name in known)
-        )
+        return _own(_columns(known[name]) for name in sorted(names) if name in known)
 
     def trim(self) -> None:
         """Let go of everything once it is much."""

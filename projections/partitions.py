@@ -55,6 +55,7 @@ CREATE TABLE parameters (
     position INTEGER NOT NULL,
     kind TEXT NOT NULL,
     value TEXT NOT NULL,
+    copied INTEGER NOT NULL,
     PRIMARY KEY (stream_id, name, stream_version)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE step_logs (
@@ -100,7 +101,7 @@ JOIN parameters ON parameters.stream_id = json_extract(found.value, '$[0]')
 JOIN branches AS source ON source.stream_id = parameters.stream_id;
 """
 
-_PARAMETER_COLUMNS = ("stream_id", "name", "stream_version", "position", "kind", "value")
+_PARAMETER_COLUMNS = ("stream_id", "name", "stream_version", "position", "kind", "value", "copied")
 
 
 class BranchRow(Struct, gc=False):
@@ -135,7 +136,7 @@ class Partitions:
     """Folds events into `branches`, `parameters` and `step_logs`."""
 
     name = "partitions"
-    version = 4
+    version = 5
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -238,8 +239,9 @@ class Partitions:
         self, stream: Stream, recorded: RecordedEvent, event: ParametersSet | ParametersReduced
     ) -> None:
         stream_id, version, position = stream.stream_id, recorded.stream_version, recorded.position
+        copied = int(isinstance(event, ParametersSet) and event.copied_from is not None)
         self._parameters += [
-            (stream_id, name, version, position, parameter.kind, to_json(parameter.value))
+            (stream_id, name, version, position, parameter.kind, to_json(parameter.value), copied)
             for name, parameter in event.values.items()
         ]
 
@@ -247,7 +249,7 @@ class Partitions:
         # As of the fork, so that every point of the run sees them as before: what the run set since stays the latest.
         self.latest.forget([stream.stream_id])
         self._parameters += [
-            (stream.stream_id, name, 1, recorded.position, parameter.kind, to_json(parameter.value))
+            (stream.stream_id, name, 1, recorded.position, parameter.kind, to_json(parameter.value), 0)
             for name, parameter in event.values.items()
         ]
         for carried in event.steps:

@@ -179,7 +179,8 @@ class SqliteViews:
             values: dict[str, list[Parameter]] = {}
             for owns in own_parameters_of(connection, [stream.stream_id for stream in streams]):
                 for name, own in owns.items():
-                    values.setdefault(name, []).append(own.parameter)
+                    if not own.copied:
+                        values.setdefault(name, []).append(own.parameter)
             heads = tuple(Head(stream.branch, stream.version, stream.hash) for stream in streams)
             return ChildValues(heads, values)
 

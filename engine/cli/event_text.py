@@ -77,6 +77,12 @@ def _run_forked(event: RunForked) -> str:
     return f"from {visible(event.source_run_id)}: {branch_text(event.source_branch)}@{event.source_version}"
 
 
+def _parameters_set(event: ParametersSet) -> str:
+    source = event.copied_from
+    copied = "" if source is None else f"copied from {branch_text(source.branch)}@{source.stream_version}: "
+    return f"{copied}{parameters_text(event.values, _VALUE_CHARACTERS_MAX)}"
+
+
 def _reduced(event: ParametersReduced) -> str:
     conflicts = f", {counted(len(event.conflicts), 'conflict')}" if event.conflicts else ""
     values = f": {parameters_text(event.values, _VALUE_CHARACTERS_MAX)}" if event.values else ""
@@ -133,7 +139,7 @@ _SUMMARIES: Final[dict[type, Callable[[Any], str]]] = {
     BranchForked: lambda event: f"from {branch_text(event.parent)}@{event.parent_version}",
     BranchLogged: lambda event: _pairs(event.details),
     BranchStatusChanged: _status,
-    ParametersSet: lambda event: parameters_text(event.values, _VALUE_CHARACTERS_MAX),
+    ParametersSet: _parameters_set,
     ParametersReduced: _reduced,
     StepLogged: _step_logged,
     StepStatusChanged: _step_status,

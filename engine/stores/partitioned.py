@@ -129,8 +129,7 @@ class PartitionedRunLogStore:
     async def copy_parameters_to_branch(self, run_id: str, source_branch: str | None, target_branch: str) -> None:
         """Let a branch have what another has now: by forking it when it is new, which copies nothing, else by merging.
 
-        What is merged into a branch that is open, since it sees something else, is its own from then on: a reduction
-        takes it for what the branch has written.
+        Neither way is it a write of the branch's own: a reduction folds none of it.
 
         Raises:
             RunNotFound, BranchNotFound: the target is open and the source is not.
@@ -140,7 +139,7 @@ class PartitionedRunLogStore:
             fork = Fork(branch=target, parent=source, exist_ok=True)
             await self._write(run_id, *self._recorder.opening(source), fork)
         else:
-            await self.set_parameters(run_id, await self.get_parameters(run_id, source), target)
+            await self._write(run_id, *self._recorder.opening(target), self._recorder.copied(source, target))
 
     async def get_step_log(self, internal_name: str, run_id: str, internal_branch_name: str | None = None) -> StepLog:
         """Return a step's log from a branch; with None, from the branch that its name says.

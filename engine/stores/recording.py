@@ -5,13 +5,14 @@ The engine decides each into the events that say what is new. What has no field 
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from msgspec import Struct, structs, to_builtins
 
 from engine.commands import (
     Command,
     Configure,
+    CopyParameters,
     DescribeBranch,
     DescribeRun,
     Fork,
@@ -19,14 +20,13 @@ from engine.commands import (
     MergeParameters,
     OpenRun,
     SetStatus,
+    Unless,
 )
 from engine.events import RunCreated
 from engine.model import CREATED, ERASED, TERMINAL_STATUSES, AttemptDocument, Parameter, StepDocument
 from engine.names import ROOT, check_branch, check_name
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document, as_mapping
 from engine.values import check_document, check_parameters, check_text
-
-Unless: TypeAlias = Literal["resolved", "own"]
 
 ATTEMPT_DETAILS: Final = ("attempt_number", "start_time", "end_time", "retry_indicator")
 """What hosts say of an attempt in words of their own, kept as they said it where it does not follow from the rest."""
@@ -54,6 +54,9 @@ class Recorder(Struct, frozen=True):
         unless = "resolved" if branch == ROOT else self.unless
         said = {name: value for name, value in values.items() if value != ERASED}  # given back as it was read
         return MergeParameters(branch=branch, values=check_parameters(said), unless=unless)
+
+    def copied(self, source: str, target: str) -> Command:
+        return CopyParameters(branch=target, source=source, unless="resolved" if target == ROOT else self.unless)
 
     def run(self, document: RunLog) -> Iterator[Command]:
         """Yield what records a run log, with all the branches in it. It opens its run."""

@@ -329,6 +329,21 @@ async def test_a_stale_copy_never_overwrites_a_fresh_value(store: Any) -> None:
     assert values(await store.get_parameters("r")) == {"x": "fresh", "own": 1}
 
 
+async def test_a_copy_that_is_made_again_is_no_write_of_a_branch(store: Any) -> None:
+    """As a host does that tries a parallel node again: what the others were given overwrites no fresh value."""
+    await store.set_parameters("r", {"p": 1})
+    for value in (1, 2):
+        await store.set_parameters("r", {"p": value})
+        for branch in ("a", "b", "c"):
+            await store.copy_parameters_to_branch("r", None, branch)
+    await store.set_parameters("r", {"p": 100}, "a")
+    await store.set_parameters("r", {"p": 7}, "c")
+    await store.copy_parameters_to_branch("r", None, "c")  # what it had set is gone with that
+    assert values(await store.get_parameters("r", "c")) == {"p": 2}
+    await store.compile_branch_results("r", None)
+    assert values(await store.get_parameters("r")) == {"p": 100}
+
+
 async def test_finalising_returns_the_whole_nested_log(store: Any) -> None:
     """The full log has every partition, and each branch in the step that opened it."""
     await store.add_step_log(StepLog(internal_name="map", step_type="map"), "r")

@@ -13,7 +13,7 @@ from engine import Engine
 from engine.commands import Fork, MergeParameters, OpenRun, Reduce
 from engine.errors import BranchNotFound, InvalidValue, RunNotFound
 from engine.events import BranchForked, ParametersReduced, ParametersSet
-from engine.model import Parameter
+from engine.model import Parameter, Source
 from engine.stores import BranchLog, JobLog, PartitionedRunLogStore, RunLog, StepAttempt, StepLog
 from tests.contract.run_log_stores import values
 
@@ -330,6 +330,28 @@ async def test_a_log_may_be_compiled_without_what_is_below(engine: Engine) -> No
     assert (await run.compile(nested=False)).branches == {}
     log = await branch.compile(nested=False, inherited=False)
     assert (log.parent, log.branches, values(log.parameters), log.stream_version) == ("", {}, {"y": 2}, 2)
+
+
+async def test_copies_are_told_from_writes_wherever_reductions_are_looked_at(
+    store: PartitionedRunLogStore, engine: Engine
+) -> None:
+    """By rules and functions, when they are verified, in views made anew, and when the run is taken in elsewhere."""
+    run = await engine.create_run("r", parameters={"p": 1, "q": 1})
+    a, b = await run.fork("a"), await run.fork("b")
+    await run.set_parameters({"p": 2, "q": 2})
+    await store.copy_parameters_to_branch("r", None, "a")
+    await a.set_parameters({"q": 5})
+    await b.set_parameters({"p": 3})
+    copied, _ = [each async for each in engine.events(run_id="r", branch="a", types=["ParametersSet"])]
+    assert copied.event == ParametersSet(
+        branch="a", values={"p": Parameter(2), "q": Parameter(2)}, copied_from=Source("", 3)
+    )
+    reduced = await run.reduce(rules={"p": "collect", "q": max})
+    assert reduced.values == {"p": Parameter([3]), "q": Parameter(5)}
+    assert (await engine.verify()).problems == []
+    assert await engine.verify_views() == []
+    await engine.rebuild()
+    assert (await run.reduce(rules={"p": "collect"})).values["p"] == Parameter([3])
 
 
 async def test_several_commands_open_and_fill_a_run_together(engine: Engine) -> None:

@@ -61,11 +61,12 @@ steps = st.builds(
 
 
 class CopyingModel:
-    """What each branch inherited, copied at its opening; what it set itself; and its parent."""
+    """What each branch inherited, copied at its opening; what it set itself; what of it was copied; its parent."""
 
     def __init__(self) -> None:
         self.inherited: dict[str, dict[str, int]] = {"": {}}
         self.own: dict[str, dict[str, int]] = {"": {}}
+        self.copied: dict[str, set[str]] = {"": set()}
         self.parent: dict[str, str] = {}
 
     def seen(self, branch: str) -> dict[str, int]:
@@ -75,20 +76,27 @@ class CopyingModel:
         if branch not in self.own:
             parent = next(prefix for prefix in prefixes(branch) if prefix in self.own)
             self.inherited[branch], self.own[branch], self.parent[branch] = self.seen(parent), {}, parent
+            self.copied[branch] = set()
 
-    def set(self, branch: str, given: dict[str, int]) -> None:
+    def set(self, branch: str, given: dict[str, int]) -> set[str]:
+        """Return the names that are set: what is seen already is not."""
         self.open(branch)
         seen = self.seen(branch)
-        self.own[branch].update({name: value for name, value in given.items() if seen.get(name) != value})
+        new = {name: value for name, value in given.items() if seen.get(name) != value}
+        self.own[branch].update(new)
+        self.copied[branch] -= new.keys()
+        return set(new)
 
     def copy(self, source: str, target: str) -> None:
         self.open(source)
         if target in self.own:
-            self.set(target, self.seen(source))
+            self.copied[target] |= self.set(target, self.seen(source))
         self.open(target)
 
     def reduce(self, child: str) -> None:
-        self.own[self.parent[child]].update(self.own[child])
+        written = {name: value for name, value in self.own[child].items() if name not in self.copied[child]}
+        self.own[self.parent[child]].update(written)
+        self.copied[self.parent[child]] -= written.keys()
 
     def compile(self, branch: str) -> None:
         children = [each for each, parent in self.parent.items() if parent == branch]

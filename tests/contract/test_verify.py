@@ -55,7 +55,7 @@ TAMPERINGS: dict[str, tuple[str, list[Found]]] = {
         ROW.format("event_type = CAST(x'ff' AS TEXT)", 7),
         [("header", "r", "b", 2, 7)],
     ),
-    "a schema version": (ROW.format("schema_version = 2", 7), [("header", "r", "b", 2, 7)]),
+    "a schema version": (ROW.format("schema_version = 3", 7), [("header", "r", "b", 2, 7)]),
     "a last event's id": (ROW.format("event_id = zeroblob(16)", 7), [("content", "r", "b", 2, 7)]),
     "an event's id of another length": (ROW.format("event_id = x'00'", 7), [("header", "r", "b", 2, 7)]),
     "a time": (ROW.format("recorded_at = recorded_at + 1", 8), [("content", "r", "a", 2, 8)]),

@@ -166,6 +166,7 @@ SAMPLES: tuple[Event, ...] = (
     BranchStatusChanged(branch="a", status="FAILED", reason="why"),
     ParametersSet(branch="a", values={"x": Parameter(1)}),
     ParametersSet(branch="a", values=VALUES),
+    ParametersSet(branch="a", values=VALUES, copied_from=Source("", 7)),
     ParametersReduced(branch="", children=[], rules={}, values={}, sources={}),
     ParametersReduced(
         branch="",

@@ -60,6 +60,7 @@ SUMMARIES: list[tuple[Event, str]] = [
     (BranchLogged(branch="b", details={"k": "v"}), 'k="v"'),
     (BranchStatusChanged(branch="b", status="RUNNING"), "RUNNING"),
     (ParametersSet(branch="b", values={"p": Parameter(math.nan)}), "p=NaN"),
+    (ParametersSet(branch="b", values={"p": Parameter(1)}, copied_from=Source("", 7)), "copied from (root)@7: p=1"),
     (
         ParametersReduced(
             branch="",

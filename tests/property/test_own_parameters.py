@@ -44,8 +44,11 @@ class Table:
         elif move in ("set", "set elsewhere"):
             self.versions[stream_id] += 1
             version = self.versions[stream_id]
-            rows = [(stream_id, name, version, 7, "json", to_json(value)) for name, value in (values or {}).items()]
-            self.connection.executemany("INSERT INTO parameters VALUES (?, ?, ?, ?, ?, ?)", rows)
+            rows = [
+                (stream_id, name, version, 7, "json", to_json(value), version % 2)
+                for name, value in (values or {}).items()
+            ]
+            self.connection.executemany("INSERT INTO parameters VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             self.written += rows
             if move == "set":
                 self.latest.put(rows)
@@ -59,9 +62,10 @@ class Table:
     def walked(self, stream_id: int, version: int) -> dict[str, OwnParameter]:
         """What the rows say, one after another."""
         found: dict[str, OwnParameter] = {}
-        for row_stream, name, row_version, _, kind, value in self.written:
+        for row_stream, name, row_version, _, kind, value, copied in self.written:
             if row_stream == stream_id and row_version <= version:
-                found[name] = OwnParameter(Parameter(from_json(value), kind), row_version)  # type: ignore[arg-type]
+                parameter = Parameter(from_json(value), kind)  # type: ignore[arg-type]
+                found[name] = OwnParameter(parameter, row_version, bool(copied))
         return dict(sorted(found.items()))
 
 
@@ -101,10 +105,10 @@ def test_much_is_let_go_of(connection: sqlite3.Connection) -> None:
     latest = LatestRows(connection)
     latest.opened(1)
     for version in range(20):
-        latest.put([(1, "x", version, version, "json", to_json("y" * 1_000_000))])
+        latest.put([(1, "x", version, version, "json", to_json("y" * 1_000_000), 0)])
         latest.trim()
     (kept,) = latest.own_parameters_of([1])
     assert kept["x"].stream_version == 19
-    latest.put([(1, f"x{number}", 20, 20, "json", to_json("y" * 1_000_000)) for number in range(10)])
+    latest.put([(1, f"x{number}", 20, 20, "json", to_json("y" * 1_000_000), 0) for number in range(10)])
     latest.trim()
     assert latest.own_parameters_of([1]) == [{}], "in memory no more, and never written to the table"

@@ -105,7 +105,7 @@ async def test_the_chain_of_a_recorded_run_can_be_computed_from_the_formula_alon
             recorded.branch,
             recorded.stream_version,
             type(recorded.event).__name__,
-            1,
+            SCHEMA_VERSIONS[type(recorded.event).__name__],
             bytes.fromhex(recorded.event_id),
             microseconds,
         ]
