@@ -78,6 +78,12 @@ class SqliteEventLog:
         self._mark = SyncFailureMark(path)
         self._doubt = "before it was opened" if self._mark.is_set() else None
         self._file = path.stat()
+        if self._file.st_nlink > 1:
+            _log.warning(
+                "the database has another name, a hard link: who opens it by that shares neither lock nor log",
+                path=str(path),
+                names=self._file.st_nlink,
+            )
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""

@@ -295,13 +295,13 @@ async def test_an_event_that_was_edited(lines: list[bytes], target: Engine, chan
 
 async def test_an_event_of_an_unknown_type(lines: list[bytes], target: Engine) -> None:
     """It is refused by name, never dropped."""
-    with unchanged(target), pytest.raises(UnknownEventType, match="'FutureEvent' version 1: line 4: no such event"):
+    with unchanged(target), pytest.raises(UnknownEventType, match="'FutureEvent' version 2: line 4: no such event"):
         await imported(target, edited(lines, 4, type="FutureEvent"))
 
 
 async def test_an_event_of_a_newer_version(lines: list[bytes], target: Engine) -> None:
     """The error says up to which version it could be read."""
-    with unchanged(target), pytest.raises(NewerEventVersion, match=r"version 99: line 4: .* up to version 1"):
+    with unchanged(target), pytest.raises(NewerEventVersion, match=r"version 99: line 4: .* up to version 2"):
         await imported(target, edited(lines, 4, schema_version=99))
 
 

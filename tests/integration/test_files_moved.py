@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import structlog.testing
 
 from engine import Engine, open_engine
 from engine.errors import CannotOpen, StoreReplaced
@@ -43,6 +44,18 @@ async def test_what_is_committed_is_acknowledged_in_a_folder_that_cannot_be_look
             folder.unlink()
             aside.rename(folder)
         assert (await run.parameters())["x"].value == 1
+
+
+async def test_a_file_that_has_another_name_is_warned_of(database: Path) -> None:
+    """Each name has a lock and a log of its own: writes by one are lost to the other."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r")
+    database.with_name("other.db").hardlink_to(database)
+    with structlog.testing.capture_logs() as logged:
+        async with open_engine(database):
+            pass
+    (warning,) = [each for each in logged if each["log_level"] == "warning"]
+    assert (warning["path"], warning["names"]) == (str(database), 2)
 
 
 async def test_a_lock_file_that_was_removed_is_made_anew(database: Path, engine: Engine) -> None:
