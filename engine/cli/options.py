@@ -1,6 +1,7 @@
 """The arguments and options that commands share."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final
@@ -9,6 +10,7 @@ import typer
 
 from engine import Position
 from engine.cli.database import DEFAULT_DATABASE
+from engine.cli.escapes import visible
 
 
 def _nearest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
@@ -69,6 +71,8 @@ AtPoint = Annotated[
 ]
 
 _DIGITS_MAX: Final = 18
+_AGE_DIGITS_MAX: Final = 6
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def as_time(text: str) -> datetime:
@@ -82,6 +86,38 @@ def as_time(text: str) -> datetime:
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not an ISO 8601 time, such as 2026-01-31T12:00 (UTC)") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def as_age(text: str) -> timedelta | datetime:
+    """Return an age, such as `30d`, or else a time.
+
+    Raises:
+        typer.BadParameter
+    """
+    match = re.fullmatch(r"([0-9]+)([mhdw])", text)
+    if match is not None:
+        if len(match[1]) > _AGE_DIGITS_MAX:
+            raise typer.BadParameter(f"{visible(ascii(text))} is over 999,999 {_UNITS[match[2]]}")
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        return as_time(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"{visible(ascii(text))} is no age, such as 30d, and no ISO 8601 time") from error
+
+
+def as_time_or_ago(text: str) -> datetime:
+    """Return a time, or that of so long ago.
+
+    Raises:
+        typer.BadParameter
+    """
+    found = as_age(text)
+    if isinstance(found, datetime):
+        return found
+    try:
+        return datetime.now(UTC) - found
+    except OverflowError as error:
+        raise typer.BadParameter(f"{visible(ascii(text))} ago is before the year 1") from error
 
 
 def as_point(text: str) -> int | datetime | Position:

@@ -1,9 +1,7 @@
 """Taking things out of the file: `anabranch erase`, `delete`, `gc`, `compact`; and keeping them in: `pin`, `unpin`."""
 
-import re
 import sys
 from collections.abc import Coroutine
-from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +10,7 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, INTERRUPTED, OK, run
-from engine.cli.options import AsJson, BranchName, Database, RunId, as_time
+from engine.cli.options import AsJson, BranchName, Database, RunId, as_age
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted
 from engine.model import TERMINAL_STATUSES
@@ -31,8 +29,6 @@ KeepSize = Annotated[
 ]
 
 _MEGABYTE = 1_000_000
-_AGE_DIGITS_MAX = 6
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def erase(
@@ -169,7 +165,7 @@ def gc(
     \b
       anabranch gc --older-than 30d --dry-run
     """
-    statuses, before = status or TERMINAL_STATUSES, _age(older_than)
+    statuses, before = status or TERMINAL_STATUSES, as_age(older_than)
 
     deletable: list[DeletedRun] = []
 
@@ -243,18 +239,6 @@ def _given_back(compaction: Compaction | None) -> str:
 
 def _size(size: int) -> str:
     return f"{size / _MEGABYTE:,.1f} MB" if size >= _MEGABYTE else f"{size / 1_000:,.0f} kB"
-
-
-def _age(text: str) -> timedelta | datetime:
-    match = re.fullmatch(r"([0-9]+)([mhdw])", text)
-    if match is not None:
-        if len(match[1]) > _AGE_DIGITS_MAX:
-            raise typer.BadParameter(f"{visible(ascii(text))} is over 999,999 {_UNITS[match[2]]}")
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    try:
-        return as_time(text)
-    except typer.BadParameter as error:
-        raise typer.BadParameter(f"{visible(ascii(text))} is no age, such as 30d, and no ISO 8601 time") from error
 
 
 def _check_answerable(what: str) -> None:

@@ -8,7 +8,7 @@ from rich.text import Text
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.failures import run
-from engine.cli.options import AsJson, Database, Statuses, as_time
+from engine.cli.options import AsJson, Database, Statuses, as_time_or_ago
 from engine.cli.terminal import is_cut, output, table
 from engine.cli.text import cell, none_found, shortened_inside, status, time_text
 from engine.model import RunInfo, RunPage
@@ -22,7 +22,9 @@ def runs(
     db: Database = DEFAULT_DATABASE,
     with_status: Statuses = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with this tag.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or later.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Created at this time or later; or so long ago: 1d.")
+    ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or earlier.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many at most.")] = 20,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on where a page ended.")] = None,
@@ -31,13 +33,13 @@ def runs(
     """List runs, the last recorded first.
 
     CREATED, --since and --until go by when a run was created, which may be long before it was recorded: an import keeps
-    it. Times are ISO 8601, in UTC unless they say otherwise. Where there are more runs than the limit, the cursor of
-    the next page is given.
+    it. Times are ISO 8601, in UTC unless they say otherwise, or ages (90m, 12h, 30d, 4w). Where there are more runs
+    than the limit, the cursor of the next page is given.
 
     \b
       anabranch runs --status FAILED --since 2026-01-31
     """
-    created_from, created_until = as_time(since) if since else None, as_time(until) if until else None
+    created_from, created_until = as_time_or_ago(since) if since else None, as_time_or_ago(until) if until else None
 
     async def command() -> None:
         async with existing(db) as engine:

@@ -75,7 +75,8 @@ def checkpoint(
 ) -> None:
     """Print a checkpoint: one line of JSON, with or without --json, that commits to everything in the file.
 
-    Keep it where the file's owner cannot write; `anabranch verify --since` proves later that nothing has changed.
+    Keep it where the file's owner cannot write; `anabranch verify --since` proves later that nothing has changed. It
+    commits to what is there, whole or not: `anabranch verify` says which.
 
     \b
       anabranch checkpoint > monday.json

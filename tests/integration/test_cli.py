@@ -65,6 +65,8 @@ def test_the_last_recorded_run_comes_first(recorded: Path, shown: Shown) -> None
         (["--status", "COMPLETED"], ["r1"]),
         (["--tag", "nightly"], ["r1"]),
         (["--since", "2020-01-01"], ["r2", "r1"]),
+        (["--since", "1d"], ["r2", "r1"]),
+        (["--until", "1d"], []),
         (["--until", "2020-01-01T00:00:00+01:00"], []),
         (["--limit", "1"], ["r2"]),
     ],
