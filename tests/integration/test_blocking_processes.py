@@ -49,6 +49,7 @@ def test_a_process_ends_without_closing(database: Path) -> None:
     assert parameters(database) == {"x": 1}
 
 
+@pytest.mark.skipif((3, 12) <= sys.version_info < (3, 12, 2), reason="Python 3.12.0 and 3.12.1 start no thread then")
 def test_a_thread_may_call_when_the_main_thread_has_ended(database: Path) -> None:
     """A thread that outlives the main thread is served to its end."""
     run("thread_outlives_main", database)
