@@ -51,7 +51,7 @@ class Written(Struct, frozen=True, kw_only=True):
     """A value and the event that wrote it.
 
     `how` is `"carried"` where the value came from another run that was deleted since: the event is the one that kept
-    it, and the trail ends there.
+    it, and the trail ends there. It is `"copied"` where a host's store copied it from another branch.
     """
 
     value: Parameter
@@ -62,16 +62,16 @@ class Written(Struct, frozen=True, kw_only=True):
     recorded_at: datetime
     event_id: str
     hash: bytes
-    how: Literal["set", "reduced", "carried"]
+    how: Literal["set", "reduced", "carried", "copied"]
 
 
 class Lineage(Written, frozen=True, kw_only=True):
     """A value, the event that wrote it, and where that event had it from.
 
     `rule` is the reduction's, None where the value was set. `sources` are the child events that the reduced value was
-    made of, and `passed_over` the values of other children that the rule saw and did not take, both in the children's
-    order. A reduced value without either came from its caller. `more` counts the reduction's children that were not
-    looked into, because of the depth or the limit that was asked for.
+    made of, or the one event that wrote what was copied; `passed_over` are the values of other children that the rule
+    saw and did not take: all in the children's order. A reduced value without either came from its caller. `more`
+    counts the reduction's children that were not looked into, because of the depth or the limit that was asked for.
 
     `overwrote` is what the branch saw under that name just before the event: its own value or an inherited one.
     `history`, where it was asked for, holds that and all before it, newest first; it is complete when its last one

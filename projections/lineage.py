@@ -16,11 +16,11 @@ from engine.codec import decode_event, from_microseconds
 from engine.errors import ParameterNotFound
 from engine.events import ParametersReduced, ParametersSet, SourceCarriedOver
 from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageWanted, Written
-from engine.model import Head, Parameter
+from engine.model import Head, Parameter, Source
 from engine.ports import Stream
 from projections.columns import from_json, to_text
 from projections.reading import lineage
-from projections.streams import stream_name
+from projections.streams import find_stream, stream_name
 
 _SELECT_ROW = "SELECT stream_id, stream_version, position, kind, value FROM parameters"
 _SELECT_CHILD_ROW = f"{_SELECT_ROW} WHERE stream_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
@@ -57,6 +57,7 @@ class _Node(Struct):
     written: Written
     level: int
     event: ParametersReduced | None
+    copied_from: Source | None
     sources: "list[_Node]" = field(default_factory=list)
     passed_over: list[Written] = field(default_factory=list)
     more: int = 0
@@ -138,6 +139,18 @@ class _Tracing:
                 row = self._child_row(node, "stream_version = ?", source.branch, source.stream_version)
                 if row is not None:
                     yield self._node(row, node.level + 1)
+        if node.copied_from is not None and (row := self._copied_row(node, node.copied_from)) is not None:
+            yield self._node(row, node.level + 1)
+
+    def _copied_row(self, node: _Node, source: Source) -> _Row | None:
+        if not self._children_left:
+            return None
+        self._children_left -= 1
+        stream = find_stream(self._connection, node.written.run_id, source.branch)
+        for stream_id, until in lineage(self._connection, stream.stream_id, source.stream_version):
+            for row in self._own(stream_id, until):
+                return row if row.position < node.written.position else None
+        return None
 
     def _pass_over(self, node: _Node) -> None:
         for head in self._others(node):
@@ -170,7 +183,8 @@ class _Tracing:
 
     def _node(self, row: _Row, level: int) -> _Node:
         written, event = self._event(row)
-        return _Node(row, written, level, event if isinstance(event, ParametersReduced) else None)
+        reduced = event if isinstance(event, ParametersReduced) else None
+        return _Node(row, written, level, reduced, event.copied_from if isinstance(event, ParametersSet) else None)
 
     def _written(self, row: _Row) -> Written:
         return self._event(row)[0]
@@ -189,7 +203,7 @@ class _Tracing:
             recorded_at=from_microseconds(recorded_at),
             event_id=event_id.hex(),
             hash=hash_,
-            how=_HOW.get(event_type, "set"),
+            how="copied" if getattr(event, "copied_from", None) is not None else _HOW.get(event_type, "set"),
         )
         return written, event
 

@@ -98,8 +98,8 @@ def _value(parameter: Parameter, characters_max: int = _VALUE_CHARACTERS_MAX) ->
 
 def _how(node: Lineage) -> str:
     during = "" if node.during is None else f" during {visible(node.during.step)} #{node.during.attempt_index}"
-    if node.how == "set":
-        return f"set{during}"
+    if node.how in ("set", "copied"):
+        return f"{node.how}{during}"
     if node.how == "carried":
         return "carried over from a run that was deleted"
     seen = len(node.sources) + len(node.passed_over)

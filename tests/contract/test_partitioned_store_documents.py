@@ -346,6 +346,11 @@ async def test_copies_are_told_from_writes_wherever_reductions_are_looked_at(
     assert copied.event == ParametersSet(
         branch="a", values={"p": Parameter(2), "q": Parameter(2)}, copied_from=Source("", 3)
     )
+    found = await a.lineage("p")
+    assert (found.how, [(each.how, each.branch, each.stream_version) for each in found.sources]) == (
+        "copied",
+        [("set", "", 3)],
+    )
     reduced = await run.reduce(rules={"p": "collect", "q": max})
     assert reduced.values == {"p": Parameter([3]), "q": Parameter(5)}
     assert (await engine.verify()).problems == []
