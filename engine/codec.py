@@ -36,7 +36,7 @@ SCHEMA_VERSIONS: Final[dict[str, int]] = {
     "ParametersSet": 2,
     "StepLogged": 2,
     "AttemptCreated": 4,
-    "AttemptUpdated": 2,
+    "AttemptUpdated": 3,
 }
 
 # (event type, version it lifts from) → the payload one version on. Applied in turn until the version is today's.
@@ -50,6 +50,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("AttemptCreated", 2): dict,  # 3 has `step_status`, which was an event of its own
     ("AttemptCreated", 3): dict,  # 4 has `ended_at`, which was an event of its own
     ("AttemptUpdated", 1): dict,  # 2 likewise
+    ("AttemptUpdated", 2): dict,  # 3 has `ends`: until then only known words were ends where the step stayed
 }
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")

@@ -171,16 +171,23 @@ def _merge_parameters(command: MergeParameters, stream: Stream, state: State) ->
 
 def _copy_parameters(command: CopyParameters, stream: Stream, state: State) -> Sequence[Event]:
     source = _open_stream(stream.run_id, command.source, state)
-    there = {name: value for name, value in state.parameters(source).items() if value != ERASED}
-    values = _unseen(there, command.unless, stream, state)
+    if command.unless == "own" and source.branch != ROOT:  # its host sees no more of a branch
+        shown = {name: own.parameter for name, own in state.own_parameters([source])[0].items()}
+    else:
+        shown = state.parameters(source)
+    there = {name: value for name, value in shown.items() if value != ERASED}
+    values = _unseen(there, command.unless, stream, state, copies=True)
     copied_from = Source(source.branch, source.version)
     return (ParametersSet(branch=stream.branch, values=values, copied_from=copied_from),) if values else ()
 
 
-def _unseen(values: Mapping[str, Parameter], unless: Unless, stream: Stream, state: State) -> dict[str, Parameter]:
-    """Return the values that a branch does not see already, or that it did not set itself."""
+def _unseen(
+    values: Mapping[str, Parameter], unless: Unless, stream: Stream, state: State, *, copies: bool = False
+) -> dict[str, Parameter]:
+    """Return the values that a branch does not see already, or that it did not set itself; or was given as `copies`."""
     if unless == "own":
-        seen = {name: own.parameter for name, own in state.own_of(stream, values.keys()).items()}
+        own = state.own_of(stream, values.keys())
+        seen = {name: each.parameter for name, each in own.items() if copies or not each.copied}
     else:
         seen = state.parameters(stream, names=values.keys())
     return {name: value for name, value in values.items() if name not in seen or not same(seen[name], value)}

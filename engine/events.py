@@ -227,12 +227,16 @@ class AttemptCreated(_Event, frozen=True):
 
 
 class AttemptUpdated(_Event, frozen=True):
-    """Sets the fields that `changes` names, and the step's status where it goes with the attempt's: `step_status`."""
+    """Sets the fields that `changes` names, and the step's status where it goes with the attempt's: `step_status`.
+
+    That is at the attempt's end; `ends` says so where the step stays as it is and the status does not.
+    """
 
     step: str
     attempt_id: str
     changes: AttemptChanges
     step_status: str | None = None
+    ends: bool = False
 
 
 class ExternalRunRegistered(_Event, frozen=True):

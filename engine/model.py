@@ -29,16 +29,16 @@ CANCELLED = "CANCELLED"
 SUCCEEDED_STATUSES = frozenset({COMPLETED, "SUCCESS", "SKIPPED"})
 FAILED_STATUSES = frozenset({FAILED, "FAIL", "FAILED_INIT"})
 TERMINAL_STATUSES = SUCCEEDED_STATUSES | FAILED_STATUSES | {CANCELLED}
-ACTIVE_STATUSES = frozenset({RUNNING, "SUBMITTED", "WAITING_EXTERNAL"})
-_BEFORE_AN_END: Final = ACTIVE_STATUSES | {CREATED, PENDING}
+ACTIVE_STATUSES = frozenset({RUNNING, "SUBMITTED", "WAITING_EXTERNAL", "PROCESSING"})
+UNENDED_STATUSES = ACTIVE_STATUSES | {CREATED, PENDING}
 
 
 def has_ended(status: str, ended_at: object) -> bool:
     """Say whether an attempt has ended; `ended_at` is None where no time of its end is known.
 
-    One that was taken up again keeps the time of its first end.
+    One that was taken up again with a word that says so keeps the time of its first end; with any other it has none.
     """
-    return status in TERMINAL_STATUSES or (ended_at is not None and status not in _BEFORE_AN_END)
+    return status in TERMINAL_STATUSES or (ended_at is not None and status not in UNENDED_STATUSES)
 
 
 class Parameter(Canonical, frozen=True):

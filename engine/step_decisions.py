@@ -29,7 +29,16 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import AttemptChanges, AttemptDocument, AttemptLog, StepDocument, given, has_ended
+from engine.model import (
+    CREATED,
+    TERMINAL_STATUSES,
+    AttemptChanges,
+    AttemptDocument,
+    AttemptLog,
+    StepDocument,
+    given,
+    has_ended,
+)
 from engine.ports import State, Stream
 
 
@@ -97,8 +106,12 @@ def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: Attempt
     changed = {name: value for name, value in _fields(attempt).items() if not same(getattr(known, name), value)}
     if attempt.began_at not in (None, known.submitted_at or known.created_at):
         changed["submitted_at"] = attempt.began_at
+    elif attempt.began_at is None and attempt.status == CREATED and known.submitted_at is not None:
+        changed["submitted_at"] = None
     if attempt.ended_at not in (None, known.ended_at):
         changed["ended_at"] = attempt.ended_at
+    elif attempt.ended_at is None and attempt.status not in TERMINAL_STATUSES and known.ended_at is not None:
+        changed["ended_at"] = None  # it is taken up again
     if not changed:
         return ()
     changes = AttemptChanges(**changed)
@@ -169,12 +182,14 @@ def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Seq
             return ()
     elif changes.status_reason is UNSET and attempt.status_reason is not None:
         changes = structs.replace(changes, status_reason=None)
+    step_status = _step_status(command, attempt.task_id, stream, state)
     updated = AttemptUpdated(
         branch=stream.branch,
         step=attempt.task_id,
         attempt_id=command.attempt_id,
         changes=changes,
-        step_status=_step_status(command, attempt.task_id, stream, state),
+        step_status=step_status,
+        ends=command.step_status not in TERMINAL_STATUSES | {None, step_status},
     )
     return (updated,)
 

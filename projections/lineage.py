@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, TypeAlias, cast
 
+import msgspec
 from msgspec import Struct, field, structs
 
 from engine.codec import decode_event, from_microseconds
@@ -36,6 +37,17 @@ _HOW: Final[dict[str, Literal["reduced", "carried"]]] = {
 
 _Writing: TypeAlias = ParametersSet | ParametersReduced | SourceCarriedOver
 """The events that a parameter's row may be of."""
+
+
+class _Values(Struct):
+    """What these events have in common, the values as they are encoded."""
+
+    values: dict[str, msgspec.Raw]
+    copied_from: Source | None = None
+
+
+_VALUES: Final = msgspec.msgpack.Decoder(_Values)
+_PARAMETER: Final = msgspec.msgpack.Decoder(Parameter)
 
 
 class _Row(Struct, frozen=True):
@@ -182,20 +194,18 @@ class _Tracing:
         return None if row is None else _Row(*row)
 
     def _node(self, row: _Row, level: int) -> _Node:
-        written, event = self._event(row)
+        written = self._written(row)
+        event = self._event(row.position) if written.how in ("reduced", "copied") else None
         reduced = event if isinstance(event, ParametersReduced) else None
         return _Node(row, written, level, reduced, event.copied_from if isinstance(event, ParametersSet) else None)
 
     def _written(self, row: _Row) -> Written:
-        return self._event(row)[0]
-
-    def _event(self, row: _Row) -> tuple[Written, _Writing]:
         found = self._connection.execute(_SELECT_EVENT, (row.position,)).fetchone()
         run_id, branch, stream_version, event_id, recorded_at, hash_, event_type, schema_version, payload = found
-        event = cast("_Writing", decode_event(event_type, schema_version, payload, row.position))
-        written = Written(
+        value, copied = self._said(event_type, schema_version, payload, row.position)
+        return Written(
             # The event's own: the hash beside it is for that, whatever a row says.
-            value=event.values.get(self._name) or Parameter(from_json(row.value), row.kind),
+            value=value or Parameter(from_json(row.value), row.kind),
             run_id=run_id,
             branch=branch,
             stream_version=stream_version,
@@ -203,9 +213,26 @@ class _Tracing:
             recorded_at=from_microseconds(recorded_at),
             event_id=event_id.hex(),
             hash=hash_,
-            how="copied" if getattr(event, "copied_from", None) is not None else _HOW.get(event_type, "set"),
+            how="copied" if copied else _HOW.get(event_type, "set"),
         )
-        return written, event
+
+    def _said(
+        self, event_type: str, schema_version: int, payload: bytes, position: int
+    ) -> tuple[Parameter | None, bool]:
+        """Return what an event says of the name, and whether it is a copy: of its many values one is decoded."""
+        try:
+            event = _VALUES.decode(payload)
+            raw = event.values.get(self._name)
+            return None if raw is None else _PARAMETER.decode(raw), event.copied_from is not None
+        except (msgspec.MsgspecError, ValueError, TypeError):
+            whole = cast("_Writing", decode_event(event_type, schema_version, payload, position))
+            return whole.values.get(self._name), False
+
+    def _event(self, position: int) -> _Writing:
+        event_type, schema_version, payload = self._connection.execute(
+            "SELECT event_type, schema_version, payload FROM events WHERE position = ?", (position,)
+        ).fetchone()
+        return cast("_Writing", decode_event(event_type, schema_version, payload, position))
 
     def _finished(self, node: _Node, sources: list[Lineage]) -> Lineage:
         return Lineage(

@@ -29,7 +29,7 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import CREATED, TERMINAL_STATUSES, CarriedStep
+from engine.model import CREATED, TERMINAL_STATUSES, UNENDED_STATUSES, CarriedStep
 from engine.ports import Stream
 from engine.projectors import Fold, out_of_place
 from engine.views import STATE_SCHEMA_VERSION
@@ -324,14 +324,17 @@ class StateViews:
             raise out_of_place(recorded, "an attempt")
         changes, before, submitted_at = event.changes, row.status, row.submitted_at
         change_attempt(row, changes)
-        ends = event.step_status is not None  # its step goes on with it: that is its end, whatever word it ends with
+        ends = event.ends or event.step_status is not None  # whatever word it ends with
         if row.status != before or ends:
             # A clock that was set back meanwhile ends nothing before it began.
             now = max(to_text(recorded.recorded_at), row.created_at, submitted_at or "")
             if submitted_at is None and changes.submitted_at is UNSET and row.status != CREATED:
                 row.submitted_at = now
-            if row.ended_at is None and changes.ended_at is UNSET and (ends or row.status in TERMINAL_STATUSES):
-                row.ended_at = max(now, row.submitted_at or "")
+            if ends or row.status in TERMINAL_STATUSES:
+                if row.ended_at is None and changes.ended_at is UNSET:
+                    row.ended_at = max(now, row.submitted_at or "")
+            elif row.status not in UNENDED_STATUSES and changes.ended_at is UNSET:
+                row.ended_at = None  # see `model.has_ended`
         if event.step_status is not None:
             self._set_task_status(stream, event.step, event.step_status)
 

@@ -3,7 +3,7 @@
 import sqlite3
 
 from engine.errors import RunNotFound
-from engine.model import TERMINAL_STATUSES, ExternalRun, StepLog
+from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES, ExternalRun, StepLog
 from engine.names import ROOT
 from engine.point import Position
 from engine.views import PlacedAttempt
@@ -23,7 +23,10 @@ from projections.state_tables import AttemptRow, ExternalRunRow
 from projections.steps import steps_of
 from projections.streams import branch_name, find_stream
 
-_ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
+_TERMINAL, _UNENDED = (
+    ", ".join(f"'{status}'" for status in sorted(statuses)) for statuses in (TERMINAL_STATUSES, UNENDED_STATUSES)
+)
+_GOES_ON = f"status NOT IN ({_TERMINAL}) AND (ended_at IS NULL OR status IN ({_UNENDED}))"  # not `model.has_ended`
 
 
 class SqliteTaskViews:
@@ -72,7 +75,7 @@ class SqliteTaskViews:
         def read(connection: sqlite3.Connection) -> list[PlacedAttempt]:
             where, values = ("", ()) if run_id is None else (f" AND {IN_RUN}", (run_id,))
             rows = connection.execute(
-                f"{SELECT_ATTEMPTS} WHERE status NOT IN ({_ENDED}){where} ORDER BY position, attempt_index", values
+                f"{SELECT_ATTEMPTS} WHERE {_GOES_ON}{where} ORDER BY position, attempt_index", values
             ).fetchall()
             return [_placed(connection, AttemptRow(*row)) for row in rows]
 

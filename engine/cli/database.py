@@ -46,14 +46,20 @@ async def existing(path: Path) -> AsyncIterator[Engine]:
         try:
             yield engine
         except RunNotFound as error:
-            if error.deleted_at is None and (close := await _close_to(engine, error.run_id)):
-                error.add_note(f"did you mean {' or '.join(map(shown, close))}?")
-            raise
+            raise await _explained(engine, error) from error
 
 
-async def _close_to(engine: Engine, run_id: str) -> list[str]:
-    """Return the ids that are much like one, among those of the last runs."""
-    return difflib.get_close_matches(run_id, [run.run_id for run in await engine.runs(limit=_LOOKED_THROUGH)])
+async def _explained(engine: Engine, error: RunNotFound) -> RunNotFound:
+    """Return the error with when and why the run was deleted, or which runs of the last have ids much like it."""
+    try:
+        await engine.run(error.run_id)
+    except RunNotFound as told:
+        error = told
+    if error.deleted_at is None:
+        known = [run.run_id for run in await engine.runs(limit=_LOOKED_THROUGH)]
+        if close := difflib.get_close_matches(error.run_id, known):
+            error.add_note(f"did you mean {' or '.join(map(shown, close))}?")
+    return error
 
 
 def check_there(path: Path) -> None:

@@ -77,6 +77,8 @@ async def _where_it_is(engine: Engine, missing: StepNotFound) -> str:
     inherited = next((step.inherited_from for step in having.values() if step.inherited_from is not None), None)
     if inherited is not None:
         return f"it is inherited from {origin_text(inherited, missing.run_id)}: that run can be forked before it"
+    if missing.branch in having:
+        return "it began after that point"
     if having:
         more = f" and {len(having) - _NAMED_MAX:,} more" if len(having) > _NAMED_MAX else ""
         return f"it is in {', '.join([branch_text(name) for name in having][:_NAMED_MAX])}{more} (--branch)"

@@ -121,7 +121,7 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
     info, milestones = overview.info, overview.milestones
     rows = [("run", cell(info.run_id, "bold")), ("status", status(info.status)), ("reason", cell(info.status_reason))]
     rows += [("pinned", cell("yes" if info.pinned else "")), ("tag", cell(info.tag))]
-    rows += [(visible(name), cell(value_text(value))) for name, value in info.tags.items()]
+    rows += [(f"tags.{visible(name)}", cell(value_text(value))) for name, value in info.tags.items()]
     rows += [
         ("about", cell(info.description)),
         ("workspace", cell(info.workspace_slug)),

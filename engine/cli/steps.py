@@ -72,7 +72,7 @@ def attempts(
     at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
-    """List a run's attempts, oldest first.
+    """List a run's attempts, in the order in which they were recorded.
 
     Those at inherited steps are the source's: where they are is said beneath. The outcome is why an attempt failed, or
     else what it put out. With --at, as they stood then: a version is one of the branch that is named, else of the root.

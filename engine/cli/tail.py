@@ -89,8 +89,8 @@ def tail(
     async def command() -> None:
         async with existing(db) as engine:
             start = await _start(engine, wanted, lines) if after is None else after
-            if run_id is not None and not (json or await _exists(engine, run_id)):
-                errors().out(f"waiting for run {visible(run_id)}, which is not there yet", highlight=False)
+            if run_id is not None and not json:
+                await _say_if_missing(engine, run_id)
             shown = _Shown(start, _printer(with_runs=run_id is None, as_json=json))
             try:
                 await _follow(engine, wanted, shown)
@@ -136,6 +136,13 @@ async def _live(engine: Engine, wanted: _Wanted, after: int) -> AsyncGenerator[R
     async with contextlib.aclosing(engine.subscribe(run_id=run_id, types=wanted.types, after=after)) as found:
         async for recorded in found:
             yield recorded
+
+
+async def _say_if_missing(engine: Engine, run_id: str) -> None:
+    try:
+        await engine.run(run_id)
+    except RunNotFound as error:
+        errors().out(f"{visible(str(error))}; waiting for it", highlight=False)
 
 
 async def _exists(engine: Engine, run_id: str | None) -> bool:

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from engine.cli.escapes import visible
@@ -57,12 +58,16 @@ def shortened(text: str, characters_max: int = CHARACTERS_MAX) -> str:
     return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
 
 
-def shortened_inside(text: str, characters_max: int) -> str:
-    """Return a text, its middle left out where it is longer: names that begin alike often differ at their ends."""
-    if len(text) <= characters_max:
+def shortened_inside(text: str, cells_max: int) -> str:
+    """Return a text, its middle left out where it is wider: names that begin alike often differ at their ends."""
+    if cell_len(text) <= cells_max:
         return text
-    head = (characters_max - 1) // 3
-    return f"{text[:head]}…{text[head + 1 - characters_max :]}"
+    head = (cells_max - 1) // 3
+    return f"{_begin(text, head)}…{_begin(text[::-1], cells_max - 1 - head)[::-1]}"
+
+
+def _begin(text: str, cells: int) -> str:
+    return set_cell_size(text, cells).rstrip(" ")
 
 
 def parameter_text(parameter: Parameter, characters_max: int = CHARACTERS_MAX) -> str:

@@ -112,7 +112,6 @@ def is_scratch_name(name: str, database: str) -> bool:
 
 _SCRATCH_SUFFIX: Final = re.compile(r"(-rebuild|-compare-[0-9a-f]{16})(-journal)?")
 _OWN_SUFFIX: Final = re.compile(rf"|-wal|-shm|-journal|-lock|-unsynced|-rebuild-lock|{_SCRATCH_SUFFIX.pattern}")
-_ENDS_AS_OWN: Final = re.compile(rf"(.+?)({_OWN_SUFFIX.pattern[1:]})", re.DOTALL)
 
 WOULD_JOIN: Final = "-wal", "-journal"
 """What SQLite would take for a part of a database by whose name it begins, and write into it."""
@@ -120,9 +119,15 @@ WOULD_JOIN: Final = "-wal", "-journal"
 
 def refuse_names_of_others(path: Path) -> None:
     """Raise `CannotOpen` for a path whose name is one of a file beside another database: that one would remove it."""
-    found = _ENDS_AS_OWN.fullmatch(path.name)
-    if found is not None and path.with_name(found[1]).exists():
-        raise CannotOpen(path, f"its name is that of a file which belongs to the database {found[1]} beside it")
+    for place in (place for place, character in enumerate(path.name) if place and character == "-"):
+        other = path.name[:place]
+        if other != "." and is_own_name(path.name, other) and _is_store(path.parent / other):
+            raise CannotOpen(path, f"its name is that of a file which belongs to the database {other} beside it")
+
+
+def _is_store(path: Path) -> bool:
+    """Whether a file was opened as a store. It is not looked into: that would end locks that the process may have."""
+    return path.is_file() and beside(path, "-lock").is_file()
 
 
 def create_for_owner(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which events say what another event said.
 
-Reductions took a value from it, or conflicted on one; and what a run saw of a source that was deleted was copied to it.
+Reductions took a value from it, or conflicted on one; a host's store copied one to another branch; and what a run saw
+of a source that was deleted was carried over to it.
 """
 
 import sqlite3
@@ -8,18 +9,20 @@ from collections.abc import Iterator, Sequence
 
 from engine.codec import decode_event, same
 from engine.events import Event, ParametersReduced, ParametersSet, RunCreated, SourceCarriedOver
-from engine.model import Origin, ParameterConflict
+from engine.model import Origin, ParameterConflict, Source
 from engine.names import ROOT
 
-_REDUCTIONS = (
+_HOLDERS = (
     "SELECT position, stream_id, run_id, branch, stream_version, event_type, schema_version, payload, payload_digest"
-    " FROM events JOIN streams USING (stream_id) WHERE events.root_id = ? AND event_type = 'ParametersReduced'"
+    " FROM events JOIN streams USING (stream_id) WHERE events.root_id = ?"
+    # Of the events that set something, few are copies: the others are not decoded.
+    " AND (event_type = 'ParametersReduced' OR event_type = 'ParametersSet' AND instr(payload, CAST(? AS BLOB)) > 0)"
     " ORDER BY position"
 )
 
 
 def carried_by(connection: sqlite3.Connection, position: int, roots: Sequence[int]) -> list[Origin]:
-    """Return the reductions of some runs that hold a value of the event at a position, and are not erased themselves.
+    """Return the reductions and copies in some runs that hold a value of the event at a position, and are not erased.
 
     The views have to be current: they say which event set a parameter, also where it was erased.
 
@@ -28,44 +31,52 @@ def carried_by(connection: sqlite3.Connection, position: int, roots: Sequence[in
     """
     carriers, found = {position}, list[Origin]()
     for root_id in roots:
-        for row in connection.execute(_REDUCTIONS, (root_id,)):
+        for row in connection.execute(_HOLDERS, (root_id, "copied_from")):
             at, stream_id, run_id, branch, version, event_type, schema_version, payload, erased = row
             event = decode_event(event_type, schema_version, payload, at)
-            if isinstance(event, ParametersReduced) and any(
-                source in carriers for source in _Reduction(connection, stream_id, version, event).held()
-            ):
+            if any(source in carriers for source in _Holder(connection, stream_id, version).held(event)):
                 carriers.add(at)
                 if erased is None:
                     found.append(Origin(run_id, branch, version))
     return found
 
 
-class _Reduction:
-    """A reduction, to find the positions of the events whose values it holds."""
+class _Holder:
+    """Where an event stands that may hold values of others, to find the positions of those."""
 
-    def __init__(self, connection: sqlite3.Connection, stream_id: int, version: int, event: ParametersReduced) -> None:
+    def __init__(self, connection: sqlite3.Connection, stream_id: int, version: int) -> None:
         self._connection = connection
         self._stream_id = stream_id
         self._version = version
-        self._event = event
-        self._heads = {head.branch: head.stream_version for head in event.children}
 
-    def held(self) -> Iterator[int | None]:
+    def held(self, event: Event) -> Iterator[int | None]:
         """Yield the position of each event that a value came from, or one side of a conflict."""
-        for name, sources in self._event.sources.items():
+        match event:
+            case ParametersReduced():
+                yield from self._in_reduction(event)
+            case ParametersSet(copied_from=Source() as source):
+                stream_id, _ = self._child(source.branch)
+                for name in event.values:
+                    yield self._seen(stream_id, name, source.stream_version, forks=True)
+            case _:
+                pass
+
+    def _in_reduction(self, event: ParametersReduced) -> Iterator[int | None]:
+        for name, sources in event.sources.items():
             for source in sources:
                 yield self._seen(self._child(source.branch)[0], name, source.stream_version, forks=False)
-        for conflict in self._event.conflicts:
-            yield from self._in_conflict(conflict)
+        heads = {head.branch: head.stream_version for head in event.children}
+        for conflict in event.conflicts:
+            yield from self._in_conflict(conflict, heads[conflict.branch])
 
-    def _in_conflict(self, conflict: ParameterConflict) -> Iterator[int | None]:
+    def _in_conflict(self, conflict: ParameterConflict, child_version: int) -> Iterator[int | None]:
         child_id, forked_at = self._child(conflict.branch)
-        yield self._seen(child_id, conflict.name, self._heads[conflict.branch], forks=False)
+        yield self._seen(child_id, conflict.name, child_version, forks=False)
         yield self._seen(self._stream_id, conflict.name, forked_at, forks=True)
         yield self._seen(self._stream_id, conflict.name, self._version - 1, forks=True)
 
     def _child(self, branch: str) -> tuple[int, int]:
-        """Return the stream of a child, and the version of the reduction's stream that it was forked at."""
+        """Return the stream of a branch of the same run, and the version of its parent that it was forked at."""
         stream_id, forked_at = self._connection.execute(
             "SELECT stream_id, parent_version FROM streams"
             " WHERE branch = ? AND run_id = (SELECT run_id FROM streams WHERE stream_id = ?)",

@@ -139,6 +139,7 @@ class PartitionedRunLogStore:
             fork = Fork(branch=target, parent=source, exist_ok=True)
             await self._write(run_id, *self._recorder.opening(source), fork)
         else:
+            await self._views.stream(check_name(run_id, "run id"), source)
             await self._write(run_id, *self._recorder.opening(target), self._recorder.copied(source, target))
 
     async def get_step_log(self, internal_name: str, run_id: str, internal_branch_name: str | None = None) -> StepLog:

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from engine import Branch, Engine, open_engine
 from engine.errors import AlreadyEntered, StoreBusy
+from engine.stores import StateStore
 
 
 async def _never_ending(branch: Branch, step: str) -> None:
@@ -115,6 +116,45 @@ async def test_any_word_is_an_end(engine: Engine, elsewhere: bool) -> None:  # n
     log = await attempt.log()
     assert (log.status, log.status_reason, (await run.step("s")).status) == ("TIMED_OUT", "walltime", "TIMED_OUT")
     assert log.ended_at is not None
+
+
+async def test_any_word_is_an_end_where_the_step_stays(engine: Engine) -> None:
+    """Because another attempt is its current one by now, or because it has that status already."""
+    run = await engine.create_run("r")
+    async with run.attempt("s") as attempt:
+        await run.start_attempt("s")
+        await (await run.find_attempt(attempt.attempt_id)).finish("TIMED_OUT", "too long")
+    async with run.attempt("t") as other:
+        await run.set_step_status("t", "TIMED_OUT")
+        await (await run.find_attempt(other.attempt_id)).finish("TIMED_OUT", "too long")
+    for each in (attempt, other):
+        log = await each.log()
+        assert (log.status, log.status_reason, log.ended_at is not None) == ("TIMED_OUT", "too long", True)
+    assert await engine.verify_views() == []
+
+
+@pytest.mark.parametrize("first", ["FAILED", "TIMED_OUT"])
+async def test_words_behind_an_end_are_none(engine: Engine, first: str) -> None:
+    """An attempt that goes on with any other word has not ended, and ends with its block."""
+    run = await engine.create_run("r")
+    async with run.attempt("s") as attempt:
+        other = await run.find_attempt(attempt.attempt_id)
+        await other.finish(first)
+        for word in ("RUNNING", "UPLOADING"):
+            await other.update(status=word)
+        assert (await attempt.log()).ended_at is None
+    assert ((await attempt.log()).status, (await run.step("s")).status) == ("COMPLETED", "COMPLETED")
+
+
+async def test_an_attempt_that_ended_with_any_word_is_active_no_more(engine: Engine) -> None:
+    """Nor one of those that a state store counts."""
+    run = await engine.create_run("r")
+    going_on, ended = await run.start_attempt("s", operator_key="k8s"), await run.start_attempt("t", operator_key="k8s")
+    await going_on.update(status="UPLOADING")
+    await ended.finish("TIMED_OUT")
+    store = StateStore(engine)
+    assert await store.count_active_attempts_by_operator("r") == {"k8s": 1}
+    assert [each.attempt_id for each in await store.get_active_attempts("r")] == [going_on.attempt_id]
 
 
 async def test_an_attempt_that_was_taken_up_again_ends_with_its_block(engine: Engine) -> None:

@@ -155,6 +155,19 @@ async def test_an_end_that_is_handed_in_later_is_the_attempts(store: Partitioned
     assert [type(each.event).__name__ async for each in engine.events(run_id="r")].count("AttemptUpdated") == 1
 
 
+async def test_an_attempt_that_is_taken_up_again_reads_as_its_document(store: PartitionedRunLogStore) -> None:
+    """Whatever times it had before: each document comes back as it was handed in, and twice it says nothing new."""
+    for said in (
+        StepAttempt(status="SUCCESS", start_time="2026-01-01 10:00:00", end_time="2026-01-01 10:00:09"),
+        StepAttempt(status="RUNNING", start_time="2026-01-01 10:00:00"),
+        StepAttempt(),
+        StepAttempt(status="FAIL", start_time="2026-01-01 11:00:00", end_time="2026-01-01 11:00:09"),
+    ):
+        for _ in range(2):
+            await store.add_step_log(StepLog(internal_name="s", attempts=[said]), "r")
+            assert (await store.get_step_log("s", "r")).attempts == [said]
+
+
 async def test_a_log_that_is_handed_back_as_it_was_read_says_nothing_new(
     store: PartitionedRunLogStore, engine: Engine
 ) -> None:
@@ -330,6 +343,30 @@ async def test_a_log_may_be_compiled_without_what_is_below(engine: Engine) -> No
     assert (await run.compile(nested=False)).branches == {}
     log = await branch.compile(nested=False, inherited=False)
     assert (log.parent, log.branches, values(log.parameters), log.stream_version) == ("", {}, {"y": 2}, 2)
+
+
+async def test_a_store_that_inherits_nothing_copies_what_it_shows(engine: Engine) -> None:
+    """Of a branch that is its own alone; and what is set to a copied value then is a write, as any other."""
+    store = PartitionedRunLogStore(engine, inherited=False)
+    for run_id, source in (("r", None), ("r", "a")):
+        with pytest.raises(RunNotFound):
+            await store.copy_parameters_to_branch(run_id, source, "z")
+    await store.set_parameters("r", {"x": 1})
+    await store.set_parameters("r", {"y": 2}, "a")
+    with pytest.raises(BranchNotFound):
+        await store.copy_parameters_to_branch("r", "nowhere", "z")
+    await store.copy_parameters_to_branch("r", "a", "a.b")
+    assert values(await store.get_parameters("r", "a.b")) == {"y": 2}
+    before = await engine.last_position()
+    await store.copy_parameters_to_branch("r", "a", "a.b")
+    assert await engine.last_position() == before, "it has that copy already"
+    for branch in ("m.0", "m.1"):
+        await store.copy_parameters_to_branch("r", None, branch)
+    await store.set_parameters("r", {"x": 5}, "m.0")
+    await store.set_parameters("r", {"x": 1}, "m.1")
+    for branch in ("m.0", "m.1"):
+        await store.reduce_parameters_to_parent("r", branch, None)
+    assert values(await store.get_parameters("r")) == {"x": 1}
 
 
 async def test_copies_are_told_from_writes_wherever_reductions_are_looked_at(

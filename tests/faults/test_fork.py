@@ -233,5 +233,5 @@ def test_a_fork_that_a_signal_interrupts_waits_all_the_same(error: type[BaseExce
         signal.signal(signal.SIGUSR1, before)
         for thread in others:
             thread.join()
-    assert set(codes) <= {0}
+    assert codes == [0] or (error is KeyboardInterrupt and not codes), "it may come before the code is noted"
     _use_sqlite()

@@ -230,6 +230,7 @@ SAMPLES: tuple[Event, ...] = (
     ),
     AttemptUpdated(branch="a", step="train", attempt_id="a1", changes=AttemptChanges()),
     AttemptUpdated(branch="a", step="train", attempt_id="a1", changes=AttemptChanges(status="RUNNING")),
+    AttemptUpdated(branch="a", step="train", attempt_id="a1", changes=AttemptChanges(status="TIMED_OUT"), ends=True),
     AttemptUpdated(
         branch="a",
         step="train",

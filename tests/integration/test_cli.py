@@ -305,8 +305,9 @@ async def _delete(database: Path) -> None:
 def test_a_run_that_is_not_there(shown: Shown, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Was deleted, or was spelled otherwise: the error says what is known."""
     asyncio.run(_delete(recorded))
-    assert main(["show", "gone"]) == 1
-    assert capsys.readouterr().err.endswith(" UTC, 'too old'\n")
+    for asked in (["show", "gone"], ["diff", "gone", "r1"], ["delete", "gone", "--yes", "--reason", "again"]):
+        assert main(asked) == 1
+        assert capsys.readouterr().err.endswith(" UTC, 'too old'\n")
     assert main(["show", "r11"]) == 1
     assert capsys.readouterr().err.endswith("; did you mean 'r1'?\n")
 

@@ -124,13 +124,14 @@ ELSEWHERE = {
     ("r1", "prepar"): "did you mean 'prepare'?",
     ("r1", "none"): "anabranch steps lists what there is",
     ("r1", "inner"): "it is in a (--branch)",
+    ("r1", "train", "--at", "2"): "it began after that point",
     ("r2", "prepare"): "it is inherited from r1: (root)@9: that run can be forked before it",
 }
 
 
-@pytest.mark.parametrize(("run_id", "step"), ELSEWHERE)
+@pytest.mark.parametrize("asked", ELSEWHERE)
 def test_a_step_that_is_not_there_is_looked_for(
-    recorded: Path, capsys: pytest.CaptureFixture[str], run_id: str, step: str
+    recorded: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, ...]
 ) -> None:
     """In other branches, in the source, and among those that are spelled much like it."""
 
@@ -140,8 +141,9 @@ def test_a_step_that_is_not_there_is_looked_for(
             await (await (await engine.run("r1")).branch("a")).log_step("inner")
 
     asyncio.run(record())
-    assert main(["fork", run_id, "--from-step", step]) == 1
-    assert capsys.readouterr().err.endswith(f"; {ELSEWHERE[run_id, step]}\n")
+    run_id, step, *point = asked
+    assert main(["fork", run_id, "--from-step", step, *point]) == 1
+    assert capsys.readouterr().err.endswith(f"; {ELSEWHERE[asked]}\n")
 
 
 def test_inherited_steps_are_marked(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:

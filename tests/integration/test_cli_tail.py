@@ -157,7 +157,7 @@ def test_people_are_told_that_a_run_is_waited_for(tail: Callable[..., Tail], rec
     """Who has spelled it otherwise would wait for ever."""
     follower = tail("r3")
     assert follower.process.stderr is not None
-    assert follower.process.stderr.readline() == b"waiting for run r3, which is not there yet\n"
+    assert follower.process.stderr.readline() == b"no run 'r3'; waiting for it\n"
     use(recorded, lambda engine: engine.create_run("r3"))
     assert follower.next().endswith(" UTC\n")
     assert "RunCreated" in follower.next()

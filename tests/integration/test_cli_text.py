@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from engine import Parameter, open_engine
 from engine.cli import main
 from engine.cli.document import json_text
 from engine.cli.escapes import visible
 from engine.cli.event_text import event_text
-from engine.cli.text import duration_text, elapsed_text, time_text, value_text
+from engine.cli.text import duration_text, elapsed_text, shortened_inside, time_text, value_text
 from engine.codec import EVENT_TYPES
 from engine.events import (
     AttemptCreated,
@@ -219,3 +220,14 @@ def test_hostile_names_and_values_stay_text(
     printed = capsys.readouterr().out
     assert hidden(printed) <= {"\n"}
     assert any(name in printed for name in ("[red]r[/red]", "[link=x]b[/link]", "[bold]x[/bold] :smile:"))
+
+
+def test_a_long_text_keeps_both_ends() -> None:
+    """More of its end, where names that begin alike differ."""
+    assert shortened_inside("abcdefghijklmnopqrst", 10) == "abc…opqrst"
+    assert shortened_inside("abcdefghij", 10) == "abcdefghij"
+
+
+def test_wide_characters_take_two_cells() -> None:
+    """A column is as wide as it was meant to be, whatever is in it."""
+    assert cell_len(shortened_inside("\u6771\u4eac" * 20, 28)) <= 28

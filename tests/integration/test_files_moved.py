@@ -83,6 +83,23 @@ async def test_a_store_has_no_name_of_anothers_files(database: Path, engine: Eng
         assert [run.run_id for run in await alike.runs()] == ["precious"]
 
 
+@pytest.mark.parametrize("name", ["folder-rebuild", "notes-journal", ".-lock", "..-wal", "-lock", "gone-lock"])
+async def test_a_name_that_is_like_one_of_other_files_is_nobodys(tmp_path: Path, name: str) -> None:
+    """What stands before the suffix is a folder, some text, or nothing: no store that would take it for its own."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes").write_text("some text")
+    async with open_engine(tmp_path / name) as engine:
+        await engine.create_run("r")
+
+
+async def test_a_store_may_be_called_like_a_file_of_one_that_is_not_there(tmp_path: Path) -> None:
+    """Then that name has files of its own, which nobody else may be called like."""
+    async with open_engine(tmp_path / "x-rebuild") as engine:
+        await engine.create_run("r")
+    with pytest.raises(CannotOpen, match=r"belongs to the database x-rebuild beside it"):
+        await open_engine(tmp_path / "x-rebuild-journal")
+
+
 async def test_a_file_that_is_no_mark_of_a_failed_sync_is_left_alone(database: Path) -> None:
     """A mark is empty: what holds something was made by somebody else, maybe before the store was."""
     mark = SyncFailureMark(database)
