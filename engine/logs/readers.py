@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from engine.errors import EngineClosed
+from engine.errors import EngineClosed, StoreReplaced
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
+from engine.logs.file_system import is_named
 from engine.logs.forking import connect
 from engine.logs.sqlite_errors import reading
 from engine.logs.wal_limit import WalLimit
@@ -44,10 +45,11 @@ def kept_open(path: Path) -> Iterator[None]:
 
 
 class Readers:
-    """Up to `size` connections, opened when they are first needed."""
+    """Up to `size` connections to one file, opened when they are first needed."""
 
-    def __init__(self, path: Path, size: int, limit: WalLimit) -> None:
+    def __init__(self, path: Path, file: os.stat_result, size: int, limit: WalLimit) -> None:
         self._path = path
+        self._file = file
         self._size = size
         self._limit = limit
         self._free = asyncio.Semaphore(size)
@@ -60,7 +62,8 @@ class Readers:
         """Run `job` on a connection's thread, inside one snapshot of the database.
 
         Raises:
-            ReadFailed, ReadOvertaken, EngineClosed, WrongProcess, WrongEventLoop, and what the job raises.
+            ReadFailed, ReadOvertaken, StoreReplaced, EngineClosed, WrongProcess, WrongEventLoop, and what the job
+                raises.
         """
         self._owner.check()
         async with self._free:
@@ -89,9 +92,9 @@ class Readers:
 
     async def _open(self) -> ThreadConnection:
         connection = await ThreadConnection.open(lambda: connect_read_only(self._path))
-        if self._closed:
+        if self._closed or not is_named(self._path, self._file):
             await connection.close()
-            raise EngineClosed
+            raise EngineClosed if self._closed else StoreReplaced(self._path)
         self._all.append(connection)
         return connection
 

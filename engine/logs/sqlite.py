@@ -63,8 +63,9 @@ class SqliteEventLog:
     ) -> None:
         self.path = path
         self.capabilities = Capabilities(settings.event_bytes_max, BATCH_REQUESTS_MAX, dense_order=True)
+        self._file = path.stat()
         self.wal_limit = WalLimit(path, settings.wal_bytes_max)
-        self.readers = Readers(path, READERS_MAX, self.wal_limit)
+        self.readers = Readers(path, self._file, READERS_MAX, self.wal_limit)
         self.appender = appender
         self._connection = connection
         self._lock = lock
@@ -77,7 +78,6 @@ class SqliteEventLog:
         self._folder_synced = False
         self._mark = SyncFailureMark(path)
         self._doubt = "before it was opened" if self._mark.is_set() else None
-        self._file = path.stat()
         if self._file.st_nlink > 1:
             _log.warning(
                 "the database has another name, a hard link: who opens it by that shares neither lock nor log",
