@@ -4,6 +4,7 @@ A document handed in whole is compared with what is known, and becomes the event
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from msgspec import UNSET, structs
@@ -104,18 +105,30 @@ def _attempt_id(stream: Stream, step: str, index: int) -> str:
 
 def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
     changed = {name: value for name, value in _fields(attempt).items() if not same(getattr(known, name), value)}
-    if attempt.began_at not in (None, known.submitted_at or known.created_at):
-        changed["submitted_at"] = attempt.began_at
-    elif attempt.began_at is None and attempt.status == CREATED and known.submitted_at is not None:
-        changed["submitted_at"] = None
-    if attempt.ended_at not in (None, known.ended_at):
-        changed["ended_at"] = attempt.ended_at
-    elif attempt.ended_at is None and attempt.status not in TERMINAL_STATUSES and known.ended_at is not None:
-        changed["ended_at"] = None  # it is taken up again
+    changed |= _times(attempt, known)
     if not changed:
         return ()
     changes = AttemptChanges(**changed)
     return (AttemptUpdated(branch=stream.branch, step=step, attempt_id=known.attempt_id, changes=changes),)
+
+
+def _times(attempt: AttemptDocument, known: AttemptLog) -> dict[str, datetime | None]:
+    """Return the times that a document says otherwise.
+
+    By its status an attempt may not have begun, or not ended, although it had before: then it has no such time.
+    """
+    times: dict[str, datetime | None] = {}
+    if attempt.began_at is not None:
+        if attempt.began_at != (known.submitted_at or known.created_at):
+            times["submitted_at"] = attempt.began_at
+    elif attempt.status == CREATED and known.submitted_at is not None:
+        times["submitted_at"] = None
+    if attempt.ended_at is not None:
+        if attempt.ended_at != known.ended_at:
+            times["ended_at"] = attempt.ended_at
+    elif attempt.status not in TERMINAL_STATUSES and known.ended_at is not None:
+        times["ended_at"] = None
+    return times
 
 
 def _set_step_status(command: SetStepStatus, stream: Stream, state: State) -> Sequence[Event]:

@@ -148,13 +148,12 @@ def step_document(document: StepLog) -> StepDocument:
 def attempt_document(document: StepAttempt, place: int) -> AttemptDocument:
     """Return an attempt as the engine takes it, by its place among the step's: the first is 1."""
     began_at, ended_at = _as_time(document.start_time), _as_time(document.end_time)
-    has_begun, has_ended = document.status != CREATED, document.status in TERMINAL_STATUSES
-    follows: dict[str, object] = {
-        "attempt_number": place,
-        "start_time": time_text(began_at) if began_at and has_begun else None if has_begun else "",
-        "end_time": time_text(ended_at) if ended_at else None if has_ended else "",
-        "retry_indicator": "",
-    }
+    # Without a text of its host's an attempt that has begun, or ended, would be shown the log's time.
+    follows: dict[str, object] = {"attempt_number": place, "start_time": "", "end_time": "", "retry_indicator": ""}
+    if document.status != CREATED:
+        follows["start_time"] = time_text(began_at) or None
+    if ended_at is not None or document.status in TERMINAL_STATUSES:
+        follows["end_time"] = time_text(ended_at) or None
     said = {name: getattr(document, name) for name in ATTEMPT_DETAILS}
     details = {name: value for name, value in said.items() if value != follows[name]}
     if document.code_identities:
