@@ -8,14 +8,14 @@ concerned.
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, cast
 
 import msgspec
 from msgspec import Struct, field, structs
 
 from engine.codec import decode_event, from_microseconds
 from engine.errors import ParameterNotFound
-from engine.events import ParametersReduced, ParametersSet, SourceCarriedOver
+from engine.events import ParametersReduced, SourceCarriedOver
 from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageWanted, Written
 from engine.model import Head, Parameter, Source
 from engine.ports import Stream
@@ -35,12 +35,8 @@ _HOW: Final[dict[str, Literal["reduced", "carried"]]] = {
 }
 
 
-_Writing: TypeAlias = ParametersSet | ParametersReduced | SourceCarriedOver
-"""The events that a parameter's row may be of."""
-
-
 class _Values(Struct):
-    """What these events have in common, the values as they are encoded."""
+    """What the events have in common that a parameter's row may be of, the values as they are encoded."""
 
     values: dict[str, msgspec.Raw]
     copied_from: Source | None = None
@@ -159,9 +155,15 @@ class _Tracing:
             return None
         self._children_left -= 1
         stream = find_stream(self._connection, node.written.run_id, source.branch)
-        for stream_id, until in lineage(self._connection, stream.stream_id, source.stream_version):
-            for row in self._own(stream_id, until):
-                return row if row.position < node.written.position else None
+        row = self._seen(stream.stream_id, source.stream_version)
+        return row if row is not None and row.position < node.written.position else None
+
+    def _seen(self, stream_id: int, version: int) -> _Row | None:
+        """Return the row of what a branch sees as of a version."""
+        for source, until in lineage(self._connection, stream_id, version):
+            row = next(self._own(source, until), None)
+            if row is not None:
+                return row
         return None
 
     def _pass_over(self, node: _Node) -> None:
@@ -194,16 +196,19 @@ class _Tracing:
         return None if row is None else _Row(*row)
 
     def _node(self, row: _Row, level: int) -> _Node:
-        written = self._written(row)
-        event = self._event(row.position) if written.how in ("reduced", "copied") else None
-        reduced = event if isinstance(event, ParametersReduced) else None
-        return _Node(row, written, level, reduced, event.copied_from if isinstance(event, ParametersSet) else None)
+        written, copied_from = self._written_from(row)
+        reduced = self._reduction(row.position) if written.how == "reduced" else None
+        return _Node(row, written, level, reduced, copied_from)
 
     def _written(self, row: _Row) -> Written:
+        return self._written_from(row)[0]
+
+    def _written_from(self, row: _Row) -> tuple[Written, Source | None]:
+        """Return what an event wrote, and where it had copied that from."""
         found = self._connection.execute(_SELECT_EVENT, (row.position,)).fetchone()
         run_id, branch, stream_version, event_id, recorded_at, hash_, event_type, schema_version, payload = found
-        value, copied = self._said(event_type, schema_version, payload, row.position)
-        return Written(
+        value, copied_from = self._said(event_type, schema_version, payload, row.position)
+        written = Written(
             # The event's own: the hash beside it is for that, whatever a row says.
             value=value or Parameter(from_json(row.value), row.kind),
             run_id=run_id,
@@ -213,26 +218,27 @@ class _Tracing:
             recorded_at=from_microseconds(recorded_at),
             event_id=event_id.hex(),
             hash=hash_,
-            how="copied" if copied else _HOW.get(event_type, "set"),
+            how=_HOW.get(event_type, "set") if copied_from is None else "copied",
         )
+        return written, copied_from
 
     def _said(
         self, event_type: str, schema_version: int, payload: bytes, position: int
-    ) -> tuple[Parameter | None, bool]:
-        """Return what an event says of the name, and whether it is a copy: of its many values one is decoded."""
+    ) -> tuple[Parameter | None, Source | None]:
+        """Return what an event says of the name, and what it is a copy of: of its many values one is decoded."""
         try:
             event = _VALUES.decode(payload)
             raw = event.values.get(self._name)
-            return None if raw is None else _PARAMETER.decode(raw), event.copied_from is not None
+            return None if raw is None else _PARAMETER.decode(raw), event.copied_from
         except (msgspec.MsgspecError, ValueError, TypeError):
-            whole = cast("_Writing", decode_event(event_type, schema_version, payload, position))
-            return whole.values.get(self._name), False
+            decode_event(event_type, schema_version, payload, position)  # says by name what is wrong with it
+            raise
 
-    def _event(self, position: int) -> _Writing:
+    def _reduction(self, position: int) -> ParametersReduced:
         event_type, schema_version, payload = self._connection.execute(
             "SELECT event_type, schema_version, payload FROM events WHERE position = ?", (position,)
         ).fetchone()
-        return cast("_Writing", decode_event(event_type, schema_version, payload, position))
+        return cast("ParametersReduced", decode_event(event_type, schema_version, payload, position))
 
     def _finished(self, node: _Node, sources: list[Lineage]) -> Lineage:
         return Lineage(
@@ -254,11 +260,8 @@ class _Tracing:
                 yield ConflictOutcome(each.branch, each.base, each.parent, each.child, each.branch in taken)
 
     def _overwrote(self, row: _Row) -> Written | None:
-        for stream_id, until in lineage(self._connection, row.stream_id, row.stream_version - 1):
-            before = next(self._own(stream_id, until), None)
-            if before is not None:
-                return self._written(before)
-        return None
+        before = self._seen(row.stream_id, row.stream_version - 1)
+        return None if before is None else self._written(before)
 
     def _during(self, node: _Node) -> During | None:
         if node.written.how == "carried":

@@ -4,7 +4,7 @@ import sys
 import unicodedata
 from collections.abc import Mapping
 from itertools import takewhile
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 from msgspec import UNSET, Struct
@@ -30,6 +30,10 @@ _SIDE_CELLS_MIN: Final = 24
 
 _ALIKE_SHOWN: Final = 12
 """Characters of what two long texts begin with that are shown before the first that differs."""
+
+
+_Row: TypeAlias = tuple[str, str, str | None, str | None]
+"""What differs: the branch, what of it, and what that is on both sides; None where there is none."""
 
 
 class Compared(Struct, frozen=True):
@@ -115,32 +119,32 @@ def _print(compared: Compared) -> None:
         return
     headers = "", "BRANCH", "WHAT", compared.before.said, compared.after.said
     rows = [row for name, each in compared.difference.branches.items() for row in _rows(name, each)]
-    terminal.show(table(headers, rows, flexible=headers[1:]))
+    characters_max = _SIDE_CELLS_MIN if is_cut(terminal) else CHARACTERS_MAX
+    terminal.show(table(headers, (_cells(row, characters_max) for row in rows), flexible=headers[1:]))
 
 
-def _rows(name: str, branch: BranchDifference) -> list[tuple[Text, ...]]:
+def _rows(name: str, branch: BranchDifference) -> list[_Row]:
     if branch.status_before is None or branch.status_after is None:
         # All that it holds is new, or gone; `--json` has it.
-        return [_row(name, "branch", _held(branch, branch.status_before), _held(branch, branch.status_after))]
-    rows = []
+        return [(name, "branch", _held(branch, branch.status_before), _held(branch, branch.status_after))]
+    rows: list[_Row] = []
     if branch.status_before != branch.status_after:
-        rows.append(_row(name, "status", branch.status_before, branch.status_after))
+        rows.append((name, "status", branch.status_before, branch.status_after))
     for parameter, values in branch.parameters.items():
         before, after = _value(values.before, values.after), _value(values.after, values.before)
-        rows.append(_row(name, f"parameter {visible(parameter)}", before, after))
+        rows.append((name, f"parameter {visible(parameter)}", before, after))
     rows += _field_rows(name, "", branch.fields)
     for step, outcomes in branch.steps.items():
         said = f"step {visible(step)}"
         if outcomes.before != outcomes.after:
-            rows.append(_row(name, said, _outcome(outcomes.before), _outcome(outcomes.after)))
+            rows.append((name, said, _outcome(outcomes.before), _outcome(outcomes.after)))
         rows += _field_rows(name, f"{said}: ", outcomes.fields)
     return rows
 
 
-def _field_rows(branch: str, of: str, fields: Mapping[str, FieldDifference]) -> list[tuple[Text, ...]]:
+def _field_rows(branch: str, of: str, fields: Mapping[str, FieldDifference]) -> list[_Row]:
     return [
-        _row(branch, f"{of}{visible(path)}", _held_by(each.before), _held_by(each.after))
-        for path, each in fields.items()
+        (branch, f"{of}{visible(path)}", _held_by(each.before), _held_by(each.after)) for path, each in fields.items()
     ]
 
 
@@ -162,9 +166,10 @@ def _held(branch: BranchDifference, status: str | None) -> str | None:
     return f"{status}: {counted(len(branch.parameters), 'parameter')}, {counted(len(branch.steps), 'step')}"
 
 
-def _row(branch: str, what: str, before: str | None, after: str | None) -> tuple[Text, ...]:
+def _cells(row: _Row, characters_max: int) -> tuple[Text, ...]:
+    branch, what, before, after = row
     if before is not None and after is not None:
-        before, after = told_apart(before, after, _SIDE_CELLS_MIN if is_cut(output()) else CHARACTERS_MAX)
+        before, after = told_apart(before, after, characters_max)
     sign, style = ("+", "green") if before is None else ("-", "red") if after is None else ("~", "yellow")
     return cell(sign, style), branch_cell(branch), cell(what), _side_cell(before), _side_cell(after)
 

@@ -1,5 +1,6 @@
 """`anabranch runs`: the list of runs."""
 
+import sys
 from typing import Annotated, Final
 
 import typer
@@ -63,13 +64,13 @@ def _print(page: RunPage, none: str) -> None:
         terminal.print(none, soft_wrap=True)
         return
     headers = "RUN", "STATUS", "CREATED (UTC)", "TAG", "ABOUT"
-    terminal.show(table(headers, map(_row, page.runs), flexible=("TAG", "ABOUT")))
+    # On a terminal an id that is longer leaves room for how the run stands.
+    cells_max = _RUN_CELLS_MAX if is_cut(terminal) else sys.maxsize
+    terminal.show(table(headers, (_row(each, cells_max) for each in page.runs), flexible=("TAG", "ABOUT")))
     if page.cursor is not None:
         terminal.print(f"more: add --cursor {page.cursor}", style="dim")
 
 
-def _row(info: RunInfo) -> tuple[Text, ...]:
-    about = info.status_reason or info.description or ""
-    # On a terminal an id that is longer leaves room for how the run stands.
-    run_id = shortened_inside(info.run_id, _RUN_CELLS_MAX) if is_cut(output()) else info.run_id
+def _row(info: RunInfo, cells_max: int) -> tuple[Text, ...]:
+    about, run_id = info.status_reason or info.description or "", shortened_inside(info.run_id, cells_max)
     return cell(run_id), status(info.status), cell(time_text(info.created_at)), cell(info.tag), cell(about)

@@ -83,15 +83,16 @@ class FileLock:
 
     def _take(self, operation: int) -> None:
         # A lock on a file that somebody has removed, as one that looked left behind, keeps out nobody who comes later.
-        self._flock(operation)
-        while not is_named(self.path, os.fstat(self._file.fileno())):
+        while True:
+            self._flock(operation)
+            if is_named(self.path, os.fstat(self._file.fileno())):
+                return
             try:
                 there = io.FileIO(self.path, "a", opener=_open_for_owner)
             except OSError:  # nobody else can have another one either
                 return
             removed, self._file = self._file, there
             removed.close()
-            self._flock(operation)
 
     def _flock(self, operation: int) -> None:
         if self._file.closed:
