@@ -1,6 +1,5 @@
 """`anabranch blame`: where a value came from, as a tree."""
 
-import difflib
 from typing import Annotated, Final
 
 import typer
@@ -8,12 +7,12 @@ import typer
 from engine import Branch, Engine
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
-from engine.cli.failures import report, run
+from engine.cli.failures import run
+from engine.cli.hints import did_you_mean, in_branches
 from engine.cli.lineage_tree import LineageTree
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.terminal import output
-from engine.cli.text import branch_text, shortened
-from engine.errors import ParameterNotFound, shown
+from engine.errors import ParameterNotFound
 from engine.lineage import LIMIT_DEFAULT
 from engine.model import branches_of
 from engine.plain_json import plain
@@ -21,8 +20,6 @@ from engine.point import Point
 
 _LIMIT_SHOWN: Final = 100
 """How much a terminal is shown of a wide reduction or a long history; `--json` has ten times that."""
-
-_NAMED_MAX: Final = 3
 
 
 def blame(
@@ -47,20 +44,20 @@ def blame(
     """
     point = None if at is None else as_point(at)
 
-    async def command() -> int | None:
+    async def command() -> None:
         async with existing(db) as engine:
             seen_by = await (await engine.run(run_id)).branch(branch)
             limit = LIMIT_DEFAULT if json else _LIMIT_SHOWN
             try:
                 found = await seen_by.lineage(name, at=point, history=history, limit=limit)
             except ParameterNotFound as error:
-                hint = await _hint(engine, seen_by, name, point)
-                return report(type(error).__name__, f"{error}{hint}", as_json=json)
+                if hint := await _hint(engine, seen_by, name, point):
+                    error.add_note(hint)
+                raise
         if json:
             print_json({"run_id": run_id, "branch": seen_by.name, "name": name, "lineage": plain(found)})
         else:
             output().show(LineageTree(run_id).draw(name, found, seen_by.name))
-        return None
 
     run(command(), as_json=json)
 
@@ -68,11 +65,9 @@ def blame(
 async def _hint(engine: Engine, seen_by: Branch, name: str, point: Point) -> str:
     """Return what was meant, perhaps: a later point, another branch, or a name that is much like it."""
     if point is not None and await seen_by.parameters(names=[name]):
-        return "; it was written after that point"
+        return "it was written after that point"
     log = await (await engine.run(seen_by.run_id)).compile(inherited=False)
-    having = [branch_text(each.branch) for each in branches_of(log) if name in each.parameters]
+    having = [each.branch for each in branches_of(log) if name in each.parameters]
     if having:
-        more = f" and {len(having) - _NAMED_MAX:,} more" if len(having) > _NAMED_MAX else ""
-        return f"; it was written in {', '.join(map(shortened, having[:_NAMED_MAX]))}{more} (--branch)"
-    close = difflib.get_close_matches(name, await seen_by.parameters(at=point), n=_NAMED_MAX)
-    return f"; did you mean {' or '.join(map(shown, close))}?" if close else ""
+        return f"it was written in {in_branches(having)}"
+    return did_you_mean(name, await seen_by.parameters(at=point))

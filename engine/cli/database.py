@@ -7,14 +7,14 @@ ours is left alone.
 
 import asyncio
 import contextlib
-import difflib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from engine import Engine, open_engine
-from engine.errors import CannotOpen, NotADatabase, RunNotFound, shown
+from engine.cli.hints import did_you_mean
+from engine.errors import CannotOpen, NotADatabase, RunNotFound
 from engine.logs import sqlite_schema
 from engine.logs.file_system import beside, refuse_network, resolved
 from engine.logs.forking import inside_sqlite
@@ -57,8 +57,8 @@ async def _explained(engine: Engine, error: RunNotFound) -> RunNotFound:
         error = told
     if error.deleted_at is None:
         known = [run.run_id for run in await engine.runs(limit=_LOOKED_THROUGH)]
-        if close := difflib.get_close_matches(error.run_id, known):
-            error.add_note(f"did you mean {' or '.join(map(shown, close))}?")
+        if hint := did_you_mean(error.run_id, known):
+            error.add_note(hint)
     return error
 
 

@@ -1,8 +1,7 @@
 """`anabranch fork`: a run that goes on from a point of another."""
 
-import difflib
 from collections.abc import Coroutine
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -13,16 +12,15 @@ from engine.cli.default_names import dated, first_free
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
+from engine.cli.hints import did_you_mean, in_branches
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.parameters import origin_text
 from engine.cli.terminal import facts, output
-from engine.cli.text import branch_text, cell, counted
-from engine.errors import StepNotFound, shown
+from engine.cli.text import cell, counted
+from engine.errors import StepNotFound
 from engine.events import RunForked
 from engine.model import Origin, branches_of
 from engine.plain_json import plain
-
-_NAMED_MAX: Final = 3
 
 
 def fork(
@@ -80,11 +78,9 @@ async def _where_it_is(engine: Engine, missing: StepNotFound) -> str:
     if missing.branch in having:
         return "it began after that point"
     if having:
-        more = f" and {len(having) - _NAMED_MAX:,} more" if len(having) > _NAMED_MAX else ""
-        return f"it is in {', '.join([branch_text(name) for name in having][:_NAMED_MAX])}{more} (--branch)"
+        return f"it is in {in_branches(list(having))}"
     known = [step for each in branches_of(log) if each.branch == missing.branch for step in each.steps]
-    close = difflib.get_close_matches(missing.step, known)
-    return f"did you mean {' or '.join(map(shown, close))}?" if close else "anabranch steps lists what there is"
+    return did_you_mean(missing.step, known) or "anabranch steps lists what there is"
 
 
 async def _document(forked: Run, event: Any) -> dict[str, Any]:
