@@ -196,12 +196,8 @@ def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:
 
 def mounted_as(folder: Path, mounts: Path = _MOUNTS) -> str | None:
     """Return the type of the file system that `folder` is on, from a table in the form of proc(5)'s mountinfo."""
-    try:
-        table = mounts.read_bytes()
-    except OSError:
-        return None
     best, kind = Path(), None
-    for mount_point, mounted in _mount_points(table):
+    for mount_point, mounted in _mount_points(mounts):
         if folder.is_relative_to(mount_point) and len(mount_point.parts) >= len(best.parts):
             best, kind = mount_point, mounted
     return kind
@@ -213,12 +209,15 @@ def refuse_mounted_alone(path: Path, mounts: Path = _MOUNTS) -> None:
     The files that belong beside it are not mounted with it: who opens it elsewhere has others, so that neither lock nor
     log is shared, and what is in the log is lost with the container.
     """
-    with contextlib.suppress(OSError):
-        if any(mount_point == path for mount_point, _ in _mount_points(mounts.read_bytes())):
-            raise CannotOpen(path, "it is mounted by itself, without the files that belong beside it: mount its folder")
+    if any(mount_point == path for mount_point, _ in _mount_points(mounts)):
+        raise CannotOpen(path, "it is mounted by itself, without the files that belong beside it: mount its folder")
 
 
-def _mount_points(table: bytes) -> Iterator[tuple[Path, str]]:
+def _mount_points(mounts: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        table = mounts.read_bytes()
+    except OSError:  # other systems have none
+        return
     for line in table.splitlines():
         fields, _, source = line.partition(b" - ")
         yield Path(os.fsdecode(_ESCAPED.sub(_unescape, fields.split(b" ")[4]))), source.split(b" ")[0].decode()

@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeAlias
 
 from engine.errors import DiskFull, ReadFailed, RebuildRunning, StoreChanged
 from engine.logger import get_logger
@@ -30,7 +29,6 @@ from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
 from engine.logs.transactions import transaction
 from engine.ports import Progress, Rebuilder, ViewDifference
-from engine.projectors import Projectors
 from engine.row_chunks import Chunk
 
 _log = get_logger(__name__)
@@ -43,10 +41,6 @@ _REBUILD = "-rebuild"
 _COMPARE = "-compare-"
 
 _SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY position"
-
-
-_Check: TypeAlias = Callable[[sqlite3.Connection, Projectors], None]
-"""Raises what forbids to replace the live tables, inside the transaction that does."""
 
 
 class SqliteViewMaintenance:
@@ -64,9 +58,10 @@ class SqliteViewMaintenance:
             StoreChanged: newer code has migrated the file since it was opened.
             ReadFailed, DiskFull: the scratch tables cannot be made.
         """
-        return await self._rebuild(progress, _check_not_newer)
+        return await self._rebuild(progress, self._log.appender.projectors.versions())
 
-    async def _rebuild(self, progress: Progress | None, check: _Check) -> int:
+    async def _rebuild(self, progress: Progress | None, replaced: Mapping[str, int]) -> int:
+        # `replaced` are the latest versions of views that may be; of those that are not in it, any may.
         self._log.check_open()
         with _by_name(self._log.path):
             lock = FileLock(beside(self._log.path, "-rebuild-lock"))
@@ -74,24 +69,24 @@ class SqliteViewMaintenance:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
             tries = itertools.count(1)
-            while (position := await self._rebuilt(progress, check, next(tries))) is None:
+            while (position := await self._rebuilt(progress, replaced, next(tries))) is None:
                 pass
         finally:
             lock.close()
         return position
 
-    async def _rebuilt(self, progress: Progress | None, check: _Check, tries: int) -> int | None:
+    async def _rebuilt(self, progress: Progress | None, replaced: Mapping[str, int], tries: int) -> int | None:
         # One name for all rebuilds: what one that was killed has left is removed by the next.
         async with _Scratch(self._log, _REBUILD, self._make_rebuilder()) as scratch:
             if tries < _TRIES_MAX and not await scratch.catch_up(progress):
                 return None
-            return await self._log.exclusively(lambda connection: _swap(connection, scratch, self._log, check))
+            return await self._log.exclusively(lambda connection: _swap(connection, scratch, self._log, replaced))
 
     async def bring_to(self, versions: Mapping[str, int]) -> None:
         """Rebuild the views unless they are of these versions; while another process does it, wait."""
         while await self._log.readers.run(lambda connection: _are_of_other_versions(connection, versions)):
             try:
-                await self._rebuild(None, _check_log_not_newer)
+                await self._rebuild(None, {})  # while it is being opened, its views become ours, whatever they were
             except RebuildRunning:
                 await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
@@ -138,21 +133,17 @@ def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str
     return any(found.get(view) != version for view, version in versions.items())
 
 
-def _check_not_newer(connection: sqlite3.Connection, projectors: Projectors) -> None:
+def _check_not_newer(connection: sqlite3.Connection, replaced: Mapping[str, int]) -> None:
     """Raise `StoreChanged` where newer code has migrated the file since it was opened."""
-    _check_log_not_newer(connection, projectors)
-    ours = projectors.versions()
-    if any(version > ours.get(view, version) for view, version in view_versions(connection).items()):
+    if schema_version(connection) != SCHEMA_VERSION:
+        raise StoreChanged("the log's tables")
+    if any(version > replaced.get(view, version) for view, version in view_versions(connection).items()):
         raise StoreChanged("its views")
 
 
-def _check_log_not_newer(connection: sqlite3.Connection, _projectors: Projectors) -> None:
-    """The same while it is being opened: then its views become ours, whatever they were."""
-    if schema_version(connection) != SCHEMA_VERSION:
-        raise StoreChanged("the log's tables")
-
-
-def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog, check: _Check) -> int | None:
+def _swap(
+    connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog, replaced: Mapping[str, int]
+) -> int | None:
     # The writer's lock is held: nothing is appended or removed between the last chunk and the swap, unless somebody has
     # taken the lock's file away.
     if scratch.is_outdated(connection):
@@ -163,7 +154,7 @@ def _swap(connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventL
     connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
         with transaction(connection):
-            check(connection, log.appender.projectors)
+            _check_not_newer(connection, replaced)
             if last_position(connection) != position or scratch.is_outdated(connection):
                 return None
             scratch.rebuilder.replace(connection, "scratch", position)
