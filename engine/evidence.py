@@ -40,7 +40,7 @@ class EvidenceExists(AlreadyExists):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(str(path))} exists; overwriting it has to be asked for")
+        super().__init__(f"{shown(path)} exists; overwriting it has to be asked for")
 
 
 class EvidenceNotFound(NotFound):
@@ -48,7 +48,7 @@ class EvidenceNotFound(NotFound):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"no evidence: {shown(str(path))} is not there")
+        super().__init__(f"no evidence: {shown(path)} is not there")
 
 
 class HeadFound(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from engine.codec import same
-from engine.errors import InvalidValue, ReductionImpossible
+from engine.errors import InvalidValue, ReductionImpossible, shown
 from engine.model import Head, Parameter, ParameterConflict, Source
 from engine.ports import OwnParameter
 from engine.values import check_parameter
@@ -129,7 +129,7 @@ def _refuse_erased(name: str, rule: str, contributions: _Contributions) -> None:
         if contribution.parameter.kind == "erased":
             source = contribution.source
             raise ReductionImpossible(
-                name, rule, f"what branch {source.branch!a} set at version {source.stream_version} was erased"
+                name, rule, f"what branch {shown(source.branch)} set at version {source.stream_version} was erased"
             )
 
 
@@ -154,7 +154,7 @@ def _values(contributions: _Contributions, wanted: type | tuple[type, ...], call
     for contribution in contributions:
         value = contribution.parameter.value
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise _NotFoldable(f"branch {contribution.source.branch!a} set {value!a}, which is not {called}")
+            raise _NotFoldable(f"branch {shown(contribution.source.branch)} set {shown(value)}, which is not {called}")
     return [contribution.parameter.value for contribution in contributions]
 
 
@@ -206,7 +206,7 @@ def _unanimous(contributions: _Contributions) -> _Folded:
 
 
 def _said(contribution: _Contribution, *, kind: bool) -> str:
-    said = f"branch {contribution.source.branch!a} set {contribution.parameter.value!a}"
+    said = f"branch {shown(contribution.source.branch)} set {shown(contribution.parameter.value)}"
     return f"{said} ({contribution.parameter.kind})" if kind else said
 
 

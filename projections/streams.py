@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TypeGuard
 
 from engine.codec import to_microseconds
@@ -161,7 +162,9 @@ def missing_version(connection: sqlite3.Connection, stream: Stream, version: int
     """Return the error that the event of a version is not there."""
     (path,) = connection.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()
     where = f"branch {shown(stream.branch)} of run {shown(stream.run_id)}"
-    return ReadFailed(os.fsdecode(path), f"version {version} of {where} is not there", "`anabranch verify` tells more")
+    return ReadFailed(
+        Path(os.fsdecode(path)), f"version {version} of {where} is not there", "`anabranch verify` tells more"
+    )
 
 
 def parting(connection: sqlite3.Connection, one: PlacedPoint, other: PlacedPoint) -> Origin | None:

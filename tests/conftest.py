@@ -17,6 +17,9 @@ from engine import Engine, open_engine
 settings.register_profile("anabranch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("anabranch")
 
+_SETTINGS = ("ANABRANCH_DB", "COLUMNS", "FORCE_COLOR", "NO_COLOR")
+"""What the command line reads of its environment."""
+
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES_MIN = 2 * 2**30
 
@@ -25,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make every run the same wherever it is started, and quick."""
     # A shell has what it runs in the background ignore interrupts, and so would the processes that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in _SETTINGS:
+        os.environ.pop(name, None)
     _spare_disk_and_compiler(config)
 
 

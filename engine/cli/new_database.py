@@ -19,7 +19,7 @@ class MadeMeanwhile(AlreadyExists):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(str(path))} was made by somebody else meanwhile; nothing was done to it")
+        super().__init__(f"{shown(path)} was made by somebody else meanwhile; nothing was done to it")
 
 
 def is_free(path: Path) -> bool:

@@ -27,7 +27,7 @@ class HistoryNotWhole(AnabranchError):
         self.path = path
         self.problems = tuple(problems)
         super().__init__(
-            f"nothing was rebuilt: {counted(len(problems), 'problem')} in the history of {shown(str(path))}, which"
+            f"nothing was rebuilt: {counted(len(problems), 'problem')} in the history of {shown(path)}, which"
             " `anabranch verify` names, and the views may be the last to tell what it was; --force rebuilds them"
         )
 

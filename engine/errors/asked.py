@@ -107,10 +107,10 @@ class AttemptExists(AlreadyExists):
 class BackupExists(AlreadyExists):
     """`found` is what is in the way: the file itself, or one that SQLite would take for a part of it."""
 
-    def __init__(self, path: Path | str, found: Path | str) -> None:
-        self.path, self.found = Path(path), Path(found)
+    def __init__(self, path: Path, found: Path) -> None:
+        self.path, self.found = path, found
         what = "" if self.path == self.found else f", which SQLite would take for a part of {shown(self.path.name)}"
-        super().__init__(f"{shown(str(found))} exists{what}: a backup overwrites nothing")
+        super().__init__(f"{shown(found)} exists{what}: a backup overwrites nothing")
 
 
 class InvalidInput(AnabranchError, ValueError):

@@ -2,22 +2,33 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 from typing_extensions import override
 
 _SHOWN_CHARACTERS_MAX = 80
+_HEAD, _TAIL = 50, 30
+"""Of a long text, what is shown of its beginning and of its end: names that begin alike often differ at their ends."""
 
 
 def shown(value: object) -> str:
-    """Return `value` as it may stand in a message: escaped, cut when it is long, and a time as ISO 8601 has it."""
-    if isinstance(value, str | bytes | bytearray):
-        value = value[: _SHOWN_CHARACTERS_MAX + 1]  # a message about a huge one costs no more than about a small one
+    """Return `value` as it may stand in a message: escaped, its middle left out when it is long.
+
+    A path is shown whole, since it is there to be opened, and a time as ISO 8601 has it.
+    """
     try:
+        if isinstance(value, PurePath):
+            return ascii(str(value))
+        if isinstance(value, str | bytes | bytearray) and len(value) > _SHOWN_CHARACTERS_MAX:
+            # A message about a huge one costs no more than about a small one.
+            return f"{ascii(value[:_HEAD])[:_HEAD]}…{ascii(value[-_TAIL:])[-_TAIL:]}"
         text = value.isoformat() if isinstance(value, datetime) else ascii(value)
     except Exception:  # noqa: BLE001 - nested too deep, or of a caller's class: the error is not to be lost over it
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}…"
+        return f"<{type(value).__name__}>"
+    if len(text) <= _SHOWN_CHARACTERS_MAX:
+        return text
+    return f"{text[:_HEAD]}…{text[-_TAIL:]}"
 
 
 class AnabranchError(Exception):

@@ -8,9 +8,9 @@ from engine.errors.root import AnabranchError, shown
 class CannotOpen(AnabranchError):
     """The file cannot be used; it was left as it was."""
 
-    def __init__(self, path: Path | str, reason: str) -> None:
-        self.path, self.reason = Path(path), reason
-        super().__init__(f"cannot open {shown(str(path))}: {reason}")
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"cannot open {shown(path)}: {reason}")
 
 
 class NotADatabase(CannotOpen):
@@ -26,14 +26,14 @@ class CannotMigrate(CannotOpen):
 
 
 class UnknownStateSchema(CannotOpen):
-    def __init__(self, path: Path | str, found: str | None) -> None:
+    def __init__(self, path: Path, found: str | None) -> None:
         self.found = found
         what = "says no schema version" if found is None else f"is of schema version {shown(found)}"
         super().__init__(path, f"it is a state store that {what}; versions 1 to 4 can be migrated")
 
 
 class NewerDatabase(CannotOpen):
-    def __init__(self, path: Path | str, found: int, supported: int) -> None:
+    def __init__(self, path: Path, found: int, supported: int) -> None:
         self.found, self.supported = found, supported
         super().__init__(path, f"its log schema is version {found}; this anabranch reads up to version {supported}")
 
@@ -43,7 +43,7 @@ class FolderNotWritable(CannotOpen):
 
 
 class NetworkFileSystem(CannotOpen):
-    def __init__(self, path: Path | str, file_system: str) -> None:
+    def __init__(self, path: Path, file_system: str) -> None:
         self.file_system = file_system
         super().__init__(
             path,
@@ -57,15 +57,15 @@ class StoreUnavailable(AnabranchError):
 
 
 class StoreBusy(StoreUnavailable):
-    def __init__(self, path: Path | str, waited_seconds: float) -> None:
-        self.path, self.waited_seconds = Path(path), waited_seconds
-        super().__init__(f"the write lock of {shown(str(path))} was not free within {waited_seconds:g} s")
+    def __init__(self, path: Path, waited_seconds: float) -> None:
+        self.path, self.waited_seconds = path, waited_seconds
+        super().__init__(f"the write lock of {shown(path)} was not free within {waited_seconds:g} s")
 
 
 class DiskFull(StoreUnavailable):
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        super().__init__(f"the disk is full: {shown(str(path))}")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"the disk is full: {shown(path)}")
 
 
 class StoreChanged(StoreUnavailable):
@@ -75,53 +75,53 @@ class StoreChanged(StoreUnavailable):
 
 
 class StoreReplaced(StoreUnavailable):
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path) -> None:
+        self.path = path
         super().__init__(
-            f"{shown(str(path))} was removed, or replaced by another file, since the engine was opened; open it again"
+            f"{shown(path)} was removed, or replaced by another file, since the engine was opened; open it again"
         )
 
 
 class SyncFailed(StoreUnavailable):
     """What was acknowledged before is safe. `cause` is what failed."""
 
-    def __init__(self, path: Path | str, cause: str) -> None:
-        self.path, self.cause = Path(path), cause
+    def __init__(self, path: Path, cause: str) -> None:
+        self.path, self.cause = path, cause
         super().__init__(
-            f"a sync of {shown(str(path))} to the disk failed ({cause}): nothing is written until the store is opened"
+            f"a sync of {shown(path)} to the disk failed ({cause}): nothing is written until the store is opened"
             " again, which verifies it; reads go on"
         )
 
 
 class RebuildRunning(StoreUnavailable):
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        super().__init__(f"another rebuild of {shown(str(path))} is running")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"another rebuild of {shown(path)} is running")
 
 
 class BackupFailed(AnabranchError):
     """There is no file of that name, and the store is as it was."""
 
-    def __init__(self, path: Path | str, cause: str) -> None:
-        self.path, self.cause = Path(path), cause
-        super().__init__(f"no backup was made at {shown(str(path))}: {cause}")
+    def __init__(self, path: Path, cause: str) -> None:
+        self.path, self.cause = path, cause
+        super().__init__(f"no backup was made at {shown(path)}: {cause}")
 
 
 class OutcomeUnknown(AnabranchError):
     """The write may or may not have been recorded; a retry with the same idempotency key is safe."""
 
-    def __init__(self, path: Path | str, cause: str) -> None:
-        self.path, self.cause = Path(path), cause
-        super().__init__(f"writing to {shown(str(path))} failed around the commit: {cause}")
+    def __init__(self, path: Path, cause: str) -> None:
+        self.path, self.cause = path, cause
+        super().__init__(f"writing to {shown(path)} failed around the commit: {cause}")
 
 
 class RowRefused(AnabranchError):
     """Nothing was recorded. The tables hold what the engine did not write: a rebuild of the views puts those right."""
 
-    def __init__(self, path: Path | str, cause: str) -> None:
-        self.path, self.cause = Path(path), cause
+    def __init__(self, path: Path, cause: str) -> None:
+        self.path, self.cause = path, cause
         super().__init__(
-            f"SQLite refuses a row of {shown(str(path))}, and nothing was recorded: {cause}; `anabranch doctor` says"
+            f"SQLite refuses a row of {shown(path)}, and nothing was recorded: {cause}; `anabranch doctor` says"
             " whether its views are what the events say"
         )
 
@@ -129,25 +129,25 @@ class RowRefused(AnabranchError):
 class RowDamaged(AnabranchError):
     """Nothing was recorded. A row holds what the engine did not write: a rebuild of the views puts theirs right."""
 
-    def __init__(self, path: Path | str, cause: str) -> None:
-        self.path, self.cause = Path(path), cause
+    def __init__(self, path: Path, cause: str) -> None:
+        self.path, self.cause = path, cause
         super().__init__(
-            f"a row of {shown(str(path))} is damaged, and nothing was recorded: {cause}; `anabranch doctor` says which"
+            f"a row of {shown(path)} is damaged, and nothing was recorded: {cause}; `anabranch doctor` says which"
         )
 
 
 class ReadFailed(AnabranchError):
     """SQLite could not read the file."""
 
-    def __init__(self, path: Path | str, cause: str, advice: str = "") -> None:
-        self.path, self.cause, self.advice = Path(path), cause, advice
-        super().__init__(f"reading {shown(str(path))} failed: {cause}{advice and f'; {advice}'}")
+    def __init__(self, path: Path, cause: str, advice: str = "") -> None:
+        self.path, self.cause, self.advice = path, cause, advice
+        super().__init__(f"reading {shown(path)} failed: {cause}{advice and f'; {advice}'}")
 
 
 class ReadOvertaken(ReadFailed):
     """Reading again is safe; `seconds` is how long it took until it was ended."""
 
-    def __init__(self, path: Path | str, seconds: float, wal_bytes_max: int) -> None:
+    def __init__(self, path: Path, seconds: float, wal_bytes_max: int) -> None:
         self.seconds, self.wal_bytes_max = seconds, wal_bytes_max
         super().__init__(
             path,
@@ -200,10 +200,10 @@ class EventOutOfPlace(AnabranchError):
 class RunLocked(AnabranchError, RuntimeError):
     """`holder` is the id of the process that took the lock, None where it is not known."""
 
-    def __init__(self, path: Path | str, holder: int | None) -> None:
-        self.path, self.holder = Path(path), holder
+    def __init__(self, path: Path, holder: int | None) -> None:
+        self.path, self.holder = path, holder
         who = "another process" if holder is None else f"process {holder}"
-        super().__init__(f"the lock {shown(str(path))} is held by {who}")
+        super().__init__(f"the lock {shown(path)} is held by {who}")
 
 
 class SigningUnavailable(AnabranchError):

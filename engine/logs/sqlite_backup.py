@@ -213,5 +213,5 @@ def _by_name(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise DiskFull(target) from error
-        where = "" if error.filename is None else f": {shown(str(error.filename))}"
+        where = "" if error.filename is None else f": {shown(Path(error.filename))}"
         raise BackupFailed(target, f"{error.strerror or error}{where}") from error

@@ -37,7 +37,6 @@ async def _record(database: Path) -> None:
 def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database with a run of two branches, one with a failed attempt, and a run forked from it."""
     monkeypatch.setenv("ANABRANCH_DB", str(database))
-    monkeypatch.delenv("COLUMNS", raising=False)
     asyncio.run(_record(database))
     return database
 

@@ -95,7 +95,6 @@ def test_looking_makes_no_database(
 ) -> None:
     """A command that reads refuses a missing file, and leaves nothing behind."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ANABRANCH_DB", raising=False)
 
     assert main(command) == 1
     assert "DatabaseNotFound: cannot open 'anabranch.db'" in capsys.readouterr().err

@@ -262,7 +262,6 @@ def test_the_database_is_not_part_of_the_census(
 ) -> None:
     """By default everything happens in the current folder, and the database made there does not count itself."""
     monkeypatch.chdir(place)
-    monkeypatch.delenv("ANABRANCH_DB", raising=False)
 
     assert main(["demo", "--json"]) == 0
     assert values(json.loads(capsys.readouterr().out))["files"] == 7

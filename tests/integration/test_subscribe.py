@@ -236,7 +236,7 @@ class _FailingLog:
 
     async def last_position(self) -> int:
         for _ in self.failures:
-            raise ReadFailed("runs.db", "disk I/O error")
+            raise ReadFailed(Path("runs.db"), "disk I/O error")
         return self.reads
 
     async def read(self, _events: EventFilter, after: int, _until: int | None, _limit: int) -> tuple[list[Any], int]:

@@ -22,7 +22,7 @@ SAMPLES: dict[str, Any] = {
     "int": 3,
     "float": 0.5,
     "object": 2**70,
-    inspect.formatannotation(Path | str): PATH,  # spelled otherwise by newer Pythons
+    inspect.formatannotation(Path): PATH,  # spelled otherwise by newer Pythons
     "int | None": 5,
     "str | None": "r1",
     "datetime.datetime | None": datetime(2026, 1, 2, tzinfo=UTC),
@@ -32,7 +32,7 @@ SAMPLES: dict[str, Any] = {
 }
 """A fact for each type that an error takes."""
 
-CALLERS_TEXTS = {"run_id", "branch", "step", "attempt_id", "value", "name", "idempotency_key", "path", "point", "rule"}
+CALLERS_TEXTS = {"run_id", "branch", "step", "attempt_id", "value", "name", "idempotency_key", "point", "rule"}
 
 
 def classes() -> dict[str, type[AnabranchError]]:
@@ -100,6 +100,19 @@ def test_a_callers_text_in_a_message_is_escaped_and_cut(error: type[AnabranchErr
     message = str(error(**given | hostile))
     assert message.isprintable()
     assert len(message) < 400
+
+
+def test_a_long_text_is_shown_by_both_its_ends() -> None:
+    """Names that begin alike often differ at their ends: of 80 characters or fewer all are shown."""
+    longest = "a" * 78
+    assert str(errors.RunNotFound(longest)) == f"no run '{longest}'"
+    assert str(errors.RunNotFound("a" * 500 + ".z9")) == f"no run '{'a' * 49}…{'a' * 26}.z9'"
+
+
+def test_a_path_is_shown_whole() -> None:
+    """It is there to be opened; its control characters are escaped."""
+    path = Path("/data", "a" * 200, "\x1b[2J", "b" * 200, "runs.db")
+    assert str(errors.DiskFull(path)) == f"the disk is full: '/data/{'a' * 200}/\\x1b[2J/{'b' * 200}/runs.db'"
 
 
 def test_a_run_that_was_deleted_says_when_and_why() -> None:
