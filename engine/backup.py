@@ -14,7 +14,7 @@ class BackedUp(Struct, frozen=True, kw_only=True):
     """What a backup holds, every hash of it computed anew.
 
     `bytes` is the file's size; `position` that of the last event; `root` that of the tree over the runs
-    (`engine.merkle`), which a checkpoint of the copy has, too: 64 hexadecimal digits.
+    (`engine.proof.merkle`), which a checkpoint of the copy has, too: 64 hexadecimal digits.
     """
 
     path: Path

@@ -31,9 +31,9 @@ class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a store held.
 
-    `position` is that of the last event; `runs` is the number of leaves of the tree (`engine.merkle`), `deletions` of
-    how many of them the run had been deleted, and `root` its root, 64 hexadecimal digits; `created_at` is aware and in
-    UTC.
+    `position` is that of the last event; `runs` is the number of leaves of the tree (`engine.proof.merkle`),
+    `deletions` of how many of them the run had been deleted, and `root` its root, 64 hexadecimal digits; `created_at`
+    is aware and in UTC.
     """
 
     store_id: str

@@ -50,8 +50,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     """What was checked and what is wrong with it: nothing, when `problems` is empty.
 
     `position` is that of the last event when the check began; `root` is the root of the tree over the runs as they
-    stood there (`engine.merkle`), 64 hexadecimal digits: for one run, that of a tree with its leaf alone. `deleted` are
-    the ids of runs that the store says were deleted, of those that the checkpoint saw, if there is one.
+    stood there (`engine.proof.merkle`), 64 hexadecimal digits: for one run, that of a tree with its leaf alone.
+    `deleted` are the ids of runs that the store says were deleted, of those that the checkpoint saw, if there is one.
     """
 
     store_id: str

@@ -112,11 +112,11 @@ class Upkeep:
     ) -> Erasure:
         """Erase what one event said, for good. Its place in the chain, and so every hash and checkpoint, stays whole.
 
-        Values, texts and documents go; names, statuses, times and links stay (`engine.redaction`). An event records who
-        erased it and why. The views show what was erased as erased. Erasing it again only compacts. The answer names
-        what still says some of it: reductions that hold a value of it, and, the first time, what was carried over to
-        runs whose source was deleted. Copies of the file are not touched, nor is the one that migrating a state store
-        leaves beside it.
+        Values, texts and documents go; names, statuses, times and links stay (`engine.proof.redaction`). An event
+        records who erased it and why. The views show what was erased as erased. Erasing it again only compacts. The
+        answer names what still says some of it: reductions that hold a value of it, and, the first time, what was
+        carried over to runs whose source was deleted. Copies of the file are not touched, nor is the one that migrating
+        a state store leaves beside it.
 
         Args:
             version: the event's version in the branch's stream.

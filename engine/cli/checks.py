@@ -19,7 +19,7 @@ from engine.logs.sqlite_schema import damage_in_log
 from engine.model import AttemptChanges
 from engine.names import ROOT
 from engine.ports import Progress, ViewDifference
-from engine.standing import is_orphaned
+from engine.reports.standing import is_orphaned
 from engine.views import STATE_SCHEMA_VERSION, PlacedAttempt
 
 Result = TypeVar("Result")

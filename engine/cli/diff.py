@@ -21,9 +21,9 @@ from engine.cli.places import Named, Place, find_place
 from engine.cli.terminal import is_cut, output, table
 from engine.cli.text import CHARACTERS_MAX, cell, counted, parameter_text, shortened
 from engine.cli.text import branch as branch_cell
-from engine.difference import BranchDifference, Difference, FieldDifference, StepOutcome, difference
 from engine.model import ERASED, Origin
 from engine.plain_json import plain
+from engine.reports.difference import BranchDifference, Difference, FieldDifference, StepOutcome, difference
 
 _SIDE_CELLS_MIN: Final = 24
 """What a side of a difference has room for on a terminal of the usual 80 columns."""

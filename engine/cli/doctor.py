@@ -43,7 +43,7 @@ from engine.errors import AnabranchError, CannotDecode, CannotOpen, EventOutOfPl
 from engine.logs.file_system import resolved
 from engine.logs.sync_failures import SyncFailureMark
 from engine.plain_json import plain
-from engine.standing import ORPHANED_SECONDS
+from engine.reports.standing import ORPHANED_SECONDS
 
 _BUSY_SECONDS: Final = 1.0
 _UNREADABLE: Final = NotADatabase, CannotDecode, EventOutOfPlace, ReadFailed

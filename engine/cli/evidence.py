@@ -15,9 +15,9 @@ from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, counted
-from engine.evidence import EvidenceCheck, HeadFound, check_evidence, export_evidence
 from engine.findings import Problem
 from engine.plain_json import plain
+from engine.reports.evidence import EvidenceCheck, HeadFound, check_evidence, export_evidence
 
 
 def evidence(

@@ -15,9 +15,9 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, RunId
 from engine.cli.terminal import output
 from engine.cli.text import branch_text, counted, elapsed_text, shortened_inside, status
-from engine.explanation import Explanation, Finding, Job, Kind, Place, explain_run
 from engine.names import ROOT
 from engine.plain_json import plain
+from engine.reports.explanation import Explanation, Finding, Job, Kind, Place, explain_run
 
 _REASON_CHARACTERS_MAX: Final = 300
 _NAME_CHARACTERS_MAX: Final = 48

@@ -13,7 +13,7 @@ from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, none_found, status
 from engine.names import ROOT
 from engine.plain_json import plain
-from engine.standing import PlacedStep, read_steps
+from engine.reports.standing import PlacedStep, read_steps
 
 
 def tasks(

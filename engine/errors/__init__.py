@@ -1,5 +1,5 @@
 """The errors that the engine raises on purpose; of imports and exports they are in `engine.transfer`, of evidence in
-`engine.evidence`.
+`engine.reports.evidence`.
 
     AnabranchError
     ├── NotFound (also ValueError)

@@ -19,12 +19,12 @@ from engine.logs.readers import Readers
 from engine.logs.sqlite_ledger import DeletedRun, SqliteLedger, as_stored, leaves, opened_as
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_strays import strays
-from engine.merkle import Tree, run_leaf
 from engine.model import Head
 from engine.names import ROOT
 from engine.ports import Progress
+from engine.proof.merkle import Tree, run_leaf
+from engine.proof.verification import RunCheck
 from engine.stored import StoredStream
-from engine.verification import RunCheck
 
 Result = TypeVar("Result")
 

@@ -11,10 +11,10 @@ from engine.events import RunCreated, RunForked, RunPinned, RunStatusChanged, Ru
 from engine.logs.carried_over import carried_over
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import last_position, stream_row, stream_rows
-from engine.merkle import run_leaf
 from engine.model import Head
 from engine.names import ROOT
 from engine.ports import State
+from engine.proof.merkle import run_leaf
 from engine.removal import Collected, DeletedRun, Expiry
 
 _LAST_POSITION = "SELECT max(position) FROM events WHERE root_id = runs.stream_id"

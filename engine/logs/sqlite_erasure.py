@@ -16,7 +16,7 @@ from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import stream_row, stream_rows
 from engine.logs.sqlite_traces import carried_by, copied_by
 from engine.names import ROOT
-from engine.redaction import redacted
+from engine.proof.redaction import redacted
 from engine.removal import Erasure
 from engine.row_chunks import chunks
 

@@ -23,6 +23,7 @@ from engine.logs.sqlite_ledger import SqliteLedger
 from engine.logs.sqlite_read import last_position
 from engine.names import ROOT
 from engine.ports import State, Stream
+from engine.proof.verification import RunCheck
 from engine.stored import StoredEvent, StoredStream
 from engine.transfer.grounds import unfounded, unrecordable
 from engine.transfer.lines import EventLine, RunLine, event_line, stored_event
@@ -36,7 +37,6 @@ from engine.transfer.refusals import (
     MalformedLine,
     SourceMissing,
 )
-from engine.verification import RunCheck
 
 PIECE_EVENTS: Final = 1000
 PIECE_BYTES: Final = 4 * 1024 * 1024

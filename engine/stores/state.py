@@ -36,7 +36,7 @@ from engine.events import AttemptUpdated, ExternalRunRegistered, ExternalRunUpda
 from engine.model import CREATED, TERMINAL_STATUSES, AttemptChanges, RunInfo
 from engine.names import check_name
 from engine.ports import Recorded
-from engine.standing import ORPHANED_SECONDS, is_orphaned
+from engine.reports.standing import ORPHANED_SECONDS, is_orphaned
 from engine.stores import task_documents as documents
 from engine.stores.run_lock import RunLock
 from engine.stores.task_documents import (

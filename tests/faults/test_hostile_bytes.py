@@ -22,8 +22,8 @@ from engine.checkpoint import Signature, check_signature, from_json
 from engine.codec import SCHEMA_VERSIONS, decode_event, encode_canonical
 from engine.errors import AnabranchError, CannotDecode, EventOutOfPlace, InvalidInput, ReadFailed, SigningUnavailable
 from engine.events import Event
-from engine.evidence import check_evidence, export_evidence
-from engine.evidence_differences import differences
+from engine.reports.evidence import check_evidence, export_evidence
+from engine.reports.evidence_differences import differences
 from engine.transfer import ImportedAttemptExists, ImportRefused
 from engine.transfer.lines import EventLine, Header, decode_line, encode_line, stored_event
 from engine.transfer.reading import ExportReader

@@ -15,8 +15,8 @@ from engine.cli import main
 from engine.commands import LogExternalRun
 from engine.errors import InvalidValue, NotErasable, RunNotFound
 from engine.events import ExternalRunUpdated
-from engine.evidence import EvidenceExists, EvidenceNotFound, check_evidence, collect_evidence, export_evidence
-from engine.evidence_report import report
+from engine.reports.evidence import EvidenceExists, EvidenceNotFound, check_evidence, collect_evidence, export_evidence
+from engine.reports.evidence_report import report
 from tests.integration.recorded_tasks import record_tasks
 
 
@@ -153,7 +153,7 @@ async def test_what_cannot_be_written_leaves_nothing(
         raise OSError("no space left")
 
     async with open_engine(recorded) as engine:
-        monkeypatch.setattr("engine.evidence_files.os.fsync", refuse)
+        monkeypatch.setattr("engine.reports.evidence_files.os.fsync", refuse)
         with pytest.raises(OSError, match="no space left"):
             await export_evidence(engine, "r1", folder, overwrite=True)
     assert {path.name: path.read_text() for path in folder.iterdir()} == before

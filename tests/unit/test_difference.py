@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, structs
 
-from engine.difference import (
+from engine.model import AttemptLog, BranchLog, Parameter, RunLog, StepLog, TaskSpec
+from engine.reports.difference import (
     BranchDifference,
     FieldDifference,
     ParameterDifference,
@@ -17,7 +18,6 @@ from engine.difference import (
     StepOutcome,
     difference,
 )
-from engine.model import AttemptLog, BranchLog, Parameter, RunLog, StepLog, TaskSpec
 from tests.strategies import parameters
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.dependencies import TaskKey, in_order
-from engine.explanation import Explanation, Finding, Place, explain
 from engine.model import (
     TERMINAL_STATUSES,
     AttemptLog,
@@ -21,7 +19,9 @@ from engine.model import (
     StepLog,
     TaskSpec,
 )
-from engine.standing import PlacedStep, RunSteps
+from engine.reports.dependencies import TaskKey, in_order
+from engine.reports.explanation import Explanation, Finding, Place, explain
+from engine.reports.standing import PlacedStep, RunSteps
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=2)

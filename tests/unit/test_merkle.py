@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.merkle import Tree, run_leaf
 from engine.model import Head
+from engine.proof.merkle import Tree, run_leaf
 
 # The test vectors that implementations of RFC 6962 share: inputs, and the roots over the first 0 to 8 of them.
 INPUTS = [bytes.fromhex(each) for each in (

@@ -9,7 +9,7 @@ from engine.codec import EVENT_TYPES, decode_event, encode_canonical
 from engine.errors import NotErasable
 from engine.events import Event
 from engine.model import ERASED, AttemptChanges, Parameter
-from engine.redaction import redacted
+from engine.proof.redaction import redacted
 from tests.golden.samples import SAMPLES, golden_events
 
 HOLDS_NOTHING = {"BranchForked", "PayloadErased", "RunFinalized"}

@@ -6,7 +6,7 @@ A dependency is looked for in the task's own branch first, then in the branches 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from engine.standing import PlacedStep
+from engine.reports.standing import PlacedStep
 
 TaskKey: TypeAlias = tuple[str, str]
 """A branch and a task's id in it."""

@@ -19,15 +19,15 @@ from engine.codec import derived_id
 from engine.engine import Engine
 from engine.errors import AlreadyExists, InvalidValue, NotFound, shown
 from engine.events import PayloadErased, RunForked, SourceCarriedOver
-from engine.evidence_differences import Difference, differences, is_attempt
-from engine.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, write_whole
-from engine.evidence_report import report
 from engine.findings import Problem
 from engine.free_form import check_json
 from engine.model import AttemptLog, BranchLog, Head
 from engine.point import Position
 from engine.ports import Progress
-from engine.standing import PlacedStep, RunSteps, read_steps
+from engine.reports.evidence_differences import Difference, differences, is_attempt
+from engine.reports.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, write_whole
+from engine.reports.evidence_report import report
+from engine.reports.standing import PlacedStep, RunSteps, read_steps
 
 FORMAT: Final = "anabranch-evidence"
 FORMAT_VERSION: Final = 1

@@ -12,7 +12,6 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct, structs
 
-from engine.dependencies import TaskKey, found_dependencies, in_order, key_of
 from engine.engine import Engine
 from engine.model import (
     ACTIVE_STATUSES,
@@ -26,7 +25,8 @@ from engine.model import (
     has_ended,
 )
 from engine.names import ROOT
-from engine.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps
+from engine.reports.dependencies import TaskKey, found_dependencies, in_order, key_of
+from engine.reports.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps
 
 Kind: TypeAlias = Literal[
     "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready"

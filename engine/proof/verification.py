@@ -26,10 +26,10 @@ from engine.events import (
     SourceCarriedOver,
 )
 from engine.findings import Problem, ProblemKind
-from engine.hash_chain import Chain, Erased, chain_problem, decoded
 from engine.model import Head
 from engine.names import ROOT
-from engine.reduction_check import ParameterIndexes, reduction_problem
+from engine.proof.hash_chain import Chain, Erased, chain_problem, decoded
+from engine.proof.reduction_check import ParameterIndexes, reduction_problem
 from engine.stored import Ledger, StoredEvent, StoredStream
 
 

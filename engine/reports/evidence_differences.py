@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from engine.redaction import ERASED_TEXT, SPEC_KEPT, is_erased, is_erased_spec
+from engine.proof.redaction import ERASED_TEXT, SPEC_KEPT, is_erased, is_erased_spec
 
 DocumentPath: TypeAlias = tuple[str | int, ...]
 """A place in a JSON document: the names of members and the indexes of elements that lead there."""
