@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from engine.errors import EngineClosed, StoreReplaced
+from engine.errors import EngineClosed, ReadOvertaken, StoreReplaced
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.file_system import is_named
 from engine.logs.forking import connect
@@ -54,6 +56,7 @@ class Readers:
         self._limit = limit
         self._free = asyncio.Semaphore(size)
         self._idle: list[ThreadConnection] = []
+        self._spent: list[ThreadConnection] = []
         self._all: list[ThreadConnection] = []
         self._closed = False
         self._owner = Owner()
@@ -61,23 +64,50 @@ class Readers:
     async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `job` on a connection's thread, inside one snapshot of the database.
 
+        What it reads ends early when the caller is cancelled, and only then is its connection somebody else's.
+
         Raises:
             ReadFailed, ReadOvertaken, StoreReplaced, EngineClosed, WrongProcess, WrongEventLoop, and what the job
                 raises.
         """
         self._owner.check()
-        async with self._free:
-            if self._closed:
-                raise EngineClosed
-            with reading(self._path):
-                connection = self._idle.pop() if self._idle else await self._open()
-                try:
-                    return await connection.run(lambda: self._read(connection.raw, job))
-                finally:
-                    self._idle.append(connection)
+        with reading(self._path):
+            connection, given_up = await self._take(), threading.Event()
+            ended = connection.start(lambda: self._read(connection.raw, job, given_up))
+            ended.add_done_callback(partial(self._give_back, connection, given_up))
+            try:
+                return await asyncio.shield(ended)
+            except asyncio.CancelledError:
+                given_up.set()
+                raise
 
-    def _read(self, connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], Result]) -> Result:
-        with self._limit.reading(connection):
+    async def _take(self) -> ThreadConnection:
+        await self._free.acquire()
+        try:
+            self._check_open()
+            return self._idle.pop() if self._idle else await self._open()
+        except BaseException:
+            self._free.release()
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosed
+
+    def _give_back(self, connection: ThreadConnection, given_up: threading.Event, ended: asyncio.Future[Any]) -> None:
+        # A statement that was ended between two rows, and is used again, cannot be ended once more (SQLite 3.40).
+        error = ended.exception()  # asked for in any case: who gives up does not
+        is_spent = given_up.is_set() or isinstance(error, ReadOvertaken)
+        (self._spent if is_spent else self._idle).append(connection)
+        self._free.release()
+
+    def _read(
+        self,
+        connection: sqlite3.Connection,
+        job: Callable[[sqlite3.Connection], Result],
+        given_up: threading.Event,
+    ) -> Result:
+        with self._limit.reading(connection, given_up.is_set):
             return in_snapshot(connection, job)
 
     async def close(self) -> None:
@@ -91,6 +121,9 @@ class Readers:
             await self._all.pop().close()
 
     async def _open(self) -> ThreadConnection:
+        while self._spent:
+            self._all.remove(spent := self._spent.pop())
+            await spent.close()
         connection = await ThreadConnection.open(lambda: connect_read_only(self._path))
         if self._closed or not is_named(self._path, self._file):
             await connection.close()

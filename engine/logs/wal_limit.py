@@ -10,7 +10,7 @@ waited for and written of, no more.
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -83,24 +83,31 @@ class WalLimit:
         self._told = busy and (self._told or size > self._bytes_max)
 
     @contextmanager
-    def reading(self, connection: sqlite3.Connection) -> Iterator[None]:
+    def reading(
+        self, connection: sqlite3.Connection, is_given_up: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
         """End what the block reads once that has kept the log from being emptied until it reached its limit.
+
+        It ends, too, when nobody waits for it any more.
 
         Raises:
             ReadOvertaken
         """
         begun, size = time.monotonic(), self._size()
 
-        def is_overtaken() -> bool:
+        def is_to_end() -> bool:
+            if is_given_up():
+                return True
             if time.monotonic() - begun < READ_SECONDS_MIN:
                 return False
             return self._size() > max(size, self._bytes_max)
 
-        connection.set_progress_handler(is_overtaken, _LOOKED_AT_EVERY)
+        connection.set_progress_handler(is_to_end, _LOOKED_AT_EVERY)
         try:
             yield
         except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:  # sqlite3's own have none
+            code = getattr(error, "sqlite_errorcode", None)  # sqlite3's own have none
+            if code != sqlite3.SQLITE_INTERRUPT or is_given_up():
                 raise
             raise ReadOvertaken(self._database, time.monotonic() - begun, self._bytes_max) from error
         finally:

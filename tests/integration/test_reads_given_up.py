@@ -1,0 +1,112 @@
+"""Reads whose callers did not wait for them: by a time limit, or because they were cancelled."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from typing_extensions import override
+
+from engine import open_engine
+from engine.errors import RunNotFound
+from engine.logs.readers import Readers
+from engine.logs.wal_limit import WAL_BYTES_MAX, WalLimit
+
+READERS = 2
+_NUMBERS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+
+
+@pytest.fixture
+async def readers(database: Path) -> AsyncIterator[Readers]:
+    async with open_engine(database):
+        readers = Readers(database, database.stat(), READERS, WalLimit(database, WAL_BYTES_MAX))
+        yield readers
+        await readers.close()
+
+
+class Job:
+    """A read that says when it has begun, and never ends."""
+
+    def __init__(self, rows: str) -> None:
+        self._rows = rows
+        self.begun = threading.Event()
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        self.begun.set()
+        while True:
+            for _ in connection.execute(self._rows):
+                pass
+
+
+class Held(Job):
+    """One that ends when it may, and reads nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.may_end = threading.Event()
+
+    @override
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        self.begun.set()
+        self.may_end.wait()
+
+
+def _one(connection: sqlite3.Connection) -> int:
+    (one,) = connection.execute("SELECT 1").fetchone()
+    return int(one)
+
+
+async def _give_up(readers: Readers, job: Job) -> None:
+    """Cancel a read that has begun."""
+    reading = asyncio.create_task(readers.run(job))
+    await asyncio.to_thread(job.begun.wait)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+@pytest.mark.parametrize("rows", [f"{_NUMBERS} SELECT x FROM n", f"{_NUMBERS} SELECT x FROM n LIMIT 1000"])
+async def test_a_read_that_was_given_up_ends(readers: Readers, rows: str) -> None:
+    """In one long statement or in many short ones: it makes room for others, however many, and holds up no close."""
+    for _ in range(5 * READERS):
+        await _give_up(readers, Job(rows))
+    assert await readers.run(_one) == 1
+    await readers.close()
+
+
+async def test_nobody_waits_behind_a_read_that_was_given_up(readers: Readers) -> None:
+    """While it has yet to end, its connection is not given to somebody else: another one is free."""
+    await asyncio.gather(*(readers.run(_one) for _ in range(READERS)))
+    held = Held()
+    await _give_up(readers, held)
+    assert await readers.run(_one) == 1
+    held.may_end.set()
+
+
+async def test_a_read_that_was_given_up_before_it_began_never_begins(readers: Readers) -> None:
+    """It waited for a connection, and leaves its place."""
+    held = [Held() for _ in range(READERS)]
+    reading = [asyncio.create_task(readers.run(job)) for job in held]
+    waiting = asyncio.create_task(readers.run(never := Held()))
+    for job in held:
+        await asyncio.to_thread(job.begun.wait)
+    waiting.cancel()
+    for job in held:
+        job.may_end.set()
+    await asyncio.gather(*reading, waiting, return_exceptions=True)
+    assert await readers.run(_one) == 1
+    assert not never.begun.is_set()
+
+
+async def test_a_read_that_failed_leaves_its_connection_to_others(readers: Readers) -> None:
+    """What one caller's job raises is that caller's alone."""
+
+    def failing(_: sqlite3.Connection) -> None:
+        raise RunNotFound("r")
+
+    for _ in range(3 * READERS):
+        with pytest.raises(RunNotFound):
+            await readers.run(failing)
+    assert await readers.run(_one) == 1
