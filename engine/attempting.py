@@ -1,17 +1,22 @@
 """A block of code as an attempt: whatever ends the block, the attempt ends with it."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import islice
 from types import TracebackType
 from typing import Any, TypeAlias
 
 from engine.attempt import Attempt
+from engine.cancellation import OpenBlocks
 from engine.errors import AlreadyEntered, AnabranchError
+from engine.logger import get_logger
 from engine.model import CANCELLED, COMPLETED, FAILED
 
 _REASON_CHARACTERS_MAX = 1000
 _LEAVES_MAX = 20
+
+_log = get_logger(__name__)
 
 Started: TypeAlias = tuple[Attempt, asyncio.CancelledError | None]
 """An attempt that was recorded, and the cancellation that came meanwhile."""
@@ -20,8 +25,10 @@ Started: TypeAlias = tuple[Attempt, asyncio.CancelledError | None]
 class AttemptBlock:
     """An async context manager: starts an attempt, and records how the block ended; see `Branch.attempt`."""
 
-    def __init__(self, start: Callable[[], Coroutine[Any, Any, Started]]) -> None:
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, Started]], blocks: OpenBlocks) -> None:
         self._start = start
+        self._blocks = blocks
+        self._until_ended = contextlib.ExitStack()
         self._entered = False
         self._attempt: Attempt | None = None
 
@@ -29,20 +36,24 @@ class AttemptBlock:
         if self._entered:
             raise AlreadyEntered("the block of an attempt")
         self._entered = True
-        self._attempt, cancelled = await self._start()
-        if cancelled is not None:  # it is recorded, so its end is to be recorded too
-            await _finish_with(self._attempt, cancelled)
-            raise cancelled
+        with contextlib.ExitStack() as begun:
+            begun.enter_context(self._blocks.one_more())
+            self._attempt, cancelled = await self._start()
+            if cancelled is not None:  # it is recorded, so its end is to be recorded too
+                await _finish_with(self._attempt, cancelled)
+                raise cancelled
+            self._until_ended = begun.pop_all()
         return self._attempt
 
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         assert self._attempt is not None, "entered"
-        if error is not None:
-            await _finish_with(self._attempt, error)
-        else:
-            await self._attempt.finish_unless_finished(COMPLETED, None)
+        with self._until_ended:
+            if error is not None:
+                await _finish_with(self._attempt, error)
+            else:
+                await self._attempt.finish_unless_finished(COMPLETED, None)
 
 
 async def _finish_with(attempt: Attempt, error: BaseException) -> None:
@@ -52,6 +63,15 @@ async def _finish_with(attempt: Attempt, error: BaseException) -> None:
         await attempt.finish_unless_finished(status, _reason(error))
     except AnabranchError as unrecorded:
         error.add_note(f"and the attempt's outcome is not recorded: {type(unrecorded).__name__}: {unrecorded}")
+        _log.warning(
+            "the end of an attempt is not recorded",
+            run_id=attempt.run_id,
+            branch=attempt.branch,
+            step=attempt.step,
+            attempt_id=attempt.attempt_id,
+            status=status,
+            error=f"{type(unrecorded).__name__}: {unrecorded}",
+        )
 
 
 def _reason(error: BaseException) -> str:

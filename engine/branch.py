@@ -274,7 +274,7 @@ class Branch(BranchReads):
         A block that is cancelled is left once its end is recorded: for as long as the write lock is not to be had, that
         is up to the busy timeout.
         """
-        return AttemptBlock(partial(self._start_to_the_end, step, **options))
+        return AttemptBlock(partial(self._start_to_the_end, step, **options), self._writer.blocks)
 
     async def reduce(
         self,

@@ -1,12 +1,47 @@
 """What must finish, finishes: then the cancellation that came in the meantime goes on."""
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import Awaitable, Iterator
 from typing import Any, TypeVar
 
 import anyio
 
 Result = TypeVar("Result")
+
+
+class OpenBlocks:
+    """The blocks that have yet to end, and the tasks that entered them."""
+
+    def __init__(self) -> None:
+        self._open: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[None]:
+        """A block, from before it begins until all has been done for its end."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open[ended] = asyncio.current_task()
+        try:
+            yield
+        finally:
+            del self._open[ended]
+            ended.set_result(None)
+
+    async def end_of_cancelled(self) -> None:
+        """Wait until no task but the caller's that is being cancelled is inside a block.
+
+        Who cancels every task there is has cancelled them all before the first of them runs.
+        """
+        while leaving := list(self._being_left()):
+            await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+
+    def _being_left(self) -> Iterator[asyncio.Future[Any]]:
+        for ended, task in self._open.items():
+            if task is None or task is asyncio.current_task() or task.done():
+                continue
+            if task.cancelling():
+                yield ended
+                yield task  # it may leave the end of its block to another task
 
 
 async def finish(work: Awaitable[Result]) -> Result:

@@ -67,14 +67,19 @@ class Engine(History, Upkeep):
     async def close(self) -> None:
         """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock.
 
-        It does so to the end even when the caller is cancelled.
+        It does so to the end even when the caller is cancelled. Before that it waits for the blocks of attempts that
+        tasks are in which are being cancelled, so that their ends are recorded, too; who is cancelled once more
+        meanwhile waits no longer.
 
         Raises:
             WrongProcess, WrongEventLoop
             StoreBusy: a write that was given up on still waits for another process's lock. Close again when it is free.
         """
         self._owner.check()
-        await finish(self._close())
+        try:
+            await self._writer.blocks.end_of_cancelled()
+        finally:
+            await finish(self._close())
 
     async def _close(self) -> None:
         async with self._closing:  # whoever calls second waits until all is closed

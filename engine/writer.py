@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import anyio
 
+from engine.cancellation import OpenBlocks
 from engine.commands import Request
 from engine.errors import EngineClosed
 from engine.owner import Owner
@@ -79,6 +80,8 @@ class Writer:
         self._idle.set()
         self._closed = False
         self._owner = Owner()
+        self.blocks = OpenBlocks()
+        """The blocks of attempts, whose ends are yet to be asked for."""
 
     async def submit(self, request: Request) -> Recorded:
         """Return once the request is recorded and durable.

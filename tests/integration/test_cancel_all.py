@@ -1,9 +1,12 @@
 """Cancelling every task but one's own, as graceful shutdowns do, and as `asyncio.run` does at its end."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
+import structlog.testing
 
 from engine import Engine, Run, open_engine
 from tests.faults.leaks import nothing_left
@@ -83,3 +86,79 @@ async def test_a_close_is_done_to_the_end(database: Path, turns: int) -> None:
         await _cancel_others()
         assert closing.done()
     await engine.close()
+
+
+Leave: TypeAlias = Callable[[Run], Awaitable[object]]
+
+
+async def _statuses(database: Path) -> list[str]:
+    async with open_engine(database) as engine:
+        return [attempt.status for attempt in await (await engine.run("r")).attempts()]
+
+
+async def _at_work_until(run: Run, step: str, begun: asyncio.Barrier, leave: Leave) -> None:
+    async with run.attempt(step):
+        try:
+            await begun.wait()
+            await asyncio.Event().wait()
+        finally:
+            await leave(run)
+
+
+async def _owning(database: Path, begun: asyncio.Barrier, leave: Leave) -> None:
+    """Open an engine, and have tasks of no group work with it."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        workers = [asyncio.create_task(_at_work_until(run, f"s{index}", begun, leave)) for index in range(3)]
+        await begun.wait()
+        await asyncio.wait(workers)
+
+
+@pytest.mark.parametrize("owner_first", [True, False])
+async def test_who_is_cancelled_with_the_owner_of_the_engine_ends_its_attempt(
+    database: Path, *, owner_first: bool
+) -> None:
+    """The engine is closed when all blocks that are being left have been, in whatever order the tasks are cancelled."""
+    begun = asyncio.Barrier(5)
+    owner = asyncio.create_task(_owning(database, begun, Run.parameters))  # leaving takes a read
+    await begun.wait()
+    tasks = sorted(_all_others(), key=lambda task: (task is owner) is not owner_first)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert await _statuses(database) == ["CANCELLED"] * 3
+
+
+async def test_an_owner_that_is_cancelled_once_more_waits_no_longer(database: Path) -> None:
+    """What is not recorded for that is said in a warning: who gathers tasks loses the notes on their cancellation."""
+    begun, leaving, may_end = asyncio.Barrier(5), asyncio.Barrier(4), asyncio.Event()
+
+    async def leave(_: Run) -> None:
+        await leaving.wait()
+        await may_end.wait()
+
+    owner = asyncio.create_task(_owning(database, begun, leave))
+    await begun.wait()
+    workers = [task for task in _all_others() if task is not owner]
+    for task in (owner, *workers):
+        task.cancel()
+    await leaving.wait()
+    owner.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await owner
+    may_end.set()
+    with structlog.testing.capture_logs() as logged:
+        await asyncio.gather(*workers, return_exceptions=True)
+    assert await _statuses(database) == ["RUNNING"] * 3
+    assert [entry["error"].split(":")[0] for entry in logged] == ["EngineClosed"] * 3
+
+
+async def test_a_block_that_nobody_leaves_holds_up_no_close(database: Path) -> None:
+    """A task that is not being cancelled finds the engine closed at its end."""
+    begun = asyncio.Barrier(2)
+    async with open_engine(database) as engine:
+        worker = asyncio.create_task(_working(await engine.create_run("r"), "s", begun))
+        await begun.wait()
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    assert await _statuses(database) == ["RUNNING"]
