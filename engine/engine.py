@@ -159,7 +159,8 @@ class Engine(History, Upkeep):
             branch: the branch of the source; its root unless given.
             at: a version of that branch's stream, an aware time, or a `Position`; now unless given.
             from_step: go further back, to just before this step of the branch began: before its first attempt or its
-                first status but `CREATED` and `PENDING`; where it never began, to before it was first logged.
+                first status but `CREATED` and `PENDING`; where it never began, to before it was first logged. A step
+                that was removed begins anew.
 
         Raises:
             RunExists, RunNotFound, BranchNotFound, PointNotFound, SourceReplaced

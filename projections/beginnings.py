@@ -1,40 +1,53 @@
 """Where a step began: the point to go back to when it is to be done anew."""
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from engine.codec import decode_event
 from engine.errors import StepNotFound
-from engine.events import AttemptCreated, AttemptUpdated, Event, StepLogged, StepStatusChanged
+from engine.events import AttemptCreated, AttemptUpdated, Event, StepLogged, StepRemoved, StepStatusChanged
 from engine.model import CREATED, PENDING
 from engine.ports import Stream
 
 _DECLARED: Final = frozenset({CREATED, PENDING})
+_REMOVALS: Final = (StepRemoved,)
+_SIGNS: Final = (StepLogged, StepStatusChanged, AttemptCreated, AttemptUpdated)
 
 
 def version_before(connection: sqlite3.Connection, stream: Stream, step: str, version: int) -> int:
     """Return the version of a stream just before a step began: its first attempt, or its first status but created or
-    pending. Where it never did by `version`, the one before it was first logged.
+    pending. Where it never did by `version`, the one before it was first logged. A step that was removed begins anew.
 
     Raises:
-        StepNotFound: the stream itself had not logged the step by then.
+        StepNotFound: the stream itself had not logged the step by then, or had removed it.
     """
-    rows = connection.execute(
-        "SELECT position, stream_version, event_type, schema_version, payload FROM events"
-        " WHERE root_id = (SELECT root_id FROM streams WHERE stream_id = ?) AND stream_id = ? AND stream_version <= ?"
-        " AND event_type IN ('StepLogged', 'StepStatusChanged', 'AttemptCreated', 'AttemptUpdated') ORDER BY position",
-        (stream.stream_id, stream.stream_id, version),
-    )
+    removed = max((number for number, _ in _events_of(connection, stream, step, _REMOVALS, 0, version)), default=0)
     logged: int | None = None
-    for position, stream_version, event_type, schema_version, payload in rows:
-        event = decode_event(event_type, schema_version, payload, position)
-        if getattr(event, "step", None) == step:
-            if _begins(event):
-                return int(stream_version) - 1
-            logged = logged or stream_version
+    for number, event in _events_of(connection, stream, step, _SIGNS, removed, version):
+        if _begins(event):
+            return number - 1
+        logged = logged or number
     if logged is None:
         raise StepNotFound(stream.run_id, stream.branch, step)
     return logged - 1
+
+
+def _events_of(
+    connection: sqlite3.Connection, stream: Stream, step: str, types: Sequence[type[Event]], after: int, until: int
+) -> Iterator[tuple[int, Event]]:
+    """Yield the events of some types that name a step, with their versions."""
+    names = ", ".join(f"'{each.__name__}'" for each in types)
+    rows = connection.execute(
+        "SELECT position, stream_version, event_type, schema_version, payload FROM events"
+        " WHERE root_id = (SELECT root_id FROM streams WHERE stream_id = ?) AND stream_id = ?"
+        f" AND stream_version > ? AND stream_version <= ? AND event_type IN ({names}) ORDER BY position",
+        (stream.stream_id, stream.stream_id, after, until),
+    )
+    for position, stream_version, event_type, schema_version, payload in rows:
+        event = decode_event(event_type, schema_version, payload, position)
+        if getattr(event, "step", None) == step:
+            yield stream_version, event
 
 
 def _begins(event: Event) -> bool:

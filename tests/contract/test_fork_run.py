@@ -192,6 +192,20 @@ async def test_an_attempt_begins_a_step_whatever_its_status(engine: Engine) -> N
     assert list(await (await engine.fork_run("tasks", run_id="new", from_step="one")).parameters()) == ["before"]
 
 
+async def test_a_step_that_was_removed_begins_anew(engine: Engine, run: Run) -> None:
+    """What was done between its removal and its new beginning is kept; removed for good, it never began."""
+    await run.remove_step("train", "wrong image")
+    await run.set_parameters({"image": "right"})
+    removed = await run.head()
+    await (await run.start_attempt("train")).finish("FAILED")
+
+    new = await engine.fork_run("r", run_id="new", from_step="train")
+    assert (await new.parameters())["image"].value == "right"
+    assert await forked_from(engine, "new") == ("r", "", removed.stream_version)
+    with pytest.raises(StepNotFound):
+        await engine.fork_run("r", run_id="other", from_step="train", at=removed.stream_version)
+
+
 async def test_both_histories_stay_whole(engine: Engine, run: Run) -> None:
     """Neither the fork nor what the new run does changes the source; every hash and view still holds."""
     before, events = await run.compile(), [each async for each in engine.events(run_id="r")]
