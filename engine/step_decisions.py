@@ -37,6 +37,7 @@ from engine.model import (
     AttemptDocument,
     AttemptLog,
     StepDocument,
+    StepLog,
     given,
     has_ended,
 )
@@ -103,9 +104,24 @@ def _attempt_id(stream: Stream, step: str, index: int) -> str:
     return derived_id(stream.run_id, stream.branch, step, index)
 
 
-def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
+def adds_nothing(document: StepDocument, step: StepLog) -> bool:
+    """Say whether a step's log says all that a document says, of it and of its attempts."""
+    said = {name: value for name, value in structs.asdict(document).items() if name != "attempts"}
+    return (
+        all(same(getattr(step, name), value) for name, value in said.items())
+        and len(document.attempts) <= len(step.attempts)
+        and not any(_changed(*pair) for pair in zip(document.attempts, step.attempts, strict=False))
+    )
+
+
+def _changed(attempt: AttemptDocument, known: AttemptLog) -> dict[str, Any]:
+    """Return what a document says of an attempt that is not known."""
     changed = {name: value for name, value in _fields(attempt).items() if not same(getattr(known, name), value)}
-    changed |= _times(attempt, known)
+    return changed | _times(attempt, known)
+
+
+def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
+    changed = _changed(attempt, known)
     if not changed:
         return ()
     changes = AttemptChanges(**changed)

@@ -84,7 +84,8 @@ class SqliteTaskViews:
     async def attempted(self, run_id: str) -> set[str]:
         def read(connection: sqlite3.Connection) -> set[str]:
             rows = connection.execute(f"SELECT DISTINCT task_id FROM task_attempts WHERE {IN_RUN}", (run_id,))
-            return {task_id for (task_id,) in rows}
+            inherited = {name for name, step in _inherited_steps(connection, run_id).items() if step.attempts}
+            return inherited.union(task_id for (task_id,) in rows)
 
         return await self._readers.run(read)
 

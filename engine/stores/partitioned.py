@@ -9,6 +9,8 @@ Which branch a name means, and which parameters or children a call is about, is 
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import structs
+
 from engine.commands import Command, Configure, Finalize, Fork, OpenRun, Reduce, SetStatus
 from engine.engine import Engine
 from engine.errors import BranchNotFound, JobNotFound, RunNotFound, StepNotFound
@@ -24,6 +26,7 @@ from engine.stores.documents import (
     as_parameters,
     is_branch_log,
 )
+from engine.stores.inherited import Inherited
 from engine.stores.reading import branch_document, run_document, step_log
 from engine.stores.recording import Recorder, job_document, opening_details, run_created
 from engine.stores.twin import checked_engine
@@ -44,6 +47,7 @@ class PartitionedRunLogStore:
         self._engine = checked_engine(engine, "BlockingRunLogStore")
         self._views = engine.views
         self._inherited = inherited
+        self._from_source = Inherited(engine)
         self._recorder = Recorder(open_missing=open_missing, unless="resolved" if inherited else "own")
 
     async def create_run_log(
@@ -76,10 +80,16 @@ class PartitionedRunLogStore:
             RunNotFound
         """
         check_name(run_id, "run id")
-        return run_document(await self._views.compile(run_id, nested=full, inherited=self._inherited))
+        log = await self._views.compile(run_id, nested=full, inherited=self._inherited)
+        config = await self._from_source.config(run_id, log.config)
+        return run_document(structs.replace(log, config=config))
 
     async def put_run_log(self, run_log: object) -> None:
-        """Record what a run's log says that is not recorded yet. What it leaves out stays as it is."""
+        """Record what a run's log says that is not recorded yet. What it leaves out stays as it is.
+
+        So do the steps that a forked run has from its source, where it says of them what is known: they stay the
+        source's.
+        """
         document = as_document(run_log, RunLog)
         await self._write(document.run_id, *self._recorder.run(document))
 
@@ -258,8 +268,8 @@ class PartitionedRunLogStore:
         return await self.get_run_log_by_id(run_id, True)  # noqa: FBT003 - as above
 
     async def _write(self, run_id: str, *commands: Command) -> None:
-        if commands:
-            await self._engine.write(run_id, *commands)
+        if new := await self._from_source.left_out(run_id, commands):
+            await self._engine.write(run_id, *new)
 
     async def _is_open(self, run_id: str, branch: str) -> bool:
         try:

@@ -51,7 +51,7 @@ from engine.stores.task_documents import (
     optional_text,
     status_of,
 )
-from engine.stores.task_places import Place, TaskPlaces
+from engine.stores.task_places import Place, TaskPlaces, attempts_of
 from engine.stores.twin import checked_engine
 from engine.values import check_document, check_function, check_text
 from engine.views import PlacedAttempt
@@ -249,12 +249,9 @@ class StateStore:
         return attempt_id
 
     async def list_attempts(self, task_id: str, run_id: str | None = None) -> list[TaskAttempt]:
-        """Return a task's attempts, first to last."""
+        """Return a task's attempts, first to last. Those of an inherited task are the source's, and say so."""
         found = await self._places.step(task_id, run_id)
-        if found is None:
-            return []
-        place, step = found
-        return [self._attempt(PlacedAttempt(*place, log)) for log in step.attempts]
+        return [] if found is None else [self._attempt(each) for each in attempts_of(*found)]
 
     async def get_attempt_count(self, run_id: str, task_id: str) -> int:
         """Return how many attempts a task of a run has had."""
@@ -266,9 +263,10 @@ class StateStore:
 
     async def get_current_attempt(self, task_id: str, run_id: str | None = None) -> TaskAttempt | None:
         found = await self._places.step(task_id, run_id)
-        if found is None or found[1].current_attempt_id is None:
+        if found is None:
             return None
-        return await self.get_attempt(found[1].current_attempt_id)
+        current = (each for each in attempts_of(*found) if each.log.attempt_id == found[1].current_attempt_id)
+        return next((self._attempt(each) for each in current), None)
 
     async def get_active_attempts(self, run_id: str) -> list[TaskAttempt]:
         """Return the attempts that have not ended, in the order they were created."""

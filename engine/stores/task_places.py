@@ -12,6 +12,13 @@ Place: TypeAlias = tuple[str, str]
 """A run and a branch of it."""
 
 
+def attempts_of(place: Place, step: StepLog) -> list[PlacedAttempt]:
+    """Return the attempts at a step with where they were made: those at an inherited one where that is from."""
+    origin = step.inherited_from
+    run_id, branch = place if origin is None else (origin.run_id, origin.branch)
+    return [PlacedAttempt(run_id, branch, log) for log in step.attempts]
+
+
 class TaskPlaces:
     """Looks through every run, or through the one that is given."""
 

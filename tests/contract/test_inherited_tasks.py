@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine import Engine, TaskSpec, open_engine
 from engine.errors import ReadFailed, StepNotFound, TaskNotFound
-from engine.events import StepLogged
-from engine.stores import StateStore
+from engine.events import RunConfigured, StepLogged
+from engine.stores import PartitionedRunLogStore, StateStore
+from engine.stores.documents import StepAttempt, StepLog
 from tests.contract.state_stores import handle, workflow
 
 
@@ -46,6 +48,20 @@ async def test_what_succeeded_is_there(store: StateStore) -> None:
     assert await store.get_task_status("relax", "fork") == "COMPLETED"
     assert await store.get_task_status("bands", "fork") is None
     assert [attempt.status for attempt in await store.list_attempts("relax", "fork")] == ["COMPLETED"]
+
+
+async def test_an_inherited_attempt_is_the_sources(store: StateStore) -> None:
+    """However it is asked for, it says where it was made, and what it was when the run was forked."""
+    (listed,) = await store.list_attempts("relax", "fork")
+    assert (listed.run_id, listed.status) == ("r", "COMPLETED")
+    assert await store.get_current_attempt("relax", "fork") == listed
+    assert await store.get_attempt(listed.attempt_id) == listed
+    assert await store.get_attempt_task_ids("fork") == {"relax"}
+
+    await store.update_attempt(listed.attempt_id, status="FAILED")
+    assert await store.get_current_attempt("relax", "fork") == listed
+    await store.delete_task("relax", "r")
+    assert await store.get_current_attempt("relax", "fork") == listed
 
 
 async def test_the_workflow_again_keeps_what_succeeded(store: StateStore, engine: Engine) -> None:
@@ -109,3 +125,61 @@ async def test_what_was_skipped_is_done(store: StateStore, engine: Engine) -> No
     await store.update_attempt(attempt_id, status="SKIPPED")
     assert list(await (await engine.fork_run("r", run_id="later")).steps()) == ["relax", "bands"]
     assert await store.get_active_attempts("r") == []
+
+
+@pytest.fixture
+async def logs(database: Any) -> AsyncIterator[PartitionedRunLogStore]:
+    """Of a run `r` with a configuration and two steps that are done, and of a fork of it with a third one."""
+    async with open_engine(database) as engine:
+        store = PartitionedRunLogStore(engine)
+        await store.create_run_log("r", dag_hash="h")
+        await store.set_run_config("r", {"file": "pipeline.py"})
+        for name in ("a", "b"):
+            attempt = StepAttempt(status="SUCCESS", start_time="2026-01-02 03:04:05", end_time="2026-01-02 03:04:06")
+            await store.add_step_log(StepLog(internal_name=name, status="SUCCESS", attempts=[attempt]), "r")
+        await engine.fork_run("r", run_id="fork")
+        await store.add_step_log(StepLog(internal_name="c", status="SUCCESS"), "fork")
+        yield store
+
+
+async def test_a_log_that_is_handed_back_leaves_the_sources_steps_alone(logs: PartitionedRunLogStore) -> None:
+    """As hosts do at the end of a run: nothing is recorded, and what is inherited stays so, and in its place."""
+    engine = logs._engine
+    before, compiled = await _types(engine), await (await engine.run("fork")).compile()
+    await logs.put_run_log(await logs.get_run_log_by_id("fork", full=True))
+    await logs.add_branch_log(await logs.get_branch_log("", "fork"), "fork")
+    await logs.add_step_log(await logs.get_step_log("a", "fork"), "fork")
+    assert await _types(engine) == before
+    assert await (await engine.run("fork")).compile() == compiled
+
+
+async def test_a_log_that_says_more_of_the_sources_steps_is_recorded(logs: PartitionedRunLogStore) -> None:
+    """Then the step is the fork's own, as the log has it."""
+    step = await logs.get_step_log("a", "fork")
+    attempts = [*step.attempts, StepAttempt(status="FAIL", attempt_number=2)]
+    await logs.add_step_log(structs.replace(step, status="FAIL", attempts=attempts), "fork")
+    found = await logs.get_step_log("a", "fork")
+    assert [attempt.status for attempt in found.attempts] == ["SUCCESS", "FAIL"]
+    assert [attempt.status for attempt in (await logs.get_step_log("a", "r")).attempts] == ["SUCCESS"]
+
+
+async def test_a_fork_has_the_sources_configuration(logs: PartitionedRunLogStore) -> None:
+    """As it was when the run was forked, until it has one of its own; forks of forks have it, too."""
+    engine = logs._engine
+    await logs.set_run_config("r", {"file": "later.py"})
+    await engine.fork_run("fork", run_id="again", at=1)
+    for run_id in ("fork", "again"):
+        assert await logs.get_run_config(run_id) == {"file": "pipeline.py"}
+        assert (await logs.get_run_log_by_id(run_id)).run_config == {"file": "pipeline.py"}
+    await logs.set_run_config("fork", {"file": "own.py"})
+    await logs.set_run_config("fork", {"file": "pipeline.py"})
+    assert (await _types(engine))[-2:] == [RunConfigured, RunConfigured]
+    assert await logs.get_run_config("fork") == {"file": "pipeline.py"}
+
+
+async def test_a_fork_whose_source_is_gone_has_what_was_carried_over(logs: PartitionedRunLogStore) -> None:
+    """Its steps, and no configuration."""
+    await logs._engine.delete_run("r", "old", carry_over=True)
+    assert await logs.get_run_config("fork") == {}
+    await logs.put_run_log(await logs.get_run_log_by_id("fork"))
+    assert sorted((await logs.get_run_log_by_id("fork")).steps) == ["a", "b", "c"]
