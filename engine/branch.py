@@ -29,7 +29,7 @@ from engine.commands import (
     SetStepStatus,
     StartAttempt,
 )
-from engine.errors import InvalidValue
+from engine.errors import InvalidValue, shown
 from engine.event_ids import new_event_id
 from engine.events import AttemptCreated, ParametersSet
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
@@ -329,12 +329,17 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Record several commands together or not at all; what the stores are built on.
+        """Record several commands of `engine.commands`, which name this branch, together or not at all.
+
+        `Engine.write` is for those of several branches.
 
         Raises:
-            InvalidInput: a command holds what cannot be recorded; and what the commands raise.
+            InvalidInput: a command names another branch, or holds what cannot be recorded; and what the commands raise.
         """
         commands = tuple(map(checked, commands))
+        for command in commands:
+            if command.branch != self._name:
+                raise InvalidValue("command", command.branch, f"is its branch, and not {shown(self._name)}")
         return await self._write(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def _write(

@@ -49,7 +49,7 @@ def test_tasks_of_branches_are_shown_with_their_branch(shown: Shown, recorded: P
         async with open_engine(recorded) as engine:
             run = await engine.create_run("r5")
             await run.fork("fit")
-            await run.write(*(LogTask(branch=branch, task_id="t", spec=TaskSpec()) for branch in ("", "fit")))
+            await engine.write("r5", *(LogTask(branch=branch, task_id="t", spec=TaskSpec()) for branch in ("", "fit")))
 
     asyncio.run(record())
     assert "BRANCH" not in shown("tasks", "r1")
@@ -189,7 +189,7 @@ async def _hostile(database: Path) -> None:
             LogTask(branch=branch.name, task_id=f"{_HOSTILE_NAME}{number}", spec=TaskSpec(dependencies=[_HOSTILE]))
             for number in range(2)
         ]
-        await run.write(*tasks)
+        await branch.write(*tasks)
         await branch.start_attempt(f"{_HOSTILE_NAME}0", status="FAILED", message=_HOSTILE, operator_key=_HOSTILE)
 
 

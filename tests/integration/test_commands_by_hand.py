@@ -282,3 +282,16 @@ async def test_every_type_of_command_can_be_made_by_hand(engine: Engine) -> None
     assert [each.ended_at for each in (await child.steps())["s"].attempts] == [now]
     assert (await engine.verify()).problems == []
     assert await engine.verify_views() == []
+
+
+async def test_a_branch_takes_commands_of_its_own_only(engine: Engine) -> None:
+    """A command that names no branch is the root's: it is not taken for the child's."""
+    run = await engine.create_run("r")
+    child = await run.fork("a")
+    head = await child.head()
+    for writing in (child.write(SetStatus(status="x")), run.write(SetStatus(branch="a", status="x"))):
+        with pytest.raises(InvalidValue, match="is its branch"):
+            await writing
+    await child.write(SetStatus(branch="a", status="x"))
+    assert (await run.info()).status == "CREATED"
+    assert (await child.head()).stream_version == head.stream_version + 1
