@@ -119,10 +119,10 @@ class Branch(BranchReads):
         step: str,
         *,
         name: str | None = None,
-        status: str = CREATED,
-        step_type: str = "task",
-        message: str = "",
-        mock: bool = False,
+        status: str | None = None,
+        step_type: str | None = None,
+        message: str | None = None,
+        mock: bool | None = None,
         details: Mapping[str, Any] | None = None,
         attempts: Iterable[AttemptDocument] = (),
         spec: TaskSpec | None = None,
@@ -131,20 +131,23 @@ class Branch(BranchReads):
     ) -> Recorded:
         """Record what the log does not yet say of a step: called twice with the same, it records nothing.
 
+        What is not given stays as it is known. A new step is `CREATED`, of the type `task`, and named as internally.
+
         Args:
             step: its internal name.
-            name: its name for people; `step` unless given.
+            name: its name for people.
+            details: all that else is to be kept with it.
             attempts: all attempts so far, in order.
             spec: what makes the step a task.
         """
         document = StepDocument(
             step=check_name(step, "step name"),
-            name=check_text(step if name is None else name, "name"),
-            status=check_name(status, "status"),
-            step_type=check_text(step_type, "step_type"),
-            message=check_text(message, "message"),
-            mock=check_flag(mock, "mock"),
-            details=check_document({} if details is None else details, "details"),
+            name=None if name is None else check_text(name, "name"),
+            status=None if status is None else check_name(status, "status"),
+            step_type=None if step_type is None else check_text(step_type, "step_type"),
+            message=None if message is None else check_text(message, "message"),
+            mock=None if mock is None else check_flag(mock, "mock"),
+            details=None if details is None else check_document(details, "details"),
             attempts=[check_attempt_document(attempt) for attempt in check_several(attempts, "attempts")],
         )
         command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))

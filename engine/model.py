@@ -188,15 +188,18 @@ class AttemptDocument(Canonical, frozen=True, kw_only=True):
 
 
 class StepDocument(Canonical, frozen=True, kw_only=True):
-    """A whole step as a caller hands it over; `attempts` in order, the first is number 1."""
+    """A step as a caller hands it over; `attempts` in order, the first is number 1.
+
+    What is None stays as it is known, and is what `StepLog` has by default where the step is new.
+    """
 
     step: str
-    name: str
-    status: str = CREATED
-    step_type: str = "task"
-    message: str = ""
-    mock: bool = False
-    details: dict[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    status: str | None = None
+    step_type: str | None = None
+    message: str | None = None
+    mock: bool | None = None
+    details: dict[str, Any] | None = None
     attempts: list[AttemptDocument] = field(default_factory=list)
 
 

@@ -61,22 +61,24 @@ def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]
 def _step_description(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
     document = command.document
     known = state.logged_step(stream, document.step)
-    described = StepLogged(
-        branch=stream.branch,
-        step=document.step,
-        name=document.name,
-        status=document.status,
-        step_type=document.step_type,
-        message=document.message,
-        mock=document.mock,
-        spec=command.spec if command.spec is not None or known is None else known.spec,
-        details=document.details,
-    )
-    if known is None or not same(structs.replace(known, status=document.status), described):
+    said = {name: value for name, value in _own_fields(document).items() if value is not None}
+    if command.spec is not None:
+        said["spec"] = command.spec
+    if known is None:
+        return (StepLogged(branch=stream.branch, **{"name": document.step, "status": CREATED, **said}),)
+    described = structs.replace(known, **said)
+    if not same(structs.replace(known, status=described.status), described):
         return (described,)
-    if known.status != document.status:
-        return (StepStatusChanged(branch=stream.branch, step=document.step, status=document.status),)
+    if known.status != described.status:
+        return (StepStatusChanged(branch=stream.branch, step=document.step, status=described.status),)
     return ()
+
+
+def _own_fields(document: StepDocument) -> dict[str, Any]:
+    """Return what a document says of the step itself."""
+    fields = structs.asdict(document)
+    del fields["attempts"]
+    return fields
 
 
 def _created(stream: Stream, document: StepDocument, attempt: AttemptDocument, index: int) -> AttemptCreated:
@@ -106,9 +108,8 @@ def _attempt_id(stream: Stream, step: str, index: int) -> str:
 
 def adds_nothing(document: StepDocument, step: StepLog) -> bool:
     """Say whether a step's log says all that a document says, of it and of its attempts."""
-    said = {name: value for name, value in structs.asdict(document).items() if name != "attempts"}
     return (
-        all(same(getattr(step, name), value) for name, value in said.items())
+        all(value is None or same(getattr(step, name), value) for name, value in _own_fields(document).items())
         and len(document.attempts) <= len(step.attempts)
         and not any(_changed(*pair) for pair in zip(document.attempts, step.attempts, strict=False))
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 
 from engine import Engine
 from engine.commands import Record
@@ -279,6 +280,19 @@ class TestStepDocuments:
         assert [type(each.event) for each in changed.events] == [StepStatusChanged]
         more = await run.log_step("train", **(document | {"status": "SUCCESS", "message": "more"}))
         assert [type(each.event) for each in more.events] == [StepLogged]
+
+    async def test_what_is_not_given_stays(self, engine: Engine) -> None:
+        """Who declares a step again, as after a restart, takes nothing back of how it went."""
+        run = await engine.create_run("r")
+        await run.log_step("train", name="Train", step_type="map", message="m", mock=True, details={"k": 1})
+        async with run.attempt("train"):
+            pass
+        before = await run.step("train")
+        assert (await run.log_step("train")).events == ()
+        await run.log_step("train", message="more")
+        assert await run.step("train") == structs.replace(before, message="more")
+        await run.log_step("train", message="", mock=False, details={})
+        assert await run.step("train") == structs.replace(before, message="", mock=False, details={})
 
     async def test_a_document_without_a_spec_keeps_the_one_that_is_known(self, engine: Engine) -> None:
         """A caller that knows nothing of tasks does not take a task away."""

@@ -286,7 +286,7 @@ async def test_every_type_of_command_can_be_made_by_hand(engine: Engine) -> None
 
 async def test_a_branch_takes_commands_of_its_own_only(engine: Engine) -> None:
     """A command that names no branch is the root's: it is not taken for the child's."""
-    run = await engine.create_run("r")
+    run = await engine.create_run("own")
     child = await run.fork("a")
     head = await child.head()
     for writing in (child.write(SetStatus(status="x")), run.write(SetStatus(branch="a", status="x"))):
