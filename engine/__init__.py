@@ -20,6 +20,7 @@ from engine.point import Point, Position
 from engine.ports import Recorded
 from engine.reducing import Rule
 from engine.run import Run
+from engine.subscription import Subscription
 
 __all__ = [
     "ANY",
@@ -41,6 +42,7 @@ __all__ = [
     "Reduction",
     "Rule",
     "Run",
+    "Subscription",
     "TaskSpec",
     "Verification",
     "open_engine",

@@ -10,7 +10,7 @@ from engine.events import RecordedEvent
 from engine.names import check_branch, check_name
 from engine.point import Position
 from engine.ports import EventFilter, EventLog, Progress
-from engine.subscription import Follower, read_log
+from engine.subscription import Follower, Subscription, read_log
 from engine.transfer.port import Imported, Transfer
 from engine.values import check_flag, check_function, check_position, check_several
 
@@ -51,7 +51,7 @@ class History:
             async for recorded in found:
                 yield recorded
 
-    async def subscribe(
+    def subscribe(
         self,
         *,
         run_id: str | None = None,
@@ -59,15 +59,18 @@ class History:
         descendants: bool = False,
         types: Iterable[type | str] | None = None,
         after: int | Position = 0,
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        """Yield what is recorded, then what comes, from this process or another, without gap or duplicate.
+    ) -> Subscription:
+        """Follow what is recorded, then what comes, from this process or another, without gap or duplicate.
 
         Takes the arguments of `events`; ends when the engine is closed.
+
+        Raises:
+            EngineClosed, InvalidInput
+            RunNotFound, BranchNotFound, CannotDecode: when the next event is asked for. What is to be followed has to
+                be there; of a run that is deleted meanwhile this is known with the next event of any run.
         """
         wanted = _filter(run_id, branch, types, descendants=descendants)
-        async with contextlib.aclosing(self._follower.follow(wanted, check_position(after, "after"))) as found:
-            async for recorded in found:
-                yield recorded
+        return self._follower.follow(wanted, check_position(after, "after"))
 
     async def export_runs(
         self,

@@ -6,8 +6,11 @@ small read every 20 ms while anybody waits.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
+
+from typing_extensions import override
 
 from engine.errors import AnabranchError, EngineClosed
 from engine.events import RecordedEvent
@@ -46,26 +49,28 @@ class Follower:
         self._closed = False
         log.on_append(self._wake)
 
-    async def follow(self, events: EventFilter, after: int) -> AsyncGenerator[RecordedEvent, None]:
-        """Yield every event after a position that passes the filter: first what is there, then what comes.
-
-        Ends when the engine is closed.
+    def follow(self, events: EventFilter, after: int) -> "Subscription":
+        """Return every event after a position that passes the filter: first what is there, then what comes.
 
         Raises:
-            EngineClosed: it was closed before.
+            EngineClosed
         """
         if self._closed:
             raise EngineClosed
-        while not self._closed:
-            generation = self._generation
-            try:
-                found, after = await self._log.read(events, after, None, CHUNK_EVENTS)
-            except EngineClosed:
-                return
-            for recorded in found:
-                yield recorded
-            if not found:
-                await self._wait(generation)
+        return Subscription(self, events, after)
+
+    async def read(self, events: EventFilter, after: int) -> tuple[list[RecordedEvent], int] | None:
+        """Return events after a position and where to go on; wait where there are none. None once it is closed."""
+        if self._closed:
+            return None
+        generation = self._generation
+        try:
+            found, after = await self._log.read(events, after, None, CHUNK_EVENTS)
+        except EngineClosed:
+            return None
+        if not found:
+            await self._wait(generation)
+        return found, after
 
     async def close(self) -> None:
         """End every subscription and the polling."""
@@ -108,3 +113,38 @@ class Follower:
             _log.warning("polling failed", error=str(error))
         finally:
             self._wake()  # whoever waits reads again, and meets the failure itself
+
+
+class Subscription(AsyncIterator[RecordedEvent]):
+    """Events as they come, until the engine is closed or this is.
+
+    Who gives up waiting for the next one, as `asyncio.timeout` does, loses none: whoever asks next is given it.
+    """
+
+    def __init__(self, follower: Follower, events: EventFilter, after: int) -> None:
+        self._follower = follower
+        self._events = events
+        self._after = after
+        self._found: deque[RecordedEvent] = deque()
+        self._reading = asyncio.Lock()
+        self._closed = False
+
+    @override
+    async def __anext__(self) -> RecordedEvent:
+        while not self._found:
+            async with self._reading:  # of several who wait for the next event one reads
+                if not self._found:
+                    await self._read()
+        return self._found.popleft()
+
+    async def _read(self) -> None:
+        read = None if self._closed else await self._follower.read(self._events, self._after)
+        if read is None:
+            raise StopAsyncIteration
+        found, self._after = read
+        self._found.extend(found)
+
+    async def aclose(self) -> None:
+        """End it: nothing comes any more."""
+        self._closed = True
+        self._found.clear()

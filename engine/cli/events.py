@@ -1,12 +1,12 @@
 """`anabranch events`: the history of a run, as it was recorded and as it is being recorded."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
 import typer
 
-from engine import Engine
+from engine import Engine, Subscription
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import event_document, print_json
 from engine.cli.event_lines import EventLines
@@ -58,17 +58,17 @@ def _chosen(
     *,
     follow: bool,
     descendants: bool,
-) -> AsyncGenerator[RecordedEvent, None]:
+) -> AsyncGenerator[RecordedEvent, None] | Subscription:
     read = engine.subscribe if follow else engine.events
     return read(run_id=run_id, branch=branch, descendants=descendants, types=types or None, after=after)
 
 
-async def _print_json(found: AsyncGenerator[RecordedEvent, None]) -> None:
+async def _print_json(found: AsyncIterator[RecordedEvent]) -> None:
     async for recorded in found:
         print_json(event_document(recorded), indent=None)
 
 
-async def _print(found: AsyncGenerator[RecordedEvent, None]) -> None:
+async def _print(found: AsyncIterator[RecordedEvent]) -> None:
     lines = EventLines(output())
     async for recorded in found:
         lines.print(recorded)

@@ -23,7 +23,7 @@ class Inherited:
 
     async def left_out(self, run_id: str, commands: Sequence[Command]) -> list[Command]:
         """Return the commands but for those that say what a run has from its source, which stays the source's."""
-        if not any(_is_of_root(command) for command in commands) or not await self._is_fork(run_id):
+        if not any(map(_may_be_said, commands)) or not await self._is_fork(run_id):
             return list(commands)
         steps, config = await self._views.steps(run_id, ROOT), await self._unset_config(run_id)
         return [command for command in commands if not _is_said(command, steps, config)]
@@ -57,14 +57,20 @@ class Inherited:
         return None
 
 
-def _is_of_root(command: Command) -> TypeGuard[LogStep | Configure]:
-    return isinstance(command, LogStep | Configure) and command.branch == ROOT
+def _may_be_said(command: Command) -> TypeGuard[LogStep | Configure]:
+    match command:
+        case LogStep(branch=branch):
+            return branch == ROOT
+        case Configure(config=config, job=None):
+            return bool(config)
+        case _:
+            return False
 
 
 def _is_said(command: Command, steps: Mapping[str, StepLog], config: dict[str, Any]) -> bool:
-    if not _is_of_root(command):
+    if not _may_be_said(command):
         return False
     if isinstance(command, Configure):
-        return command.job is None and bool(command.config) and same(command.config, config)
+        return same(command.config, config)
     step = steps.get(command.document.step)
     return step is not None and step.inherited_from is not None and adds_nothing(command.document, step)

@@ -5,13 +5,13 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import Engine, Run, open_engine
+from engine import Engine, Run, Subscription, open_engine
 from engine.errors import ReadFailed
 from engine.events import BranchForked, ParametersSet, RecordedEvent
 from engine.ports import EventFilter
@@ -19,8 +19,6 @@ from engine.subscription import Follower
 from tests.faults.children import finished, next_line, start_worker
 
 LOG = logging.getLogger(__name__)
-
-Subscription = AsyncGenerator[RecordedEvent, None]
 
 
 async def _take(events: Subscription, count: int) -> list[RecordedEvent]:
@@ -254,3 +252,47 @@ async def test_polling_survives_a_failure(caplog: pytest.LogCaptureFixture) -> N
     await events.aclose()
     await follower.close()
     assert "polling failed" in caplog.text
+
+
+async def test_who_gives_up_waiting_loses_nothing(engine: Engine) -> None:
+    """A time limit ends one wait, whatever it was at, and not the subscription."""
+    run = await engine.create_run("r")
+    events, given_up = engine.subscribe(), 0
+    found: list[int] = []
+    writing = asyncio.ensure_future(_set_one_by_one(run, 30))
+    while len(found) < 31:
+        waiting = asyncio.ensure_future(anext(events))
+        for _ in range(given_up % 4):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        try:
+            found.append((await waiting).position)
+        except asyncio.CancelledError:
+            given_up += 1
+            found += await _positions(events, 1) if given_up % 8 == 0 else []
+    await writing
+    assert found == list(range(1, 32))
+    assert given_up > 0
+
+
+async def _set_one_by_one(run: Run, count: int) -> None:
+    for value in range(count):
+        await run.set_parameters({"v": value})
+
+
+async def test_several_may_take_from_one_subscription(engine: Engine) -> None:
+    """Each event goes to one of them."""
+    run = await engine.create_run("r")
+    events = engine.subscribe()
+    taking = [asyncio.create_task(_take(events, 50)) for _ in range(4)]
+    await _set_one_by_one(run, 199)
+    taken = [recorded.position for found in await asyncio.gather(*taking) for recorded in found]
+    assert sorted(taken) == list(range(1, 201))
+
+
+async def test_a_subscription_that_was_closed_has_ended(engine: Engine) -> None:
+    """Also where something is there."""
+    await engine.create_run("r")
+    events = engine.subscribe()
+    await events.aclose()
+    assert [event async for event in events] == []
