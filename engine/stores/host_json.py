@@ -84,18 +84,23 @@ def _opener(name: str, parent: str) -> str:
 
 
 def _with_host_times(attempt: StepAttempt) -> StepAttempt:
-    start, end = _moment(attempt.start_time), _moment(attempt.end_time)
-    if start is None:
-        return attempt
-    if end is not None and end <= start:
-        end = start + timedelta(microseconds=1)
-    return structs.replace(attempt, start_time=str(start), end_time="" if end is None else str(end))
+    start, end = _without_zone(attempt.start_time), _without_zone(attempt.end_time)
+    began, ended = _moment(start), _moment(end)
+    if end != attempt.end_time and began is not None and ended is not None and ended <= began:
+        end = str(began + timedelta(microseconds=1))
+    return structs.replace(attempt, start_time=start, end_time=end)
+
+
+def _without_zone(text: str) -> str:
+    """Return a time with a zone, which the host writes none of, as one without; any other text is the host's own."""
+    moment = _moment(text)
+    if moment is None or moment.tzinfo is None:
+        return text
+    return str(moment.astimezone(UTC).replace(tzinfo=None))
 
 
 def _moment(text: str) -> datetime | None:
-    """Return a time with a zone, which the host writes none of, as one without; None for any other text."""
     try:
-        moment = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
         return None
-    return None if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from runnable.datastore import RunLog
 
 from engine import open_engine
 from engine.cli import main
+from engine.stores import PartitionedRunLogStore, StepAttempt, StepLog
 from tests.exports import exported, imported
 from tests.integration.runnable_host import (
     Host,
@@ -57,3 +59,28 @@ def test_a_run_goes_on_where_it_was_taken(tmp_path: Path) -> None:
 
     run_command([elsewhere], "retry", "failing", run_id="failing")
     assert json.loads(export(elsewhere, "failing").read_text())["status"] == "SUCCESS"
+
+
+async def _mixed(database: Path) -> None:
+    """Attempts that the engine began and a host's document ended, and the other way round."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("mixed")
+        store = PartitionedRunLogStore(engine)
+        await run.start_attempt("ours")
+        ended = StepAttempt(status="SUCCESS", end_time="2999-01-02 03:04:05.000006")
+        await store.add_step_log(StepLog(internal_name="ours", status="SUCCESS", attempts=[ended]), "mixed")
+        begun = StepAttempt(status="PROCESSING", start_time="2026-01-02 03:04:05.500000")
+        await store.add_step_log(StepLog(internal_name="theirs", status="PROCESSING", attempts=[begun]), "mixed")
+        (attempt,) = await run.attempts("theirs")
+        await (await run.find_attempt(attempt.attempt_id)).finish()
+
+
+def test_times_of_the_engine_and_of_the_host_go_together(tmp_path: Path) -> None:
+    """Each is exported as the host writes times, in UTC and without a zone, so that it can subtract them."""
+    host = our_host(tmp_path / "ours")
+    asyncio.run(_mixed(host.folder / "runs.db"))
+    steps = json.loads(export(host, "mixed").read_text())["steps"]
+    times = {name: [step["attempts"][0][end] for end in ("start_time", "end_time")] for name, step in steps.items()}
+    assert times["ours"][1] == "2999-01-02 03:04:05.000006"
+    assert times["theirs"][0] == "2026-01-02 03:04:05.500000"
+    assert all(datetime.fromisoformat(time).tzinfo is None for pair in times.values() for time in pair)
