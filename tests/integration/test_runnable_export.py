@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from runnable.datastore import RunLog
 
 from engine import open_engine
@@ -67,8 +68,9 @@ async def _mixed(database: Path) -> None:
         run = await engine.create_run("mixed")
         store = PartitionedRunLogStore(engine)
         await run.start_attempt("ours")
-        ended = StepAttempt(status="SUCCESS", end_time="2999-01-02 03:04:05.000006")
-        await store.add_step_log(StepLog(internal_name="ours", status="SUCCESS", attempts=[ended]), "mixed")
+        step = await store.get_step_log("ours", "mixed")
+        ended = structs.replace(step.attempts[0], status="SUCCESS", end_time="2999-01-02 03:04:05.000006")
+        await store.add_step_log(structs.replace(step, status="SUCCESS", attempts=[ended]), "mixed")
         begun = StepAttempt(status="PROCESSING", start_time="2026-01-02 03:04:05.500000")
         await store.add_step_log(StepLog(internal_name="theirs", status="PROCESSING", attempts=[begun]), "mixed")
         (attempt,) = await run.attempts("theirs")
