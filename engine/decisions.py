@@ -89,17 +89,7 @@ def decide(run_id: str, command: Command, state: State) -> Decision:
     if isinstance(command, Fork):
         return _fork(run_id, command, state)
     stream = _open_stream(run_id, command.branch, state)
-    return Decision(_events(command, stream, state), stream)
-
-
-def _events(command: Command, stream: Stream, state: State) -> Sequence[Event]:
-    if isinstance(command, Record):
-        check_attempts(command.events, stream, state)
-        return command.events
-    handler = _HANDLERS.get(type(command))
-    if handler is None:
-        raise TypeError(f"no decision for {type(command).__name__}")
-    return handler(command, stream, state)
+    return Decision(_HANDLERS[type(command)](command, stream, state), stream)
 
 
 def _open_stream(run_id: str, branch: str, state: State) -> Stream:
@@ -162,6 +152,11 @@ def _parent(run_id: str, command: Fork, state: State) -> Stream:
         return _open_stream(run_id, command.parent, state)
     open_streams = (state.stream(run_id, prefix) for prefix in dotted_prefixes(command.branch))
     return next((stream for stream in open_streams if stream is not None), None) or _open_stream(run_id, ROOT, state)
+
+
+def _record(command: Record, stream: Stream, state: State) -> Sequence[Event]:
+    check_attempts(command.events, stream, state)
+    return command.events
 
 
 def _merge_parameters(command: MergeParameters, stream: Stream, state: State) -> Sequence[Event]:
@@ -324,6 +319,7 @@ def _in_parts(heads: Sequence[Head]) -> Iterator[list[Head]]:
 _HANDLERS: dict[type, Handler] = {
     **STEP_HANDLERS,
     **TASK_HANDLERS,
+    Record: _record,
     MergeParameters: _merge_parameters,
     CopyParameters: _copy_parameters,
     Configure: _configure,

@@ -6,7 +6,6 @@ from typing import Final, Literal
 
 from msgspec import Struct, field
 
-from engine.errors import InvalidValue
 from engine.model import Parameter
 
 DEPTH_DEFAULT: Final = 32
@@ -107,25 +106,3 @@ class LineageWanted(Struct, frozen=True):
     history: bool = False
     depth: int = DEPTH_DEFAULT
     limit: int = LIMIT_DEFAULT
-
-
-def check_bounds(wanted: LineageWanted) -> LineageWanted:
-    """Return what is asked for.
-
-    Raises:
-        InvalidValue: `history` is no flag, or `depth` or `limit` is not within its range.
-    """
-    if not _is_flag(wanted.history):
-        raise InvalidValue("history", wanted.history, "is neither True nor False")
-    for where, value, most in (("depth", wanted.depth, DEPTH_MAX), ("limit", wanted.limit, LIMIT_MAX)):
-        if not _is_whole(value) or not 0 <= value <= most:
-            raise InvalidValue(where, value, f"is not a whole number from 0 to {most}")
-    return wanted
-
-
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

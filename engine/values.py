@@ -106,6 +106,13 @@ def check_flag(flag: object, where: str) -> bool:
     return flag
 
 
+def check_whole(number: object, where: str, most: int) -> int:
+    """Return `number` when it is a whole one from 0 to `most`."""
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= most:
+        raise InvalidValue(where, number, f"is not a whole number from 0 to {most}")
+    return number
+
+
 def check_function(function: Callback | None, where: str) -> Callback | None:
     """Return `function` when it can be called, or is None."""
     if function is not None and not callable(function):

@@ -8,6 +8,7 @@ of the streams that it was forked from up to the forks.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 
 from msgspec import structs
 
@@ -25,6 +26,8 @@ from engine.events import (
     StepStatusChanged,
 )
 from engine.model import CarriedStep
+from engine.names import ROOT
+from engine.point import Position
 from engine.ports import Stream
 from engine.projectors import Projectors
 from engine.row_chunks import chunks
@@ -32,7 +35,7 @@ from projections.own_parameters import LATEST
 from projections.partitions import Partitions, StepRow
 from projections.reading import lineage
 from projections.state import StateViews
-from projections.streams import head_of
+from projections.streams import find_stream, head_of, position_at, version_at
 
 CHUNK_EVENTS = 1000
 
@@ -77,11 +80,18 @@ def past_of_run(connection: sqlite3.Connection, root: Stream, position: int) -> 
 
 
 @contextmanager
-def past_of_stream(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[sqlite3.Connection]:
-    """Yield the views of one branch at a version, and of those that it was forked from as they stood at the forks."""
+def past_at(
+    connection: sqlite3.Connection, stream: Stream, at: int | datetime | Position, *, whole_run: bool
+) -> Iterator[sqlite3.Connection]:
+    """Yield the views as they stood at a point of a branch: of its whole run, or of it and those it was forked from."""
+    if whole_run:
+        root = find_stream(connection, stream.run_id, ROOT)
+        with past_of_run(connection, root, position_at(connection, stream, at)) as past:
+            yield past
+        return
     with _fold_into_memory(connection) as fold:
-        fold.ancestors(stream_id)
-        fold.stream(stream_id, version)
+        fold.ancestors(stream.stream_id)
+        fold.stream(stream.stream_id, version_at(connection, stream, at))
         yield fold.done()
 
 

@@ -15,7 +15,7 @@ from engine.views import ChildValues
 from projections.beginnings import version_before
 from projections.lineage import read_lineage
 from projections.own_parameters import own_parameters, own_parameters_of
-from projections.past import past_of_run, past_of_stream, past_of_stream_alone
+from projections.past import past_at, past_of_stream_alone
 from projections.reading import IN_RUN, SELECT_ATTEMPTS, Readers, as_attempt, event_version, resolved_parameters
 from projections.run_log import compile_branch, compile_run
 from projections.runs import RunsWanted, run_info, run_not_found, runs_page
@@ -69,7 +69,10 @@ class SqliteViews:
         return await self._of_stream(run_id, branch, at, read)
 
     async def run_info(self, run_id: str, *, at: Point = None) -> RunInfo:
-        return await self._of_branch(run_id, ROOT, at, lambda connection, _: run_info(connection, run_id))
+        def read(connection: sqlite3.Connection, _: Stream) -> RunInfo:
+            return run_info(connection, run_id)
+
+        return await self._as_of(run_id, ROOT, at, read, whole_run=False)
 
     async def runs(
         self,
@@ -145,7 +148,7 @@ class SqliteViews:
                 return read(then, stream)
 
         if branch is None:
-            return await self._of_tree(run_id, ROOT, at, read)
+            return await self._as_of(run_id, ROOT, at, read, whole_run=True)
         return await self._of_stream(run_id, branch, at, read_own)
 
     async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]:
@@ -190,7 +193,7 @@ class SqliteViews:
         def read(connection: sqlite3.Connection, root: Stream) -> RunLog:
             return compile_run(connection, root, nested=nested, inherited=inherited)
 
-        return await (self._of_tree if nested else self._of_branch)(run_id, ROOT, at, read)
+        return await self._as_of(run_id, ROOT, at, read, whole_run=nested)
 
     async def compile_branch(
         self, run_id: str, branch: str, *, at: Point = None, nested: bool, inherited: bool
@@ -198,7 +201,7 @@ class SqliteViews:
         def read(connection: sqlite3.Connection, stream: Stream) -> BranchLog:
             return compile_branch(connection, stream, nested=nested, inherited=inherited)
 
-        return await (self._of_tree if nested else self._of_branch)(run_id, branch, at, read)
+        return await self._as_of(run_id, branch, at, read, whole_run=nested)
 
     async def _of_stream(
         self, run_id: str, branch: str, at: Point, job: Callable[[sqlite3.Connection, Stream, int], Result]
@@ -211,27 +214,14 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def _of_branch(self, run_id: str, branch: str, at: Point, job: Job[Result]) -> Result:
-        """Answer from what one branch and its ancestors hold, now or at a point."""
+    async def _as_of(self, run_id: str, branch: str, at: Point, job: Job[Result], *, whole_run: bool) -> Result:
+        """Answer from what a branch and its ancestors hold, or all branches of its run: now, or at a point of it."""
 
         def read(connection: sqlite3.Connection) -> Result:
             stream = find_stream(connection, run_id, branch)
             if at is None:
                 return job(connection, stream)
-            with past_of_stream(connection, stream.stream_id, version_at(connection, stream, at)) as past:
-                return job(past, find_stream(past, run_id, branch))
-
-        return await self._readers.run(read)
-
-    async def _of_tree(self, run_id: str, branch: str, at: Point, job: Job[Result]) -> Result:
-        """Answer from what all branches of the run hold, now or when the branch's point was recorded."""
-
-        def read(connection: sqlite3.Connection) -> Result:
-            stream = find_stream(connection, run_id, branch)
-            if at is None:
-                return job(connection, stream)
-            position = position_at(connection, stream, at)
-            with past_of_run(connection, find_stream(connection, run_id, ROOT), position) as past:
+            with past_at(connection, stream, at, whole_run=whole_run) as past:
                 return job(past, find_stream(past, run_id, branch))
 
         return await self._readers.run(read)

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from engine.logs.file_system import create_for_owner
+
 _BUSY_SECONDS = 5.0
 _ASK_AGAIN_SECONDS = 0.0005
 
@@ -124,6 +126,15 @@ def connect(database: Path | str, *, uri: bool = False, busy_timeout: float = _B
         uri=uri,
     )
     _CONNECTIONS.add(connection)
+    return connection
+
+
+def connect_new(path: Path) -> sqlite3.Connection:
+    """Return a connection to a new file of its owner alone. Nothing is synced: if anything fails it is thrown away."""
+    create_for_owner(path)
+    connection = connect(path)
+    connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute("PRAGMA synchronous = OFF")
     return connection
 
 

@@ -148,15 +148,12 @@ class SqliteEventLog:
     async def read(
         self, events: EventFilter, after: int, until: int | None, limit: int
     ) -> tuple[list[RecordedEvent], int]:
-        self.check_open()
         return await self.readers.run(lambda connection: read_events(connection, events, after, until, limit))
 
     async def last_position(self) -> int:
-        self.check_open()
         return await self.readers.run(last_position)
 
     async def has_recorded(self, run_id: str, idempotency_key: str) -> bool:
-        self.check_open()
         return await self.readers.run(lambda connection: has_recorded(connection, run_id, idempotency_key))
 
     def _translated(self, answer: Answer) -> Answer:

@@ -29,6 +29,7 @@ from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_idempotency import IdempotencyKeys
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION
+from engine.logs.transactions import transaction
 from engine.names import ROOT
 from engine.ports import Answer, Recorded, State
 from engine.projectors import Projectors
@@ -86,7 +87,6 @@ class Appender:
         self._epoch: Epoch | None = None
         self._rows: list[tuple[object, ...]] = []
         self._touched = False
-        self._wrote = False
 
     @property
     def projectors(self) -> Projectors:
@@ -134,23 +134,17 @@ class Appender:
         self._flush()
 
     def _transaction(self, requests: Sequence[Request]) -> list[Answer]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._wrote = False
         try:
-            self.catch_up()
-            answers = [self._answer(request) for request in requests]
-            if self._wrote:
-                self._flush()
-            self._connection.execute("COMMIT")
+            with transaction(self._connection):
+                self.catch_up()
+                before = self._position
+                answers = [self._answer(request) for request in requests]
+                if self._position > before:
+                    self._flush()
+                return answers
         except BaseException:
-            self._roll_back()
+            self.forget()
             raise
-        return answers
-
-    def _roll_back(self) -> None:
-        self.forget()
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
 
     def forget(self) -> None:
         """Drop all that is cached: the next batch reads it anew."""
@@ -221,7 +215,7 @@ class Appender:
         guarded = guarded or self._heads.find(run_id, branch)
         answer = Recorded(tuple(events), 0 if guarded is None else guarded.version)
         if request.idempotency_key is not None:
-            self._touched = self._wrote = True
+            self._touched = True
             self._keys.remember(self._heads.root_id(run_id), request, first, answer)
         return answer
 
@@ -230,7 +224,7 @@ class Appender:
         if not decision.events:
             return
         encoded = [self._encoded(event) for event in decision.events]
-        self._touched = self._wrote = True
+        self._touched = True
         stream = decision.stream
         if decision.opens is not None:
             stream = self._heads.open(run_id, decision.opens.branch, decision.opens.parent)

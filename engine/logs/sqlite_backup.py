@@ -24,8 +24,8 @@ from engine.cancellation import finish
 from engine.errors import AnabranchError, BackupExists, BackupFailed, DiskFull, InvalidValue, shown
 from engine.findings import Verification
 from engine.logs.connections import ThreadConnection
-from engine.logs.file_system import WOULD_JOIN, beside, create_for_owner, is_own_name, sync_folder, take_name
-from engine.logs.forking import connect
+from engine.logs.file_system import WOULD_JOIN, beside, is_own_name, sync_folder, take_name
+from engine.logs.forking import connect, connect_new
 from engine.logs.partial_folder import PartialFolder, remove_abandoned
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
@@ -113,10 +113,7 @@ class _Copying:
             raise
 
     def copy(self) -> None:
-        create_for_owner(self._path)
-        with contextlib.closing(connect(self._path)) as copy:
-            copy.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
-            copy.execute("PRAGMA synchronous = OFF")  # and synced as a whole when nothing does
+        with contextlib.closing(connect_new(self._path)) as copy:  # synced as a whole when all is done
             in_snapshot(self._source.raw, lambda source: self._copy(source, copy))
 
     def _copy(self, source: sqlite3.Connection, copy: sqlite3.Connection) -> None:

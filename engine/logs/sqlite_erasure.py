@@ -14,7 +14,7 @@ from engine.events import PayloadErased, RunCreated, RunForked, SourceCarriedOve
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import stream_row, stream_rows
-from engine.logs.sqlite_traces import carried_by, copied_by
+from engine.logs.sqlite_traces import carried_over_by, holders_of
 from engine.names import ROOT
 from engine.proof.redaction import redacted
 from engine.removal import Erasure
@@ -52,7 +52,7 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
     position, event_type, schema_version, payload, digest = row
     run_ids = _with_forks(connection, what.run_id)
     roots = [stream_row(connection, run_id, ROOT)[0] for run_id in run_ids]
-    carried = carried_by(connection, position, sorted(roots))
+    carried = holders_of(connection, position, sorted(roots))
     if digest is not None:
         return Erasure(erased=False, carried=carried)
     said = decode_event(event_type, schema_version, payload, position)
@@ -63,7 +63,9 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
         "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
         (left, payload_digest(payload), position),
     )
-    carried += [copy for copy in copied_by(connection, said) if copy not in carried]  # it is none of them any more
+    carried += [
+        copy for copy in carried_over_by(connection, said) if copy not in carried
+    ]  # it is none of them any more
     event = PayloadErased(
         branch=what.branch,
         stream_version=what.version,

@@ -19,7 +19,6 @@ class CachedHeads:
         self._connection = connection
         self._streams: dict[tuple[str, str], Stream] = {}
         self._by_id: dict[int, Stream] = {}
-        self._root_ids: dict[str, int] = {}
         self._changed: dict[int, Stream] = {}
         self._next_id: int | None = None
 
@@ -36,13 +35,10 @@ class CachedHeads:
         Raises:
             RunNotFound: it is lost, whatever branches of it are there.
         """
-        known = self._root_ids.get(run_id)
-        if known is None:
-            root = self.find(run_id, ROOT)
-            if root is None:
-                raise RunNotFound(run_id)
-            known = self._root_ids[run_id] = root.stream_id
-        return known
+        root = self.find(run_id, ROOT)
+        if root is None:
+            raise RunNotFound(run_id)
+        return root.stream_id
 
     def children(self, stream: Stream) -> list[Stream]:
         return self._several("parent_id", stream.stream_id)
@@ -97,7 +93,7 @@ class CachedHeads:
                 stream = self._by_id.pop(stream_id)
                 del self._streams[stream.run_id, stream.branch]
             return
-        for remembered in (self._streams, self._by_id, self._root_ids, self._changed):
+        for remembered in (self._streams, self._by_id, self._changed):
             remembered.clear()
 
     def _several(self, column: str, value: str | int) -> list[Stream]:

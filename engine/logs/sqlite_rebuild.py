@@ -6,20 +6,20 @@ before something was erased or deleted still holds it: then the folding starts o
 """
 
 import asyncio
-import itertools
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from engine.errors import DiskFull, ReadFailed, RebuildRunning, StoreChanged
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import beside, create_for_owner, is_scratch_name
-from engine.logs.forking import connect, inside_sqlite
+from engine.logs.file_system import beside, is_scratch_name
+from engine.logs.forking import connect_new, inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_epoch import removals
@@ -30,6 +30,8 @@ from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versi
 from engine.logs.transactions import transaction
 from engine.ports import Progress, Rebuilder, ViewDifference
 from engine.row_chunks import Chunk
+
+Result = TypeVar("Result")
 
 _log = get_logger(__name__)
 
@@ -68,19 +70,14 @@ class SqliteViewMaintenance:
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
-            tries = itertools.count(1)
-            while (position := await self._rebuilt(progress, replaced, next(tries))) is None:
-                pass
+            # One name for all rebuilds: what one that was killed has left is removed by the next.
+            return await self._folded(
+                _REBUILD,
+                progress,
+                lambda scratch: self._log.exclusively(lambda each: _swap(each, scratch, self._log, replaced)),
+            )
         finally:
             lock.close()
-        return position
-
-    async def _rebuilt(self, progress: Progress | None, replaced: Mapping[str, int], tries: int) -> int | None:
-        # One name for all rebuilds: what one that was killed has left is removed by the next.
-        async with _Scratch(self._log, _REBUILD, self._make_rebuilder()) as scratch:
-            if tries < _TRIES_MAX and not await scratch.catch_up(progress):
-                return None
-            return await self._log.exclusively(lambda connection: _swap(connection, scratch, self._log, replaced))
 
     async def bring_to(self, versions: Mapping[str, int]) -> None:
         """Rebuild the views unless they are of these versions; while another process does it, wait."""
@@ -93,17 +90,21 @@ class SqliteViewMaintenance:
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from views made anew."""
         self._log.check_open()
-        tries = itertools.count(1)
-        while (differences := await self._compared(progress, next(tries))) is None:
-            pass
-        return differences
-
-    async def _compared(self, progress: Progress | None, tries: int) -> list[ViewDifference] | None:
         name = f"{_COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
-        async with _Scratch(self._log, name, self._make_rebuilder()) as scratch:
-            if tries < _TRIES_MAX and not await scratch.catch_up(progress):
-                return None
-            return await scratch.compare()
+        return await self._folded(name, progress, _Scratch.compare)
+
+    async def _folded(
+        self, suffix: str, progress: Progress | None, end: Callable[["_Scratch"], Awaitable[Result | None]]
+    ) -> Result:
+        """Fold the log into scratch tables and return what comes of them, over again whenever that is None."""
+        tries = 0
+        while True:
+            tries += 1
+            async with _Scratch(self._log, suffix, self._make_rebuilder()) as scratch:
+                if tries >= _TRIES_MAX or await scratch.catch_up(progress):
+                    result = await end(scratch)
+                    if result is not None:
+                        return result
 
 
 def remove_scratch(path: Path) -> None:
@@ -194,10 +195,7 @@ class _Scratch:
     def _connect(self) -> sqlite3.Connection:
         # The swap folds the last chunk on the writer's thread; the two are never at it at once.
         self.path.unlink(missing_ok=True)
-        create_for_owner(self.path)
-        self._scratch = connect(self.path)
-        self._scratch.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
-        self._scratch.execute("PRAGMA synchronous = OFF")
+        self._scratch = connect_new(self.path)
         self.rebuilder.create(self._scratch)
         source = connect_read_only(self._source_path)
         self._removals = removals(source)

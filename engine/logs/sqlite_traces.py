@@ -21,7 +21,7 @@ _HOLDERS = (
 )
 
 
-def carried_by(connection: sqlite3.Connection, position: int, roots: Sequence[int]) -> list[Origin]:
+def holders_of(connection: sqlite3.Connection, position: int, roots: Sequence[int]) -> list[Origin]:
     """Return the reductions and copies in some runs that hold a value of the event at a position, and are not erased.
 
     The views have to be current: they say which event set a parameter, also where it was erased.
@@ -110,7 +110,7 @@ _CARRIED_OVER = (
 )
 
 
-def copied_by(connection: sqlite3.Connection, event: Event) -> list[Origin]:
+def carried_over_by(connection: sqlite3.Connection, event: Event) -> list[Origin]:
     """Return the events that carried over to other runs what an event says, and are not erased themselves.
 
     They do not say which events they were made from: every one that says the same is returned.

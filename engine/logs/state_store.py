@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import AnabranchError, DiskFull, FolderNotWritable, ForeignDatabase, UnknownStateSchema
-from engine.logs.file_system import create_for_owner, sync_folder
-from engine.logs.forking import connect
+from engine.logs.file_system import sync_folder
+from engine.logs.forking import connect_new
 from engine.logs.readers import connect_read_only
 
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
@@ -144,10 +144,7 @@ def back_up(path: Path, target: Path) -> None:
 
 def _copy_durably(path: Path, partial: Path) -> None:
     partial.unlink(missing_ok=True)  # a process that was killed may have left one
-    create_for_owner(partial)
-    with contextlib.closing(connect_read_only(path)) as source, contextlib.closing(connect(partial)) as copy:
-        copy.execute("PRAGMA journal_mode = OFF")  # it is thrown away when anything fails
-        copy.execute("PRAGMA synchronous = OFF")
+    with contextlib.closing(connect_read_only(path)) as source, contextlib.closing(connect_new(partial)) as copy:
         source.backup(copy)
     with partial.open("rb") as copied:
         os.fsync(copied.fileno())

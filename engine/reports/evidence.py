@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +22,13 @@ from engine.errors import AlreadyExists, InvalidValue, NotFound, shown
 from engine.events import PayloadErased, RunForked, SourceCarriedOver
 from engine.findings import Problem
 from engine.free_form import check_json
+from engine.logs.file_system import make_folders
+from engine.logs.whole_file import whole_file
 from engine.model import AttemptLog, BranchLog, Head
 from engine.point import Position
 from engine.ports import Progress
 from engine.reports.evidence_differences import Difference, differences, is_attempt
-from engine.reports.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json, write_whole
+from engine.reports.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json
 from engine.reports.evidence_report import report
 from engine.reports.standing import PlacedStep, RunSteps, read_steps
 
@@ -118,11 +121,8 @@ async def export_evidence(engine: Engine, run_id: str, folder: Path, *, overwrit
         EvidenceExists: the folder holds one of the files.
         OSError: the folder cannot be written.
     """
-    if not overwrite:
-        await asyncio.to_thread(_check_free, folder)
     bundle = await collect_evidence(engine, run_id)
-    texts = {REPORT_NAME: report(bundle), BUNDLE_NAME: as_json(bundle)}
-    await asyncio.to_thread(write_whole, folder, texts)
+    await asyncio.to_thread(_write, folder, bundle, overwrite=overwrite)
     return bundle
 
 
@@ -223,10 +223,14 @@ def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:
     )
 
 
-def _check_free(folder: Path) -> None:
-    for name in (BUNDLE_NAME, REPORT_NAME):
-        if (folder / name).exists():
-            raise EvidenceExists(folder / name)
+def _write(folder: Path, bundle: dict[str, Any], *, overwrite: bool) -> None:
+    make_folders(folder)
+    whole = partial(whole_file, overwrite=overwrite, taken=EvidenceExists)
+    # The report has its name before the bundle has, and not before there was room for both.
+    with whole(folder / BUNDLE_NAME) as bundle_file, whole(folder / REPORT_NAME) as report_file:
+        bundle_file.write(as_json(bundle).encode())
+        bundle_file.flush()
+        report_file.write(report(bundle).encode())
 
 
 def _read_bundle(content: bytes, path: Path, run_id: str) -> tuple[_Bundle, dict[str, Any]]:

@@ -1,13 +1,9 @@
-"""Evidence as files: where artifacts are, a bundle as JSON, and writing whole files."""
+"""Evidence and files: where artifacts are, and a bundle as JSON."""
 
 import json
-import os
-import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from engine.logs.file_system import make_folders, sync_folder_if_readable
 from engine.plain_json import plain
 
 BUNDLE_NAME: Final = "bundle.json"
@@ -37,30 +33,3 @@ def _exists(path: Path) -> bool | None:
 def as_json(document: Any) -> str:
     """Return what the log holds as JSON text in ASCII: values as in `engine.plain_json`."""
     return json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
-
-
-def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files into a folder, which is created: all under other names first, then renamed in the order given.
-
-    When it returns they are there, also after a power cut, unless the folder may not be read.
-    """
-    make_folders(folder)
-    written: dict[Path, Path] = {}
-    try:
-        for name, text in texts.items():
-            temporary = folder / f".{name}.{secrets.token_hex(8)}"
-            written[temporary] = folder / name
-            _write_synced(temporary, text)
-        for temporary, final in written.items():
-            temporary.replace(final)
-        sync_folder_if_readable(folder)
-    finally:
-        for temporary in written:
-            temporary.unlink(missing_ok=True)
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

@@ -10,7 +10,7 @@ import pytest
 from engine import Engine
 from engine.errors import BackupExists, BackupFailed, DiskFull, InvalidValue
 from engine.logs import sqlite_backup
-from engine.logs.forking import connect
+from engine.logs.forking import connect_new
 from tests.integration.backups import left_in, refuse_links
 
 
@@ -133,11 +133,11 @@ async def test_a_disk_that_is_full(original: Engine, target: Path, monkeypatch: 
     """The error has a name, what was copied is removed, and the store goes on."""
 
     def connect_to_little_room(path: Path) -> sqlite3.Connection:
-        connection = connect(path)
+        connection = connect_new(path)
         connection.execute("PRAGMA max_page_count = 4")
         return connection
 
-    monkeypatch.setattr(sqlite_backup, "connect", connect_to_little_room)
+    monkeypatch.setattr(sqlite_backup, "connect_new", connect_to_little_room)
     with pytest.raises(DiskFull) as caught:
         await original.backup(target)
     assert caught.value.path == target
