@@ -5,6 +5,7 @@ a child has written in between, they are computed again, up to ten times in all.
 """
 
 import contextlib
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
@@ -65,6 +66,8 @@ def _checked(rules: object) -> dict[str, Rule]:
     for name, rule in rules.items():
         if not isinstance(rule, str) and not callable(rule):
             raise InvalidValue(f"rule of {shown(name)}", rule, "is neither the name of a rule nor a function")
+        if inspect.iscoroutinefunction(rule):
+            raise InvalidValue(f"rule of {shown(name)}", rule, "is an async function: a rule is a plain one")
         checked[check_name(name, "parameter name")] = str.__str__(rule) if isinstance(rule, str) else rule
     return checked
 

@@ -347,3 +347,15 @@ async def test_the_longest_name_is_no_sql(engine: Engine, database: Path) -> Non
     assert (await (await run.branch(evil)).parameters())[evil].value == evil
     with contextlib.closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (3,)
+
+
+async def test_a_rule_is_no_coroutine_function(engine: Engine, run: Run) -> None:
+    """It is refused before it is called, so that nothing is left that was never awaited."""
+
+    async def summed(values: list[int]) -> int:
+        raise AssertionError(values)
+
+    child = await run.fork("summed")
+    await child.set_parameters({"x": 1})
+    error = await refused(engine, run.reduce([child], rules={"x": summed}))
+    assert str(error).endswith("is an async function: a rule is a plain one")
