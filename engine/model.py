@@ -246,7 +246,10 @@ class ExternalRun(Struct, frozen=True, kw_only=True):
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):
-    """One row of the list of runs: never its payloads."""
+    """One row of the list of runs: never its payloads.
+
+    `status_changed_at` is when it came to its status, None where it has the one that it was opened with.
+    """
 
     run_id: str
     status: str
@@ -261,6 +264,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     tags: dict[str, Any]
     finalized: bool
     pinned: bool = False
+    status_changed_at: datetime | None = None
 
 
 class RunPage(Struct, frozen=True):

@@ -16,7 +16,7 @@ PAGE_RUNS_MAX = 1000
 _CURSOR_DIGITS_MAX = 18
 _SELECT = (
     "SELECT run_id, status, status_reason, tag, created_at, dag_hash, original_run_id, workspace_slug, root_path,"
-    " description, tags, finalized_hash IS NOT NULL, pinned, stream_id FROM runs"
+    " description, tags, finalized_hash IS NOT NULL, pinned, status_changed_at, stream_id FROM runs"
 )
 
 
@@ -90,4 +90,6 @@ def _as_run_info(row: tuple[Any, ...]) -> RunInfo:
     columns["tags"] = from_json(columns["tags"]) if columns["tags"] else {}
     columns["finalized"] = bool(columns["finalized"])
     columns["pinned"] = bool(columns["pinned"])
+    changed_at = columns["status_changed_at"]
+    columns["status_changed_at"] = None if changed_at is None else from_text(changed_at)
     return RunInfo(**columns)

@@ -64,6 +64,7 @@ _UNKNOWN_SOURCE = RunRow(
     finalized_hash=None,
     pinned=0,
     source_stream_id=None,
+    status_changed_at=None,
 )
 
 
@@ -71,7 +72,7 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 8
+    version = 9
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -164,6 +165,7 @@ class StateViews:
             finalized_hash=None,
             pinned=0,
             source_stream_id=None,
+            status_changed_at=None,
         )
         self._opened(stream)
         self.runs.add((stream.run_id,), row)
@@ -184,6 +186,7 @@ class StateViews:
             finalized_hash=None,
             pinned=0,
             source_stream_id=None if source is None else source.stream_id,
+            status_changed_at=None,
         )
         self._opened(stream)
         self.runs.add((stream.run_id,), row)
@@ -232,6 +235,7 @@ class StateViews:
     def _run_status(self, stream: Stream, recorded: RecordedEvent, event: RunStatusChanged) -> None:
         row = self._run(recorded, stream.run_id)
         row.status, row.status_reason = event.status, event.reason
+        row.status_changed_at = to_text(recorded.recorded_at)
 
     def _run_configured(self, stream: Stream, recorded: RecordedEvent, event: RunConfigured) -> None:
         row = self._run(recorded, stream.run_id)

@@ -23,7 +23,8 @@ CREATE TABLE runs (
     job TEXT,
     finalized_hash TEXT,
     pinned INTEGER NOT NULL,
-    source_stream_id INTEGER
+    source_stream_id INTEGER,
+    status_changed_at TEXT
 ) STRICT;
 CREATE INDEX runs_by_source ON runs (source_stream_id);
 CREATE TABLE tasks (
@@ -109,6 +110,7 @@ class RunRow(Struct, gc=False):
     finalized_hash: str | None
     pinned: int
     source_stream_id: int | None
+    status_changed_at: str | None
 
 
 class TaskRow(Struct, gc=False):

@@ -1,6 +1,7 @@
 """`anabranch runs`: the list of runs."""
 
 import sys
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
@@ -11,8 +12,8 @@ from engine.cli.document import print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, Statuses, as_time_or_ago
 from engine.cli.terminal import is_cut, output, table
-from engine.cli.text import cell, none_found, shortened_inside, status, time_text
-from engine.model import RunInfo, RunPage
+from engine.cli.text import cell, elapsed_text, none_found, shortened_inside, status, time_text
+from engine.model import ACTIVE_STATUSES, RunInfo, RunPage, has_ended
 from engine.plain_json import plain
 
 _RUN_CELLS_MAX: Final = 40
@@ -63,14 +64,32 @@ def _print(page: RunPage, none: str) -> None:
     if not page.runs:
         terminal.print(none, soft_wrap=True)
         return
-    headers = "RUN", "STATUS", "CREATED (UTC)", "TAG", "ABOUT"
+    headers = "RUN", "STATUS", "CREATED (UTC)", "TOOK", "TAG", "ABOUT"
     # On a terminal an id that is longer leaves room for how the run stands.
     cells_max = _RUN_CELLS_MAX if is_cut(terminal) else sys.maxsize
-    terminal.show(table(headers, (_row(each, cells_max) for each in page.runs), flexible=("TAG", "ABOUT")))
+    rows = (_row(each, cells_max) for each in page.runs)
+    terminal.show(table(headers, rows, flexible=("TAG", "ABOUT"), right=("TOOK",)))
     if page.cursor is not None:
         terminal.print(f"more: add --cursor {page.cursor}", style="dim")
 
 
 def _row(info: RunInfo, cells_max: int) -> tuple[Text, ...]:
     about, run_id = info.status_reason or info.description or "", shortened_inside(info.run_id, cells_max)
-    return cell(run_id), status(info.status), cell(time_text(info.created_at)), cell(info.tag), cell(about)
+    return (
+        cell(run_id),
+        status(info.status),
+        cell(time_text(info.created_at)),
+        cell(_took(info)),
+        cell(info.tag),
+        cell(about),
+    )
+
+
+def _took(info: RunInfo) -> str:
+    """Return how long it was from a run's creation until it ended, or until now where it is at work."""
+    if info.status in ACTIVE_STATUSES:
+        elapsed = elapsed_text(info.created_at, datetime.now(UTC))
+        return f"{elapsed} so far" if elapsed else ""
+    if info.status_changed_at is None or not has_ended(info.status, info.status_changed_at):
+        return ""
+    return elapsed_text(info.created_at, info.status_changed_at)

@@ -17,7 +17,7 @@ from engine.cli.parameters import origin_text, parameters_document, parameters_t
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import facts, output
 from engine.cli.text import cell, counted, elapsed_text, status, time_text, value_text
-from engine.events import RunFinalized, RunForked, RunStatusChanged
+from engine.events import RunFinalized, RunForked
 from engine.model import Origin, RunInfo
 from engine.plain_json import plain
 from engine.point import Point
@@ -35,7 +35,6 @@ class Finalized(Struct, frozen=True):
 class Milestones(Struct):
     """What the root stream says of the run as a whole."""
 
-    status_changed_at: datetime | None = None
     forked_from: Origin | None = None
     finalized: Finalized | None = None
 
@@ -84,15 +83,13 @@ async def _overview(engine: Engine, run_id: str, point: Point) -> Overview:
 
 async def _milestones(engine: Engine, run_id: str, until_version: int) -> Milestones:
     found = Milestones()
-    types = RunForked, RunStatusChanged, RunFinalized
+    types = RunForked, RunFinalized
     async for recorded in engine.events(run_id=run_id, branch="", types=types):
         if recorded.stream_version > until_version:
             continue
         match recorded.event:
             case RunForked() as event:
                 found.forked_from = Origin(event.source_run_id, event.source_branch, event.source_version)
-            case RunStatusChanged():
-                found.status_changed_at = recorded.recorded_at
             case RunFinalized(heads=heads):
                 found.finalized = Finalized(recorded.recorded_at, recorded.stream_version, recorded.hash, len(heads))
             case _:
@@ -128,10 +125,10 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
         ("folder", cell(info.root_path)),
     ]
     rows.append(("created", cell(f"{time_text(info.created_at)} UTC")))
-    if milestones.status_changed_at is not None:
-        elapsed = elapsed_text(info.created_at, milestones.status_changed_at)
+    if info.status_changed_at is not None:
+        elapsed = elapsed_text(info.created_at, info.status_changed_at)
         later = f", {elapsed} later" if elapsed else ""
-        rows.append((visible(info.status.lower()), cell(f"{time_text(milestones.status_changed_at)} UTC{later}")))
+        rows.append((visible(info.status.lower()), cell(f"{time_text(info.status_changed_at)} UTC{later}")))
     if milestones.forked_from is not None:
         rows.append(("forked from", cell(origin_text(milestones.forked_from, info.run_id))))
     if milestones.finalized is not None:

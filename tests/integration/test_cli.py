@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,26 @@ def test_runs_are_filtered(document: Callable[..., Any], filters: list[str], fou
     assert [run["run_id"] for run in document("runs", *filters)["runs"]] == found
 
 
+_HOUR = timedelta(hours=1)
+
+
 def test_a_run_is_told_about_by_why_it_stands_so_or_else_by_what_it_is(recorded: Path, shown: Shown) -> None:
     """A reason says more than a description; of a run that has neither nothing is told."""
 
     async def record() -> None:
         async with open_engine(recorded) as engine:
             await engine.create_run("described", description="a fit")
-            failed = await engine.create_run("failed", description="a fit")
+            failed = await engine.create_run("failed", description="a fit", created_at=datetime.now(UTC) - _HOUR)
             await failed.set_status("FAILED", "no disk")
             await engine.create_run("bare")
+            await engine.create_run("active", status="RUNNING", created_at=datetime.now(UTC) - _HOUR)
 
     asyncio.run(record())
     about = {row[0]: row[4:] for row in rows(shown("runs"))}
-    assert (about["described"], about["failed"], about["bare"]) == (["a", "fit"], ["no", "disk"], [])
+    assert about["described"] == ["a", "fit"]
+    assert about["failed"] == ["1", "h", "00", "min", "no", "disk"]
+    assert about["bare"] == []
+    assert about["active"] == ["1", "h", "00", "min", "so", "far"]
 
 
 def test_a_page_of_runs_says_where_the_next_begins(document: Callable[..., Any], shown: Shown) -> None:

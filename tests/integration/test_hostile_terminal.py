@@ -170,7 +170,8 @@ def test_two_thousand_command_lines(folder: Folder, place: Place, text: str, as_
 _EVIL = "\x1b[31m\u202e\u200b\x07[bold]x[/bold]\n\x9b"
 """What a terminal would obey and a reader could not see, and markup: no name that was recorded holds it."""
 
-_CLEAN = {"run_id", "parameters.name", "created_at", "submitted_at", "ended_at", "kind", "value", "finalized_hash"}
+_TIMES = {"created_at", "submitted_at", "ended_at", "status_changed_at"}
+_CLEAN = {"run_id", "parameters.name", "kind", "value", "finalized_hash"} | _TIMES
 
 
 def _poison(database: Path) -> None:
