@@ -8,11 +8,11 @@ from msgspec import structs
 from typing_extensions import Unpack, override
 
 from engine.codec import plain_time
-from engine.commands import Guards, Request, UpdateAttempt, guarded
+from engine.commands import Request, UpdateAttempt
 from engine.errors import InvalidValue
-from engine.expected_version import ANY, ExpectedVersion
+from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import COMPLETED, NOT_BEGUN_WITH, TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog
-from engine.names import check_name
+from engine.names import check_key, check_name
 from engine.ports import Recorded
 from engine.values import check_document, check_parameters, check_text
 from engine.views import Views
@@ -43,11 +43,13 @@ class AttemptUpdates(AttemptFields, total=False):
     ended_at: datetime | None
 
 
-class StartOptions(AttemptFields, Guards, total=False):
+class StartOptions(AttemptFields, total=False):
     """What else callers may say when they start an attempt; see `Branch.start_attempt`."""
 
     status: str
     attempt_id: str | None
+    expected_version: ExpectedVersion
+    idempotency_key: str | None
 
 
 class Attempt:
@@ -101,7 +103,14 @@ class Attempt:
         )
         return await self._write(request, ends=changes.get("status") in TERMINAL_STATUSES)
 
-    async def finish(self, status: str = COMPLETED, reason: str | None = None, **guards: Unpack[Guards]) -> Recorded:
+    async def finish(
+        self,
+        status: str = COMPLETED,
+        reason: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Set the attempt's last status, and the step's with it while this is the step's current attempt.
 
         Any word will do; those that say how it went are `COMPLETED`, `SUCCESS`, `SKIPPED`, `FAILED`, `FAIL`,
@@ -109,7 +118,10 @@ class Attempt:
         where none is given.
         """
         status = check_name(status, "status")
-        return await self._write(self._request(_ending(status, reason), status, **guards), ends=True)
+        request = self._request(
+            _ending(status, reason), status, expected_version=expected_version, idempotency_key=idempotency_key
+        )
+        return await self._write(request, ends=True)
 
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
         """`finish`, unless it has ended already, whoever has ended it: to the end, even when cancelled meanwhile."""
@@ -132,7 +144,13 @@ class Attempt:
         return recorded
 
     def _request(
-        self, changes: AttemptChanges, step_status: str | None, *, unless_ended: bool = False, **guards: Unpack[Guards]
+        self,
+        changes: AttemptChanges,
+        step_status: str | None,
+        *,
+        unless_ended: bool = False,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
     ) -> Request:
         command = UpdateAttempt(
             branch=self.branch,
@@ -141,7 +159,12 @@ class Attempt:
             step_status=step_status,
             unless_ended=unless_ended,
         )
-        return guarded(self.run_id, command, **guards)
+        return Request(
+            run_id=self.run_id,
+            commands=(command,),
+            expected_version=check_expected_version(expected_version),
+            idempotency_key=check_key(idempotency_key),
+        )
 
 
 def _ending(status: str, reason: str | None) -> AttemptChanges:

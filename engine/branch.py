@@ -19,7 +19,6 @@ from engine.commands import (
     Command,
     DescribeBranch,
     Fork,
-    Guards,
     LogStep,
     OnConflict,
     Record,
@@ -29,12 +28,11 @@ from engine.commands import (
     SetStatus,
     SetStepStatus,
     StartAttempt,
-    guarded,
 )
 from engine.errors import InvalidValue, shown
 from engine.event_ids import new_event_id
 from engine.events import AttemptCreated, ParametersSet
-from engine.expected_version import ANY, ExpectedVersion
+from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import CREATED, RUNNING, AttemptDocument, Reduction, StepDocument, TaskSpec
 from engine.names import check_key, check_name, child_branch
 from engine.ports import Recorded
@@ -74,7 +72,13 @@ class Branch(BranchReads):
         await self._write(command, idempotency_key=idempotency_key)
         return Branch(self._writer, self._views, self._run_id, branch)
 
-    async def set_parameters(self, values: Mapping[str, Any], **guards: Unpack[Guards]) -> Recorded:
+    async def set_parameters(
+        self,
+        values: Mapping[str, Any],
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Set parameters on this branch alone: plain values, or `Parameter(value, kind)`.
 
         Raises:
@@ -85,17 +89,30 @@ class Branch(BranchReads):
             raise InvalidValue("parameters", values, "is empty")
         event = ParametersSet(branch=self._name, values=checked)
         command = Record(branch=self._name, events=(event,))
-        return await self._write(command, **guards)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def set_status(self, status: str, reason: str | None = None, **guards: Unpack[Guards]) -> Recorded:
+    async def set_status(
+        self,
+        status: str,
+        reason: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Set the branch's status; for the root branch, the run's. Records nothing when it is that already."""
         command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_checked_reason(reason))
-        return await self._write(command, **guards)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def describe(self, details: Mapping[str, Any], **guards: Unpack[Guards]) -> Recorded:
+    async def describe(
+        self,
+        details: Mapping[str, Any],
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Set what else is to be kept with the branch's own log."""
         command = DescribeBranch(branch=self._name, details=check_document(details, "details"))
-        return await self._write(command, **guards)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def log_step(
         self,
@@ -109,7 +126,8 @@ class Branch(BranchReads):
         details: Mapping[str, Any] | None = None,
         attempts: Iterable[AttemptDocument] = (),
         spec: TaskSpec | None = None,
-        **guards: Unpack[Guards],
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
     ) -> Recorded:
         """Record what the log does not yet say of a step: called twice with the same, it records nothing.
 
@@ -133,10 +151,16 @@ class Branch(BranchReads):
             attempts=[check_attempt_document(attempt) for attempt in check_several(attempts, "attempts")],
         )
         command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))
-        return await self._write(command, **guards)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_step_status(
-        self, step: str, status: str, reason: str | None = None, **guards: Unpack[Guards]
+        self,
+        step: str,
+        status: str,
+        reason: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
     ) -> Recorded:
         """Set a step's status. Records nothing when it is that already.
 
@@ -149,9 +173,16 @@ class Branch(BranchReads):
             status=check_name(status, "status"),
             reason=_checked_reason(reason),
         )
-        return await self._write(command, **guards)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def remove_step(self, step: str, reason: str | None = None, **guards: Unpack[Guards]) -> Recorded:
+    async def remove_step(
+        self,
+        step: str,
+        reason: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Take a step and its attempts out of the views. Its history stays in the log.
 
         Raises:
@@ -159,7 +190,7 @@ class Branch(BranchReads):
         """
         step = check_name(step, "step name")
         command = RemoveStep(branch=self._name, step=step, reason=_checked_reason(reason))
-        return await self._write(command, **guards)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def start_attempt(
         self,
@@ -221,7 +252,7 @@ class Branch(BranchReads):
             fields=attempt_fields(fields),
             fresh=fresh,
         )
-        return guarded(self._run_id, command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return self._request(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     def _started(self, recorded: Recorded) -> Attempt:
         created = next(each.event for each in recorded.events if isinstance(each.event, AttemptCreated))
@@ -255,7 +286,8 @@ class Branch(BranchReads):
         rules: Mapping[str, Rule] | None = None,
         default: str = "last",
         on_conflict: OnConflict = "child",
-        **guards: Unpack[Guards],
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
     ) -> Reduction:
         """Fold what child branches wrote themselves into this branch, as one event.
 
@@ -283,8 +315,8 @@ class Branch(BranchReads):
         if children is not None:
             wanted = tuple(self._child_name(child) for child in check_several(children, "children"))
         command = Reduce(branch=self._name, children=wanted, default_rule=default, on_conflict=on_conflict)
-        write = partial(self._write, **guards)
-        is_recorded = partial(self._writer.has_recorded, self._run_id, check_key(guards.get("idempotency_key")))
+        write = partial(self._write, expected_version=expected_version, idempotency_key=idempotency_key)
+        is_recorded = partial(self._writer.has_recorded, self._run_id, check_key(idempotency_key))
         return await reduce(self._run_id, write, self._views, command, {} if rules is None else rules, is_recorded)
 
     def _child_name(self, child: "Branch | str") -> str:
@@ -294,7 +326,12 @@ class Branch(BranchReads):
             raise InvalidValue("children", child.name, f"is a branch of run {child.run_id!a}, not of {self._run_id!a}")
         return child.name
 
-    async def write(self, *commands: Command, **guards: Unpack[Guards]) -> Recorded:
+    async def write(
+        self,
+        *commands: Command,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Record several commands of `engine.commands`, which name this branch, together or not at all.
 
         `Engine.write` is for those of several branches.
@@ -306,11 +343,25 @@ class Branch(BranchReads):
         for command in commands:
             if command.branch != self._name:
                 raise InvalidValue("command", command.branch, f"is its branch, and not {shown(self._name)}")
-        return await self._write(*commands, **guards)
+        return await self._write(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def _write(self, *commands: Command, **guards: Unpack[Guards]) -> Recorded:
+    async def _write(
+        self,
+        *commands: Command,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """`write` for commands that were made here of what was checked."""
-        return await self._writer.submit(guarded(self._run_id, *commands, **guards))
+        request = self._request(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await self._writer.submit(request)
+
+    def _request(self, *commands: Command, expected_version: ExpectedVersion, idempotency_key: str | None) -> Request:
+        return Request(
+            run_id=self._run_id,
+            commands=commands,
+            expected_version=check_expected_version(expected_version),
+            idempotency_key=check_key(idempotency_key),
+        )
 
 
 def _checked_reason(reason: str | None) -> str | None:

@@ -3,14 +3,14 @@
 Commands are plain data: their canonical bytes are what an idempotency key is compared by.
 """
 
-from typing import Any, Final, Literal, TypeAlias, TypedDict
+from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct, field, structs
 
 from engine.canonical import Canonical
 from engine.errors import InvalidValue
 from engine.events import Event, ExternalRunRegistered, ExternalRunUpdated, RunCreated, RunForked
-from engine.expected_version import ANY, ExpectedVersion, check_expected_version
+from engine.expected_version import ANY, ExpectedVersion
 from engine.model import (
     CREATED,
     AttemptChanges,
@@ -19,7 +19,6 @@ from engine.model import (
     StepDocument,
     TaskSpec,
 )
-from engine.names import check_key
 
 OnConflict: TypeAlias = Literal["child", "parent", "error"]
 
@@ -265,29 +264,6 @@ class Request(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.commands:
             raise InvalidValue("commands", self.commands, "are none, and a request is at least one")
-
-
-class Guards(TypedDict, total=False):
-    """What every write may be held to; see `Branch`."""
-
-    expected_version: ExpectedVersion
-    idempotency_key: str | None
-
-
-def guarded(
-    run_id: str, *commands: Command, expected_version: ExpectedVersion = ANY, idempotency_key: str | None = None
-) -> Request:
-    """Return a request under the guards that a caller gave.
-
-    Raises:
-        InvalidName, InvalidValue: what is wrong with a guard.
-    """
-    return Request(
-        run_id=run_id,
-        commands=commands,
-        expected_version=check_expected_version(expected_version),
-        idempotency_key=check_key(idempotency_key),
-    )
 
 
 def asked_for(commands: tuple[Command, ...]) -> list[Command]:

@@ -10,7 +10,7 @@ from engine.backup import Backup
 from engine.cancellation import finish
 from engine.codec import plain_time, to_microseconds
 from engine.command_check import checked
-from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, guarded
+from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, Request
 from engine.errors import StoreBusy
 from engine.events import RunCreated, RunForked
 from engine.history import History
@@ -224,9 +224,9 @@ class Engine(History, Upkeep):
         return await self._write(run_id, tuple(map(checked, commands)), idempotency_key)
 
     async def _write(self, run_id: str, commands: tuple[Command, ...], idempotency_key: str | None) -> Recorded:
-        return await self._writer.submit(
-            guarded(check_name(run_id, "run id"), *commands, idempotency_key=idempotency_key)
-        )
+        key = check_key(idempotency_key)
+        request = Request(run_id=check_name(run_id, "run id"), commands=commands, idempotency_key=key)
+        return await self._writer.submit(request)
 
     async def runs(
         self,

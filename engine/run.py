@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from typing_extensions import Unpack, override
+from typing_extensions import override
 
 from engine.attempt import Attempt
 from engine.branch import Branch
-from engine.commands import Command, Configure, Finalize, Guards, SetStatus
+from engine.commands import Command, Configure, Finalize, SetStatus
+from engine.expected_version import ANY, ExpectedVersion
 from engine.model import AttemptLog, RunInfo, RunLog
 from engine.names import ROOT, check_branch, check_name
 from engine.point import Point
@@ -47,17 +48,35 @@ class Run(Branch):
         """Return the run's row in the list of runs, as it stands or as it stood at a point."""
         return await self._views.run_info(self.run_id, at=at)
 
-    async def configure(self, config: Mapping[str, Any], **guards: Unpack[Guards]) -> Recorded:
+    async def configure(
+        self,
+        config: Mapping[str, Any],
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Merge into the run's configuration what differs from it."""
         command = Configure(config=check_document(config, "config"))
-        return await self._write(command, **guards)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def log_job(self, job: Mapping[str, Any], **guards: Unpack[Guards]) -> Recorded:
+    async def log_job(
+        self,
+        job: Mapping[str, Any],
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Set the run's job log, a document of the caller's own shape."""
         command = Configure(job=check_document(job, "job"))
-        return await self._write(command, **guards)
+        return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
-    async def finalize(self, status: str | None = None, **guards: Unpack[Guards]) -> Recorded:
+    async def finalize(
+        self,
+        status: str | None = None,
+        *,
+        expected_version: ExpectedVersion = ANY,
+        idempotency_key: str | None = None,
+    ) -> Recorded:
         """Record the head of every stream, after setting the run's status if one is given.
 
         It closes nothing: a run that is retried goes on in the same streams.
@@ -65,7 +84,9 @@ class Run(Branch):
         commands: list[Command] = []
         if status is not None:
             commands.append(SetStatus(status=check_name(status, "status")))
-        return await self._write(*commands, Finalize(), **guards)
+        return await self._write(
+            *commands, Finalize(), expected_version=expected_version, idempotency_key=idempotency_key
+        )
 
     async def all_attempts(self, *, at: Point = None) -> list[tuple[str, AttemptLog]]:
         """Return the attempts of every branch, each with its branch, in the order they were created.
