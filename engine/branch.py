@@ -304,9 +304,9 @@ class Branch(BranchReads):
                 `unanimous`, or a function of the children's values. A function is called here and now, never on replay.
                 `min` and `max` of a NaN among the values are that NaN.
             default: the rule for every other name, one of these; a function is for names that it is given for.
-            on_conflict: what to do with a name that both this branch and a child changed since the fork: take the
-                `"child"`'s (by its rule), keep the `"parent"`'s, or raise an `"error"` that names them all. What an
-                earlier reduction wrote counts as a change of this branch.
+            on_conflict: what to do with a name that this branch has changed since the fork, and that a child has set
+                to something else: take the `"child"`'s (by its rule), keep the `"parent"`'s, or raise an `"error"` that
+                names them all. What an earlier reduction wrote counts as a change of this branch.
 
         Raises:
             BranchNotFound, EventTooLarge, HeadsMoved, InvalidValue, ReductionConflict, ReductionImpossible

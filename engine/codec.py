@@ -34,6 +34,7 @@ EVENT_TYPES: Final[dict[str, type]] = {event_type.__name__: event_type for event
 SCHEMA_VERSIONS: Final[dict[str, int]] = {
     **dict.fromkeys(EVENT_TYPES, 1),
     "ParametersSet": 2,
+    "ParametersReduced": 2,
     "StepLogged": 2,
     "AttemptCreated": 4,
     "AttemptUpdated": 3,
@@ -45,6 +46,7 @@ SCHEMA_VERSIONS: Final[dict[str, int]] = {
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("ParametersSet", 1): dict,  # 2 has `copied_from`: what was copied before counts as written by the branch
+    ("ParametersReduced", 1): dict,  # 2 finds more conflicts: see `engine.reduction.fold`
     ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns
     ("AttemptCreated", 1): dict,  # 2 has `current`, which was True
     ("AttemptCreated", 2): dict,  # 3 has `step_status`, which was an event of its own

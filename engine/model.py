@@ -102,7 +102,7 @@ class Origin(Struct, frozen=True, gc=False):
 
 
 class ParameterConflict(Struct, frozen=True, gc=False):
-    """Both sides changed `name` since the fork, to different values.
+    """The parent changed `name` since the fork, and the child set it to something else than what it is there.
 
     `base` is the parameter as it stood at the fork, None where there was none.
     """

@@ -8,6 +8,8 @@ the parent has set itself since that fork; any other name it sees as the child d
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any, Final
 
 from msgspec import Struct
@@ -61,6 +63,7 @@ def fold(
     default_rule: str,
     keep_parent: bool,
     computed: Mapping[str, Parameter],
+    finds_unchanged: bool = True,
 ) -> Outcome:
     """Fold the children's own writes by the rules.
 
@@ -70,12 +73,16 @@ def fold(
         rules: rule by parameter name; `default_rule` for the others.
         keep_parent: leave a name alone on which a child conflicts with the parent.
         computed: values that a caller's function made already.
+        finds_unchanged: it is a conflict, too, where the child set anew what it had at the fork, and the parent
+            something else. Before version 2 of `ParametersReduced` it was none, and the parent's value was lost.
 
     Raises:
         ReductionImpossible: a rule cannot fold the values it was given, is unknown, or would take one that was erased.
     """
     contributions = _by_name(children)
     conflicts = [conflict for child in children for conflict in _conflicts(child, parent)]
+    if not finds_unchanged:
+        conflicts = [each for each in conflicts if each.base is None or not same(each.base, each.child)]
     kept = {conflict.name for conflict in conflicts} if keep_parent else set()
     outcome = Outcome({}, {}, {}, conflicts)
     for name in sorted(contributions.keys() - kept):
@@ -117,7 +124,7 @@ def _conflicts(child: Child, parent: Mapping[str, OwnParameter]) -> list[Paramet
     found = []
     for name in sorted(contested(child.own, child.forked_at, parent)):
         base, now, own = child.base.get(name), parent[name].parameter, child.own[name].parameter
-        if same(now, own) or (base is not None and (same(base, now) or same(base, own))):
+        if same(now, own) or (base is not None and same(base, now)):
             continue
         found.append(ParameterConflict(name, child.head.branch, base, now, own))
     return found
@@ -179,9 +186,13 @@ def _extreme(contributions: _Contributions, choose: Callable[..., int]) -> _Fold
     return _one(contributions[choose(range(len(numbers)), key=numbers.__getitem__)])
 
 
+def _sum(contributions: _Contributions) -> Any:
+    # One after the other: `sum` rounds otherwise from Python 3.12 on, and what was recorded would not follow any more.
+    return reduce(add, _numbers(contributions), 0)
+
+
 def _mean(contributions: _Contributions) -> _Folded:
-    numbers = _numbers(contributions)
-    return _combined(sum(numbers) / len(numbers), contributions)
+    return _combined(_sum(contributions) / len(contributions), contributions)
 
 
 def _merge(contributions: _Contributions) -> _Folded:
@@ -214,7 +225,7 @@ RULES: Final[dict[str, Callable[[_Contributions], _Folded]]] = {
     "last": lambda contributions: _one(contributions[-1]),
     "first": lambda contributions: _one(contributions[0]),
     "collect": lambda contributions: _combined([each.parameter.value for each in contributions], contributions),
-    "sum": lambda contributions: _combined(sum(_numbers(contributions)), contributions),
+    "sum": lambda contributions: _combined(_sum(contributions), contributions),
     "min": lambda contributions: _extreme(contributions, min),
     "max": lambda contributions: _extreme(contributions, max),
     "mean": _mean,

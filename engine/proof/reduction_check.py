@@ -201,6 +201,7 @@ def _made_again(
         default_rule="last",
         keep_parent=event.on_conflict == "parent",
         computed={name: event.values[name] for name, rule in event.rules.items() if rule == FUNCTION_RULE},
+        finds_unchanged=row.schema_version > 1,
     )
 
 

@@ -58,6 +58,18 @@ class TestReduction:
         assert (kept.values, len(kept.conflicts)) == ({}, 2)
         assert (await run.parameters())["x"] == Parameter(100)
 
+    async def test_what_a_child_set_as_it_was_is_its_own_write(self, engine: Engine) -> None:
+        """It takes no fresh value from the parent unasked: where the parent's is to be kept, it is."""
+        run = await engine.create_run("r", parameters={"x": 1})
+        child = await run.fork("a")
+        await child.set_parameters({"x": 1})
+        await run.set_parameters({"x": 2})
+        with pytest.raises(ReductionConflict, match="conflicts on 'x'"):
+            await run.reduce(on_conflict="error")
+        assert (await run.reduce(on_conflict="parent")).values == {}
+        assert (await run.parameters())["x"].value == 2
+        assert (await run.reduce()).values == {"x": Parameter(1)}
+
     @pytest.mark.parametrize(
         ("ask", "error"),
         [

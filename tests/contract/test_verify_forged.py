@@ -64,6 +64,26 @@ async def test_a_forged_reduction(engine: Engine, store: Tampered, forge: Forge)
     assert found(await engine.verify()) == [("reduction", "r", "", 3, 10)]
 
 
+@pytest.mark.parametrize(("schema_version", "problems"), [(1, []), (2, [("reduction", "again", "")])])
+async def test_a_conflict_that_was_none_before(
+    engine: Engine, store: Tampered, schema_version: int, problems: list[Any]
+) -> None:
+    """What a child set as it was at the fork did not conflict in reductions of version 1: these stay proven."""
+    run = await engine.create_run("again", parameters={"x": 1})
+    child = await run.fork("a")
+    await child.set_parameters({"x": 1})
+    await run.set_parameters({"x": 2})
+    reduced = await run.reduce()
+    assert [conflict.name for conflict in reduced.conflicts] == ["x"]
+
+    store.connection.execute(
+        "UPDATE events SET schema_version = ? WHERE event_type = 'ParametersReduced' AND position > 20",
+        (schema_version,),
+    )
+    rewrite(store.connection, change(("again", "", reduced.stream_version), conflicts=[]), relink=True)
+    assert [each[:3] for each in found(await engine.verify())] == problems
+
+
 async def test_a_child_that_is_rewritten(engine: Engine, store: Tampered) -> None:
     """With its own hashes right, and its row: what it was folded into names another hash."""
     rewrite(store.connection, change(("r", "b", 2), values={"x": Parameter(6), "y": Parameter(2)}), only=[("r", "b")])

@@ -136,7 +136,7 @@ async def _record_orphans(database: Path) -> None:
             for index, fields in enumerate(tried, start=1)
         ]
         logged = StepLogged(branch="fit.a", step="train", name="train")
-        await run.write(Record(branch="fit.a", events=(logged, *created)))
+        await engine.write(run.run_id, Record(branch="fit.a", events=(logged, *created)))
 
 
 async def _attempts(database: Path) -> dict[str, AttemptLog]:

@@ -38,8 +38,10 @@ async def _record(database: Path) -> None:
         async with branch.attempt("train", operator_key="local") as attempt:
             await attempt.update(external_id="7")
         told: dict[str, Any] = {"branch": "fit", "task_id": "t", "status": "RUNNING"}
-        await run.write(Record(branch="fit", events=(ExternalRunRegistered(operator_type="hpc", **told),)))
-        await run.write(Record(branch="fit", events=(ExternalRunUpdated(**told),)))
+        await engine.write(
+            run.run_id, Record(branch="fit", events=(ExternalRunRegistered(operator_type="hpc", **told),))
+        )
+        await engine.write("r", Record(branch="fit", events=(ExternalRunUpdated(**told),)))
 
 
 def _sql(database: Path, statement: str) -> None:

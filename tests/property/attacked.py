@@ -142,7 +142,7 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 async def _finished(method: Callable[..., Any], arguments: dict[str, Any]) -> None:
     """Call a method and let it come to its end, whichever way it is called."""
-    if inspect.isasyncgenfunction(method):
+    if inspect.isasyncgenfunction(method) or method.__name__ == "subscribe":
         async with contextlib.aclosing(method(**arguments)) as found:
             async for _ in found:  # a subscription has no end
                 break

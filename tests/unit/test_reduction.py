@@ -174,7 +174,7 @@ BASE, PARENT, CHILD = Parameter("base"), Parameter("parent"), Parameter("child")
     [
         (None, None, CHILD, False),  # the child alone
         (BASE, BASE, CHILD, False),  # the child alone changed it
-        (BASE, PARENT, BASE, False),  # the parent alone changed it
+        (BASE, PARENT, BASE, True),  # the parent changed it, and the child set it as it was
         (BASE, BASE, BASE, False),  # nobody did
         (BASE, CHILD, CHILD, False),  # both, to the same
         (None, CHILD, CHILD, False),  # both made it, the same
@@ -191,11 +191,18 @@ def test_a_conflict_is_found_three_ways(
     own: Parameter,
     conflicts: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    """A conflict is a name that parent and child both changed since the fork, to different values."""
+    """A conflict is a name that the parent changed since the fork, and that the child set to something else."""
     one = child("a", {"x": own}, {} if base is None else {"x": base})
     outcome = reduced(one, parent={} if parent is None else {"x": parent})
     assert outcome.conflicts == ([ParameterConflict("x", "a", base, parent, own)] if conflicts and parent else [])
     assert outcome.values == {"x": own}
+
+
+def test_numbers_are_added_one_after_the_other() -> None:
+    """On every Python: `sum` rounds otherwise from 3.12 on, and a reduction is made again when it is verified."""
+    tenths = [child(name, {"x": 0.1}) for name in "abcdefghij"]
+    assert reduced(*tenths, rules={"x": "sum"}).values == {"x": Parameter(0.9999999999999999)}
+    assert reduced(*tenths, rules={"x": "mean"}).values == {"x": Parameter(0.09999999999999999)}
 
 
 def test_every_child_in_conflict_is_listed() -> None:
