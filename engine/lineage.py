@@ -76,8 +76,9 @@ class Lineage(Written, frozen=True, kw_only=True):
     `history`, where it was asked for, holds that and all before it, newest first; it is complete when its last one
     overwrote nothing. `inherited_through` are the forks between the branch that was asked and the event, nearest first.
 
-    `during` is the attempt of the event's branch that was open then, where exactly one was. An event does not say who
-    caused it: another writer may have written to the branch while that attempt was open.
+    `during` is the attempt of the event's branch that was open then, where exactly one was of those that have not been
+    removed since. An event does not say who caused it: another writer may have written to the branch while that attempt
+    was open.
     """
 
     rule: str | None = None

@@ -19,7 +19,7 @@ from engine.events import ParametersReduced, SourceCarriedOver
 from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageWanted, Written
 from engine.model import Head, Parameter, Source
 from engine.ports import Stream
-from projections.columns import from_json, to_text
+from projections.columns import from_json
 from projections.reading import lineage
 from projections.streams import find_stream, stream_name
 
@@ -266,10 +266,10 @@ class _Tracing:
     def _during(self, node: _Node) -> During | None:
         if node.written.how == "carried":
             return None
-        # What ends in the same transaction as the event is recorded at the same time, and was open until then.
+        position = node.row.position
         found = self._connection.execute(
             "SELECT task_id, attempt_index, attempt_id FROM task_attempts WHERE stream_id = ? AND position < ?"
-            " AND (ended_at IS NULL OR ended_at >= ?) LIMIT 2",
-            (node.row.stream_id, node.row.position, to_text(node.written.recorded_at)),
+            " AND (ended_position IS NULL OR ended_position > ?) LIMIT 2",
+            (node.row.stream_id, position, position),
         ).fetchall()
         return During(*found[0]) if len(found) == 1 else None

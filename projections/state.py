@@ -312,6 +312,7 @@ class StateViews:
             parameters_to_json(event.outputs),
             parameters_to_json(event.metrics),
             to_json(event.details) if event.details else None,
+            None if ended_at is None else recorded.position,
         )
         self._new_attempts[event.attempt_id] = stream.stream_id
         self.attempts.add((event.attempt_id, stream.stream_id), row)
@@ -339,6 +340,10 @@ class StateViews:
                     row.ended_at = max(now, row.submitted_at or "")
             elif row.status not in UNENDED_STATUSES and changes.ended_at is UNSET:
                 row.ended_at = None  # see `model.has_ended`
+        if row.ended_at is None:
+            row.ended_position = None
+        elif row.ended_position is None:
+            row.ended_position = recorded.position
         if event.step_status is not None:
             self._set_task_status(stream, event.step, event.step_status)
 

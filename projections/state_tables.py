@@ -72,6 +72,7 @@ CREATE TABLE task_attempts (
     outputs TEXT,
     metrics TEXT,
     details TEXT,
+    ended_position INTEGER,
     PRIMARY KEY (stream_id, task_id, attempt_index),
     -- An id is unique in the file, but one that was removed may come again: a view of the past may have both.
     UNIQUE (attempt_id, stream_id)
@@ -157,6 +158,8 @@ class AttemptRow(Struct, gc=False):
     outputs: str | None
     metrics: str | None
     details: str | None
+    ended_position: int | None
+    """Where the event stands that ended it; a time may be the caller's own."""
 
 
 class ExternalRunRow(Struct, gc=False):

@@ -3,7 +3,7 @@
 import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,18 @@ class TestOverwritten:
         found = await run.lineage("x", history=True, limit=2)
         assert [each.value.value for each in found.history] == [3, 2]
         assert place(found.history[-1].overwrote) == ("r", "", 3)
+
+
+async def test_which_attempt_was_open_does_not_change_with_the_times_it_is_given(engine: Engine) -> None:
+    """An attempt's times may be what a caller says they are; which was open is told by the order of the events."""
+    run = await engine.create_run("r")
+    attempt = await run.start_attempt("train")
+    await run.set_parameters({"x": 1})
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    await attempt.update(status="COMPLETED", submitted_at=long_ago, ended_at=long_ago)
+    await run.set_parameters({"y": 1})
+    during = [(await run.lineage(name)).during for name in "xy"]
+    assert [each and each.step for each in during] == ["train", None]
 
 
 class TestErased:
