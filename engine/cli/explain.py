@@ -57,10 +57,14 @@ def explain(
 def headline(explanation: Explanation) -> str:
     """Return the answer in one line."""
     parts = [part for part in _parts(explanation.findings) if part]
-    if not parts:
-        tasks = explanation.tasks
-        parts = [f"{'the task has' if tasks == 1 else f'all {tasks:,} tasks have'} finished" if tasks else _NOTHING]
-    return f"{explanation.run_id} is {explanation.status}: {'; '.join(parts)}"
+    return f"{explanation.run_id} is {explanation.status}: {'; '.join(parts) or _nothing_found(explanation)}"
+
+
+def _nothing_found(explanation: Explanation) -> str:
+    tasks = explanation.tasks
+    if tasks:
+        return f"{'the task has' if tasks == 1 else f'all {tasks:,} tasks have'} finished"
+    return f"its job is {explanation.job}" if explanation.job else _NOTHING
 
 
 _NOTHING: Final = "no step or branch of it failed, and none waits"

@@ -21,6 +21,7 @@ from engine.events import RunFinalized, RunForked
 from engine.model import Origin, RunInfo
 from engine.plain_json import plain
 from engine.point import Point
+from engine.reports.standing import said_of_job
 
 
 class Finalized(Struct, frozen=True):
@@ -43,6 +44,7 @@ class Overview(Struct, frozen=True):
     info: RunInfo
     milestones: Milestones
     counts: Counts
+    job: str
     inherited_steps: int
     parameters: dict[str, Supplied]
 
@@ -76,6 +78,7 @@ async def _overview(engine: Engine, run_id: str, point: Point) -> Overview:
         info=await handle.info(at=point),
         milestones=await _milestones(engine, run_id, log.stream_version),
         counts=count(log),
+        job="" if log.job is None else said_of_job(log.job),
         inherited_steps=sum(step.inherited_from is not None for step in log.steps.values()),
         parameters=await supplied_parameters(engine, handle, point),
     )
@@ -102,6 +105,7 @@ def _document(overview: Overview) -> dict[str, Any]:
         **plain(overview.info),
         **plain(overview.milestones),
         "counts": plain(overview.counts),
+        "job": overview.job,
         "inherited_steps": overview.inherited_steps,
         "parameters": parameters_document(overview.parameters),
     }
@@ -134,7 +138,7 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
     if milestones.finalized is not None:
         rows.append(("finalised", cell(f"{time_text(milestones.finalized.at)} UTC, {_streams(milestones.finalized)}")))
         rows.append(("hash", Text(milestones.finalized.hash.hex())))
-    rows.append(("holds", cell(_held(overview))))
+    rows += [("job", cell(overview.job)), ("holds", cell(_held(overview)))]
     return [(name, text) for name, text in rows if text.plain]
 
 

@@ -26,7 +26,7 @@ from engine.model import (
 )
 from engine.names import ROOT
 from engine.reports.dependencies import TaskKey, found_dependencies, in_order, key_of
-from engine.reports.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps
+from engine.reports.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps, said_of_job
 
 Kind: TypeAlias = Literal[
     "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready"
@@ -91,11 +91,15 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """How a run stands, and its findings: what failed first, in each kind in the order of the run."""
+    """How a run stands, and its findings: what failed first, in each kind in the order of the run.
+
+    `job` is what is said of the job of a run that is one, empty where it is none.
+    """
 
     run_id: str
     status: str
     status_reason: str | None
+    job: str
     tasks: int
     findings: list[Finding]
 
@@ -129,6 +133,7 @@ def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SEC
         run_id=run.info.run_id,
         status=run.info.status,
         status_reason=run.info.status_reason,
+        job="" if run.job is None else said_of_job(run.job),
         tasks=len(tasks),
         findings=sorted(findings, key=lambda each: _KINDS.index(each.kind)),
     )

@@ -1,7 +1,7 @@
 """How the steps of a run stand: a task's own status may lag behind its attempt's, or behind its external run's."""
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -68,10 +68,12 @@ class PlacedStep(Struct, frozen=True, kw_only=True):
 class RunSteps(Struct, frozen=True, kw_only=True):
     """A run, and its steps branch by branch, in the order in which they were first logged.
 
-    `branches` are the run's branches in the order in which they were opened, the root first.
+    `branches` are the run's branches in the order in which they were opened, the root first. `job` is the log of a run
+    that is a single job.
     """
 
     info: RunInfo
+    job: dict[str, Any] | None = None
     branches: list[BranchLog]
     steps: list[PlacedStep]
 
@@ -85,13 +87,22 @@ async def read_steps(engine: Engine, run_id: str, at: Position | None = None) ->
     run = await engine.run(run_id)
     # The external runs first: what has become of one by the time the steps are read is then only told late.
     external = {(branch, each.task_id): each for branch, each in await engine.views.tasks.external_runs(run_id, at=at)}
-    branches = list(branches_of(await run.compile(inherited=False, at=at)))
+    compiled = await run.compile(inherited=False, at=at)
+    branches = list(branches_of(compiled))
     steps = [
         PlacedStep(branch=log.branch, step=step, external_run=external.get((log.branch, step.step)))
         for log in branches
         for step in log.steps.values()
     ]
-    return RunSteps(info=await run.info(at=at), branches=branches, steps=steps)
+    return RunSteps(info=await run.info(at=at), job=compiled.job, branches=branches, steps=steps)
+
+
+def said_of_job(job: dict[str, Any]) -> str:
+    """Return how a job stands and why, as far as a log of whatever shape says so."""
+    attempts = job.get("attempts")
+    last = attempts[-1] if isinstance(attempts, list) and attempts and isinstance(attempts[-1], dict) else {}
+    said = (job.get("status"), job.get("message") or last.get("message"))
+    return ": ".join(each for each in said if isinstance(each, str) and each)
 
 
 def is_orphaned(attempt: AttemptLog, now: datetime, seconds: float = ORPHANED_SECONDS) -> bool:

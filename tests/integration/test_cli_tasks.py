@@ -12,6 +12,7 @@ from engine.cli import main
 from engine.commands import LogTask, Record
 from engine.events import AttemptCreated
 from engine.model import TaskSpec
+from engine.stores import JobLog, PartitionedRunLogStore, StepAttempt
 from tests.integration.recorded_tasks import LONG_AGO, record_tasks
 from tests.integration.test_cli_text import hidden
 
@@ -179,6 +180,24 @@ def test_there_may_be_nothing_to_explain(shown: Shown, recorded: Path) -> None:
 
     assert shown("explain", "r2") == "r2 is COMPLETED: no step or branch of it failed, and none waits\n"
     assert shown("explain", "r3").splitlines()[0] == "r3 is CREATED: 1 is ready to run"
+
+
+async def _record_job(database: Path) -> None:
+    async with open_engine(database) as engine:
+        store = PartitionedRunLogStore(engine)
+        await store.create_run_log("job")
+        attempt = StepAttempt(status="FAIL", message="no such function")
+        await store.add_job_log("job", JobLog(status="FAIL", attempts=[attempt]))
+        run = await engine.create_run("shapeless")
+        await run.log_job({"attempts": "none", "status": 7})
+
+
+def test_a_run_that_is_a_single_job_is_explained_by_it(shown: Shown, recorded: Path) -> None:
+    """A host's job is no step: how it went is in its own log. Of one of another shape nothing is told."""
+    asyncio.run(_record_job(recorded))
+    assert shown("explain", "job") == "job is FAIL: its job is FAIL: no such function\n"
+    assert ["job", "FAIL: no such function"] in [line.split(None, 1) for line in shown("show", "job").splitlines()]
+    assert shown("explain", "shapeless") == "shapeless is CREATED: no step or branch of it failed, and none waits\n"
 
 
 async def _hostile(database: Path) -> None:
