@@ -25,6 +25,7 @@ from engine.free_form import check_json
 from engine.logs.file_system import make_folders
 from engine.logs.whole_file import whole_file
 from engine.model import AttemptLog, BranchLog, Head
+from engine.names import ROOT
 from engine.point import Position
 from engine.ports import Progress
 from engine.reports.evidence_differences import Difference, differences, is_attempt
@@ -33,7 +34,8 @@ from engine.reports.evidence_report import report
 from engine.reports.standing import PlacedStep, RunSteps, read_steps
 
 FORMAT: Final = "anabranch-evidence"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""2 also says since when a run has its status, and which steps it has from the run that it was forked from."""
 
 _PLACES_MAX: Final = 20  # more would tell nobody more
 
@@ -186,8 +188,20 @@ async def _differences(engine: Engine, run_id: str, position: int, found: dict[s
     if position == 0:
         return [Difference(("log", "heads"), is_erased=False)]
     due = json.loads(as_json(await _as_of(engine, run_id, position)))
+    if found["format_version"] == 1:
+        _take_back(due)
     erased = await _may_have_erased(engine, run_id)
-    return [each for each in differences(found, due, erased=erased) if not _is_carried_over(run_id, each, found, due)]
+    carried = [each async for each in engine.events(run_id=run_id, branch=ROOT, types=(SourceCarriedOver,))]
+    differing = differences(found, due, erased=erased)
+    return [each for each in differing if not (carried and _is_carried_over(run_id, each, found, due))]
+
+
+def _take_back(bundle: dict[str, Any]) -> None:
+    """Take out of a bundle what those of version 1 did not say."""
+    bundle["format_version"] = 1
+    del bundle["run"]["status_changed_at"]
+    for step in (*bundle["tasks"], *(step for branch in bundle["branches"] for step in branch["steps"])):
+        del step["inherited_from"]
 
 
 async def _may_have_erased(engine: Engine, run_id: str) -> bool:
@@ -204,8 +218,13 @@ async def _may_have_erased(engine: Engine, run_id: str) -> bool:
 
 
 def _is_carried_over(run_id: str, difference: Difference, found: Any, due: Any) -> bool:
-    """Whether a place holds the id of an attempt that the run was given under another when its source was deleted."""
+    """Whether a place holds what changed when the run was given what it had from its source, which was deleted.
+
+    The attempts have other ids since, and the steps are the run's own.
+    """
     *above, name = difference.path
+    if "inherited_from" in above or name == "inherited_from":
+        return True
     if name != "attempt_id" or not is_attempt(tuple(above)):
         return False
     for step in above:
@@ -240,7 +259,7 @@ def _read_bundle(content: bytes, path: Path, run_id: str) -> tuple[_Bundle, dict
         check_json(document)
     except (ValueError, RecursionError) as error:
         raise InvalidValue("bundle", str(path), f"is no evidence: {error}") from error
-    if (bundle.format, bundle.format_version) != (FORMAT, FORMAT_VERSION):
+    if bundle.format != FORMAT or not 1 <= bundle.format_version <= FORMAT_VERSION:
         raise InvalidValue("bundle", f"{bundle.format} {bundle.format_version}", f"is not {FORMAT} {FORMAT_VERSION}")
     if bundle.run.run_id != run_id:
         raise InvalidValue("bundle", bundle.run.run_id, f"is the run it is evidence of, not {shown(run_id)}")
@@ -287,6 +306,7 @@ def _step(placed: PlacedStep, root_path: str | None) -> dict[str, Any]:
         "status_reason": step.status_reason,
         "message": step.message,
         "details": step.details,
+        "inherited_from": step.inherited_from,
         "attempts": [_attempt(each, root_path) for each in step.attempts],
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from engine.model import Head, RunInfo
+from engine.model import Head, Origin, RunInfo
 
 _CHARACTERS_MAX: Final = 200
 _MARKUP: Final = re.compile(r"[\\`*_{}\[\]<>#|~&$@]|(?<=:)/(?=/)")
@@ -42,6 +42,7 @@ def _facts(bundle: dict[str, Any]) -> Iterable[Sequence[object]]:
     yield "tag", info.tag
     yield "tags", ", ".join(f"{name}={value}" for name, value in info.tags.items())
     yield "created", info.created_at
+    yield "status since", info.status_changed_at
     yield "tasks", ", ".join(f"{count:,} {status}" for status, count in bundle["task_counts"].items()) or "none"
     yield "log position", bundle["log"]["position"]
     yield "written", bundle["generated_at"]
@@ -62,7 +63,7 @@ def _task(task: dict[str, Any]) -> Sequence[object]:
         operator, external_id, now = external_run.operator_type, external_run.external_id, external_run.status
     dependencies = ", ".join(spec.dependencies)
     return (
-        task["branch"], task["step"], task["status"], now, len(task["attempts"]), operator, external_id, dependencies,
+        task["branch"], _name(task), task["status"], now, len(task["attempts"]), operator, external_id, dependencies,
     )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def _attempts(steps: Iterable[dict[str, Any]]) -> str:
 def _attempt(step: dict[str, Any], attempt: dict[str, Any]) -> Sequence[object]:
     return (
         step["branch"],
-        step["step"],
+        _name(step),
         attempt["attempt_index"],
         attempt["status"],
         attempt["submitted_at"],
@@ -96,11 +97,19 @@ def _artifacts(found: dict[str, Any] | None) -> str:
 
 def _steps(branches: Sequence[dict[str, Any]]) -> str:
     rows = [
-        (step["branch"], step["step"], step["status"], len(step["attempts"]), _last_reason(step))
+        (step["branch"], _name(step), step["status"], len(step["attempts"]), _last_reason(step))
         for branch in branches
         for step in branch["steps"]
     ]
     return _table(("branch", "step", "status", "attempts", "reason"), rows) if rows else ""
+
+
+def _name(step: dict[str, Any]) -> str:
+    """Return a step's name, and where it is from if it is not the run's own."""
+    origin: Origin | None = step["inherited_from"]
+    if origin is None:
+        return str(step["step"])
+    return f"{step['step']} (inherited from {origin.run_id}, {origin.branch or '(root)'} {origin.stream_version})"
 
 
 def _last_reason(step: dict[str, Any]) -> str | None:

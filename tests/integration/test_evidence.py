@@ -15,6 +15,7 @@ from engine.cli import main
 from engine.commands import LogExternalRun
 from engine.errors import InvalidValue, NotErasable, RunNotFound
 from engine.events import ExternalRunUpdated
+from engine.model import Origin
 from engine.reports.evidence import EvidenceExists, EvidenceNotFound, check_evidence, collect_evidence, export_evidence
 from engine.reports.evidence_report import report
 from tests.integration.recorded_tasks import record_tasks
@@ -48,7 +49,7 @@ def tasks(bundle: Any) -> dict[str, Any]:
 
 async def test_a_bundle_says_which_run_it_is_of(bundle: Any, root_path: Path) -> None:
     """The run as the list of runs has it, and how many tasks are of which status."""
-    assert (bundle["format"], bundle["format_version"], bundle["generated_at"][-1]) == ("anabranch-evidence", 1, "Z")
+    assert (bundle["format"], bundle["format_version"], bundle["generated_at"][-1]) == ("anabranch-evidence", 2, "Z")
     run = bundle["run"]
     assert (run["run_id"], run["workspace_slug"], run["root_path"]) == ("r1", "lab", str(root_path))
     assert (run["status"], run["status_reason"], run["tags"]) == ("RUNNING", None, {"year": 2026})
@@ -280,8 +281,8 @@ async def test_a_log_that_ends_earlier_is_found_out(database: Path, tmp_path: Pa
         ("[]", "is no evidence"),
         ('{"format": "x", "format_version": 1, "run": {"run_id": "r1"}, "log": {"heads": []}}', "is not anabranch-ev"),
         (
-            '{"format": "anabranch-evidence", "format_version": 2, "run": {"run_id": "r1"}, "log": {"heads": []}}',
-            "is not anabranch-evidence 1",
+            '{"format": "anabranch-evidence", "format_version": 3, "run": {"run_id": "r1"}, "log": {"heads": []}}',
+            "is not anabranch-evidence 2",
         ),
         (
             '{"format": "anabranch-evidence", "format_version": 1, "run": {"run_id": "r2"}, "log": {"heads": []}}',
@@ -513,3 +514,42 @@ async def test_no_evidence_is_an_error_with_a_name(engine: Engine, tmp_path: Pat
     await engine.create_run("r1")
     with pytest.raises(EvidenceNotFound, match=r"bundle\.json"):
         await check_evidence(engine, "r1", tmp_path)
+
+
+async def test_what_a_fork_has_from_its_source_is_said_to_be_from_there(engine: Engine, tmp_path: Path) -> None:
+    """In the bundle and in the report: its own attempts are not older than it is."""
+    source = await engine.create_run("bad")
+    async with source.attempt("prep"):
+        pass
+    fork = await engine.fork_run("bad", run_id="good")
+    async with fork.attempt("train"):
+        pass
+    bundle = await export_evidence(engine, "good", tmp_path)
+    (branch,) = bundle["branches"]
+    assert [(step["step"], step["inherited_from"]) for step in branch["steps"]] == [
+        ("prep", Origin("bad", "", 4)),
+        ("train", None),
+    ]
+    report = (tmp_path / "report.md").read_text()
+    assert "prep (inherited from bad, (root) 4)" in report.replace("\\", "")
+    assert (await check_evidence(engine, "good", tmp_path)).holds
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_a_bundle_of_version_1_is_still_held_to_the_log(engine: Engine, tmp_path: Path, *, edited: bool) -> None:
+    """It says neither since when the run has its status nor what is inherited; all that it says is compared."""
+    run = await engine.create_run("r1")
+    async with run.attempt("s"):
+        pass
+    await run.set_status("COMPLETED")
+    await export_evidence(engine, "r1", tmp_path)
+    bundle = json.loads((tmp_path / "bundle.json").read_text())
+    bundle["format_version"] = 1
+    del bundle["run"]["status_changed_at"]
+    (step,) = bundle["branches"][0]["steps"]
+    del step["inherited_from"]
+    if edited:
+        step["status"] = "FAILED"
+    (tmp_path / "bundle.json").write_text(json.dumps(bundle))
+    found = await check_evidence(engine, "r1", tmp_path)
+    assert found.differing == (["branches[0].steps[0].status"] if edited else [])
