@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypedDict
 
 from msgspec import structs
@@ -53,7 +54,10 @@ class StartOptions(AttemptFields, total=False):
 
 
 class Attempt:
-    """One try at a step. Make one by `Branch.attempt`, `Branch.start_attempt` or `Run.find_attempt`."""
+    """One try at a step. Make one by `Branch.attempt`, `Branch.start_attempt` or `Run.find_attempt`.
+
+    `duplicate` says that it was started before, under the same idempotency key: it may have ended since.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,8 @@ class Attempt:
         step: str,
         attempt_id: str,
         attempt_index: int,
+        *,
+        duplicate: bool = False,
     ) -> None:
         self._writer = writer
         self._views = views
@@ -72,6 +78,7 @@ class Attempt:
         self.step = step
         self.attempt_id = attempt_id
         self.attempt_index = attempt_index
+        self.duplicate = duplicate
         self._finished = False
 
     @override
@@ -110,16 +117,20 @@ class Attempt:
         *,
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
+        **fields: Unpack[AttemptFields],
     ) -> Recorded:
         """Set the attempt's last status, and the step's with it while this is the step's current attempt.
 
         Any word will do; those that say how it went are `COMPLETED`, `SUCCESS`, `SKIPPED`, `FAILED`, `FAIL`,
         `FAILED_INIT` and `CANCELLED`. The status reason is `reason`: what stood there of an earlier status is gone
         where none is given.
+
+        Args:
+            fields: what else is set with it, such as `outputs` and `metrics`; see `update`.
         """
         status = check_name(status, "status")
         request = self._request(
-            _ending(status, reason), status, expected_version=expected_version, idempotency_key=idempotency_key
+            _ending(status, reason, fields), status, expected_version=expected_version, idempotency_key=idempotency_key
         )
         return await self._write(request, ends=True)
 
@@ -167,8 +178,9 @@ class Attempt:
         )
 
 
-def _ending(status: str, reason: str | None) -> AttemptChanges:
-    return attempt_changes({"status": status} if reason is None else {"status": status, "status_reason": reason})
+def _ending(status: str, reason: str | None, fields: Mapping[str, Any] = MappingProxyType({})) -> AttemptChanges:
+    ending = {"status": status} if reason is None else {"status": status, "status_reason": reason}
+    return attempt_changes({**fields, **ending})
 
 
 def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:

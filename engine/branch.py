@@ -264,6 +264,7 @@ class Branch(BranchReads):
             created.step,
             created.attempt_id,
             created.attempt_index,
+            duplicate=recorded.duplicate,
         )
 
     def attempt(self, step: str, **options: Unpack[StartOptions]) -> AbstractAsyncContextManager[Attempt]:
@@ -273,6 +274,9 @@ class Branch(BranchReads):
         be recorded. An attempt that has ended already, in the block or by somebody else, is left as it is:
         `Attempt.finish` takes the step along, `Attempt.update` changes the attempt alone. Takes the arguments of
         `start_attempt`.
+
+        With an idempotency key that was used before it is the same attempt, which `Attempt.duplicate` says: where that
+        has ended, the block changes nothing of how.
 
         A block that is cancelled is left once its end is recorded: for as long as the write lock is not to be had, that
         is up to the busy timeout.

@@ -363,3 +363,33 @@ async def test_a_step_that_becomes_a_task_keeps_its_current_attempt(engine: Engi
         (current,) = connection.execute("SELECT current_attempt_id FROM tasks").fetchone()
     assert current == attempt.attempt_id
     assert await engine.verify_views() == []
+
+
+async def test_an_attempt_that_was_started_before_says_so(engine: Engine) -> None:
+    """Under the same key it is the same one: what ended stays as it ended, whatever the block does this time."""
+    run = await engine.create_run("r")
+    with pytest.raises(LookupError):
+        async with run.attempt("s", idempotency_key="k") as attempt:
+            assert not attempt.duplicate
+            raise LookupError
+    async with run.attempt("s", idempotency_key="k") as again:
+        assert again.duplicate
+    assert [each.status for each in await run.attempts("s")] == ["FAILED"]
+    assert not (await run.find_attempt(again.attempt_id)).duplicate
+
+
+async def test_an_attempt_ends_with_what_it_made(engine: Engine) -> None:
+    """As one event: nobody sees it ended and without its outputs."""
+    run = await engine.create_run("r")
+    async with run.attempt("s") as attempt:
+        recorded = await attempt.finish(outputs={"rows": 7}, metrics={"loss": 0.5}, message="done")
+    assert len(recorded.events) == 1
+    log = await attempt.log()
+    assert (log.status, log.message, log.outputs["rows"].value, log.metrics["loss"].value) == (
+        "COMPLETED",
+        "done",
+        7,
+        0.5,
+    )
+    with pytest.raises(InvalidValue, match="is none of the fields"):
+        await attempt.finish(output={"rows": 7})  # type: ignore[call-arg]
