@@ -368,10 +368,9 @@ async def test_a_step_that_becomes_a_task_keeps_its_current_attempt(engine: Engi
 async def test_an_attempt_that_was_started_before_says_so(engine: Engine) -> None:
     """Under the same key it is the same one: what ended stays as it ended, whatever the block does this time."""
     run = await engine.create_run("r")
-    with pytest.raises(LookupError):
-        async with run.attempt("s", idempotency_key="k") as attempt:
-            assert not attempt.duplicate
-            raise LookupError
+    first = await run.start_attempt("s", idempotency_key="k")
+    assert not first.duplicate
+    await first.finish("FAILED")
     async with run.attempt("s", idempotency_key="k") as again:
         assert again.duplicate
     assert [each.status for each in await run.attempts("s")] == ["FAILED"]

@@ -72,11 +72,11 @@ def reduce_naively(
 
 
 def is_conflict(name: str, child: ModelChild, parent: Mapping[str, Parameter]) -> bool:
-    """Both changed it since the fork, and not to the same."""
+    """The parent changed it since the fork, and not to what the child set."""
     if name not in parent:
         return False
     base, theirs, ours = key(child.base.get(name)), key(parent[name]), key(child.own[name][0])
-    return len({base, theirs, ours}) == 3
+    return theirs not in {base, ours}
 
 
 def apply_rule(rule: str, parameters: Sequence[Parameter]) -> tuple[Parameter, Sequence[int]]:
