@@ -124,10 +124,14 @@ def _conflicts(child: Child, parent: Mapping[str, OwnParameter]) -> list[Paramet
     found = []
     for name in sorted(contested(child.own, child.forked_at, parent)):
         base, now, own = child.base.get(name), parent[name].parameter, child.own[name].parameter
-        if same(now, own) or (base is not None and same(base, now)):
-            continue
-        found.append(ParameterConflict(name, child.head.branch, base, now, own))
+        if not (_agree(now, own) or _agree(base, now)):
+            found.append(ParameterConflict(name, child.head.branch, base, now, own))
     return found
+
+
+def _agree(one: Parameter | None, other: Parameter) -> bool:
+    """Whether two are the same, as far as can be told: of what was erased it cannot."""
+    return one is not None and one.kind != "erased" and same(one, other)
 
 
 def _refuse_erased(name: str, rule: str, contributions: _Contributions) -> None:

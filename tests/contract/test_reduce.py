@@ -58,6 +58,22 @@ class TestReduction:
         assert (kept.values, len(kept.conflicts)) == ({}, 2)
         assert (await run.parameters())["x"] == Parameter(100)
 
+    @pytest.mark.parametrize("erased", ["base parent", "parent child", "child", "base parent child"])
+    async def test_what_was_erased_agrees_with_nothing(self, engine: Engine, erased: str) -> None:
+        """Whether it was changed cannot be told any more: where the parent's is to be kept, it is."""
+        run = await engine.create_run("r", parameters={"x": "base"})
+        child = await run.fork("a")
+        await child.set_parameters({"x": "child"})
+        await run.set_parameters({"x": "parent"})
+        places = {"base": ("", 2), "parent": ("", 3), "child": ("a", 2)}
+        for name in erased.split():
+            await engine.erase("r", *places[name], "asked to")
+        with pytest.raises(ReductionImpossible if "child" in erased else ReductionConflict):
+            await run.reduce(on_conflict="error")
+        kept = await run.reduce(on_conflict="parent")
+        assert (kept.values, [conflict.name for conflict in kept.conflicts]) == ({}, ["x"])
+        assert (await engine.verify()).problems == []
+
     async def test_what_a_child_set_as_it_was_is_its_own_write(self, engine: Engine) -> None:
         """It takes no fresh value from the parent unasked: where the parent's is to be kept, it is."""
         run = await engine.create_run("r", parameters={"x": 1})
