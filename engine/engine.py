@@ -152,8 +152,10 @@ class Engine(History, Upkeep):
         """Open a run that goes on from a point of another run. Nothing is copied, and nothing changes in the source.
 
         The new run sees the parameters of the source's branch as they stood, and the steps of it that had succeeded
-        (`COMPLETED`, `SUCCESS` or `SKIPPED`), marked by `StepLog.inherited_from` until it writes to them: then they are
-        its own, without the source's attempts. The branches below are the source's alone.
+        (`COMPLETED`, `SUCCESS` or `SKIPPED`), marked by `StepLog.inherited_from` until it logs one or starts an attempt
+        at it: then that is its own and begins anew, without the source's attempts and specification. Before that it has
+        no status to set and is not there to be removed; once it is removed, the source's is seen again. The branches
+        below are the source's alone.
 
         Args:
             branch: the branch of the source; its root unless given.
