@@ -162,12 +162,15 @@ class _StoreCheck:
                 # The checkpoint saw either the run or that it had been deleted: its root says whether that is true. Its
                 # time does not: a deletion may have begun before it, and have been committed after it.
                 cut.tree.add(gone.leaf if later and cut is self._cuts[0] else gone.leaf_now())
+        when = from_microseconds(gone.deleted_at).isoformat(timespec="seconds")
         if later and gone.last_position <= first:
-            when = from_microseconds(gone.deleted_at).isoformat(timespec="seconds")
             message = f"the checkpoint saw it, and it was deleted at {when}, as the store says: {gone.reason}"
             self._problems.append(Problem(kind="deleted", message=message, run_id=gone.run_id))
         if self._since is not None and gone.first_position <= first < gone.last_position:
-            message = "the run went on after the checkpoint and was then deleted: nothing proves what it was before"
+            message = (
+                f"the run went on after the checkpoint and was deleted at {when}, as the store says: {gone.reason};"
+                " nothing proves what it was before"
+            )
             self._problems.append(Problem(kind="checkpoint", message=message, run_id=gone.run_id, position=first))
             self._unprovable = True
 
