@@ -1,5 +1,6 @@
 """A lineage as a tree: the value, below it what it was made of and what was passed over, and what it overwrote."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -22,6 +23,7 @@ class LineageTree:
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
+        self._name = ""
 
     def draw(self, name: str, found: Lineage, seen_by: str) -> Tree:
         """Return where a value came from.
@@ -30,6 +32,7 @@ class LineageTree:
             name: the parameter's.
             seen_by: the branch that sees it.
         """
+        self._name = name
         root = Tree(self._head(name, found, seen_by), guide_style="dim")
         waiting: list[tuple[Tree, Lineage]] = [(root, found)]
         while waiting:
@@ -68,7 +71,7 @@ class LineageTree:
         if len(node.passed_over) > _PASSED_OVER_SHOWN_MAX:
             yield _line(f"… and passed over {len(node.passed_over) - _PASSED_OVER_SHOWN_MAX:,} more (--json)", "dim")
         if node.more:
-            yield _line(f"… {counted(node.more, 'more child branch', 'more child branches')}{_going_on(node)}", "dim")
+            yield self._more(node)
         for conflict in node.conflicts:
             yield _conflict(conflict)
 
@@ -82,7 +85,21 @@ class LineageTree:
             text = f"overwrote  {self._where(before)}  {_value(before.value)}  {before.how}"
             yield _line(f"{text}  {time_text(before.recorded_at)}", "dim")
         elif found.history and found.history[-1].overwrote is not None:
-            yield _line(f"… and what was there before: {self._where(found.history[-1].overwrote)}", "dim")
+            before = found.history[-1].overwrote
+            going_on = f"{self._command(before)} --history"
+            yield _whole_line(f"… and what was there before, {self._where(before)}: {going_on} goes on from there")
+
+    def _more(self, node: Lineage) -> Text:
+        more = f"… {counted(node.more, 'more child branch', 'more child branches')}"
+        if node.sources:
+            return _line(f"{more}, not looked into (--json looks into more)", "dim")
+        return _whole_line(f"{more}: {self._command(node)} goes on from there")
+
+    def _command(self, written: Written) -> str:
+        """Return the command that shows where a value came from."""
+        branch = ("--branch", written.branch) if written.branch else ()
+        words = "anabranch", "blame", written.run_id, self._name, *branch, "--at", str(written.stream_version)
+        return shlex.join(words)
 
     def _where(self, written: Written) -> str:
         return origin_text(Origin(written.run_id, written.branch, written.stream_version), self._run_id)
@@ -90,6 +107,11 @@ class LineageTree:
 
 def _line(text: str, style: str = "") -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _whole_line(text: str) -> Text:
+    """Return what is there to be copied: it is wrapped, and not cut."""
+    return Text(text, style="dim", overflow="fold")
 
 
 def _value(parameter: Parameter, characters_max: int = _VALUE_CHARACTERS_MAX) -> str:
@@ -107,12 +129,6 @@ def _how(node: Lineage) -> str:
         return f"reduced by {visible(str(node.rule))} from what the caller gave{during}"
     branches = counted(seen + node.more, "branch", "branches")
     return f"reduced by {visible(str(node.rule))} from {'up to ' if node.more else ''}{branches}{during}"
-
-
-def _going_on(node: Lineage) -> str:
-    if node.sources:
-        return ", not looked into (--json looks into more)"
-    return f": blame {branch_text(node.branch)} --at {node.stream_version} goes on from there"
 
 
 def _conflict(conflict: ConflictOutcome) -> Text:

@@ -47,8 +47,8 @@ def erase(
     Its values, texts and documents go, from every part of the file; its place in the history stays, and every hash and
     checkpoint still verifies. `anabranch events RUN` shows the versions. Copies of the file are not touched.
 
-    Other events that still say some of it are named: reductions, and what was carried over to forks of a run that was
-    deleted. The exit code is 1 when there is one.
+    Other events that say some of the same are named: reductions of it, and what was carried over to forks of a run that
+    was deleted, which may have it from elsewhere. The exit code is 1 when there is one.
 
     \b
       anabranch erase r1 7 --branch fit.a --reason "holds a person's name"
@@ -64,7 +64,8 @@ def erase(
         output().print(f"{'erased' if erasure.erased else 'had been erased before:'} {where}")
         for each in erasure.carried:
             place = f"version {each.stream_version} of {branch_text(each.branch)} in {visible(each.run_id)}"
-            output().print(f"{place} still says some of it: erase that, too", style="red")
+            said = f"{place} holds the same: where it is from there, erase that, too"
+            output().print(said, style="red", soft_wrap=True)
         return FAILED if erasure.carried else OK
 
     if not yes:

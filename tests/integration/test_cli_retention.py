@@ -80,7 +80,7 @@ def test_reductions_that_still_hold_the_value_are_named(said: Said, document: Ca
     assert code == 1
     assert out.splitlines() == [
         "erased version 2 of a in r1",
-        "version 3 of (root) in r1 still says some of it: erase that, too",
+        "version 3 of (root) in r1 holds the same: where it is from there, erase that, too",
     ]
     assert said("erase", "r1", "3", "--reason", "wrong", "--yes")[0] == 0
     erasure = document("erase", "r1", "2", "--branch", "a", "--reason", "wrong", "--yes")
@@ -96,7 +96,7 @@ def test_what_was_carried_over_is_named_and_erased_in_turn(said: Said, document:
         1,
         [
             "erased version 2 of (root) in fork",
-            "version 2 of (root) in fork 2 still says some of it: erase that, too",
+            "version 2 of (root) in fork 2 holds the same: where it is from there, erase that, too",
         ],
     )
     assert document("erase", "fork 2", "2", "--reason", "wrong", "--yes") == {"erased": True, "carried": []}
