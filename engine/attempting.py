@@ -1,7 +1,6 @@
 """A block of code as an attempt: whatever ends the block, the attempt ends with it."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import islice
 from types import TracebackType
@@ -28,7 +27,6 @@ class AttemptBlock:
     def __init__(self, start: Callable[[], Coroutine[Any, Any, Started]], blocks: OpenBlocks) -> None:
         self._start = start
         self._blocks = blocks
-        self._until_ended = contextlib.ExitStack()
         self._entered = False
         self._attempt: Attempt | None = None
 
@@ -36,24 +34,32 @@ class AttemptBlock:
         if self._entered:
             raise AlreadyEntered("the block of an attempt")
         self._entered = True
-        with contextlib.ExitStack() as begun:
-            begun.enter_context(self._blocks.one_more())
-            self._attempt, cancelled = await self._start()
-            if cancelled is not None:  # it is recorded, so its end is to be recorded too
-                await _finish_with(self._attempt, cancelled)
-                raise cancelled
-            self._until_ended = begun.pop_all()
+        self._blocks.enter(self)
+        try:
+            self._attempt = await self._started()
+        except BaseException:
+            self._blocks.leave(self)
+            raise
         return self._attempt
+
+    async def _started(self) -> Attempt:
+        attempt, cancelled = await self._start()
+        if cancelled is not None:  # it is recorded, so its end is to be recorded too
+            await _finish_with(attempt, cancelled)
+            raise cancelled
+        return attempt
 
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         assert self._attempt is not None, "entered"
-        with self._until_ended:
+        try:
             if error is not None:
                 await _finish_with(self._attempt, error)
             else:
                 await self._attempt.finish_unless_finished(COMPLETED, None)
+        finally:
+            self._blocks.leave(self)
 
 
 async def _finish_with(attempt: Attempt, error: BaseException) -> None:

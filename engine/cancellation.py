@@ -1,8 +1,7 @@
 """What must finish, finishes: then the cancellation that came in the meantime goes on."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import anyio
@@ -14,34 +13,33 @@ class OpenBlocks:
     """The blocks that have yet to end, and the tasks that entered them."""
 
     def __init__(self) -> None:
-        self._open: dict[asyncio.Future[None], asyncio.Task[Any] | None] = {}
+        self._open: dict[object, asyncio.Task[Any] | None] = {}
+        self._one_ended: asyncio.Future[None] | None = None  # somebody waits for it
 
-    @contextlib.contextmanager
-    def one_more(self) -> Iterator[None]:
-        """A block, from before it begins until all has been done for its end."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open[ended] = asyncio.current_task()
-        try:
-            yield
-        finally:
-            del self._open[ended]
-            ended.set_result(None)
+    def enter(self, block: object) -> None:
+        """Say that a block is about to begin."""
+        self._open[block] = asyncio.current_task()
+
+    def leave(self, block: object) -> None:
+        """Say that all has been done for the end of a block."""
+        del self._open[block]
+        if self._one_ended is not None and not self._one_ended.done():
+            self._one_ended.set_result(None)
 
     async def end_of_cancelled(self) -> None:
         """Wait until no task but the caller's that is being cancelled is inside a block.
 
         Who cancels every task there is has cancelled them all before the first of them runs.
         """
-        while leaving := list(self._being_left()):
-            await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+        while leaving := [task for task in self._open.values() if task is not None and _is_leaving(task)]:
+            if self._one_ended is None or self._one_ended.done():
+                self._one_ended = asyncio.get_running_loop().create_future()
+            # A task may have left the end of its block to another one, and be done before that.
+            await asyncio.wait((self._one_ended, *leaving), return_when=asyncio.FIRST_COMPLETED)
 
-    def _being_left(self) -> Iterator[asyncio.Future[Any]]:
-        for ended, task in self._open.items():
-            if task is None or task is asyncio.current_task() or task.done():
-                continue
-            if task.cancelling():
-                yield ended
-                yield task  # it may leave the end of its block to another task
+
+def _is_leaving(task: asyncio.Task[Any]) -> bool:
+    return task is not asyncio.current_task() and not task.done() and task.cancelling() > 0
 
 
 async def finish(work: Awaitable[Result]) -> Result:
