@@ -1,12 +1,15 @@
 """What must finish, finishes: then the cancellation that came in the meantime goes on."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import anyio
 
 Result = TypeVar("Result")
+
+LEAVING_SECONDS_MAX = 30.0
 
 
 class OpenBlocks:
@@ -27,10 +30,16 @@ class OpenBlocks:
             self._one_ended.set_result(None)
 
     async def end_of_cancelled(self) -> None:
-        """Wait until no task but the caller's that is being cancelled is inside a block.
+        """Wait until no task but the caller's that is being cancelled is inside a block, for half a minute at most.
 
-        Who cancels every task there is has cancelled them all before the first of them runs.
+        Who cancels every task there is has cancelled them all before the first of them runs. A task may go on as if it
+        had not been: it is not waited for for ever.
         """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVING_SECONDS_MAX):
+                await self._end_of_cancelled()
+
+    async def _end_of_cancelled(self) -> None:
         while leaving := [task for task in self._open.values() if task is not None and _is_leaving(task)]:
             if self._one_ended is None or self._one_ended.done():
                 self._one_ended = asyncio.get_running_loop().create_future()

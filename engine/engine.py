@@ -68,8 +68,8 @@ class Engine(History, Upkeep):
         """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock.
 
         It does so to the end even when the caller is cancelled. Before that it waits for the blocks of attempts that
-        tasks are in which are being cancelled, so that their ends are recorded, too; who is cancelled once more
-        meanwhile waits no longer.
+        tasks are in which are being cancelled, so that their ends are recorded, too: for 30 s at most, and no longer
+        when the caller is cancelled once more.
 
         Raises:
             WrongProcess, WrongEventLoop

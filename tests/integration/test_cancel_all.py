@@ -1,6 +1,7 @@
 """Cancelling every task but one's own, as graceful shutdowns do, and as `asyncio.run` does at its end."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -8,7 +9,8 @@ from typing import TypeAlias
 import pytest
 import structlog.testing
 
-from engine import Engine, Run, open_engine
+from engine import Engine, Run, cancellation, open_engine
+from engine.errors import EngineClosed
 from tests.faults.leaks import nothing_left
 
 
@@ -151,6 +153,30 @@ async def test_an_owner_that_is_cancelled_once_more_waits_no_longer(database: Pa
         await asyncio.gather(*workers, return_exceptions=True)
     assert await _statuses(database) == ["RUNNING"] * 3
     assert [entry["error"].split(":")[0] for entry in logged] == ["EngineClosed"] * 3
+
+
+async def test_a_task_that_goes_on_as_if_it_had_not_been_cancelled_holds_up_no_close(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, and not for ever."""
+    monkeypatch.setattr(cancellation, "LEAVING_SECONDS_MAX", 0.001)
+    going_on, may_end = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(run: Run) -> None:
+        async with run.attempt("s"):
+            with contextlib.suppress(asyncio.CancelledError):
+                going_on.set()
+                await asyncio.Event().wait()
+            await may_end.wait()
+
+    async with open_engine(database) as engine:
+        worker = asyncio.create_task(stubborn(await engine.create_run("r")))
+        await going_on.wait()
+        worker.cancel()
+    may_end.set()
+    with pytest.raises(EngineClosed):
+        await worker
+    assert await _statuses(database) == ["RUNNING"]
 
 
 async def test_a_block_that_nobody_leaves_holds_up_no_close(database: Path) -> None:
