@@ -108,7 +108,10 @@ class Attempt:
         request = self._request(
             attempt_changes(changes), None, expected_version=expected_version, idempotency_key=idempotency_key
         )
-        return await self._write(request, ends=changes.get("status") in TERMINAL_STATUSES)
+        ends = changes.get("status") in TERMINAL_STATUSES
+        if "status" in changes and not ends:
+            self._finished = False  # it is taken up again: its block ends it once more
+        return await self._write(request, ends=ends)
 
     async def finish(
         self,

@@ -392,3 +392,18 @@ async def test_an_attempt_ends_with_what_it_made(engine: Engine) -> None:
     )
     with pytest.raises(InvalidValue, match="is none of the fields"):
         await attempt.finish(output={"rows": 7})  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("raised", [None, LookupError()])
+async def test_an_attempt_that_is_taken_up_again_in_its_block_ends_with_it(
+    engine: Engine, raised: LookupError | None
+) -> None:
+    """Whatever ends the block, the attempt ends with it, also when it had ended before and went on."""
+    run = await engine.create_run("r")
+    with contextlib.suppress(LookupError):
+        async with run.attempt("s") as attempt:
+            await attempt.update(status="FAILED", status_reason="node lost")
+            await attempt.update(status="RUNNING")
+            if raised is not None:
+                raise raised
+    assert [each.status for each in await run.attempts("s")] == ["COMPLETED" if raised is None else "FAILED"]
