@@ -155,7 +155,7 @@ class Engine(History, Upkeep):
         (`COMPLETED`, `SUCCESS` or `SKIPPED`), marked by `StepLog.inherited_from` until it logs one or starts an attempt
         at it: then that is its own and begins anew, without the source's attempts and specification. Before that it has
         no status to set and is not there to be removed; once it is removed, the source's is seen again. The branches
-        below are the source's alone.
+        below are the source's alone, and so are its idempotency keys.
 
         Args:
             branch: the branch of the source; its root unless given.
