@@ -1,6 +1,7 @@
 """What a forked run has from its source, as the stores show it and go on from it."""
 
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -183,3 +184,10 @@ async def test_a_fork_whose_source_is_gone_has_what_was_carried_over(logs: Parti
     assert await logs.get_run_config("fork") == {}
     await logs.put_run_log(await logs.get_run_log_by_id("fork"))
     assert sorted((await logs.get_run_log_by_id("fork")).steps) == ["a", "b", "c"]
+
+
+async def test_a_configuration_is_found_however_often_a_run_was_gone_on_from(logs: PartitionedRunLogStore) -> None:
+    """More often than calls may be nested."""
+    for number in range(sys.getrecursionlimit()):
+        await logs._engine.fork_run(f"fork {number - 1}" if number else "fork", run_id=f"fork {number}")
+    assert await logs.get_run_config(f"fork {number}") == {"file": "pipeline.py"}
