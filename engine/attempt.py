@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, TypedDict
 
 from msgspec import structs
@@ -132,9 +131,8 @@ class Attempt:
             fields: what else is set with it, such as `outputs` and `metrics`; see `update`.
         """
         status = check_name(status, "status")
-        request = self._request(
-            _ending(status, reason, fields), status, expected_version=expected_version, idempotency_key=idempotency_key
-        )
+        ending = _ending(status, reason, **fields)
+        request = self._request(ending, status, expected_version=expected_version, idempotency_key=idempotency_key)
         return await self._write(request, ends=True)
 
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
@@ -181,7 +179,7 @@ class Attempt:
         )
 
 
-def _ending(status: str, reason: str | None, fields: Mapping[str, Any] = MappingProxyType({})) -> AttemptChanges:
+def _ending(status: str, reason: str | None, **fields: Any) -> AttemptChanges:
     ending = {"status": status} if reason is None else {"status": status, "status_reason": reason}
     return attempt_changes({**fields, **ending})
 

@@ -57,7 +57,7 @@ def blame(
         if json:
             print_json({"run_id": run_id, "branch": seen_by.name, "name": name, "lineage": plain(found)})
         else:
-            output().show(LineageTree(run_id).draw(name, found, seen_by.name))
+            output().show(LineageTree(run_id, name).draw(found, seen_by.name))
 
     run(command(), as_json=json)
 

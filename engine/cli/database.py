@@ -57,19 +57,20 @@ async def _explained(engine: Engine, error: RunNotFound) -> RunNotFound:
     except RunNotFound as told:
         error = told
     if error.deleted_at is None:
-        known = [run_id async for run_id in _run_ids(engine)]
+        known = [run_id async for run_id in ids_of_runs(engine, _LOOKED_THROUGH)]
         if hint := did_you_mean(error.run_id, known):
             error.add_note(hint)
     return error
 
 
-async def _run_ids(engine: Engine) -> AsyncIterator[str]:
+async def ids_of_runs(engine: Engine, runs_max: int | None = None) -> AsyncIterator[str]:
+    """Yield the ids of the runs, the last recorded first: of every run, or of about so many."""
     page, read = await engine.runs(limit=_PAGE_RUNS), 0
     while True:
         for run in page:
             yield run.run_id
         read += len(page)
-        if page.cursor is None or read >= _LOOKED_THROUGH:
+        if page.cursor is None or (runs_max is not None and read >= runs_max):
             return
         page = await engine.runs(limit=_PAGE_RUNS, cursor=page.cursor)
 

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from engine import Engine
-from engine.cli.database import DEFAULT_DATABASE, existing
+from engine.cli.database import DEFAULT_DATABASE, existing, ids_of_runs
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
@@ -23,8 +23,6 @@ from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import errors, output
 from engine.logs.file_system import is_own_name, resolved
 from engine.stores.host_json import host_json
-
-_RUNS_PAGE = 1000
 
 
 class ExportGroup(TyperGroup):
@@ -128,17 +126,9 @@ async def _export_events(
                 file.write(lines)
 
 
-async def _named(engine: Engine, run_ids: list[str] | None) -> list[str]:
+async def _named(engine: Engine, asked: list[str] | None) -> list[str]:
     """Return the runs that are asked for, every run when none is."""
-    if run_ids:
-        return list(dict.fromkeys(run_ids))
-    found, cursor = list[str](), None
-    while True:
-        page = await engine.runs(limit=_RUNS_PAGE, cursor=cursor)
-        found += [each.run_id for each in page.runs]
-        cursor = page.cursor
-        if cursor is None:
-            return found
+    return list(dict.fromkeys(asked)) if asked else [run_id async for run_id in ids_of_runs(engine)]
 
 
 async def _export_logs(engine: Engine, run_ids: list[str], target: Path | None, *, force: bool) -> None:

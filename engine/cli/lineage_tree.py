@@ -19,21 +19,15 @@ _PASSED_OVER_SHOWN_MAX: Final = 8
 
 
 class LineageTree:
-    """Draws for readers of one run, whose id goes without saying."""
+    """Draws one parameter's, for readers of one run, whose id goes without saying."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, name: str) -> None:
         self._run_id = run_id
-        self._name = ""
-
-    def draw(self, name: str, found: Lineage, seen_by: str) -> Tree:
-        """Return where a value came from.
-
-        Args:
-            name: the parameter's.
-            seen_by: the branch that sees it.
-        """
         self._name = name
-        root = Tree(self._head(name, found, seen_by), guide_style="dim")
+
+    def draw(self, found: Lineage, seen_by: str) -> Tree:
+        """Return where the value came from that a branch sees."""
+        root = Tree(self._head(found, seen_by), guide_style="dim")
         waiting: list[tuple[Tree, Lineage]] = [(root, found)]
         while waiting:
             drawn, node = waiting.pop()
@@ -46,9 +40,9 @@ class LineageTree:
                     drawn.add(line)
         return root
 
-    def _head(self, name: str, found: Lineage, seen_by: str) -> Text:
+    def _head(self, found: Lineage, seen_by: str) -> Text:
         kind = "" if found.value.kind in ("json", "erased") else f"  {found.value.kind}"
-        head = _line(shortened(visible(name), _NAME_CHARACTERS_MAX), "bold")
+        head = _line(shortened(visible(self._name), _NAME_CHARACTERS_MAX), "bold")
         head.append(" = ").append(_value(found.value, CHARACTERS_MAX), "bold").append(kind, "dim")
         head.append(f"\n{self._where(found)}  {_how(found)}  {time_text(found.recorded_at)}")
         head.append(f"\nhash {found.hash.hex()}", "dim")

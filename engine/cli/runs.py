@@ -12,7 +12,7 @@ from engine.cli.document import print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, Statuses, as_time_or_ago
 from engine.cli.terminal import is_cut, output, table
-from engine.cli.text import cell, elapsed_text, none_found, shortened_inside, status, time_text
+from engine.cli.text import cell, elapsed_text, none_found, shortened_inside, so_far_text, status, time_text
 from engine.model import ACTIVE_STATUSES, RunInfo, RunPage, has_ended
 from engine.plain_json import plain
 
@@ -88,8 +88,7 @@ def _row(info: RunInfo, cells_max: int) -> tuple[Text, ...]:
 def _took(info: RunInfo) -> str:
     """Return how long it was from a run's creation until it ended, or until now where it is at work."""
     if info.status in ACTIVE_STATUSES:
-        elapsed = elapsed_text(info.created_at, datetime.now(UTC))
-        return f"{elapsed} so far" if elapsed else ""
+        return so_far_text(info.created_at, datetime.now(UTC))
     if info.status_changed_at is None or not has_ended(info.status, info.status_changed_at):
         return ""
     return elapsed_text(info.created_at, info.status_changed_at)

@@ -15,7 +15,7 @@ from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Sta
 from engine.cli.parameters import origin_text
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, counted, elapsed_text, none_found, parameters_text, status, time_text
+from engine.cli.text import cell, counted, elapsed_text, none_found, parameters_text, so_far_text, status, time_text
 from engine.errors import TaskNotFound
 from engine.model import CREATED, AttemptLog, StepLog, branches_of
 from engine.point import Point
@@ -182,7 +182,6 @@ def _took(attempt: AttemptLog, now: datetime | None) -> str:
     """Return how long an attempt took, or has taken by now; None of somebody who looks at the past."""
     began, ended = attempt.submitted_at or attempt.created_at, attempt.ended_at
     if ended is None:
-        elapsed = "" if now is None or attempt.status == CREATED else elapsed_text(began, now)
-        return f"{elapsed} so far" if elapsed else ""
+        return "" if now is None or attempt.status == CREATED else so_far_text(began, now)
     # What was recorded with its end already, and without times of its own, took nobody knows how long.
     return "" if ended == began else elapsed_text(began, ended)

@@ -110,6 +110,12 @@ def elapsed_text(began: datetime, ended: datetime) -> str:
     return "" if ended < began else duration_text((ended - began).total_seconds())
 
 
+def so_far_text(began: datetime, now: datetime) -> str:
+    """Return `elapsed_text` of what goes on."""
+    elapsed = elapsed_text(began, now)
+    return f"{elapsed} so far" if elapsed else ""
+
+
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """Return `1 branch`, `2 branches`, `1,234 events`."""
     return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"

@@ -63,9 +63,8 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
         "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
         (left, payload_digest(payload), position),
     )
-    carried += [
-        copy for copy in carried_over_by(connection, said) if copy not in carried
-    ]  # it is none of them any more
+    # Looked for now: the event itself is none of the copies any more.
+    carried += [copy for copy in carried_over_by(connection, said) if copy not in carried]
     event = PayloadErased(
         branch=what.branch,
         stream_version=what.version,
