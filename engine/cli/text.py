@@ -135,7 +135,7 @@ def none_found(
 
 
 def place_of(problem: Problem) -> str:
-    """Return where something is wrong, such as `run r1, branch a, version 4, position 17`."""
+    """Return where something is wrong, such as `run r1, branch a, version 4, position 17`, or `the store`."""
     where = []
     if problem.run_id is not None:
         where.append(f"run {visible(problem.run_id)}")
@@ -145,4 +145,4 @@ def place_of(problem: Problem) -> str:
         where.append(f"version {problem.stream_version}")
     if problem.position is not None:
         where.append(f"position {problem.position}")
-    return ", ".join(where)
+    return ", ".join(where) or "the store"

@@ -4,6 +4,7 @@ A store is checked run by run, so that what is kept in memory is one run's strea
 others read and write meanwhile. Events that come during the check are looked at too, and belong to no tree.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,9 +14,10 @@ from msgspec import Struct, field
 
 from engine.checkpoint import Checkpoint
 from engine.codec import from_microseconds
-from engine.errors import CheckpointOfAnotherStore, InvalidValue, RunNotFound
+from engine.errors import CheckpointOfAnotherStore, InvalidValue, ReadFailed, RunNotFound
 from engine.findings import Problem, Verification
 from engine.logs.readers import Readers
+from engine.logs.sqlite_errors import is_damage
 from engine.logs.sqlite_ledger import DeletedRun, SqliteLedger, as_stored, leaves, opened_as
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_strays import strays
@@ -88,14 +90,17 @@ class _StoreCheck:
         self._problems: list[Problem] = []
         self._broken: dict[int, int] = {}
         self._deleted: list[str] = []
-        self._unprovable = False
+        self._unprovable = self._unreadable = False
         self._seen_until = -1
         self._total = last
         self._runs = self._streams = self._events = 0
 
     async def store(self) -> None:
         """Check every run, and what belongs to none."""
-        self._problems += await self._read(strays)
+        try:
+            self._problems += await self._read(strays)
+        except ReadFailed as error:
+            self._note_unreadable(error, "what belongs to no run, or is missing,")
         if self._since is not None:
             deletions = self._since.deletions
             self._seen_until = await self._read(lambda each: SqliteLedger(each).deleted_until(deletions))
@@ -120,7 +125,8 @@ class _StoreCheck:
             raise RunNotFound(run_id)
         sources = await self._read(lambda each: _sources(SqliteLedger(each), root))
         ids = [each.stream_id for each in (*sources, root)]
-        self._total = await self._read(lambda each: sum(map(SqliteLedger(each).count, ids)))
+        with contextlib.suppress(ReadFailed):  # the checks themselves say what cannot be read
+            self._total = await self._read(lambda each: sum(map(SqliteLedger(each).count, ids)))
         for source in sources:
             await self._check(source, in_tree=False)
         before = self._runs
@@ -129,24 +135,40 @@ class _StoreCheck:
             raise RunNotFound(run_id)
 
     async def _check(self, root: StoredStream, *, in_tree: bool = True) -> None:
-        """Check a run from its first event to its last."""
+        """Check a run from its first event to its last, or to where the file cannot be read any more."""
         found = _RunPass(root, [cut.position for cut in self._cuts], self._broken)
-        while not found.done:
-            before = found.check.events
-            await self._read(found.piece)
-            self._events += found.check.events - before
-            if self._progress is not None:
-                self._progress(min(self._events, self._total), self._total)
+        try:
+            await self._check_pieces(found)
+        except ReadFailed as error:
+            self._note_unreadable(error, f"what comes behind position {found.after}", root.run_id)
         if found.deleted is not None:
             if in_tree:
                 self._remember(found.deleted)
             return
         for cut in self._cuts:
-            if in_tree and found.heads[cut.position]:
+            if in_tree and found.heads.get(cut.position):
                 cut.tree.add(run_leaf(root.run_id, found.heads[cut.position]))
         self._runs += 1
         self._streams += found.check.streams
         self._problems += found.check.problems
+
+    async def _check_pieces(self, found: "_RunPass") -> None:
+        while not found.done:
+            before = found.check.events
+            try:
+                await self._read(found.piece)
+            finally:
+                self._events += found.check.events - before
+            if self._progress is not None:
+                self._progress(min(self._events, self._total), self._total)
+
+    def _note_unreadable(self, error: ReadFailed, what: str, run_id: str | None = None) -> None:
+        """Note that the file is damaged there. Any other error is none of the file: then this raises it."""
+        if not is_damage(error.__cause__):
+            raise error
+        message = f"{what} cannot be read: {error.cause}"
+        self._problems.append(Problem(kind="unreadable", message=message, run_id=run_id))
+        self._unreadable = True
 
     async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         return await self._readers.run(as_stored(job))
@@ -180,6 +202,8 @@ class _StoreCheck:
             return
         if self._last < since.position:
             message = f"the checkpoint saw {since.position} events, and the log ends at position {self._last}"
+        elif self._unreadable:
+            return  # it is not known where every run stood
         elif self._cuts[0].tree.size != since.runs:
             message = f"the checkpoint saw {since.runs} runs up to position {since.position}, and there are"
             message += f" {self._cuts[0].tree.size}"
@@ -203,8 +227,9 @@ class _StoreCheck:
 
 
 class _RunPass:
-    """One run, piece by piece. `heads` are those at each of the positions `cuts`: none where it began later.
+    """One run, piece by piece, up to the position `after`. `heads` are those at each of the positions `cuts`.
 
+    Of a run that began later than a cut there are none, and of one that could not be read to its end none or fewer.
     `deleted` is set instead when the run was deleted before the last piece was read.
     """
 
@@ -215,16 +240,16 @@ class _RunPass:
         self.heads: dict[int, list[Head]] = {}
         self._root = root
         self._cuts = cuts
-        self._after = 0
+        self.after = 0
 
     def piece(self, connection: sqlite3.Connection) -> None:
         """Check the next events; after the last, the heads too, in the same snapshot."""
         ledger = SqliteLedger(connection)
         before = self.check.events
-        for event in ledger.run_events(self._root.stream_id, self._after, CHUNK_EVENTS):
+        for event in ledger.run_events(self._root.stream_id, self.after, CHUNK_EVENTS):
             self._note_heads(event.position)
             self.check.check(event, ledger)
-            self._after = event.position
+            self.after = event.position
         if self.check.events - before < CHUNK_EVENTS:
             self._note_heads(None)
             self.check.finish(ledger.streams_of(self._root.run_id))

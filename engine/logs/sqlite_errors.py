@@ -49,6 +49,18 @@ def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> Anabr
     return OutcomeUnknown(path, str(error))
 
 
+def is_damage(error: BaseException | None) -> bool:
+    """Say whether the error is that SQLite found pages that are not whole, or could not get them from the disk."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return type(error) is sqlite3.DatabaseError  # the adapter's own, over a text in them
+    return code in _PAGES_LOST or code & _PRIMARY_CODE == sqlite3.SQLITE_CORRUPT
+
+
+_PAGES_LOST: Final = frozenset(
+    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+)
+
 _ADVICE: Final = "`anabranch doctor` says what to do"
 
 # What Python says of a row that holds what was never recorded: a text where a number was, half a document, no row.

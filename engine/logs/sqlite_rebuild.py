@@ -23,7 +23,7 @@ from engine.logs.forking import connect_new, inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_epoch import removals
-from engine.logs.sqlite_errors import reading, translate
+from engine.logs.sqlite_errors import is_damage, reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
@@ -154,14 +154,32 @@ def _swap(
         scratch.fold_chunk(connection)
     connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
-        with transaction(connection):
-            _check_not_newer(connection, replaced)
-            if last_position(connection) != position or scratch.is_outdated(connection):
-                return None
-            scratch.rebuilder.replace(connection, "scratch", position)
+        try:
+            return _replace(connection, scratch, position, replaced)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+        # In a transaction of its own: in one that has met such a page, SQLite refuses to change the schema, too.
+        _log.warning("views cannot be read: what they filled is unused until the file is compacted", path=str(log.path))
+        return _replace(connection, scratch, position, replaced, damaged=True)
     finally:
         connection.execute("DETACH scratch")
         log.appender.forget()
+
+
+def _replace(
+    connection: sqlite3.Connection,
+    scratch: "_Scratch",
+    position: int,
+    replaced: Mapping[str, int],
+    *,
+    damaged: bool = False,
+) -> int | None:
+    with transaction(connection):
+        _check_not_newer(connection, replaced)
+        if last_position(connection) != position or scratch.is_outdated(connection):
+            return None
+        scratch.rebuilder.replace(connection, "scratch", position, damaged=damaged)
     return position
 
 

@@ -98,14 +98,14 @@ def _stopping(function: Callable[..., None], *, after: bool, call: int = 1) -> C
     """Return a function that stops at one of its calls, before or after it has done what it does."""
     calls = count(1)
 
-    def stop(*arguments: object) -> None:
+    def stop(*arguments: object, **options: object) -> None:
         stops = next(calls) == call
         if after:
-            function(*arguments)
+            function(*arguments, **options)
         if stops:
             say("held")
             sys.stdin.read()
         if not after:
-            function(*arguments)
+            function(*arguments, **options)
 
     return stop

@@ -1,0 +1,75 @@
+"""Verification of a file in which pages are lost: it names what cannot be read, and checks all the rest."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from engine import open_engine
+from engine.checkpoint import Checkpoint
+from engine.cli import main
+from engine.codec import encode_canonical
+
+_PAGE_BYTES = 4096
+
+
+async def _recorded(path: Path) -> Checkpoint:
+    """Of three runs, each with events on some pages of its own: the second is called b."""
+    async with open_engine(path) as engine:
+        for run_id in ("a", "b", "c"):
+            run = await engine.create_run(run_id=run_id)
+            for number in range(40):
+                await run.set_parameters({"note": _note(run_id, number)})
+        return await engine.checkpoint()
+
+
+def _note(run_id: str, number: int) -> str:
+    return f"{run_id} says {number:02} {'.' * 900}"
+
+
+def _lose_page(path: Path, text: bytes) -> None:
+    """Write zeros over a page that holds a text, as disks do that lost one."""
+    content = bytearray(path.read_bytes())
+    page = content.index(text) // _PAGE_BYTES * _PAGE_BYTES
+    content[page : page + _PAGE_BYTES] = bytes(_PAGE_BYTES)
+    path.write_bytes(content)
+
+
+async def test_the_run_is_named_and_the_others_are_checked(tmp_path: Path) -> None:
+    """What was changed in another run is found, too, and what was read of the damaged one counts.
+
+    That nothing is between the runs cannot be said of such a file.
+    """
+    path = tmp_path / "runs.db"
+    checkpoint = await _recorded(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE events SET payload = x'00' WHERE root_id = 3 AND stream_version = 5")
+    _lose_page(path, encode_canonical(_note("b", 20)))
+    async with open_engine(path) as engine:
+        found = await engine.verify()
+        since = await engine.verify(since=checkpoint)
+        alone = await engine.verify("b")
+    between, unreadable, changed = found.problems
+    assert (between.kind, between.run_id) == ("unreadable", None)
+    assert (unreadable.kind, unreadable.run_id) == ("unreadable", "b")
+    assert unreadable.message.endswith("database disk image is malformed")
+    assert (changed.kind, changed.run_id, changed.stream_version) == ("payload", "c", 5)
+    assert since.problems == found.problems
+    assert alone.problems == [unreadable]
+    assert found.runs == 3
+    assert 41 + 41 < found.events < 3 * 41
+
+
+def test_the_command_and_the_doctor_name_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "runs.db"
+    asyncio.run(_recorded(path))
+    _lose_page(path, encode_canonical(_note("b", 20)))
+    assert main(["verify", "--db", str(path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "2 problems, the first of each branch that is broken"
+    assert lines[2] == "unreadable  the store"
+    assert lines[4].startswith("unreadable  run b")
+    assert main(["doctor", "--db", str(path)]) == 1
+    assert "; unreadable, run b: what comes behind position" in capsys.readouterr().out
