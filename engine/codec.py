@@ -33,6 +33,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT_TYPES: Final[dict[str, type]] = {event_type.__name__: event_type for event_type in get_args(Event)}
 SCHEMA_VERSIONS: Final[dict[str, int]] = {
     **dict.fromkeys(EVENT_TYPES, 1),
+    "SourceCarriedOver": 2,
     "ParametersSet": 2,
     "ParametersReduced": 2,
     "StepLogged": 2,
@@ -45,6 +46,7 @@ SCHEMA_VERSIONS: Final[dict[str, int]] = {
 # upcaster leaves a payload that was lifted already as it is.
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
+    ("SourceCarriedOver", 1): dict,  # 2 has `config`, which was lost
     ("ParametersSet", 1): dict,  # 2 has `copied_from`: what was copied before counts as written by the branch
     ("ParametersReduced", 1): dict,  # 2 finds more conflicts: see `engine.reduction.fold`
     ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns

@@ -62,7 +62,7 @@ class RunStatusChanged(_Event, frozen=True):
 
 
 class RunConfigured(_Event, frozen=True):
-    """Merges `config` into the run's configuration."""
+    """Merges `config` into the run's configuration, key by key: it stands over what its source had at a fork."""
 
     config: dict[str, Any]
 
@@ -98,8 +98,8 @@ class SourceCarriedOver(_Event, frozen=True):
     """Sets what the run saw of its source when it was forked, as of its first version: the source is to be deleted.
 
     A run that saw very much has several, recorded together; from the last on it has no source any more. Of the steps,
-    `hidden` are those that the run had logged itself by then: they are seen only at points before that. The other
-    fields are those of the source's `RunCreated`.
+    `hidden` are those that the run had logged itself by then: they are seen only at points before that. `config` is
+    what it was configured with before it was there. The other fields are those of the source's `RunCreated`.
     """
 
     values: dict[str, Parameter]
@@ -113,6 +113,7 @@ class SourceCarriedOver(_Event, frozen=True):
     root_path: str | None = None
     description: str | None = None
     tags: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 class PayloadErased(_Event, frozen=True):

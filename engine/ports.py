@@ -137,10 +137,11 @@ class OwnParameter(Struct, frozen=True, gc=False):
 
 
 class FromSource(Struct, frozen=True):
-    """What a forked run sees of its source: parameters and steps, and what its own row repeats of the source's."""
+    """What a forked run sees of its source, and in `described` what its own row repeats of the source's."""
 
     parameters: dict[str, Parameter]
     steps: dict[str, StepLog]
+    config: dict[str, Any]
     described: dict[str, Any]
 
 

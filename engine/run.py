@@ -55,7 +55,10 @@ class Run(Branch):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Merge into the run's configuration what differs from it."""
+        """Merge into the run's configuration what differs from what it was configured with itself, key by key.
+
+        A forked run goes on with its source's as it was: what it sets stands over that.
+        """
         command = Configure(config=check_document(config, "config"))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 

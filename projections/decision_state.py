@@ -8,6 +8,7 @@ from engine.events import StepLogged
 from engine.model import AttemptLog, ExternalRun, Parameter
 from engine.ports import AttemptState, FromSource, OwnParameter, StepState, Stream, StreamHeads
 from projections.columns import from_json
+from projections.configuration import inherited_configuration
 from projections.own_parameters import LATEST
 from projections.partitions import Partitions
 from projections.reading import (
@@ -81,7 +82,12 @@ class DecisionState:
             "description": row.description,
             "tags": from_json(row.tags or "{}"),
         }
-        return FromSource(self.parameters(stream, version=1), with_inherited(self._connection, stream, {}), described)
+        return FromSource(
+            self.parameters(stream, version=1),
+            with_inherited(self._connection, stream, {}),
+            inherited_configuration(self._connection, stream),
+            described,
+        )
 
     def config(self, run_id: str) -> dict[str, object]:
         row = self._views.runs.get(run_id)

@@ -18,6 +18,7 @@ from engine.events import (
     AttemptUpdated,
     BranchForked,
     RecordedEvent,
+    RunConfigured,
     RunCreated,
     RunForked,
     SourceCarriedOver,
@@ -56,9 +57,10 @@ _EVENTS = (
     "SELECT stream_id, run_id, branch, parent_id, parent_version, position, stream_version, event_id, recorded_at,"
     " events.hash, event_type, schema_version, payload FROM events JOIN streams USING (stream_id)"
 )
-_OF_STEPS = (
+_BESIDE_PARAMETERS = (
     RunCreated,
     RunForked,
+    RunConfigured,
     BranchForked,
     SourceCarriedOver,
     StepLogged,
@@ -97,9 +99,10 @@ def past_at(
 
 @contextmanager
 def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version: int) -> Iterator[sqlite3.Connection]:
-    """Yield the views of the steps and attempts that one branch recorded itself up to a version; now, those there are.
+    """Yield the views of what one branch recorded itself up to a version; now, those there are.
 
-    Of the past nothing that it reads through is there, and none of its parameters.
+    Of the past these are its steps and attempts, and by its root the run's configuration: nothing that it reads
+    through, and none of its parameters.
 
     Raises:
         ReadFailed: the event of that version is not there.
@@ -109,7 +112,7 @@ def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version
         return
     head_of(connection, stream, version)
     with _fold_into_memory(connection) as fold:
-        fold.steps_of(stream.stream_id, version)
+        fold.beside_parameters(stream.stream_id, version)
         yield fold.done()
 
 
@@ -144,9 +147,9 @@ class _Fold:
         """Fold one stream up to a version."""
         self.events("events.stream_id = ? AND stream_version <= ?", (stream_id, stream_id, version))
 
-    def steps_of(self, stream_id: int, version: int) -> None:
-        """Fold of one stream up to a version what opens it and what says something of its steps."""
-        types = ", ".join(f"'{each.__name__}'" for each in _OF_STEPS)
+    def beside_parameters(self, stream_id: int, version: int) -> None:
+        """Fold of one stream up to a version what opens it and what says something of its steps or configuration."""
+        types = ", ".join(f"'{each.__name__}'" for each in _BESIDE_PARAMETERS)
         where = f"events.stream_id = ? AND stream_version <= ? AND event_type IN ({types})"
         self.events(where, (stream_id, stream_id, version))
 

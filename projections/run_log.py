@@ -11,6 +11,7 @@ from engine.model import BranchLog, Parameter, RunLog
 from engine.names import ROOT
 from engine.ports import OwnParameter, Stream
 from projections.columns import from_json, from_text
+from projections.configuration import inherited_configuration
 from projections.own_parameters import own_parameters, own_parameters_of
 from projections.partitions import BranchRow
 from projections.reading import SELECT_BRANCHES, resolved_parameters
@@ -36,7 +37,7 @@ def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, i
         description=description,
         dag_hash=dag_hash,
         created_at=from_text(created_at),
-        config=from_json(config),
+        config=inherited_configuration(connection, root) | from_json(config),
         job=None if job is None else from_json(job),
         finalized=finalized_hash is not None,
     )

@@ -192,7 +192,9 @@ class StateViews:
         self.runs.add((stream.run_id,), row)
 
     def _carried_over(self, stream: Stream, recorded: RecordedEvent, event: SourceCarriedOver) -> None:
-        self._run(recorded, stream.run_id).source_stream_id = None
+        run = self._run(recorded, stream.run_id)
+        run.source_stream_id = None
+        run.config = to_json(event.config | from_json(run.config))
         for run_id in self._with_forks(stream):
             row = self._run(recorded, run_id)
             row.dag_hash = event.dag_hash

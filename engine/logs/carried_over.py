@@ -4,7 +4,7 @@ What the run saw is put into as many events as it takes for each to stay well un
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, field, structs
 
@@ -21,6 +21,14 @@ class _Part(Struct):
     values: dict[str, Parameter] = field(default_factory=dict)
     steps: list[CarriedStep] = field(default_factory=list)
     hidden: list[CarriedStep] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class _Configured(Struct):
+    values: dict[str, Any]
+
+
+_Item: TypeAlias = Mapping[str, Parameter] | CarriedStep | _Configured
 
 
 def carried_over(run_id: str, seen: FromSource, own_steps: Collection[str]) -> tuple[SourceCarriedOver, ...]:
@@ -37,6 +45,7 @@ def carried_over(run_id: str, seen: FromSource, own_steps: Collection[str]) -> t
             values=part.values,
             steps=part.steps,
             hidden=part.hidden,
+            config=part.config,
             part=number,
             parts=len(parts),
             **seen.described,
@@ -49,19 +58,22 @@ def _parts(run_id: str, seen: FromSource, own_steps: Collection[str]) -> Iterato
     part, size = _Part(), 0
     for item in _items(run_id, seen):
         size += len(encode_canonical(item))
-        if size > PART_BYTES_MAX and (part.values or part.steps or part.hidden):
+        if size > PART_BYTES_MAX and part != _Part():
             yield part
             part, size = _Part(), len(encode_canonical(item))
         if isinstance(item, CarriedStep):
             (part.hidden if item.log.step in own_steps else part.steps).append(item)
+        elif isinstance(item, _Configured):
+            part.config.update(item.values)
         else:
             part.values.update(item)
     yield part
 
 
-def _items(run_id: str, seen: FromSource) -> Iterator[Mapping[str, Parameter] | CarriedStep]:
-    """Yield what must not be divided: a parameter, a step with one attempt or with none."""
+def _items(run_id: str, seen: FromSource) -> Iterator[_Item]:
+    """Yield what must not be divided: a parameter, a key of the configuration, a step with one attempt or with none."""
     yield from ({name: value} for name, value in seen.parameters.items())
+    yield from (_Configured({key: value}) for key, value in seen.config.items())
     place = 0
     for step in seen.steps.values():
         ids = {attempt.attempt_id: _attempt_id(run_id, step, attempt) for attempt in step.attempts}

@@ -5,10 +5,10 @@ of a source that was deleted was carried over to it.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from engine.codec import decode_event, same
-from engine.events import Event, ParametersReduced, ParametersSet, RunCreated, SourceCarriedOver
+from engine.events import Event, ParametersReduced, ParametersSet, RunConfigured, RunCreated, SourceCarriedOver
 from engine.model import Origin, ParameterConflict, Source
 from engine.names import ROOT
 
@@ -125,11 +125,19 @@ def carried_over_by(connection: sqlite3.Connection, event: Event) -> list[Origin
 
 def _says(carried: SourceCarriedOver, event: Event) -> bool:
     match event:
-        case ParametersSet(values=values) | ParametersReduced(values=values) | SourceCarriedOver(values=values):
-            return any(name in carried.values and same(carried.values[name], value) for name, value in values.items())
+        case ParametersSet(values=values) | ParametersReduced(values=values):
+            return _holds_some(carried.values, values)
+        case RunConfigured(config=config):
+            return _holds_some(carried.config, config)
+        case SourceCarriedOver(values=values, config=config):
+            return _holds_some(carried.values, values) or _holds_some(carried.config, config)
         case RunCreated():
             fields = ("workspace_slug", "root_path", "description", "tags")
             return any(getattr(event, name) and same(getattr(carried, name), getattr(event, name)) for name in fields)
         case _:
             step = getattr(event, "step", None)
             return step is not None and any(each.log.step == step for each in (*carried.steps, *carried.hidden))
+
+
+def _holds_some(kept: Mapping[str, object], said: Mapping[str, object]) -> bool:
+    return any(name in kept and same(kept[name], value) for name, value in said.items())

@@ -156,7 +156,12 @@ def _source_carried_over(event: SourceCarriedOver) -> Event:
         root_path=_text(event.root_path),
         description=_text(event.description),
         tags=_document(event.tags),
+        config=_configuration(event.config),
     )
+
+
+def _configuration(config: dict[str, Any]) -> dict[str, Any]:
+    return dict.fromkeys(config, ERASED_TEXT)
 
 
 def _carried(carried: CarriedStep) -> CarriedStep:
@@ -183,7 +188,7 @@ _REDACTIONS: Final[dict[type, Callable[[Any], Event]]] = {
     RunPinned: _reason,
     RunUnpinned: _reason,
     SourceCarriedOver: _source_carried_over,
-    RunConfigured: lambda event: structs.replace(event, config=dict.fromkeys(event.config, ERASED_TEXT)),
+    RunConfigured: lambda event: structs.replace(event, config=_configuration(event.config)),
     JobLogged: lambda event: structs.replace(event, job=ERASED_DOCUMENT),
     BranchLogged: lambda event: structs.replace(event, details=_document(event.details)),
     BranchStatusChanged: _reason,

@@ -9,8 +9,6 @@ Which branch a name means, and which parameters or children a call is about, is 
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import structs
-
 from engine.commands import Command, Configure, Finalize, Fork, OpenRun, Reduce, SetStatus
 from engine.engine import Engine
 from engine.errors import BranchNotFound, JobNotFound, RunNotFound, StepNotFound
@@ -47,7 +45,7 @@ class PartitionedRunLogStore:
         self._engine = checked_engine(engine, "BlockingRunLogStore")
         self._views = engine.views
         self._inherited = inherited
-        self._from_source = Inherited(engine)
+        self._from_source = Inherited(self._views)
         self._recorder = Recorder(open_missing=open_missing, unless="resolved" if inherited else "own")
 
     async def create_run_log(
@@ -80,9 +78,7 @@ class PartitionedRunLogStore:
             RunNotFound
         """
         check_name(run_id, "run id")
-        log = await self._views.compile(run_id, nested=full, inherited=self._inherited)
-        config = await self._from_source.config(run_id, log.config)
-        return run_document(structs.replace(log, config=config))
+        return run_document(await self._views.compile(run_id, nested=full, inherited=self._inherited))
 
     async def put_run_log(self, run_log: object) -> None:
         """Record what a run's log says that is not recorded yet. What it leaves out stays as it is.

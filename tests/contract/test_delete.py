@@ -16,7 +16,8 @@ from engine.codec import to_microseconds
 from engine.errors import InvalidValue, RunHasForks, RunIsPinned, RunNotFound
 from engine.events import SourceCarriedOver
 from engine.logs import carried_over, sqlite_deletion
-from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, StepLog
+from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, RunLog, StepLog
+from engine.proof.redaction import ERASED_TEXT
 from engine.removal import DeletedRun, Expiry
 
 NO_AGE = timedelta(0)
@@ -40,6 +41,7 @@ async def run_ids(engine: Engine) -> list[str]:
 async def a_run(engine: Engine, run_id: str, *, status: str = COMPLETED) -> Run:
     """A run with something in every table, which has ended."""
     run = await engine.create_run(run_id, parameters={"lr": 0.1, "x": 1}, description="d", tags={"k": run_id})
+    await run.configure({"file": "p.py", "executor": {"n": 1}})
     branch = await run.fork("a")
     await branch.set_parameters({"x": 2}, idempotency_key="k")
     await run.log_step("task", status="COMPLETED", spec=TaskSpec(command="c"), message="m", details={"d": 1})
@@ -55,11 +57,11 @@ async def test_a_deleted_run_is_gone(engine: Engine) -> None:
     """From every table of the file; that it was there, when it went and why stays on record."""
     await a_run(engine, "r")
     rows = "SELECT count(*) FROM"
-    assert await engine.delete_run("r", "a test") == DeletedRun(run_id="r", branches=2, events=13)
+    assert await engine.delete_run("r", "a test") == DeletedRun(run_id="r", branches=2, events=14)
     tables = ("events", "streams", "idempotency_keys", "branches", "parameters", "step_logs", "runs", "task_attempts")
     assert [sql(engine.path, f"{rows} {table}") for table in tables] == [[(0,)]] * len(tables)
     assert await run_ids(engine) == []
-    assert sql(engine.path, "SELECT run_id, events, reason FROM deleted_runs") == [("r", 13, "a test")]
+    assert sql(engine.path, "SELECT run_id, events, reason FROM deleted_runs") == [("r", 14, "a test")]
     await assert_sound(engine)
     await engine.rebuild()
     await assert_sound(engine)
@@ -137,7 +139,8 @@ async def seen(branch: Branch, at: Any = None) -> Any:
     steps = {name: plain(step) for name, step in (await branch.steps(at=at)).items()}
     assert steps == {name: plain(step) for name, step in log.steps.items()}
     assert list(steps) == list(log.steps)
-    return await branch.parameters(at=at), log.parameters, steps, list(steps), log.status
+    config = log.config if isinstance(log, RunLog) else {}
+    return await branch.parameters(at=at), log.parameters, steps, list(steps), log.status, config
 
 
 async def history(branch: Branch) -> list[Any]:
@@ -152,11 +155,13 @@ async def _forks(engine: Engine) -> list[Branch]:
     f = await engine.fork_run("r", run_id="f")
     early = await engine.fork_run("f", run_id="early")
     await f.set_parameters({"x": 5})
+    await f.configure({"executor": {"n": 2}})
     await f.log_step("task", status="RUNNING", message="anew")
     await f.log_step("own", status="COMPLETED")
     below = await f.fork("below")
     await below.set_parameters({"y": 1})
     late = await engine.fork_run("f", run_id="late")
+    await f.configure({"file": "later.py"})
     await late.log_step("train", status="COMPLETED")
     of_branch = await engine.fork_run("r", run_id="of_branch", branch="a")
     of_below = await engine.fork_run("f", run_id="of_below", branch="below")
@@ -209,7 +214,7 @@ async def test_a_steps_own_log_is_not_overwritten(engine: Engine) -> None:
     """What a fork did anew is its own; the inherited step is what it was at points before."""
     (f, *_) = await _forks(engine)
     await engine.delete_run("r", "old", carry_over=True)
-    assert [(await f.step("task", at=at)).message for at in (2, 3, None)] == ["m", "anew", "anew"]
+    assert [(await f.step("task", at=at)).message for at in (3, 4, None)] == ["m", "anew", "anew"]
     assert (await f.step("task")).inherited_from is None
 
 
@@ -246,12 +251,13 @@ async def test_carried_attempts_are_in_their_order(engine: Engine) -> None:
 async def test_what_is_carried_over_can_be_more_than_an_event_holds(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is recorded in parts, together; steps of many attempts are divided, too."""
+    """It is recorded in parts, together; steps of many attempts are divided, too, and configurations by their keys."""
     monkeypatch.setattr(carried_over, "PART_BYTES_MAX", 600)
     run = await engine.create_run("r", parameters={f"p{number}": "v" * 100 for number in range(20)})
     for number in range(5):
         async with run.attempt("train", details={"n": number, "text": "t" * 200}):
             pass
+    await run.configure({f"c{number}": "v" * 100 for number in range(20)})
     f = await engine.fork_run("r", run_id="f")
     before = await seen(f)
     await engine.delete_run("r", "old", carry_over=True)
@@ -301,6 +307,7 @@ async def test_what_was_carried_over_can_be_erased(engine: Engine) -> None:
     await engine.erase("f", None, carried.stream_version, "a name")
     assert (await branches[0].parameters())["lr"] == (await branches[1].parameters())["lr"] == ERASED
     assert (await (await engine.run("late")).info()).description == "(erased)"
+    assert (await (await engine.run("late")).compile()).config["file"] == ERASED_TEXT
     await assert_sound(engine)
     await engine.delete_run("f", "old", carry_over=True)
     assert (await branches[1].parameters())["lr"] == ERASED
@@ -505,7 +512,7 @@ async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
     await engine.fork_run("source", run_id="fork", status="RUNNING")
     assert (await engine.collect(timedelta(days=1))).deleted == []
     found = await engine.collect(NO_AGE, statuses=["FAILED"])
-    assert found.deleted == [DeletedRun(run_id="bad", branches=2, events=13)]
+    assert found.deleted == [DeletedRun(run_id="bad", branches=2, events=14)]
     found = await engine.collect(datetime.now(UTC))
     assert ([each.run_id for each in found.deleted], [*found.kept]) == (["done"], ["source", "pinned"])
     assert found.kept["pinned"] == str(RunIsPinned("pinned"))

@@ -1,6 +1,8 @@
 """Forking a run from a point: the new run goes on from there, and both histories stay whole."""
 
+import sqlite3
 import sys
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -107,6 +109,43 @@ async def test_an_own_step_hides_the_inherited_one(engine: Engine, run: Run) -> 
     assert list(await new.steps()) == ["train", "prepare"]
     assert (await run.step("prepare")).status == "COMPLETED"
     assert list(await new.steps(at=1)) == ["prepare", "train"]
+
+
+async def test_a_configuration_is_gone_on_with(engine: Engine, run: Run) -> None:
+    """Key by key, as it was at the fork, through forks of forks and forks of branches; what a fork sets stands over it.
+
+    Nothing of it is copied: the fork's own events, and its row, have what it was configured with itself.
+    """
+    await run.configure({"file": "p.py", "executor": {"n": 1}})
+    f = await engine.fork_run("r", run_id="f")
+    of_branch = await engine.fork_run("r", run_id="of_branch", branch="a")
+    await run.configure({"file": "later.py"})
+    await f.configure({"executor": {"n": 2}})
+    g = await engine.fork_run("f", run_id="g")
+    await f.configure({"executor": {"n": 3}})
+    for _ in range(2):
+        assert (await run.compile()).config == {"file": "later.py", "executor": {"n": 1}}
+        assert (await f.compile()).config == {"file": "p.py", "executor": {"n": 3}}
+        assert (await f.compile(at=1)).config == {"file": "p.py", "executor": {"n": 1}}
+        assert (await g.compile()).config == {"file": "p.py", "executor": {"n": 2}}
+        assert (await of_branch.compile()).config == {}  # the branch was forked before there was one
+        await engine.rebuild()
+    with closing(sqlite3.connect(engine.path)) as connection:
+        rows = dict(connection.execute("SELECT run_id, config FROM runs"))
+    assert (rows["f"], rows["g"]) == ('{"executor":{"n":3}}', "{}")
+
+
+async def test_a_configuration_that_is_erased_is_erased_for_forks(engine: Engine, run: Run) -> None:
+    """They read it, and have no copy; one that was carried over is named."""
+    version = (await run.configure({"token": "s3cret"})).stream_version
+    g = await engine.fork_run("r", run_id="g")
+    await engine.fork_run("r", run_id="f")
+    await run.configure({"token": "later"})
+    await engine.fork_run("f", run_id="h")
+    await engine.delete_run("f", "old", carry_over=True)
+    erasure = await engine.erase("r", None, version, "a token was in it")
+    assert (await g.compile()).config == {"token": "(erased)"}
+    assert [each.run_id for each in erasure.carried] == ["h"]
 
 
 async def test_forks_of_forks(engine: Engine, run: Run) -> None:

@@ -179,9 +179,9 @@ async def test_a_fork_has_the_sources_configuration(logs: PartitionedRunLogStore
 
 
 async def test_a_fork_whose_source_is_gone_has_what_was_carried_over(logs: PartitionedRunLogStore) -> None:
-    """Its steps, and no configuration."""
+    """Its steps and its configuration."""
     await logs._engine.delete_run("r", "old", carry_over=True)
-    assert await logs.get_run_config("fork") == {}
+    assert await logs.get_run_config("fork") == {"file": "pipeline.py"}
     await logs.put_run_log(await logs.get_run_log_by_id("fork"))
     assert sorted((await logs.get_run_log_by_id("fork")).steps) == ["a", "b", "c"]
 

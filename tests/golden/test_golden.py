@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs
+from msgspec import NODEFAULT, structs
 
 from engine import Engine, open_engine
 from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, encode_canonical
@@ -28,8 +28,12 @@ def test_every_golden_event_decodes_to_what_it_said(golden: dict[str, Any]) -> N
     found = plainly(event)
     assert {name: found[name] for name in golden["event"]} == golden["event"]
     added = found.keys() - golden["event"].keys()
-    defaults = {field.name: field.default for field in structs.fields(event)}
-    assert {name: found[name] for name in added} == {name: defaults[name] for name in added}
+    defaults = {field.name: field for field in structs.fields(event)}
+    assert {name: found[name] for name in added} == {name: _default(defaults[name]) for name in added}
+
+
+def _default(field: structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is NODEFAULT else field.default_factory()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def expected() -> str:
 
 
 async def test_the_golden_database_opens_and_compiles_to_the_same(copied: Path, expected: str) -> None:
-    """Every run, as it was compiled by the code that made the file."""
+    """Every run, as it was compiled by the code that made the file, and forks with their sources' configuration."""
     async with open_engine(copied) as engine:
         assert as_json(await compiled(engine)) == expected
 
