@@ -1,5 +1,6 @@
 """Taking things out of a log for good: the protocol of a log that does so, and what it answers."""
 
+from datetime import datetime
 from typing import Protocol
 
 from msgspec import Struct
@@ -24,6 +25,17 @@ class DeletedRun(Struct, frozen=True, kw_only=True):
     run_id: str
     branches: int
     events: int
+
+
+class Deletion(Struct, frozen=True, kw_only=True):
+    """What stays on record of a run that was deleted: when and why, and how many events it had, from where to where."""
+
+    run_id: str
+    deleted_at: datetime
+    reason: str
+    events: int
+    first_position: int
+    last_position: int
 
 
 class Compaction(Struct, frozen=True, kw_only=True):
@@ -66,6 +78,10 @@ class Removal(Protocol):
 
     async def delete_run(self, run_id: str, reason: str, *, carry_over: bool, expiry: Expiry | None) -> DeletedRun:
         """Delete a run; with an `expiry`, only if it has expired and is not pinned."""
+        ...
+
+    async def deletions(self) -> list[Deletion]:
+        """Return what is known of the runs that were deleted, the last deleted first."""
         ...
 
     async def compact(self) -> Compaction: ...

@@ -13,7 +13,7 @@ from engine.findings import Verification
 from engine.model import TERMINAL_STATUSES
 from engine.names import check_branch, check_name
 from engine.ports import Audit, Progress, Recorded, ViewDifference, ViewMaintenance
-from engine.removal import Collected, Compaction, DeletedRun, Erasure, Expiry, Removal
+from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry, Removal
 from engine.values import check_flag, check_function, check_text, check_version
 from engine.writer import Writer
 
@@ -194,6 +194,13 @@ class Upkeep:
             carry_over=check_flag(carry_over, "carry_over"),
             expiry=None,
         )
+
+    async def deletions(self) -> list[Deletion]:
+        """Return which runs were deleted, the last deleted first: when and why, as the store says.
+
+        `verify` with a checkpoint proves that the list leaves out none that the checkpoint saw.
+        """
+        return await self._removal.deletions()
 
     async def collect(
         self,

@@ -1,6 +1,7 @@
 """`anabranch runs`: the list of runs."""
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -11,10 +12,11 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, Statuses, as_time_or_ago
-from engine.cli.terminal import is_cut, output, table
+from engine.cli.terminal import Terminal, is_cut, output, table
 from engine.cli.text import cell, elapsed_text, none_found, shortened_inside, so_far_text, status, time_text
 from engine.model import ACTIVE_STATUSES, RunInfo, RunPage, has_ended
 from engine.plain_json import plain
+from engine.removal import Deletion
 
 _RUN_CELLS_MAX: Final = 40
 
@@ -30,9 +32,12 @@ def runs(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or earlier.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many at most.")] = 20,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on where a page ended.")] = None,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those that were deleted, and why; times are of the deletion.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """List runs, the last recorded first.
+    """List runs, the last recorded first; or those that were deleted, the last deleted first.
 
     CREATED, --since and --until go by when a run was created, which may be long before it was recorded: an import keeps
     it. Times are ISO 8601, in UTC unless they say otherwise, or ages (90m, 12h, 30d, 4w). Where there are more runs
@@ -40,23 +45,49 @@ def runs(
 
     \b
       anabranch runs --status FAILED --since 2026-01-31
+      anabranch runs --deleted
     """
-    created_from, created_until = as_time_or_ago(since) if since else None, as_time_or_ago(until) if until else None
+    if deleted and (with_status or tag or cursor):
+        raise typer.BadParameter("of a run that was deleted only when, why and how many events are known")
+    first, last = as_time_or_ago(since) if since else None, as_time_or_ago(until) if until else None
 
     async def command() -> None:
         async with existing(db) as engine:
+            if deleted:
+                found = [each for each in await engine.deletions() if _is_between(each.deleted_at, first, last)]
+                print_json({"deleted": plain(found[:limit])}) if json else _print_deleted(found, limit)
+                return
             page = await engine.runs(
-                status=with_status,
-                tag=tag,
-                created_from=created_from,
-                created_until=created_until,
-                limit=limit,
-                cursor=cursor,
+                status=with_status, tag=tag, created_from=first, created_until=last, limit=limit, cursor=cursor
             )
         none = none_found("no runs", status=with_status, tag=tag)
         print_json(plain(page)) if json else _print(page, none)
 
     run(command(), as_json=json)
+
+
+def _is_between(moment: datetime, first: datetime | None, last: datetime | None) -> bool:
+    return (first is None or first <= moment) and (last is None or moment <= last)
+
+
+def _print_deleted(found: Sequence[Deletion], limit: int) -> None:
+    terminal = output()
+    if not found:
+        terminal.print("no runs were deleted", soft_wrap=True)
+        return
+    cells_max = _run_cells_max(terminal)
+    rows = (
+        (
+            cell(shortened_inside(each.run_id, cells_max)),
+            cell(time_text(each.deleted_at)),
+            cell(f"{each.events:,}"),
+            cell(each.reason),
+        )
+        for each in found[:limit]
+    )
+    terminal.show(table(("RUN", "DELETED (UTC)", "EVENTS", "REASON"), rows, flexible=("REASON",), right=("EVENTS",)))
+    if len(found) > limit:
+        terminal.print(f"{len(found) - limit:,} more: --limit shows more, --until earlier ones", style="dim")
 
 
 def _print(page: RunPage, none: str) -> None:
@@ -65,12 +96,16 @@ def _print(page: RunPage, none: str) -> None:
         terminal.print(none, soft_wrap=True)
         return
     headers = "RUN", "STATUS", "CREATED (UTC)", "TOOK", "TAG", "ABOUT"
-    # On a terminal an id that is longer leaves room for how the run stands.
-    cells_max = _RUN_CELLS_MAX if is_cut(terminal) else sys.maxsize
+    cells_max = _run_cells_max(terminal)
     rows = (_row(each, cells_max) for each in page.runs)
     terminal.show(table(headers, rows, flexible=("TAG", "ABOUT"), right=("TOOK",)))
     if page.cursor is not None:
         terminal.print(f"more: add --cursor {page.cursor}", style="dim")
+
+
+def _run_cells_max(terminal: Terminal) -> int:
+    # On a terminal an id that is longer leaves room for how the run stands.
+    return _RUN_CELLS_MAX if is_cut(terminal) else sys.maxsize
 
 
 def _row(info: RunInfo, cells_max: int) -> tuple[Text, ...]:

@@ -11,16 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from engine.codec import from_microseconds
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_deletion import check_expired, delete_run, find_expired, recorded_until
 from engine.logs.sqlite_epoch import note_removal
 from engine.logs.sqlite_erasure import ToErase, erase_payload
 from engine.logs.sqlite_errors import named
+from engine.logs.sqlite_ledger import SqliteLedger, as_stored
 from engine.logs.sqlite_rebuild import remove_scratch
 from engine.logs.transactions import transaction
 from engine.logs.wal_limit import empty_log
-from engine.removal import Collected, Compaction, DeletedRun, Erasure, Expiry
+from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry
 
 Result = TypeVar("Result")
 
@@ -56,6 +58,21 @@ class SqliteRemoval:
             return delete_run(connection, self._log.appender, run_id, reason, carry_over=carry_over)
 
         return await self._exclusively(delete)
+
+    async def deletions(self) -> list[Deletion]:
+        """Return what is known of the runs that were deleted, the last deleted first."""
+        found = await self._log.readers.run(as_stored(lambda connection: SqliteLedger(connection).deleted()))
+        return [
+            Deletion(
+                run_id=each.run_id,
+                deleted_at=from_microseconds(each.deleted_at),
+                reason=each.reason,
+                events=each.events,
+                first_position=each.first_position,
+                last_position=each.last_position,
+            )
+            for each in sorted(found, key=lambda run: run.deleted_at, reverse=True)
+        ]
 
     async def compact(self) -> Compaction:
         """Write the file anew; see `Engine.compact`."""

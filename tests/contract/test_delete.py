@@ -61,7 +61,10 @@ async def test_a_deleted_run_is_gone(engine: Engine) -> None:
     tables = ("events", "streams", "idempotency_keys", "branches", "parameters", "step_logs", "runs", "task_attempts")
     assert [sql(engine.path, f"{rows} {table}") for table in tables] == [[(0,)]] * len(tables)
     assert await run_ids(engine) == []
-    assert sql(engine.path, "SELECT run_id, events, reason FROM deleted_runs") == [("r", 14, "a test")]
+    (deletion,) = await engine.deletions()
+    assert (deletion.run_id, deletion.reason, deletion.events) == ("r", "a test", 14)
+    assert (deletion.first_position, deletion.last_position) == (1, 14)
+    assert deletion.deleted_at == (await _not_found(engine, "r")).deleted_at
     await assert_sound(engine)
     await engine.rebuild()
     await assert_sound(engine)
@@ -85,6 +88,12 @@ async def test_what_cannot_be_deleted_is_refused_by_name(
     with pytest.raises(error):
         await engine.delete_run(*arguments)
     assert await run_ids(engine) == ["r"]
+
+
+async def _not_found(engine: Engine, run_id: str) -> RunNotFound:
+    with pytest.raises(RunNotFound) as raised:
+        await engine.run(run_id)
+    return raised.value
 
 
 async def test_a_pinned_run_is_kept_until_it_is_unpinned(engine: Engine) -> None:

@@ -125,6 +125,30 @@ def test_a_deleted_run_gives_its_space_back(database: Path, said: Said) -> None:
     assert database.stat().st_size < size
 
 
+def test_what_was_deleted_is_listed(said: Said, document: Callable[..., Any]) -> None:
+    """When and why, the last first, by when it was deleted; there is nothing else left to choose by."""
+    assert said("runs", "--deleted")[1] == "no runs were deleted\n"
+    for run_id in ("fork", "old 1"):
+        said("delete", run_id, "--reason", f"no {run_id}", "--yes")
+    _, printed, _ = said("runs", "--deleted", "--limit", "1")
+    headers, row, more = printed.splitlines()
+    assert headers.split("  ")[0] == "RUN"
+    assert row.startswith("old 1  ")
+    assert row.endswith("  no old 1")
+    assert more == "1 more: --limit shows more, --until earlier ones"
+    found = document("runs", "--deleted")["deleted"]
+    assert [(each["run_id"], each["reason"], each["events"]) for each in found] == [
+        ("old 1", "no old 1", 3),
+        ("fork", "no fork", 1),
+    ]
+    earlier = document("runs", "--deleted", "--until", found[1]["deleted_at"])["deleted"]
+    assert [each["run_id"] for each in earlier] == ["fork"]
+    assert document("runs", "--deleted", "--since", "2100-01-01")["deleted"] == []
+    code, _, refused = said("runs", "--deleted", "--tag", "t")
+    assert code == 2
+    assert "only when, why and how many events are known" in refused
+
+
 def test_a_forked_run_is_deleted_when_it_is_carried_over(said: Said) -> None:
     """Otherwise the refusal names the forks."""
     code, _, error = said("delete", "old 1", "--reason", "old", "--yes")
