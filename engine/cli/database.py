@@ -14,12 +14,14 @@ from typing import Final
 
 from engine import Engine, open_engine
 from engine.cli.hints import did_you_mean
-from engine.errors import CannotOpen, NotADatabase, RunNotFound
+from engine.cli.text import branch_text
+from engine.errors import BranchNotFound, CannotOpen, NotADatabase, RunNotFound
 from engine.logs import sqlite_schema
 from engine.logs.file_system import beside, refuse_network, resolved
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.state_store import is_state_store
+from engine.names import ROOT
 
 DEFAULT_DATABASE: Final = Path("anabranch.db")
 
@@ -48,6 +50,10 @@ async def existing(path: Path) -> AsyncIterator[Engine]:
             yield engine
         except RunNotFound as error:
             raise await _explained(engine, error) from error
+        except BranchNotFound as error:
+            if error.branch == branch_text(ROOT):
+                error.add_note("without --branch it is the root")
+            raise
 
 
 async def _explained(engine: Engine, error: RunNotFound) -> RunNotFound:

@@ -65,7 +65,7 @@ AtPoint = Annotated[
     typer.Option(
         "--at",
         metavar="POINT",
-        help="A version of the stream (17), a position of the log (p123) or a time (ISO 8601, UTC).",
+        help="A version of the stream (17), a position of the log (p123), a time (ISO 8601, UTC) or an age (2h).",
         show_default=False,
     ),
 ]
@@ -121,14 +121,14 @@ def as_time_or_ago(text: str) -> datetime:
 
 
 def as_point(text: str) -> int | datetime | Position:
-    """Return a stream version, `p` and a number as a position, or else a time.
+    """Return a stream version, `p` and a number as a position, or else a time or that of so long ago.
 
     Raises:
         typer.BadParameter
     """
     number = text.removeprefix("p")
     if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS_MAX):
-        return as_time(text)
+        return as_time_or_ago(text)
     if number == text:
         return int(number)
     if int(number) == 0:

@@ -101,7 +101,8 @@ def _set_pin(run_id: str, db: Database, reason: str | None, *, pinned: bool, as_
             print_json({"run_id": run_id, "pinned": pinned, "changed": bool(recorded.events)})
         else:
             was = "" if recorded.events else " already"
-            output().print(f"{visible(run_id)} is{was} {'pinned' if pinned else 'not pinned'}")
+            ignored = "" if reason is None or recorded.events else ": the reason is not recorded"
+            output().print(f"{visible(run_id)} is{was} {'pinned' if pinned else 'not pinned'}{ignored}", soft_wrap=True)
 
     run(command(), as_json=as_json)
 

@@ -76,10 +76,14 @@ class PointNotFound(NotFound):
     def __init__(self, run_id: str, branch: str, point: object, head_version: int) -> None:
         self.run_id, self.branch, self.point, self.head_version = run_id, branch, point, head_version
         where = f"branch {shown(branch)} of run {shown(run_id)}"
-        named = point.isoformat() if isinstance(point, datetime) else repr(point)
         position = getattr(point, "n", None)  # of a `Position`, which needs these errors itself
-        what = f"point {shown(named)[1:-1]}" if position is None else f"position {position}"
-        super().__init__(f"{where} has no {what}: it has the versions 1 to {head_version}")
+        if isinstance(point, datetime):
+            said = f"was not there at {point.isoformat()}"
+        elif position is not None:
+            said = f"was not there at position {position}, or the log does not reach it"
+        else:
+            said = f"has no version {shown(repr(point))[1:-1]}: it has the versions 1 to {head_version}"
+        super().__init__(f"{where} {said}")
 
 
 class AlreadyExists(AnabranchError):

@@ -148,8 +148,22 @@ def test_a_value_that_was_erased(told: Told) -> None:
 def test_a_position_that_is_none(told: Told) -> None:
     """Is named as what it is."""
     _, said = told("show", "r1", "--at", "p99999")
-    assert "has no position 99999: it has the versions 1 to" in said
-    assert "has no point 999:" in told("show", "r1", "--at", "999")[1]
+    assert "was not there at position 99999, or the log does not reach it" in said
+    assert "has no version 999: it has the versions 1 to" in told("show", "r1", "--at", "999")[1]
+    assert "was not there at 2020-01-01T" in told("show", "r1", "--at", "2020-01-01")[1]
+
+
+def test_a_point_may_be_so_long_ago(told: Told) -> None:
+    """An age is the time that was so long ago."""
+    assert "was not there at " in told("show", "r1", "--at", "1d")[1]
+    assert told("show", "r1", "--at", "0m")[0] == 0
+    assert "is no age, such as 30d, and no ISO 8601 time" in told("show", "r1", "--at", "1x")[1]
+
+
+def test_the_root_by_the_name_that_is_shown(told: Told) -> None:
+    """It has none to type: the error says how it is meant."""
+    code, said = told("params", "r1", "--branch", "(root)")
+    assert (code, said.strip().endswith("; without --branch it is the root")) == (1, True)
 
 
 def test_two_branches(told: Told, document: Callable[..., Any]) -> None:

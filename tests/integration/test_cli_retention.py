@@ -107,6 +107,7 @@ def test_pins_keep_runs(said: Said, document: Callable[..., Any]) -> None:
     """They say whether that is new; a pinned run is refused."""
     assert said("pin", "old 2", "--reason", "figures") == (0, "old 2 is pinned\n", "")
     assert said("pin", "old 2")[1] == "old 2 is already pinned\n"
+    assert said("pin", "old 2", "--reason", "more")[1] == "old 2 is already pinned: the reason is not recorded\n"
     code, _, error = said("delete", "old 2", "--reason", "old", "--yes")
     assert (code, error) == (1, "anabranch: RunIsPinned: run 'old 2' is pinned\n")
     assert document("gc", "--older-than", "0m", "--dry-run")["deleted"] == []
@@ -190,7 +191,7 @@ def test_ages_and_times(document: Callable[..., Any], age: str, deleted: int) ->
         (("gc", "--older-than", "1d", "--reason", " ", "--yes"), 1, "says nothing"),
         (("erase", "r1", "2"), 2, "--reason"),
         (("erase", "r1", "two", "--reason", "why"), 2, "VERSION"),
-        (("erase", "r1", "99", "--reason", "why", "--yes"), 1, "no point 99"),
+        (("erase", "r1", "99", "--reason", "why", "--yes"), 1, "no version 99"),
         (("erase", "r1", "1", "--branch", "a", "--reason", "why", "--yes"), 1, "BranchForked"),
         (("delete", "r1", "--reason", "", "--yes"), 1, "says nothing"),
         (("delete", "nobody", "--reason", "why", "--yes"), 1, "no run 'nobody'"),
