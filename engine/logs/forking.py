@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -132,9 +132,11 @@ def connect(database: Path | str, *, uri: bool = False, busy_timeout: float = _B
 def connect_new(path: Path) -> sqlite3.Connection:
     """Return a connection to a new file of its owner alone. Nothing is synced: if anything fails it is thrown away."""
     create_for_owner(path)
-    connection = connect(path)
-    connection.execute("PRAGMA journal_mode = OFF")
-    connection.execute("PRAGMA synchronous = OFF")
+    with ExitStack() as unless_made:
+        connection = unless_made.enter_context(closing(connect(path)))
+        connection.execute("PRAGMA journal_mode = OFF")  # SQLite opens the file with the first statement
+        connection.execute("PRAGMA synchronous = OFF")
+        unless_made.pop_all()
     return connection
 
 

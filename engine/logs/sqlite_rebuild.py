@@ -10,7 +10,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -215,8 +215,10 @@ class _Scratch:
         self.path.unlink(missing_ok=True)
         self._scratch = connect_new(self.path)
         self.rebuilder.create(self._scratch)
-        source = connect_read_only(self._source_path)
-        self._removals = removals(source)
+        with ExitStack() as unless_read:
+            source = unless_read.enter_context(closing(connect_read_only(self._source_path)))
+            self._removals = removals(source)
+            unless_read.pop_all()
         return source
 
     def _remove(self) -> None:

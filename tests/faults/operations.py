@@ -116,6 +116,7 @@ OPERATIONS: dict[str, Operation] = {
     "fork_run": Operation(lambda t: t.engine.fork_run(t.run.run_id, run_id=t.new)),
     "create and delete_run": Operation(_create_and_delete),
     "import_runs and delete_run": Operation(_import_and_delete),
+    "deletions": Operation(lambda t: t.engine.deletions()),
     "collect": Operation(lambda t: t.engine.collect(_LONG_AGO)),
     "compact": Operation(lambda t: t.engine.compact()),
     "rebuild": Operation(lambda t: t.engine.rebuild()),
