@@ -1,10 +1,10 @@
-"""How values stand in the view tables: JSON as text, times as UTC text, booleans as 0 and 1."""
+"""How values stand in the view tables: JSON as text, times as UTC text, booleans as 0 and 1, and positions."""
 
 import json
 import math
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -45,6 +45,14 @@ def parameters_to_json(values: dict[str, Parameter]) -> str | None:
 def parameters_from_json(text: str | None) -> dict[str, Parameter]:
     """Return what `parameters_to_json` was given."""
     return {name: Parameter(value, kind) for name, (kind, value) in from_json(text).items()} if text else {}
+
+
+_CARRIED: Final = -(1 << 48)
+
+
+def carried_position(place: int) -> int:
+    """Return where a row stands that was carried over: before the log's first position, wherever the run stands."""
+    return _CARRIED + place
 
 
 def to_text(moment: datetime) -> str:

@@ -31,7 +31,7 @@ from engine.events import (
 from engine.model import CarriedStep
 from engine.ports import Stream
 from engine.projectors import Fold, out_of_place
-from projections.columns import to_json, to_text
+from projections.columns import carried_position, to_json, to_text
 from projections.own_parameters import LatestRows, ParameterRow
 from projections.table import Table
 
@@ -136,7 +136,7 @@ class Partitions:
     """Folds events into `branches`, `parameters` and `step_logs`."""
 
     name = "partitions"
-    version = 5
+    version = 6
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -263,7 +263,7 @@ class Partitions:
         row = StepRow(
             stream_id=stream.stream_id,
             step=step.step,
-            position=carried.place,  # before all that the run logged itself
+            position=carried_position(carried.place),
             name=step.name,
             status=step.status,
             status_reason=step.status_reason,

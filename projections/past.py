@@ -26,7 +26,6 @@ from engine.events import (
     StepRemoved,
     StepStatusChanged,
 )
-from engine.model import CarriedStep
 from engine.names import ROOT
 from engine.point import Position
 from engine.ports import Stream
@@ -179,7 +178,7 @@ class _Fold:
         """Return what was left behind, with the steps that the run had not logged itself by the point."""
         known = self._partitions.steps
         carried = (*event.steps, *event.hidden)
-        seen = [each for each in carried if _is_carried(known.get(root.stream_id, each.log.step), each)]
+        seen = [each for each in carried if not _is_own(known.get(root.stream_id, each.log.step))]
         return structs.replace(event, steps=seen, hidden=[])
 
     def _read(self, where: str, values: tuple[int, ...]) -> Iterator[tuple[Stream, RecordedEvent]]:
@@ -204,5 +203,5 @@ class _Fold:
         return self._memory
 
 
-def _is_carried(known: StepRow | None, carried: CarriedStep) -> bool:
-    return known is None or known.position == carried.place  # an event of the step's own has a later position
+def _is_own(known: StepRow | None) -> bool:
+    return known is not None and known.position > 0  # else a part before has carried it over

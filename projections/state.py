@@ -72,7 +72,7 @@ class StateViews:
     """Folds events into `runs`, `tasks`, `task_attempts` and `external_runs`."""
 
     name = "state"
-    version = 9
+    version = 10
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

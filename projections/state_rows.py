@@ -4,7 +4,7 @@ from msgspec import UNSET
 
 from engine.model import AttemptChanges, AttemptLog, TaskSpec
 from engine.ports import Stream
-from projections.columns import parameters_to_json, to_json, to_text
+from projections.columns import carried_position, parameters_to_json, to_json, to_text
 from projections.state_tables import AttemptRow, TaskRow
 
 
@@ -49,7 +49,7 @@ def carried_attempt(stream: Stream, place: int, attempt: AttemptLog) -> AttemptR
         ended_at=None if attempt.ended_at is None else to_text(attempt.ended_at),
         status_reason=attempt.status_reason,
         stream_id=stream.stream_id,
-        position=place + attempt.attempt_index,  # before all that the run tried itself
+        position=carried_position(place + attempt.attempt_index),
         message=attempt.message,
         inputs=parameters_to_json(attempt.inputs),
         outputs=parameters_to_json(attempt.outputs),

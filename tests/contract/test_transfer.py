@@ -254,6 +254,26 @@ async def test_a_fork_of_a_run_that_was_deleted_stands_alone(source: Engine, tar
     await assert_same_runs(source, target)
 
 
+async def test_what_a_fork_saw_is_what_it_saw_wherever_it_stands_in_the_file(engine: Engine, target: Engine) -> None:
+    """At every point: its own steps are told from those that were carried over, and come behind them."""
+    run = await engine.create_run("r")
+    for step in ("a", "b", "c", "d", "e", "f"):
+        async with run.attempt(step):
+            pass
+    fork = await engine.fork_run("r", run_id="fork")
+    await fork.log_step("b", status="RUNNING")
+    await fork.start_attempt("own")
+    await engine.delete_run("r", "old", carry_over=True)
+    await imported(target, await exported(engine))
+
+    there = await target.run("fork")
+    for version in (1, 2, 3, None):
+        found = await there.compile(at=version)
+        assert found == await fork.compile(at=version)
+        assert list(found.steps) == list((await fork.compile(at=version)).steps)
+    assert await there.all_attempts() == await fork.all_attempts()
+
+
 async def test_a_run_that_was_deleted_can_come_back(source: Engine) -> None:
     """From an export; the deletion stays on record, and the store is whole."""
     export = await exported(source, "empty")
