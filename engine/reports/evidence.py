@@ -25,7 +25,6 @@ from engine.free_form import check_json
 from engine.logs.file_system import make_folders
 from engine.logs.whole_file import whole_file
 from engine.model import AttemptLog, BranchLog, Head
-from engine.names import ROOT
 from engine.point import Position
 from engine.ports import Progress
 from engine.reports.evidence_differences import Difference, differences, is_attempt
@@ -190,10 +189,9 @@ async def _differences(engine: Engine, run_id: str, position: int, found: dict[s
     due = json.loads(as_json(await _as_of(engine, run_id, position)))
     if found["format_version"] == 1:
         _take_back(due)
-    erased = await _may_have_erased(engine, run_id)
-    carried = [each async for each in engine.events(run_id=run_id, branch=ROOT, types=(SourceCarriedOver,))]
-    differing = differences(found, due, erased=erased)
-    return [each for each in differing if not (carried and _is_carried_over(run_id, each, found, due))]
+    behind = await _what_is_behind(engine, run_id)
+    differing = differences(found, due, erased=behind.erased)
+    return [each for each in differing if not (behind.carried and _is_carried_over(behind.carried, each, found, due))]
 
 
 def _take_back(bundle: dict[str, Any]) -> None:
@@ -204,23 +202,38 @@ def _take_back(bundle: dict[str, Any]) -> None:
         del step["inherited_from"]
 
 
-async def _may_have_erased(engine: Engine, run_id: str) -> bool:
-    """Whether something that a run shows may have been erased: of its own, or of what it was forked from."""
-    source: str | None = run_id
-    while source is not None:
-        types = PayloadErased, SourceCarriedOver, RunForked
-        found = [recorded.event async for recorded in engine.events(run_id=source, types=types)]
-        # What was carried over may have been erased before, in a run that is gone.
-        if any(isinstance(event, PayloadErased | SourceCarriedOver) for event in found):
-            return True
+class _Behind(Struct):
+    """What became of the runs that a run was forked from, as far as it tells on what the run shows.
+
+    `carried` are the first that has no source any more, and that source: what the one saw was carried over to it, and
+    the other may have been given it in the same way. `erased` says that something may have been erased.
+    """
+
+    carried: tuple[str, ...] = ()
+    erased: bool = False
+
+
+async def _what_is_behind(engine: Engine, run_id: str) -> _Behind:
+    behind, types = _Behind(), (PayloadErased, SourceCarriedOver, RunForked)
+    while True:
+        found = [recorded.event async for recorded in engine.events(run_id=run_id, types=types)]
+        behind.erased |= any(isinstance(event, PayloadErased) for event in found)
         source = next((event.source_run_id for event in found if isinstance(event, RunForked)), None)
-    return False
+        if source is None:
+            return behind
+        if any(isinstance(event, SourceCarriedOver) for event in found):
+            # Something may have been erased before, in the run that is gone.
+            return _Behind(carried=(run_id, source), erased=True)
+        run_id = source
 
 
-def _is_carried_over(run_id: str, difference: Difference, found: Any, due: Any) -> bool:
-    """Whether a place holds what changed when the run was given what it had from its source, which was deleted.
+def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any, due: Any) -> bool:
+    """Whether a place holds what changed when a run was given what it had from its source, which was deleted.
 
-    The attempts have other ids since, and the steps are the run's own.
+    The attempts have other ids since, and the steps are that run's own.
+
+    Args:
+        carried: see `_Behind`.
     """
     *above, name = difference.path
     if "inherited_from" in above or name == "inherited_from":
@@ -230,7 +243,12 @@ def _is_carried_over(run_id: str, difference: Difference, found: Any, due: Any) 
     for step in above:
         found, due = found[step], due[step]
     given = found.get(name)
-    return isinstance(given, str) and derived_id(run_id, due["step"], given) == due[name]
+    if not isinstance(given, str):
+        return False
+    ids = {given}
+    for run_id in reversed(carried):
+        ids |= {derived_id(run_id, due["step"], each) for each in ids}
+    return due[name] in ids
 
 
 def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:

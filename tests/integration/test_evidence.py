@@ -484,6 +484,25 @@ async def test_evidence_outlives_the_source_of_its_run(tmp_path: Path, engine: E
         assert found.differing == ["branches[0].steps[0].attempts[0].attempt_id"]
 
 
+async def test_evidence_outlives_all_sources_of_its_run(tmp_path: Path, engine: Engine) -> None:
+    """Whichever of them goes first, and also where the ids were made anew twice."""
+    source = await engine.create_run("r1")
+    async with source.attempt("s"):
+        pass
+    await engine.fork_run("r1", run_id="r2")
+    await engine.fork_run("r2", run_id="r3")
+    await export_evidence(engine, "r3", tmp_path)
+    for run_id in ("r1", "r2"):
+        await engine.delete_run(run_id, "old", carry_over=True)
+        found = await check_evidence(engine, "r3", tmp_path)
+        assert (found.holds, found.differing) == (True, [])
+    bundle = json.loads((tmp_path / "bundle.json").read_text())
+    bundle["branches"][0]["steps"][0]["attempts"][0]["attempt_id"] = "forged"
+    (tmp_path / "bundle.json").write_text(json.dumps(bundle))
+    found = await check_evidence(engine, "r3", tmp_path)
+    assert found.differing == ["branches[0].steps[0].attempts[0].attempt_id"]
+
+
 async def test_what_a_fork_shows_of_an_erased_source_is_not_forged(tmp_path: Path, engine: Engine) -> None:
     """The erasure is recorded in the source alone, however far back that is."""
     source = await engine.create_run("r1", description="a name")
