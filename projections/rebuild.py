@@ -1,7 +1,7 @@
 """Views from events alone: folded into scratch tables, which then replace the live ones or are compared with them."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from engine.events import RecordedEvent
 from engine.ports import Stream, ViewDifference
@@ -34,18 +34,24 @@ class ViewRebuilder:
         self._projectors.flush()
         self._scratch.execute("COMMIT")
 
-    def replace(
-        self, connection: sqlite3.Connection, scratch_name: str, position: int, *, damaged: bool = False
-    ) -> None:
+    def forget(self, connection: sqlite3.Connection) -> None:
+        """Take the live tables out of the schema, and their pages from nobody: they are unused until a compaction.
+
+        DROP TABLE would read every page and give it back, also one that is damaged or another table's.
+        """
+        connection.execute("PRAGMA writable_schema = ON")  # https://sqlite.org/pragma.html#pragma_writable_schema
+        try:
+            tables = [(table,) for projector in self._projectors.all for table in projector.tables()]
+            connection.executemany("DELETE FROM main.sqlite_schema WHERE tbl_name = ?", tables)
+        finally:
+            connection.execute("PRAGMA writable_schema = RESET")  # off, and the schema is read anew
+
+    def replace(self, connection: sqlite3.Connection, scratch_name: str, position: int) -> None:
         """Make the live tables what the scratch tables are, inside the caller's transaction on `connection`.
 
-        Args:
-            scratch_name: what the scratch database is attached as.
-            damaged: pages of the live tables cannot be read: they stay unused until the file is compacted.
+        `scratch_name` is what the scratch database is attached as.
         """
         for projector in self._make_projectors(connection).all:
-            if damaged:
-                _forget_tables(connection, projector.tables())
             projector.drop_tables()
             projector.create_tables()
             for table in projector.tables():
@@ -76,15 +82,6 @@ class ViewRebuilder:
             if missing or unexpected:
                 found.append(ViewDifference(table, missing, unexpected))
         return found
-
-
-def _forget_tables(connection: sqlite3.Connection, tables: Sequence[str]) -> None:
-    # https://sqlite.org/pragma.html#pragma_writable_schema: DROP TABLE reads every page that it gives back.
-    connection.execute("PRAGMA writable_schema = ON")
-    try:
-        connection.executemany("DELETE FROM main.sqlite_schema WHERE tbl_name = ?", [(table,) for table in tables])
-    finally:
-        connection.execute("PRAGMA writable_schema = RESET")  # off, and the schema is read anew
 
 
 def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:

@@ -23,10 +23,10 @@ from engine.logs.forking import connect_new, inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_epoch import removals
-from engine.logs.sqlite_errors import is_damage, reading, translate
+from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
+from engine.logs.sqlite_schema import SCHEMA_VERSION, damage_in_pages, schema_version, view_versions
 from engine.logs.transactions import transaction
 from engine.ports import Progress, Rebuilder, ViewDifference
 from engine.row_chunks import Chunk
@@ -39,6 +39,7 @@ CHUNK_EVENTS = 4000
 LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
 _TRIES_MAX = 5  # while others keep taking things out; then all is folded at once, which they wait for
 _ASK_AGAIN_SECONDS = 0.05
+_PROBLEMS_TOLD_MAX = 5
 _REBUILD = "-rebuild"
 _COMPARE = "-compare-"
 
@@ -70,11 +71,14 @@ class SqliteViewMaintenance:
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
+            damaged = await asyncio.to_thread(_is_damaged, self._log.path)
             # One name for all rebuilds: what one that was killed has left is removed by the next.
             return await self._folded(
                 _REBUILD,
                 progress,
-                lambda scratch: self._log.exclusively(lambda each: _swap(each, scratch, self._log, replaced)),
+                lambda scratch: self._log.exclusively(
+                    lambda each: _swap(each, scratch, self._log, replaced, damaged=damaged)
+                ),
             )
         finally:
             lock.close()
@@ -142,8 +146,29 @@ def _check_not_newer(connection: sqlite3.Connection, replaced: Mapping[str, int]
         raise StoreChanged("its views")
 
 
+def _is_damaged(path: Path) -> bool:
+    """Say whether pages of the file are lost: then none of those that the views have may be given back.
+
+    Which they are is what the damaged tables say, and one may be a page of the log.
+    """
+    with _by_name(path), inside_sqlite(), closing(connect_read_only(path)) as connection:
+        problems = damage_in_pages(connection)
+    if problems:
+        _log.warning(
+            "pages are damaged: what the views fill is unused until the file is compacted",
+            path=str(path),
+            problems=problems[:_PROBLEMS_TOLD_MAX],
+        )
+    return bool(problems)
+
+
 def _swap(
-    connection: sqlite3.Connection, scratch: "_Scratch", log: SqliteEventLog, replaced: Mapping[str, int]
+    connection: sqlite3.Connection,
+    scratch: "_Scratch",
+    log: SqliteEventLog,
+    replaced: Mapping[str, int],
+    *,
+    damaged: bool,
 ) -> int | None:
     # The writer's lock is held: nothing is appended or removed between the last chunk and the swap, unless somebody has
     # taken the lock's file away.
@@ -152,35 +177,32 @@ def _swap(
     position = last_position(connection)
     while scratch.position < position:
         scratch.fold_chunk(connection)
-    connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
+    with _by_name(log.path):  # no descriptor may be left: nothing was written
+        connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
-        try:
-            return _replace(connection, scratch, position, replaced)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-        # In a transaction of its own: in one that has met such a page, SQLite refuses to change the schema, too.
-        _log.warning("views cannot be read: what they filled is unused until the file is compacted", path=str(log.path))
-        return _replace(connection, scratch, position, replaced, damaged=True)
+        with transaction(connection):
+            _check_not_newer(connection, replaced)
+            if last_position(connection) != position or scratch.is_outdated(connection):
+                return None
+            if damaged:
+                scratch.rebuilder.forget(connection)
+                _check_what_remains(connection, log.path)
+            scratch.rebuilder.replace(connection, "scratch", position)
     finally:
         connection.execute("DETACH scratch")
         log.appender.forget()
-
-
-def _replace(
-    connection: sqlite3.Connection,
-    scratch: "_Scratch",
-    position: int,
-    replaced: Mapping[str, int],
-    *,
-    damaged: bool = False,
-) -> int | None:
-    with transaction(connection):
-        _check_not_newer(connection, replaced)
-        if last_position(connection) != position or scratch.is_outdated(connection):
-            return None
-        scratch.rebuilder.replace(connection, "scratch", position, damaged=damaged)
     return position
+
+
+def _check_what_remains(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise where more than the views is damaged: nothing is written then.
+
+    Raises:
+        ReadFailed
+    """
+    if problems := damage_in_pages(connection):
+        advice = "nothing was written; `anabranch doctor` says what to do"
+        raise ReadFailed(path, f"not only its views are damaged: {problems[0]}", advice)
 
 
 class _Scratch:

@@ -1,5 +1,6 @@
 """The SQLite log's own tables, their numbered migrations, and the checks before a file is used."""
 
+import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Collection
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import ForeignDatabase, NewerDatabase
+from engine.logs.sqlite_errors import is_damage
 from engine.logs.state_store import check_migratable, is_state_store
 
 APPLICATION_ID: Final = 0x616E6162
@@ -138,6 +140,24 @@ def damage_in_log(connection: sqlite3.Connection) -> list[str]:
         for (problem,) in connection.execute(f"PRAGMA integrity_check({table})").fetchall()
     ]
     return [problem for problem in found if problem != "ok"]
+
+
+def damage_in_pages(connection: sqlite3.Connection) -> list[str]:
+    """Return what SQLite finds damaged anywhere in the file, but for pages that nothing leads to.
+
+    Also that two tables lead to one page, of which no check of a single table knows.
+    """
+    try:
+        found = [str(text) for (text,) in connection.execute("PRAGMA quick_check").fetchall()]
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return [str(error)]
+    problems = [problem for text in found for problem in text.splitlines()]
+    return [each for each in problems if each != "ok" and not _NO_DAMAGE.fullmatch(each)]
+
+
+_NO_DAMAGE: Final = re.compile(r"\*\*\* in database main \*\*\*|Page \d+ is never used")
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -50,6 +50,52 @@ async def test_a_table_that_cannot_be_read_is_made_anew(database: Path, table: s
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.parametrize("table", ["parameters", "task_attempts", "step_logs"])
+async def test_a_rebuild_takes_no_page_of_the_log_for_a_views(database: Path, table: str) -> None:
+    """A flipped bit may have a table lead to a page of another: what the views give back is not believed then."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        for number in range(80):
+            await run.set_parameters({f"p{number}": f"{number} {'.' * 300}"})
+            async with run.attempt(f"s{number}", details={"note": "." * 300}) as attempt:
+                await attempt.update(message="." * 300)
+        before = await run.compile()
+    _lead_to_page_with(database, table, b"\xda\x01\x2f40 ...")
+    async with open_engine(database) as engine:
+        assert (await engine.verify()).problems == []
+        await engine.rebuild()
+        assert (await engine.verify()).problems == []
+        assert await engine.verify_views() == []
+        assert await (await engine.run("r")).compile() == before
+
+
+async def test_a_rebuild_writes_nothing_where_the_log_is_damaged(database: Path) -> None:
+    """Pages that are free may be the log's then."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={f"p{number}": "." * 300 for number in range(80)})
+        for number in range(80):
+            await run.set_parameters({f"p{number}": f"{number} {'.' * 300}"})
+    _lose_pages(database, "events_by_run")
+    before = database.read_bytes()
+    async with open_engine(database) as engine:
+        with pytest.raises(ReadFailed, match=r"not only its views are damaged: .*; nothing was written"):
+            await engine.rebuild()
+    assert database.read_bytes() == before
+
+
+def _lead_to_page_with(database: Path, table: str, marker: bytes) -> None:
+    """Have the last pointer in the root page of a table lead to the page of the log that holds a text."""
+    content = bytearray(database.read_bytes())
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    start = (root - 1) * size
+    assert content[start] in (2, 5), "an inner page: https://sqlite.org/fileformat2.html#b_tree_pages"
+    page = content.index(marker) // size + 1
+    content[start + 8 : start + 12] = page.to_bytes(4, "big")
+    database.write_bytes(content)
+
+
 def _lose_pages(database: Path, table: str) -> None:
     """Write zeros over the pages of a table, as disks do that lost them."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
