@@ -4,7 +4,6 @@ A store is checked run by run, so that what is kept in memory is one run's strea
 others read and write meanwhile. Events that come during the check are looked at too, and belong to no tree.
 """
 
-import contextlib
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -67,13 +66,14 @@ class SqliteAudit:
 
     async def verify(self, run_id: str | None, since: Checkpoint | None, progress: Progress | None) -> Verification:
         """Check one run or the whole store; see `Engine.verify`."""
-        store_id, last = await self._readers.run(as_stored(lambda each: (_store_id(each), last_position(each))))
+        store_id = await self._readers.run(as_stored(_store_id))
         if since is not None:
             if run_id is not None:
                 raise InvalidValue("run_id", run_id, "is one run, and a checkpoint is for the whole store")
             if since.store_id != store_id:
                 raise CheckpointOfAnotherStore(since.store_id, store_id)
-        check = _StoreCheck(self._readers, last, since, progress)
+        check = _StoreCheck(self._readers, since, progress)
+        await check.begin()
         await (check.store() if run_id is None else check.one(run_id))
         return check.verification(store_id)
 
@@ -81,31 +81,37 @@ class SqliteAudit:
 class _StoreCheck:
     """One pass over the log."""
 
-    def __init__(self, readers: Readers, last: int, since: Checkpoint | None, progress: Progress | None) -> None:
+    def __init__(self, readers: Readers, since: Checkpoint | None, progress: Progress | None) -> None:
         self._readers = readers
-        self._last = last
+        self._last = 0
         self._since = since
         self._progress = progress
-        self._cuts = [_Cut(last)] if since is None else [_Cut(since.position), _Cut(last)]
+        self._cuts: list[_Cut] = []
         self._problems: list[Problem] = []
         self._broken: dict[int, int] = {}
         self._deleted: list[str] = []
         self._unprovable = self._unreadable = False
         self._seen_until = -1
-        self._total = last
+        self._total = 0
         self._runs = self._streams = self._events = 0
+
+    async def begin(self) -> None:
+        """Look where the log ends."""
+        last = await self._try(last_position, "the end of the log")
+        self._last = self._total = await self._read(_folded_until) if last is None else last
+        positions = [self._last] if self._since is None else [self._since.position, self._last]
+        self._cuts = [_Cut(position) for position in positions]
 
     async def store(self) -> None:
         """Check every run, and what belongs to none."""
-        try:
-            self._problems += await self._read(strays)
-        except ReadFailed as error:
-            self._note_unreadable(error, "what belongs to no run, or is missing,")
+        self._problems += await self._try(strays, "what belongs to no run, or is missing,") or []
         if self._since is not None:
             deletions = self._since.deletions
-            self._seen_until = await self._read(lambda each: SqliteLedger(each).deleted_until(deletions))
+            until = await self._try(lambda each: SqliteLedger(each).deleted_until(deletions), "when runs were deleted")
+            self._seen_until = -1 if until is None else until
         after: int | None = None
-        while runs := await self._read(lambda each: SqliteLedger(each).runs(after, CHUNK_RUNS)):  # noqa: B023 - awaited
+        listed = "the list of the runs"
+        while runs := await self._try(lambda each: SqliteLedger(each).runs(after, CHUNK_RUNS), listed):  # noqa: B023
             for run in runs:
                 if isinstance(run, DeletedRun):
                     self._remember(run)
@@ -125,8 +131,9 @@ class _StoreCheck:
             raise RunNotFound(run_id)
         sources = await self._read(lambda each: _sources(SqliteLedger(each), root))
         ids = [each.stream_id for each in (*sources, root)]
-        with contextlib.suppress(ReadFailed):  # the checks themselves say what cannot be read
-            self._total = await self._read(lambda each: sum(map(SqliteLedger(each).count, ids)))
+        self._total = (
+            await self._try(lambda each: sum(map(SqliteLedger(each).count, ids)), "how many events it has") or 0
+        )
         for source in sources:
             await self._check(source, in_tree=False)
         before = self._runs
@@ -169,6 +176,14 @@ class _StoreCheck:
         message = f"{what} cannot be read: {error.cause}"
         self._problems.append(Problem(kind="unreadable", message=message, run_id=run_id))
         self._unreadable = True
+
+    async def _try(self, job: Callable[[sqlite3.Connection], Result], what: str) -> Result | None:
+        """Return what a job reads; None where the file is damaged there, which is noted."""
+        try:
+            return await self._read(job)
+        except ReadFailed as error:
+            self._note_unreadable(error, what)
+            return None
 
     async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         return await self._readers.run(as_stored(job))
@@ -278,6 +293,12 @@ def _sources(ledger: SqliteLedger, root: StoredStream) -> list[StoredStream]:
             break
         found.insert(0, run)
     return found
+
+
+def _folded_until(connection: sqlite3.Connection) -> int:
+    """Return the position that the views were folded to, which is the log's last."""
+    (position,) = connection.execute("SELECT coalesce(max(position), 0) FROM view_checkpoints").fetchone()
+    return int(position)
 
 
 def _store_id(connection: sqlite3.Connection) -> str:

@@ -62,6 +62,31 @@ async def test_the_run_is_named_and_the_others_are_checked(tmp_path: Path) -> No
     assert 41 + 41 < found.events < 3 * 41
 
 
+async def test_a_log_whose_end_is_lost_is_checked_up_to_there(tmp_path: Path) -> None:
+    """The page that is written most: also of one run, and against a checkpoint."""
+    path = tmp_path / "runs.db"
+    checkpoint = await _recorded(path)
+    _lose_page(path, encode_canonical(_note("c", 39)))
+    async with open_engine(path) as engine:
+        for found in (await engine.verify(), await engine.verify(since=checkpoint), await engine.verify("c")):
+            assert {problem.kind for problem in found.problems} == {"unreadable"}
+            assert found.problems[0].message == "the end of the log cannot be read: database disk image is malformed"
+            assert found.problems[-1].run_id == "c"
+        assert (await engine.verify("a")).problems == found.problems[:1]
+
+
+async def test_a_file_whose_list_of_deleted_runs_is_lost_is_checked_without(tmp_path: Path) -> None:
+    """It is said that it cannot be read, with what comes of that."""
+    path = tmp_path / "runs.db"
+    await _recorded(path)
+    async with open_engine(path) as engine:
+        await engine.delete_run("b", "no longer needed, as everybody could read here")
+    _lose_page(path, b"no longer needed, as everybody could read here")
+    async with open_engine(path) as engine:
+        messages = [problem.message for problem in (await engine.verify()).problems]
+    assert "the list of the runs cannot be read: database disk image is malformed" in messages
+
+
 def test_the_command_and_the_doctor_name_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "runs.db"
     asyncio.run(_recorded(path))
