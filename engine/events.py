@@ -99,7 +99,8 @@ class SourceCarriedOver(_Event, frozen=True):
 
     A run that saw very much has several, recorded together; from the last on it has no source any more. Of the steps,
     `hidden` are those that the run had logged itself by then: they are seen only at points before that. `config` is
-    what it was configured with before it was there. The other fields are those of the source's `RunCreated`.
+    what it was configured with before it was there. The other fields are those of the source's `RunCreated`, in the
+    first of several.
     """
 
     values: dict[str, Parameter]

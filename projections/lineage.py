@@ -156,7 +156,10 @@ class _Tracing:
         self._children_left -= 1
         stream = find_stream(self._connection, node.written.run_id, source.branch)
         row = self._seen(stream.stream_id, source.stream_version)
-        return row if row is not None and row.position < node.written.position else None
+        if row is None:
+            return None
+        # What was carried over counts from the beginning of its run, however late it was recorded.
+        return row if row.stream_version == 1 or row.position < node.written.position else None
 
     def _seen(self, stream_id: int, version: int) -> _Row | None:
         """Return the row of what a branch sees as of a version."""
@@ -268,8 +271,8 @@ class _Tracing:
             return None
         position = node.row.position
         found = self._connection.execute(
-            "SELECT task_id, attempt_index, attempt_id FROM task_attempts WHERE stream_id = ? AND position < ?"
-            " AND (ended_position IS NULL OR ended_position > ?) LIMIT 2",
-            (node.row.stream_id, position, position),
+            "SELECT task_id, attempt_index, attempt_id FROM task_attempts WHERE stream_id = ?"
+            " AND position > 0 AND position < ? AND (ended_position IS NULL OR ended_position > ?) LIMIT 2",
+            (node.row.stream_id, position, position),  # none that was carried over: it was another run's
         ).fetchall()
         return During(*found[0]) if len(found) == 1 else None

@@ -195,7 +195,7 @@ class StateViews:
         run = self._run(recorded, stream.run_id)
         run.source_stream_id = None
         run.config = to_json(event.config | from_json(run.config))
-        for run_id in self._with_forks(stream):
+        for run_id in self._with_forks(stream) if event.part == 1 else ():
             row = self._run(recorded, run_id)
             row.dag_hash = event.dag_hash
             row.use_cached = int(event.use_cached)

@@ -26,7 +26,8 @@ from projections.streams import branch_name, find_stream
 _TERMINAL, _UNENDED = (
     ", ".join(f"'{status}'" for status in sorted(statuses)) for statuses in (TERMINAL_STATUSES, UNENDED_STATUSES)
 )
-_GOES_ON = f"status NOT IN ({_TERMINAL}) AND (ended_at IS NULL OR status IN ({_UNENDED}))"  # not `model.has_ended`
+# Not `model.has_ended`; and of what was carried over nothing is at work, for it was another run's.
+_GOES_ON = f"position > 0 AND status NOT IN ({_TERMINAL}) AND (ended_at IS NULL OR status IN ({_UNENDED}))"
 
 
 class SqliteTaskViews:

@@ -48,7 +48,7 @@ def carried_over(run_id: str, seen: FromSource, own_steps: Collection[str]) -> t
             config=part.config,
             part=number,
             parts=len(parts),
-            **seen.described,
+            **(seen.described if number == 1 else {}),
         )
         for number, part in enumerate(parts, start=1)
     )

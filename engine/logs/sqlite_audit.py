@@ -147,7 +147,9 @@ class _StoreCheck:
         try:
             await self._check_pieces(found)
         except ReadFailed as error:
-            self._note_unreadable(error, f"what comes behind position {found.after}", root.run_id)
+            self._note_unreadable(
+                error, f"what comes behind position {found.after}, or what it is linked to,", root.run_id
+            )
         if found.deleted is not None:
             if in_tree:
                 self._remember(found.deleted)

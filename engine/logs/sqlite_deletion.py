@@ -17,6 +17,7 @@ from engine.ports import State
 from engine.proof.merkle import run_leaf
 from engine.removal import Collected, DeletedRun, Expiry
 
+_CARRIED_BYTES_MAX = 1 << 30  # the limit of an event is for what callers record: one attempt may be several of those
 _LAST_POSITION = "SELECT max(position) FROM events WHERE root_id = runs.stream_id"
 _LAST_EVENT = f"SELECT recorded_at FROM events WHERE position = ({_LAST_POSITION})"
 
@@ -98,7 +99,7 @@ def delete_run(
     if forks and not carry_over:
         raise RunHasForks(run_id, forks)
     for fork in forks:
-        appender.record([_carrying(appender.state, fork)])
+        appender.record([_carrying(appender.state, fork)], event_bytes_max=_CARRIED_BYTES_MAX)
         # Its source is part of what it was, by its first event; what it reads through is its own from here on.
         connection.execute(
             "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''", (fork,)

@@ -129,14 +129,26 @@ def _says(carried: SourceCarriedOver, event: Event) -> bool:
             return _holds_some(carried.values, values)
         case RunConfigured(config=config):
             return _holds_some(carried.config, config)
-        case SourceCarriedOver(values=values, config=config):
-            return _holds_some(carried.values, values) or _holds_some(carried.config, config)
         case RunCreated():
-            fields = ("workspace_slug", "root_path", "description", "tags")
-            return any(getattr(event, name) and same(getattr(carried, name), getattr(event, name)) for name in fields)
+            return _describes_alike(carried, event)
+        case SourceCarriedOver(values=values, config=config):
+            return (
+                _holds_some(carried.values, values)
+                or _holds_some(carried.config, config)
+                or _describes_alike(carried, event)
+                or not _steps_of(carried).isdisjoint(_steps_of(event))
+            )
         case _:
-            step = getattr(event, "step", None)
-            return step is not None and any(each.log.step == step for each in (*carried.steps, *carried.hidden))
+            return getattr(event, "step", None) in _steps_of(carried)
+
+
+def _steps_of(carried: SourceCarriedOver) -> set[str]:
+    return {each.log.step for each in (*carried.steps, *carried.hidden)}
+
+
+def _describes_alike(carried: SourceCarriedOver, event: RunCreated | SourceCarriedOver) -> bool:
+    fields = ("workspace_slug", "root_path", "description", "tags")
+    return any(getattr(event, name) and same(getattr(carried, name), getattr(event, name)) for name in fields)
 
 
 def _holds_some(kept: Mapping[str, object], said: Mapping[str, object]) -> bool:

@@ -308,6 +308,51 @@ async def test_what_is_larger_than_a_part_is_one_by_itself(engine: Engine) -> No
     await assert_sound(engine)
 
 
+async def test_what_callers_recorded_in_several_events_is_carried_over_in_one(engine: Engine) -> None:
+    """The limit of an event is for what they record; what the source was opened with is told once."""
+    large = {name: "v" * 900_000 for name in ("inputs", "outputs", "details")}
+    run = await engine.create_run("r", tags={"t": "t" * 900_000}, parameters={"p": "v" * 900_000})
+    async with run.attempt("s") as attempt:
+        for name, text in large.items():
+            await attempt.update(**{name: {"x": text}})
+    f = await engine.fork_run("r", run_id="f")
+    before = await seen(f)
+    await engine.delete_run("r", "old", carry_over=True)
+    assert await seen(f) == before
+    parts = [each.event async for each in engine.events(run_id="f", types=[SourceCarriedOver])]
+    assert [bool(part.tags) for part in parts if isinstance(part, SourceCarriedOver)] == [True, False]
+    await assert_sound(engine)
+
+
+async def test_nothing_that_was_carried_over_is_at_work(engine: Engine) -> None:
+    """An attempt of the source that never ended is nobody's to wait for, and nothing was set during it."""
+    run = await engine.create_run("r")
+    await run.start_attempt("s")
+    await run.set_step_status("s", COMPLETED)
+    f = await engine.fork_run("r", run_id="f")
+    await f.set_parameters({"own": 1})
+    await engine.delete_run("r", "old", carry_over=True)
+    assert [each.ended_at for each in await f.attempts("s")] == [None]
+    assert await engine.views.tasks.unfinished("f") == []
+    assert (await f.lineage("own")).during is None
+
+
+@pytest.mark.parametrize("erased", ["f", "g"])
+async def test_copies_of_all_that_was_carried_over_are_named(engine: Engine, erased: str) -> None:
+    """Of what the source was opened with, its steps and its configuration too."""
+    for name, value in {"description": "d", "step": "s", "config": "c"}.items():
+        run = await engine.create_run(name, description=value if name == "description" else None)
+        if name == "step":
+            await run.log_step("a", status=COMPLETED, message=value)
+        if name == "config":
+            await run.configure({"k": value})
+        for fork in ("f", "g"):
+            await engine.fork_run(name, run_id=f"{name} {fork}")
+        await engine.delete_run(name, "old", carry_over=True)
+        erasure = await engine.erase(f"{name} {erased}", None, 2, "a name", compact=False)
+        assert [each.run_id for each in erasure.carried] == [f"{name} {'g' if erased == 'f' else 'f'}"]
+
+
 async def test_what_was_carried_over_can_be_erased(engine: Engine) -> None:
     """As any other event that holds values: it reads as erased, also in forks of the fork, and verifies."""
     branches = await _forks(engine)

@@ -14,6 +14,7 @@ from engine.commands import StartAttempt, UpdateAttempt
 from engine.errors import ParameterNotFound
 from engine.lineage import ForkPoint
 from engine.model import ERASED, AttemptChanges, Parameter
+from engine.stores import PartitionedRunLogStore
 from tests.contract.families import branches, family, place, record
 
 
@@ -55,6 +56,15 @@ class TestEvent:
 
 
 class TestForks:
+    async def test_a_copy_names_what_was_carried_over_to_its_run(self, engine: Engine) -> None:
+        """Although that was recorded later: it counts from the run's beginning."""
+        await engine.create_run("r0", parameters={"x": 1})
+        run = await engine.fork_run("r0", run_id="r")
+        await PartitionedRunLogStore(engine, inherited=False).copy_parameters_to_branch("r", None, "b")
+        await engine.delete_run("r0", "old", carry_over=True)
+        found = await (await run.branch("b")).lineage("x")
+        assert (found.how, [(each.run_id, each.how) for each in found.sources]) == ("copied", [("r", "carried")])
+
     async def test_an_inherited_value_names_the_forks_that_it_came_through(self, engine: Engine) -> None:
         """Nearest first, also from run to run: the points of the branches above at which the forks were made."""
         source = await engine.create_run("r0", parameters={"x": 1})
