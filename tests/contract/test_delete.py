@@ -310,7 +310,7 @@ async def test_what_is_larger_than_a_part_is_one_by_itself(engine: Engine) -> No
 
 async def test_what_callers_recorded_in_several_events_is_carried_over_in_one(engine: Engine) -> None:
     """The limit of an event is for what they record; what the source was opened with is told once."""
-    large = {name: "v" * 900_000 for name in ("inputs", "outputs", "details")}
+    large = dict.fromkeys(("inputs", "outputs", "details"), "v" * 900000)
     run = await engine.create_run("r", tags={"t": "t" * 900_000}, parameters={"p": "v" * 900_000})
     async with run.attempt("s") as attempt:
         for name, text in large.items():
