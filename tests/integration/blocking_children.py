@@ -78,8 +78,8 @@ def interrupt_opening(database: Path) -> None:
             BlockingEngine(database).call(lambda each: each.last_position())
             raise AssertionError("it was opened behind a lock")
         interrupting.join()
-    for thread in serving():
-        thread.join()
+    while serving():  # it may have been interrupted before it was started: then it cannot be joined yet
+        time.sleep(0.001)
 
 
 def raw_fork(database: Path) -> None:
