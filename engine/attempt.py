@@ -55,6 +55,7 @@ class StartOptions(AttemptFields, total=False):
 class Attempt:
     """One try at a step. Make one by `Branch.attempt`, `Branch.start_attempt` or `Run.find_attempt`.
 
+    It has `run_id`, `branch`, `step`, `attempt_id`, and `attempt_index`, which counts the step's attempts from 1.
     `duplicate` says that it was started before, under the same idempotency key: it may have ended since.
     """
 
@@ -125,7 +126,7 @@ class Attempt:
 
         Any word will do; those that say how it went are `COMPLETED`, `SUCCESS`, `SKIPPED`, `FAILED`, `FAIL`,
         `FAILED_INIT` and `CANCELLED`. The status reason is `reason`: what stood there of an earlier status is gone
-        where none is given.
+        where none is given. An attempt that had ended is set to what is said now, and ended when it did.
 
         Args:
             fields: what else is set with it, such as `outputs` and `metrics`; see `update`.
@@ -136,7 +137,7 @@ class Attempt:
         return await self._write(request, ends=True)
 
     async def finish_unless_finished(self, status: str, reason: str | None) -> None:
-        """`finish`, unless it has ended already, whoever has ended it: to the end, even when cancelled meanwhile."""
+        """`finish`, unless it has ended by then, whoever has ended it: to the end, even when cancelled meanwhile."""
         if not self._finished:
             await self._write(self._request(_ending(status, reason), status, unless_ended=True), ends=True)
 

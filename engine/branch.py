@@ -57,18 +57,26 @@ class Branch(BranchReads):
         super().__init__(views, run_id, name)
         self._writer = writer
 
-    async def fork(self, name: str, *, status: str = CREATED, idempotency_key: str | None = None) -> "Branch":
+    async def fork(
+        self, name: str, *, status: str = CREATED, exist_ok: bool = False, idempotency_key: str | None = None
+    ) -> "Branch":
         """Open a child branch that sees this branch's parameters as they stand now. Nothing is copied.
 
         Args:
             name: relative to this branch.
             status: the status that it begins with.
+            exist_ok: return a branch of that name that is there already, as it is.
 
         Raises:
             BranchExists
         """
         branch = child_branch(self._name, name)
-        command = Fork(branch=branch, parent=self._name, status=check_name(status, "status"))
+        command = Fork(
+            branch=branch,
+            parent=self._name,
+            status=check_name(status, "status"),
+            exist_ok=check_flag(exist_ok, "exist_ok"),
+        )
         await self._write(command, idempotency_key=idempotency_key)
         return Branch(self._writer, self._views, self._run_id, branch)
 

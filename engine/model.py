@@ -327,7 +327,8 @@ class Reduction(Struct, frozen=True, kw_only=True):
     """What a reduction recorded on the parent.
 
     `children` are the heads it read; `rules`, `values` and `sources` go by parameter name, `sources` naming the child
-    events that each value came from, in the order of the children.
+    events that each value came from, in the order of the children. `duplicate` says that it was recorded before, under
+    its key, whatever the children have written since.
     """
 
     run_id: str
@@ -338,3 +339,4 @@ class Reduction(Struct, frozen=True, kw_only=True):
     values: dict[str, Parameter]
     sources: dict[str, list[Source]]
     conflicts: list[ParameterConflict]
+    duplicate: bool = False

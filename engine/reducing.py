@@ -108,4 +108,5 @@ def _as_reduction(recorded: Recorded) -> Reduction:
         values=event.values,
         sources=event.sources,
         conflicts=event.conflicts,
+        duplicate=recorded.duplicate,
     )

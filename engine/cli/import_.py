@@ -109,8 +109,8 @@ def _print(imported: Imported, *, as_json: bool) -> None:
         print_json({"runs": runs, "events": imported.events})
         return
     new = sum(not each.existed for each in imported.runs)
+    known = len(imported.runs) - new
     output().print(f"imported {counted(new, 'run')} with {counted(imported.events, 'event')}, every hash checked")
-    if new < len(imported.runs):
-        output().print(
-            f"{counted(len(imported.runs) - new, 'run')} of the file were there already, the same in every byte"
-        )
+    if known:
+        was = "was" if known == 1 else "were"
+        output().print(f"{counted(known, 'run')} of the file {was} there already, the same in every byte")

@@ -102,7 +102,9 @@ def as_age(text: str) -> timedelta | datetime:
     try:
         return as_time(text)
     except typer.BadParameter as error:
-        raise typer.BadParameter(f"{visible(ascii(text))} is no age, such as 30d, and no ISO 8601 time") from error
+        raise typer.BadParameter(
+            f"{visible(ascii(text))} is no age (90m, 12h, 30d, 4w) and no ISO 8601 time"
+        ) from error
 
 
 def as_time_or_ago(text: str) -> datetime:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine import Branch, Engine, Run
 from engine.errors import IdempotencyConflict, InvalidValue, RunNotFound, VersionConflict
@@ -208,3 +209,16 @@ async def test_a_function_sees_children_that_come_while_it_is_called(engine: Eng
     reduction = await run.reduce(rules={"x": largest})
     assert asked == [[5, 3]]
     assert reduction.values == {"x": Parameter(5)}
+
+
+async def test_a_reduction_says_that_it_was_recorded_before(engine: Engine) -> None:
+    """Then its values are those of that time, whatever the children have written since."""
+    run = await engine.create_run("r")
+    child = await run.fork("a")
+    await child.set_parameters({"x": 1})
+    first = await run.reduce([child], idempotency_key="k")
+    await child.set_parameters({"x": 2})
+    again = await run.reduce([child], idempotency_key="k")
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert (await run.reduce([child])).values["x"].value == 2
+    assert structs.replace(again, duplicate=False) == first

@@ -12,6 +12,7 @@ import pytest
 from engine import Engine, open_engine
 from engine.commands import LogExternalRun
 from engine.errors import (
+    BranchExists,
     BranchNotFound,
     ExternalRunNotFound,
     InvalidValue,
@@ -58,6 +59,20 @@ class TestRuns:
         again = await engine.create_run("r", parameters={"x": 2}, tag="new", exist_ok=True)
         assert await again.parameters() == {"x": Parameter(1)}
         assert (await again.info()).tag == "old"
+
+    async def test_a_branch_that_may_exist_is_returned_as_it_is(self, engine: Engine) -> None:
+        """As `exist_ok` of a run; who asks for one of that name is not told of what it sees."""
+        run = await engine.create_run("r", parameters={"x": 1})
+        await (await run.fork("a", exist_ok=True)).set_parameters({"y": 2})
+        await run.set_parameters({"x": 3})
+        before = await engine.last_position()
+        again = await run.fork("a", status="RUNNING", exist_ok=True)
+        assert await again.parameters() == {"x": Parameter(1), "y": Parameter(2)}
+        assert await engine.last_position() == before
+        with pytest.raises(BranchExists):
+            await run.fork("a")
+        with pytest.raises(InvalidValue, match="exist_ok"):
+            await run.fork("b", exist_ok="yes")  # type: ignore[arg-type]
 
     async def test_configuration_is_merged_and_the_job_replaced(self, engine: Engine) -> None:
         """What differs is recorded, and nothing twice."""
