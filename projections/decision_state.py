@@ -12,14 +12,13 @@ from projections.configuration import inherited_configuration
 from projections.own_parameters import LATEST
 from projections.partitions import Partitions
 from projections.reading import (
-    SELECT_ATTEMPTS,
     as_attempt,
     as_external_run,
     as_task_spec,
-    resolved_parameters,
+    attempt_rows,
+    seen_parameters,
 )
 from projections.state import StateViews
-from projections.state_tables import AttemptRow
 from projections.steps import with_inherited
 from projections.streams import head_of
 
@@ -125,11 +124,8 @@ class DecisionState:
 
     def attempts(self, stream: Stream, step: str) -> list[AttemptLog]:
         self._views.attempts.flush()
-        rows = self._connection.execute(
-            f"{SELECT_ATTEMPTS} WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index",
-            (stream.stream_id, step),
-        )
-        return [as_attempt(AttemptRow(*row)) for row in rows]
+        which = "WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index"
+        return [as_attempt(row) for row in attempt_rows(self._connection, which, (stream.stream_id, step))]
 
     def external_run(self, stream: Stream, task_id: str) -> ExternalRun | None:
         row = self._views.external_runs.get(stream.stream_id, task_id)
@@ -148,7 +144,4 @@ class DecisionState:
     ) -> dict[str, Parameter]:
         self._partitions.flush_parameters()
         self._partitions.branches.flush()
-        resolved = resolved_parameters(
-            self._connection, stream.stream_id, LATEST if version is None else version, names
-        )
-        return {name: own.parameter for name, (_, own) in resolved.items()}
+        return seen_parameters(self._connection, stream.stream_id, LATEST if version is None else version, names)

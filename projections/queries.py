@@ -16,10 +16,17 @@ from projections.beginnings import version_before
 from projections.lineage import read_lineage
 from projections.own_parameters import own_parameters, own_parameters_of
 from projections.past import past_at, past_of_stream_alone
-from projections.reading import IN_RUN, SELECT_ATTEMPTS, Readers, as_attempt, event_version, resolved_parameters
+from projections.reading import (
+    IN_RUN,
+    Readers,
+    as_attempt,
+    attempt_rows,
+    event_version,
+    resolved_parameters,
+    seen_parameters,
+)
 from projections.run_log import compile_branch, compile_run
 from projections.runs import RunsWanted, run_info, run_not_found, runs_page
-from projections.state_tables import AttemptRow
 from projections.steps import step_of, steps_of
 from projections.streams import (
     branch_name,
@@ -94,8 +101,7 @@ class SqliteViews:
             if not inherited:
                 own = own_parameters(connection, stream.stream_id, version, names)
                 return {name: each.parameter for name, each in own.items()}
-            resolved = resolved_parameters(connection, stream.stream_id, version, names)
-            return {name: each.parameter for name, (_, each) in resolved.items()}
+            return seen_parameters(connection, stream.stream_id, version, names)
 
         return await self._of_stream(run_id, branch, at, read)
 
@@ -139,9 +145,8 @@ class SqliteViews:
             where, values = (IN_RUN, [run_id]) if branch is None else ("stream_id = ?", [stream.stream_id])
             if step is not None:
                 where, values = f"{where} AND task_id = ?", [*values, step]
-            rows = connection.execute(f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY position", values).fetchall()
-            attempts = [AttemptRow(*row) for row in rows]
-            return [(branch_name(connection, row.stream_id), as_attempt(row)) for row in attempts]
+            rows = attempt_rows(connection, f"WHERE {where} ORDER BY position", values)
+            return [(branch_name(connection, row.stream_id), as_attempt(row)) for row in rows]
 
         def read_own(connection: sqlite3.Connection, stream: Stream, version: int) -> list[tuple[str, AttemptLog]]:
             with past_of_stream_alone(connection, stream, version) as then:
@@ -153,13 +158,9 @@ class SqliteViews:
 
     async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]:
         def read(connection: sqlite3.Connection) -> tuple[str, AttemptLog]:
-            row = connection.execute(
-                f"{SELECT_ATTEMPTS} WHERE attempt_id = ? AND run_id = ?", (attempt_id, run_id)
-            ).fetchone()
-            if row is None:
-                raise AttemptNotFound(run_id, attempt_id)
-            attempt = AttemptRow(*row)
-            return branch_name(connection, attempt.stream_id), as_attempt(attempt)
+            for row in attempt_rows(connection, "WHERE attempt_id = ? AND run_id = ?", (attempt_id, run_id)):
+                return branch_name(connection, row.stream_id), as_attempt(row)
+            raise AttemptNotFound(run_id, attempt_id)
 
         return await self._readers.run(read)
 

@@ -1,12 +1,12 @@
 """Rows of the view tables as the model's structs, and the lookups that decisions and readers share."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from engine.model import AttemptLog, ExternalRun, StepLog, TaskSpec
+from engine.model import AttemptLog, ExternalRun, Parameter, StepLog, TaskSpec
 from engine.ports import OwnParameter
 from projections.columns import from_json, from_text, parameters_from_json
 from projections.own_parameters import LATEST, own_parameters
@@ -17,16 +17,33 @@ IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"
 
 Result = TypeVar("Result")
 
-SELECT_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM task_attempts"
-SELECT_EXTERNAL_RUNS = f"SELECT {', '.join(ExternalRunRow.__struct_fields__)} FROM external_runs"
-SELECT_STEPS = f"SELECT {', '.join(StepRow.__struct_fields__)} FROM step_logs"
-SELECT_BRANCHES = f"SELECT {', '.join(BranchRow.__struct_fields__)} FROM branches"
+_ATTEMPTS = f"SELECT {', '.join(AttemptRow.__struct_fields__)} FROM task_attempts"
+_EXTERNAL_RUNS = f"SELECT {', '.join(ExternalRunRow.__struct_fields__)} FROM external_runs"
+_STEPS = f"SELECT {', '.join(StepRow.__struct_fields__)} FROM step_logs"
+_BRANCHES = f"SELECT {', '.join(BranchRow.__struct_fields__)} FROM branches"
 
 
 class Readers(Protocol):
     """Runs a job on a read-only connection, in one snapshot."""
 
     async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result: ...
+
+
+def attempt_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[AttemptRow]:
+    """Return rows of `task_attempts`; `which` is the rest of the statement, from its WHERE on, as in all of these."""
+    return [AttemptRow(*row) for row in connection.execute(f"{_ATTEMPTS} {which}", values).fetchall()]
+
+
+def external_run_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[ExternalRunRow]:
+    return [ExternalRunRow(*row) for row in connection.execute(f"{_EXTERNAL_RUNS} {which}", values).fetchall()]
+
+
+def step_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[StepRow]:
+    return [StepRow(*row) for row in connection.execute(f"{_STEPS} {which}", values).fetchall()]
+
+
+def branch_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[BranchRow]:
+    return [BranchRow(*row) for row in connection.execute(f"{_BRANCHES} {which}", values).fetchall()]
 
 
 def lineage(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[tuple[int, int]]:
@@ -56,6 +73,14 @@ def resolved_parameters(
             if not wanted:
                 break
     return dict(sorted(resolved.items()))
+
+
+def seen_parameters(
+    connection: sqlite3.Connection, stream_id: int, version: int = LATEST, names: Collection[str] | None = None
+) -> dict[str, Parameter]:
+    """Return the values of `resolved_parameters` alone."""
+    resolved = resolved_parameters(connection, stream_id, version, names)
+    return {name: own.parameter for name, (_, own) in resolved.items()}
 
 
 def event_version(connection: sqlite3.Connection, stream_id: int, name: str, own: OwnParameter) -> int:

@@ -14,7 +14,7 @@ from projections.columns import from_json, from_text
 from projections.configuration import inherited_configuration
 from projections.own_parameters import own_parameters, own_parameters_of
 from projections.partitions import BranchRow
-from projections.reading import SELECT_BRANCHES, resolved_parameters
+from projections.reading import branch_rows, seen_parameters
 from projections.steps import own_steps, with_inherited
 from projections.streams import branch_name, streams_where
 
@@ -94,8 +94,8 @@ def _streams(connection: sqlite3.Connection, top: Stream, *, nested: bool) -> li
 
 
 def _rows(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, BranchRow]:
-    rows = connection.execute(f"{SELECT_BRANCHES} WHERE {_AMONG} ORDER BY stream_id", (json.dumps(ids),))
-    return {row[0]: BranchRow(*row) for row in rows}
+    rows = branch_rows(connection, f"WHERE {_AMONG} ORDER BY stream_id", (json.dumps(ids),))
+    return {row.stream_id: row for row in rows}
 
 
 def _name(connection: sqlite3.Connection, streams: Mapping[int, Stream], stream_id: int | None) -> str | None:
@@ -123,8 +123,7 @@ def _parameters(
             if parent in bases:
                 at_fork[fork] = bases[parent] | _plain(_own_at(connection, parent, version, own[parent]))
             else:
-                resolved = resolved_parameters(connection, parent, version)
-                at_fork[fork] = {name: each.parameter for name, (_, each) in resolved.items()}
+                at_fork[fork] = seen_parameters(connection, parent, version)
         bases[stream_id] = at_fork[fork]
     return {stream_id: dict(sorted((bases[stream_id] | _plain(own[stream_id])).items())) for stream_id in rows}
 

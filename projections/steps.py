@@ -10,10 +10,8 @@ from engine.model import SUCCEEDED_STATUSES, AttemptLog, Origin, StepLog
 from engine.names import ROOT
 from engine.ports import Stream
 from projections.own_parameters import LATEST
-from projections.partitions import StepRow
 from projections.past import past_of_stream_alone
-from projections.reading import SELECT_ATTEMPTS, SELECT_STEPS, as_attempt, as_step
-from projections.state_tables import AttemptRow
+from projections.reading import as_attempt, as_step, attempt_rows, step_rows
 from projections.streams import stream_of
 
 
@@ -27,11 +25,10 @@ def step_of(connection: sqlite3.Connection, stream: Stream, step: str, version: 
     if version < stream.version:
         return steps_of(connection, stream, version).get(step)
     key = stream.stream_id, step
-    row = connection.execute(f"{SELECT_STEPS} WHERE stream_id = ? AND step = ?", key).fetchone()
-    if row is None:
-        return with_inherited(connection, stream, {}).get(step)
-    attempts = connection.execute(f"{SELECT_ATTEMPTS} WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index", key)
-    return as_step(StepRow(*row), [as_attempt(AttemptRow(*each)) for each in attempts])
+    for row in step_rows(connection, "WHERE stream_id = ? AND step = ?", key):
+        attempts = attempt_rows(connection, "WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index", key)
+        return as_step(row, [as_attempt(each) for each in attempts])
+    return with_inherited(connection, stream, {}).get(step)
 
 
 def with_inherited(connection: sqlite3.Connection, stream: Stream, own: Mapping[str, StepLog]) -> dict[str, StepLog]:
@@ -72,12 +69,10 @@ def _own_steps_at(connection: sqlite3.Connection, stream: Stream, version: int) 
 def own_steps(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> dict[int, dict[str, StepLog]]:
     """Return the steps that streams logged themselves, by stream and internal name."""
     attempts: dict[tuple[int, str], list[AttemptLog]] = {}
-    for row in connection.execute(f"{SELECT_ATTEMPTS} WHERE {where} ORDER BY attempt_index", values):
-        attempt = AttemptRow(*row)
+    for attempt in attempt_rows(connection, f"WHERE {where} ORDER BY attempt_index", values):
         attempts.setdefault((attempt.stream_id, attempt.task_id), []).append(as_attempt(attempt))
     steps: dict[int, dict[str, StepLog]] = {}
-    for row in connection.execute(f"{SELECT_STEPS} WHERE {where} ORDER BY position", values):
-        step = StepRow(*row)
+    for step in step_rows(connection, f"WHERE {where} ORDER BY position", values):
         found = attempts.get((step.stream_id, step.step), [])
         steps.setdefault(step.stream_id, {})[step.step] = as_step(step, found)
     return steps

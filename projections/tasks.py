@@ -7,19 +7,18 @@ from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES, ExternalRun, StepL
 from engine.names import ROOT
 from engine.point import Position
 from engine.views import PlacedAttempt
-from projections.partitions import StepRow
 from projections.past import past_of_run
 from projections.reading import (
     IN_RUN,
-    SELECT_ATTEMPTS,
-    SELECT_EXTERNAL_RUNS,
-    SELECT_STEPS,
     Readers,
     as_attempt,
     as_external_run,
     as_step,
+    attempt_rows,
+    external_run_rows,
+    step_rows,
 )
-from projections.state_tables import AttemptRow, ExternalRunRow
+from projections.state_tables import AttemptRow
 from projections.steps import steps_of
 from projections.streams import branch_name, find_stream
 
@@ -55,10 +54,7 @@ class SqliteTaskViews:
 
     async def tasks(self, run_id: str) -> list[tuple[str, StepLog]]:
         def read(connection: sqlite3.Connection) -> list[tuple[str, StepLog]]:
-            rows = connection.execute(
-                f"{SELECT_STEPS} WHERE {IN_RUN} AND spec IS NOT NULL ORDER BY position", (run_id,)
-            ).fetchall()
-            steps = [StepRow(*row) for row in rows]
+            steps = step_rows(connection, f"WHERE {IN_RUN} AND spec IS NOT NULL ORDER BY position", (run_id,))
             inherited = [step for step in _inherited_steps(connection, run_id).values() if step.spec is not None]
             own = [(branch_name(connection, row.stream_id), as_step(row, [])) for row in steps]
             return [*((ROOT, step) for step in inherited), *own]
@@ -67,18 +63,16 @@ class SqliteTaskViews:
 
     async def attempt(self, attempt_id: str) -> PlacedAttempt | None:
         def read(connection: sqlite3.Connection) -> PlacedAttempt | None:
-            row = connection.execute(f"{SELECT_ATTEMPTS} WHERE attempt_id = ?", (attempt_id,)).fetchone()
-            return None if row is None else _placed(connection, AttemptRow(*row))
+            rows = attempt_rows(connection, "WHERE attempt_id = ?", (attempt_id,))
+            return _placed(connection, rows[0]) if rows else None
 
         return await self._readers.run(read)
 
     async def unfinished(self, run_id: str | None) -> list[PlacedAttempt]:
         def read(connection: sqlite3.Connection) -> list[PlacedAttempt]:
             where, values = ("", ()) if run_id is None else (f" AND {IN_RUN}", (run_id,))
-            rows = connection.execute(
-                f"{SELECT_ATTEMPTS} WHERE {_GOES_ON}{where} ORDER BY position, attempt_index", values
-            ).fetchall()
-            return [_placed(connection, AttemptRow(*row)) for row in rows]
+            rows = attempt_rows(connection, f"WHERE {_GOES_ON}{where} ORDER BY position, attempt_index", values)
+            return [_placed(connection, row) for row in rows]
 
         return await self._readers.run(read)
 
@@ -92,12 +86,10 @@ class SqliteTaskViews:
 
     async def external_run(self, run_id: str, branch: str, task_id: str) -> ExternalRun | None:
         def read(connection: sqlite3.Connection) -> ExternalRun | None:
-            row = connection.execute(
-                f"{SELECT_EXTERNAL_RUNS} WHERE task_id = ?"
-                " AND stream_id = (SELECT stream_id FROM branches WHERE run_id = ? AND branch = ?)",
-                (task_id, run_id, branch),
-            ).fetchone()
-            return None if row is None else as_external_run(ExternalRunRow(*row))
+            stream = "(SELECT stream_id FROM branches WHERE run_id = ? AND branch = ?)"
+            which = f"WHERE task_id = ? AND stream_id = {stream}"
+            rows = external_run_rows(connection, which, (task_id, run_id, branch))
+            return as_external_run(rows[0]) if rows else None
 
         return await self._readers.run(read)
 
@@ -122,11 +114,8 @@ def _inherited_steps(connection: sqlite3.Connection, run_id: str) -> dict[str, S
 
 
 def _external_runs(connection: sqlite3.Connection, run_id: str) -> list[tuple[str, ExternalRun]]:
-    rows = connection.execute(
-        f"{SELECT_EXTERNAL_RUNS} WHERE {IN_RUN} ORDER BY stream_id, task_id", (run_id,)
-    ).fetchall()
-    external_runs = [ExternalRunRow(*row) for row in rows]
-    return [(branch_name(connection, row.stream_id), as_external_run(row)) for row in external_runs]
+    rows = external_run_rows(connection, f"WHERE {IN_RUN} ORDER BY stream_id, task_id", (run_id,))
+    return [(branch_name(connection, row.stream_id), as_external_run(row)) for row in rows]
 
 
 def _placed(connection: sqlite3.Connection, row: AttemptRow) -> PlacedAttempt:
