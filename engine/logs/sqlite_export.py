@@ -54,27 +54,21 @@ class _Run(Struct, frozen=True):
     events: int
 
 
-class SqliteExport:
-    """Makes exports; `engine.transfer.port.Transfer` says what they are."""
-
-    def __init__(self, readers: Readers) -> None:
-        self._readers = readers
-
-    async def lines(
-        self, run_ids: Sequence[str] | None, *, with_sources: bool, readable: bool, progress: Progress | None
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield whole lines, several at a time; see `Engine.export_runs`."""
-        runs = await self._readers.run(lambda connection: _chosen(connection, run_ids, with_sources=with_sources))
-        total, done = sum(run.events for run in runs), 0
-        yield encode_line(Header(format=FORMAT, version=FORMAT_VERSION, readable=readable))
-        for run in runs:
-            given = _GivenRun(run, readable=readable)
-            while not given.ended:
-                yield await self._readers.run(given.piece)
-                if progress is not None:
-                    progress(min(done + given.events, total), total)
-            done += given.events
-        yield encode_line(End(runs=len(runs), events=done))
+async def export_lines(
+    readers: Readers, run_ids: Sequence[str] | None, *, with_sources: bool, readable: bool, progress: Progress | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield whole lines, several at a time; see `Engine.export_runs`."""
+    runs = await readers.run(lambda connection: _chosen(connection, run_ids, with_sources=with_sources))
+    total, done = sum(run.events for run in runs), 0
+    yield encode_line(Header(format=FORMAT, version=FORMAT_VERSION, readable=readable))
+    for run in runs:
+        given = _GivenRun(run, readable=readable)
+        while not given.ended:
+            yield await readers.run(given.piece)
+            if progress is not None:
+                progress(min(done + given.events, total), total)
+        done += given.events
+    yield encode_line(End(runs=len(runs), events=done))
 
 
 class _GivenRun:

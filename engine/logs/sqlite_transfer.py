@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import BinaryIO
 
 from engine.logs.sqlite import SqliteEventLog
-from engine.logs.sqlite_export import SqliteExport
+from engine.logs.sqlite_export import export_lines
 from engine.logs.sqlite_import import Importing, Interrupted
 from engine.logs.transactions import transaction
 from engine.ports import Progress
@@ -20,13 +20,12 @@ class SqliteTransfer:
 
     def __init__(self, log: SqliteEventLog) -> None:
         self._log = log
-        self._export = SqliteExport(log.readers)
 
     def export_runs(
         self, run_ids: Sequence[str] | None, *, with_sources: bool, readable: bool, progress: Progress | None
     ) -> AsyncGenerator[bytes, None]:
         """Yield the lines of an export; see `Engine.export_runs`."""
-        return self._export.lines(run_ids, with_sources=with_sources, readable=readable, progress=progress)
+        return export_lines(self._log.readers, run_ids, with_sources=with_sources, readable=readable, progress=progress)
 
     async def import_runs(self, file: BinaryIO, progress: Progress | None) -> Imported:
         """Take in an export; see `Engine.import_runs`.

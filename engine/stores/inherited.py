@@ -12,28 +12,27 @@ from engine.step_decisions import adds_nothing
 from engine.views import Views
 
 
-class Inherited:
-    """Reads it. What a run has from its source does not change, so it need not be looked at under the lock."""
+async def without_inherited(views: Views, run_id: str, commands: Sequence[Command]) -> Sequence[Command]:
+    """Return the commands but for those that say what a run has from its source, which stays the source's.
 
-    def __init__(self, views: Views) -> None:
-        self._views = views
+    What a run has from its source does not change, so it need not be looked at under the lock.
+    """
+    if not any(map(_may_be_said, commands)) or not await _is_fork(views, run_id):
+        return commands
+    steps = await views.steps(run_id, ROOT) if _has(commands, LogStep) else {}
+    config = await _config(views, run_id) if _has(commands, Configure) else {}
+    return [command for command in commands if not _is_said(command, steps, config)]
 
-    async def left_out(self, run_id: str, commands: Sequence[Command]) -> list[Command]:
-        """Return the commands but for those that say what a run has from its source, which stays the source's."""
-        if not any(map(_may_be_said, commands)) or not await self._is_fork(run_id):
-            return list(commands)
-        steps = await self._views.steps(run_id, ROOT) if _has(commands, LogStep) else {}
-        config = await self._config(run_id) if _has(commands, Configure) else {}
-        return [command for command in commands if not _is_said(command, steps, config)]
 
-    async def _config(self, run_id: str) -> dict[str, Any]:
-        return (await self._views.compile(run_id, nested=False, inherited=False)).config
+async def _config(views: Views, run_id: str) -> dict[str, Any]:
+    return (await views.compile(run_id, nested=False, inherited=False)).config
 
-    async def _is_fork(self, run_id: str) -> bool:
-        try:
-            return (await self._views.stream(check_name(run_id, "run id"), ROOT)).parent_id is not None
-        except RunNotFound:
-            return False
+
+async def _is_fork(views: Views, run_id: str) -> bool:
+    try:
+        return (await views.stream(check_name(run_id, "run id"), ROOT)).parent_id is not None
+    except RunNotFound:
+        return False
 
 
 def _has(commands: Sequence[Command], kind: type[Command]) -> bool:

@@ -24,7 +24,7 @@ from engine.stores.documents import (
     as_parameters,
     is_branch_log,
 )
-from engine.stores.inherited import Inherited
+from engine.stores.inherited import without_inherited
 from engine.stores.reading import branch_document, run_document, step_log
 from engine.stores.recording import Recorder, job_document, opening_details, run_created
 from engine.stores.twin import checked_engine
@@ -45,7 +45,6 @@ class PartitionedRunLogStore:
         self._engine = checked_engine(engine, "BlockingRunLogStore")
         self._views = engine.views
         self._inherited = inherited
-        self._from_source = Inherited(self._views)
         self._recorder = Recorder(open_missing=open_missing, unless="resolved" if inherited else "own")
 
     async def create_run_log(
@@ -264,7 +263,7 @@ class PartitionedRunLogStore:
         return await self.get_run_log_by_id(run_id, True)  # noqa: FBT003 - as above
 
     async def _write(self, run_id: str, *commands: Command) -> None:
-        if new := await self._from_source.left_out(run_id, commands):
+        if new := await without_inherited(self._views, run_id, commands):
             await self._engine.write(run_id, *new)
 
     async def _is_open(self, run_id: str, branch: str) -> bool:

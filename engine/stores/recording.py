@@ -73,7 +73,6 @@ class Recorder(Struct, frozen=True):
 
     def branch(self, branch: str, document: BranchLog, parent: str | None) -> Iterator[Command]:
         """Yield what records a branch's log, with all the branches in it. It opens its branch."""
-        document = as_document(document, BranchLog)
         yield from self._opened(branch, document, parent)
         yield from self._contents(branch, document.steps, document.branches)
 

@@ -53,7 +53,7 @@ from engine.stores.task_documents import (
 )
 from engine.stores.task_places import Place, TaskPlaces, attempts_of
 from engine.stores.twin import checked_engine
-from engine.values import check_document, check_function, check_text
+from engine.values import check_document, check_function, check_several, check_text
 from engine.views import PlacedAttempt
 
 FAILED_INIT = "FAILED_INIT"
@@ -335,9 +335,7 @@ class StateStore:
         Raises:
             AttemptNotFound: and none is marked.
         """
-        if isinstance(attempt_ids, str) or not isinstance(attempt_ids, Iterable):
-            raise InvalidValue("attempt_ids", attempt_ids, "is not several ids")
-        ids = [check_name(attempt_id, "attempt id") for attempt_id in attempt_ids]
+        ids = [check_name(attempt_id, "attempt id") for attempt_id in check_several(attempt_ids, "attempt_ids")]
         changes = AttemptChanges(status=FAILED_INIT, status_reason=check_text(reason, "reason"))
         by_run: dict[str, list[Command]] = {}
         for attempt_id in dict.fromkeys(ids):
