@@ -20,6 +20,7 @@ from engine.logs import sqlite_schema
 from engine.logs.file_system import beside, refuse_network, resolved
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only, in_snapshot
+from engine.logs.sqlite_errors import code_of
 from engine.logs.state_store import is_state_store
 from engine.names import ROOT
 
@@ -110,7 +111,7 @@ def check_ours(path: Path, *, allow_network: bool = False) -> None:
         with inside_sqlite(), contextlib.closing(connect_read_only(path, immutable=is_closed)) as connection:
             in_snapshot(connection, lambda each: _check_schema(each, path))
     except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over the names in a damaged schema
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+        if code_of(error) == sqlite3.SQLITE_NOTADB:
             raise NotADatabase(path, str(error)) from error
 
 

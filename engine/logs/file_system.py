@@ -172,9 +172,26 @@ def _check_writable(path: Path) -> None:
         raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}; {READING_WRITES}")
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether there was no room left, or none that its user may have."""
+    return error.errno in _FULL
+
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def sync_file(path: Path) -> None:
+    """Make what a closed file holds durable. No database that is open: see `prepare_file`."""
+    _sync(path, os.O_RDONLY)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

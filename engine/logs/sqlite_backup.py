@@ -11,9 +11,7 @@ that is taken stays as it is, and a backup that is broken off has none.
 
 import asyncio
 import contextlib
-import errno
 import functools
-import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -24,11 +22,12 @@ from engine.cancellation import finish
 from engine.errors import AnabranchError, BackupExists, BackupFailed, DiskFull, InvalidValue, shown
 from engine.findings import Verification
 from engine.logs.connections import ThreadConnection
-from engine.logs.file_system import WOULD_JOIN, beside, is_own_name, sync_folder, take_name
+from engine.logs.file_system import WOULD_JOIN, beside, is_disk_full, is_own_name, sync_file, sync_folder, take_name
 from engine.logs.forking import connect, connect_new
 from engine.logs.partial_folder import PartialFolder, remove_abandoned
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
+from engine.logs.sqlite_errors import code_of
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import damage_in_log
 from engine.ports import ViewDifference
@@ -42,7 +41,6 @@ Prove: TypeAlias = Callable[[Path, BackupProgress], Awaitable[Proof]]
 _STEP_PAGES: Final = 1024
 _TOLD_SECONDS: Final = 0.1
 _ASKED_OPERATIONS: Final = 100_000  # of SQLite's virtual machine: a few milliseconds
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class SqliteBackup:
@@ -169,7 +167,7 @@ def _refuse_broken(found: Verification, differences: list[ViewDifference], targe
 
 def _take_name(copy: Path, target: Path) -> int:
     """Make the copy durable under its name, and return its size in bytes."""
-    _sync(copy)
+    sync_file(copy)
     _check_free(target)
     try:
         take_name(copy, target)
@@ -181,14 +179,6 @@ def _take_name(copy: Path, target: Path) -> int:
     except OSError:
         target.unlink()
         raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -203,12 +193,12 @@ def _by_name(target: Path) -> Iterator[None]:
     except AnabranchError as error:
         raise BackupFailed(target, f"the copy cannot be read: {error}") from error
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if code_of(error) == sqlite3.SQLITE_FULL:
             raise DiskFull(target) from error
         name = getattr(error, "sqlite_errorname", type(error).__name__)  # sqlite3's own have no codes
         raise BackupFailed(target, f"{error} ({name})") from error
     except OSError as error:
-        if error.errno in _FULL:
+        if is_disk_full(error):
             raise DiskFull(target) from error
         where = "" if error.filename is None else f": {shown(Path(error.filename))}"
         raise BackupFailed(target, f"{error.strerror or error}{where}") from error

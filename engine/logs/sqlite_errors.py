@@ -21,18 +21,17 @@ from engine.errors import (
 BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 """What SQLite says of a row that it cannot hold, before it is committed; its other errors are about the file."""
 
-_PRIMARY_CODE = 0xFF
 _NOT_WRITABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 
 
 def opening_failed(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
     """Return the error of ours that a failed opening means: the file is as it was."""
-    code = _code(error)
+    code = primary_code(error)
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return NotADatabase(path, str(error))
     if code in _NOT_WRITABLE:
         return FolderNotWritable(path, str(error))
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:  # no room for what readers share
+    if code_of(error) == sqlite3.SQLITE_IOERR_SHMSIZE:  # no room for what readers share
         return DiskFull(path)
     return translate(error, path, busy_timeout=busy_timeout)
 
@@ -41,7 +40,7 @@ def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> Anabr
     """Return the error of ours that a failed write means."""
     if isinstance(error, BAD_ROW):
         return RowRefused(path, str(error))
-    code = _code(error)
+    code = primary_code(error)
     if code == sqlite3.SQLITE_FULL:
         return DiskFull(path)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -51,10 +50,10 @@ def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> Anabr
 
 def is_damage(error: BaseException | None) -> bool:
     """Say whether the error is that SQLite found pages that are not whole, or could not get them from the disk."""
-    code = getattr(error, "sqlite_errorcode", None)
+    code = code_of(error)
     if code is None:
         return type(error) is sqlite3.DatabaseError  # the adapter's own, over a text in them
-    return code in _PAGES_LOST or code & _PRIMARY_CODE == sqlite3.SQLITE_CORRUPT
+    return code in _PAGES_LOST or primary_code(error) == sqlite3.SQLITE_CORRUPT
 
 
 _PAGES_LOST: Final = frozenset(
@@ -108,6 +107,13 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _code(error: sqlite3.Error) -> int:
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & _PRIMARY_CODE
+def code_of(error: BaseException | None) -> int | None:
+    """Return SQLite's extended code of an error; None for what is no error of SQLite's, such as sqlite3's own."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code
+
+
+def primary_code(error: BaseException | None) -> int | None:
+    """Return the kind of an error, which is the lower byte of its code; None as `code_of`."""
+    code = code_of(error)
+    return None if code is None else code & 0xFF

@@ -15,6 +15,7 @@ from engine.errors import AnabranchError, CannotMigrate, shown
 from engine.logger import get_logger
 from engine.logs.file_lock import RUN_LOCK_NAME, FileLock
 from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_errors import primary_code
 from engine.logs.state_aside import ROWS, TablesAside
 from engine.logs.state_rows import attempt_request, external_run_request, run_request, task_request
 from engine.logs.state_store import back_up, check_migratable, is_state_store, version_of
@@ -29,7 +30,6 @@ _WITHOUT_ATTEMPTS: Final = "1"
 
 # What SQLite says of tables and rows that are not as they should be; its other errors are about the file.
 _BAD_TABLE: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH})
-_PRIMARY_CODE: Final = 0xFF
 
 _log = get_logger(__name__)
 
@@ -92,8 +92,7 @@ def _by_name(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-        if code & _PRIMARY_CODE in _BAD_TABLE:
+        if primary_code(error) in _BAD_TABLE:
             raise CannotMigrate(path, f"it is a state store that SQLite cannot read as one: {error}") from error
         raise
 

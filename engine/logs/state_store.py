@@ -5,15 +5,13 @@ on, `task_attempts`, with the version in `schema_info`. Foreign keys were declar
 """
 
 import contextlib
-import errno
-import os
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from engine.errors import AnabranchError, DiskFull, FolderNotWritable, ForeignDatabase, UnknownStateSchema
-from engine.logs.file_system import sync_folder
+from engine.logs.file_system import is_disk_full, sync_file, sync_folder
 from engine.logs.forking import connect_new
 from engine.logs.readers import connect_read_only
 
@@ -146,11 +144,10 @@ def _copy_durably(path: Path, partial: Path) -> None:
     partial.unlink(missing_ok=True)  # a process that was killed may have left one
     with contextlib.closing(connect_read_only(path)) as source, contextlib.closing(connect_new(partial)) as copy:
         source.backup(copy)
-    with partial.open("rb") as copied:
-        os.fsync(copied.fileno())
+    sync_file(partial)
 
 
 def _as_ours(error: OSError, path: Path) -> AnabranchError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFull(path)
     return FolderNotWritable(path, f"its backup: {error.strerror or error}")

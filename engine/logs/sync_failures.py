@@ -16,6 +16,7 @@ import sqlite3
 from pathlib import Path
 
 from engine.logs.file_system import beside, sync_folder
+from engine.logs.sqlite_errors import code_of
 
 _SUFFIX = "-unsynced"
 _BLOCK_BYTES = 2**20
@@ -24,7 +25,7 @@ _FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 
 def is_failed_sync(error: sqlite3.Error) -> bool:
     """Say whether SQLite was told that a sync failed."""
-    return getattr(error, "sqlite_errorcode", None) in _FAILED
+    return code_of(error) in _FAILED
 
 
 def sync_folder_of(database: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 from engine.errors import ReadOvertaken
 from engine.logger import get_logger
+from engine.logs.sqlite_errors import code_of
 
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 WAL_BYTES_RANGE: Final = (2**20, 2**40)
@@ -106,8 +107,7 @@ class WalLimit:
         try:
             yield
         except sqlite3.OperationalError as error:
-            code = getattr(error, "sqlite_errorcode", None)  # sqlite3's own have none
-            if code != sqlite3.SQLITE_INTERRUPT or is_given_up():
+            if code_of(error) != sqlite3.SQLITE_INTERRUPT or is_given_up():
                 raise
             raise ReadOvertaken(self._database, time.monotonic() - begun, self._bytes_max) from error
         finally:

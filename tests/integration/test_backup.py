@@ -138,7 +138,7 @@ async def test_a_progress_that_raises_ends_the_backup(original: Engine, target: 
 
 
 @pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, DiskFull), (errno.EIO, BackupFailed)])
-@pytest.mark.parametrize("failing", ["_sync", "sync_folder"])
+@pytest.mark.parametrize("failing", ["sync_file", "sync_folder"])
 async def test_a_copy_that_cannot_be_synced_is_no_backup(
     original: Engine,
     target: Path,
