@@ -17,7 +17,7 @@ from engine.errors import CheckpointOfAnotherStore, InvalidValue, ReadFailed, Ru
 from engine.findings import Problem, Verification
 from engine.logs.readers import Readers
 from engine.logs.sqlite_errors import is_damage
-from engine.logs.sqlite_ledger import DeletedRun, SqliteLedger, as_stored, leaves, opened_as
+from engine.logs.sqlite_ledger import SqliteLedger, Tombstone, as_stored, leaves, opened_as
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_strays import strays
 from engine.model import Head
@@ -51,7 +51,7 @@ class SqliteAudit:
 
         def read(connection: sqlite3.Connection) -> Checkpoint:
             tree = Tree()
-            for _, leaf in leaves(connection):
+            for leaf in leaves(connection):
                 tree.add(leaf)
             return Checkpoint(
                 store_id=_store_id(connection),
@@ -113,7 +113,7 @@ class _StoreCheck:
         listed = "the list of the runs"
         while runs := await self._try(lambda each: SqliteLedger(each).runs(after, CHUNK_RUNS), listed):  # noqa: B023
             for run in runs:
-                if isinstance(run, DeletedRun):
+                if isinstance(run, Tombstone):
                     self._remember(run)
                 else:
                     await self._check(run)
@@ -136,13 +136,14 @@ class _StoreCheck:
         )
         for source in sources:
             await self._check(source, in_tree=False)
-        before = self._runs
-        await self._check(root)
-        if self._runs == before:  # it was deleted meanwhile
+        if not await self._check(root):
             raise RunNotFound(run_id)
 
-    async def _check(self, root: StoredStream, *, in_tree: bool = True) -> None:
-        """Check a run from its first event to its last, or to where the file cannot be read any more."""
+    async def _check(self, root: StoredStream, *, in_tree: bool = True) -> bool:
+        """Check a run from its first event to its last, or to where the file cannot be read any more.
+
+        It says False when the run was deleted meanwhile.
+        """
         found = _RunPass(root, [cut.position for cut in self._cuts], self._broken)
         try:
             await self._check_pieces(found)
@@ -153,13 +154,14 @@ class _StoreCheck:
         if found.deleted is not None:
             if in_tree:
                 self._remember(found.deleted)
-            return
+            return False
         for cut in self._cuts:
             if in_tree and found.heads.get(cut.position):
                 cut.tree.add(run_leaf(root.run_id, found.heads[cut.position]))
         self._runs += 1
         self._streams += found.check.streams
         self._problems += found.check.problems
+        return True
 
     async def _check_pieces(self, found: "_RunPass") -> None:
         while not found.done:
@@ -190,7 +192,7 @@ class _StoreCheck:
     async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         return await self._readers.run(as_stored(job))
 
-    def _remember(self, gone: DeletedRun) -> None:
+    def _remember(self, gone: Tombstone) -> None:
         """Put a deleted run's leaf where the run stood."""
         first = self._cuts[0].position
         if gone.first_position <= first:
@@ -253,7 +255,7 @@ class _RunPass:
     def __init__(self, root: StoredStream, cuts: list[int], broken: dict[int, int]) -> None:
         self.check = RunCheck(root, broken)
         self.done = False
-        self.deleted: DeletedRun | None = None
+        self.deleted: Tombstone | None = None
         self.heads: dict[int, list[Head]] = {}
         self._root = root
         self._cuts = cuts

@@ -1,7 +1,10 @@
 """A SQLite log's rows as they are stored, for verification: not even that a text is UTF-8 is believed."""
 
+import heapq
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from types import NoneType
 from typing import Any, Final, TypeVar
 
@@ -27,13 +30,13 @@ _INTEGERS: Final = range(INTEGER_MIN, INTEGER_MAX + 1)
 _UNREADABLE: Final = dict.fromkeys(range(0xDC80, 0xDD00), "\x1a")  # no name that was recorded has a control character
 
 
-_EVENT_TYPES: Final = (int, int, int, str, int, bytes, int, (bytes, NoneType), (bytes, NoneType), bytes)
-_STREAM_TYPES: Final = (int, int, str, str, (int, NoneType), int, int, bytes)
-_DELETED_TYPES: Final = (int, str, int, int, int, bytes, int, str)
+_EVENT_COLUMNS: Final = (int, int, int, str, int, bytes, int, (bytes, NoneType), (bytes, NoneType), bytes)
+_STREAM_COLUMNS: Final = (int, int, str, str, (int, NoneType), int, int, bytes)
+_TOMBSTONE_COLUMNS: Final = (int, str, int, int, int, bytes, int, str)
 _NEVER_RECORDED: Final = {int: -1, str: "\x1a", bytes: b""}
 
 
-class DeletedRun(Struct, frozen=True):
+class Tombstone(Struct, frozen=True):
     """What the store remembers of a run that was deleted: where it stood, how many events it had, and its leaf.
 
     `deleted_at` in microseconds since 1970: later than that of every run that was deleted before.
@@ -93,7 +96,7 @@ class SqliteLedger:
         rows = self._connection.execute(f"{STREAMS} WHERE run_id = ? ORDER BY stream_id", (run_id,))
         return (as_stream(row) for row in rows)
 
-    def runs(self, after: int | None, limit: int) -> list[StoredStream | DeletedRun]:
+    def runs(self, after: int | None, limit: int) -> list[StoredStream | Tombstone]:
         """Return the next runs in the order in which they were opened, those that were deleted among them.
 
         Args:
@@ -106,14 +109,14 @@ class SqliteLedger:
         gone = self._connection.execute(
             f"{_DELETED}{where and f' WHERE root_id{where}'} ORDER BY root_id LIMIT {limit}"
         ).fetchall()
-        runs: list[StoredStream | DeletedRun] = [as_stream(row) for row in there]
-        runs += [as_deleted(row) for row in gone]
+        runs: list[StoredStream | Tombstone] = [as_stream(row) for row in there]
+        runs += [as_tombstone(row) for row in gone]
         return sorted(runs, key=opened_as)[:limit]
 
-    def deleted(self, root_id: int | None = None) -> list[DeletedRun]:
+    def deleted(self, root_id: int | None = None) -> list[Tombstone]:
         """Return the run that was deleted with that root, or all."""
         where = "" if root_id is None else f" WHERE root_id = {root_id}"
-        return [as_deleted(row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
+        return [as_tombstone(row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
 
     def deletions(self) -> int:
         """Return how many runs were deleted."""
@@ -138,15 +141,15 @@ class SqliteLedger:
 
 
 def as_event(row: tuple[Any, ...]) -> StoredEvent:
-    return StoredEvent(*_typed(row, _EVENT_TYPES))
+    return StoredEvent(*_typed(row, _EVENT_COLUMNS))
 
 
 def as_stream(row: tuple[Any, ...]) -> StoredStream:
-    return StoredStream(*_typed(row, _STREAM_TYPES))
+    return StoredStream(*_typed(row, _STREAM_COLUMNS))
 
 
-def as_deleted(row: tuple[Any, ...]) -> DeletedRun:
-    return DeletedRun(*_typed(row, _DELETED_TYPES))
+def as_tombstone(row: tuple[Any, ...]) -> Tombstone:
+    return Tombstone(*_typed(row, _TOMBSTONE_COLUMNS))
 
 
 def _typed(row: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -159,7 +162,7 @@ def _typed(row: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-def opened_as(run: StoredStream | DeletedRun) -> int:
+def opened_as(run: StoredStream | Tombstone) -> int:
     """Return the id of the stream that a run began with."""
     return run.stream_id if isinstance(run, StoredStream) else run.root_id
 
@@ -180,32 +183,19 @@ def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.
     return lenient
 
 
-def leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
-    """Yield the root and the leaf of every run, in the order in which they were opened."""
-    gone = iter(SqliteLedger(connection).deleted())
-    deleted = next(gone, None)
-    for root_id, leaf in _leaves(connection):
-        while deleted is not None and deleted.root_id < root_id:
-            yield deleted.root_id, deleted.leaf_now()
-            deleted = next(gone, None)
-        yield root_id, leaf
-    while deleted is not None:
-        yield deleted.root_id, deleted.leaf_now()
-        deleted = next(gone, None)
+def leaves(connection: sqlite3.Connection) -> Iterator[bytes]:
+    """Yield the leaf of every run, in the order in which they were opened, those that were deleted among them."""
+    gone = ((run.root_id, run.leaf_now()) for run in SqliteLedger(connection).deleted())
+    return (leaf for _, leaf in heapq.merge(_leaves(connection), gone, key=itemgetter(0)))
 
 
 def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
-    root_id, run_id, heads = 0, "", list[Head]()
-    for row in connection.execute(f"{STREAMS} ORDER BY root_id, stream_id"):
-        stream = as_stream(row)
-        if heads and stream.root_id != root_id:
-            yield root_id, run_leaf(run_id, heads)
-            heads = []
-        if not heads:
-            root_id, run_id = stream.root_id, stream.run_id
-        heads.append(Head(stream.branch, stream.version, stream.hash))
-    if heads:
-        yield root_id, run_leaf(run_id, heads)
+    """Yield the root and the leaf of every run that is there."""
+    streams = map(as_stream, connection.execute(f"{STREAMS} ORDER BY root_id, stream_id"))
+    for root_id, of_run in groupby(streams, key=attrgetter("root_id")):
+        first, *rest = of_run
+        heads = [Head(each.branch, each.version, each.hash) for each in (first, *rest)]
+        yield root_id, run_leaf(first.run_id, heads)
 
 
 def as_text(stored: bytes) -> str:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from engine.findings import Problem
-from engine.logs.sqlite_ledger import DeletedRun, SqliteLedger
+from engine.logs.sqlite_ledger import SqliteLedger, Tombstone
 from engine.logs.sqlite_read import last_position
 
 PROBLEMS_MAX = 100
@@ -55,7 +55,7 @@ def _gaps(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
         yield last + 1, last_position(connection)
 
 
-def _behind_deleted(position: int, gone: Sequence[DeletedRun]) -> int:
+def _behind_deleted(position: int, gone: Sequence[Tombstone]) -> int:
     """Return the first position from here on that no deleted run reaches over."""
     for run in sorted(gone, key=lambda run: run.first_position):
         if run.first_position <= position <= run.last_position:
