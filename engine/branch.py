@@ -37,7 +37,15 @@ from engine.model import CREATED, RUNNING, AttemptDocument, Reduction, StepDocum
 from engine.names import check_key, check_name, child_branch
 from engine.ports import Recorded
 from engine.reducing import Rule, reduce
-from engine.values import check_document, check_flag, check_parameters, check_several, check_task_spec, check_text
+from engine.values import (
+    check_document,
+    check_flag,
+    check_optional,
+    check_parameters,
+    check_several,
+    check_task_spec,
+    check_text,
+)
 from engine.views import Views
 from engine.writer import Writer
 
@@ -108,7 +116,9 @@ class Branch(BranchReads):
         idempotency_key: str | None = None,
     ) -> Recorded:
         """Set the branch's status; for the root branch, the run's. Records nothing when it is that already."""
-        command = SetStatus(branch=self._name, status=check_name(status, "status"), reason=_checked_reason(reason))
+        command = SetStatus(
+            branch=self._name, status=check_name(status, "status"), reason=check_optional(check_text, reason, "reason")
+        )
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def describe(
@@ -150,15 +160,15 @@ class Branch(BranchReads):
         """
         document = StepDocument(
             step=check_name(step, "step name"),
-            name=None if name is None else check_text(name, "name"),
-            status=None if status is None else check_name(status, "status"),
-            step_type=None if step_type is None else check_text(step_type, "step_type"),
-            message=None if message is None else check_text(message, "message"),
-            mock=None if mock is None else check_flag(mock, "mock"),
-            details=None if details is None else check_document(details, "details"),
+            name=check_optional(check_text, name, "name"),
+            status=check_optional(check_name, status, "status"),
+            step_type=check_optional(check_text, step_type, "step_type"),
+            message=check_optional(check_text, message, "message"),
+            mock=check_optional(check_flag, mock, "mock"),
+            details=check_optional(check_document, details, "details"),
             attempts=[check_attempt_document(attempt) for attempt in check_several(attempts, "attempts")],
         )
-        command = LogStep(branch=self._name, document=document, spec=None if spec is None else check_task_spec(spec))
+        command = LogStep(branch=self._name, document=document, spec=check_optional(check_task_spec, spec, "spec"))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_step_status(
@@ -179,7 +189,7 @@ class Branch(BranchReads):
             branch=self._name,
             step=check_name(step, "step name"),
             status=check_name(status, "status"),
-            reason=_checked_reason(reason),
+            reason=check_optional(check_text, reason, "reason"),
         )
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
@@ -197,7 +207,7 @@ class Branch(BranchReads):
             StepNotFound
         """
         step = check_name(step, "step name")
-        command = RemoveStep(branch=self._name, step=step, reason=_checked_reason(reason))
+        command = RemoveStep(branch=self._name, step=step, reason=check_optional(check_text, reason, "reason"))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def start_attempt(
@@ -374,7 +384,3 @@ class Branch(BranchReads):
             expected_version=check_expected_version(expected_version),
             idempotency_key=check_key(idempotency_key),
         )
-
-
-def _checked_reason(reason: str | None) -> str | None:
-    return None if reason is None else check_text(reason, "reason")

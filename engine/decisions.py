@@ -5,6 +5,7 @@ events that say what changed, so writing the same document twice records nothing
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import Struct, structs
 
@@ -61,6 +62,9 @@ from engine.task_decisions import TASK_HANDLERS
 
 # Well under the smallest sensible limit of an event: a run with any number of branches can be finalised.
 _FINALIZED_BYTES_MAX = 256 * 1024
+
+
+Value = TypeVar("Value")
 
 
 class Opening(Struct, frozen=True, gc=False):
@@ -185,16 +189,18 @@ def _unseen(
         seen = {name: each.parameter for name, each in own.items() if copies or not each.copied}
     else:
         seen = state.parameters(stream, names=values.keys())
-    return {name: value for name, value in values.items() if name not in seen or not same(seen[name], value)}
+    return _new(values, seen)
+
+
+def _new(said: Mapping[str, Value], known: Mapping[str, object]) -> dict[str, Value]:
+    """Return what is said that is not known, or known otherwise."""
+    return {name: value for name, value in said.items() if name not in known or not same(known[name], value)}
 
 
 def _configure(command: Configure, stream: Stream, state: State) -> Sequence[Event]:
     events: list[Event] = []
     if command.config is not None:
-        known = state.config(stream.run_id)
-        config = {
-            key: value for key, value in command.config.items() if key not in known or not same(known[key], value)
-        }
+        config = _new(command.config, state.config(stream.run_id))
         if config:
             events.append(RunConfigured(branch=ROOT, config=config))
     if command.job is not None and not same(state.job(stream.run_id), command.job):
@@ -203,10 +209,10 @@ def _configure(command: Configure, stream: Stream, state: State) -> Sequence[Eve
 
 
 def _set_status(command: SetStatus, stream: Stream, state: State) -> Sequence[Event]:
-    reason = state.status_reason(stream) if command.keep_reason and command.reason is None else command.reason
-    known = state.status(stream), state.status_reason(stream)
-    if known[0] == command.status and (command.reason is None or known[1] == reason):
+    known_reason = state.status_reason(stream)
+    if state.status(stream) == command.status and command.reason in (None, known_reason):
         return ()
+    reason = known_reason if command.keep_reason and command.reason is None else command.reason
     return (_status_event(stream, command.status, reason),)
 
 
@@ -230,8 +236,7 @@ def _describe_branch(command: DescribeBranch, stream: Stream, state: State) -> S
 
 def _describe_run(command: DescribeRun, stream: Stream, state: State) -> Sequence[Event]:
     details = state.branch_details(stream)
-    known = {**state.opened_with(stream.run_id), **details}
-    new = {name: value for name, value in command.details.items() if name not in known or not same(known[name], value)}
+    new = _new(command.details, {**state.opened_with(stream.run_id), **details})
     return (BranchLogged(branch=stream.branch, details={**details, **new}),) if new else ()
 
 

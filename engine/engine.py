@@ -23,7 +23,7 @@ from engine.removal import Removal
 from engine.run import Run
 from engine.transfer.port import Transfer
 from engine.upkeep import Upkeep
-from engine.values import check_document, check_flag, check_parameters, check_text
+from engine.values import check_document, check_flag, check_optional, check_parameters, check_text
 from engine.views import Views
 from engine.writer import Writer
 
@@ -170,22 +170,22 @@ class Engine(History, Upkeep):
             StepNotFound: the branch itself had not logged `from_step` by the point.
         """
         run_id, key = check_name(run_id, "run id"), check_key(idempotency_key)
-        source = check_name(source_run_id, "run id"), check_branch(branch)
-        from_step = None if from_step is None else check_name(from_step, "step name")
+        source_run_id, branch = check_name(source_run_id, "run id"), check_branch(branch)
+        from_step = check_optional(check_name, from_step, "step name")
         if await self._writer.has_recorded(run_id, key):
-            head = Head(source[1], SOURCE_UNKNOWN, b"")
+            head = Head(branch, SOURCE_UNKNOWN, b"")
         else:
-            head = await self._fork_point(*source, at, from_step)
+            head = await self._fork_point(source_run_id, branch, at, from_step)
         event = RunForked(
             branch=ROOT,
-            source_run_id=source[0],
+            source_run_id=source_run_id,
             source_branch=head.branch,
             source_version=head.stream_version,
             source_hash=head.hash,
             tag=check_text(tag, "tag"),
             status=check_name(status, "status"),
         )
-        return await self._open(run_id, OpenRun(event=event, source_point=_named(at, from_step)), key)
+        return await self._open(run_id, OpenRun(event=event, source_point=_point_text(at, from_step)), key)
 
     async def _fork_point(self, run_id: str, branch: str, at: Point, from_step: str | None) -> Head:
         if from_step is not None:
@@ -264,7 +264,7 @@ class Engine(History, Upkeep):
         )
 
 
-def _named(at: Point, from_step: str | None) -> str:
+def _point_text(at: Point, from_step: str | None) -> str:
     """Return what names a point of a source: the same for what is the same point, nothing for now."""
     if at is None and from_step is None:
         return ""

@@ -12,7 +12,7 @@ from engine.point import Position
 from engine.ports import EventFilter, EventLog, Progress
 from engine.subscription import Follower, Subscription, read_log
 from engine.transfer.port import Imported, Transfer
-from engine.values import check_flag, check_function, check_position, check_several
+from engine.values import check_flag, check_function, check_optional, check_position, check_several
 
 
 class History:
@@ -46,7 +46,7 @@ class History:
             RunNotFound, BranchNotFound, CannotDecode
         """
         wanted = _filter(run_id, branch, types, descendants=descendants)
-        last = None if until is None else check_position(until, "until")
+        last = check_optional(check_position, until, "until")
         async with contextlib.aclosing(read_log(self._log, wanted, check_position(after, "after"), last)) as found:
             async for recorded in found:
                 yield recorded
@@ -135,10 +135,8 @@ def _filter(
 ) -> EventFilter:
     if branch is not None and run_id is None:
         raise InvalidValue("branch", branch, "is given without its run_id")
-    if run_id is not None:
-        run_id = check_name(run_id, "run id")
-    if branch is not None:
-        branch = check_branch(branch)
+    run_id = check_optional(check_name, run_id, "run id")
+    branch = None if branch is None else check_branch(branch)
     names = None if types is None else frozenset(_event_type(each) for each in check_several(types, "types"))
     return EventFilter(run_id, branch, check_flag(descendants, "descendants"), names)
 

@@ -23,11 +23,12 @@ PENDING = "PENDING"
 RUNNING = "RUNNING"
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
+FAILED_INIT = "FAILED_INIT"
 CANCELLED = "CANCELLED"
 
 # What the words of two families of hosts mean, state stores' and run logs'. Other words can be recorded, too.
 SUCCEEDED_STATUSES = frozenset({COMPLETED, "SUCCESS", "SKIPPED"})
-FAILED_STATUSES = frozenset({FAILED, "FAIL", "FAILED_INIT"})
+FAILED_STATUSES = frozenset({FAILED, "FAIL", FAILED_INIT})
 TERMINAL_STATUSES = SUCCEEDED_STATUSES | FAILED_STATUSES | {CANCELLED}
 ACTIVE_STATUSES = frozenset({RUNNING, "SUBMITTED", "WAITING_EXTERNAL", "PROCESSING"})
 UNENDED_STATUSES = ACTIVE_STATUSES | {CREATED, PENDING}
@@ -138,6 +139,11 @@ class AttemptLog(Struct, frozen=True, kw_only=True):
     created_at: datetime
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
+
+
+def never_submitted(attempt: AttemptLog) -> bool:
+    """Say whether an attempt was created and nobody has taken it up: it has no external id."""
+    return attempt.status == CREATED and attempt.external_id is None
 
 
 class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -20,13 +20,12 @@ from engine.events import (
 )
 from engine.model import (
     CANCELLED,
-    CREATED,
     PENDING,
     TERMINAL_STATUSES,
     AttemptChanges,
-    AttemptLog,
     ExternalRun,
     given,
+    never_submitted,
 )
 from engine.ports import State, Stream
 from engine.step_decisions import Handler
@@ -64,14 +63,10 @@ def _change_attempt(command: ChangeAttempt, stream: Stream, state: State) -> Seq
     if known is None:
         raise AttemptNotFound(stream.run_id, command.attempt_id)
     changed = {name: value for name, value in given(command.changes).items() if not same(getattr(known, name), value)}
-    if not changed or not _stands(known, command):
+    if not changed or (command.when == "orphaned" and not never_submitted(known)):
         return ()
     changes = AttemptChanges(**changed)
     return (AttemptUpdated(branch=stream.branch, step=known.step, attempt_id=known.attempt_id, changes=changes),)
-
-
-def _stands(attempt: AttemptLog, command: ChangeAttempt) -> bool:
-    return command.when == "any" or (attempt.status == CREATED and attempt.external_id is None)
 
 
 def _log_external_run(command: LogExternalRun, stream: Stream, state: State) -> Sequence[Event]:

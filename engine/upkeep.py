@@ -14,7 +14,7 @@ from engine.model import TERMINAL_STATUSES
 from engine.names import check_branch, check_name
 from engine.ports import Audit, Progress, Recorded, ViewDifference, ViewMaintenance
 from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry, Removal
-from engine.values import check_flag, check_function, check_text, check_version
+from engine.values import check_flag, check_function, check_optional, check_text, check_version
 from engine.writer import Writer
 
 
@@ -52,7 +52,7 @@ class Upkeep:
         """
         if since is not None and not isinstance(since, Checkpoint):
             raise InvalidValue("since", since, f"is {type(since).__name__}, not a Checkpoint")
-        run_id = None if run_id is None else check_name(run_id, "run id")
+        run_id = check_optional(check_name, run_id, "run id")
         return await self._audit.verify(run_id, since, check_function(progress, "progress"))
 
     async def checkpoint(self) -> Checkpoint:
@@ -137,7 +137,7 @@ class Upkeep:
             check_branch(branch),
             check_version(version, "version"),
             _reason(reason),
-            None if by is None else check_text(by, "by"),
+            check_optional(check_text, by, "by"),
         )
         if compact and not (await self._removal.compact()).complete:
             raise TracesLeft(run_id, check_branch(branch), version)
@@ -171,7 +171,7 @@ class Upkeep:
         return await self._pin(run_id, reason, pinned=False)
 
     async def _pin(self, run_id: str, reason: str | None, *, pinned: bool) -> Recorded:
-        command = Pin(pinned=pinned, reason=None if reason is None else check_text(reason, "reason"))
+        command = Pin(pinned=pinned, reason=check_optional(check_text, reason, "reason"))
         return await self._writer.submit(Request(run_id=check_name(run_id, "run id"), commands=(command,)))
 
     async def delete_run(self, run_id: str, reason: str, *, carry_over: bool = False) -> DeletedRun:

@@ -3,7 +3,7 @@
 NaN and the infinities are values like any other and are kept exactly: a diverging loss is worth recording.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from engine.point import Position
 VALUE_DEPTH_MAX: Final = 64
 
 Callback = TypeVar("Callback")
+Checked = TypeVar("Checked")
 
 _KINDS: Final[tuple[ParameterKind, ...]] = ("json", "metric", "object")
 
@@ -90,6 +91,11 @@ def check_text(text: object, where: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidValue(where, plain, "holds a lone surrogate, which UTF-8 cannot encode") from error
     return plain
+
+
+def check_optional(check: Callable[[Any, str], Checked], value: object, where: str) -> Checked | None:
+    """Return what a check returns of `value`, and None as it is."""
+    return None if value is None else check(value, where)
 
 
 def check_several(several: Iterable[Any], where: str) -> Iterable[Any]:

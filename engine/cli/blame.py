@@ -42,7 +42,7 @@ def blame(
     \b
       anabranch blame r1 loss --branch fit.a --at 3
     """
-    point = None if at is None else as_point(at)
+    point = as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:

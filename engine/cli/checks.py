@@ -16,7 +16,7 @@ from engine.errors import CannotDecode, EventOutOfPlace, ReadFailed
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only
 from engine.logs.sqlite_schema import damage_in_log
-from engine.model import AttemptChanges
+from engine.model import FAILED_INIT, AttemptChanges
 from engine.names import ROOT
 from engine.ports import Progress, ViewDifference
 from engine.reports.standing import is_orphaned
@@ -193,5 +193,5 @@ def _batches(attempts: Sequence[PlacedAttempt]) -> Iterator[Sequence[PlacedAttem
 
 def _marking(orphan: PlacedAttempt) -> ChangeAttempt:
     reason = f"orphaned: created {time_text(orphan.log.created_at)} UTC and never submitted"
-    changes = AttemptChanges(status="FAILED_INIT", status_reason=reason)
+    changes = AttemptChanges(status=FAILED_INIT, status_reason=reason)
     return ChangeAttempt(branch=orphan.branch, attempt_id=orphan.log.attempt_id, changes=changes, when="orphaned")

@@ -48,7 +48,7 @@ def fork(
     \b
       anabranch fork r1 --from-step train --as r2
     """
-    point = None if at is None else as_point(at)
+    point = as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:

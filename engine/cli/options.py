@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from engine import Position
+from engine import Point, Position
 from engine.cli.database import DEFAULT_DATABASE
 from engine.cli.escapes import visible
 
@@ -122,12 +122,14 @@ def as_time_or_ago(text: str) -> datetime:
         raise typer.BadParameter(f"{visible(ascii(text))} ago is before the year 1") from error
 
 
-def as_point(text: str) -> int | datetime | Position:
-    """Return a stream version, `p` and a number as a position, or else a time or that of so long ago.
+def as_point(text: str | None) -> Point:
+    """Return a stream version, `p` and a number as a position, or else a time or that of so long ago; None is now.
 
     Raises:
         typer.BadParameter
     """
+    if text is None:
+        return None
     number = text.removeprefix("p")
     if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS_MAX):
         return as_time_or_ago(text)

@@ -37,7 +37,7 @@ def params(
     \b
       anabranch params r1 --branch fit.a --at 3
     """
-    point = None if at is None else as_point(at)
+    point = as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:

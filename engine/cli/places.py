@@ -44,7 +44,7 @@ async def find_place(engine: Engine, named: Named) -> Place:
             run = await engine.run(run_id)
         except RunNotFound:
             continue
-        point = None if at is None else as_point(at)
+        point = as_point(at)
         return Place(await run.branch(branch), point, _said(run_id, branch or ROOT, at))
     raise RunNotFound(named.text)
 

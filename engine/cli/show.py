@@ -61,7 +61,7 @@ def show(run_id: RunId, *, db: Database = DEFAULT_DATABASE, at: AtPoint = None, 
     \b
       anabranch show r1 --at 17
     """
-    point = None if at is None else as_point(at)
+    point = as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:

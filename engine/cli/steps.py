@@ -39,7 +39,7 @@ def steps(
       anabranch steps r1 --status FAILED
     """
 
-    point, now = (None, datetime.now(UTC)) if at is None else (as_point(at), None)
+    point, now = as_point(at), datetime.now(UTC) if at is None else None
 
     async def command() -> None:
         async with existing(db) as engine:
@@ -81,7 +81,7 @@ def attempts(
       anabranch attempts r1 --status FAILED
     """
 
-    point, now = (None, datetime.now(UTC)) if at is None else (as_point(at), None)
+    point, now = as_point(at), datetime.now(UTC) if at is None else None
 
     async def command() -> None:
         async with existing(db) as engine:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from engine.cli.escapes import visible
 from engine.findings import Problem
-from engine.model import COMPLETED, CREATED, FAILED, RUNNING, Parameter
+from engine.model import COMPLETED, CREATED, FAILED, FAILED_INIT, RUNNING, Parameter
 from engine.names import ROOT
 from engine.plain_json import plain
 
@@ -18,7 +18,7 @@ _STYLES: Final = {
     "SUCCESS": "green",
     FAILED: "red",
     "FAIL": "red",
-    "FAILED_INIT": "red",
+    FAILED_INIT: "red",
     RUNNING: "yellow",
     CREATED: "cyan",
 }

@@ -37,7 +37,7 @@ def tree(
     \b
       anabranch tree r1 --steps
     """
-    point = None if at is None else as_point(at)
+    point = as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:

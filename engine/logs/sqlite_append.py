@@ -295,14 +295,19 @@ class Appender:
         self._insert_events()
         self._heads.flush()
         self._projectors.flush()
-        self._connection.executemany(
-            "UPDATE view_checkpoints SET position = ? WHERE view = ?",
-            [(self._position, projector.name) for projector in self._projectors.all],
-        )
+        note_checkpoints(self._connection, self._projectors, self._position)
 
     def _insert_events(self) -> None:
         insert_rows(self._connection, "events", _EVENT_COLUMNS, self._rows)
         self._rows.clear()
+
+
+def note_checkpoints(connection: sqlite3.Connection, projectors: Projectors, position: int) -> None:
+    """Say up to which position the views' rows are true."""
+    connection.executemany(
+        "UPDATE view_checkpoints SET position = ? WHERE view = ?",
+        [(position, projector.name) for projector in projectors.all],
+    )
 
 
 def _is_about_the_file(error: Exception) -> bool:

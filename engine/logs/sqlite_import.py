@@ -17,7 +17,7 @@ from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, from_micros
 from engine.errors import CannotDecode, NewerEventVersion, UnknownEventType
 from engine.events import AttemptCreated, BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
 from engine.free_form import INTEGER_MAX
-from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_append import Appender, note_checkpoints
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_ledger import SqliteLedger
 from engine.logs.sqlite_read import last_position
@@ -100,10 +100,7 @@ class Importing:
             else:
                 runs.append(self._compare(existing, events))
         self._check_held_once()
-        self.connection.executemany(
-            "UPDATE view_checkpoints SET position = ? WHERE view = ?",
-            [(self.position, projector.name) for projector in self.projectors.all],
-        )
+        note_checkpoints(self.connection, self.projectors, self.position)
         return Imported(tuple(runs))
 
     def check_free(self, attempt_id: str, stream: Stream, line: int) -> None:
@@ -213,7 +210,7 @@ class _NewRun:
 
     def _parent(self, line: EventLine) -> Stream | None:
         """Return what a stream was forked from, as it stood there; None where nothing of the kind is there."""
-        match _opening(line, self._importing.reader.line):
+        match _read(line.type, line.schema_version, line.payload, self._importing.reader.line):
             case BranchForked(parent=name, parent_version=version):
                 parent = self._importing.heads.find(line.run, name)
             case RunForked(source_version=version) as event if not self._opened.carried_over:
@@ -245,7 +242,7 @@ class _NewRun:
             _raise_problem(check, line)
             if self._missing is not None:
                 raise self._missing
-            event = _decoded(row, line)
+            event = _read(row.event_type, row.schema_version, row.payload, line)
             carried_over |= isinstance(event, SourceCarriedOver)
             size += len(row.payload or b"")
             with _by_line(line):
@@ -322,14 +319,6 @@ def _check_known(line: EventLine, number: int) -> None:
         raise NewerEventVersion(line.type, line.schema_version, reason)
     if line.schema_version < 1:
         raise MalformedLine(number, f"there is no version {line.schema_version} of an event")
-
-
-def _opening(line: EventLine, number: int) -> Event:
-    return _read(line.type, line.schema_version, line.payload, number)
-
-
-def _decoded(row: StoredEvent, number: int) -> Event:
-    return _read(row.event_type, row.schema_version, row.payload, number)
 
 
 def _read(event_type: str, schema_version: int, payload: bytes | None, number: int) -> Event:

@@ -2,6 +2,8 @@
 
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -56,7 +58,6 @@ class SetUp:
     def __init__(self, path: Path, settings: Settings) -> None:
         self._path = path
         self._settings = settings
-        self._busy_timeout = settings.busy_timeout
         self._synchronous = "FULL" if settings.durability == "full" else "NORMAL"
 
     def connect(self) -> sqlite3.Connection:
@@ -67,7 +68,7 @@ class SetUp:
         with _CONNECTING:
             if prepare_file(self._path, allow_network=self._settings.allow_network):
                 _log.info("database created", path=str(self._path))
-            return connect(self._path, busy_timeout=self._busy_timeout)
+            return connect(self._path, busy_timeout=self._settings.busy_timeout)
 
     def write_log_again(self, lock: FileLock) -> None:
         """Bring the write-ahead log to the disk once more after a sync failed, before SQLite reads it.
@@ -76,9 +77,7 @@ class SetUp:
             CannotOpen: the disk still does not take it.
             StoreBusy
         """
-        with lock.tried_for(self._busy_timeout) as free:
-            if not free:
-                raise StoreBusy(self._path, self._busy_timeout)
+        with self._locked(lock):
             try:
                 write_again(beside(self._path, "-wal"))
             except OSError as error:
@@ -103,11 +102,16 @@ class SetUp:
             execute(f"PRAGMA journal_size_limit = {int(self._settings.wal_bytes_max) // 2}")
             if _is_current(connection, projectors):
                 return []
-        with lock.tried_for(self._busy_timeout) as free, inside_sqlite():
-            if not free:
-                raise StoreBusy(self._path, self._busy_timeout)
+        with self._locked(lock), inside_sqlite():
             self._check_ours(connection, projectors)
             return self._bring_up_to_date(connection, appender)
+
+    @contextmanager
+    def _locked(self, lock: FileLock) -> Iterator[None]:
+        with lock.tried_for(self._settings.busy_timeout) as held:
+            if not held:
+                raise StoreBusy(self._path, self._settings.busy_timeout)
+            yield
 
     def _bring_up_to_date(self, connection: sqlite3.Connection, appender: Appender) -> list[str]:
         execute = connection.execute

@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from engine.engine import Engine
 from engine.model import (
-    CREATED,
     SUCCEEDED_STATUSES,
     TERMINAL_STATUSES,
     AttemptLog,
@@ -16,6 +15,7 @@ from engine.model import (
     RunInfo,
     StepLog,
     branches_of,
+    never_submitted,
 )
 from engine.point import Position
 
@@ -108,4 +108,4 @@ def said_of_job(job: dict[str, Any]) -> str:
 def is_orphaned(attempt: AttemptLog, now: datetime, seconds: float = ORPHANED_SECONDS) -> bool:
     """Say whether an attempt was created at least that long ago and never submitted: whoever was to do it is gone."""
     waited = (now - attempt.created_at).total_seconds()
-    return attempt.status == CREATED and attempt.external_id is None and waited >= seconds
+    return never_submitted(attempt) and waited >= seconds

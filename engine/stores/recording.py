@@ -26,7 +26,7 @@ from engine.events import RunCreated
 from engine.model import CREATED, ERASED, TERMINAL_STATUSES, AttemptDocument, Parameter, StepDocument
 from engine.names import ROOT, check_branch, check_name
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document, as_mapping
-from engine.values import check_document, check_parameters, check_text
+from engine.values import check_document, check_optional, check_parameters, check_text
 
 ATTEMPT_DETAILS: Final = ("attempt_number", "start_time", "end_time", "retry_indicator")
 """What hosts say of an attempt in words of their own, kept as they said it where it does not follow from the rest."""
@@ -115,7 +115,7 @@ def run_created(document: RunLog, *, original_run_id: str = "", use_cached: bool
         branch=ROOT,
         status=check_name(document.status, "status"),
         tag=check_text(document.tag or "", "tag"),
-        dag_hash=None if document.dag_hash is None else check_text(document.dag_hash, "dag_hash"),
+        dag_hash=check_optional(check_text, document.dag_hash, "dag_hash"),
         original_run_id=check_text(original_run_id, "original_run_id") or None,
         use_cached=use_cached,
     )

@@ -33,7 +33,7 @@ from engine.engine import Engine
 from engine.errors import ExternalRunNotFound, InvalidValue, RunNotFound, StepNotFound, TaskNotFound
 from engine.event_ids import new_event_id
 from engine.events import AttemptUpdated, ExternalRunRegistered, ExternalRunUpdated
-from engine.model import CREATED, TERMINAL_STATUSES, AttemptChanges, RunInfo
+from engine.model import CREATED, FAILED_INIT, TERMINAL_STATUSES, AttemptChanges, RunInfo
 from engine.names import check_name
 from engine.ports import Recorded
 from engine.reports.standing import ORPHANED_SECONDS, is_orphaned
@@ -55,8 +55,6 @@ from engine.stores.task_places import Place, TaskPlaces, attempts_of
 from engine.stores.twin import checked_engine
 from engine.values import check_document, check_function, check_several, check_text
 from engine.views import PlacedAttempt
-
-FAILED_INIT = "FAILED_INIT"
 
 
 def _utc_now() -> datetime:
