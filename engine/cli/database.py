@@ -17,8 +17,10 @@ from engine.cli.hints import did_you_mean
 from engine.cli.text import branch_text
 from engine.errors import BranchNotFound, CannotOpen, NotADatabase, RunNotFound
 from engine.logs import sqlite_schema
-from engine.logs.file_system import beside, refuse_network, resolved
+from engine.logs.file_system import resolved
 from engine.logs.forking import inside_sqlite
+from engine.logs.mounts import refuse_network
+from engine.logs.own_files import WAL, beside
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite_errors import code_of
 from engine.logs.state_store import is_state_store
@@ -107,7 +109,7 @@ def check_ours(path: Path, *, allow_network: bool = False) -> None:
         refuse_network(path.parent)  # nobody is to share SQLite's memory there
     try:
         # Else SQLite would make a write-ahead log beside a database that has been closed, and leave it there, as ours.
-        is_closed = not beside(path, "-wal").exists() and _is_in_wal_mode(path)
+        is_closed = not beside(path, WAL).exists() and _is_in_wal_mode(path)
         with inside_sqlite(), contextlib.closing(connect_read_only(path, immutable=is_closed)) as connection:
             in_snapshot(connection, lambda each: _check_schema(each, path))
     except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over the names in a damaged schema

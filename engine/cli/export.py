@@ -21,7 +21,8 @@ from engine.cli.file_output import standard_output, whole_file
 from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import errors, output
-from engine.logs.file_system import is_own_name, resolved
+from engine.logs.file_system import resolved
+from engine.logs.own_files import is_own_name
 from engine.stores.host_json import host_json
 
 

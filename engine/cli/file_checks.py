@@ -12,14 +12,15 @@ from rich.filesize import decimal
 
 from engine.cli.checks import RESTORE, Check
 from engine.cli.text import counted
-from engine.logs.file_system import NETWORK_FILE_SYSTEMS, beside, mounted_as
+from engine.logs.mounts import NETWORK_FILE_SYSTEMS, mounted_as
+from engine.logs.own_files import LOCK, SHARED_MEMORY, WAL, beside
 from engine.logs.sync_failures import SyncFailureMark
 from engine.logs.wal_limit import WAL_BYTES_MAX
 
 DISK_BYTES_MIN: Final = 2 * WAL_BYTES_MAX
 """What the write-ahead log may take, and once more."""
 
-_OWN_FILES: Final = "", "-wal", "-shm", "-lock"
+_OWN_FILES: Final = "", WAL, SHARED_MEMORY, LOCK
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 _MENDED: Final = (3, 51, 3)
@@ -117,10 +118,10 @@ def check_log_size(database: Path) -> Check:
     name = "write-ahead log"
     size = 0
     with contextlib.suppress(FileNotFoundError):
-        size = beside(database, "-wal").stat().st_size
+        size = beside(database, WAL).stat().st_size
     if size <= WAL_BYTES_MAX:
         return Check(name=name, text=decimal(size) if size else "empty", details={"bytes": size})
-    readers = reading(beside(database, "-shm"))
+    readers = reading(beside(database, SHARED_MEMORY))
     who = f"{counted(len(readers), 'process', 'processes')} ({', '.join(map(str, readers))})" if readers else "somebody"
     text = (
         f"{decimal(size)}, and should stay below {decimal(WAL_BYTES_MAX)}: it grows as long as somebody reads an older"

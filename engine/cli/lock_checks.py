@@ -14,7 +14,7 @@ from typing import Final
 from engine.cli.checks import Check
 from engine.cli.text import counted
 from engine.logs.file_lock import RUN_LOCK_NAME, FileLock, noted_holder
-from engine.logs.file_system import beside, is_scratch_name
+from engine.logs.own_files import LOCK, REBUILD, REBUILD_LOCK, beside, is_scratch_name
 from engine.logs.partial_folder import abandoned, bytes_in, remove_abandoned
 
 _WRITE_LOCK_SECONDS: Final = 0.5
@@ -23,7 +23,7 @@ _COMPARISON_SECONDS_MAX: Final = 86_400.0
 
 def check_write_lock(database: Path) -> Check:
     """Try the lock that writers queue for."""
-    path = beside(database, "-lock")
+    path = beside(database, LOCK)
     with _tried(path, _WRITE_LOCK_SECONDS) as free:
         if free:
             return Check(name="write lock", text="is free")
@@ -90,7 +90,7 @@ def _no_rebuild(database: Path, scratch: list[Path]) -> Iterator[bool]:
     if not scratch:
         yield True
         return
-    with _tried(beside(database, "-rebuild-lock"), 0) as free:
+    with _tried(beside(database, REBUILD_LOCK), 0) as free:
         yield free
 
 
@@ -128,7 +128,7 @@ def _is_zombie(process_id: int) -> bool:
 
 
 def _is_unused(path: Path, database: Path, *, no_rebuild: bool) -> bool:
-    if path.name.removesuffix("-journal") == f"{database.name}-rebuild":
+    if path.name.removesuffix("-journal") == f"{database.name}{REBUILD}":
         return no_rebuild
     try:
         return time.time() - path.stat().st_mtime > _COMPARISON_SECONDS_MAX

@@ -10,7 +10,9 @@ from pathlib import Path
 from engine import Engine, open_engine
 from engine.cancellation import finish
 from engine.errors import AlreadyExists, DiskFull, FolderNotWritable, shown
-from engine.logs.file_system import WOULD_JOIN, beside, make_folders, refuse_network, resolved, sync_folder, take_name
+from engine.logs.file_system import make_folders, resolved, sync_folder, take_name
+from engine.logs.mounts import refuse_network
+from engine.logs.own_files import WAL, WOULD_JOIN, beside
 from engine.logs.partial_folder import PartialFolder
 
 
@@ -58,7 +60,7 @@ def _begun(path: Path) -> tuple[Path, PartialFolder]:
 
 def _take_name(made: Path, target: Path) -> None:
     with _writing(target):
-        if beside(made, "-wal").exists():  # closing it did not come to the end of that
+        if beside(made, WAL).exists():  # closing it did not come to the end of that
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if not is_free(target):
             raise MadeMeanwhile(target)

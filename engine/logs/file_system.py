@@ -1,37 +1,16 @@
-"""Where a database may live: the folder, the file's permissions, and no network file system."""
+"""Files and folders that are made durably, for their owner alone, and take their names whole."""
 
 import contextlib
 import errno
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from engine.errors import CannotOpen, FolderNotWritable, NetworkFileSystem
-
-# File systems whose locks or syncs do not hold between machines, or not at all.
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "fuse.s3fs",
-        "fuse.sshfs",
-        "gfs2",
-        "glusterfs",
-        "fuse.glusterfs",
-        "lustre",
-    }
-    | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
-)
+from engine.errors import CannotOpen, FolderNotWritable
+from engine.logs.mounts import refuse_mounted_alone, refuse_network
+from engine.logs.own_files import refuse_names_of_others
 
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-
-_MOUNTS = Path("/proc/self/mountinfo")
-
 
 READING_WRITES: Final = "who only reads it writes beside it, too, and can read a copy in a folder that may be written"
 """What to tell people whose file may not be written."""
@@ -84,11 +63,6 @@ def resolved(path: Path) -> Path:
     return found
 
 
-def beside(database: Path, suffix: str) -> Path:
-    """Return the file of that suffix beside a database."""
-    return database.with_name(database.name + suffix)
-
-
 def is_named(path: Path, file: os.stat_result) -> bool:
     """Whether a path still leads to an open file, as far as this process may look."""
     try:
@@ -98,36 +72,6 @@ def is_named(path: Path, file: os.stat_result) -> bool:
     except OSError:
         return True
     return (named.st_ino, named.st_dev) == (file.st_ino, file.st_dev)
-
-
-def is_own_name(name: str, database: str) -> bool:
-    """Whether a name is that of a database, or of a file that SQLite or the engine keeps beside it."""
-    return name.startswith(database) and _OWN_SUFFIX.fullmatch(name[len(database) :]) is not None
-
-
-def is_scratch_name(name: str, database: str) -> bool:
-    """Whether a name is that of a file in which views of a database are made anew."""
-    return name.startswith(database) and _SCRATCH_SUFFIX.fullmatch(name[len(database) :]) is not None
-
-
-_SCRATCH_SUFFIX: Final = re.compile(r"(-rebuild|-compare-[0-9a-f]{16})(-journal)?")
-_OWN_SUFFIX: Final = re.compile(rf"|-wal|-shm|-journal|-lock|-unsynced|-rebuild-lock|{_SCRATCH_SUFFIX.pattern}")
-
-WOULD_JOIN: Final = "-wal", "-journal"
-"""What SQLite would take for a part of a database by whose name it begins, and write into it."""
-
-
-def refuse_names_of_others(path: Path) -> None:
-    """Raise `CannotOpen` for a path whose name is one of a file beside another database: that one would remove it."""
-    for place in (place for place, character in enumerate(path.name) if place and character == "-"):
-        other = path.name[:place]
-        if other != "." and is_own_name(path.name, other) and _is_store(path.parent / other):
-            raise CannotOpen(path, f"its name is that of a file which belongs to the database {other} beside it")
-
-
-def _is_store(path: Path) -> bool:
-    """Whether a file was opened as a store. It is not looked into: that would end locks that the process may have."""
-    return path.is_file() and beside(path, "-lock").is_file()
 
 
 def create_for_owner(path: Path) -> None:
@@ -202,47 +146,3 @@ def sync_folder_if_readable(folder: Path) -> None:
     """`sync_folder`, but of one that may be written and not read: what cannot be opened cannot be synced."""
     with contextlib.suppress(PermissionError):
         sync_folder(folder)
-
-
-def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:
-    """Raise `NetworkFileSystem` when `folder` is mounted from one. Where the system has no mount table, pass."""
-    kind = mounted_as(folder.resolve(), mounts)
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise NetworkFileSystem(folder, kind)
-
-
-def mounted_as(folder: Path, mounts: Path = _MOUNTS) -> str | None:
-    """Return the type of the file system that `folder` is on, from a table in the form of proc(5)'s mountinfo."""
-    best, kind = Path(), None
-    for mount_point, mounted in _mount_points(mounts):
-        if folder.is_relative_to(mount_point) and len(mount_point.parts) >= len(best.parts):
-            best, kind = mount_point, mounted
-    return kind
-
-
-def refuse_mounted_alone(path: Path, mounts: Path = _MOUNTS) -> None:
-    """Raise `CannotOpen` for a file that is a mount point, as containers make them.
-
-    The files that belong beside it are not mounted with it: who opens it elsewhere has others, so that neither lock nor
-    log is shared, and what is in the log is lost with the container.
-    """
-    if any(mount_point == path for mount_point, _ in _mount_points(mounts)):
-        raise CannotOpen(path, "it is mounted by itself, without the files that belong beside it: mount its folder")
-
-
-def _mount_points(mounts: Path) -> Iterator[tuple[Path, str]]:
-    try:
-        table = mounts.read_bytes()
-    except OSError:  # other systems have none
-        return
-    for line in table.splitlines():
-        fields, _, source = line.partition(b" - ")
-        yield Path(os.fsdecode(_ESCAPED.sub(_unescape, fields.split(b" ")[4]))), source.split(b" ")[0].decode()
-
-
-# The table writes a space in a mount point as its octal code, and so on.
-_ESCAPED = re.compile(rb"\\([0-7]{3})")
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    return bytes([int(match[1], 8)])

@@ -28,8 +28,9 @@ from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, let_go_of_cursors
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import READING_WRITES, beside, is_named, resolved
+from engine.logs.file_system import READING_WRITES, is_named, resolved
 from engine.logs.forking import inside_sqlite
+from engine.logs.own_files import LOCK, beside
 from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import named, opening_failed, translate
@@ -246,7 +247,7 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
 
 async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:
     try:
-        return FileLock(beside(path, "-lock"))
+        return FileLock(beside(path, LOCK))
     except OSError as error:
         await connection.close()
         raise FolderNotWritable(path, f"its lock file: {error.strerror or error}; {READING_WRITES}") from error

@@ -22,8 +22,9 @@ from engine.cancellation import finish
 from engine.errors import AnabranchError, BackupExists, BackupFailed, DiskFull, InvalidValue, shown
 from engine.findings import Verification
 from engine.logs.connections import ThreadConnection
-from engine.logs.file_system import WOULD_JOIN, beside, is_disk_full, is_own_name, sync_file, sync_folder, take_name
+from engine.logs.file_system import is_disk_full, sync_file, sync_folder, take_name
 from engine.logs.forking import connect, connect_new
+from engine.logs.own_files import WOULD_JOIN, beside, is_own_name
 from engine.logs.partial_folder import PartialFolder, remove_abandoned
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog

@@ -13,8 +13,9 @@ from engine.codec import EVENT_BYTES_MAX
 from engine.errors import CannotOpen, StoreBusy
 from engine.logger import get_logger
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import beside, prepare_file
+from engine.logs.file_system import prepare_file
 from engine.logs.forking import connect, inside_sqlite
+from engine.logs.own_files import WAL, beside
 from engine.logs.readers import in_snapshot
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import last_position
@@ -79,7 +80,7 @@ class SetUp:
         """
         with self._locked(lock):
             try:
-                write_again(beside(self._path, "-wal"))
+                write_again(beside(self._path, WAL))
             except OSError as error:
                 raise CannotOpen(
                     self._path, f"a sync of it failed before, and now: {error.strerror or error}"

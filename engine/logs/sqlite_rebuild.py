@@ -18,8 +18,8 @@ from engine.errors import DiskFull, ReadFailed, RebuildRunning, StoreChanged
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import beside, is_scratch_name
 from engine.logs.forking import connect_new, inside_sqlite
+from engine.logs.own_files import COMPARE, REBUILD, REBUILD_LOCK, beside, is_scratch_name
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_epoch import removals
@@ -40,8 +40,6 @@ LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every write
 _TRIES_MAX = 5  # while others keep taking things out; then all is folded at once, which they wait for
 _ASK_AGAIN_SECONDS = 0.05
 _PROBLEMS_TOLD_MAX = 5
-_REBUILD = "-rebuild"
-_COMPARE = "-compare-"
 
 _SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY position"
 
@@ -67,14 +65,14 @@ class SqliteViewMaintenance:
         # `replaced` are the latest versions of views that may be; of those that are not in it, any may.
         self._log.check_open()
         with _by_name(self._log.path):
-            lock = FileLock(beside(self._log.path, "-rebuild-lock"))
+            lock = FileLock(beside(self._log.path, REBUILD_LOCK))
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
             damaged = await asyncio.to_thread(_is_damaged, self._log.path)
             # One name for all rebuilds: what one that was killed has left is removed by the next.
             return await self._folded(
-                _REBUILD,
+                REBUILD,
                 progress,
                 lambda scratch: self._log.exclusively(
                     lambda each: _swap(each, scratch, self._log, replaced, damaged=damaged)
@@ -94,7 +92,7 @@ class SqliteViewMaintenance:
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from views made anew."""
         self._log.check_open()
-        name = f"{_COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
+        name = f"{COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
         return await self._folded(name, progress, _Scratch.compare)
 
     async def _folded(

@@ -15,10 +15,10 @@ import os
 import sqlite3
 from pathlib import Path
 
-from engine.logs.file_system import beside, sync_folder
+from engine.logs.file_system import sync_folder
+from engine.logs.own_files import UNSYNCED, beside
 from engine.logs.sqlite_errors import code_of
 
-_SUFFIX = "-unsynced"
 _BLOCK_BYTES = 2**20
 _FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
@@ -58,7 +58,7 @@ class SyncFailureMark:
     """The file that says that a sync of `database` has failed. Whoever removes it takes the store as it is."""
 
     def __init__(self, database: Path) -> None:
-        self.path = beside(database, _SUFFIX)
+        self.path = beside(database, UNSYNCED)
 
     def is_set(self) -> bool:
         try:

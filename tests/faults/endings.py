@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 from engine import Engine, Run, open_engine
 from engine.errors import EngineClosed, StoreBusy
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import beside
+from engine.logs.own_files import beside
 from engine.stores import BlockingRunLogStore
 from tests.faults.acknowledged import say
 from tests.faults.cancelling import pass_turns

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from engine.logs.file_system import beside
+from engine.logs.own_files import beside
 
 _SOURCES = Path(__file__).parent
 _COUNTS = struct.Struct("=qq")

@@ -11,7 +11,7 @@ import pytest
 from engine import open_engine
 from engine.errors import StoreBusy
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import beside
+from engine.logs.own_files import beside
 from tests.faults.audit import assert_whole
 from tests.faults.children import finished, start_worker
 from tests.faults.preload import CheckpointWatch

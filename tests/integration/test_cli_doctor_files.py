@@ -77,7 +77,7 @@ def test_files_that_others_may_read_are_told_and_taken_from_them(database: Path,
 
 def test_a_network_file_system_is_a_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
     """Doctor looks at such a file all the same, and says what may happen there."""
-    monkeypatch.setattr("engine.logs.file_system.mounted_as", lambda *_: "nfs4")
+    monkeypatch.setattr("engine.logs.mounts.mounted_as", lambda *_: "nfs4")
     monkeypatch.setattr(file_checks, "mounted_as", lambda *_: "nfs4")
     code, found = examined()
     assert (code, list(found)) == (1, ["file system"])

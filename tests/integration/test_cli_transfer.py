@@ -18,7 +18,7 @@ from engine.cli import main
 from engine.cli.file_output import FileIsThere, whole_file
 from engine.cli.new_database import MadeMeanwhile, new_database
 from engine.codec import EVENT_BYTES_MAX
-from engine.logs import file_system
+from engine.logs import mounts as mounts_module
 from engine.model import AttemptDocument
 from tests.exports import documents, rows
 from tests.golden.make_database import fill
@@ -200,7 +200,7 @@ def test_a_database_is_made_on_no_network_file_system(
     """The folder that was meant is named, and nothing is made in it."""
     ran("export", "--all", "--to", "all.jsonl")
     before = {*tmp_path.iterdir()}
-    monkeypatch.setattr(file_system, "mounted_as", lambda *_: "nfs4")
+    monkeypatch.setattr(mounts_module, "mounted_as", lambda *_: "nfs4")
     code, shown, error = ran("import", "all.jsonl", "--db", "other.db")
     assert (code, shown) == (1, "")
     assert error.startswith("anabranch: NetworkFileSystem: ")

@@ -22,7 +22,8 @@ from engine.errors import (
     NotADatabase,
     ReadFailed,
 )
-from engine.logs import file_system, sqlite_schema
+from engine.logs import mounts as mounts_module
+from engine.logs import sqlite_schema
 from engine.logs.sqlite_schema import SCHEMA_VERSION
 from tests.faults.leaks import nothing_left
 
@@ -253,8 +254,8 @@ async def test_a_network_file_system_is_refused_unless_allowed(database: Path, m
     """Locks do not hold there: the error names the file system, and `allow_network` overrules it."""
     mounts = database.with_name("mounts")
     mounts.write_text(f"1 0 0:1 / / rw - ext4 dev rw\n2 1 0:2 / {database.parent} rw - nfs4 host:/x rw\n")
-    mounted_as = file_system.mounted_as
-    monkeypatch.setattr(file_system, "mounted_as", lambda folder, _: mounted_as(folder, mounts))
+    mounted_as = mounts_module.mounted_as
+    monkeypatch.setattr(mounts_module, "mounted_as", lambda folder, _: mounted_as(folder, mounts))
     error = await _error(database)
     assert isinstance(error, NetworkFileSystem)
     assert error.file_system == "nfs4"

@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CannotOpen, FolderNotWritable, NetworkFileSystem
-from engine.logs.file_system import (
-    NETWORK_FILE_SYSTEMS,
-    is_own_name,
-    mounted_as,
-    prepare_file,
-    refuse_mounted_alone,
-    refuse_network,
-    sync_folder,
-    sync_folder_if_readable,
-)
+from engine.logs.file_system import prepare_file, sync_folder, sync_folder_if_readable
+from engine.logs.mounts import NETWORK_FILE_SYSTEMS, mounted_as, refuse_mounted_alone, refuse_network
+from engine.logs.own_files import is_own_name
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

@@ -1,0 +1,72 @@
+"""What is mounted where: a database may be on no network file system, and is never mounted without its folder."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.errors import CannotOpen, NetworkFileSystem
+
+# File systems whose locks or syncs do not hold between machines, or not at all.
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "gfs2",
+        "glusterfs",
+        "fuse.glusterfs",
+        "lustre",
+    }
+    | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
+)
+
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:
+    """Raise `NetworkFileSystem` when `folder` is mounted from one. Where the system has no mount table, pass."""
+    kind = mounted_as(folder.resolve(), mounts)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise NetworkFileSystem(folder, kind)
+
+
+def mounted_as(folder: Path, mounts: Path = _MOUNTS) -> str | None:
+    """Return the type of the file system that `folder` is on, from a table in the form of proc(5)'s mountinfo."""
+    best, kind = Path(), None
+    for mount_point, mounted in _mount_points(mounts):
+        if folder.is_relative_to(mount_point) and len(mount_point.parts) >= len(best.parts):
+            best, kind = mount_point, mounted
+    return kind
+
+
+def refuse_mounted_alone(path: Path, mounts: Path = _MOUNTS) -> None:
+    """Raise `CannotOpen` for a file that is a mount point, as containers make them.
+
+    The files that belong beside it are not mounted with it: who opens it elsewhere has others, so that neither lock nor
+    log is shared, and what is in the log is lost with the container.
+    """
+    if any(mount_point == path for mount_point, _ in _mount_points(mounts)):
+        raise CannotOpen(path, "it is mounted by itself, without the files that belong beside it: mount its folder")
+
+
+def _mount_points(mounts: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        table = mounts.read_bytes()
+    except OSError:  # other systems have none
+        return
+    for line in table.splitlines():
+        fields, _, source = line.partition(b" - ")
+        yield Path(os.fsdecode(_ESCAPED.sub(_unescape, fields.split(b" ")[4]))), source.split(b" ")[0].decode()
+
+
+# The table writes a space in a mount point as its octal code, and so on.
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8)])
