@@ -1,55 +1,17 @@
-"""The handle of one attempt, and the fields that callers may give it."""
+"""The handle of one attempt."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any
 
-from msgspec import structs
 from typing_extensions import Unpack, override
 
-from engine.codec import plain_time
+from engine.attempt_fields import AttemptFields, AttemptUpdates, attempt_changes
 from engine.commands import Request, UpdateAttempt
-from engine.errors import InvalidValue
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
-from engine.model import COMPLETED, NOT_BEGUN_WITH, TERMINAL_STATUSES, AttemptChanges, AttemptDocument, AttemptLog
+from engine.model import COMPLETED, TERMINAL_STATUSES, AttemptChanges, AttemptLog
 from engine.names import check_key, check_name
 from engine.ports import Recorded
-from engine.values import check_document, check_parameters, check_text
 from engine.views import Views
 from engine.writer import Writer
-
-
-class AttemptFields(TypedDict, total=False):
-    """What callers may give an attempt when it begins; `None` where nothing is known."""
-
-    operator_key: str | None
-    operator_type: str | None
-    external_id: str | None
-    operator_data: Mapping[str, Any] | None
-    relative_path: str | None
-    message: str
-    inputs: Mapping[str, Any]
-    outputs: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    details: Mapping[str, Any]
-
-
-class AttemptUpdates(AttemptFields, total=False):
-    """What callers may change of an attempt."""
-
-    status: str
-    status_reason: str | None
-    submitted_at: datetime | None
-    ended_at: datetime | None
-
-
-class StartOptions(AttemptFields, total=False):
-    """What else callers may say when they start an attempt; see `Branch.start_attempt`."""
-
-    status: str
-    attempt_id: str | None
-    expected_version: ExpectedVersion
-    idempotency_key: str | None
 
 
 class Attempt:
@@ -183,70 +145,3 @@ class Attempt:
 def _ending(status: str, reason: str | None, **fields: Any) -> AttemptChanges:
     ending = {"status": status} if reason is None else {"status": status, "status_reason": reason}
     return attempt_changes({**fields, **ending})
-
-
-def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:
-    """Return the fields that a new attempt may begin with."""
-    for name in NOT_BEGUN_WITH:
-        if name in fields:
-            raise InvalidValue("attempt", name, "is not a field that an attempt begins with")
-    return attempt_changes(fields)
-
-
-def attempt_changes(fields: Mapping[str, Any]) -> AttemptChanges:
-    """Return the fields as changes.
-
-    Raises:
-        InvalidValue: an unknown field, or a value that its field cannot hold.
-    """
-    checked: dict[str, Any] = {}
-    for name, value in fields.items():
-        check = _CHECKS.get(name)
-        if check is None:
-            raise InvalidValue("attempt", name, f"is none of the fields {', '.join(_CHECKS)}")
-        checked[name] = None if value is None and name in _NULLABLE else check(value, name)
-    return AttemptChanges(**checked)
-
-
-def check_attempt_document(attempt: object) -> AttemptDocument:
-    """Return a copy of an attempt's document when it can be recorded."""
-    if not isinstance(attempt, AttemptDocument):
-        raise InvalidValue("attempts", attempt, f"holds {type(attempt).__name__}, not AttemptDocument")
-    return structs.replace(
-        attempt,
-        status=check_name(attempt.status, "status"),
-        message=check_text(attempt.message, "message"),
-        details=check_document(attempt.details, "details"),
-        inputs=check_parameters(attempt.inputs),
-        outputs=check_parameters(attempt.outputs),
-        metrics=check_parameters(attempt.metrics),
-        began_at=None if attempt.began_at is None else plain_time(attempt.began_at),
-        ended_at=None if attempt.ended_at is None else plain_time(attempt.ended_at),
-    )
-
-
-def _parameters(value: Any, _name: str) -> Any:
-    return check_parameters(value)
-
-
-def _time(value: Any, _name: str) -> Any:
-    return plain_time(value)
-
-
-_CHECKS: dict[str, Callable[[Any, str], Any]] = {
-    "status": check_name,
-    "status_reason": check_text,
-    "operator_key": check_text,
-    "operator_type": check_text,
-    "external_id": check_text,
-    "operator_data": check_document,
-    "relative_path": check_text,
-    "message": check_text,
-    "inputs": _parameters,
-    "outputs": _parameters,
-    "metrics": _parameters,
-    "details": check_document,
-    "submitted_at": _time,
-    "ended_at": _time,
-}
-_NULLABLE = frozenset(_CHECKS) - {"status", "message", "inputs", "outputs", "metrics", "details"}

@@ -10,8 +10,9 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from engine.attempt import Attempt, AttemptFields, StartOptions, attempt_fields, check_attempt_document
-from engine.attempting import AttemptBlock, Started
+from engine.attempt import Attempt
+from engine.attempt_block import AttemptBlock, Started
+from engine.attempt_fields import AttemptFields, StartOptions, attempt_fields, check_attempt_document
 from engine.branch_reads import BranchReads
 from engine.codec import derived_id
 from engine.command_check import checked
@@ -79,12 +80,8 @@ class Branch(BranchReads):
             BranchExists
         """
         branch = child_branch(self._name, name)
-        command = Fork(
-            branch=branch,
-            parent=self._name,
-            status=check_name(status, "status"),
-            exist_ok=check_flag(exist_ok, "exist_ok"),
-        )
+        status, exist_ok = check_name(status, "status"), check_flag(exist_ok, "exist_ok")
+        command = Fork(branch=branch, parent=self._name, status=status, exist_ok=exist_ok)
         await self._write(command, idempotency_key=idempotency_key)
         return Branch(self._writer, self._views, self._run_id, branch)
 
@@ -349,10 +346,7 @@ class Branch(BranchReads):
         return child.name
 
     async def write(
-        self,
-        *commands: Command,
-        expected_version: ExpectedVersion = ANY,
-        idempotency_key: str | None = None,
+        self, *commands: Command, expected_version: ExpectedVersion = ANY, idempotency_key: str | None = None
     ) -> Recorded:
         """Record several commands of `engine.commands`, which name this branch, together or not at all.
 
@@ -368,10 +362,7 @@ class Branch(BranchReads):
         return await self._write(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def _write(
-        self,
-        *commands: Command,
-        expected_version: ExpectedVersion = ANY,
-        idempotency_key: str | None = None,
+        self, *commands: Command, expected_version: ExpectedVersion = ANY, idempotency_key: str | None = None
     ) -> Recorded:
         """`write` for commands that were made here of what was checked."""
         request = self._request(*commands, expected_version=expected_version, idempotency_key=idempotency_key)

@@ -13,22 +13,19 @@ digest lets a payload be erased later: while the digest stays, the chain stays w
 import math
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, get_args
 
 import msgspec
 
-from engine.errors import CannotDecode, InvalidValue, MalformedPayload, NewerEventVersion, UnknownEventType
+from engine.errors import CannotDecode, MalformedPayload, NewerEventVersion, UnknownEventType
 from engine.events import Event, RecordedEvent
 from engine.free_form import check_of
 from engine.text_keys import check_keys
+from engine.times import from_microseconds
 
 EVENT_BYTES_MAX: Final = 1024 * 1024
 GENESIS_HASH: Final = bytes(32)
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 EVENT_TYPES: Final[dict[str, type]] = {event_type.__name__: event_type for event_type in get_args(Event)}
 SCHEMA_VERSIONS: Final[dict[str, int]] = {
@@ -162,37 +159,6 @@ def _blake2b_256(data: bytes) -> bytes:
     hashed = _BLAKE2B_256.copy()  # half the time of setting one up by its sixteen arguments
     hashed.update(data)
     return hashed.digest()
-
-
-def to_microseconds(moment: datetime) -> int:
-    """Return an aware time as microseconds since 1970 in UTC.
-
-    Raises:
-        InvalidValue: it is no time, has no time zone, or lies outside the years 1 to 9999 in UTC.
-    """
-    if not isinstance(moment, datetime):
-        raise InvalidValue("time", moment, f"is {type(moment).__name__}, not a time")
-    if moment.tzinfo is None:
-        raise InvalidValue("time", moment, "has no time zone")
-    try:
-        return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
-    except OverflowError as error:
-        raise InvalidValue("time", moment, "lies outside the years 1 to 9999 in UTC") from error
-
-
-def plain_time(moment: datetime) -> datetime:
-    """Return a moment as it is recorded: in UTC, and of no other class, such as those of date libraries.
-
-    Raises:
-        InvalidValue: as `to_microseconds`.
-    """
-    return from_microseconds(to_microseconds(moment))
-
-
-@lru_cache(maxsize=1024)  # the events of a batch were recorded at one time
-def from_microseconds(microseconds: int) -> datetime:
-    """Return microseconds since 1970 as an aware time in UTC."""
-    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def same(left: object, right: object) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 from engine.backup import Backup
 from engine.cancellation import finish
-from engine.codec import plain_time, to_microseconds
 from engine.command_check import checked
 from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, Request
 from engine.errors import StoreBusy
@@ -21,6 +20,7 @@ from engine.point import Point, Position, no_point
 from engine.ports import Audit, EventLog, Recorded, ViewMaintenance
 from engine.removal import Removal
 from engine.run import Run
+from engine.times import plain_time, to_microseconds
 from engine.transfer.port import Transfer
 from engine.upkeep import Upkeep
 from engine.values import check_document, check_flag, check_optional, check_parameters, check_text

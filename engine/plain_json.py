@@ -6,10 +6,12 @@ there, also at its default. JSON has no NaN and no infinities: they are the text
 """
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from msgspec import UNSET, Struct, structs
+
+from engine.times import iso_text
 
 
 def plain(value: Any, *, finite: bool = True) -> Any:
@@ -37,6 +39,6 @@ def _scalar(value: Any) -> Any:
         case bytes():
             return value.hex()
         case datetime():
-            return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            return iso_text(value)
         case _:
             return value

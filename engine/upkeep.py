@@ -6,7 +6,6 @@ from pathlib import Path
 
 from engine.backup import BackedUp, Backup, BackupProgress
 from engine.checkpoint import Checkpoint
-from engine.codec import to_microseconds
 from engine.commands import Pin, Request
 from engine.errors import InvalidValue, RunKept, RunNotFound, TracesLeft
 from engine.findings import Verification
@@ -14,6 +13,7 @@ from engine.model import TERMINAL_STATUSES
 from engine.names import check_branch, check_name
 from engine.ports import Audit, Progress, Recorded, ViewDifference, ViewMaintenance
 from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry, Removal
+from engine.times import to_microseconds
 from engine.values import check_flag, check_function, check_optional, check_text, check_version
 from engine.writer import Writer
 

@@ -13,12 +13,13 @@ from typing import Any, Final, Literal, cast
 import msgspec
 from msgspec import Struct, field, structs
 
-from engine.codec import decode_event, from_microseconds
+from engine.codec import decode_event
 from engine.errors import ParameterNotFound
 from engine.events import ParametersReduced, SourceCarriedOver
 from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageWanted, Written
 from engine.model import Head, Parameter, Source
 from engine.ports import Stream
+from engine.times import from_microseconds
 from projections.columns import from_json
 from projections.reading import lineage
 from projections.streams import find_stream, stream_name

@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from engine.codec import from_microseconds
 from engine.errors import InvalidValue, RunNotFound
 from engine.model import RunInfo, RunPage
+from engine.times import from_microseconds
 from projections.columns import from_json, from_text, to_text
 
 PAGE_RUNS_MAX = 1000

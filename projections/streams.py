@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeGuard
 
-from engine.codec import to_microseconds
 from engine.errors import BranchNotFound, PointNotFound, ReadFailed, RunNotFound, shown
 from engine.model import Head, Origin
 from engine.names import ROOT
 from engine.point import PlacedPoint, Point, Position, no_point
 from engine.ports import Stream
+from engine.times import to_microseconds
 from projections.own_parameters import LATEST
 from projections.reading import lineage
 

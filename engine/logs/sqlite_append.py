@@ -10,13 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from engine.bulk_insert import insert_rows
-from engine.codec import (
-    SCHEMA_VERSIONS,
-    encode_canonical,
-    from_microseconds,
-    link,
-    payload_digest,
-)
+from engine.codec import SCHEMA_VERSIONS, encode_canonical, link, payload_digest
 from engine.commands import Request
 from engine.decisions import Decision, decide
 from engine.errors import EventTooLarge, StoreChanged, VersionConflict
@@ -33,6 +27,7 @@ from engine.logs.transactions import transaction
 from engine.names import ROOT
 from engine.ports import Answer, Recorded, State
 from engine.projectors import Projectors
+from engine.times import from_microseconds
 
 _EVENT_COLUMNS = (
     "position",

@@ -12,7 +12,6 @@ from typing import TypeVar
 from msgspec import Struct, field
 
 from engine.checkpoint import Checkpoint
-from engine.codec import from_microseconds
 from engine.errors import CheckpointOfAnotherStore, InvalidValue, ReadFailed, RunNotFound
 from engine.findings import Problem, Verification
 from engine.logs.readers import Readers
@@ -26,6 +25,7 @@ from engine.ports import Progress
 from engine.proof.merkle import Tree, run_leaf
 from engine.proof.verification import RunCheck
 from engine.stored import StoredStream
+from engine.times import from_microseconds
 
 Result = TypeVar("Result")
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, from_microseconds
+from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event
 from engine.errors import CannotDecode, NewerEventVersion, UnknownEventType
 from engine.events import AttemptCreated, BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
 from engine.free_form import INTEGER_MAX
@@ -25,6 +25,7 @@ from engine.names import ROOT
 from engine.ports import State, Stream
 from engine.proof.verification import RunCheck
 from engine.stored import StoredEvent, StoredStream
+from engine.times import from_microseconds
 from engine.transfer.grounds import unfounded, unrecordable
 from engine.transfer.lines import EventLine, RunLine, event_line, stored_event
 from engine.transfer.port import Imported, ImportedRun

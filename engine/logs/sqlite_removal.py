@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from engine.codec import from_microseconds
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_deletion import check_expired, delete_run, find_expired, recorded_until
@@ -23,6 +22,7 @@ from engine.logs.sqlite_rebuild import remove_scratch
 from engine.logs.transactions import transaction
 from engine.logs.wal_limit import empty_log
 from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry
+from engine.times import from_microseconds
 
 Result = TypeVar("Result")
 

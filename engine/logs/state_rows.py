@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
-from engine.codec import to_microseconds
 from engine.commands import Command, LogStep, OpenRun, Record, Request
 from engine.errors import InvalidValue
 from engine.events import (
@@ -24,6 +23,7 @@ from engine.events import (
 )
 from engine.model import CREATED, AttemptChanges, StepDocument, TaskSpec
 from engine.names import ROOT, check_name
+from engine.times import to_microseconds
 from engine.values import check_document, check_task_spec, check_text, check_value
 
 Row: TypeAlias = Mapping[str, Any]

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import structs
 
-from engine.codec import same, to_microseconds
+from engine.codec import same
 from engine.commands import (
     CancelExternalRun,
     ChangeAttempt,
@@ -53,6 +53,7 @@ from engine.stores.task_documents import (
 )
 from engine.stores.task_places import Place, TaskPlaces, attempts_of
 from engine.stores.twin import checked_engine
+from engine.times import to_microseconds
 from engine.values import check_document, check_function, check_several, check_text
 from engine.views import PlacedAttempt
 

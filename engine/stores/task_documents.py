@@ -16,11 +16,11 @@ from typing import Any, Final, TypeVar, cast
 from msgspec import NODEFAULT, Struct, field, structs
 
 from engine import model
-from engine.codec import plain_time
 from engine.errors import InvalidValue, shown
 from engine.events import ExternalRunRegistered, ExternalRunUpdated, RunCreated
 from engine.model import CREATED, TaskSpec
 from engine.names import ROOT, check_name
+from engine.times import plain_time
 from engine.values import check_document, check_task_spec, check_text
 from engine.views import PlacedAttempt
 

@@ -21,9 +21,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from engine.codec import from_microseconds, to_microseconds
 from engine.stored import StoredEvent
 from engine.text_keys import check_keys
+from engine.times import from_microseconds, iso_text, to_microseconds
 
 FORMAT: Final = "anabranch-export"
 FORMAT_VERSION: Final = 1
@@ -139,7 +139,7 @@ def event_line(run_id: str, branch: str, position: int, row: StoredEvent, *, rea
         branch=branch,
         stream_version=row.stream_version,
         event_id=row.event_id.hex(),
-        recorded_at=_time_text(row.recorded_at),
+        recorded_at=iso_text(from_microseconds(row.recorded_at)),
         type=row.event_type,
         schema_version=row.schema_version,
         hash=row.hash.hex(),
@@ -193,13 +193,9 @@ def _rendered(payload: bytes | None) -> bytes:
     return _ENCODER.encode(said)
 
 
-def _time_text(microseconds: int) -> str:
-    return from_microseconds(microseconds).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def _microseconds(text: str) -> int:
     microseconds = to_microseconds(datetime.fromisoformat(text))
-    if _time_text(microseconds) != text:
+    if iso_text(from_microseconds(microseconds)) != text:
         raise ValueError("its recorded_at is not written as an export writes it")
     return microseconds
 

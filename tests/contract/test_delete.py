@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from engine import Branch, Engine, Position, Run, TaskSpec, open_engine
-from engine.codec import to_microseconds
 from engine.errors import InvalidValue, RunHasForks, RunIsPinned, RunNotFound
 from engine.events import SourceCarriedOver
 from engine.logs import carried_over, sqlite_deletion
 from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, RunLog, StepLog
 from engine.proof.redaction import ERASED_TEXT
 from engine.removal import DeletedRun, Expiry
+from engine.times import to_microseconds
 
 NO_AGE = timedelta(0)
 

@@ -19,10 +19,8 @@ from engine.codec import (
     decode_event,
     decode_recorded,
     encode_canonical,
-    from_microseconds,
     link,
     payload_digest,
-    to_microseconds,
 )
 from engine.commands import Fork
 from engine.engine import Engine
@@ -35,6 +33,7 @@ from engine.errors import (
 )
 from engine.events import BranchLogged, Event, ParametersSet, RunCreated, StepLogged
 from engine.model import AttemptDocument, Parameter, TaskSpec
+from engine.times import from_microseconds, to_microseconds
 from engine.values import VALUE_DEPTH_MAX
 from tests.strategies import documents, names, parameters
 

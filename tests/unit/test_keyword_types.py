@@ -4,7 +4,7 @@ import inspect
 from typing import get_type_hints
 
 from engine import Branch, open_engine
-from engine.attempt import AttemptFields, AttemptUpdates, StartOptions
+from engine.attempt_fields import AttemptFields, AttemptUpdates, StartOptions
 from engine.composition import OpenOptions
 from engine.model import NOT_BEGUN_WITH, AttemptChanges
 
