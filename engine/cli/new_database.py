@@ -37,7 +37,7 @@ async def new_database(path: Path, *, event_bytes_max: int) -> AsyncIterator[Eng
         MadeMeanwhile: and the name is somebody else's.
         CannotOpen, and what `open_engine` raises
     """
-    with _by_name(path):
+    with _disk_full_of(path):
         target, folder = await asyncio.to_thread(_begun, path)
         made = folder.path / "new.db"
         try:
@@ -80,7 +80,7 @@ def _writing(target: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _by_name(path: Path) -> Iterator[None]:
+def _disk_full_of(path: Path) -> Iterator[None]:
     """Raise that the disk is full about the database that is meant, not about what stands in for it."""
     try:
         yield

@@ -55,7 +55,7 @@ class SqliteBackup:
         """Make a copy at `path`, and prove it; see `engine.upkeep.Upkeep.backup`."""
         self._log.check_open()
         target = await finish(asyncio.to_thread(_checked, path, self._log.path))
-        with _by_name(target):
+        with _failing_as_backup(target):
             await finish(asyncio.to_thread(remove_abandoned, target.parent))
             folder = PartialFolder(target.parent)
             try:
@@ -138,7 +138,7 @@ def _checked(path: Path, database: Path) -> Path:
         BackupExists, BackupFailed
     """
     try:
-        with _by_name(path):
+        with _failing_as_backup(path):
             target = path.parent.resolve(strict=True) / path.name
             _check_free(target)
     except ValueError as error:  # a NUL, or what the file system's encoding lacks
@@ -183,7 +183,7 @@ def _take_name(copy: Path, target: Path) -> int:
 
 
 @contextlib.contextmanager
-def _by_name(target: Path) -> Iterator[None]:
+def _failing_as_backup(target: Path) -> Iterator[None]:
     """Raise what SQLite, the file system and the proof say as errors about the backup."""
     try:
         yield

@@ -246,12 +246,12 @@ class _NewRun:
             event = _read(row.event_type, row.schema_version, row.payload, line)
             carried_over |= isinstance(event, SourceCarriedOver)
             size += len(row.payload or b"")
-            with _by_line(line):
+            with _refused_at(line):
                 self._fold(row, event, line)
                 if count % PIECE_EVENTS == 0 or size >= PIECE_BYTES:
                     self._flush()
                     size = 0
-        with _by_line(self._line + count):
+        with _refused_at(self._line + count):
             self._flush()
         check.finish(importing.ledger.streams_of(self._opened.run))
         _raise_problem(check, importing.reader.line)
@@ -295,7 +295,7 @@ def _attempts_given(event: Event) -> Iterator[str]:
 
 
 @contextmanager
-def _by_line(line: int) -> Iterator[None]:
+def _refused_at(line: int) -> Iterator[None]:
     """Raise what the tables of the views say of rows that cannot stand beside each other as an error of ours."""
     try:
         yield

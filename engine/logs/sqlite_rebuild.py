@@ -64,7 +64,7 @@ class SqliteViewMaintenance:
     async def _rebuild(self, progress: Progress | None, replaced: Mapping[str, int]) -> int:
         # `replaced` are the latest versions of views that may be; of those that are not in it, any may.
         self._log.check_open()
-        with _by_name(self._log.path):
+        with _errors_of_ours(self._log.path):
             lock = FileLock(beside(self._log.path, REBUILD_LOCK))
         try:
             if not lock.try_acquire():
@@ -117,7 +117,7 @@ def remove_scratch(path: Path) -> None:
 
 
 @contextmanager
-def _by_name(path: Path) -> Iterator[None]:
+def _errors_of_ours(path: Path) -> Iterator[None]:
     """Raise what SQLite and the file system say as errors of ours."""
     with reading(path):
         try:
@@ -149,7 +149,7 @@ def _is_damaged(path: Path) -> bool:
 
     Which they are is what the damaged tables say, and one may be a page of the log.
     """
-    with _by_name(path), inside_sqlite(), closing(connect_read_only(path)) as connection:
+    with _errors_of_ours(path), inside_sqlite(), closing(connect_read_only(path)) as connection:
         problems = damage_in_pages(connection)
     if problems:
         _log.warning(
@@ -175,7 +175,7 @@ def _swap(
     position = last_position(connection)
     while scratch.position < position:
         scratch.fold_chunk(connection)
-    with _by_name(log.path):  # no descriptor may be left: nothing was written
+    with _errors_of_ours(log.path):  # no descriptor may be left: nothing was written
         connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
         with transaction(connection):
@@ -219,7 +219,7 @@ class _Scratch:
 
     async def __aenter__(self) -> "_Scratch":
         try:
-            with _by_name(self._source_path):
+            with _errors_of_ours(self._source_path):
                 self._source = await ThreadConnection.open(self._connect)
         except BaseException:
             self._remove()
@@ -257,7 +257,7 @@ class _Scratch:
         """
         source = self._running()
         while True:
-            with _by_name(self._source_path):
+            with _errors_of_ours(self._source_path):
                 # The run of an event may be deleted before its stream is looked up: all of a chunk is of one snapshot.
                 last = await source.run(lambda: in_snapshot(source.raw, self._fold_if_up_to_date))
             if last is None:
@@ -275,7 +275,7 @@ class _Scratch:
     async def compare(self) -> list[ViewDifference] | None:
         """Compare with the live tables in one snapshot; None when the folding has to start over."""
         source = self._running()
-        with _by_name(self._source_path):
+        with _errors_of_ours(self._source_path):
             return await source.run(lambda: self._compare(source.raw))
 
     def _compare(self, source: sqlite3.Connection) -> list[ViewDifference] | None:

@@ -80,7 +80,7 @@ def _migrated(connection: sqlite3.Connection, path: Path, appender: Appender, fa
     backup = path.with_name(f"{path.name}.v{version}-backup")
     # Nobody else can write now: the copy is of what becomes events.
     back_up(path, backup)
-    with _by_name(path), _any_text(connection):
+    with _failing_as_migration(path), _any_text(connection):
         migration = _Migration(connection, path, backfill=version == _WITHOUT_ATTEMPTS)
         migration.begin()
         yield facts
@@ -88,7 +88,7 @@ def _migrated(connection: sqlite3.Connection, path: Path, appender: Appender, fa
 
 
 @contextmanager
-def _by_name(path: Path) -> Iterator[None]:
+def _failing_as_migration(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:

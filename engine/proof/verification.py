@@ -81,11 +81,11 @@ class RunCheck:
                 continue
             if not chain.broken:
                 self._check_head(chain, stream)
-                self._check_told(chain)
+                self._check_announced(chain)
             if stream.root_id != self._root.root_id:
                 self._report("head", stream, "its row says that it belongs to another run")
 
-    def _check_told(self, chain: Chain) -> None:
+    def _check_announced(self, chain: Chain) -> None:
         if chain.cut_off:
             message = "it has no source, and nothing says that it was carried over"
             self._report("link", chain.stream, message, stream_version=1)
@@ -147,12 +147,16 @@ class RunCheck:
             self._check_said(chain, row, event, ledger)
 
     def _check_said(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> None:
-        message = self._says_wrong(chain, row, event, ledger)
+        message = self._event_problem(chain, row, event, ledger)
         if message is not None:
             self._break(chain, row, "link", message)
             return
         stream = chain.stream
-        if isinstance(event, ParametersReduced) and row.payload_digest is None and self._whole(stream, event.children):
+        if (
+            isinstance(event, ParametersReduced)
+            and row.payload_digest is None
+            and self._is_whole(stream, event.children)
+        ):
             message = reduction_problem(self._parameters, stream, row, event, ledger)
             if message is not None:
                 self._report("reduction", stream, message, stream_version=row.stream_version, position=row.position)
@@ -177,12 +181,12 @@ class RunCheck:
             message = f"what stands in its place is not what version {row.stream_version} says was left of it"
             self._break_before(chain, version, erased.position, message)
 
-    def _whole(self, parent: StoredStream, children: Iterable[Head]) -> bool:
+    def _is_whole(self, parent: StoredStream, children: Iterable[Head]) -> bool:
         """Say whether every stream that a reduction read is whole: else what it made of them proves nothing."""
         read = {parent.stream_id, *(self._open[head.branch].stream.stream_id for head in children)}
         return self._found.keys().isdisjoint(read)
 
-    def _says_wrong(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> str | None:
+    def _event_problem(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> str | None:
         stream = chain.stream
         if event.branch != stream.branch:
             return f"it names branch {event.branch!a} and stands in branch {stream.branch!a}"
@@ -191,9 +195,9 @@ class RunCheck:
             return f"{row.event_type} stands at version {row.stream_version}"
         if isinstance(event, RunForked):
             return self._source_problem(chain, row, event, ledger)
-        return self._linked_wrong(stream, event)
+        return self._link_problem(stream, event)
 
-    def _linked_wrong(self, stream: StoredStream, event: Event) -> str | None:
+    def _link_problem(self, stream: StoredStream, event: Event) -> str | None:
         match event:
             case RunCreated():
                 return _parent_row_problem(stream, None, 0)
@@ -265,11 +269,9 @@ class RunCheck:
             return None  # reported there
         if chain.version != head.stream_version:
             return f"it names version {head.stream_version} of {where}, which stood at version {chain.version} then"
-        return (
-            None
-            if chain.hash == head.hash
-            else (f"version {head.stream_version} of {where} has another hash than the one that it names")
-        )
+        if chain.hash != head.hash:
+            return f"version {head.stream_version} of {where} has another hash than the one that it names"
+        return None
 
     def _break(self, chain: Chain, row: StoredEvent, kind: ProblemKind, message: str) -> None:
         chain.broken = True

@@ -208,13 +208,12 @@ def _by_dependencies(
 
 
 def _is_met(dependency: PlacedStep, task: PlacedStep) -> bool:
+    if dependency.status in SUCCEEDED_STATUSES:
+        return True
     if dependency.status not in TERMINAL_STATUSES:
         return False
-    specs = dependency.step.spec, task.step.spec
-    may_fail = (specs[0] is not None and specs[0].allow_failure) or (
-        specs[1] is not None and specs[1].allow_dependency_failure
-    )
-    return dependency.status in SUCCEEDED_STATUSES or may_fail
+    its, own = dependency.step.spec, task.step.spec
+    return (its is not None and its.allow_failure) or (own is not None and own.allow_dependency_failure)
 
 
 def _waiting(task: PlacedStep, causes: Sequence[Finding]) -> Finding:
