@@ -30,7 +30,7 @@ SOURCE_UNKNOWN: Final = -1
 
 
 class _Command(Canonical, frozen=True, kw_only=True, tag=True):
-    """`branch` names the stream that the expected version guards."""
+    """`branch` names the stream that is written to; of a request's first command it is the one that is guarded."""
 
     branch: str = ""
 
@@ -57,7 +57,7 @@ class Fork(_Command, frozen=True):
 
 
 class Record(_Command, frozen=True):
-    """Append events that need nothing but an open stream."""
+    """Append events as they are to a stream that is open; attempts they create or update are checked."""
 
     events: tuple[Event, ...]
 
@@ -113,7 +113,7 @@ class DescribeBranch(_Command, frozen=True):
 
 
 class DescribeRun(_Command, frozen=True):
-    """Merge into the details of a run's own log what differs from them, and from what the run was opened with."""
+    """Merge `details` into those of the run's own log: what neither they nor the opening of the run say already."""
 
     details: dict[str, Any]
 

@@ -170,7 +170,7 @@ def _merge_parameters(command: MergeParameters, stream: Stream, state: State) ->
 
 def _copy_parameters(command: CopyParameters, stream: Stream, state: State) -> Sequence[Event]:
     source = _open_stream(stream.run_id, command.source, state)
-    if command.unless == "own" and source.branch != ROOT:  # its host sees no more of a branch
+    if command.unless == "own" and source.branch != ROOT:  # who asks so sees no more of a branch
         shown = {name: own.parameter for name, own in state.own_parameters([source])[0].items()}
     else:
         shown = state.parameters(source)
@@ -183,7 +183,11 @@ def _copy_parameters(command: CopyParameters, stream: Stream, state: State) -> S
 def _unseen(
     values: Mapping[str, Parameter], unless: Unless, stream: Stream, state: State, *, copies: bool = False
 ) -> dict[str, Parameter]:
-    """Return the values that a branch does not see already, or that it did not set itself; or was given as `copies`."""
+    """Return the values that say something new to a branch.
+
+    Those it does not see yet; by `"own"`, those it has not set itself. What it was given as a copy counts as set only
+    when the values are `copies`, too.
+    """
     if unless == "own":
         own = state.own_of(stream, values.keys())
         seen = {name: each.parameter for name, each in own.items() if copies or not each.copied}

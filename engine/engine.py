@@ -67,9 +67,9 @@ class Engine(History, Upkeep):
     async def close(self) -> None:
         """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock.
 
-        It does so to the end even when the caller is cancelled. Before that it waits for the blocks of attempts that
-        tasks are in which are being cancelled, so that their ends are recorded, too: for 30 s at most, and no longer
-        when the caller is cancelled once more.
+        It does so to the end even when the caller is cancelled. First it waits until tasks that are being cancelled
+        have left their blocks of attempts, so that those ends are recorded, too: for 30 s at most, and no longer when
+        the caller is cancelled once more.
 
         Raises:
             WrongProcess, WrongEventLoop

@@ -88,7 +88,7 @@ class Head(Struct, frozen=True, gc=False):
 
 
 class Source(Struct, frozen=True, gc=False):
-    """The child event that a reduced value came from."""
+    """An event of another branch of the run: what a reduced value came from, or as of which a copy was made."""
 
     branch: str
     stream_version: int

@@ -103,7 +103,7 @@ class EventLog(Protocol):
 
 
 class StepState(Protocol):
-    """What a decision asks of a step: its status and how many attempts it has had."""
+    """What a decision asks of a step."""
 
     @property
     def status(self) -> str: ...
@@ -116,7 +116,7 @@ class StepState(Protocol):
 
 
 class AttemptState(Protocol):
-    """What a decision asks of an attempt: of which step it is and how it stands."""
+    """What a decision asks of an attempt; `task_id` is its step."""
 
     @property
     def task_id(self) -> str: ...
@@ -205,7 +205,7 @@ class ViewDifference(Struct, frozen=True):
 
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told the position reached and the last position, after each chunk."""
+"""Told how much is done and how much there is, after each chunk: positions, events or bytes, as its taker says."""
 
 
 class ViewMaintenance(Protocol):

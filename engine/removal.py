@@ -69,7 +69,7 @@ class Removal(Protocol):
 
     async def erase(self, run_id: str, branch: str, version: int, reason: str, by: str | None) -> Erasure: ...
     async def recorded_until(self, microseconds: int) -> int:
-        """Return the last position that has no event before it which was recorded after a time and before now."""
+        """Return the position before the first event that was recorded after a time, those of times to come aside."""
         ...
 
     async def expired(self, expiry: Expiry) -> Collected:

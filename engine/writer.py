@@ -105,7 +105,7 @@ class Writer:
             self._free.release()
 
     async def has_recorded(self, run_id: str, idempotency_key: str | None) -> bool:
-        """Say whether a request of that key was recorded: then it is not to be made anew of what is there by now."""
+        """Say whether a request of that key was recorded: a retry then need not read again what it was made of."""
         self._owner.check()
         return idempotency_key is not None and await self._log.has_recorded(run_id, idempotency_key)
 

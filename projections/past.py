@@ -98,7 +98,7 @@ def past_at(
 
 @contextmanager
 def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version: int) -> Iterator[sqlite3.Connection]:
-    """Yield the views of what one branch recorded itself up to a version; now, those there are.
+    """Yield the views of what one branch recorded itself up to a version; of its last, the views as they are.
 
     Of the past these are its steps and attempts, and by its root the run's configuration: nothing that it reads
     through, and none of its parameters.

@@ -27,7 +27,7 @@ _STREAM_ROWS_MAX = 256  # rows of a stream that are read together; of a longer o
 
 
 class Table(Generic[Row]):
-    """Rows of type `row`, whose fields are the table's columns in order; `key` names the primary key's columns.
+    """Rows of type `row`, whose fields are the table's columns in order; `key` names columns that tell its rows apart.
 
     Every row type has a `stream_id`. A row changes in place, for which `edit` hands it out: who wants it as it was
     keeps a copy.

@@ -10,8 +10,7 @@ from engine.errors import RunHasForks, RunIsPinned, RunNotExpired, RunNotFound
 from engine.events import RunCreated, RunForked, RunPinned, RunStatusChanged, RunUnpinned
 from engine.logs.carried_over import carried_over
 from engine.logs.sqlite_append import Appender
-from engine.logs.sqlite_read import last_position, stream_row, stream_rows
-from engine.model import Head
+from engine.logs.sqlite_read import heads_of_run, last_position, root_id_of
 from engine.names import ROOT
 from engine.ports import State
 from engine.proof.merkle import run_leaf
@@ -23,7 +22,7 @@ _LAST_EVENT = f"SELECT recorded_at FROM events WHERE position = ({_LAST_POSITION
 
 
 def recorded_until(connection: sqlite3.Connection, microseconds: int) -> int:
-    """Return the last position that no event before it shows to be younger than a time, in µs since 1970."""
+    """See `engine.removal.Removal`; the time in µs since 1970."""
     # In the log's order, and no further than to the first: what is older than that is read, and no event besides.
     younger = connection.execute(
         "SELECT position FROM events WHERE recorded_at > ? AND recorded_at <= ? ORDER BY position LIMIT 1",
@@ -61,7 +60,7 @@ def check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -
     Raises:
         RunNotFound, RunNotExpired
     """
-    root_id, _, _ = stream_row(connection, run_id, ROOT)
+    root_id = root_id_of(connection, run_id)
     last, last_event_at = connection.execute(
         "SELECT position, recorded_at FROM events WHERE root_id = ? ORDER BY position DESC LIMIT 1", (root_id,)
     ).fetchone()
@@ -92,7 +91,7 @@ def delete_run(
     Raises:
         RunNotFound, RunIsPinned, RunHasForks
     """
-    root_id, _, _ = stream_row(connection, run_id, ROOT)
+    root_id = root_id_of(connection, run_id)
     if isinstance(_last_event(connection, root_id, RunPinned, RunUnpinned), RunPinned):
         raise RunIsPinned(run_id)
     forks = _forks(connection, run_id)
@@ -106,8 +105,7 @@ def delete_run(
         )
         appender.forget()
     deleted = _remember(connection, root_id, run_id, reason)
-    stream_ids = [row[0] for row in stream_rows(connection, run_id)]
-    appender.projectors.clear(stream_ids)
+    appender.projectors.clear(list(heads_of_run(connection, run_id)))
     connection.execute("DELETE FROM events WHERE root_id = ?", (root_id,))
     connection.execute("DELETE FROM idempotency_keys WHERE root_id = ?", (root_id,))
     connection.execute("DELETE FROM streams WHERE run_id = ?", (run_id,))
@@ -136,8 +134,7 @@ def _carrying(state: State, fork: str) -> Request:
 
 def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:
     """Keep what later checks need to know of a run that goes: its leaf of the tree, and which positions are gone."""
-    streams = stream_rows(connection, run_id)
-    heads = [Head(*row[1:]) for row in streams]
+    heads = heads_of_run(connection, run_id)
     first, last, events = connection.execute(
         "SELECT min(position), max(position), count(*) FROM events WHERE root_id = ?", (root_id,)
     ).fetchone()
@@ -146,11 +143,11 @@ def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason:
         (
             root_id,
             run_id,
-            streams[-1][0],
+            max(heads),
             first,
             last,
             events,
-            run_leaf(run_id, heads),
+            run_leaf(run_id, heads.values()),
             last_position(connection),
             _now(connection),
             reason,

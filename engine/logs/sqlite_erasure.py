@@ -13,9 +13,8 @@ from engine.errors import CannotDecode, NotErasable, PointNotFound
 from engine.events import PayloadErased, RunCreated, RunForked, SourceCarriedOver
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
-from engine.logs.sqlite_read import stream_row, stream_rows
+from engine.logs.sqlite_read import heads_of_run, root_id_of, stream_row
 from engine.logs.sqlite_traces import carried_over_by, holders_of
-from engine.names import ROOT
 from engine.proof.redaction import redacted
 from engine.removal import Erasure
 from engine.row_chunks import chunks
@@ -51,7 +50,7 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
         raise PointNotFound(what.run_id, what.branch, what.version, head)
     position, event_type, schema_version, payload, digest = row
     run_ids = _with_forks(connection, what.run_id)
-    roots = [stream_row(connection, run_id, ROOT)[0] for run_id in run_ids]
+    roots = [root_id_of(connection, run_id) for run_id in run_ids]
     carried = holders_of(connection, position, sorted(roots))
     if digest is not None:
         return Erasure(erased=False, carried=carried)
@@ -102,9 +101,8 @@ def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
 
 
 def _fold_runs_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
-    streams = [stream_rows(connection, run_id) for run_id in run_ids]
-    appender.projectors.clear([row[0] for of_run in streams for row in of_run])
-    roots = json.dumps([of_run[0][0] for of_run in streams])  # the root branch is opened first
+    appender.projectors.clear([stream_id for run_id in run_ids for stream_id in heads_of_run(connection, run_id)])
+    roots = json.dumps([root_id_of(connection, run_id) for run_id in run_ids])
     _fold(connection, appender, "root_id IN (SELECT value FROM json_each(?))", (roots,))
 
 

@@ -37,7 +37,7 @@ class IdempotencyKeys:
         self._connection = connection
 
     def find(self, root_id: int, request: Request) -> Kept | None:
-        """Return where that is which was recorded under a request's key, None when nothing was.
+        """Return what is kept of a request's key: where its events are, or None when nothing was recorded under it.
 
         Raises:
             IdempotencyConflict: something else was asked for under it.

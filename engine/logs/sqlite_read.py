@@ -7,6 +7,7 @@ from typing import Any
 from engine.codec import decode_recorded
 from engine.errors import BranchNotFound, RunNotFound
 from engine.events import RecordedEvent
+from engine.model import Head
 from engine.names import ROOT
 from engine.ports import EventFilter
 from engine.row_chunks import Chunk
@@ -71,9 +72,8 @@ def _conditions(connection: sqlite3.Connection, events: EventFilter) -> tuple[st
     where = ""
     values: list[Any] = []
     if events.run_id is not None:
-        root, _, _ = stream_row(connection, events.run_id, ROOT)
         where += " AND events.root_id = ?"
-        values.append(root)
+        values.append(root_id_of(connection, events.run_id))
         if events.branch is not None:
             _, stream, _ = stream_row(connection, events.run_id, events.branch)
             where += f" AND events.stream_id IN ({_DESCENDANTS})" if events.descendants else " AND events.stream_id = ?"
@@ -101,8 +101,19 @@ def stream_row(connection: sqlite3.Connection, run_id: str, branch: str) -> tupl
     return row[0], row[1], row[2]
 
 
-def stream_rows(connection: sqlite3.Connection, run_id: str) -> list[tuple[Any, ...]]:
-    """Return the id, branch, version and hash of each of a run's streams, in the order they were opened."""
-    return connection.execute(
+def root_id_of(connection: sqlite3.Connection, run_id: str) -> int:
+    """Return the id of a run's root stream.
+
+    Raises:
+        RunNotFound
+    """
+    root_id, _, _ = stream_row(connection, run_id, ROOT)
+    return root_id
+
+
+def heads_of_run(connection: sqlite3.Connection, run_id: str) -> dict[int, Head]:
+    """Return where each of a run's streams stands, by its id, in the order they were opened: the root first."""
+    rows = connection.execute(
         "SELECT stream_id, branch, version, hash FROM streams WHERE run_id = ? ORDER BY stream_id", (run_id,)
-    ).fetchall()
+    )
+    return {stream_id: Head(branch, version, hash_) for stream_id, branch, version, hash_ in rows}

@@ -42,7 +42,7 @@ class SqliteRemoval:
         return await self._exclusively(lambda connection: erase_payload(connection, self._log.appender, what))
 
     async def recorded_until(self, microseconds: int) -> int:
-        """Return the last position that nothing before it shows to be younger than a time; see `Engine.collect`."""
+        """See `engine.removal.Removal`."""
         return await self._log.readers.run(lambda connection: recorded_until(connection, microseconds))
 
     async def expired(self, expiry: Expiry) -> Collected:
