@@ -59,7 +59,7 @@ class Attempt:
 
         What is not given stays; where nothing is given, nothing is recorded. `submitted_at` is stamped when the status
         first leaves `CREATED`, and `ended_at` when it first becomes terminal: never with a time before the attempt was
-        created or submitted, also where the clock was set back meanwhile.
+        created or submitted, also where the clock was set back meanwhile. Those that are given are taken as they are.
 
         Args:
             expected_version: of the branch's stream, as with every write of a `Branch`; so is the key.

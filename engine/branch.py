@@ -112,7 +112,7 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set the branch's status; for the root branch, the run's. Records nothing when it is that already."""
+        """Set the branch's status; of the root branch, the run's. Where it is that, for that reason, it records nothing."""
         command = SetStatus(
             branch=self._name, status=check_name(status, "status"), reason=check_optional(check_text, reason, "reason")
         )
@@ -317,11 +317,11 @@ class Branch(BranchReads):
 
         Args:
             children: handles, or full names such as `"fit.a"`, in the order that the rules take them; all of this
-                branch's when not given, those that were reduced before too: what such a one set is folded again, over
-                what this branch has set since. Name the children of a stage where there are several.
+                branch's when not given, whatever became of them, those that were reduced before too: what such a one
+                set is folded again, over what this branch has set since. Name the children where some do not count.
             rules: by parameter name: `last`, `first`, `collect`, `sum`, `min`, `max`, `mean`, `merge`, `concat`,
                 `unanimous`, or a function of the children's values. A function is called here and now, never on replay.
-                `min` and `max` of a NaN among the values are that NaN.
+                `min` and `max` of a NaN among the values are that NaN. A rule for a name that no child set is for none.
             default: the rule for every other name, one of these; a function is for names that it is given for.
             on_conflict: what to do with a name that this branch has changed since the fork, and that a child has set
                 to something else: take the `"child"`'s (by its rule), keep the `"parent"`'s, or raise an `"error"` that

@@ -17,11 +17,12 @@ LIMIT_MAX: Final = 100_000
 
 
 class During(Struct, frozen=True):
-    """The attempt that was open on the branch when an event was recorded."""
+    """The attempt that was open on the branch when an event was recorded; `status` is how it stands now."""
 
     step: str
     attempt_index: int
     attempt_id: str
+    status: str
 
 
 class ForkPoint(Struct, frozen=True):

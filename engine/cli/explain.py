@@ -1,8 +1,9 @@
 """`anabranch explain`: why a run stands as it does."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.text import Text
@@ -73,17 +74,22 @@ _NOTHING: Final = "no step or branch of it failed, and none waits"
 def _parts(findings: Sequence[Finding]) -> Iterator[str]:
     failed = [each for each in findings if each.kind == "failed"]
     blocking = [each for each in failed if not each.allowed]
-    found = [counted(sum(each.what == what for each in blocking), what, plural) for what, plural in _WHATS.items()]
-    names = [each for each in found if not each.startswith("0 ")]
-    yield f"{' and '.join(names)} failed{_blocks('failed', findings, len(blocking))}" if names else ""
+    yield f"{_counted(blocking)} failed{_blocks('failed', findings, len(blocking))}" if blocking else ""
     allowed = len(failed) - len(blocking)
     yield f"{counted(allowed, 'task')} failed, which {'it' if allowed == 1 else 'they'} may" if allowed else ""
     for kind, (one, many) in _VERBS.items():
-        count = sum(each.kind == kind for each in findings)
-        yield f"{count:,} {one if count == 1 else many}{_blocks(kind, findings, count)}" if count else ""
+        of_kind = [each for each in findings if each.kind == kind]
+        verb = one if len(of_kind) == 1 else many
+        yield f"{_counted(of_kind)} {verb}{_blocks(kind, findings, len(of_kind))}" if of_kind else ""
 
 
-_WHATS: Final = {"task": "tasks", "step": "steps", "branch": "branches"}
+def _counted(findings: Sequence[Finding]) -> str:
+    """Return `1 task and 2 steps`."""
+    counts = Counter(each.what for each in findings)
+    return " and ".join(counted(counts[what], what, plural) for what, plural in _WHATS.items() if counts[what])
+
+
+_WHATS: Final[dict[Literal["task", "step", "branch"], str]] = {"task": "tasks", "step": "steps", "branch": "branches"}
 _VERBS: Final[dict[Kind, tuple[str, str]]] = {
     "missing": ("depends on what is not there", "depend on what is not there"),
     "cycle": ("depends on itself", "depend on each other"),

@@ -10,8 +10,8 @@ from rich.tree import Tree
 from engine.cli.escapes import visible
 from engine.cli.parameters import origin_text
 from engine.cli.text import CHARACTERS_MAX, branch_text, counted, parameter_text, shortened, time_text
-from engine.lineage import ConflictOutcome, Lineage, Written
-from engine.model import Origin, Parameter
+from engine.lineage import ConflictOutcome, During, Lineage, Written
+from engine.model import SUCCEEDED_STATUSES, TERMINAL_STATUSES, Origin, Parameter
 
 _NAME_CHARACTERS_MAX: Final = 40
 _VALUE_CHARACTERS_MAX: Final = 24
@@ -113,7 +113,7 @@ def _value(parameter: Parameter, characters_max: int = _VALUE_CHARACTERS_MAX) ->
 
 
 def _how(node: Lineage) -> str:
-    during = "" if node.during is None else f" during {visible(node.during.step)} #{node.during.attempt_index}"
+    during = "" if node.during is None else _during(node.during)
     if node.how in ("set", "copied"):
         return f"{node.how}{during}"
     if node.how == "carried":
@@ -123,6 +123,12 @@ def _how(node: Lineage) -> str:
         return f"reduced by {visible(str(node.rule))} from what the caller gave{during}"
     branches = counted(seen + node.more, "branch", "branches")
     return f"reduced by {visible(str(node.rule))} from {'up to ' if node.more else ''}{branches}{during}"
+
+
+def _during(attempt: During) -> str:
+    failed = attempt.status in TERMINAL_STATUSES - SUCCEEDED_STATUSES
+    stands = f", which is {visible(attempt.status)}" if failed else ""
+    return f" during {visible(attempt.step)} #{attempt.attempt_index}{stands}"
 
 
 def _conflict(conflict: ConflictOutcome) -> Text:

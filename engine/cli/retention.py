@@ -100,9 +100,10 @@ def _set_pin(run_id: str, db: Database, reason: str | None, *, pinned: bool, as_
         if as_json:
             print_json({"run_id": run_id, "pinned": pinned, "changed": bool(recorded.events)})
         else:
-            was = "" if recorded.events else " already"
+            stands = "is pinned" if pinned else "is not pinned"
+            was = "" if recorded.events else ", as it was"
             ignored = "" if reason is None or recorded.events else ": the reason is not recorded"
-            output().print(f"{visible(run_id)} is{was} {'pinned' if pinned else 'not pinned'}{ignored}", soft_wrap=True)
+            output().print(f"{visible(run_id)} {stands}{was}{ignored}", soft_wrap=True)
 
     run(command(), as_json=as_json)
 

@@ -6,11 +6,12 @@ from rich.text import Text
 
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import attempt_document, print_json
+from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, RunId, Statuses
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, none_found, status
+from engine.cli.text import cell, counted, none_found, status
 from engine.names import ROOT
 from engine.plain_json import plain
 from engine.reports.standing import PlacedStep, read_steps
@@ -43,7 +44,8 @@ def tasks(
         elif found:
             _print(found)
         else:
-            output().print(none_found("no tasks", status=with_status), soft_wrap=True)
+            hint = "" if asked or not steps else f"; {counted(len(steps), 'step')}: anabranch steps {visible(run_id)}"
+            output().print(f"{none_found('no tasks', status=with_status)}{hint}", soft_wrap=True)
 
     run(command(), as_json=json)
 

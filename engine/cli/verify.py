@@ -108,6 +108,7 @@ def _print(found: Verification, checkpoint: Checkpoint | None, key: Path | None)
     if not found.problems:
         terminal.print("whole: every hash, link and reduction is as recorded", style="green")
         terminal.print(f"root {found.root}", style="dim")
+        terminal.print("whether the views say the same is what anabranch doctor looks at", style="dim")
         if checkpoint is not None:
             terminal.print(f"and as the checkpoint saw it at position {checkpoint.position:,}", style="green")
             _warn(checkpoint, key)

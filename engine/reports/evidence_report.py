@@ -1,7 +1,7 @@
 """The report of a run's evidence, in Markdown. What comes out of the log stays text: it breaks no table."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ def report(bundle: dict[str, Any]) -> str:
         _tasks(bundle["tasks"]) if bundle["tasks"] else "The run has no tasks.",
         *_section("## Attempts at tasks", _attempts(bundle["tasks"])),
         *_section("## Steps that are no tasks", _steps(bundle["branches"])),
+        *_section("## Attempts at these steps", _attempts(_other_steps(bundle["branches"]))),
         "## Heads",
         "The last version and hash of every stream when this was written. They can be held against the log:"
         " `anabranch export evidence RUN --check FOLDER`.",
@@ -98,10 +99,13 @@ def _artifacts(found: dict[str, Any] | None) -> str:
 def _steps(branches: Sequence[dict[str, Any]]) -> str:
     rows = [
         (step["branch"], _name(step), step["status"], len(step["attempts"]), _last_reason(step))
-        for branch in branches
-        for step in branch["steps"]
+        for step in _other_steps(branches)
     ]
     return _table(("branch", "step", "status", "attempts", "reason"), rows) if rows else ""
+
+
+def _other_steps(branches: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (step for branch in branches for step in branch["steps"])
 
 
 def _name(step: dict[str, Any]) -> str:

@@ -345,3 +345,4 @@ class TestDuring:
             assert during is not None
             assert (during.step, during.attempt_index) == ("s", index)
             assert during.attempt_id == attempts[index].attempt_id
+            assert during.status == attempts[index].status

@@ -26,6 +26,10 @@ async def _record(database: Path) -> None:
         await run.reduce([a, b], rules={"loss": "min", "epochs": "sum", "only_a": "first"})
         await a.set_parameters({"late": 1})
         await engine.fork_run("r1", run_id="r2")
+        doubtful = await engine.create_run("doubtful")
+        attempt = await doubtful.start_attempt("train")
+        await doubtful.set_parameters({"loss": 0.1})
+        await attempt.finish("FAILED", "killed")
         wide = await engine.create_run("wide")
         for number in range(150):
             await (await wide.fork(f"b{number}")).set_parameters({"least": number, "all": number})
@@ -185,3 +189,8 @@ def test_hostile_names_and_values_reach_no_terminal(
     assert "[red] = " in captured.out
     assert "\x1b" not in captured.out + captured.err
     assert "\u202e" not in captured.out + captured.err
+
+
+def test_what_an_attempt_set_that_failed_is_told_with_that(shown: Shown) -> None:
+    """It stays set, and whoever trusts it knows."""
+    assert "set during train #1, which is FAILED" in untimed(shown("doubtful", "loss"))[1]

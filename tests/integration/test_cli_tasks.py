@@ -91,8 +91,8 @@ def test_explain_answers_in_one_line_first(shown: Shown) -> None:
     answer, *_ = shown("explain", "r1").splitlines()
 
     assert answer == (
-        "r1 is RUNNING: 1 task and 1 step failed and block 2; 1 depends on what is not there; 1 is orphaned;"
-        " 2 are running"
+        "r1 is RUNNING: 1 task and 1 step failed and block 2; 1 task depends on what is not there;"
+        " 1 task is orphaned; 2 tasks are running"
     )
 
 
@@ -179,7 +179,7 @@ def test_there_may_be_nothing_to_explain(shown: Shown, recorded: Path) -> None:
     asyncio.run(_finish(recorded))
 
     assert shown("explain", "r2") == "r2 is COMPLETED: no step or branch of it failed, and none waits\n"
-    assert shown("explain", "r3").splitlines()[0] == "r3 is CREATED: 1 is ready to run"
+    assert shown("explain", "r3").splitlines()[0] == "r3 is CREATED: 1 task is ready to run"
 
 
 async def _record_job(database: Path) -> None:

@@ -70,10 +70,11 @@ def error(printed: str) -> str:
 def test_a_whole_store(command: Command) -> None:
     """What was checked, that all is well, and the root."""
     code, out, _ = command("verify")
-    checked, whole, root = out.splitlines()
+    checked, whole, root, views = out.splitlines()
     assert (code, checked) == (0, "checked 15 events in 6 branches of 3 runs")
     assert whole == "whole: every hash, link and reduction is as recorded"
     assert len(root) == len("root ") + 64
+    assert views == "whether the views say the same is what anabranch doctor looks at"
 
 
 def test_one_run(command: Command) -> None:

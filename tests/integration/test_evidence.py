@@ -551,6 +551,10 @@ async def test_what_a_fork_has_from_its_source_is_said_to_be_from_there(engine: 
     ]
     report = (tmp_path / "report.md").read_text()
     assert "prep (inherited from bad, (root) 4)" in report.replace("\\", "")
+    _, attempts = report.split("## Attempts at these steps")
+    assert [line.split("|")[2:5] for line in attempts.splitlines() if "train" in line] == [
+        [" train ", " 1 ", " COMPLETED "]
+    ]
     assert (await check_evidence(engine, "good", tmp_path)).holds
 
 
