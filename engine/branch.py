@@ -112,7 +112,7 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set the branch's status; of the root branch, the run's. Where it is that, for that reason, it records nothing."""
+        """Set the branch's status; of the root branch, the run's. Records nothing where it is that for that reason."""
         command = SetStatus(
             branch=self._name, status=check_name(status, "status"), reason=check_optional(check_text, reason, "reason")
         )
