@@ -118,7 +118,7 @@ def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Hea
         ReadFailed: the event of the version is not there.
     """
     row = connection.execute(
-        f"SELECT hash FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version = ?",
+        f"SELECT hash FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version = ? LIMIT 1",
         (stream.run_id, ROOT, stream.stream_id, version),
     ).fetchone()
     if row is None:

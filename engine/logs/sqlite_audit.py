@@ -151,6 +151,7 @@ class _StoreCheck:
             self._note_unreadable(
                 error, f"what comes behind position {found.after}, or what it is linked to,", root.run_id
             )
+            found.check.lose(await self._read(lambda each: list(SqliteLedger(each).streams_of(root.run_id))))
         if found.deleted is not None:
             if in_tree:
                 self._remember(found.deleted)

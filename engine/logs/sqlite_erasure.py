@@ -43,7 +43,7 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
     root_id, stream_id, head = stream_row(connection, what.run_id, what.branch)
     row = connection.execute(
         "SELECT position, event_type, schema_version, payload, payload_digest FROM events"
-        " WHERE root_id = ? AND stream_id = ? AND stream_version = ?",
+        " WHERE root_id = ? AND stream_id = ? AND stream_version = ? LIMIT 1",
         (root_id, stream_id, what.version),
     ).fetchone()
     if row is None:

@@ -136,7 +136,8 @@ class SqliteLedger:
         return None if row is None else as_stream(row)
 
     def _event(self, where: str, *values: object) -> StoredEvent | None:
-        row = self._connection.execute(f"{EVENTS} WHERE {where}", values).fetchone()
+        # Without a limit sqlite3 looks for a second one, to the end of the run.
+        row = self._connection.execute(f"{EVENTS} WHERE {where} LIMIT 1", values).fetchone()
         return None if row is None else as_event(row)
 
 

@@ -72,6 +72,12 @@ class RunCheck:
             self._check_event(chain, row, ledger)
         chain.version, chain.hash = row.stream_version, row.hash
 
+    def lose(self, streams: Iterable[StoredStream]) -> None:
+        """Note, instead of `finish`, that what comes behind the last checked event of each stream cannot be read."""
+        for stream in streams:
+            chain = self._chains.get(stream.stream_id)
+            self._broken.setdefault(stream.stream_id, 1 if chain is None else chain.version + 1)
+
     def finish(self, streams: Iterable[StoredStream]) -> None:
         """Compare where every stream of the run should stand with where it does, after its last event."""
         for stream in streams:
@@ -225,8 +231,8 @@ class RunCheck:
         source = ledger.named(event.source_run_id, event.source_branch)
         if source is None:
             return f"it names {where}, which is not there"
-        found = ledger.event_of(source, version)
         if self._broken.get(source.stream_id, version + 1) > version:  # else it is reported there
+            found = ledger.event_of(source, version)
             if found is None or found.position > row.position:
                 return f"it names version {version} of {where}, which is not there"
             if found.hash != event.source_hash:

@@ -62,6 +62,22 @@ async def test_the_run_is_named_and_the_others_are_checked(tmp_path: Path) -> No
     assert 41 + 41 < found.events < 3 * 41
 
 
+async def test_a_fork_of_what_is_lost_is_checked(tmp_path: Path) -> None:
+    """Only that it was forked from there cannot be proven; what was changed in it is found."""
+    path = tmp_path / "runs.db"
+    await _recorded(path)
+    async with open_engine(path) as engine:
+        fork = await engine.fork_run("b", run_id="fork")
+        await fork.set_parameters({"own": 1})
+        await engine.fork_run("b", run_id="early", at=3)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE events SET payload = x'00' WHERE root_id = 4 AND stream_version = 2")
+    _lose_page(path, encode_canonical(_note("b", 20)))
+    async with open_engine(path) as engine:
+        problems = [(each.kind, each.run_id) for each in (await engine.verify()).problems]
+    assert problems == [("unreadable", None), ("unreadable", "b"), ("payload", "fork")]
+
+
 async def test_a_log_whose_end_is_lost_is_checked_up_to_there(tmp_path: Path) -> None:
     """The page that is written most: also of one run, and against a checkpoint."""
     path = tmp_path / "runs.db"
