@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -61,18 +62,7 @@ class SqliteRemoval:
 
     async def deletions(self) -> list[Deletion]:
         """Return what is known of the runs that were deleted, the last deleted first."""
-        found = await self._log.readers.run(as_stored(lambda connection: SqliteLedger(connection).deleted()))
-        return [
-            Deletion(
-                run_id=each.run_id,
-                deleted_at=from_microseconds(each.deleted_at),
-                reason=each.reason,
-                events=each.events,
-                first_position=each.first_position,
-                last_position=each.last_position,
-            )
-            for each in sorted(found, key=lambda run: run.deleted_at, reverse=True)
-        ]
+        return await self._log.readers.run(as_stored(_deletions))
 
     async def compact(self) -> Compaction:
         """Write the file anew; see `Engine.compact`."""
@@ -92,6 +82,21 @@ class SqliteRemoval:
                 raise named(error, self._log.path)  # noqa: B904 - it has its cause
 
         return await self._log.exclusively(in_transaction)
+
+
+def _deletions(connection: sqlite3.Connection) -> list[Deletion]:
+    found = sorted(SqliteLedger(connection).deleted(), key=attrgetter("deleted_at"), reverse=True)
+    return [
+        Deletion(
+            run_id=each.run_id,
+            deleted_at=from_microseconds(each.deleted_at),
+            reason=each.reason,
+            events=each.events,
+            first_position=each.first_position,
+            last_position=each.last_position,
+        )
+        for each in found
+    ]
 
 
 @contextmanager

@@ -41,6 +41,7 @@ CASES: list[tuple[str, Read]] = [
     ("DELETE FROM branches", lambda e, r: r.parameters()),
     ("DELETE FROM runs", lambda e, r: r.compile()),
     ("UPDATE events SET payload = x'81a162d40501'", lambda e, r: _exported(e)),
+    (f"INSERT INTO deleted_runs VALUES (9, 'x', 9, 9, 9, 1, x'00', 9, {2**62}, 'why')", lambda e, r: e.deletions()),
 ]
 
 
