@@ -187,6 +187,8 @@ def _swap(
                 _check_what_remains(connection, log.path)
             scratch.rebuilder.replace(connection, "scratch", position)
     finally:
+        if damaged:  # a transaction that was rolled back has left its schema in memory
+            connection.execute("PRAGMA writable_schema = RESET")
         connection.execute("DETACH scratch")
         log.appender.forget()
     return position

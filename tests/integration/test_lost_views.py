@@ -75,12 +75,15 @@ async def test_a_rebuild_writes_nothing_where_the_log_is_damaged(database: Path)
         run = await engine.create_run("r", parameters={f"p{number}": "." * 300 for number in range(80)})
         for number in range(80):
             await run.set_parameters({f"p{number}": f"{number} {'.' * 300}"})
-    _lose_pages(database, "events_by_run")
+    _lose_pages(database, "idempotency_keys")
     before = database.read_bytes()
     async with open_engine(database) as engine:
         with pytest.raises(ReadFailed, match=r"not only its views are damaged: .*; nothing was written"):
             await engine.rebuild()
-    assert database.read_bytes() == before
+        assert database.read_bytes() == before
+        run = await engine.run("r")
+        await run.set_parameters({"later": 1})
+        assert (await run.parameters())["later"].value == 1
 
 
 def _lead_to_page_with(database: Path, table: str, marker: bytes) -> None:
