@@ -24,7 +24,13 @@ def inherited_configuration(connection: sqlite3.Connection, root: Stream) -> dic
 
 
 def _own_at(connection: sqlite3.Connection, root: Stream, version: int) -> dict[str, Any]:
+    if not _own(connection, root):  # nothing is ever taken out of it: then it never had any
+        return {}
     with past_of_stream_alone(connection, root, version) as then:
-        (config,) = then.execute("SELECT config FROM runs WHERE run_id = ?", (root.run_id,)).fetchone()
-        own: dict[str, Any] = from_json(config)
-        return own
+        return _own(then, root)
+
+
+def _own(connection: sqlite3.Connection, root: Stream) -> dict[str, Any]:
+    (config,) = connection.execute("SELECT config FROM runs WHERE run_id = ?", (root.run_id,)).fetchone()
+    own: dict[str, Any] = from_json(config)
+    return own

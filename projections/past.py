@@ -56,17 +56,20 @@ _EVENTS = (
     "SELECT stream_id, run_id, branch, parent_id, parent_version, position, stream_version, event_id, recorded_at,"
     " events.hash, event_type, schema_version, payload FROM events JOIN streams USING (stream_id)"
 )
-_BESIDE_PARAMETERS = (
-    RunCreated,
-    RunForked,
-    RunConfigured,
-    BranchForked,
-    SourceCarriedOver,
-    StepLogged,
-    StepStatusChanged,
-    StepRemoved,
-    AttemptCreated,
-    AttemptUpdated,
+_BESIDE_PARAMETERS = ", ".join(
+    f"'{each.__name__}'"
+    for each in (
+        RunCreated,
+        RunForked,
+        RunConfigured,
+        BranchForked,
+        SourceCarriedOver,
+        StepLogged,
+        StepStatusChanged,
+        StepRemoved,
+        AttemptCreated,
+        AttemptUpdated,
+    )
 )
 _OF_RUN = "events.root_id = (SELECT root_id FROM streams WHERE stream_id = ?)"
 
@@ -98,10 +101,11 @@ def past_at(
 
 @contextmanager
 def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version: int) -> Iterator[sqlite3.Connection]:
-    """Yield the views of what one branch recorded itself up to a version; of its last, the views as they are.
+    """Yield the views of what one branch recorded itself up to a version: of its steps and attempts, and if it is a
+    root branch of the run's configuration.
 
-    Of the past these are its steps and attempts, and by its root the run's configuration: nothing that it reads
-    through, and none of its parameters.
+    Where nothing was recorded of these since, they are the views as they are. Otherwise nothing else is in them: not
+    what the branch reads through, and none of its parameters.
 
     Raises:
         ReadFailed: the event of that version is not there.
@@ -110,9 +114,21 @@ def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version
         yield connection
         return
     head_of(connection, stream, version)
+    if not _went_on(connection, stream, version):
+        yield connection
+        return
     with _fold_into_memory(connection) as fold:
         fold.beside_parameters(stream.stream_id, version)
         yield fold.done()
+
+
+def _went_on(connection: sqlite3.Connection, stream: Stream, version: int) -> bool:
+    """Say whether a stream has events behind a version that are of its steps or of the configuration."""
+    behind = (
+        f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version > ?"
+        f" AND event_type IN ({_BESIDE_PARAMETERS}) LIMIT 1"
+    )
+    return connection.execute(behind, (stream.stream_id, stream.stream_id, version)).fetchone() is not None
 
 
 @contextmanager
@@ -148,8 +164,7 @@ class _Fold:
 
     def beside_parameters(self, stream_id: int, version: int) -> None:
         """Fold of one stream up to a version what opens it and what says something of its steps or configuration."""
-        types = ", ".join(f"'{each.__name__}'" for each in _BESIDE_PARAMETERS)
-        where = f"events.stream_id = ? AND stream_version <= ? AND event_type IN ({types})"
+        where = f"events.stream_id = ? AND stream_version <= ? AND event_type IN ({_BESIDE_PARAMETERS})"
         self.events(where, (stream_id, stream_id, version))
 
     def events(self, where: str, values: tuple[int, ...]) -> None:
