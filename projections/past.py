@@ -6,7 +6,7 @@ of the streams that it was forked from up to the forks.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 
@@ -56,21 +56,12 @@ _EVENTS = (
     "SELECT stream_id, run_id, branch, parent_id, parent_version, position, stream_version, event_id, recorded_at,"
     " events.hash, event_type, schema_version, payload FROM events JOIN streams USING (stream_id)"
 )
-_BESIDE_PARAMETERS = ", ".join(
-    f"'{each.__name__}'"
-    for each in (
-        RunCreated,
-        RunForked,
-        RunConfigured,
-        BranchForked,
-        SourceCarriedOver,
-        StepLogged,
-        StepStatusChanged,
-        StepRemoved,
-        AttemptCreated,
-        AttemptUpdated,
-    )
-)
+_OPENING = (RunCreated, RunForked, BranchForked, SourceCarriedOver)
+OF_STEPS = (*_OPENING, StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
+"""The types of events that say something of a branch's steps and attempts, and of those that open a branch."""
+OF_CONFIGURATION = (*_OPENING, RunConfigured)
+"""Likewise of a run's configuration."""
+
 _OF_RUN = "events.root_id = (SELECT root_id FROM streams WHERE stream_id = ?)"
 
 
@@ -100,12 +91,15 @@ def past_at(
 
 
 @contextmanager
-def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version: int) -> Iterator[sqlite3.Connection]:
-    """Yield the views of what one branch recorded itself up to a version: of its steps and attempts, and if it is a
-    root branch of the run's configuration.
+def past_of_stream_alone(
+    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type]
+) -> Iterator[sqlite3.Connection]:
+    """Yield the views of what one branch recorded itself up to a version, without what it reads through.
 
-    Where nothing was recorded of these since, they are the views as they are. Otherwise nothing else is in them: not
-    what the branch reads through, and none of its parameters.
+    Where none of these events were recorded since, they are the views as they are.
+
+    Args:
+        types: `OF_STEPS` or `OF_CONFIGURATION`: what the views are of.
 
     Raises:
         ReadFailed: the event of that version is not there.
@@ -114,21 +108,25 @@ def past_of_stream_alone(connection: sqlite3.Connection, stream: Stream, version
         yield connection
         return
     head_of(connection, stream, version)
-    if not _went_on(connection, stream, version):
+    if not _went_on(connection, stream, version, types):
         yield connection
         return
     with _fold_into_memory(connection) as fold:
-        fold.beside_parameters(stream.stream_id, version)
+        fold.stream(stream.stream_id, version, types)
         yield fold.done()
 
 
-def _went_on(connection: sqlite3.Connection, stream: Stream, version: int) -> bool:
-    """Say whether a stream has events behind a version that are of its steps or of the configuration."""
+def _went_on(connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type]) -> bool:
+    """Say whether a stream has events of some types behind a version."""
     behind = (
         f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version > ?"
-        f" AND event_type IN ({_BESIDE_PARAMETERS}) LIMIT 1"
+        f" AND event_type IN ({_quoted(types)}) LIMIT 1"
     )
     return connection.execute(behind, (stream.stream_id, stream.stream_id, version)).fetchone() is not None
+
+
+def _quoted(types: Sequence[type]) -> str:
+    return ", ".join(f"'{each.__name__}'" for each in types)
 
 
 @contextmanager
@@ -158,14 +156,10 @@ class _Fold:
         for ancestor, until in reversed(above):
             self.stream(ancestor, until)
 
-    def stream(self, stream_id: int, version: int) -> None:
-        """Fold one stream up to a version."""
-        self.events("events.stream_id = ? AND stream_version <= ?", (stream_id, stream_id, version))
-
-    def beside_parameters(self, stream_id: int, version: int) -> None:
-        """Fold of one stream up to a version what opens it and what says something of its steps or configuration."""
-        where = f"events.stream_id = ? AND stream_version <= ? AND event_type IN ({_BESIDE_PARAMETERS})"
-        self.events(where, (stream_id, stream_id, version))
+    def stream(self, stream_id: int, version: int, types: Sequence[type] = ()) -> None:
+        """Fold one stream up to a version: all of it, or its events of some types."""
+        of_types = f" AND event_type IN ({_quoted(types)})" if types else ""
+        self.events(f"events.stream_id = ? AND stream_version <= ?{of_types}", (stream_id, stream_id, version))
 
     def events(self, where: str, values: tuple[int, ...]) -> None:
         """Fold those of a run's events for which `where` holds, in order.

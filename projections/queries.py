@@ -15,7 +15,7 @@ from engine.views import ChildValues
 from projections.beginnings import version_before
 from projections.lineage import read_lineage
 from projections.own_parameters import own_parameters, own_parameters_of
-from projections.past import past_at, past_of_stream_alone
+from projections.past import OF_STEPS, past_at, past_of_stream_alone
 from projections.reading import (
     IN_RUN,
     Readers,
@@ -149,7 +149,7 @@ class SqliteViews:
             return [(branch_name(connection, row.stream_id), as_attempt(row)) for row in rows]
 
         def read_own(connection: sqlite3.Connection, stream: Stream, version: int) -> list[tuple[str, AttemptLog]]:
-            with past_of_stream_alone(connection, stream, version) as then:
+            with past_of_stream_alone(connection, stream, version, OF_STEPS) as then:
                 return read(then, stream)
 
         if branch is None:

@@ -10,7 +10,7 @@ from engine.model import SUCCEEDED_STATUSES, AttemptLog, Origin, StepLog
 from engine.names import ROOT
 from engine.ports import Stream
 from projections.own_parameters import LATEST
-from projections.past import past_of_stream_alone
+from projections.past import OF_STEPS, past_of_stream_alone
 from projections.reading import as_attempt, as_step, attempt_rows, step_rows
 from projections.streams import stream_of
 
@@ -62,7 +62,7 @@ def _inherited(connection: sqlite3.Connection, stream: Stream) -> dict[str, Step
 
 def _own_steps_at(connection: sqlite3.Connection, stream: Stream, version: int) -> dict[str, StepLog]:
     """The steps that a stream itself had logged at a version."""
-    with past_of_stream_alone(connection, stream, version) as then:
+    with past_of_stream_alone(connection, stream, version, OF_STEPS) as then:
         return own_steps(then, "stream_id = ?", (stream.stream_id,)).get(stream.stream_id, {})
 
 
