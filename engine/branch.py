@@ -74,7 +74,7 @@ class Branch(BranchReads):
         Args:
             name: relative to this branch.
             status: the status that it begins with.
-            exist_ok: return a branch of that name that is there already, as it is.
+            exist_ok: return a branch of that name that was forked from this one already, as it is.
 
         Raises:
             BranchExists

@@ -43,7 +43,7 @@ SCHEMA_VERSIONS: Final[dict[str, int]] = {
 # upcaster leaves a payload that was lifted already as it is.
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
-    ("SourceCarriedOver", 1): dict,  # 2 has `config`, which was lost
+    ("SourceCarriedOver", 1): dict,  # 2 has `config`, which was lost, and `runs`
     ("ParametersSet", 1): dict,  # 2 has `copied_from`: what was copied before counts as written by the branch
     ("ParametersReduced", 1): dict,  # 2 finds more conflicts: see `engine.reduction.fold`
     ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns

@@ -137,8 +137,9 @@ def _source(event: RunForked, state: State) -> Stream:
 
 def _fork(run_id: str, command: Fork, state: State) -> Decision:
     parent = _parent(run_id, command, state)
-    if state.stream(run_id, command.branch) is not None:
-        if command.exist_ok:
+    known = state.stream(run_id, command.branch)
+    if known is not None:
+        if command.exist_ok and (command.parent is None or known.parent_id == parent.stream_id):
             return Decision(())
         raise BranchExists(run_id, command.branch)
     event = BranchForked(

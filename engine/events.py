@@ -99,8 +99,9 @@ class SourceCarriedOver(_Event, frozen=True):
 
     A run that saw very much has several, recorded together; from the last on it has no source any more. Of the steps,
     `hidden` are those that the run had logged itself by then: they are seen only at points before that. `config` is
-    what it was configured with before it was there. The other fields are those of the source's `RunCreated`, in the
-    first of several.
+    what it was configured with before it was there. The first of several also has what the others leave out: `runs`
+    are those behind it that had been given what they saw in the same way, and the ids of attempts with it, nearest
+    first; the other fields are those of the source's `RunCreated`.
     """
 
     values: dict[str, Parameter]
@@ -115,6 +116,7 @@ class SourceCarriedOver(_Event, frozen=True):
     description: str | None = None
     tags: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
 
 
 class PayloadErased(_Event, frozen=True):

@@ -182,7 +182,8 @@ class Upkeep:
 
         Args:
             carry_over: first give what runs forked from it saw of it to them, as of their fork. Its steps are their
-                own from then on, with their attempts: the next attempt at one goes on counting behind these.
+                own from then on, with their attempts: the next attempt at one goes on counting behind these. What each
+                gets may be more than `event_bytes_max`: an import of it elsewhere needs a higher one.
 
         Raises:
             RunNotFound, RunIsPinned

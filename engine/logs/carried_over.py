@@ -3,7 +3,7 @@
 What the run saw is put into as many events as it takes for each to stay well under the limit of an event's size.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, field, structs
@@ -31,12 +31,15 @@ class _Configured(Struct):
 _Item: TypeAlias = Mapping[str, Parameter] | CarriedStep | _Configured
 
 
-def carried_over(run_id: str, seen: FromSource, own_steps: Collection[str]) -> tuple[SourceCarriedOver, ...]:
+def carried_over(
+    run_id: str, seen: FromSource, own_steps: Collection[str], runs: Sequence[str]
+) -> tuple[SourceCarriedOver, ...]:
     """Return the events that give a run what it saw of its source.
 
     Args:
         seen: as of the fork.
         own_steps: the steps that the run has logged itself by now.
+        runs: those behind it that something was carried over to, nearest first.
     """
     parts = list(_parts(run_id, seen, own_steps))
     return tuple(
@@ -48,7 +51,7 @@ def carried_over(run_id: str, seen: FromSource, own_steps: Collection[str]) -> t
             config=part.config,
             part=number,
             parts=len(parts),
-            **(seen.described if number == 1 else {}),
+            **({"runs": list(runs), **seen.described} if number == 1 else {}),
         )
         for number, part in enumerate(parts, start=1)
     )

@@ -2,12 +2,13 @@
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from engine.codec import decode_event
 from engine.commands import Record, Request
 from engine.errors import RunHasForks, RunIsPinned, RunNotExpired, RunNotFound
-from engine.events import RunCreated, RunForked, RunPinned, RunStatusChanged, RunUnpinned
+from engine.events import RunCreated, RunForked, RunPinned, RunStatusChanged, RunUnpinned, SourceCarriedOver
 from engine.logs.carried_over import carried_over
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import heads_of_run, last_position, root_id_of
@@ -17,6 +18,7 @@ from engine.proof.merkle import run_leaf
 from engine.removal import Collected, DeletedRun, Expiry
 
 _CARRIED_BYTES_MAX = 1 << 30  # the limit of an event is for what callers record: one attempt may be several of those
+_RUNS_TOLD_MAX = 100  # of a chain of runs that each went on from the one before
 _LAST_POSITION = "SELECT max(position) FROM events WHERE root_id = runs.stream_id"
 _LAST_EVENT = f"SELECT recorded_at FROM events WHERE position = ({_LAST_POSITION})"
 
@@ -74,10 +76,18 @@ def _last_event(connection: sqlite3.Connection, root_id: int, *types: type) -> A
 
     The log itself is asked, not the views, before something is deleted for good.
     """
+    return _event(connection, root_id, types, "position DESC")
+
+
+def _first_event(connection: sqlite3.Connection, root_id: int, *types: type) -> Any:
+    return _event(connection, root_id, types, "position")
+
+
+def _event(connection: sqlite3.Connection, root_id: int, types: Sequence[type], order: str) -> Any:
     marks = ", ".join("?" * len(types))
     row = connection.execute(
         "SELECT event_type, schema_version, payload, position FROM events"
-        f" WHERE root_id = ? AND event_type IN ({marks}) ORDER BY position DESC LIMIT 1",
+        f" WHERE root_id = ? AND event_type IN ({marks}) ORDER BY {order} LIMIT 1",
         (root_id, *(each.__name__ for each in types)),
     ).fetchone()
     return None if row is None else decode_event(*row)
@@ -97,8 +107,9 @@ def delete_run(
     forks = _forks(connection, run_id)
     if forks and not carry_over:
         raise RunHasForks(run_id, forks)
+    runs = _given_behind(connection, root_id)[:_RUNS_TOLD_MAX]
     for fork in forks:
-        appender.record([_carrying(appender.state, fork)], event_bytes_max=_CARRIED_BYTES_MAX)
+        appender.record([_carrying(appender.state, fork, runs)], event_bytes_max=_CARRIED_BYTES_MAX)
         # Its source is part of what it was, by its first event; what it reads through is its own from here on.
         connection.execute(
             "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''", (fork,)
@@ -123,13 +134,29 @@ def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
     return [fork for (fork,) in rows]
 
 
-def _carrying(state: State, fork: str) -> Request:
+def _given_behind(connection: sqlite3.Connection, root_id: int) -> list[str]:
+    """Return the runs, from one on back through those that it was forked from, that something was carried over to."""
+    source: int | None = root_id
+    while source is not None:
+        run_id, parent_id = connection.execute(
+            "SELECT root.run_id, parent.root_id FROM streams AS root"
+            " LEFT JOIN streams AS parent ON parent.stream_id = root.parent_id WHERE root.stream_id = ?",
+            (source,),
+        ).fetchone()
+        carried = _first_event(connection, source, SourceCarriedOver)
+        if carried is not None:
+            return [run_id, *carried.runs]
+        source = parent_id
+    return []
+
+
+def _carrying(state: State, fork: str, runs: Sequence[str]) -> Request:
     root = state.stream(fork, ROOT)
     if root is None:
         raise RunNotFound(fork)
     seen = state.from_source(root)
     own_steps = [step for step in seen.steps if state.step(root, step) is not None]
-    return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, own_steps)),))
+    return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, own_steps, runs)),))
 
 
 def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:

@@ -205,8 +205,8 @@ def _take_back(bundle: dict[str, Any]) -> None:
 class _Behind(Struct):
     """What became of the runs that a run was forked from, as far as it tells on what the run shows.
 
-    `carried` are the first that has no source any more, and that source: what the one saw was carried over to it, and
-    the other may have been given it in the same way. `erased` says that something may have been erased.
+    `carried` are the first that something was carried over to, and those behind it that had been given it in the same
+    way, nearest first. `erased` says that something may have been erased.
     """
 
     carried: tuple[str, ...] = ()
@@ -221,9 +221,10 @@ async def _what_is_behind(engine: Engine, run_id: str) -> _Behind:
         source = next((event.source_run_id for event in found if isinstance(event, RunForked)), None)
         if source is None:
             return behind
-        if any(isinstance(event, SourceCarriedOver) for event in found):
+        carried = next((event for event in found if isinstance(event, SourceCarriedOver)), None)
+        if carried is not None:
             # Something may have been erased before, in the run that is gone.
-            return _Behind(carried=(run_id, source), erased=True)
+            return _Behind(carried=(run_id, *(carried.runs or [source])), erased=True)
         run_id = source
 
 
@@ -245,10 +246,14 @@ def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any,
     given = found.get(name)
     if not isinstance(given, str):
         return False
-    ids = {given}
-    for run_id in reversed(carried):
-        ids |= {derived_id(run_id, due["step"], each) for each in ids}
-    return due[name] in ids
+    # Whoever had it when the bundle was made: from there on each was given it by the one behind.
+    for first in range(len(carried)):
+        made = given
+        for run_id in reversed(carried[: first + 1]):
+            made = derived_id(run_id, due["step"], made)
+        if made == due[name]:
+            return True
+    return False
 
 
 def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:

@@ -71,6 +71,9 @@ class TestRuns:
         assert await engine.last_position() == before
         with pytest.raises(BranchExists):
             await run.fork("a")
+        await run.fork("p.q")
+        with pytest.raises(BranchExists):  # it sees the run's parameters, and none of p's
+            await (await run.fork("p")).fork("q", exist_ok=True)
         with pytest.raises(InvalidValue, match="exist_ok"):
             await run.fork("b", exist_ok="yes")  # type: ignore[arg-type]
 

@@ -154,7 +154,7 @@ SAMPLES: tuple[Event, ...] = (
         steps=[CarriedStep(place=0, log=CARRIED)],
         hidden=[CarriedStep(place=2, log=StepLog(step="a", name="a", status="SUCCESS"))],
     ),
-    SourceCarriedOver(branch="", values={}, config={"file": "p.py", "n": {"é": 1}}, part=1, parts=2),
+    SourceCarriedOver(branch="", values={}, config={"file": "p.py", "n": {"é": 1}}, runs=["r1", "r0"], part=1, parts=2),
     PayloadErased(branch="a", stream_version=2, event_type="ParametersSet", reason="a person asked"),
     PayloadErased(
         branch="a", stream_version=3, event_type="StepLogged", reason="a key was in it", by="é", redacted=HASH

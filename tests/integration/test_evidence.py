@@ -484,22 +484,23 @@ async def test_evidence_outlives_the_source_of_its_run(tmp_path: Path, engine: E
         assert found.differing == ["branches[0].steps[0].attempts[0].attempt_id"]
 
 
-async def test_evidence_outlives_all_sources_of_its_run(tmp_path: Path, engine: Engine) -> None:
-    """Whichever of them goes first, and also where the ids were made anew twice."""
+@pytest.mark.parametrize("order", [(1, 2, 3, 4), (4, 3, 2, 1), (2, 4, 1, 3), (3, 1, 4, 2)])
+async def test_evidence_outlives_all_sources_of_its_run(tmp_path: Path, engine: Engine, order: tuple[int, ...]) -> None:
+    """Whichever of them goes first, and however often the ids are made anew."""
     source = await engine.create_run("r1")
     async with source.attempt("s"):
         pass
-    await engine.fork_run("r1", run_id="r2")
-    await engine.fork_run("r2", run_id="r3")
-    await export_evidence(engine, "r3", tmp_path)
-    for run_id in ("r1", "r2"):
-        await engine.delete_run(run_id, "old", carry_over=True)
-        found = await check_evidence(engine, "r3", tmp_path)
+    for number in range(2, 6):
+        await engine.fork_run(f"r{number - 1}", run_id=f"r{number}")
+    await export_evidence(engine, "r5", tmp_path)
+    for number in order:
+        await engine.delete_run(f"r{number}", "old", carry_over=True)
+        found = await check_evidence(engine, "r5", tmp_path)
         assert (found.holds, found.differing) == (True, [])
     bundle = json.loads((tmp_path / "bundle.json").read_text())
     bundle["branches"][0]["steps"][0]["attempts"][0]["attempt_id"] = "forged"
     (tmp_path / "bundle.json").write_text(json.dumps(bundle))
-    found = await check_evidence(engine, "r3", tmp_path)
+    found = await check_evidence(engine, "r5", tmp_path)
     assert found.differing == ["branches[0].steps[0].attempts[0].attempt_id"]
 
 
