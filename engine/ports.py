@@ -128,6 +128,12 @@ class AttemptState(Protocol):
     def ended_at(self) -> str | None: ...
 
 
+def check_opened_before(parent_id: int | None, stream_id: int) -> None:
+    """Raise `LookupError` where a row says that a stream was forked from a later one: that may go in a circle."""
+    if parent_id is not None and parent_id >= stream_id:
+        raise LookupError(f"stream {stream_id} was forked from stream {parent_id}, which was opened later")
+
+
 class OwnParameter(Struct, frozen=True, gc=False):
     """A parameter that a branch set or reduced itself, or was given as a copy, and the version of its stream."""
 

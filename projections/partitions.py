@@ -85,7 +85,7 @@ FROM branches AS seen,
             UNION ALL
             SELECT branches.parent_stream_id, branches.parent_version, depth + 1
             FROM lineage JOIN branches ON branches.stream_id = lineage.stream_id
-            WHERE branches.parent_stream_id IS NOT NULL
+            WHERE branches.parent_stream_id < lineage.stream_id -- as every parent was opened before
         ),
         ranked AS (
             SELECT parameters.stream_id, name, stream_version,
@@ -102,6 +102,10 @@ JOIN branches AS source ON source.stream_id = parameters.stream_id;
 """
 
 _PARAMETER_COLUMNS = ("stream_id", "name", "stream_version", "position", "kind", "value", "copied")
+
+
+SQL_VIEWS = ("resolved_parameters",)
+"""Those of SQL, over the tables."""
 
 
 class BranchRow(Struct, gc=False):
@@ -166,7 +170,8 @@ class Partitions:
             self._connection.execute(statement)
 
     def drop_tables(self) -> None:
-        self._connection.execute("DROP VIEW IF EXISTS main.resolved_parameters")
+        for view in SQL_VIEWS:
+            self._connection.execute(f"DROP VIEW IF EXISTS main.{view}")
         for table in self.tables():
             self._connection.execute(f"DROP TABLE IF EXISTS main.{table}")
 

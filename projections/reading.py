@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from engine.model import AttemptLog, ExternalRun, Parameter, StepLog, TaskSpec
-from engine.ports import OwnParameter
+from engine.ports import OwnParameter, check_opened_before
 from projections.columns import from_json, from_text, parameters_from_json
 from projections.own_parameters import LATEST, own_parameters
 from projections.partitions import BranchRow, StepRow
@@ -51,9 +51,11 @@ def lineage(connection: sqlite3.Connection, stream_id: int, version: int) -> Ite
     current: int | None = stream_id
     while current is not None:
         yield current, version
-        current, version = connection.execute(
+        parent, version = connection.execute(
             "SELECT parent_stream_id, parent_version FROM branches WHERE stream_id = ?", (current,)
         ).fetchone()
+        check_opened_before(parent, current)
+        current = parent
 
 
 def resolved_parameters(

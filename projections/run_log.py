@@ -87,7 +87,10 @@ def _streams(connection: sqlite3.Connection, top: Stream, *, nested: bool) -> li
     while level:
         parents = json.dumps([each.stream_id for each in level])
         level = streams_where(
-            connection, "run_id = ? AND parent_id IN (SELECT value FROM json_each(?))", (top.run_id, parents)
+            connection,
+            # Opened later, as every child is: rows that are damaged may go in a circle.
+            "run_id = ? AND parent_id IN (SELECT value FROM json_each(?)) AND stream_id > ?",
+            (top.run_id, parents, found[-1].stream_id),
         )
         found += level
     return found

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from engine.model import SUCCEEDED_STATUSES, AttemptLog, Origin, StepLog
 from engine.names import ROOT
-from engine.ports import Stream
+from engine.ports import Stream, check_opened_before
 from projections.own_parameters import LATEST
 from projections.past import OF_STEPS, past_of_stream_alone
 from projections.reading import as_attempt, as_step, attempt_rows, step_rows
@@ -45,6 +45,7 @@ def _inherited(connection: sqlite3.Connection, stream: Stream) -> dict[str, Step
     levels: list[dict[str, StepLog]] = []
     hidden: set[str] = set()
     while stream.branch == ROOT and stream.parent_id is not None:
+        check_opened_before(stream.parent_id, stream.stream_id)
         source, version = stream_of(connection, stream.parent_id), stream.parent_version
         origin = Origin(source.run_id, source.branch, version)
         own = _own_steps_at(connection, source, version)

@@ -15,7 +15,7 @@ from engine.commands import ChangeAttempt
 from engine.errors import CannotDecode, EventOutOfPlace, ReadFailed
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only
-from engine.logs.sqlite_schema import damage_in_log
+from engine.logs.sqlite_schema import damage_in_log, damage_in_pages
 from engine.model import FAILED_INIT, AttemptChanges
 from engine.names import ROOT
 from engine.ports import Progress, ViewDifference
@@ -77,6 +77,16 @@ async def check_file(engine: Engine) -> Check:
     text = f"is damaged; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
     advice = f"{RESTORE}; anabranch verify names what is lost"
     return Check(name="file", state="found", text=text, advice=advice, details=problems)
+
+
+async def check_pages(engine: Engine) -> Check:
+    """Ask SQLite whether every page of the file is one table's, or free, and no page both."""
+    problems = await asyncio.to_thread(_read, engine, damage_in_pages)
+    if not problems:
+        return Check(name="pages", text="each is one table's, or free")
+    text = f"are damaged; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
+    advice = f"anabranch rebuild mends it where it is the views' alone, and writes nothing otherwise: then {RESTORE}"
+    return Check(name="pages", state="found", text=text, advice=advice, details=problems)
 
 
 async def check_history(engine: Engine, progress: Callable[[str], Progress]) -> Check:

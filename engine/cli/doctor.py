@@ -17,6 +17,7 @@ from engine.cli.checks import (
     check_attempts,
     check_file,
     check_history,
+    check_pages,
     check_schema,
     check_views,
     checked,
@@ -122,6 +123,7 @@ async def _examine(
         await checked("run lock", asyncio.to_thread(check_run_lock, path)),
         await checked("leftovers", asyncio.to_thread(check_leftovers, path, fix=fix)),
         await checked("views", check_views(engine, progress, fix=writing)),
+        await checked("pages", check_pages(engine)),
         await checked("schema", check_schema(engine)),
         await checked("attempts", check_attempts(engine, orphaned_seconds, fix=writing)),
     ]

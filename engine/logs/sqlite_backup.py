@@ -30,7 +30,7 @@ from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_errors import code_of
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import damage_in_log
+from engine.logs.sqlite_schema import damage_in_log, damage_in_pages
 from engine.ports import ViewDifference
 
 Result = TypeVar("Result")
@@ -127,7 +127,7 @@ class _Copying:
     def check(self) -> list[str]:
         with contextlib.closing(connect(self._path)) as copy:
             copy.set_progress_handler(lambda: self._stopped, _ASKED_OPERATIONS)
-            return damage_in_log(copy)
+            return damage_in_log(copy) or damage_in_pages(copy)
 
 
 def _checked(path: Path, database: Path) -> Path:

@@ -13,7 +13,7 @@ from engine.logs.carried_over import carried_over
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import heads_of_run, last_position, root_id_of
 from engine.names import ROOT
-from engine.ports import State
+from engine.ports import State, check_opened_before
 from engine.proof.merkle import run_leaf
 from engine.removal import Collected, DeletedRun, Expiry
 
@@ -117,11 +117,21 @@ def delete_run(
         appender.forget()
     deleted = _remember(connection, root_id, run_id, reason)
     appender.projectors.clear(list(heads_of_run(connection, run_id)))
-    connection.execute("DELETE FROM events WHERE root_id = ?", (root_id,))
+    _delete_events(connection, root_id, deleted)
     connection.execute("DELETE FROM idempotency_keys WHERE root_id = ?", (root_id,))
     connection.execute("DELETE FROM streams WHERE run_id = ?", (run_id,))
     appender.forget()
     return deleted
+
+
+def _delete_events(connection: sqlite3.Connection, root_id: int, deleted: DeletedRun) -> None:
+    """Delete a run's events, by what each says itself: a damaged index may lead to another run's."""
+    done = connection.execute(
+        "DELETE FROM events WHERE root_id = ? AND stream_id IN (SELECT stream_id FROM streams WHERE run_id = ?)",
+        (root_id, deleted.run_id),
+    )
+    if done.rowcount != deleted.events:
+        raise LookupError(f"by the index it has {deleted.events} events, of which {done.rowcount} are its own")
 
 
 def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
@@ -146,6 +156,7 @@ def _given_behind(connection: sqlite3.Connection, root_id: int) -> list[str]:
         carried = _first_event(connection, source, SourceCarriedOver)
         if carried is not None:
             return [run_id, *carried.runs]
+        check_opened_before(parent_id, source)
         source = parent_id
     return []
 

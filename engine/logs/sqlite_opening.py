@@ -66,10 +66,24 @@ class SetUp:
         if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
             needed = ".".join(map(str, SQLITE_VERSION_MIN))
             raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
+        self._refuse_lost_file()
         with _CONNECTING:
             if prepare_file(self._path, allow_network=self._settings.allow_network):
                 _log.info("database created", path=str(self._path))
             return connect(self._path, busy_timeout=self._settings.busy_timeout)
+
+    def _refuse_lost_file(self) -> None:
+        # SQLite would take it for a new one, and remove a log that may hold all that was ever written.
+        try:
+            left = beside(self._path, WAL).stat().st_size
+        except OSError:
+            return
+        if left and not (self._path.exists() and self._path.stat().st_size):
+            raise CannotOpen(
+                self._path,
+                f"it is not there, or empty, and its write-ahead log of {left} bytes is: put the file back, or take the"
+                " log away",
+            )
 
     def write_log_again(self, lock: FileLock) -> None:
         """Bring the write-ahead log to the disk once more after a sync failed, before SQLite reads it.

@@ -18,7 +18,7 @@ SELECT_EVENTS = (
 )
 
 _DESCENDANTS = (
-    "WITH RECURSIVE descendants (stream_id) AS (SELECT ? UNION ALL SELECT streams.stream_id FROM streams"
+    "WITH RECURSIVE descendants (stream_id) AS (SELECT ? UNION SELECT streams.stream_id FROM streams"
     " JOIN descendants ON streams.parent_id = descendants.stream_id WHERE streams.run_id = ?)"
     " SELECT stream_id FROM descendants"
 )

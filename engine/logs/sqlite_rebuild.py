@@ -69,7 +69,7 @@ class SqliteViewMaintenance:
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
-            damaged = await asyncio.to_thread(_is_damaged, self._log.path)
+            damaged = await _is_damaged(self._log.path)
             # One name for all rebuilds: what one that was killed has left is removed by the next.
             return await self._folded(
                 REBUILD,
@@ -144,13 +144,18 @@ def _check_not_newer(connection: sqlite3.Connection, replaced: Mapping[str, int]
         raise StoreChanged("its views")
 
 
-def _is_damaged(path: Path) -> bool:
+async def _is_damaged(path: Path) -> bool:
     """Say whether pages of the file are lost: then none of those that the views have may be given back.
 
     Which they are is what the damaged tables say, and one may be a page of the log.
     """
-    with _errors_of_ours(path), inside_sqlite(), closing(connect_read_only(path)) as connection:
-        problems = damage_in_pages(connection)
+    with _errors_of_ours(path):
+        connection = await ThreadConnection.open(lambda: connect_read_only(path))
+        try:
+            problems = await connection.run(lambda: damage_in_pages(connection.raw))
+        finally:
+            connection.raw.interrupt()  # of a caller that was cancelled
+            await connection.close()
     if problems:
         _log.warning(
             "pages are damaged: what the views fill is unused until the file is compacted",

@@ -11,6 +11,7 @@ from engine.codec import decode_event, same
 from engine.events import Event, ParametersReduced, ParametersSet, RunConfigured, RunCreated, SourceCarriedOver
 from engine.model import Origin, ParameterConflict, Source
 from engine.names import ROOT
+from engine.ports import check_opened_before
 
 _HOLDERS = (
     "SELECT position, stream_id, run_id, branch, stream_version, event_type, schema_version, payload, payload_digest"
@@ -96,9 +97,11 @@ class _Holder:
                 return int(row[0])
             if not forks:
                 return None
-            stream_id, version = self._connection.execute(
+            parent, version = self._connection.execute(
                 "SELECT parent_stream_id, parent_version FROM branches WHERE stream_id = ?", (stream_id,)
             ).fetchone()
+            check_opened_before(parent, stream_id)
+            stream_id = parent
         return None
 
 

@@ -26,7 +26,18 @@ from tests.integration.test_cli_text import hidden
 Examined = Callable[..., tuple[int, dict[str, Any]]]
 
 FROM_OUTSIDE = ["SQLite", "permissions", "file system", "disk", "syncs", "write-ahead log"]
-CHECKS = ["file", "history", *FROM_OUTSIDE, "write lock", "run lock", "leftovers", "views", "schema", "attempts"]
+CHECKS = [
+    "file",
+    "history",
+    *FROM_OUTSIDE,
+    "write lock",
+    "run lock",
+    "leftovers",
+    "views",
+    "pages",
+    "schema",
+    "attempts",
+]
 
 # Takes a lock, leaves its own id as a note, hands the lock down to a child, and ends; the child ends with its input.
 _INHERITING = """
@@ -321,7 +332,7 @@ def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line[0] != " "] == [
         *["ok"] * 11,
-        *("found", "ok", "found"),
+        *("found", "ok", "ok", "found"),
         "runs.db:",
     ]
     assert sum(line.strip().startswith("→") for line in lines) == 2

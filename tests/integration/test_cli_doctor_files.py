@@ -238,7 +238,7 @@ def test_a_damaged_file_is_told_and_not_written_to(database: Path, examined: Exa
     code, found = examined("--fix")
     assert code == 1
     assert {name: check["state"] for name, check in found.items()} == dict.fromkeys(
-        ("file", "history", "views"), "found"
+        ("file", "history", "views", "pages"), "found"
     )
     assert "put a backup in its place; anabranch verify names what is lost" in found["file"]["advice"]
 

@@ -20,6 +20,8 @@ Read = Callable[[Engine, Run], Awaitable[Any]]
 
 LATE = f"UPDATE events SET recorded_at = {2**62} WHERE event_type = 'ParametersSet'"
 
+CIRCLE = "UPDATE branches SET parent_stream_id = stream_id WHERE branch <> ''"
+
 CASES: list[tuple[str, Read]] = [
     (LATE, lambda e, r: events(e)),
     (LATE, lambda e, r: r.lineage("a")),
@@ -41,8 +43,15 @@ CASES: list[tuple[str, Read]] = [
     ("DELETE FROM branches", lambda e, r: r.parameters()),
     ("DELETE FROM runs", lambda e, r: r.compile()),
     ("UPDATE events SET payload = x'81a162d40501'", lambda e, r: _exported(e)),
+    (CIRCLE, lambda e, r: _below(r, "parameters")),
+    (CIRCLE, lambda e, r: _below(r, "lineage", "absent")),
+    (CIRCLE, lambda e, r: _below(r, "compile")),
     (f"INSERT INTO deleted_runs VALUES (9, 'x', 9, 9, 9, 1, x'00', 9, {2**62}, 'why')", lambda e, r: e.deletions()),
 ]
+
+
+async def _below(run: Run, read: str, *arguments: str) -> None:
+    await getattr(await run.branch("below"), read)(*arguments)
 
 
 async def _exported(engine: Engine) -> list[bytes]:
@@ -51,10 +60,11 @@ async def _exported(engine: Engine) -> list[bytes]:
 
 @pytest.fixture
 async def run(engine: Engine) -> Run:
-    """A run with a parameter and an attempt at a task."""
+    """A run with a parameter, an attempt at a task, and a branch."""
     run = await engine.create_run("r", parameters={"a": 1})
     await run.log_step("step", spec=TaskSpec(cores=1))
     await run.start_attempt("step", inputs={"b": 2})
+    await run.fork("below")
     return run
 
 
@@ -68,6 +78,44 @@ async def test_a_read_that_meets_it_is_an_error_with_a_name(
         connection.commit()
     with pytest.raises((ReadFailed, CannotDecode)):
         await read(engine, run)
+
+
+async def test_streams_that_go_in_a_circle_are_read_once(engine: Engine, run: Run, database: Path) -> None:
+    """What follows branches down or up ends."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE streams SET parent_id = stream_id WHERE branch = 'below'")
+        connection.commit()
+    found = [each async for each in engine.events(run_id="r", branch="below", descendants=True)]
+    assert [each.branch for each in found] == ["below"]
+    assert (await (await run.branch("below")).compile()).branches == {}
+
+
+async def test_a_deletion_takes_no_event_that_only_the_index_gives_to_the_run(engine: Engine, database: Path) -> None:
+    """One flipped bit of it may lead to another run's event: nothing is deleted then."""
+    for run_id in ("one", "other"):
+        await engine.create_run(run_id, parameters={"a": 1})
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        # Events that the index has under another run: written under a definition of it that is none.
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE INDEX events_by_run ON events (schema_version)'"
+            " WHERE name = 'events_by_run'"
+        )
+        connection.commit()
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("REINDEX events_by_run")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE INDEX events_by_run ON events (root_id)'"
+            " WHERE name = 'events_by_run'"
+        )
+        connection.commit()
+    async with open_engine(database) as reopened:
+        position = await reopened.last_position()
+        with pytest.raises(RowDamaged, match="of which"):
+            await reopened.delete_run("one", "old")
+        assert await reopened.last_position() == position
+        assert [run.run_id for run in await reopened.runs()] == ["other", "one"]
 
 
 async def test_bytes_that_are_no_text_are_named(engine: Engine, run: Run, database: Path) -> None:

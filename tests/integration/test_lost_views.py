@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine import open_engine
-from engine.errors import ReadFailed, RowRefused
+from engine.errors import BackupFailed, ReadFailed, RowRefused
 
 TABLES = "branches", "parameters", "step_logs", "runs", "tasks", "task_attempts", "external_runs", "schema_info"
 
@@ -84,6 +84,36 @@ async def test_a_rebuild_writes_nothing_where_the_log_is_damaged(database: Path)
         run = await engine.run("r")
         await run.set_parameters({"later": 1})
         assert (await run.parameters())["later"].value == 1
+
+
+async def test_a_rebuild_takes_no_page_that_is_wrongly_free(database: Path) -> None:
+    """Nor does a backup copy such a file, and the doctor tells of it: what is written next would be written there."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r")
+        for number in range(80):
+            await run.set_parameters({f"p{number}": f"{number} {'.' * 300}"})
+        for number in range(40):
+            await engine.create_run(f"gone {number}", parameters={"x": "." * 3000})
+        for number in range(40):
+            await engine.delete_run(f"gone {number}", "to have pages that are free")
+    _free_page_with(database, b"\xda\x01\x2f40 ...")
+    before = database.read_bytes()
+    async with open_engine(database) as engine:
+        with pytest.raises(ReadFailed, match=r"not only its views are damaged: .*; nothing was written"):
+            await engine.rebuild()
+        with pytest.raises(BackupFailed, match="SQLite finds damage"):
+            await engine.backup(database.with_name("copy.db"))
+    assert database.read_bytes() == before
+
+
+def _free_page_with(database: Path, marker: bytes) -> None:
+    """Have the list of free pages name the page of the log that holds a text."""
+    content = bytearray(database.read_bytes())
+    size, trunk = int.from_bytes(content[16:18], "big"), int.from_bytes(content[32:36], "big")
+    start = (trunk - 1) * size
+    assert int.from_bytes(content[start + 4 : start + 8], "big"), "https://sqlite.org/fileformat2.html#the_freelist"
+    content[start + 8 : start + 12] = (content.index(marker) // size + 1).to_bytes(4, "big")
+    database.write_bytes(content)
 
 
 def _lead_to_page_with(database: Path, table: str, marker: bytes) -> None:

@@ -321,3 +321,19 @@ async def test_whoever_makes_the_file_meanwhile_is_not_taken_for_a_stranger(
     monkeypatch.setattr(sqlite_schema, "schema_version", interrupted)
     async with open_engine(database) as engine:
         await engine.create_run("r1")
+
+
+@pytest.mark.parametrize("left", [None, b""])
+async def test_a_log_without_its_file_is_left_alone(tmp_path: Path, left: bytes | None) -> None:
+    """It may hold all that was ever written: SQLite would remove it, and begin a new file."""
+    path, copy = tmp_path / "runs.db", tmp_path / "copy.db"
+    async with open_engine(path) as engine:
+        await engine.create_run("r")
+        log = path.with_name("runs.db-wal").read_bytes()
+    copy.with_name("copy.db-wal").write_bytes(log)
+    if left is not None:
+        copy.write_bytes(left)
+    with pytest.raises(CannotOpen, match=r"its write-ahead log of .* bytes is"):
+        async with open_engine(copy):
+            pass
+    assert copy.with_name("copy.db-wal").read_bytes() == log

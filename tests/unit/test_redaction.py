@@ -25,7 +25,7 @@ STAYS: dict[str, set[str]] = {
     "JobLogged": set(),
     "RunPinned": set(),
     "RunUnpinned": set(),
-    "SourceCarriedOver": {"part", "parts", "dag_hash", "use_cached"},
+    "SourceCarriedOver": {"part", "parts", "dag_hash", "use_cached", "runs"},
     "BranchLogged": set(),
     "BranchStatusChanged": {"status"},
     "ParametersSet": set(),
