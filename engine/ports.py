@@ -128,6 +128,18 @@ class AttemptState(Protocol):
     def ended_at(self) -> str | None: ...
 
 
+def check_named(stream: Stream, run_id: str, branch: str) -> Stream:
+    """Return a stream that was looked up by its name.
+
+    Raises:
+        LookupError: its row has another: the index that led there is damaged.
+    """
+    if (stream.run_id, stream.branch) != (run_id, branch):
+        found = f"{stream.branch!a} of run {stream.run_id!a}"
+        raise LookupError(f"the index of the branches leads from {branch!a} of run {run_id!a} to {found}")
+    return stream
+
+
 def check_opened_before(parent_id: int | None, stream_id: int) -> None:
     """Raise `LookupError` where a row says that a stream was forked from a later one: that may go in a circle."""
     if parent_id is not None and parent_id >= stream_id:

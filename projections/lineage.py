@@ -273,7 +273,7 @@ class _Tracing:
         position = node.row.position
         found = self._connection.execute(
             "SELECT task_id, attempt_index, attempt_id, status FROM task_attempts WHERE stream_id = ?"
-            " AND position > 0 AND position < ? AND (ended_position IS NULL OR ended_position > ?) LIMIT 2",
-            (node.row.stream_id, position, position),  # none that was carried over: it was another run's
+            " AND position < ? AND (ended_position IS NULL OR ended_position > ?) LIMIT 2",
+            (node.row.stream_id, position, position),
         ).fetchall()
         return During(*found[0]) if len(found) == 1 else None

@@ -12,7 +12,7 @@ from engine.errors import BranchNotFound, PointNotFound, ReadFailed, RunNotFound
 from engine.model import Head, Origin
 from engine.names import ROOT
 from engine.point import PlacedPoint, Point, Position, no_point
-from engine.ports import Stream
+from engine.ports import Stream, check_named
 from engine.times import to_microseconds
 from projections.own_parameters import LATEST
 from projections.reading import lineage
@@ -27,9 +27,11 @@ def find_stream(connection: sqlite3.Connection, run_id: str, branch: str) -> Str
     Raises:
         RunNotFound, BranchNotFound
     """
-    row = connection.execute(f"{_SELECT_STREAM} WHERE run_id = ? AND branch = ?", (run_id, branch)).fetchone()
+    # By the row's id, so that its names are its own, and not those in the index.
+    by_name = "(SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
+    row = connection.execute(f"{_SELECT_STREAM} WHERE stream_id = {by_name}", (run_id, branch)).fetchone()
     if row is not None:
-        return Stream(*row)
+        return check_named(Stream(*row), run_id, branch)
     if branch != ROOT:
         find_stream(connection, run_id, ROOT)
         raise BranchNotFound(run_id, branch)

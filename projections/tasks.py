@@ -25,8 +25,8 @@ from projections.streams import branch_name, find_stream
 _TERMINAL, _UNENDED = (
     ", ".join(f"'{status}'" for status in sorted(statuses)) for statuses in (TERMINAL_STATUSES, UNENDED_STATUSES)
 )
-# Not `model.has_ended`; and of what was carried over nothing is at work, for it was another run's.
-_GOES_ON = f"position > 0 AND status NOT IN ({_TERMINAL}) AND (ended_at IS NULL OR status IN ({_UNENDED}))"
+# Not `model.has_ended`. What was carried over, another run's, is over until the run takes it up.
+_GOES_ON = f"ended_position IS NOT 0 AND status NOT IN ({_TERMINAL}) AND (ended_at IS NULL OR status IN ({_UNENDED}))"
 
 
 class SqliteTaskViews:

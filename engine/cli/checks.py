@@ -85,7 +85,7 @@ async def check_pages(engine: Engine) -> Check:
     if not problems:
         return Check(name="pages", text="each is one table's, or free")
     text = f"are damaged; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
-    advice = f"anabranch rebuild mends it where it is the views' alone, and writes nothing otherwise: then {RESTORE}"
+    advice = f"anabranch rebuild mends it where it is the views' alone; else {RESTORE}"
     return Check(name="pages", state="found", text=text, advice=advice, details=problems)
 
 

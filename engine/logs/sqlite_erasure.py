@@ -7,14 +7,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from engine.codec import decode_event, encode_canonical, payload_digest
+from engine.codec import GENESIS_HASH, decode_event, encode_canonical, payload_digest
 from engine.commands import Record, Request
 from engine.errors import CannotDecode, NotErasable, PointNotFound
 from engine.events import PayloadErased, RunCreated, RunForked, SourceCarriedOver
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
+from engine.logs.sqlite_ledger import SqliteLedger
 from engine.logs.sqlite_read import heads_of_run, root_id_of, stream_row
 from engine.logs.sqlite_traces import carried_over_by, holders_of
+from engine.proof.hash_chain import Chain, chain_problem
 from engine.proof.redaction import redacted
 from engine.removal import Erasure
 from engine.row_chunks import chunks
@@ -55,6 +57,7 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
     if digest is not None:
         return Erasure(erased=False, carried=carried)
     said = decode_event(event_type, schema_version, payload, position)
+    _check_hash(connection, what)
     left = encode_canonical(redacted(said))
     if not _reads_as_written(event_type, schema_version, left):
         raise NotErasable(event_type, f"of version {schema_version} would be read wrongly once it is erased")
@@ -79,6 +82,19 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
         appender.projectors.clear([stream_id])
         _fold(connection, appender, "root_id = ? AND stream_id = ?", (root_id, stream_id))
     return Erasure(erased=True, carried=carried)
+
+
+def _check_hash(connection: sqlite3.Connection, what: ToErase) -> None:
+    """Raise unless a payload is what was hashed: where its pages are another's, that one's would go with it."""
+    ledger = SqliteLedger(connection)
+    stream = ledger.named(what.run_id, what.branch)
+    row = None if stream is None else ledger.event_of(stream, what.version)
+    if stream is None or row is None:
+        raise LookupError("its row is not there any more")
+    before = None if what.version == 1 else ledger.event_of(stream, what.version - 1)
+    chain = Chain(stream, version=what.version - 1, hash=GENESIS_HASH if before is None else before.hash)
+    if problem := chain_problem(chain, row, ledger):
+        raise LookupError(f"its {problem[0]} is damaged, which `anabranch verify` tells more of: {problem[1]}")
 
 
 def _reads_as_written(event_type: str, schema_version: int, left: bytes) -> bool:

@@ -6,10 +6,14 @@ from collections.abc import Collection
 from engine.codec import GENESIS_HASH
 from engine.errors import RunNotFound
 from engine.names import ROOT
-from engine.ports import Stream
+from engine.ports import Stream, check_named
 
 _STREAMS_CACHED_MAX = 50_000
-_SELECT_STREAM = "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
+# By the row's id, so that its names are its own, and not those in the index.
+_BY_NAME = (
+    "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
+    " WHERE stream_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
+)
 
 
 class CachedHeads:
@@ -26,8 +30,8 @@ class CachedHeads:
         known = self._streams.get((run_id, branch))
         if known is not None:
             return known
-        row = self._connection.execute(f"{_SELECT_STREAM} WHERE run_id = ? AND branch = ?", (run_id, branch)).fetchone()
-        return None if row is None else self._keep(Stream(*row))
+        row = self._connection.execute(_BY_NAME, (run_id, branch)).fetchone()
+        return None if row is None else self._keep(check_named(Stream(*row), run_id, branch))
 
     def root_id(self, run_id: str) -> int:
         """Return the stream id of a run's root branch.

@@ -19,7 +19,7 @@ from engine.logs.own_files import WAL, beside
 from engine.logs.readers import in_snapshot
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
+from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, check_roots, migrate, schema_version, view_versions
 from engine.logs.state_migration import from_state_store
 from engine.logs.state_store import is_state_store
 from engine.logs.sync_failures import write_again
@@ -147,6 +147,7 @@ class SetUp:
         return stale
 
     def _check_ours(self, connection: sqlite3.Connection, projectors: Projectors) -> None:
+        check_roots(connection, self._path)
         check_ours(connection, self._path, [table for projector in projectors.all for table in projector.tables()])
 
 

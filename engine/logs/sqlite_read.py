@@ -107,7 +107,9 @@ def root_id_of(connection: sqlite3.Connection, run_id: str) -> int:
     Raises:
         RunNotFound
     """
-    root_id, _, _ = stream_row(connection, run_id, ROOT)
+    root_id, stream_id, _ = stream_row(connection, run_id, ROOT)
+    if root_id != stream_id:
+        raise LookupError(f"the root branch of run {run_id!a} is said to be of another run")
     return root_id
 
 

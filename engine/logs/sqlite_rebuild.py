@@ -26,7 +26,7 @@ from engine.logs.sqlite_epoch import removals
 from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import SCHEMA_VERSION, damage_in_pages, schema_version, view_versions
+from engine.logs.sqlite_schema import SCHEMA_VERSION, damage_in_pages, schema_version, used_twice, view_versions
 from engine.logs.transactions import transaction
 from engine.ports import Progress, Rebuilder, ViewDifference
 from engine.row_chunks import Chunk
@@ -183,13 +183,15 @@ def _swap(
     with _errors_of_ours(log.path):  # no descriptor may be left: nothing was written
         connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
+        if damaged:
+            with _errors_of_ours(log.path):
+                _check_what_remains(connection, scratch, log.path)
         with transaction(connection):
             _check_not_newer(connection, replaced)
             if last_position(connection) != position or scratch.is_outdated(connection):
                 return None
             if damaged:
                 scratch.rebuilder.forget(connection)
-                _check_what_remains(connection, log.path)
             scratch.rebuilder.replace(connection, "scratch", position)
     finally:
         if damaged:  # a transaction that was rolled back has left its schema in memory
@@ -199,15 +201,23 @@ def _swap(
     return position
 
 
-def _check_what_remains(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise where more than the views is damaged: nothing is written then.
+def _check_what_remains(connection: sqlite3.Connection, scratch: "_Scratch", path: Path) -> None:
+    """Raise where pages of the log may be written over, once the views are no longer in the schema.
 
     Raises:
         ReadFailed
     """
-    if problems := damage_in_pages(connection):
+    # Not in the transaction that writes: where SQLite has met a page that is lost, it refuses to change the schema.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        scratch.rebuilder.forget(connection)
+        problems = damage_in_pages(connection)
+    finally:
+        connection.execute("ROLLBACK")
+        connection.execute("PRAGMA writable_schema = RESET")  # else the schema in memory stays that without them
+    if problem := used_twice(problems):
         advice = "nothing was written; `anabranch doctor` says what to do"
-        raise ReadFailed(path, f"not only its views are damaged: {problems[0]}", advice)
+        raise ReadFailed(path, f"pages of its log may be taken for others: {problem}", advice)
 
 
 class _Scratch:

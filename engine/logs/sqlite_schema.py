@@ -3,11 +3,11 @@
 import re
 import sqlite3
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-from engine.errors import ForeignDatabase, NewerDatabase
+from engine.errors import ForeignDatabase, NewerDatabase, NotADatabase
 from engine.logs.sqlite_errors import is_damage
 from engine.logs.state_store import check_migratable, is_state_store
 
@@ -142,21 +142,43 @@ def damage_in_log(connection: sqlite3.Connection) -> list[str]:
     return [problem for problem in found if problem != "ok"]
 
 
+def check_roots(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise where two tables or indexes begin on one page: who writes to the one overwrites the other.
+
+    Raises:
+        NotADatabase
+    """
+    row = connection.execute(
+        "SELECT group_concat(name) FROM sqlite_schema WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1 LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        raise NotADatabase(path, f"its schema is damaged: {row[0]} begin on one page")
+
+
 def damage_in_pages(connection: sqlite3.Connection) -> list[str]:
     """Return what SQLite finds damaged anywhere in the file, but for pages that nothing leads to.
 
     Also that two tables lead to one page, of which no check of a single table knows.
     """
+    found: list[str] = []
     try:
-        found = [str(text) for (text,) in connection.execute("PRAGMA quick_check").fetchall()]
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        return [str(error)]
+        found.extend(str(text) for (text,) in connection.execute("PRAGMA quick_check"))
+    except sqlite3.DatabaseError as error:  # behind what it had to say of the pages
+        if is_damage(error):  # and not that a table of somebody else's has a collation that is not here
+            found.append(str(error))
     problems = [problem for text in found for problem in text.splitlines()]
     return [each for each in problems if each != "ok" and not _NO_DAMAGE.fullmatch(each)]
 
 
+def used_twice(problems: Sequence[str]) -> str | None:
+    """Return that of the problems of `damage_in_pages` which says that a page may be another's, too, or is free.
+
+    Then what is written next may be written over what is there.
+    """
+    return next((each for each in problems if _USED_TWICE.search(each)), None)
+
+
+_USED_TWICE: Final = re.compile(r"reelist|2nd reference|invalid page number", re.IGNORECASE)
 _NO_DAMAGE: Final = re.compile(r"\*\*\* in database main \*\*\*|Page \d+ is never used")
 
 

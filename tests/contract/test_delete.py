@@ -262,17 +262,19 @@ async def test_what_is_carried_over_can_be_more_than_an_event_holds(
 ) -> None:
     """It is recorded in parts, together; steps of many attempts are divided, too, and configurations by their keys."""
     monkeypatch.setattr(carried_over, "PART_BYTES_MAX", 600)
-    run = await engine.create_run("r", parameters={f"p{number}": "v" * 100 for number in range(20)})
+    parameters = {f"p{number}": "v" * 100 for number in range(20)}
+    run = await engine.create_run("r", parameters=parameters, description="d", tags={"t": 1})
     for number in range(5):
         async with run.attempt("train", details={"n": number, "text": "t" * 200}):
             pass
     await run.configure({f"c{number}": "v" * 100 for number in range(20)})
     f = await engine.fork_run("r", run_id="f")
-    before = await seen(f)
+    before, told = await seen(f), described(await f.info())
     await engine.delete_run("r", "old", carry_over=True)
     parts = [each.event async for each in engine.events(run_id="f", types=[SourceCarriedOver])]
     assert len(parts) > 5
     assert await seen(f) == await seen(f, at=1) == before
+    assert described(await f.info()) == told
     await assert_sound(engine)
 
 
@@ -336,6 +338,9 @@ async def test_nothing_that_was_carried_over_is_at_work(engine: Engine) -> None:
     assert [each.ended_at for each in await f.attempts("s")] == [None]
     assert await engine.views.tasks.unfinished("f") == []
     assert (await f.lineage("own")).during is None
+    (left,) = await f.attempts("s")
+    await (await f.find_attempt(left.attempt_id)).update(status="RUNNING")  # until the fork takes it up
+    assert [each.log.attempt_id for each in await engine.views.tasks.unfinished("f")] == [left.attempt_id]
 
 
 @pytest.mark.parametrize("erased", ["f", "g"])

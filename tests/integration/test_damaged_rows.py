@@ -10,7 +10,7 @@ import pytest
 
 from engine import Engine, Position, Run, open_engine
 from engine.commands import Configure, MergeParameters
-from engine.errors import CannotDecode, ReadFailed, RowDamaged
+from engine.errors import CannotDecode, NotADatabase, ReadFailed, RowDamaged
 from engine.logs.sqlite import SqliteEventLog
 from engine.model import AttemptDocument, Parameter, TaskSpec
 from engine.stores import StateStore
@@ -116,6 +116,66 @@ async def test_a_deletion_takes_no_event_that_only_the_index_gives_to_the_run(en
             await reopened.delete_run("one", "old")
         assert await reopened.last_position() == position
         assert [run.run_id for run in await reopened.runs()] == ["other", "one"]
+
+
+async def test_an_index_that_leads_to_another_branch_is_not_believed(database: Path) -> None:
+    """One flipped bit of it: what is asked of a run is neither read nor written in another."""
+    async with open_engine(database) as engine:
+        for run_id in ("one", "two"):
+            await engine.create_run(run_id, parameters={"a": run_id})
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_streams_1'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    content = bytearray(database.read_bytes())
+    place = content.index(b"two\x02", (root - 1) * size, root * size)
+    content[place + 3] = 1  # the row that it leads to
+    database.write_bytes(content)
+    async with open_engine(database) as engine:
+        with pytest.raises(ReadFailed, match="the index of the branches leads"):
+            await engine.run("two")
+        with pytest.raises(RowDamaged, match="the index of the branches leads"):
+            await engine.write("two", MergeParameters(values={"b": Parameter(1)}))
+
+
+async def test_a_run_that_is_said_to_be_anothers_is_not_deleted(database: Path) -> None:
+    """Its events are found by its root: one flipped bit of that, and they would be the other's."""
+    async with open_engine(database) as engine:
+        for run_id in ("one", "two"):
+            await engine.create_run(run_id)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE streams SET root_id = 2 WHERE run_id = 'one'")
+        connection.commit()
+    async with open_engine(database) as engine:
+        with pytest.raises(RowDamaged, match="said to be of another run"):
+            await engine.delete_run("one", "old")
+        assert len([each async for each in engine.events()]) == 2
+
+
+async def test_what_is_not_what_was_hashed_is_not_erased(engine: Engine, run: Run, database: Path) -> None:
+    """Its pages may be those of another event, which would go with it."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE events SET payload = zeroblob(length(payload)) WHERE stream_version = 2")
+        connection.commit()
+    with pytest.raises(RowDamaged, match=r"its payload is damaged"):
+        await engine.erase("r", None, 2, "a name")
+
+
+async def test_a_schema_whose_tables_begin_on_one_page_is_refused(database: Path) -> None:
+    """Who wrote to the one would overwrite the other."""
+    async with open_engine(database):
+        pass
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'step_logs')"
+            " WHERE name = 'deleted_runs'"
+        )
+        connection.commit()
+    with pytest.raises(NotADatabase, match="begin on one page"):
+        async with open_engine(database):
+            pass
 
 
 async def test_bytes_that_are_no_text_are_named(engine: Engine, run: Run, database: Path) -> None:
