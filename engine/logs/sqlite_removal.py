@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
+from engine.errors import ReadFailed
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_deletion import check_expired, delete_run, find_expired, recorded_until
@@ -20,6 +21,7 @@ from engine.logs.sqlite_erasure import ToErase, erase_payload
 from engine.logs.sqlite_errors import named
 from engine.logs.sqlite_ledger import SqliteLedger, as_stored
 from engine.logs.sqlite_rebuild import remove_scratch
+from engine.logs.sqlite_schema import damage_in_pages
 from engine.logs.transactions import transaction
 from engine.logs.wal_limit import empty_log
 from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry
@@ -117,6 +119,8 @@ def _secure_transaction(connection: sqlite3.Connection, appender: Appender) -> I
 
 def _vacuum(connection: sqlite3.Connection, path: Path) -> tuple[int, int]:
     """Write the file anew, into the write-ahead log; return its size in bytes before and after."""
+    if problems := damage_in_pages(connection):  # what cannot be read would be gone with the old file
+        raise ReadFailed(path, f"{problems[0]}; nothing was written", "`anabranch doctor` says what to do")
     before = _bytes(connection)
     note_removal(connection)
     remove_scratch(path)  # also what a rebuild that was killed has left

@@ -156,9 +156,13 @@ async def test_a_run_that_is_said_to_be_anothers_is_not_deleted(database: Path) 
 async def test_what_is_not_what_was_hashed_is_not_erased(engine: Engine, run: Run, database: Path) -> None:
     """Its pages may be those of another event, which would go with it."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        connection.execute("UPDATE events SET payload = zeroblob(length(payload)) WHERE stream_version = 2")
+        where = "WHERE root_id = 1 AND stream_id = 1 AND stream_version = 2"
+        ((payload,),) = connection.execute(f"SELECT payload FROM events {where}").fetchall()
+        changed = payload.replace(b"\xa5value\x01", b"\xa5value\x02")
+        assert changed != payload
+        connection.execute(f"UPDATE events SET payload = ? {where}", (changed,))
         connection.commit()
-    with pytest.raises(RowDamaged, match=r"its payload is damaged"):
+    with pytest.raises(RowDamaged, match="its content is damaged"):
         await engine.erase("r", None, 2, "a name")
 
 

@@ -11,6 +11,7 @@ from engine import open_engine
 from engine.checkpoint import Checkpoint
 from engine.cli import main
 from engine.codec import encode_canonical
+from engine.errors import ReadFailed
 
 _PAGE_BYTES = 4096
 
@@ -76,6 +77,18 @@ async def test_a_fork_of_what_is_lost_is_checked(tmp_path: Path) -> None:
     async with open_engine(path) as engine:
         problems = [(each.kind, each.run_id) for each in (await engine.verify()).problems]
     assert problems == [("unreadable", None), ("unreadable", "b"), ("payload", "fork")]
+
+
+async def test_what_cannot_be_read_is_not_compacted(tmp_path: Path) -> None:
+    """Its bytes may still be in the file, for whoever can repair one."""
+    path = tmp_path / "runs.db"
+    await _recorded(path)
+    _lose_page(path, encode_canonical(_note("b", 20)))
+    before = path.read_bytes()
+    async with open_engine(path) as engine:
+        with pytest.raises(ReadFailed, match="nothing was written"):
+            await engine.compact()
+    assert path.read_bytes() == before
 
 
 async def test_a_log_whose_end_is_lost_is_checked_up_to_there(tmp_path: Path) -> None:
