@@ -67,6 +67,7 @@ class Upkeep:
 
         Raises:
             RebuildRunning
+            ReadFailed: events cannot be read, or what would be written may be written over them. Nothing was written.
         """
         return await self._maintenance.rebuild(check_function(progress, "progress"))
 
@@ -129,7 +130,8 @@ class Upkeep:
                 and what is left of it could not be told from that.
             CannotDecode: a newer anabranch wrote it.
             TracesLeft: it is erased, and a reader who does not end keeps its bytes in the file.
-            DiskFull, StoreBusy: also where it is erased and could not be compacted: erase it again, or compact.
+            RowDamaged: it is not what was hashed, and nothing was erased.
+            DiskFull, ReadFailed, StoreBusy: also where it is erased and could not be compacted: erase it again, or compact.
         """
         check_flag(compact, "compact")
         erasure = await self._removal.erase(
@@ -150,6 +152,7 @@ class Upkeep:
         up to 5 s; where the answer is not `complete`, the rest comes back with a later commit.
 
         Raises:
+            ReadFailed: pages of it are damaged, and nothing was written.
             DiskFull, StoreBusy
         """
         return await self._removal.compact()
