@@ -131,7 +131,8 @@ class Upkeep:
             CannotDecode: a newer anabranch wrote it.
             TracesLeft: it is erased, and a reader who does not end keeps its bytes in the file.
             RowDamaged: it is not what was hashed, and nothing was erased.
-            DiskFull, ReadFailed, StoreBusy: also where it is erased and could not be compacted: erase it again, or compact.
+            DiskFull, ReadFailed, StoreBusy: also where it is erased and could not be compacted: erase it again, or
+                compact.
         """
         check_flag(compact, "compact")
         erasure = await self._removal.erase(
