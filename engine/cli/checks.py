@@ -71,22 +71,24 @@ def _advice(error: Exception) -> str:
 
 async def check_file(engine: Engine) -> Check:
     """Ask SQLite whether the log's tables and their indexes are whole."""
-    problems = await asyncio.to_thread(_read, engine, damage_in_log)
-    if not problems:
-        return Check(name="file", text="SQLite finds the log's tables whole")
-    text = f"is damaged; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
     advice = f"{RESTORE}; anabranch verify names what is lost"
-    return Check(name="file", state="found", text=text, advice=advice, details=problems)
+    return await _asked(engine, damage_in_log, "file", "SQLite finds the log's tables whole", "is damaged", advice)
 
 
 async def check_pages(engine: Engine) -> Check:
     """Ask SQLite whether every page of the file is one table's, or free, and no page both."""
-    problems = await asyncio.to_thread(_read, engine, damage_in_pages)
-    if not problems:
-        return Check(name="pages", text="each is one table's, or free")
-    text = f"are damaged; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
     advice = f"anabranch rebuild mends it where it is the views' alone; else {RESTORE}"
-    return Check(name="pages", state="found", text=text, advice=advice, details=problems)
+    return await _asked(engine, damage_in_pages, "pages", "each is one table's, or free", "are damaged", advice)
+
+
+async def _asked(  # noqa: PLR0917 - the words of a check, in their order
+    engine: Engine, question: Callable[[sqlite3.Connection], list[str]], name: str, well: str, ill: str, advice: str
+) -> Check:
+    problems = await asyncio.to_thread(_read, engine, question)
+    if not problems:
+        return Check(name=name, text=well)
+    text = f"{ill}; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
+    return Check(name=name, state="found", text=text, advice=advice, details=problems)
 
 
 async def check_history(engine: Engine, progress: Callable[[str], Progress]) -> Check:
