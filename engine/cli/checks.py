@@ -81,7 +81,7 @@ async def check_pages(engine: Engine) -> Check:
     return await _asked(engine, damage_in_pages, "pages", "each is one table's, or free", "are damaged", advice)
 
 
-async def _asked(  # noqa: PLR0917 - the words of a check, in their order
+async def _asked(
     engine: Engine, question: Callable[[sqlite3.Connection], list[str]], name: str, well: str, ill: str, advice: str
 ) -> Check:
     problems = await asyncio.to_thread(_read, engine, question)
