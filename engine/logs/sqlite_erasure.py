@@ -16,10 +16,11 @@ from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_ledger import SqliteLedger
 from engine.logs.sqlite_read import heads_of_run, root_id_of, stream_row
 from engine.logs.sqlite_traces import carried_over_by, holders_of
-from engine.proof.hash_chain import Chain, chain_problem
+from engine.proof.hash_chain import Chain, chain_problem, decoded
 from engine.proof.redaction import redacted
 from engine.removal import Erasure
 from engine.row_chunks import chunks
+from engine.stored import StoredEvent, StoredStream
 
 _FOLDED_TOGETHER: Final = 5000
 _REPEATED_BY_FORKS: Final = (RunCreated, RunForked, SourceCarriedOver)
@@ -43,34 +44,31 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
         RunNotFound, BranchNotFound, PointNotFound, NotErasable, CannotDecode
     """
     root_id, stream_id, head = stream_row(connection, what.run_id, what.branch)
-    row = connection.execute(
-        "SELECT position, event_type, schema_version, payload, payload_digest FROM events"
-        " WHERE root_id = ? AND stream_id = ? AND stream_version = ? LIMIT 1",
-        (root_id, stream_id, what.version),
-    ).fetchone()
-    if row is None:
+    ledger = SqliteLedger(connection)
+    stream = ledger.stream(stream_id)
+    row = None if stream is None else ledger.event_of(stream, what.version)
+    if stream is None or row is None:
         raise PointNotFound(what.run_id, what.branch, what.version, head)
-    position, event_type, schema_version, payload, digest = row
     run_ids = _with_forks(connection, what.run_id)
     roots = [root_id_of(connection, run_id) for run_id in run_ids]
-    carried = holders_of(connection, position, sorted(roots))
-    if digest is not None:
+    carried = holders_of(connection, row.position, sorted(roots))
+    if row.payload_digest is not None:
         return Erasure(erased=False, carried=carried)
-    said = decode_event(event_type, schema_version, payload, position)
-    _check_hash(connection, what)
+    said = decoded(row)
+    _check_hash(ledger, stream, row)
     left = encode_canonical(redacted(said))
-    if not _reads_as_written(event_type, schema_version, left):
-        raise NotErasable(event_type, f"of version {schema_version} would be read wrongly once it is erased")
+    if not _reads_as_written(row.event_type, row.schema_version, left):
+        raise NotErasable(row.event_type, f"of version {row.schema_version} would be read wrongly once it is erased")
     connection.execute(
         "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
-        (left, payload_digest(payload), position),
+        (left, payload_digest(row.payload or b""), row.position),
     )
     # Looked for now: the event itself is none of the copies any more.
     carried += [copy for copy in carried_over_by(connection, said) if copy not in carried]
     event = PayloadErased(
         branch=what.branch,
         stream_version=what.version,
-        event_type=event_type,
+        event_type=row.event_type,
         reason=what.reason,
         by=what.by,
         redacted=payload_digest(left),
@@ -84,15 +82,11 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
     return Erasure(erased=True, carried=carried)
 
 
-def _check_hash(connection: sqlite3.Connection, what: ToErase) -> None:
+def _check_hash(ledger: SqliteLedger, stream: StoredStream, row: StoredEvent) -> None:
     """Raise unless a payload is what was hashed: where its pages are another's, that one's would go with it."""
-    ledger = SqliteLedger(connection)
-    stream = ledger.named(what.run_id, what.branch)
-    row = None if stream is None else ledger.event_of(stream, what.version)
-    if stream is None or row is None:
-        raise LookupError("its row is not there any more")
-    before = None if what.version == 1 else ledger.event_of(stream, what.version - 1)
-    chain = Chain(stream, version=what.version - 1, hash=GENESIS_HASH if before is None else before.hash)
+    version = row.stream_version - 1
+    before = ledger.event_of(stream, version) if version else None
+    chain = Chain(stream, version=version, hash=GENESIS_HASH if before is None else before.hash)
     if problem := chain_problem(chain, row, ledger):
         raise LookupError(f"its {problem[0]} is damaged, which `anabranch verify` tells more of: {problem[1]}")
 
