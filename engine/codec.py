@@ -12,9 +12,9 @@ digest lets a payload be erased later: while the digest stays, the chain stays w
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 
@@ -23,6 +23,8 @@ from engine.events import Event, RecordedEvent
 from engine.free_form import check_of
 from engine.text_keys import check_keys
 from engine.times import from_microseconds
+
+Value = TypeVar("Value")
 
 EVENT_BYTES_MAX: Final = 1024 * 1024
 GENESIS_HASH: Final = bytes(32)
@@ -169,6 +171,11 @@ def same(left: object, right: object) -> bool:
     if len(ours) != len(theirs) or _MAYBE_NAN.search(ours) is None:
         return False
     return _with_one_nan(ours) == _with_one_nan(theirs)
+
+
+def differing(said: Mapping[str, Value], known: Mapping[str, object]) -> dict[str, Value]:
+    """Return what is said that is not known, or known otherwise."""
+    return {name: value for name, value in said.items() if name not in known or not same(known[name], value)}
 
 
 # A NaN has a sign and a payload, which arithmetic sets as it likes and the views do not keep.

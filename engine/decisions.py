@@ -5,11 +5,10 @@ events that say what changed, so writing the same document twice records nothing
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
 
 from msgspec import Struct, structs
 
-from engine.codec import encode_canonical, same
+from engine.codec import differing, encode_canonical, same
 from engine.commands import (
     SOURCE_HEAD,
     Command,
@@ -62,9 +61,6 @@ from engine.task_decisions import TASK_HANDLERS
 
 # Well under the smallest sensible limit of an event: a run with any number of branches can be finalised.
 _FINALIZED_BYTES_MAX = 256 * 1024
-
-
-Value = TypeVar("Value")
 
 
 class Opening(Struct, frozen=True, gc=False):
@@ -194,18 +190,13 @@ def _unseen(
         seen = {name: each.parameter for name, each in own.items() if copies or not each.copied}
     else:
         seen = state.parameters(stream, names=values.keys())
-    return _new(values, seen)
-
-
-def _new(said: Mapping[str, Value], known: Mapping[str, object]) -> dict[str, Value]:
-    """Return what is said that is not known, or known otherwise."""
-    return {name: value for name, value in said.items() if name not in known or not same(known[name], value)}
+    return differing(values, seen)
 
 
 def _configure(command: Configure, stream: Stream, state: State) -> Sequence[Event]:
     events: list[Event] = []
     if command.config is not None:
-        config = _new(command.config, state.config(stream.run_id))
+        config = differing(command.config, state.config(stream.run_id))
         if config:
             events.append(RunConfigured(branch=ROOT, config=config))
     if command.job is not None and not same(state.job(stream.run_id), command.job):
@@ -241,7 +232,7 @@ def _describe_branch(command: DescribeBranch, stream: Stream, state: State) -> S
 
 def _describe_run(command: DescribeRun, stream: Stream, state: State) -> Sequence[Event]:
     details = state.branch_details(stream)
-    new = _new(command.details, {**state.opened_with(stream.run_id), **details})
+    new = differing(command.details, {**state.opened_with(stream.run_id), **details})
     return (BranchLogged(branch=stream.branch, details={**details, **new}),) if new else ()
 
 

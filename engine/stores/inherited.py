@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from engine.codec import same
+from engine.codec import differing
 from engine.commands import Command, Configure, LogStep
 from engine.errors import RunNotFound
 from engine.model import StepLog
@@ -53,6 +53,6 @@ def _is_said(command: Command, steps: Mapping[str, StepLog], config: dict[str, A
     if not _may_be_said(command):
         return False
     if isinstance(command, Configure):
-        return all(key in config and same(config[key], value) for key, value in (command.config or {}).items())
+        return not differing(command.config or {}, config)
     step = steps.get(command.document.step)
     return step is not None and step.inherited_from is not None and adds_nothing(command.document, step)
