@@ -198,7 +198,9 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Take a step and its attempts out of the views. Its history stays in the log.
+        """Take a step and its attempts out of the views, also one that a forked run has from its source.
+
+        Its history stays in the log.
 
         Raises:
             StepNotFound

@@ -118,7 +118,7 @@ class BranchReads:
         """Return this branch's steps by internal name, in the order they were first logged.
 
         The root branch of a forked run first has the steps that had succeeded where it was forked from, marked by
-        `inherited_from`, unless it has logged a step of that name itself.
+        `inherited_from`, unless it has logged or removed a step of that name itself.
         """
         return await self._views.steps(self._run_id, self._name, at=at)
 

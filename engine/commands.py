@@ -174,7 +174,10 @@ class ChangeAttempt(_Command, frozen=True):
 
 
 class LogTask(_Command, frozen=True):
-    """Describe a task: a step with a specification. A new one begins as pending; a known one keeps its status."""
+    """Describe a task: a step with a specification. A new one begins as pending; a known one keeps its status.
+
+    One that a forked run has from its source is a new one, unless it is described as there.
+    """
 
     task_id: str
     spec: TaskSpec

@@ -1,7 +1,7 @@
 """Putting the parts together: the only module of the engine that knows the projections."""
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -151,10 +151,12 @@ def make_projectors(connection: sqlite3.Connection) -> Projectors:
     return Projectors(Partitions(connection), StateViews(connection))
 
 
-def make_views(connection: sqlite3.Connection, heads: StreamHeads) -> tuple[Projectors, State]:
-    """Return the inline views on a connection, and what decisions ask of them."""
+def make_views(
+    connection: sqlite3.Connection, heads: StreamHeads, write_batch: Callable[[], None]
+) -> tuple[Projectors, State]:
+    """Return the inline views on a connection, and what decisions ask of them; see `engine.logs.sqlite_append`."""
     partitions, views = Partitions(connection), StateViews(connection)
-    return Projectors(partitions, views), DecisionState(connection, heads, partitions, views)
+    return Projectors(partitions, views), DecisionState(connection, heads, partitions, views, write_batch)
 
 
 def _check_number(where: str, value: object, limits: tuple[int, int], *, whole: bool) -> None:

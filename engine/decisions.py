@@ -196,7 +196,7 @@ def _unseen(
 def _configure(command: Configure, stream: Stream, state: State) -> Sequence[Event]:
     events: list[Event] = []
     if command.config is not None:
-        config = differing(command.config, state.config(stream.run_id))
+        config = differing(command.config, state.config(stream))
         if config:
             events.append(RunConfigured(branch=ROOT, config=config))
     if command.job is not None and not same(state.job(stream.run_id), command.job):

@@ -153,10 +153,10 @@ class Engine(History, Upkeep):
 
         The new run sees the parameters of the source's branch as they stood, and its configuration, which of a branch
         is that of its run when it was forked. It sees the branch's steps that had succeeded (`COMPLETED`, `SUCCESS` or
-        `SKIPPED`), marked by `StepLog.inherited_from` until it logs one or starts an attempt at it: then that is its
-        own and begins anew, without the source's attempts and specification. Before that it has no status to set and is
-        not there to be removed; once it is removed, the source's is seen again. The branches below are the source's
-        alone, and so are its idempotency keys.
+        `SKIPPED`), marked by `StepLog.inherited_from`. What is written about one of them (a status, an attempt, a
+        document that says something new) makes it the new run's own, described as before but without the source's
+        attempts; one that is removed is gone. The branches below are the source's alone, and so are its idempotency
+        keys.
 
         Args:
             branch: the branch of the source; its root unless given.

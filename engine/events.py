@@ -98,10 +98,10 @@ class SourceCarriedOver(_Event, frozen=True):
     """Sets what the run saw of its source when it was forked, as of its first version: the source is to be deleted.
 
     A run that saw very much has several, recorded together; from the last on it has no source any more. Of the steps,
-    `hidden` are those that the run had logged itself by then: they are seen only at points before that. `config` is
-    what it was configured with before it was there. The first of several also has what the others leave out: `runs`
-    are those behind it that had been given what they saw in the same way, and the ids of attempts with it, nearest
-    first; the other fields are those of the source's `RunCreated`.
+    `hidden` are those that the run had logged or removed itself by then: they are seen only at points before that.
+    `config` is what it was configured with before it was there. The first of several also has what the others leave
+    out: `runs` are those behind it that had been given what they saw in the same way, and the ids of attempts with it,
+    nearest first; the other fields are those of the source's `RunCreated`.
     """
 
     values: dict[str, Parameter]

@@ -12,7 +12,8 @@ class Erasure(Struct, frozen=True, kw_only=True):
     """Whether a payload was erased just now, or had been before.
 
     `carried` are the events to erase as well: reductions that hold a value of it, taken or in conflict, in the run and
-    its forks, and what was carried over to runs whose source was deleted, which a repeated erase can no longer find.
+    its forks, and, which a repeated erase can no longer find, those that describe a step with the same text, and what
+    was carried over to runs whose source was deleted.
     """
 
     erased: bool

@@ -42,12 +42,19 @@ from engine.model import (
     given,
     has_ended,
 )
+from engine.names import ROOT
 from engine.ports import State, Stream
 
 
 def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]:
     document = command.document
-    events = [*_step_description(command, stream, state)]
+    inherited = state.inherited_step(stream, document.step)
+    if inherited is None:
+        events = [*_step_description(command, stream, state)]
+    elif _adds_nothing(command, inherited):
+        return ()
+    else:
+        events = [_described(command, taken_over(inherited))]
     known = state.attempts(stream, document.step) if document.attempts else []
     for index, attempt in enumerate(document.attempts, start=1):
         if index > len(known):
@@ -64,13 +71,18 @@ def _step_description(command: LogStep, stream: Stream, state: State) -> Sequenc
     known = state.logged_step(stream, document.step)
     if known is None:
         return (_new_step(stream.branch, document, command.spec),)
-    said = {name: value for name, value in _own_fields(document).items() if value is not None}
-    described = structs.replace(known, **said, spec=known.spec if command.spec is None else command.spec)
+    described = _described(command, known)
     if not same(structs.replace(known, status=described.status), described):
         return (described,)
     if known.status != described.status:
         return (StepStatusChanged(branch=stream.branch, step=document.step, status=described.status),)
     return ()
+
+
+def _described(command: LogStep, known: StepLogged) -> StepLogged:
+    """Return what is known of a step with what is said of it now."""
+    said = {name: value for name, value in _own_fields(command.document).items() if value is not None}
+    return structs.replace(known, **said, spec=known.spec if command.spec is None else command.spec)
 
 
 def _new_step(branch: str, document: StepDocument, spec: TaskSpec | None) -> StepLogged:
@@ -85,6 +97,21 @@ def _new_step(branch: str, document: StepDocument, spec: TaskSpec | None) -> Ste
         mock=bool(document.mock),
         spec=spec,
         details=document.details or {},
+    )
+
+
+def taken_over(inherited: StepLog) -> StepLogged:
+    """Return the event that makes a step its own that a forked run has from its source, but for the attempts at it."""
+    return StepLogged(
+        branch=ROOT,
+        step=inherited.step,
+        name=inherited.name,
+        status=inherited.status,
+        step_type=inherited.step_type,
+        message=inherited.message,
+        mock=inherited.mock,
+        spec=inherited.spec,
+        details=inherited.details,
     )
 
 
@@ -120,10 +147,12 @@ def _attempt_id(stream: Stream, step: str, index: int) -> str:
     return derived_id(stream.run_id, stream.branch, step, index)
 
 
-def adds_nothing(document: StepDocument, step: StepLog) -> bool:
-    """Say whether a step's log says all that a document says, of it and of its attempts."""
+def _adds_nothing(command: LogStep, step: StepLog) -> bool:
+    """Say whether a step's log says all that is to be logged, of it and of its attempts."""
+    document = command.document
+    said = _own_fields(document) | {"spec": command.spec}
     return (
-        all(value is None or same(getattr(step, name), value) for name, value in _own_fields(document).items())
+        all(value is None or same(getattr(step, name), value) for name, value in said.items())
         and len(document.attempts) <= len(step.attempts)
         and not any(_changed(*pair) for pair in zip(document.attempts, step.attempts, strict=False))
     )
@@ -163,16 +192,18 @@ def _times(attempt: AttemptDocument, known: AttemptLog) -> dict[str, datetime | 
 
 
 def _set_step_status(command: SetStepStatus, stream: Stream, state: State) -> Sequence[Event]:
-    known = state.step(stream, command.step)
+    inherited = state.inherited_step(stream, command.step)
+    known = inherited or state.step(stream, command.step)
     if known is None:
         raise StepNotFound(stream.run_id, stream.branch, command.step)
     if known.status == command.status and command.reason in (None, known.status_reason):
         return ()
-    return (StepStatusChanged(branch=stream.branch, step=command.step, status=command.status, reason=command.reason),)
+    changed = StepStatusChanged(branch=stream.branch, step=command.step, status=command.status, reason=command.reason)
+    return (changed,) if inherited is None else (taken_over(inherited), changed)
 
 
 def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[Event]:
-    if state.step(stream, command.step) is None:
+    if (state.step(stream, command.step) or state.inherited_step(stream, command.step)) is None:
         raise StepNotFound(stream.run_id, stream.branch, command.step)
     return (StepRemoved(branch=stream.branch, step=command.step, reason=command.reason),)
 
@@ -211,6 +242,9 @@ def _start_attempt(command: StartAttempt, stream: Stream, state: State) -> Seque
     )
     if step is not None:
         return (created,)
+    inherited = state.inherited_step(stream, name)
+    if inherited is not None:
+        return structs.replace(taken_over(inherited), status=status), created
     return StepLogged(branch=stream.branch, step=name, name=name, status=status), created
 
 

@@ -28,10 +28,13 @@ from engine.model import (
     never_submitted,
 )
 from engine.ports import State, Stream
-from engine.step_decisions import Handler
+from engine.step_decisions import Handler, taken_over
 
 
 def _log_task(command: LogTask, stream: Stream, state: State) -> Sequence[Event]:
+    inherited = state.inherited_step(stream, command.task_id)
+    if inherited is not None and same(inherited.spec, command.spec):
+        return ()
     known = state.logged_step(stream, command.task_id)
     if known is None:
         step = command.task_id
@@ -40,22 +43,22 @@ def _log_task(command: LogTask, stream: Stream, state: State) -> Sequence[Event]
 
 
 def _create_attempt(command: CreateAttempt, stream: Stream, state: State) -> Sequence[Event]:
-    task = state.logged_step(stream, command.task_id)
+    inherited = state.inherited_step(stream, command.task_id)
+    task = inherited or state.logged_step(stream, command.task_id)
     if task is None or task.spec is None:
         raise TaskNotFound(stream.run_id, command.task_id)
     if state.attempt(command.attempt_id) is not None:
         raise AttemptExists(command.attempt_id)
     step = state.step(stream, command.task_id)
-    assert step is not None, "a task is a step"
     created = AttemptCreated(
         branch=stream.branch,
         step=command.task_id,
         attempt_id=command.attempt_id,
-        attempt_index=step.attempts + 1,
+        attempt_index=1 if step is None else step.attempts + 1,
         status=command.status,
         **given(command.fields),
     )
-    return (created,)
+    return (created,) if inherited is None else (taken_over(inherited), created)
 
 
 def _change_attempt(command: ChangeAttempt, stream: Stream, state: State) -> Sequence[Event]:
@@ -72,12 +75,15 @@ def _change_attempt(command: ChangeAttempt, stream: Stream, state: State) -> Seq
 def _log_external_run(command: LogExternalRun, stream: Stream, state: State) -> Sequence[Event]:
     event = command.event
     known = state.external_run(stream, event.task_id)
+    inherited = state.inherited_step(stream, event.task_id)
     if isinstance(event, ExternalRunRegistered):
-        if state.step(stream, event.task_id) is None:
+        if (inherited or state.step(stream, event.task_id)) is None:
             raise TaskNotFound(stream.run_id, event.task_id)
     elif known is None:
         raise ExternalRunNotFound(stream.run_id, event.task_id)
-    return () if known is not None and _says(known, event) else (event,)
+    if known is not None and _says(known, event):
+        return ()
+    return (event,) if inherited is None else (taken_over(inherited), event)
 
 
 def _says(known: ExternalRun, event: ExternalRunRegistered | ExternalRunUpdated) -> bool:
@@ -86,7 +92,7 @@ def _says(known: ExternalRun, event: ExternalRunRegistered | ExternalRunUpdated)
 
 
 def _cancel_external_run(command: CancelExternalRun, stream: Stream, state: State) -> Sequence[Event]:
-    if state.step(stream, command.task_id) is None:
+    if (state.step(stream, command.task_id) or state.inherited_step(stream, command.task_id)) is None:
         raise TaskNotFound(stream.run_id, command.task_id)
     known = state.external_run(stream, command.task_id)
     if known is None or known.status in TERMINAL_STATUSES:

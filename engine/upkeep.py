@@ -115,9 +115,9 @@ class Upkeep:
 
         Values, texts and documents go; names, statuses, times and links stay (`engine.proof.redaction`). An event
         records who erased it and why. The views show what was erased as erased. Erasing it again only compacts. The
-        answer names what still says some of it: reductions that hold a value of it, and, the first time, what was
-        carried over to runs whose source was deleted. Copies of the file are not touched, nor is the one that migrating
-        a state store leaves beside it.
+        answer names what still says some of it: reductions that hold a value of it, and, the first time, what describes
+        the same step in the same words, and what was carried over to runs whose source was deleted. Copies of the file
+        are not touched, nor is the one that migrating a state store leaves beside it.
 
         Args:
             version: the event's version in the branch's stream.

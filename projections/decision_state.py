@@ -1,11 +1,12 @@
 """What is, for decisions: the log's stream heads and the partitions' rows, written or still in the batch."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from engine.errors import RunNotFound
 from engine.events import StepLogged
-from engine.model import AttemptLog, ExternalRun, Parameter
+from engine.model import AttemptLog, ExternalRun, Parameter, StepLog
+from engine.names import ROOT
 from engine.ports import AttemptState, FromSource, OwnParameter, StepState, Stream, StreamHeads
 from projections.columns import from_json
 from projections.configuration import inherited_configuration
@@ -19,20 +20,31 @@ from projections.reading import (
     seen_parameters,
 )
 from projections.state import StateViews
-from projections.steps import with_inherited
+from projections.steps import InheritedSteps, inherited_steps
 from projections.streams import head_of
 
 
 class DecisionState:
-    """`engine.ports.State` over the inline views, on the writing connection and under the write lock."""
+    """`engine.ports.State` over the inline views, on the writing connection and under the write lock.
+
+    Args:
+        write_batch: writes what was recorded so far, so that all of it can be read by SQL.
+    """
 
     def __init__(
-        self, connection: sqlite3.Connection, heads: StreamHeads, partitions: Partitions, views: StateViews
+        self,
+        connection: sqlite3.Connection,
+        heads: StreamHeads,
+        partitions: Partitions,
+        views: StateViews,
+        write_batch: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._heads = heads
         self._partitions = partitions
         self._views = views
+        self._write_batch = write_batch
+        self._inherited = InheritedSteps(connection, write_batch)
 
     def stream(self, run_id: str, branch: str) -> Stream | None:
         return self._heads.find(run_id, branch)
@@ -68,8 +80,7 @@ class DecisionState:
         return row is not None and bool(row.pinned)
 
     def from_source(self, stream: Stream) -> FromSource:
-        for projector in (self._partitions, self._views):
-            projector.flush()
+        self._write_batch()
         row = self._views.runs.get(stream.run_id)
         if row is None:  # the row was taken away: by no event
             raise RunNotFound(stream.run_id)
@@ -83,14 +94,18 @@ class DecisionState:
         }
         return FromSource(
             self.parameters(stream, version=1),
-            with_inherited(self._connection, stream, {}),
+            inherited_steps(self._connection, stream),
             inherited_configuration(self._connection, stream),
             described,
         )
 
-    def config(self, run_id: str) -> dict[str, object]:
-        row = self._views.runs.get(run_id)
-        return {} if row is None else from_json(row.config)
+    def config(self, stream: Stream) -> dict[str, object]:
+        row = self._views.runs.get(stream.run_id)
+        own: dict[str, object] = {} if row is None else from_json(row.config)
+        if stream.parent_id is None:
+            return own
+        self._write_batch()
+        return inherited_configuration(self._connection, stream) | own
 
     def job(self, run_id: str) -> dict[str, object] | None:
         row = self._views.runs.get(run_id)
@@ -114,6 +129,15 @@ class DecisionState:
             spec=as_task_spec(row.spec),
             details=from_json(row.details),
         )
+
+    def inherited_step(self, stream: Stream, step: str) -> StepLog | None:
+        if stream.parent_id is None or stream.branch != ROOT or self._hides(stream.stream_id, step):
+            return None
+        return self._inherited.of(stream).get(step)
+
+    def _hides(self, stream_id: int, step: str) -> bool:
+        own, removed = self._partitions.steps, self._partitions.removed
+        return own.get(stream_id, step) is not None or removed.get(stream_id, step) is not None
 
     def attempt(self, attempt_id: str, stream: Stream | None = None) -> AttemptState | None:
         return self._views.attempt(attempt_id, None if stream is None else stream.stream_id)
@@ -145,3 +169,6 @@ class DecisionState:
         self._partitions.flush_parameters()
         self._partitions.branches.flush()
         return seen_parameters(self._connection, stream.stream_id, LATEST if version is None else version, names)
+
+    def forget(self) -> None:
+        self._inherited.forget()

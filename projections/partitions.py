@@ -74,6 +74,11 @@ CREATE TABLE step_logs (
     current_attempt_id TEXT,
     PRIMARY KEY (stream_id, step)
 ) STRICT;
+CREATE TABLE removed_steps (
+    stream_id INTEGER NOT NULL,
+    step TEXT NOT NULL,
+    PRIMARY KEY (stream_id, step)
+) STRICT, WITHOUT ROWID;
 CREATE VIEW resolved_parameters AS
 SELECT seen.run_id, seen.branch, parameters.name, parameters.kind, parameters.value,
     source.run_id AS source_run_id, source.branch AS source_branch, parameters.stream_version AS source_version
@@ -136,16 +141,24 @@ class StepRow(Struct, gc=False):
     current_attempt_id: str | None
 
 
+class RemovedStepRow(Struct, gc=False):
+    """A step that a branch has removed, once at least: a forked run does not see its source's of that name either."""
+
+    stream_id: int
+    step: str
+
+
 class Partitions:
-    """Folds events into `branches`, `parameters` and `step_logs`."""
+    """Folds events into `branches`, `parameters`, `step_logs` and `removed_steps`."""
 
     name = "partitions"
-    version = 6
+    version = 7
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.branches = Table(connection, "branches", BranchRow, ("stream_id",))
         self.steps = Table(connection, "step_logs", StepRow, ("stream_id", "step"))
+        self.removed = Table(connection, "removed_steps", RemovedStepRow, ("stream_id", "step"))
         self._parameters: list[ParameterRow] = []
         self.latest = LatestRows(connection)
         self.folds: Mapping[type, Fold] = {
@@ -176,11 +189,12 @@ class Partitions:
             self._connection.execute(f"DROP TABLE IF EXISTS main.{table}")
 
     def tables(self) -> Sequence[str]:
-        return "branches", "parameters", "step_logs"
+        return "branches", "parameters", "step_logs", "removed_steps"
 
     def flush(self) -> None:
         self.branches.flush()
         self.steps.flush()
+        self.removed.flush()
         self.flush_parameters()
         self.latest.trim()
 
@@ -192,7 +206,7 @@ class Partitions:
             self._parameters.clear()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
-        for table in (self.branches, self.steps):
+        for table in (self.branches, self.steps, self.removed):
             table.forget(stream_ids)
         self.latest.forget(stream_ids)
         self._parameters.clear()
@@ -200,8 +214,8 @@ class Partitions:
     def clear(self, stream_ids: Collection[int]) -> None:
         self._parameters.clear()
         self.latest.forget(stream_ids)
-        self.branches.clear(stream_ids)
-        self.steps.clear(stream_ids)
+        for table in (self.branches, self.steps, self.removed):
+            table.clear(stream_ids)
         self._connection.executemany(
             "DELETE FROM parameters WHERE stream_id = ?", [(stream_id,) for stream_id in stream_ids]
         )
@@ -219,7 +233,7 @@ class Partitions:
             "{}",
             to_text(created_at),
         )
-        for table in (self.branches, self.steps):
+        for table in (self.branches, self.steps, self.removed):
             table.opened(stream.stream_id)
         self.latest.opened(stream.stream_id)
         self.branches.add((stream.stream_id,), row)
@@ -327,7 +341,9 @@ class Partitions:
         row.status, row.status_reason = event.status, event.reason
 
     def _step_removed(self, stream: Stream, _recorded: RecordedEvent, event: StepRemoved) -> None:
-        self.steps.remove(stream.stream_id, event.step)
+        key = stream.stream_id, event.step
+        self.steps.remove(*key)
+        self.removed.put(key, RemovedStepRow(*key))
 
     def _attempt_created(self, stream: Stream, recorded: RecordedEvent, event: AttemptCreated) -> None:
         row = self._step(stream, recorded, event.step)

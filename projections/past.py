@@ -184,11 +184,14 @@ class _Fold:
             self._projectors.apply(stream, structs.replace(recorded, event=self._as_seen(stream, recorded.event)))
 
     def _as_seen(self, root: Stream, event: SourceCarriedOver) -> SourceCarriedOver:
-        """Return what was left behind, with the steps that the run had not logged itself by the point."""
-        known = self._partitions.steps
+        """Return what was left behind, with the steps that the run had neither logged nor removed by the point."""
         carried = (*event.steps, *event.hidden)
-        seen = [each for each in carried if not _is_own(known.get(root.stream_id, each.log.step))]
+        seen = [each for each in carried if not self._hides(root, each.log.step)]
         return structs.replace(event, steps=seen, hidden=[])
+
+    def _hides(self, root: Stream, step: str) -> bool:
+        key = root.stream_id, step
+        return _is_own(self._partitions.steps.get(*key)) or self._partitions.removed.get(*key) is not None
 
     def _read(self, where: str, values: tuple[int, ...]) -> Iterator[tuple[Stream, RecordedEvent]]:
         cursor = self._source.execute(f"{_EVENTS} WHERE {_OF_RUN} AND {where} ORDER BY position", values)

@@ -42,6 +42,11 @@ def step_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any])
     return [StepRow(*row) for row in connection.execute(f"{_STEPS} {which}", values).fetchall()]
 
 
+def removed_steps(connection: sqlite3.Connection, stream_id: int) -> set[str]:
+    """Return the steps that a branch has removed, once at least."""
+    return {step for (step,) in connection.execute("SELECT step FROM removed_steps WHERE stream_id = ?", (stream_id,))}
+
+
 def branch_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[BranchRow]:
     return [BranchRow(*row) for row in connection.execute(f"{_BRANCHES} {which}", values).fetchall()]
 

@@ -1,7 +1,7 @@
 """Steps with their attempts, as rows and as a branch sees them."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -11,13 +11,16 @@ from engine.names import ROOT
 from engine.ports import Stream, check_opened_before
 from projections.own_parameters import LATEST
 from projections.past import OF_STEPS, past_of_stream_alone
-from projections.reading import as_attempt, as_step, attempt_rows, step_rows
+from projections.reading import as_attempt, as_step, attempt_rows, removed_steps, step_rows
 from projections.streams import stream_of
+
+_KEPT_STEPS_MAX = 4_000
 
 
 def steps_of(connection: sqlite3.Connection, stream: Stream, version: int = LATEST) -> dict[str, StepLog]:
     """Return the steps that a branch sees at a version, by internal name: inherited ones first, then as logged."""
-    return with_inherited(connection, stream, _own_steps_at(connection, stream, version))
+    own, removed = _own_steps_at(connection, stream, version)
+    return _over_inherited(inherited_steps(connection, stream), own, removed)
 
 
 def step_of(connection: sqlite3.Connection, stream: Stream, step: str, version: int = LATEST) -> StepLog | None:
@@ -31,24 +34,25 @@ def step_of(connection: sqlite3.Connection, stream: Stream, step: str, version: 
     return with_inherited(connection, stream, {}).get(step)
 
 
-def with_inherited(connection: sqlite3.Connection, stream: Stream, own: Mapping[str, StepLog]) -> dict[str, StepLog]:
-    """Return a branch's own steps and, before them, those that had succeeded where its run was forked from.
+def with_inherited(connection: sqlite3.Connection, stream: Stream, own: dict[str, StepLog]) -> dict[str, StepLog]:
+    """Return the steps that a branch sees now, of which `own` are those that it has logged itself."""
+    if not (inherited := inherited_steps(connection, stream)):
+        return own
+    return _over_inherited(inherited, own, removed_steps(connection, stream.stream_id))
 
-    Only the root branch of a forked run inherits steps. One that it has logged itself hides the inherited one.
+
+def inherited_steps(connection: sqlite3.Connection, stream: Stream) -> dict[str, StepLog]:
+    """Return the steps that had succeeded where a branch's run was forked from, by internal name.
+
+    Only the root branch of a forked run inherits any. One that it logs or removes itself hides the inherited one.
     """
-    inherited = _inherited(connection, stream)
-    return {**{name: step for name, step in inherited.items() if name not in own}, **own}
-
-
-def _inherited(connection: sqlite3.Connection, stream: Stream) -> dict[str, StepLog]:
-    """The steps that a run's root branch saw succeeded at its fork, through all runs that those were forked from."""
     levels: list[dict[str, StepLog]] = []
     hidden: set[str] = set()
     while stream.branch == ROOT and stream.parent_id is not None:
         check_opened_before(stream.parent_id, stream.stream_id)
         source, version = stream_of(connection, stream.parent_id), stream.parent_version
         origin = Origin(source.run_id, source.branch, version)
-        own = _own_steps_at(connection, source, version)
+        own, removed = _own_steps_at(connection, source, version)
         levels.append(
             {
                 name: structs.replace(step, inherited_from=step.inherited_from or origin)
@@ -56,15 +60,23 @@ def _inherited(connection: sqlite3.Connection, stream: Stream) -> dict[str, Step
                 if step.status in SUCCEEDED_STATUSES and name not in hidden
             }
         )
-        hidden |= own.keys()
+        hidden |= own.keys() | removed
         stream = source
     return {name: step for level in reversed(levels) for name, step in level.items()}
 
 
-def _own_steps_at(connection: sqlite3.Connection, stream: Stream, version: int) -> dict[str, StepLog]:
-    """The steps that a stream itself had logged at a version."""
+def _over_inherited(
+    inherited: Mapping[str, StepLog], own: Mapping[str, StepLog], removed: Collection[str]
+) -> dict[str, StepLog]:
+    seen = {name: step for name, step in inherited.items() if name not in own and name not in removed}
+    return {**seen, **own}
+
+
+def _own_steps_at(connection: sqlite3.Connection, stream: Stream, version: int) -> tuple[dict[str, StepLog], set[str]]:
+    """Return the steps that a stream itself had logged at a version, and the names of those it had removed."""
     with past_of_stream_alone(connection, stream, version, OF_STEPS) as then:
-        return own_steps(then, "stream_id = ?", (stream.stream_id,)).get(stream.stream_id, {})
+        own = own_steps(then, "stream_id = ?", (stream.stream_id,)).get(stream.stream_id, {})
+        return own, removed_steps(then, stream.stream_id)
 
 
 def own_steps(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> dict[int, dict[str, StepLog]]:
@@ -77,3 +89,33 @@ def own_steps(connection: sqlite3.Connection, where: str, values: Sequence[Any])
         found = attempts.get((step.stream_id, step.step), [])
         steps.setdefault(step.stream_id, {})[step.step] = as_step(step, found)
     return steps
+
+
+class InheritedSteps:
+    """What the root branches of forked runs inherit, read once for each of the forks that are written to.
+
+    It never changes but for what is taken out of the log.
+
+    Args:
+        write_batch: writes what the batch has recorded so far.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, write_batch: Callable[[], None]) -> None:
+        self._connection = connection
+        self._write_batch = write_batch
+        self._of: dict[int, dict[str, StepLog]] = {}
+
+    def of(self, root: Stream) -> Mapping[str, StepLog]:
+        """Return `inherited_steps` of a root branch."""
+        found = self._of.get(root.stream_id)
+        if found is None:
+            self._write_batch()
+            found = inherited_steps(self._connection, root)
+            if sum(map(len, self._of.values())) + len(found) > _KEPT_STEPS_MAX:
+                self.forget()
+            self._of[root.stream_id] = found
+        return found
+
+    def forget(self) -> None:
+        """Let go of everything."""
+        self._of.clear()

@@ -36,19 +36,11 @@ class SqliteTaskViews:
         self._readers = readers
 
     async def places(self, task_id: str, run_id: str | None) -> list[tuple[str, str]]:
-        where, values = ("", (task_id,)) if run_id is None else (" AND branches.run_id = ?", (task_id, run_id))
-
         def read(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-            # Tasks have an index by id; steps that are none are looked through, and only for an id that no task has.
-            for table, column in (("tasks", "task_id"), ("step_logs", "step")):
-                rows = connection.execute(
-                    f"SELECT branches.run_id, branch FROM {table} JOIN branches USING (stream_id)"
-                    f" WHERE {column} = ?{where} ORDER BY stream_id",
-                    values,
-                ).fetchall()
-                if rows:
-                    return rows
-            return []
+            found = _places(connection, task_id, run_id)
+            if run_id is None or (run_id, ROOT) in found or task_id not in _inherited_steps(connection, run_id):
+                return found
+            return [(run_id, ROOT), *found]
 
         return await self._readers.run(read)
 
@@ -101,6 +93,21 @@ class SqliteTaskViews:
                 return _external_runs(past, run_id)
 
         return await self._readers.run(read)
+
+
+def _places(connection: sqlite3.Connection, task_id: str, run_id: str | None) -> list[tuple[str, str]]:
+    """Return where tasks of an id were logged, or else steps that are none."""
+    where, values = ("", (task_id,)) if run_id is None else (" AND branches.run_id = ?", (task_id, run_id))
+    # Tasks have an index by id; steps that are none are looked through, and only for an id that no task has.
+    for table, column in (("tasks", "task_id"), ("step_logs", "step")):
+        rows = connection.execute(
+            f"SELECT branches.run_id, branch FROM {table} JOIN branches USING (stream_id)"
+            f" WHERE {column} = ?{where} ORDER BY stream_id",
+            values,
+        ).fetchall()
+        if rows:
+            return rows
+    return []
 
 
 def _inherited_steps(connection: sqlite3.Connection, run_id: str) -> dict[str, StepLog]:

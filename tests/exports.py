@@ -28,7 +28,7 @@ from engine.transfer.lines import (
     event_line,
 )
 
-VIEWS = ("runs", "branches", "parameters", "step_logs", "tasks", "task_attempts", "external_runs")
+VIEWS = ("runs", "branches", "parameters", "step_logs", "removed_steps", "tasks", "task_attempts", "external_runs")
 
 
 async def exported(engine: Engine, *run_ids: str, **options: Any) -> bytes:

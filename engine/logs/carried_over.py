@@ -32,16 +32,16 @@ _Item: TypeAlias = Mapping[str, Parameter] | CarriedStep | _Configured
 
 
 def carried_over(
-    run_id: str, seen: FromSource, own_steps: Collection[str], runs: Sequence[str]
+    run_id: str, seen: FromSource, hidden: Collection[str], runs: Sequence[str]
 ) -> tuple[SourceCarriedOver, ...]:
     """Return the events that give a run what it saw of its source.
 
     Args:
         seen: as of the fork.
-        own_steps: the steps that the run has logged itself by now.
+        hidden: the steps that the run has logged or removed itself by now.
         runs: those behind it that something was carried over to, nearest first.
     """
-    parts = list(_parts(run_id, seen, own_steps))
+    parts = list(_parts(run_id, seen, hidden))
     return tuple(
         SourceCarriedOver(
             branch=ROOT,
@@ -57,7 +57,7 @@ def carried_over(
     )
 
 
-def _parts(run_id: str, seen: FromSource, own_steps: Collection[str]) -> Iterator[_Part]:
+def _parts(run_id: str, seen: FromSource, hidden: Collection[str]) -> Iterator[_Part]:
     part, size = _Part(), 0
     for item in _items(run_id, seen):
         size += len(encode_canonical(item))
@@ -65,7 +65,7 @@ def _parts(run_id: str, seen: FromSource, own_steps: Collection[str]) -> Iterato
             yield part
             part, size = _Part(), len(encode_canonical(item))
         if isinstance(item, CarriedStep):
-            (part.hidden if item.log.step in own_steps else part.steps).append(item)
+            (part.hidden if item.log.step in hidden else part.steps).append(item)
         elif isinstance(item, _Configured):
             part.config.update(item.values)
         else:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from engine.commands import Request
 from engine.errors import (
@@ -32,9 +32,8 @@ from engine.logs.file_system import READING_WRITES, is_named, resolved
 from engine.logs.forking import inside_sqlite
 from engine.logs.own_files import LOCK, beside
 from engine.logs.readers import Readers, kept_open
-from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_append import Appender, MakeViews
 from engine.logs.sqlite_errors import named, opening_failed, translate
-from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_idempotency import has_recorded
 from engine.logs.sqlite_opening import Settings, SetUp
 from engine.logs.sqlite_read import last_position, read_events
@@ -42,15 +41,13 @@ from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_fold
 from engine.logs.turns import CLOSING_SECONDS_MAX, Turn, Turns
 from engine.logs.wal_limit import WalLimit
 from engine.owner import Owner
-from engine.ports import Answer, Capabilities, EventFilter, Recorded, State, StreamHeads
-from engine.projectors import Projectors
+from engine.ports import Answer, Capabilities, EventFilter, Recorded
 
 Result = TypeVar("Result")
 
 BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
 
-MakeViews: TypeAlias = Callable[[sqlite3.Connection, StreamHeads], tuple[Projectors, State]]
 """Makes the inline views on a connection, and what decisions ask of them."""
 
 _log = get_logger(__name__)
@@ -228,9 +225,7 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
     try:
         if SyncFailureMark(path).is_set():
             await connection.run_waiting(lambda: set_up.write_log_again(lock))
-        heads = CachedHeads(connection.raw)
-        projectors, state = make_views(connection.raw, heads)
-        appender = Appender(connection.raw, heads, state, projectors, event_bytes_max=settings.event_bytes_max)
+        appender = Appender(connection.raw, make_views, event_bytes_max=settings.event_bytes_max)
         stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, appender))
     except BaseException as error:
         let_go_of_cursors(error)

@@ -7,7 +7,8 @@ written, the log itself says of which streams they are old. A request that is re
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from engine.bulk_insert import insert_rows
 from engine.codec import SCHEMA_VERSIONS, encode_canonical, link, payload_digest
@@ -25,9 +26,12 @@ from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION
 from engine.logs.transactions import transaction
 from engine.names import ROOT
-from engine.ports import Answer, Recorded, State
+from engine.ports import Answer, Recorded, State, StreamHeads
 from engine.projectors import Projectors
 from engine.times import from_microseconds
+
+MakeViews: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Callable[[], None]], tuple[Projectors, State]]
+"""Makes the inline views and what decisions ask of them, given what writes the batch as far as it was recorded."""
 
 _EVENT_COLUMNS = (
     "position",
@@ -52,25 +56,14 @@ class Appender:
 
     Args:
         connection: in autocommit mode; its transactions are made here.
-        heads: the streams' heads.
-        state: what decisions read.
-        projectors: the inline views.
+        make_views: makes the inline views, and what decisions read.
         event_bytes_max: the largest encoded event that is accepted, in bytes.
     """
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        heads: CachedHeads,
-        state: State,
-        projectors: Projectors,
-        *,
-        event_bytes_max: int,
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, make_views: MakeViews, *, event_bytes_max: int) -> None:
         self._connection = connection
-        self._heads = heads
-        self._state = state
-        self._projectors = projectors
+        self._heads = CachedHeads(connection)
+        self._projectors, self._state = make_views(connection, self._heads, self._write)
         self._event_bytes_max = event_bytes_max
         self._data_version = -1
         self._position = 0
@@ -148,6 +141,7 @@ class Appender:
         self._rows.clear()
         self._heads.forget()
         self._projectors.forget()
+        self._state.forget()
 
     def catch_up(self) -> None:
         """Bring what is cached up to what the file says, inside a transaction, as `record` does.
@@ -287,10 +281,15 @@ class Appender:
         return self._keys.read(kept)
 
     def _flush(self) -> None:
+        self._write()
+        self._heads.trim()
+        note_checkpoints(self._connection, self._projectors, self._position)
+
+    def _write(self) -> None:
+        """Write what was recorded so far, so that it can be read by SQL within the batch."""
         self._insert_events()
         self._heads.flush()
         self._projectors.flush()
-        note_checkpoints(self._connection, self._projectors, self._position)
 
     def _insert_events(self) -> None:
         insert_rows(self._connection, "events", _EVENT_COLUMNS, self._rows)

@@ -166,8 +166,8 @@ def _carrying(state: State, fork: str, runs: Sequence[str]) -> Request:
     if root is None:
         raise RunNotFound(fork)
     seen = state.from_source(root)
-    own_steps = [step for step in seen.steps if state.step(root, step) is not None]
-    return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, own_steps, runs)),))
+    hidden = [step for step in seen.steps if state.inherited_step(root, step) is None]
+    return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, hidden, runs)),))
 
 
 def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:

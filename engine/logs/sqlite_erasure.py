@@ -10,12 +10,12 @@ from msgspec import Struct
 from engine.codec import GENESIS_HASH, decode_event, encode_canonical, payload_digest
 from engine.commands import Record, Request
 from engine.errors import CannotDecode, NotErasable, PointNotFound
-from engine.events import PayloadErased, RunCreated, RunForked, SourceCarriedOver
+from engine.events import PayloadErased, RunCreated, RunForked, SourceCarriedOver, StepLogged
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_ledger import SqliteLedger
 from engine.logs.sqlite_read import heads_of_run, root_id_of, stream_row
-from engine.logs.sqlite_traces import carried_over_by, holders_of
+from engine.logs.sqlite_traces import carried_over_by, described_alike, holders_of
 from engine.proof.hash_chain import Chain, chain_problem, decoded
 from engine.proof.redaction import redacted
 from engine.removal import Erasure
@@ -65,6 +65,8 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
     )
     # Looked for now: the event itself is none of the copies any more.
     carried += [copy for copy in carried_over_by(connection, said) if copy not in carried]
+    if isinstance(said, StepLogged):
+        carried += described_alike(connection, said, stream_id, sorted(roots))
     event = PayloadErased(
         branch=what.branch,
         stream_version=what.version,

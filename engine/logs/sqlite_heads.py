@@ -86,6 +86,9 @@ class CachedHeads:
             [(stream.version, bytearray(stream.hash), stream.stream_id) for stream in self._changed.values()],
         )
         self._changed.clear()
+
+    def trim(self) -> None:
+        """Let go of everything once it is much. All of it is written, and no stream is being moved."""
         if len(self._by_id) > _STREAMS_CACHED_MAX:
             self.forget()
 

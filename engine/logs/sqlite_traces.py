@@ -1,14 +1,23 @@
 """Which events say what another event said.
 
-Reductions took a value from it, or conflicted on one; a host's store copied one to another branch; and what a run saw
-of a source that was deleted was carried over to it.
+Reductions took a value from it, or conflicted on one; a host's store copied one to another branch; what a run saw of a
+source that was deleted was carried over to it; and a step that is logged again, or taken over by a forked run, is
+described as before.
 """
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 
 from engine.codec import decode_event, same
-from engine.events import Event, ParametersReduced, ParametersSet, RunConfigured, RunCreated, SourceCarriedOver
+from engine.events import (
+    Event,
+    ParametersReduced,
+    ParametersSet,
+    RunConfigured,
+    RunCreated,
+    SourceCarriedOver,
+    StepLogged,
+)
 from engine.model import Origin, ParameterConflict, Source
 from engine.names import ROOT
 from engine.ports import check_opened_before
@@ -126,6 +135,28 @@ def carried_over_by(connection: sqlite3.Connection, event: Event) -> list[Origin
     return found
 
 
+_DESCRIBING = ("message", "spec", "details")
+_DESCRIPTIONS = (
+    "SELECT position, streams.run_id, branch, stream_version, event_type, schema_version, payload FROM events"
+    " JOIN streams USING (stream_id) WHERE events.root_id = ? AND (branch = '' OR stream_id = ?)"
+    " AND event_type = 'StepLogged' AND payload_digest IS NULL ORDER BY position"
+)
+
+
+def described_alike(
+    connection: sqlite3.Connection, event: StepLogged, stream_id: int, roots: Sequence[int]
+) -> list[Origin]:
+    """Return the other events of a branch, and of the roots of runs, that say of a step what an event says of it."""
+    found = []
+    for root_id in roots:
+        rows = connection.execute(_DESCRIPTIONS, (root_id, stream_id))
+        for position, run_id, branch, version, event_type, schema_version, payload in rows:
+            other = decode_event(event_type, schema_version, payload, position)
+            if isinstance(other, StepLogged) and other.step == event.step and _shares(other, event, _DESCRIBING):
+                found.append(Origin(run_id, branch, version))
+    return found
+
+
 def _says(carried: SourceCarriedOver, event: Event) -> bool:
     match event:
         case ParametersSet(values=values) | ParametersReduced(values=values):
@@ -150,8 +181,11 @@ def _steps_of(carried: SourceCarriedOver) -> set[str]:
 
 
 def _describes_alike(carried: SourceCarriedOver, event: RunCreated | SourceCarriedOver) -> bool:
-    fields = ("workspace_slug", "root_path", "description", "tags")
-    return any(getattr(event, name) and same(getattr(carried, name), getattr(event, name)) for name in fields)
+    return _shares(carried, event, ("workspace_slug", "root_path", "description", "tags"))
+
+
+def _shares(one: Event, other: Event, fields: Sequence[str]) -> bool:
+    return any(getattr(one, name) and same(getattr(one, name), getattr(other, name)) for name in fields)
 
 
 def _holds_some(kept: Mapping[str, object], said: Mapping[str, object]) -> bool:

@@ -24,7 +24,6 @@ from engine.stores.documents import (
     as_parameters,
     is_branch_log,
 )
-from engine.stores.inherited import without_inherited
 from engine.stores.reading import branch_document, run_document, step_log
 from engine.stores.recording import Recorder, job_document, opening_details, run_created
 from engine.stores.twin import checked_engine
@@ -250,8 +249,8 @@ class PartitionedRunLogStore:
         Raises:
             RunNotFound, BranchNotFound
         """
-        parents = await self._parents(run_id, check_branch(branch_name))
-        await self._write(run_id, *(Reduce(branch=parent) for parent in parents))
+        if parents := await self._parents(run_id, check_branch(branch_name)):
+            await self._write(run_id, *(Reduce(branch=parent) for parent in parents))
 
     async def finalize_run_log(self, run_id: str) -> RunLog:
         """Record the head of every branch of a run, and return its full log.
@@ -263,8 +262,7 @@ class PartitionedRunLogStore:
         return await self.get_run_log_by_id(run_id, True)  # noqa: FBT003 - as above
 
     async def _write(self, run_id: str, *commands: Command) -> None:
-        if new := await without_inherited(self._views, run_id, commands):
-            await self._engine.write(run_id, *new)
+        await self._engine.write(run_id, *commands)
 
     async def _is_open(self, run_id: str, branch: str) -> bool:
         try:

@@ -16,7 +16,6 @@ from typing import Any
 
 from msgspec import structs
 
-from engine.codec import same
 from engine.commands import (
     CancelExternalRun,
     ChangeAttempt,
@@ -129,7 +128,7 @@ class StateStore:
         """Describe the tasks of a workflow, `workflow.tasks` by id.
 
         New ones begin as pending, known ones keep their status. Those that had succeeded where the run was forked from
-        stay the source's unless they are described otherwise: then they are new.
+        stay the source's unless they are described otherwise: then they are new, and pending.
 
         Raises:
             RunNotFound
@@ -138,16 +137,7 @@ class StateStore:
         if not specs:
             await self._views.run_info(check_name(run_id, "run id"))
             return
-        # What a run has from its source does not change, so it need not be looked at under the lock.
-        found = await self._views.tasks.tasks(check_name(run_id, "run id"))
-        inherited = {task.step: task.spec for _, task in found if task.inherited_from is not None}
-        commands = [
-            LogTask(task_id=task_id, spec=spec)
-            for task_id, spec in specs
-            if task_id not in inherited or not same(inherited[task_id], spec)
-        ]
-        if commands:
-            await self._engine.write(run_id, *commands)
+        await self._engine.write(run_id, *(LogTask(task_id=task_id, spec=spec) for task_id, spec in specs))
 
     async def get_tasks(self, run_id: str) -> list[Task]:
         """Return a run's tasks, in the order they were first added."""

@@ -58,7 +58,17 @@ async def test_a_deleted_run_is_gone(engine: Engine) -> None:
     await a_run(engine, "r")
     rows = "SELECT count(*) FROM"
     assert await engine.delete_run("r", "a test") == DeletedRun(run_id="r", branches=2, events=14)
-    tables = ("events", "streams", "idempotency_keys", "branches", "parameters", "step_logs", "runs", "task_attempts")
+    tables = (
+        "events",
+        "streams",
+        "idempotency_keys",
+        "branches",
+        "parameters",
+        "step_logs",
+        "removed_steps",
+        "runs",
+        "task_attempts",
+    )
     assert [sql(engine.path, f"{rows} {table}") for table in tables] == [[(0,)]] * len(tables)
     assert await run_ids(engine) == []
     (deletion,) = await engine.deletions()

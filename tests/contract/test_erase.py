@@ -27,6 +27,7 @@ from engine.events import ParametersSet, PayloadErased
 from engine.logs import sqlite_rebuild, sqlite_removal
 from engine.logs.sqlite import SqliteEventLog
 from engine.model import ERASED, Origin, Parameter, TaskSpec
+from engine.proof.redaction import ERASED_DOCUMENT
 from engine.removal import Erasure
 from tests.golden.test_golden import DATABASE as YESTERDAYS
 
@@ -579,3 +580,22 @@ async def test_copies_that_were_carried_over_are_named(engine: Engine) -> None:
     for copy in erasure.carried:
         await engine.erase(copy.run_id, copy.branch, copy.stream_version, "a person asked")
     assert b"TOPSECRET" not in engine.path.read_bytes()
+
+
+async def test_descriptions_of_a_step_that_say_the_same_are_named(engine: Engine) -> None:
+    """A step that is logged again repeats what was known of it, and a fork that takes one over what its source said."""
+    run = await engine.create_run("r1")
+    await run.log_step("s", status="COMPLETED", details={"token": "TOPSECRET"})
+    await run.log_step("s", message="done")
+    await run.log_step("t", details={"token": "of another step"})
+    fork = await engine.fork_run("r1", run_id="r2")
+    await (await run.fork("b")).log_step("s", details={"token": "TOPSECRET"})
+    await fork.set_step_status("s", "PENDING")
+
+    erasure = await engine.erase("r1", None, 2, "a person asked")
+
+    assert erasure.carried == [Origin("r1", "", 3), Origin("r2", "", 2)]
+    for copy in erasure.carried:
+        await engine.erase(copy.run_id, copy.branch, copy.stream_version, "a person asked")
+    assert (await fork.step("s")).details == ERASED_DOCUMENT
+    await assert_sound(engine)

@@ -1,5 +1,6 @@
 """What a forked run has from its source, as the stores show it and go on from it."""
 
+import asyncio
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -11,11 +12,13 @@ import pytest
 from msgspec import structs
 
 from engine import Engine, TaskSpec, open_engine
-from engine.errors import ReadFailed, StepNotFound, TaskNotFound
-from engine.events import RunConfigured, StepLogged
+from engine.commands import SOURCE_HEAD, Configure, LogStep, OpenRun, SetStepStatus
+from engine.errors import ReadFailed, TaskNotFound
+from engine.events import AttemptCreated, RunConfigured, RunForked, StepLogged, StepRemoved, StepStatusChanged
+from engine.model import StepDocument
 from engine.stores import PartitionedRunLogStore, StateStore
 from engine.stores.documents import StepAttempt, StepLog
-from tests.contract.state_stores import handle, workflow
+from tests.contract.state_stores import external, handle, workflow
 
 
 @pytest.fixture
@@ -38,9 +41,9 @@ def engine(store: StateStore) -> Engine:
     return store._engine
 
 
-async def _types(engine: Engine) -> list[type]:
-    """What was recorded for the fork behind its opening."""
-    return [type(each.event) async for each in engine.events(run_id="fork")][1:]
+async def _types(engine: Engine, run_id: str = "fork") -> list[type]:
+    """What was recorded for a fork behind its opening."""
+    return [type(each.event) async for each in engine.events(run_id=run_id)][1:]
 
 
 async def test_what_succeeded_is_there(store: StateStore) -> None:
@@ -80,15 +83,89 @@ async def test_a_task_that_is_described_anew_is_to_be_done_again(store: StateSto
     assert await store.list_attempts("relax", "fork") == []
 
 
-async def test_what_is_the_sources_is_not_written_to(store: StateStore, engine: Engine) -> None:
-    """Nor taken away: who wants it done again describes it otherwise, or forks from before it."""
-    with pytest.raises(TaskNotFound):
-        await store.create_attempt("fork", "relax")
-    with pytest.raises(TaskNotFound):
-        await store.update_task_status("relax", "CANCELLED", run_id="fork")
-    with pytest.raises(StepNotFound):
-        await (await engine.run("fork")).remove_step("relax")
+async def test_an_inherited_task_is_tried_again_as_what_it_is(store: StateStore, engine: Engine) -> None:
+    """A new attempt at it makes it the fork's own: with its specification and status, without the source's attempts."""
+    (before,) = await store.get_tasks("fork")
+    attempt_id = await store.create_attempt("fork", "relax")
+    (task,) = await store.get_tasks("fork")
+    assert structs.replace(task, current_attempt_id=None) == structs.replace(before, current_attempt_id=None)
+    (attempt,) = await store.list_attempts("relax", "fork")
+    assert (attempt.attempt_id, attempt.run_id, attempt.attempt_index) == (attempt_id, "fork", 1)
+    assert await _types(engine) == [StepLogged, AttemptCreated]
+    assert len(await store.list_attempts("relax", "r")) == 1
+
+
+async def test_the_status_of_an_inherited_task_can_be_set(store: StateStore, engine: Engine) -> None:
+    """Which makes it the fork's own; the status that it has already says nothing new."""
+    await store.update_task_status("relax", "COMPLETED", run_id="fork")
     assert await _types(engine) == []
+    await store.update_task_status("relax", "PENDING", run_id="fork")
+    assert await _types(engine) == [StepLogged, StepStatusChanged]
+    assert [(task.image, task.status) for task in await store.get_tasks("fork")] == [("python:3.12", "PENDING")]
+    assert await store.get_task_status("relax", "r") == "COMPLETED"
+
+
+async def test_an_inherited_task_can_be_removed(store: StateStore, engine: Engine) -> None:
+    """From the fork, now and for what is forked from it; at points before it is there."""
+    await store.delete_task("relax", "fork")
+    assert await _types(engine) == [StepRemoved]
+    assert await store.get_tasks("fork") == []
+    fork = await engine.run("fork")
+    assert (await fork.steps(), list(await fork.steps(at=1))) == ({}, ["relax"])
+    assert await (await engine.fork_run("fork", run_id="again")).steps() == {}
+    assert list(await (await engine.fork_run("fork", run_id="before", at=1)).steps()) == ["relax"]
+    for again in (store.delete_task("relax", "fork"), store.update_task_status("relax", "PENDING", run_id="fork")):
+        with pytest.raises(TaskNotFound):
+            await again
+    await engine.delete_run("r", "old", carry_over=True)
+    assert (await fork.steps(), list(await fork.steps(at=1))) == ({}, ["relax"])
+    await engine.rebuild()
+    assert await engine.verify_views() == []
+
+
+async def test_an_own_task_that_is_removed_shows_no_source(store: StateStore) -> None:
+    """What is removed is gone, whoever had one of that name before."""
+    await store.create_attempt("fork", "relax")
+    await store.delete_task("relax", "fork")
+    assert await store.get_tasks("fork") == []
+    await store.add_workflow(workflow("relax"), "fork")
+    assert [(task.task_id, task.status) for task in await store.get_tasks("fork")] == [("relax", "PENDING")]
+
+
+async def test_an_inherited_task_may_have_an_external_run(store: StateStore) -> None:
+    """It makes the task the fork's own; cancelling none does not."""
+    await store.cancel_external_runs("relax", "fork")
+    await store.register_external_run(external("relax", external_id="1"), "fork")
+    assert [task.status for task in await store.get_tasks("fork")] == ["COMPLETED"]
+    found = await store.get_external_run("relax", "fork")
+    assert found is not None
+    assert found.external_id == "1"
+    assert await store.get_external_run("relax", "r") is None
+
+
+async def test_what_a_fork_sees_is_what_its_source_was_within_one_batch(engine: Engine) -> None:
+    """A run that is made, forked and gone on with by one call: what is still unwritten counts."""
+    spec = TaskSpec(image="image")
+    done = StepDocument(step="s", status="COMPLETED")
+    await engine.write("source", OpenRun(), LogStep(document=done, spec=spec), Configure(config={"a": 1}))
+    opened = RunForked(
+        branch="", source_run_id="source", source_branch="", source_version=SOURCE_HEAD, source_hash=b"", tag=""
+    )
+    await asyncio.gather(
+        engine.write("source", LogStep(document=StepDocument(step="t", status="COMPLETED"))),
+        engine.write("forked", OpenRun(event=opened)),
+        engine.write("source", SetStepStatus(step="t", status="FAILED"), Configure(config={"a": 2})),
+        engine.write("forked", SetStepStatus(step="t", status="PENDING"), Configure(config={"a": 1})),
+    )
+    forked = await engine.run("forked")
+    assert {name: step.status for name, step in (await forked.steps()).items()} == {"s": "COMPLETED", "t": "PENDING"}
+    assert await _types(engine, "forked") == [StepLogged, StepStatusChanged]
+
+    await asyncio.gather(
+        engine.write("source", Configure(config={"a": 3})),
+        engine.write("again", OpenRun(event=opened), Configure(config={"a": 3})),
+    )
+    assert await _types(engine, "again") == []
 
 
 async def test_what_is_inherited_is_the_root_branchs(store: StateStore, engine: Engine) -> None:

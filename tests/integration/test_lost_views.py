@@ -9,7 +9,17 @@ import pytest
 from engine import open_engine
 from engine.errors import BackupFailed, ReadFailed, RowRefused
 
-TABLES = "branches", "parameters", "step_logs", "runs", "tasks", "task_attempts", "external_runs", "schema_info"
+TABLES = (
+    "branches",
+    "parameters",
+    "step_logs",
+    "removed_steps",
+    "runs",
+    "tasks",
+    "task_attempts",
+    "external_runs",
+    "schema_info",
+)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -249,7 +249,7 @@ async def test_a_view_that_was_never_built_is_built_on_opening(database: Path) -
     """A new view of an old log is not taken for built when the process that was to build it died."""
     async with open_engine(database) as engine:
         await populated(engine, "r")
-    for table in ("branches", "parameters", "step_logs"):
+    for table in ("branches", "parameters", "step_logs", "removed_steps"):
         _sql(database, f"DROP TABLE {table}")
     _sql(database, "DROP VIEW resolved_parameters")
     _sql(database, "DELETE FROM view_checkpoints WHERE view = 'partitions'")

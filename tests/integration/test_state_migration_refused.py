@@ -22,6 +22,7 @@ TABLES = (
     "branches",
     "parameters",
     "step_logs",
+    "removed_steps",
     "Events",
 )
 

@@ -14,9 +14,10 @@ def assert_branch(compiled: BranchLog, run: ModelRun, name: str) -> None:
     assert (compiled.branch, compiled.parent) == (name, branch.parent)
     assert key(compiled.details) == key(branch.details)
     own = {name: log for name, log in compiled.steps.items() if log.inherited_from is None}
-    assert list(own) == list(branch.steps)  # what a forked run inherits: test_time_travel.py
-    for step, log in own.items():
-        assert_step(log, branch.steps[step])
+    assert list(own) == list(branch.steps)
+    assert compiled.steps.keys() - own.keys() == branch.inherited.keys()
+    for step, log in compiled.steps.items():
+        assert_step(log, branch.seen_steps[step])
     assert list(compiled.branches) == run.children(name)
     for child, below in compiled.branches.items():
         assert_branch(below, run, child)

@@ -4,11 +4,12 @@ The engine copies nothing and keeps only events; the state machine holds it to t
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from msgspec import Struct, field, structs
 
-from engine.model import AttemptDocument, Parameter
+from engine.model import SUCCEEDED_STATUSES, AttemptDocument, Parameter
 from tests.property.naive_reduction import ModelChild, ModelReduction, reduce_naively
 
 
@@ -36,9 +37,18 @@ class ModelStep(Struct):
 
 
 class ModelBranch:
-    """One branch: what it sees, what it wrote itself, and a whole copy of both for every version."""
+    """One branch: what it sees, what it wrote itself, and a whole copy of both for every version.
 
-    def __init__(self, name: str, parent: str | None, seen: Mapping[str, Parameter]) -> None:
+    `inherited` are the steps of a forked run that are still its source's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parent: str | None,
+        seen: Mapping[str, Parameter],
+        inherited: Mapping[str, ModelStep] | None = None,
+    ) -> None:
         self.name = name
         self.parent = parent
         self.base = dict(seen)
@@ -46,18 +56,31 @@ class ModelBranch:
         self.own: dict[str, tuple[Parameter, int]] = {}
         self.status = "CREATED"
         self.details: dict[str, Any] = {}
+        self.inherited = deepcopy(dict(inherited or {}))
         self.steps: dict[str, ModelStep] = {}
         self.history: list[tuple[dict[str, Parameter], dict[str, Parameter]]] = []
+        self.step_history: list[dict[str, ModelStep]] = []
         self.advance()
 
     @property
     def version(self) -> int:
         return len(self.history)
 
+    @property
+    def seen_steps(self) -> dict[str, ModelStep]:
+        return self.inherited | self.steps
+
     def advance(self, events: int = 1) -> None:
         """Let the stream grow by so many events."""
         for _ in range(events):
             self.history.append((dict(self.seen), {name: value for name, (value, _) in self.own.items()}))
+            self.step_history.append(deepcopy(self.seen_steps))
+
+    def succeeded_at(self, version: int) -> dict[str, ModelStep]:
+        """What a run that is forked at a version has of the steps."""
+        return {
+            name: step for name, step in self.step_history[version - 1].items() if step.status in SUCCEEDED_STATUSES
+        }
 
     def set(self, values: Mapping[str, Parameter]) -> None:
         self.seen.update(values)
@@ -71,6 +94,10 @@ class ModelBranch:
 
     def log_step(self, step: str, document: ModelStep, attempts: Sequence[AttemptDocument] = ()) -> None:
         """Take a whole step; only what differs from what is known is an event."""
+        if step in self.inherited:
+            if self._is_known(self.inherited[step], document, attempts):
+                return
+            del self.inherited[step]
         known = self.steps.get(step)
         if known is None:
             self.steps[step] = structs.replace(document, attempts=[])
@@ -84,6 +111,19 @@ class ModelBranch:
                 self.advance()
             else:
                 self._change(log[place], structs.asdict(attempt))
+
+    def _is_known(self, known: ModelStep, document: ModelStep, attempts: Sequence[AttemptDocument]) -> bool:
+        known = deepcopy(known)
+        said = ModelBranch(self.name, None, {})
+        said.steps = {"step": known}
+        said.log_step("step", document, attempts)
+        return said.version == 1
+
+    def _take_over(self, step: str) -> None:
+        """Make a step its own that is its source's, but for the attempts at it."""
+        if step in self.inherited:
+            self.steps[step] = structs.replace(self.inherited.pop(step), attempts=[], status_reason=None)
+            self.advance()
 
     def _describe(self, known: ModelStep, document: ModelStep) -> None:
         described = (known.name, known.message, known.details) != (document.name, document.message, document.details)
@@ -101,16 +141,22 @@ class ModelBranch:
             self.advance()
 
     def set_step_status(self, step: str, status: str, reason: str | None) -> None:
-        known = self.steps[step]
+        known = self.seen_steps[step]
         if known.status != status or reason not in (None, known.status_reason):
+            self._take_over(step)
+            known = self.steps[step]
             known.status, known.status_reason = status, reason
             self.advance()
 
     def remove_step(self, step: str) -> None:
-        del self.steps[step]
+        self.steps.pop(step, None)
+        self.inherited.pop(step, None)
         self.advance()
 
     def start_attempt(self, step: str, attempt_id: str, status: str, message: str) -> None:
+        if step in self.inherited:
+            self.inherited[step].status = status
+            self._take_over(step)
         known = self.steps.get(step)
         if known is None:
             self.steps[step] = ModelStep(status=status, name=step)
@@ -126,17 +172,17 @@ class ModelBranch:
         self.advance()
 
     def finish_attempt(self, step: str, attempt: ModelAttempt, status: str) -> None:
-        self.update_attempt(step, attempt, status=status)
         known = self.steps[step]
         if known.attempts[-1] is attempt and known.status != status:
             known.status, known.status_reason = status, None
+        self.update_attempt(step, attempt, status=status)
 
 
 class ModelRun:
     """The branches of one run, in the order in which they were opened."""
 
-    def __init__(self, seen: Mapping[str, Parameter]) -> None:
-        self.branches = {"": ModelBranch("", None, seen)}
+    def __init__(self, seen: Mapping[str, Parameter], inherited: Mapping[str, ModelStep] | None = None) -> None:
+        self.branches = {"": ModelBranch("", None, seen, inherited)}
 
     def fork(self, parent: str, name: str) -> None:
         self.branches[name] = ModelBranch(name, parent, self.branches[parent].seen)

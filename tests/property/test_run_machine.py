@@ -152,7 +152,7 @@ class RunMachine(RuleBasedStateMachine):
         run_id = f"r{len(self.runs)}"
         self.run(self.engine.fork_run(source[0], run_id=run_id, branch=source[1], at=version))
         seen, _ = self.model(source).history[version - 1]
-        self.runs[run_id] = ModelRun(seen)
+        self.runs[run_id] = ModelRun(seen, self.model(source).succeeded_at(version))
         self.touched = run_id, ""
         return self.touched
 
@@ -192,7 +192,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(place=places, step=STEPS, status=STATUSES, reason=st.sampled_from([None, "why"]))
     def set_step_status(self, place: Place, step: str, status: str, reason: str | None) -> None:
-        if step not in self.model(place).steps:
+        if step not in self.model(place).seen_steps:
             with pytest.raises(StepNotFound):
                 self.ask(place, "set_step_status", step, status, reason)
         else:
@@ -201,7 +201,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(place=places, step=STEPS)
     def remove_step(self, place: Place, step: str) -> None:
-        if step not in self.model(place).steps:
+        if step not in self.model(place).seen_steps:
             with pytest.raises(StepNotFound):
                 self.ask(place, "remove_step", step)
         else:

@@ -147,7 +147,9 @@ class Model:
 
     def start_attempt(self, key: str, move: StartAttempt, events: Sequence[Noted]) -> None:
         branch = self.branches[move.run_id, move.branch]
-        step = branch.steps.setdefault(move.step, ModelStep(RUNNING))
+        inherited = self.inherited_steps((move.run_id, move.branch)).get(move.step)
+        message = "" if inherited is None else inherited.message
+        step = branch.steps.setdefault(move.step, ModelStep(RUNNING, message))
         for each in events:  # another run may be forked in the middle of them
             if each.event_type == "AttemptCreated":
                 step.attempts.append(ModelAttempt(derived_id(move.run_id, key)))
