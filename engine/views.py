@@ -57,11 +57,14 @@ class TaskViews(Protocol):
         ...
 
     async def external_run(self, run_id: str, branch: str, task_id: str) -> ExternalRun | None: ...
-    async def external_runs(self, run_id: str, *, at: Position | None = None) -> list[tuple[str, ExternalRun]]:
-        """Return a run's external runs, now or as of a position, each with its branch, in the order of the tasks' ids.
+    async def external_runs(self, run_id: str, *, at: Point = None) -> list[tuple[str, ExternalRun]]:
+        """Return a run's external runs, each with its branch, in the order of the tasks' ids.
+
+        Args:
+            at: a point of the root branch.
 
         Raises:
-            RunNotFound: as of a position, where there is no such run.
+            RunNotFound, PointNotFound: as of a point; of a run that is not there, there are none now.
         """
         ...
 

@@ -5,9 +5,9 @@ import sqlite3
 from engine.errors import RunNotFound
 from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES, ExternalRun, StepLog
 from engine.names import ROOT
-from engine.point import Position
+from engine.point import Point
 from engine.views import PlacedAttempt
-from projections.past import past_of_run
+from projections.past import past_at
 from projections.reading import (
     IN_RUN,
     Readers,
@@ -85,11 +85,11 @@ class SqliteTaskViews:
 
         return await self._readers.run(read)
 
-    async def external_runs(self, run_id: str, *, at: Position | None = None) -> list[tuple[str, ExternalRun]]:
+    async def external_runs(self, run_id: str, *, at: Point = None) -> list[tuple[str, ExternalRun]]:
         def read(connection: sqlite3.Connection) -> list[tuple[str, ExternalRun]]:
             if at is None:
                 return _external_runs(connection, run_id)
-            with past_of_run(connection, find_stream(connection, run_id, ROOT), at.n) as past:
+            with past_at(connection, find_stream(connection, run_id, ROOT), at, whole_run=True) as past:
                 return _external_runs(past, run_id)
 
         return await self._readers.run(read)

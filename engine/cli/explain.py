@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import typer
@@ -13,7 +13,7 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
-from engine.cli.options import AsJson, Database, RunId
+from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.terminal import output
 from engine.cli.text import branch_text, counted, elapsed_text, shortened_inside, status
 from engine.names import ROOT
@@ -28,6 +28,7 @@ def explain(
     run_id: RunId,
     *,
     db: Database = DEFAULT_DATABASE,
+    at: AtPoint = None,
     limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="How many of each kind, and behind each cause, are shown at most.")
     ] = 10,
@@ -37,15 +38,18 @@ def explain(
 
     One line first, then every cause with the tasks that wait for it: what failed and the reason of its last attempt,
     dependencies that are not there, tasks that depend on each other, attempts that were created an hour ago or earlier
-    and never submitted, what is running and since when, and what is ready to run.
+    and never submitted, what is running and since when, and what is ready to run. With --at, why it stood as it did
+    then: a version is one of the root branch.
 
     \b
       anabranch explain r1
+      anabranch explain r1 --at 2h
     """
+    point = as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:
-            explanation = await explain_run(engine, run_id)
+            explanation = await explain_run(engine, run_id, at=point)
         answer = headline(explanation)
         if json:
             print_json({"answer": answer, **plain(explanation)})
@@ -119,7 +123,7 @@ def _tree(explanation: Explanation, answer: str, limit: int) -> Tree:
         by_kind.setdefault(finding.kind, []).append(finding)
     for kind, causes in by_kind.items():
         for finding in causes[:limit]:
-            _add_waiting(root.add(_line(finding)), behind.get(finding.place, []), limit)
+            _add_waiting(root.add(_line(finding, explanation.at)), behind.get(finding.place, []), limit)
         if len(causes) > limit:
             root.add(Text(f"… and {len(causes) - limit:,} more {_MORE[kind]} (--limit)", "dim"))
     return root
@@ -144,7 +148,7 @@ _MORE: Final[dict[Kind, str]] = {
 }
 
 
-def _line(finding: Finding) -> Text:
+def _line(finding: Finding, now: datetime) -> Text:
     line = _beginning(finding)
     match finding.kind:
         case "missing":
@@ -155,9 +159,9 @@ def _line(finding: Finding) -> Text:
         case "ready":
             line.append("is ready to run")
         case "orphaned":
-            line.append(f"was created {_ago(finding.job)}{_where(finding.job)} and never submitted")
+            line.append(f"was created {_ago(finding.job, now)}{_where(finding.job)} and never submitted")
         case "running":
-            line.append(f"{_ago(finding.job, 'for ', '')}{_where(finding.job)}".strip())
+            line.append(f"{_ago(finding.job, now, 'for ', '')}{_where(finding.job)}".strip())
         case _:
             line.append(_failure(finding))
     return line
@@ -214,8 +218,8 @@ def _where(job: Job | None) -> str:
     return operator + external_id
 
 
-def _ago(job: Job | None, before: str = "", after: str = " ago") -> str:
+def _ago(job: Job | None, now: datetime, before: str = "", after: str = " ago") -> str:
     if job is None or job.since is None:
         return ""
-    elapsed = elapsed_text(job.since, datetime.now(UTC))
+    elapsed = elapsed_text(job.since, now)
     return f"{before}{elapsed}{after}" if elapsed else ""

@@ -8,7 +8,7 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import attempt_document, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
-from engine.cli.options import AsJson, Database, RunId, Statuses
+from engine.cli.options import AsJson, AtPoint, Database, RunId, Statuses, as_point
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
 from engine.cli.text import cell, counted, none_found, status
@@ -22,21 +22,23 @@ def tasks(
     *,
     db: Database = DEFAULT_DATABASE,
     with_status: Statuses = None,
+    at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
     """List a run's tasks, and how each stands.
 
     A task is a step that carries a specification. It is shown with who works on it and what it depends on. NOW is how
     its current attempt stands, or its external run where there are no attempts; its own status may lag behind, and
-    --status asks for either.
+    --status asks for either. With --at, all of it as it stood then: a version is one of the root branch.
 
     \b
       anabranch tasks r1 --status FAILED
     """
+    point = as_point(at)
 
     async def command() -> None:
         async with existing(db) as engine:
-            steps = (await read_steps(engine, run_id)).steps
+            steps = (await read_steps(engine, run_id, point)).steps
         asked = [each for each in steps if each.is_task]
         found = [each for each in asked if with_status in (None, each.step.status, each.job and each.job.status)]
         if json:

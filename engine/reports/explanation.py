@@ -25,6 +25,7 @@ from engine.model import (
     has_ended,
 )
 from engine.names import ROOT
+from engine.point import Point
 from engine.reports.dependencies import TaskKey, found_dependencies, in_order, key_of
 from engine.reports.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps, said_of_job
 
@@ -93,10 +94,11 @@ class Finding(Struct, frozen=True, kw_only=True):
 class Explanation(Struct, frozen=True, kw_only=True):
     """How a run stands, and its findings: what failed first, in each kind in the order of the run.
 
-    `job` is what is said of the job of a run that is one, empty where it is none.
+    `job` is what is said of the job of a run that is one, empty where it is none. `at` is when all of it is told of.
     """
 
     run_id: str
+    at: datetime
     status: str
     status_reason: str | None
     job: str
@@ -104,16 +106,28 @@ class Explanation(Struct, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
-async def explain_run(engine: Engine, run_id: str, *, orphaned_seconds: float = ORPHANED_SECONDS) -> Explanation:
-    """Return why a run stands as it does.
+async def explain_run(
+    engine: Engine, run_id: str, *, at: Point = None, orphaned_seconds: float = ORPHANED_SECONDS
+) -> Explanation:
+    """Return why a run stands as it does, or stood at a point of its root branch.
 
     Args:
         orphaned_seconds: after how long an attempt that was never submitted is orphaned.
 
     Raises:
-        RunNotFound
+        RunNotFound, PointNotFound
     """
-    return explain(await read_steps(engine, run_id), datetime.now(UTC), orphaned_seconds)
+    steps = await read_steps(engine, run_id, at)
+    return explain(steps, _time_of(at, steps), orphaned_seconds)
+
+
+def _time_of(at: Point, run: RunSteps) -> datetime:
+    """Return when a point was: of a version or a position, the last time that is told of there."""
+    if at is None or isinstance(at, datetime):
+        return at or datetime.now(UTC)
+    attempts = [attempt for each in run.steps for attempt in each.step.attempts]
+    told = [time for each in attempts for time in (each.created_at, each.submitted_at, each.ended_at)]
+    return max(filter(None, [run.info.created_at, run.info.status_changed_at, *told]))
 
 
 def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SECONDS) -> Explanation:
@@ -131,6 +145,7 @@ def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SEC
     findings += _failed_branches(run.branches, findings)
     return Explanation(
         run_id=run.info.run_id,
+        at=now,
         status=run.info.status,
         status_reason=run.info.status_reason,
         job="" if run.job is None else said_of_job(run.job),

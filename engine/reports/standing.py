@@ -17,7 +17,7 @@ from engine.model import (
     branches_of,
     never_submitted,
 )
-from engine.point import Position
+from engine.point import Point
 
 ORPHANED_SECONDS: Final = 3600.0
 """After how long an attempt that was created and never submitted is taken for orphaned, unless the caller says."""
@@ -78,11 +78,11 @@ class RunSteps(Struct, frozen=True, kw_only=True):
     steps: list[PlacedStep]
 
 
-async def read_steps(engine: Engine, run_id: str, at: Position | None = None) -> RunSteps:
-    """Return how the steps of a run stand, or stood when a position of the log was recorded.
+async def read_steps(engine: Engine, run_id: str, at: Point = None) -> RunSteps:
+    """Return how the steps of a run stand, or stood at a point of its root branch.
 
     Raises:
-        RunNotFound
+        RunNotFound, PointNotFound
     """
     run = await engine.run(run_id)
     # The external runs first: what has become of one by the time the steps are read is then only told late.

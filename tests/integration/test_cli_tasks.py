@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,36 @@ def test_tasks_are_filtered_by_what_either_column_shows(document: Callable[..., 
     assert [task["task_id"] for task in document("tasks", "r1", "--status", "FAILED")["tasks"]] == ["relax"]
     assert [task["task_id"] for task in document("tasks", "r1", "--status", "RUNNING")["tasks"]] == ["plot"]
     assert shown("tasks", "r1", "--status", "DONE") == "no tasks that are DONE\n"
+
+
+def test_tasks_are_told_and_explained_as_they_stood(
+    shown: Shown, document: Callable[..., Any], recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a version of the root branch, a position or a time; what had been under way, for how long by then."""
+
+    async def record() -> datetime:
+        async with open_engine(recorded) as engine:
+            run = await engine.create_run("r6")
+            await run.log_step("a", spec=TaskSpec())
+            began = datetime.now(UTC) - timedelta(hours=3, minutes=30)
+            started = AttemptCreated(
+                branch="", step="a", attempt_id="a1", attempt_index=1, status="RUNNING", created_at=began
+            )
+            await engine.write("r6", Record(events=(started,)))
+            before = datetime.now(UTC)
+            await (await run.find_attempt("a1")).finish("FAILED", "no space left")
+            return before
+
+    before = asyncio.run(record()).isoformat()
+    assert [task["stands"] for task in document("tasks", "r6", "--at", "3")["tasks"]] == ["RUNNING"]
+    assert [task["stands"] for task in document("tasks", "r6")["tasks"]] == ["FAILED"]
+    assert "1 task failed" in shown("explain", "r6")
+    for point in ("3", before):
+        answer, line = shown("explain", "r6", "--at", point).splitlines()
+        assert (answer, line.split()[1:6]) == ("r6 is CREATED: 1 task is running", ["a", "RUNNING", "for", "3", "h"])
+    assert shown("explain", "r6", "--at", "2").splitlines()[0] == "r6 is CREATED: 1 task is ready to run"
+    assert main(["explain", "r6", "--at", "9"]) == 1
+    assert "PointNotFound" in capsys.readouterr().err
 
 
 def test_attempts_of_a_task(document: Callable[..., Any]) -> None:
