@@ -15,8 +15,7 @@ import asyncio
 import sys
 from typing import Any
 
-from engine import Branch, Engine, Run, open_engine
-from engine.errors import RunExists
+from engine import Branch, Run, open_engine
 from engine.model import COMPLETED, FAILED
 
 RUN_ID = "sweep"
@@ -33,8 +32,9 @@ class Diverged(Exception):
 
 async def sweep(path: str) -> None:
     async with open_engine(path) as engine:
-        run = await find_or_create(engine)
+        run = await engine.create_run(RUN_ID, parameters=BEGINNING, exist_ok=True)
         await end_what_was_left(run)
+        # They see the run's parameters as they stand, and have no copies of them.
         branches = [await run.fork(f"rate {rate}", exist_ok=True) for rate in RATES]
         fitted = await asyncio.gather(*map(fit, branches, RATES))
         found = [branch for branch, is_fitted in zip(branches, fitted, strict=True) if is_fitted]
@@ -43,13 +43,6 @@ async def sweep(path: str) -> None:
         await run.finalize(COMPLETED, idempotency_key="finalize")
         for branch in branches:
             await report(branch, is_best=branch.name == reduced.sources["loss"][0].branch)
-
-
-async def find_or_create(engine: Engine) -> Run:
-    try:
-        return await engine.create_run(RUN_ID, parameters=BEGINNING)  # its branches see them, and have no copies
-    except RunExists:
-        return await engine.run(RUN_ID)
 
 
 async def end_what_was_left(run: Run) -> None:
