@@ -62,6 +62,7 @@ OF_STEPS = (*_OPENING, StepLogged, StepStatusChanged, StepRemoved, AttemptCreate
 OF_CONFIGURATION = (*_OPENING, RunConfigured)
 """Likewise of a run's configuration."""
 
+_MENTIONING = "instr(payload, CAST(? AS BLOB)) > 0"  # a name's bytes stand in a payload as they are
 _OF_RUN = "events.root_id = (SELECT root_id FROM streams WHERE stream_id = ?)"
 
 
@@ -92,7 +93,7 @@ def past_at(
 
 @contextmanager
 def past_of_stream_alone(
-    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type]
+    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], mentioning: str = ""
 ) -> Iterator[sqlite3.Connection]:
     """Yield the views of what one branch recorded itself up to a version, without what it reads through.
 
@@ -100,6 +101,7 @@ def past_of_stream_alone(
 
     Args:
         types: `OF_STEPS` or `OF_CONFIGURATION`: what the views are of.
+        mentioning: a name; of events that do not hold it nothing needs to be in the views.
 
     Raises:
         ReadFailed: the event of that version is not there.
@@ -108,21 +110,24 @@ def past_of_stream_alone(
         yield connection
         return
     head_of(connection, stream, version)
-    if not _went_on(connection, stream, version, types):
+    if not _went_on(connection, stream, version, types, mentioning):
         yield connection
         return
     with _fold_into_memory(connection) as fold:
-        fold.stream(stream.stream_id, version, types)
+        fold.stream(stream.stream_id, version, types, mentioning)
         yield fold.done()
 
 
-def _went_on(connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type]) -> bool:
-    """Say whether a stream has events of some types behind a version."""
+def _went_on(
+    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], mentioning: str
+) -> bool:
+    """Say whether a stream has events of some types, that hold a name, behind a version."""
     behind = (
         f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version > ?"
-        f" AND event_type IN ({_quoted(types)}) LIMIT 1"
+        f" AND event_type IN ({_quoted(types)}) AND {_MENTIONING} LIMIT 1"
     )
-    return connection.execute(behind, (stream.stream_id, stream.stream_id, version)).fetchone() is not None
+    values = stream.stream_id, stream.stream_id, version, mentioning
+    return connection.execute(behind, values).fetchone() is not None
 
 
 def _quoted(types: Sequence[type]) -> str:
@@ -156,12 +161,16 @@ class _Fold:
         for ancestor, until in reversed(above):
             self.stream(ancestor, until)
 
-    def stream(self, stream_id: int, version: int, types: Sequence[type] = ()) -> None:
-        """Fold one stream up to a version: all of it, or its events of some types."""
-        of_types = f" AND event_type IN ({_quoted(types)})" if types else ""
-        self.events(f"events.stream_id = ? AND stream_version <= ?{of_types}", (stream_id, stream_id, version))
+    def stream(self, stream_id: int, version: int, types: Sequence[type] = (), mentioning: str = "") -> None:
+        """Fold one stream up to a version: all of it, or its events of some types that hold a name, and its opening."""
+        where, values = "events.stream_id = ? AND stream_version <= ?", (stream_id, stream_id, version)
+        if not types:
+            self.events(where, values)
+            return
+        wanted = f"event_type IN ({_quoted(types)}) AND ({_MENTIONING} OR event_type IN ({_quoted(_OPENING)}))"
+        self.events(f"{where} AND {wanted}", (*values, mentioning))
 
-    def events(self, where: str, values: tuple[int, ...]) -> None:
+    def events(self, where: str, values: tuple[int | str, ...]) -> None:
         """Fold those of a run's events for which `where` holds, in order.
 
         Args:
@@ -193,7 +202,7 @@ class _Fold:
         key = root.stream_id, step
         return _is_own(self._partitions.steps.get(*key)) or self._partitions.removed.get(*key) is not None
 
-    def _read(self, where: str, values: tuple[int, ...]) -> Iterator[tuple[Stream, RecordedEvent]]:
+    def _read(self, where: str, values: tuple[int | str, ...]) -> Iterator[tuple[Stream, RecordedEvent]]:
         cursor = self._source.execute(f"{_EVENTS} WHERE {_OF_RUN} AND {where} ORDER BY position", values)
         for chunk in chunks(cursor, CHUNK_EVENTS):
             for row in chunk:

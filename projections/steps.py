@@ -24,14 +24,28 @@ def steps_of(connection: sqlite3.Connection, stream: Stream, version: int = LATE
 
 
 def step_of(connection: sqlite3.Connection, stream: Stream, step: str, version: int = LATEST) -> StepLog | None:
-    """Return one step of `steps_of`, None when the branch sees none of that name."""
-    if version < stream.version:
-        return steps_of(connection, stream, version).get(step)
+    """Return one step of `steps_of`, None when the branch sees none of that name. The others are not looked at."""
+    found, is_removed = _own_step_at(connection, stream, version, step)
+    while found is None and not is_removed and stream.branch == ROOT and stream.parent_id is not None:
+        source, version = _source(connection, stream)
+        found, is_removed = _own_step_at(connection, source, version, step)
+        if found is not None and found.status not in SUCCEEDED_STATUSES:
+            return None
+        found = found and structs.replace(found, inherited_from=Origin(source.run_id, source.branch, version))
+        stream = source
+    return found
+
+
+def _own_step_at(
+    connection: sqlite3.Connection, stream: Stream, version: int, step: str
+) -> tuple[StepLog | None, bool]:
+    """Return a step that a stream itself had logged at a version, and whether it had removed one of that name."""
     key = stream.stream_id, step
-    for row in step_rows(connection, "WHERE stream_id = ? AND step = ?", key):
-        attempts = attempt_rows(connection, "WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index", key)
-        return as_step(row, [as_attempt(each) for each in attempts])
-    return with_inherited(connection, stream, {}).get(step)
+    with past_of_stream_alone(connection, stream, version, OF_STEPS, mentioning=step) as then:
+        for row in step_rows(then, "WHERE stream_id = ? AND step = ?", key):
+            attempts = attempt_rows(then, "WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index", key)
+            return as_step(row, [as_attempt(each) for each in attempts]), False
+        return None, step in removed_steps(then, stream.stream_id)
 
 
 def with_inherited(connection: sqlite3.Connection, stream: Stream, own: dict[str, StepLog]) -> dict[str, StepLog]:
@@ -49,13 +63,12 @@ def inherited_steps(connection: sqlite3.Connection, stream: Stream) -> dict[str,
     levels: list[dict[str, StepLog]] = []
     hidden: set[str] = set()
     while stream.branch == ROOT and stream.parent_id is not None:
-        check_opened_before(stream.parent_id, stream.stream_id)
-        source, version = stream_of(connection, stream.parent_id), stream.parent_version
+        source, version = _source(connection, stream)
         origin = Origin(source.run_id, source.branch, version)
         own, removed = _own_steps_at(connection, source, version)
         levels.append(
             {
-                name: structs.replace(step, inherited_from=step.inherited_from or origin)
+                name: structs.replace(step, inherited_from=origin)
                 for name, step in own.items()
                 if step.status in SUCCEEDED_STATUSES and name not in hidden
             }
@@ -63,6 +76,13 @@ def inherited_steps(connection: sqlite3.Connection, stream: Stream) -> dict[str,
         hidden |= own.keys() | removed
         stream = source
     return {name: step for level in reversed(levels) for name, step in level.items()}
+
+
+def _source(connection: sqlite3.Connection, root: Stream) -> tuple[Stream, int]:
+    """Return the stream that a forked run's root branch continues, and the version up to which it does."""
+    assert root.parent_id is not None, "forked"
+    check_opened_before(root.parent_id, root.stream_id)
+    return stream_of(connection, root.parent_id), root.parent_version
 
 
 def _over_inherited(

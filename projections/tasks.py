@@ -6,6 +6,7 @@ from engine.errors import RunNotFound
 from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES, ExternalRun, StepLog
 from engine.names import ROOT
 from engine.point import Point
+from engine.ports import Stream
 from engine.views import PlacedAttempt
 from projections.past import past_at
 from projections.reading import (
@@ -19,7 +20,7 @@ from projections.reading import (
     step_rows,
 )
 from projections.state_tables import AttemptRow
-from projections.steps import steps_of
+from projections.steps import step_of, steps_of
 from projections.streams import branch_name, find_stream
 
 _TERMINAL, _UNENDED = (
@@ -38,7 +39,7 @@ class SqliteTaskViews:
     async def places(self, task_id: str, run_id: str | None) -> list[tuple[str, str]]:
         def read(connection: sqlite3.Connection) -> list[tuple[str, str]]:
             found = _places(connection, task_id, run_id)
-            if run_id is None or (run_id, ROOT) in found or task_id not in _inherited_steps(connection, run_id):
+            if run_id is None or (run_id, ROOT) in found or not _is_inherited(connection, run_id, task_id):
                 return found
             return [(run_id, ROOT), *found]
 
@@ -110,14 +111,25 @@ def _places(connection: sqlite3.Connection, task_id: str, run_id: str | None) ->
     return []
 
 
+def _is_inherited(connection: sqlite3.Connection, run_id: str, step: str) -> bool:
+    root = _forked_root(connection, run_id)
+    found = None if root is None else step_of(connection, root, step)
+    return found is not None and found.inherited_from is not None
+
+
 def _inherited_steps(connection: sqlite3.Connection, run_id: str) -> dict[str, StepLog]:
     """The steps that a forked run has from its source alone; of a run that is not there, none."""
+    root = _forked_root(connection, run_id)
+    steps = {} if root is None else steps_of(connection, root)
+    return {name: step for name, step in steps.items() if step.inherited_from is not None}
+
+
+def _forked_root(connection: sqlite3.Connection, run_id: str) -> Stream | None:
     try:
         root = find_stream(connection, run_id, ROOT)
     except RunNotFound:
-        return {}
-    steps = steps_of(connection, root) if root.parent_id is not None else {}
-    return {name: step for name, step in steps.items() if step.inherited_from is not None}
+        return None
+    return None if root.parent_id is None else root
 
 
 def _external_runs(connection: sqlite3.Connection, run_id: str) -> list[tuple[str, ExternalRun]]:
