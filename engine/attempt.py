@@ -45,7 +45,7 @@ class Attempt:
 
     @override
     def __repr__(self) -> str:
-        return f"<Attempt {self.attempt_index} of {self.step!a} in {self.run_id!a} {self.branch!a}>"
+        return f"<Attempt {self.attempt_index} of {self.step!r} in {self.run_id!r} {self.branch!r}>"
 
     async def update(
         self,

@@ -56,7 +56,7 @@ class BlockingEngine:
 
     @override
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._path!a}>"
+        return f"<{type(self).__name__} {self._path!r}>"
 
     @override
     def __getstate__(self) -> dict[str, Any]:

@@ -344,7 +344,7 @@ class Branch(BranchReads):
         if not isinstance(child, Branch):
             return check_name(child, "branch name")
         if child.run_id != self._run_id:
-            raise InvalidValue("children", child.name, f"is a branch of run {child.run_id!a}, not of {self._run_id!a}")
+            raise InvalidValue("children", child.name, f"is a branch of run {child.run_id!r}, not of {self._run_id!r}")
         return child.name
 
     async def write(

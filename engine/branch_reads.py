@@ -33,7 +33,7 @@ class BranchReads:
 
     @override
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._run_id!a} {self._name!a}>"
+        return f"<{type(self).__name__} {self._run_id!r} {self._name!r}>"
 
     @property
     def run_id(self) -> str:

@@ -88,7 +88,7 @@ def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
 
     def copy(command: Any) -> Any:
         if command_type in _OF_RUNS and command.branch != ROOT:
-            raise ValueError(f"it is about the run and names branch {command.branch!a}")
+            raise ValueError(f"it is about the run and names branch {command.branch!r}")
         plain = decode(encode_canonical({name: getattr(command, name) for name in kinds}))
         check(plain)
         _check_names(plain)
@@ -113,9 +113,9 @@ def _copy_event(event: Event, types: tuple[type, ...], branch: str) -> Event:
         raise TypeError(f"{event_type} is no event that it may hold")
     copied = decode_event(event_type, SCHEMA_VERSIONS[event_type], encode_canonical(event))
     if copied.branch != branch:
-        raise ValueError(f"an event is of branch {copied.branch!a}")
+        raise ValueError(f"an event is of branch {copied.branch!r}")
     if is_misplaced(copied):
-        raise ValueError(f"{event_type} is no event of branch {branch!a}")
+        raise ValueError(f"{event_type} is no event of branch {branch!r}")
     _check_names(copied)
     return copied
 

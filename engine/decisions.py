@@ -272,7 +272,7 @@ def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
     children = [_open_stream(stream.run_id, name, state) for name in command.children]
     for child in children:
         if child.parent_id != stream.stream_id:
-            raise InvalidValue("children", child.branch, f"is not forked from branch {stream.branch!a}")
+            raise InvalidValue("children", child.branch, f"is not forked from branch {stream.branch!r}")
     return children
 
 

@@ -18,6 +18,7 @@ ProblemKind: TypeAlias = Literal[
     "checkpoint",
     "deleted",
     "unreadable",
+    "checksum",
 ]
 """What is wrong.
 
@@ -26,10 +27,11 @@ which. `hash`: the stored hash was changed. `order`: an event stands where anoth
 stream`: the log has lost it. `head`: the stream's row disagrees with its last event. `link`: a parent, a child or a
 source is not as the event says. `reduction`: the values do not follow from the children's events. `checkpoint`: the
 log does not hold what the checkpoint saw. `deleted`: a run that the checkpoint saw was deleted since, as the store
-says. `unreadable`: SQLite cannot read the pages of the file where the rest of the run is.
+says. `unreadable`: SQLite cannot read the pages of the file where the rest of the run is. `checksum`: an idempotency
+key, or what is kept of a run that was deleted, is not what was written.
 
 No hash commits to the order of events in streams that no link ties to each other: that they changed places is not
-found. Nor are the idempotency keys and the views checked: they are no history.
+found. Nor are the views checked: they are no history.
 """
 
 

@@ -41,7 +41,7 @@ def _checked(value: str, what: str) -> str:
     if not (value.isascii() and value.isprintable()):
         for index, character in enumerate(value):
             if unicodedata.category(character) in _UNPRINTABLE:
-                raise InvalidName(what, value, f"has the unprintable character {character!a} at index {index}")
+                raise InvalidName(what, value, f"has the unprintable character {character!r} at index {index}")
     size = len(value.encode())
     if size > NAME_BYTES_MAX:
         raise InvalidName(what, value, f"is {size} bytes long; the limit is {NAME_BYTES_MAX}")

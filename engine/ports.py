@@ -135,8 +135,8 @@ def check_named(stream: Stream, run_id: str, branch: str) -> Stream:
         LookupError: its row has another: the index that led there is damaged.
     """
     if (stream.run_id, stream.branch) != (run_id, branch):
-        found = f"{stream.branch!a} of run {stream.run_id!a}"
-        raise LookupError(f"the index of the branches leads from {branch!a} of run {run_id!a} to {found}")
+        found = f"{stream.branch!r} of run {stream.run_id!r}"
+        raise LookupError(f"the index of the branches leads from {branch!r} of run {run_id!r} to {found}")
     return stream
 
 

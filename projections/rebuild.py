@@ -68,7 +68,7 @@ class ViewRebuilder:
         """Compare the live tables with the scratch tables, row by row and byte by byte.
 
         What SQLite finds wrong with the live ones counts as missing: an index that does not lead to its rows, which no
-        comparison of rows shows.
+        comparison of rows shows. A trigger counts as unexpected, and so does an SQL view that is defined otherwise.
         """
         found = []
         for table in (table for projector in self._projectors.all for table in projector.tables()):
@@ -81,9 +81,20 @@ class ViewRebuilder:
                 missing += _damages(connection, table)
             else:  # another table under its name
                 missing, unexpected = _count(connection, due), _count(connection, live) if there else 0
+            unexpected += len(_definitions(connection, "main", table, "trigger"))
             if missing or unexpected:
                 found.append(ViewDifference(table, missing, unexpected))
+        for view in SQL_VIEWS:
+            wanted, defined = (_definitions(connection, schema, view, "view") for schema in (scratch_name, "main"))
+            if wanted != defined:
+                found.append(ViewDifference(view, len(wanted - defined), len(defined - wanted)))
         return found
+
+
+def _definitions(connection: sqlite3.Connection, schema: str, name: str, kind: str) -> set[str]:
+    """Return how the triggers of a table, or a view, are defined."""
+    defined = f"SELECT sql FROM {schema}.sqlite_schema WHERE tbl_name = ? AND type = ?"
+    return {sql for (sql,) in connection.execute(defined, (name, kind))}
 
 
 def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:

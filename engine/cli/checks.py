@@ -15,7 +15,7 @@ from engine.commands import ChangeAttempt
 from engine.errors import CannotDecode, EventOutOfPlace, ReadFailed
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only
-from engine.logs.sqlite_schema import damage_in_log, damage_in_pages
+from engine.logs.sqlite_schema import LOG_TABLES, damage_in_log, damage_in_pages
 from engine.model import FAILED_INIT, AttemptChanges
 from engine.names import ROOT
 from engine.ports import Progress, ViewDifference
@@ -103,19 +103,30 @@ async def check_history(engine: Engine, progress: Callable[[str], Progress]) -> 
 
 
 async def check_schema(engine: Engine) -> Check:
-    """Look whether `schema_info` says what readers of the state views rely on."""
-
-    def version(connection: sqlite3.Connection) -> list[str]:
-        rows = connection.execute("SELECT value FROM schema_info WHERE key = 'version'").fetchall()
-        return [str(value) for (value,) in rows]
-
-    found = await asyncio.to_thread(_read, engine, version)
+    """Look whether `schema_info` says what readers of the state views rely on, and nothing is hooked onto the log."""
+    triggers = await asyncio.to_thread(_read, engine, _triggers)
+    if triggers:
+        named = ", ".join(f"{name} on {table}" for name, table in triggers)
+        text = f"somebody else's {counted(len(triggers), 'trigger')} may change what is recorded: {named}"
+        return Check(name="schema", state="found", text=text, advice="remove them: DROP TRIGGER", details=triggers)
+    found = await asyncio.to_thread(_read, engine, _schema_versions)
     if found == [STATE_SCHEMA_VERSION]:
         return Check(name="schema", text=f"the state views are of version {STATE_SCHEMA_VERSION}")
     says = f"says {', '.join(found)}" if found else "says nothing"
     advice = "anabranch doctor --fix makes it anew with the views"
     text = f"schema_info {says}, and the version is {STATE_SCHEMA_VERSION}: who reads the state views goes by it"
     return Check(name="schema", state="found", text=text, advice=advice, details=found)
+
+
+def _triggers(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Those on the log's tables: what is on the views' goes when these are made anew."""
+    rows = connection.execute("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger' ORDER BY name")
+    return [(name, table) for name, table in rows if table in LOG_TABLES]
+
+
+def _schema_versions(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("SELECT value FROM schema_info WHERE key = 'version'").fetchall()
+    return [str(value) for (value,) in rows]
 
 
 def _read(engine: Engine, reading: Callable[[sqlite3.Connection], Result]) -> Result:

@@ -97,14 +97,12 @@ def as_age(text: str) -> timedelta | datetime:
     match = re.fullmatch(r"([0-9]+)([mhdw])", text)
     if match is not None:
         if len(match[1]) > _AGE_DIGITS_MAX:
-            raise typer.BadParameter(f"{visible(ascii(text))} is over 999,999 {_UNITS[match[2]]}")
+            raise typer.BadParameter(f"{visible(repr(text))} is over 999,999 {_UNITS[match[2]]}")
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
         return as_time(text)
     except typer.BadParameter as error:
-        raise typer.BadParameter(
-            f"{visible(ascii(text))} is no age (90m, 12h, 30d, 4w) and no ISO 8601 time"
-        ) from error
+        raise typer.BadParameter(f"{visible(repr(text))} is no age (90m, 12h, 30d, 4w) and no ISO 8601 time") from error
 
 
 def as_time_or_ago(text: str) -> datetime:
@@ -119,7 +117,7 @@ def as_time_or_ago(text: str) -> datetime:
     try:
         return datetime.now(UTC) - found
     except OverflowError as error:
-        raise typer.BadParameter(f"{visible(ascii(text))} ago is before the year 1") from error
+        raise typer.BadParameter(f"{visible(repr(text))} ago is before the year 1") from error
 
 
 def as_point(text: str | None) -> Point:

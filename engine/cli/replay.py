@@ -66,7 +66,7 @@ class Replay:
     def differences(self, log: RunLog) -> list[str]:
         """Say in which ways a compiled run log differs from what the events say: nothing when they agree."""
         logs = {each.branch: each for each in branches_of(log)}
-        found = [f"branch {name!a} is in one of them only" for name in sorted(logs.keys() ^ self.branches.keys())]
+        found = [f"branch {name!r} is in one of them only" for name in sorted(logs.keys() ^ self.branches.keys())]
         for name in sorted(logs.keys() & self.branches.keys()):
             replayed, compiled = self.branches[name], logs[name]
             facts = {
@@ -76,7 +76,7 @@ class Replay:
                 "steps": (replayed.steps, {step: each.status for step, each in compiled.steps.items()}),
                 "attempts": (replayed.attempts, _attempts(compiled.steps)),
             }
-            found += [f"branch {name!a}: {what} differ" for what, (left, right) in facts.items() if left != right]
+            found += [f"branch {name!r}: {what} differ" for what, (left, right) in facts.items() if left != right]
         return found
 
     def _apply(self, recorded: RecordedEvent) -> None:

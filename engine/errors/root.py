@@ -13,22 +13,27 @@ _HEAD, _TAIL = 50, 30
 
 
 def shown(value: object) -> str:
-    """Return `value` as it may stand in a message: escaped, its middle left out when it is long.
+    """Return `value` as it may stand in a message: what cannot be printed escaped, its middle left out when it is long.
 
     A path is shown whole, since it is there to be opened, and a time as ISO 8601 has it.
     """
     try:
         if isinstance(value, PurePath):
-            return ascii(str(value))
+            return repr(str(value))
         if isinstance(value, str | bytes | bytearray) and len(value) > _SHOWN_CHARACTERS_MAX:
             # A message about a huge one costs no more than about a small one.
-            return f"{ascii(value[:_HEAD])[:_HEAD]}…{ascii(value[-_TAIL:])[-_TAIL:]}"
-        text = value.isoformat() if isinstance(value, datetime) else ascii(value)
+            return f"{repr(value[:_HEAD])[:_HEAD]}…{repr(value[-_TAIL:])[-_TAIL:]}"
+        text = value.isoformat() if isinstance(value, datetime) else _printable(repr(value))
     except Exception:  # noqa: BLE001 - nested too deep, or of a caller's class: the error is not to be lost over it
         return f"<{type(value).__name__}>"
     if len(text) <= _SHOWN_CHARACTERS_MAX:
         return text
     return f"{text[:_HEAD]}…{text[-_TAIL:]}"
+
+
+def _printable(text: str) -> str:
+    # What Python's own types show is, of a caller's class nobody knows.
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class AnabranchError(Exception):

@@ -7,6 +7,7 @@ others read and write meanwhile. Events that come during the check are looked at
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -15,10 +16,11 @@ from engine.checkpoint import Checkpoint
 from engine.errors import CheckpointOfAnotherStore, InvalidValue, ReadFailed, RunNotFound
 from engine.findings import Problem, Verification
 from engine.logs.readers import Readers
+from engine.logs.sqlite_checksums import changed_rows
 from engine.logs.sqlite_errors import is_damage
 from engine.logs.sqlite_ledger import SqliteLedger, Tombstone, as_stored, leaves, opened_as
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_strays import strays
+from engine.logs.sqlite_strays import PROBLEMS_MAX, strays
 from engine.model import Head
 from engine.names import ROOT
 from engine.ports import Progress
@@ -105,6 +107,8 @@ class _StoreCheck:
     async def store(self) -> None:
         """Check every run, and what belongs to none."""
         self._problems += await self._try(strays, "what belongs to no run, or is missing,") or []
+        kept = "the idempotency keys, and what is kept of deleted runs,"
+        self._problems += await self._try(lambda each: list(islice(changed_rows(each), PROBLEMS_MAX)), kept) or []
         if self._since is not None:
             deletions = self._since.deletions
             until = await self._try(lambda each: SqliteLedger(each).deleted_until(deletions), "when runs were deleted")
@@ -138,6 +142,8 @@ class _StoreCheck:
             await self._check(source, in_tree=False)
         if not await self._check(root):
             raise RunNotFound(run_id)
+        keys = "its idempotency keys"
+        self._problems += await self._try(lambda each: list(changed_rows(each, root.stream_id)), keys) or []
 
     async def _check(self, root: StoredStream, *, in_tree: bool = True) -> bool:
         """Check a run from its first event to its last, or to where the file cannot be read any more.

@@ -11,6 +11,7 @@ from engine.errors import RunHasForks, RunIsPinned, RunNotExpired, RunNotFound
 from engine.events import RunCreated, RunForked, RunPinned, RunStatusChanged, RunUnpinned, SourceCarriedOver
 from engine.logs.carried_over import carried_over
 from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_checksums import checksum
 from engine.logs.sqlite_read import heads_of_run, last_position, root_id_of
 from engine.names import ROOT
 from engine.ports import State, check_opened_before
@@ -176,21 +177,20 @@ def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason:
     first, last, events = connection.execute(
         "SELECT min(position), max(position), count(*) FROM events WHERE root_id = ?", (root_id,)
     ).fetchone()
-    connection.execute(
-        "INSERT INTO deleted_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            root_id,
-            run_id,
-            max(heads),
-            first,
-            last,
-            events,
-            run_leaf(run_id, heads.values()),
-            last_position(connection),
-            _now(connection),
-            reason,
-        ),
+    row = (
+        root_id,
+        run_id,
+        max(heads),
+        first,
+        last,
+        events,
+        run_leaf(run_id, heads.values()),
+        last_position(connection),
+        _now(connection),
+        reason,
     )
+    insert = "INSERT INTO deleted_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    connection.execute(insert, (*row, checksum(*row)))
     return DeletedRun(run_id=run_id, branches=len(heads), events=events)
 
 

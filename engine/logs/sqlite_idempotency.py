@@ -8,6 +8,7 @@ from msgspec import Struct
 from engine.codec import encode_canonical
 from engine.commands import Request, asked_for
 from engine.errors import IdempotencyConflict
+from engine.logs.sqlite_checksums import checksum
 from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded
 from engine.ports import Recorded
 
@@ -41,17 +42,21 @@ class IdempotencyKeys:
 
         Raises:
             IdempotencyConflict: something else was asked for under it.
+            LookupError: its row is damaged.
         """
+        key = request.idempotency_key
         row = self._connection.execute(
-            "SELECT digest, first_position, events, stream_version FROM idempotency_keys"
+            "SELECT digest, first_position, events, stream_version, checksum FROM idempotency_keys"
             " WHERE root_id = ? AND idempotency_key = ?",
-            (root_id, request.idempotency_key),
+            (root_id, key),
         ).fetchone()
         if row is None:
             return None
-        known, first, count, stream_version = row
+        known, first, count, stream_version, written = row
+        if written != checksum(root_id, key, known, first, count, stream_version):
+            raise LookupError(f"what is kept of idempotency key {key!r} is not what was written")
         if known != _content(request):
-            raise IdempotencyConflict(request.run_id, str(request.idempotency_key))
+            raise IdempotencyConflict(request.run_id, str(key))
         return Kept(first, count, stream_version)
 
     def read(self, kept: Kept) -> Recorded:
@@ -64,17 +69,16 @@ class IdempotencyKeys:
 
     def remember(self, root_id: int, request: Request, first: int, answer: Recorded) -> None:
         """Keep what was recorded under a request's key: so many events, from a position on."""
-        self._connection.execute(
-            "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                root_id,
-                request.idempotency_key,
-                _content(request),
-                first,
-                len(answer.events),
-                answer.stream_version,
-            ),
+        row = (
+            root_id,
+            request.idempotency_key,
+            _content(request),
+            first,
+            len(answer.events),
+            answer.stream_version,
         )
+        insert = "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._connection.execute(insert, (*row, checksum(*row)))
 
 
 def _content(request: Request) -> bytes:

@@ -109,7 +109,7 @@ def root_id_of(connection: sqlite3.Connection, run_id: str) -> int:
     """
     root_id, stream_id, _ = stream_row(connection, run_id, ROOT)
     if root_id != stream_id:
-        raise LookupError(f"the root branch of run {run_id!a} is said to be of another run")
+        raise LookupError(f"the root branch of run {run_id!r} is said to be of another run")
     return root_id
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import ForeignDatabase, NewerDatabase, NotADatabase
+from engine.logs.sqlite_checksums import add_checksums
 from engine.logs.sqlite_errors import is_damage
 from engine.logs.state_store import check_migratable, is_state_store
 
@@ -103,6 +104,7 @@ MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,
     _remember_deleted_runs,
     _index_deleted_runs,
+    add_checksums,
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 

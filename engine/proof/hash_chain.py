@@ -102,7 +102,7 @@ def _what_changed(chain: Chain, row: StoredEvent) -> tuple[ProblemKind, str]:
     for event_type, current in SCHEMA_VERSIONS.items():
         for version in range(1, current + 1):
             if _hash(chain, row, event_type=event_type, schema_version=version) == row.hash:
-                found = f"{row.event_type!a} version {row.schema_version}"
+                found = f"{row.event_type!r} version {row.schema_version}"
                 return "header", f"it was recorded as {event_type} version {version}, not as {found}"
     if row.event_type not in EVENT_TYPES or len(row.event_id) != _EVENT_ID_BYTES:
         return "header", "its header is not what was hashed"

@@ -170,7 +170,7 @@ def reduction_problem(
     """
     absent = event.rules.keys() ^ event.values.keys()
     if absent:
-        return f"it has a rule without a value, or a value without a rule, for {min(absent)!a}"
+        return f"it has a rule without a value, or a value without a rule, for {min(absent)!r}"
     try:
         made = _made_again(indexes, parent, row, event, ledger)
     except ReductionImpossible as error:

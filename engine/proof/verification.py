@@ -113,7 +113,7 @@ class RunCheck:
             self._misplace("missing stream", row, f"the stream {row.stream_id} of this event is not there")
             return None
         if stream.run_id != self._root.run_id and stream.root_id != self._root.root_id:
-            self._misplace("order", row, f"it stands in this run, and its stream in run {stream.run_id!a}")
+            self._misplace("order", row, f"it stands in this run, and its stream in run {stream.run_id!r}")
             return None
         chain = Chain(structs.replace(stream, root_id=self._root.root_id))
         self._chains[row.stream_id] = self._open[stream.branch] = chain
@@ -195,7 +195,7 @@ class RunCheck:
     def _event_problem(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> str | None:
         stream = chain.stream
         if event.branch != stream.branch:
-            return f"it names branch {event.branch!a} and stands in branch {stream.branch!a}"
+            return f"it names branch {event.branch!r} and stands in branch {stream.branch!r}"
         opens = RunCreated | RunForked if stream.branch == ROOT else BranchForked
         if isinstance(event, opens) != (row.stream_version == 1):
             return f"{row.event_type} stands at version {row.stream_version}"
@@ -227,7 +227,7 @@ class RunCheck:
             self._parameters.carried_over(stream.root_id, ledger)
             return _parent_row_problem(stream, None, 0)
         version = event.source_version
-        where = f"branch {event.source_branch!a} of run {event.source_run_id!a}"
+        where = f"branch {event.source_branch!r} of run {event.source_run_id!r}"
         source = ledger.named(event.source_run_id, event.source_branch)
         if source is None:
             return f"it names {where}, which is not there"
@@ -249,7 +249,7 @@ class RunCheck:
                 return problem
             child = self._open[head.branch]
             if child.stream.parent_id != stream.stream_id and not child.broken:
-                return f"it names branch {head.branch!a}, which was not forked from this one"
+                return f"it names branch {head.branch!r}, which was not forked from this one"
         return None
 
     def _finalized_problem(self, event: RunFinalized) -> str | None:
@@ -262,12 +262,12 @@ class RunCheck:
         self._finalized.update(head.branch for head in event.heads)
         left_out = self._open.keys() - self._finalized
         if event.part >= event.parts and left_out:
-            return f"it leaves out branch {min(left_out)!a}"
+            return f"it leaves out branch {min(left_out)!r}"
         return None
 
     def _head_problem(self, head: Head) -> str | None:
         """Return what is wrong with a head of this run: it has to be where its stream stands."""
-        where = f"branch {head.branch!a}"
+        where = f"branch {head.branch!r}"
         chain = self._open.get(head.branch)
         if chain is None:
             return f"it names {where}, which is not there"
@@ -324,4 +324,4 @@ def _parent_row_problem(stream: StoredStream, parent: StoredStream | None, versi
         return None
     if parent is None:
         return "its stream's row has a parent, and it has none"
-    return f"its stream's row has another parent than version {version} of {parent.branch!a}"
+    return f"its stream's row has another parent than version {version} of {parent.branch!r}"

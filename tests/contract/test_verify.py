@@ -281,7 +281,7 @@ async def test_a_broken_source_is_reported_once(engine: Engine, database: Path) 
 async def test_a_run_that_is_said_to_be_deleted_is_checked(engine: Engine, store: Tampered) -> None:
     """As long as it is there."""
     store.run(
-        "INSERT INTO deleted_runs SELECT stream_id, 'q', stream_id, 12, 13, 2, hash, 13, 0, 'x' FROM streams"
+        "INSERT INTO deleted_runs SELECT stream_id, 'q', stream_id, 12, 13, 2, hash, 13, 0, 'x', x'' FROM streams"
         " WHERE run_id = 'q'",
         ROW.format(FLIPPED, 13),
     )

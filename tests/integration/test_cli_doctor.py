@@ -100,6 +100,8 @@ TAMPERED = {
     "DELETE FROM schema_info": {"views", "schema"},
     "DROP TABLE schema_info": {"views", "schema"},
     "DROP TABLE task_attempts": {"views", "attempts"},
+    "DROP VIEW resolved_parameters": {"views"},
+    "CREATE TRIGGER liar AFTER INSERT ON tasks BEGIN DELETE FROM tasks; END": {"views"},
 }
 
 
@@ -116,6 +118,16 @@ def test_views_that_were_tampered_with_are_made_anew(healthy: Path, examined: Ex
     code, checks = examined("--fix")
     assert (code, states(checks)) == (0, {"views": "fixed"})
     assert [_sql(healthy, f"SELECT * FROM {table} ORDER BY 1") for table in tables] == before
+    assert states(examined()[1]) == {}
+
+
+def test_a_trigger_on_the_log_is_told_of(healthy: Path, examined: Examined) -> None:
+    """It may change what is recorded; whose it is nobody knows, so that it is not taken away."""
+    _sql(healthy, "CREATE TRIGGER liar AFTER INSERT ON events BEGIN DELETE FROM events; END")
+    code, checks = examined("--fix")
+    assert (code, states(checks)) == (1, {"schema": "found"})
+    assert "1 trigger may change what is recorded: liar on events" in checks["schema"]["text"]
+    _sql(healthy, "DROP TRIGGER liar")
     assert states(examined()[1]) == {}
 
 

@@ -46,7 +46,10 @@ CASES: list[tuple[str, Read]] = [
     (CIRCLE, lambda e, r: _below(r, "parameters")),
     (CIRCLE, lambda e, r: _below(r, "lineage", "absent")),
     (CIRCLE, lambda e, r: _below(r, "compile")),
-    (f"INSERT INTO deleted_runs VALUES (9, 'x', 9, 9, 9, 1, x'00', 9, {2**62}, 'why')", lambda e, r: e.deletions()),
+    (
+        f"INSERT INTO deleted_runs VALUES (9, 'x', 9, 9, 9, 1, x'00', 9, {2**62}, 'why', x'')",
+        lambda e, r: e.deletions(),
+    ),
 ]
 
 

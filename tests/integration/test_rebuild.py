@@ -62,6 +62,8 @@ TAMPERED = {
     "UPDATE task_attempts SET status_reason = 'x'": ("task_attempts", 1, 1),
     "INSERT INTO external_runs VALUES ('t', 'r', 'x', NULL, 'X', NULL, NULL, 1)": ("external_runs", 0, 1),
     "UPDATE schema_info SET value = '99'": ("schema_info", 1, 1),
+    "DROP VIEW resolved_parameters": ("resolved_parameters", 1, 0),
+    "CREATE TRIGGER liar AFTER INSERT ON parameters BEGIN UPDATE parameters SET value = '0'; END": ("parameters", 0, 1),
 }
 
 
@@ -78,6 +80,16 @@ async def test_a_row_that_was_tampered_with_is_found_and_put_right(
     await engine.rebuild()
     assert await engine.verify_views() == []
     assert await run.compile() == before
+
+
+async def test_a_view_of_sql_that_was_defined_anew_is_found_and_put_right(database: Path, engine: Engine) -> None:
+    """It has no rows of its own, and tells its readers whatever its definition says."""
+    await populated(engine, "r")
+    _sql(database, "DROP VIEW resolved_parameters")
+    _sql(database, "CREATE VIEW resolved_parameters AS SELECT 'r' AS run_id, 666 AS value")
+    assert await engine.verify_views() == [ViewDifference("resolved_parameters", 1, 1)]
+    await engine.rebuild()
+    assert await engine.verify_views() == []
 
 
 async def test_what_is_cached_is_forgotten_after_a_rebuild(database: Path, engine: Engine) -> None:

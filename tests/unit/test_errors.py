@@ -109,6 +109,18 @@ def test_a_long_text_is_shown_by_both_its_ends() -> None:
     assert str(errors.RunNotFound("a" * 500 + ".z9")) == f"no run '{'a' * 49}…{'a' * 26}.z9'"
 
 
+def test_names_in_other_letters_are_shown_as_they_are() -> None:
+    """Who reads an error is to know the name again; only what cannot be printed is escaped, whoever shows it."""
+
+    class Hostile:
+        @override
+        def __repr__(self) -> str:
+            return "é\x1b[2J\u202e"
+
+    assert str(errors.RunNotFound("été 日本\u202e")) == r"no run 'été 日本\u202e'"
+    assert errors.shown(Hostile()) == r"é\x1b[2J\u202e"
+
+
 def test_a_path_is_shown_whole() -> None:
     """It is there to be opened; its control characters are escaped."""
     path = Path("/data", "a" * 200, "\x1b[2J", "b" * 200, "runs.db")

@@ -1,0 +1,64 @@
+"""Checksums of what a log keeps beside its events: idempotency keys, and which runs were deleted.
+
+Events have their hashes, and views are made anew from them. That a bit of one of these rows has flipped, nothing else
+would show: a retry would be recorded twice, or be answered with what somebody else has recorded.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any, Final
+
+from engine.codec import encode_canonical
+from engine.findings import Problem
+
+CHECKSUM_BYTES: Final = 16
+
+_COLUMNS: Final = {
+    "idempotency_keys": "root_id, idempotency_key, digest, first_position, events, stream_version",
+    "deleted_runs": (
+        "root_id, run_id, last_stream_id, first_position, last_position, events, leaf, store_position, deleted_at,"
+        " reason"
+    ),
+}
+
+
+def checksum(*columns: Any) -> bytes:
+    """Return the checksum of a row, 16 bytes. Of what no row can hold, such as a text that is no UTF-8, it is empty."""
+    try:
+        return blake2b(encode_canonical(columns), digest_size=CHECKSUM_BYTES).digest()
+    except ValueError:
+        return b""
+
+
+def add_checksums(connection: sqlite3.Connection) -> None:
+    """Give the rows that are there their checksums, as they stand."""
+    connection.create_function("checksum", -1, checksum, deterministic=True)
+    try:
+        for table, columns in _COLUMNS.items():
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN checksum BLOB NOT NULL DEFAULT x''")
+            connection.execute(f"UPDATE {table} SET checksum = checksum({columns})")
+    finally:
+        connection.create_function("checksum", -1, None)
+
+
+def changed_rows(connection: sqlite3.Connection, root_id: int | None = None) -> Iterator[Problem]:
+    """Yield what is not as it was written: of the keys of a run, or of everything in the log."""
+    where, values = ("", ()) if root_id is None else ("WHERE root_id = ?", (root_id,))
+    named = "(SELECT run_id FROM streams WHERE stream_id = root_id), idempotency_key"
+    for run_id, key in _changed(connection, "idempotency_keys", named, where, values):
+        message = f"what is kept of idempotency key {key!r} is not what was written"
+        yield Problem(kind="checksum", message=message, run_id=run_id)
+    if root_id is None:
+        for run_id, reason in _changed(connection, "deleted_runs", "run_id, reason", where, values):
+            message = f"what is kept of its deletion, {reason!r}, is not what was written"
+            yield Problem(kind="checksum", message=message, run_id=run_id)
+
+
+def _changed(
+    connection: sqlite3.Connection, table: str, named: str, where: str, values: tuple[int, ...]
+) -> Iterator[tuple[Any, Any]]:
+    rows = connection.execute(f"SELECT {named}, checksum, {_COLUMNS[table]} FROM {table} {where}", values)
+    for first, second, written, *columns in rows:
+        if written != checksum(*columns):
+            yield first, second

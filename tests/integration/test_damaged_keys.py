@@ -1,0 +1,86 @@
+"""Idempotency keys whose rows are not as they were written: an answer under one may be about anything."""
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engine import open_engine
+from engine.cli import main
+from engine.errors import RowDamaged
+from engine.logs.sqlite_checksums import CHECKSUM_BYTES
+from engine.logs.sqlite_schema import SCHEMA_VERSION
+
+DAMAGES = {
+    "what was asked for": "digest = zeroblob(32)",
+    "where the events begin": "first_position = 1",
+    "how many they are": "events = 5",
+    "where they left the stream": "stream_version = 7",
+    "its own checksum": f"checksum = zeroblob({CHECKSUM_BYTES})",
+}
+
+
+def _sql(database: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+async def _record(database: Path) -> None:
+    """Two runs, each with what was recorded under a key."""
+    async with open_engine(database) as engine:
+        for run_id in ("r", "other"):
+            run = await engine.create_run(run_id)
+            await run.set_parameters({"x": 1}, idempotency_key="the key")
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+async def test_a_retry_under_a_damaged_key_is_refused_by_name(database: Path, damage: str) -> None:
+    """It is neither recorded again nor answered with what somebody else recorded; verifying names the run."""
+    await _record(database)
+    _sql(database, f"UPDATE idempotency_keys SET {damage} WHERE root_id = 1")
+    async with open_engine(database) as engine:
+        run = await engine.run("r")
+        with pytest.raises(RowDamaged, match="what is kept of idempotency key 'the key' is not what was written"):
+            await run.set_parameters({"x": 1}, idempotency_key="the key")
+        for found in (await engine.verify(), await engine.verify("r")):
+            assert [(each.kind, each.run_id) for each in found.problems] == [("checksum", "r")]
+        assert (await engine.verify("other")).problems == []
+        other = await engine.run("other")
+        assert (await other.set_parameters({"x": 1}, idempotency_key="the key")).duplicate
+
+
+async def test_a_key_that_has_become_another_is_found(database: Path) -> None:
+    """A retry cannot find it: only that the row is not what was written can be told."""
+    await _record(database)
+    _sql(database, "UPDATE idempotency_keys SET idempotency_key = 'the kez' WHERE root_id = 1")
+    async with open_engine(database) as engine:
+        (problem,) = (await engine.verify()).problems
+        assert (problem.kind, problem.run_id) == ("checksum", "r")
+        assert "'the kez'" in problem.message
+
+
+def test_views_are_rebuilt_beside_a_damaged_key(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No view says anything of keys; the doctor does."""
+    asyncio.run(_record(database))
+    _sql(database, "UPDATE idempotency_keys SET events = 5 WHERE root_id = 1")
+    assert main(["rebuild", "--db", str(database)]) == 0
+    assert main(["doctor", "--db", str(database)]) == 1
+    assert "idempotency key 'the key'" in " ".join(capsys.readouterr().out.split())
+
+
+async def test_rows_without_checksums_get_them(database: Path) -> None:
+    """A file of the version before is taken as it stands."""
+    await _record(database)
+    async with open_engine(database) as engine:
+        await engine.create_run("gone")
+        await engine.delete_run("gone", "old")
+    tables = "idempotency_keys", "deleted_runs"
+    _sql(database, *(f"ALTER TABLE {table} DROP COLUMN checksum" for table in tables), "PRAGMA user_version = 3")
+    assert SCHEMA_VERSION > 3
+    async with open_engine(database) as engine:
+        assert (await engine.verify()).problems == []
+        run = await engine.run("r")
+        assert (await run.set_parameters({"x": 1}, idempotency_key="the key")).duplicate
