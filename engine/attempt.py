@@ -98,8 +98,11 @@ class Attempt:
         request = self._request(ending, status, expected_version=expected_version, idempotency_key=idempotency_key)
         return await self._write(request, ends=True)
 
-    async def finish_unless_finished(self, status: str, reason: str | None) -> None:
-        """`finish`, unless it has ended by then, whoever has ended it: to the end, even when cancelled meanwhile."""
+    async def finish_unless_finished(self, status: str, reason: str | None = None) -> None:
+        """`finish`, unless it has ended by then, whoever has ended it: to the end, even when cancelled meanwhile.
+
+        It needs no key: made again, it finds what it has done.
+        """
         if not self._finished:
             await self._write(self._request(_ending(status, reason), status, unless_ended=True), ends=True)
 

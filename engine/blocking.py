@@ -11,6 +11,7 @@ returned is durable. An engine that is garbage is closed, and at the exit of the
 import asyncio
 import atexit
 import functools
+import inspect
 import os
 import threading
 import weakref
@@ -26,7 +27,7 @@ from typing_extensions import Unpack, override
 
 from engine.composition import OpenOptions, as_path, open_engine
 from engine.engine import Engine
-from engine.errors import EngineClosed, WouldDeadlock
+from engine.errors import EngineClosed, InvalidValue, WouldDeadlock
 
 Result = TypeVar("Result")
 
@@ -83,6 +84,7 @@ class BlockingEngine:
         """Run `work` with the open engine on its event loop, and return what it returns.
 
         Raises:
+            InvalidValue: `work` returned nothing to wait for.
             CannotOpen, StoreBusy: the file cannot be opened; the next call tries again.
             EngineClosed: `close` was called.
             WouldDeadlock: the calling thread is the very one that would have to do the work.
@@ -208,7 +210,7 @@ class _Call(Generic[Result]):
         """
         self._task = asyncio.current_task()
         try:
-            return [await self._work(engine)], None
+            return [await _awaitable(self._work(engine))], None
         except (Exception, asyncio.CancelledError):
             raise
         except BaseException as ended:  # noqa: BLE001 - its caller raises it
@@ -220,6 +222,13 @@ class _Call(Generic[Result]):
         """Cancel the work, on the event loop, where it has begun."""
         if self._task is not None:
             self._task.cancel()
+
+
+def _awaitable(answer: Awaitable[Result]) -> Awaitable[Result]:
+    if not inspect.isawaitable(answer):
+        advice = "is what the work returned, and cannot be awaited: events are collected by an async function"
+        raise InvalidValue("work", answer, advice)
+    return answer
 
 
 async def _serve(path: str, options: OpenOptions, opened: "Future[_Opened]") -> None:

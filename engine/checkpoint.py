@@ -6,7 +6,7 @@ a checkpoint, `verify` proves that what the store held then is still there and u
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct, structs
@@ -49,20 +49,20 @@ class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return the checkpoint as one line of JSON."""
         return msgspec.json.encode(self).decode()
 
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Return the checkpoint that `to_json` wrote.
 
-def from_json(text: str | bytes) -> Checkpoint:
-    """Return the checkpoint that `to_json` wrote.
-
-    Raises:
-        InvalidValue: it is none, or of a newer format.
-    """
-    try:
-        checkpoint = msgspec.json.decode(text, type=Checkpoint)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidValue("checkpoint", text, f"is none: {error}") from error
-    if checkpoint.format != FORMAT:
-        raise InvalidValue("checkpoint", checkpoint.format, f"is not a format that is known; it is {FORMAT} today")
-    return checkpoint
+        Raises:
+            InvalidValue: it is none, or of a newer format.
+        """
+        try:
+            checkpoint = msgspec.json.decode(text, type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidValue("checkpoint", text, f"is none: {error}") from error
+        if checkpoint.format != FORMAT:
+            raise InvalidValue("checkpoint", checkpoint.format, f"is not a format that is known; it is {FORMAT} today")
+        return checkpoint
 
 
 def sign(checkpoint: Checkpoint, private_key: Path) -> Checkpoint:

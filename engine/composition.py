@@ -187,6 +187,8 @@ def as_path(path: str | Path) -> Path:
         raise InvalidValue("path", path, f"is not a URL: {error}") from error
     if url.scheme != "sqlite" or url.netloc or not name:
         raise InvalidValue("path", path, "is not a URL like sqlite:///relative.db or sqlite:////absolute.db")
+    if name == ":memory:":
+        raise InvalidValue("path", path, "names no file, and a store is one")
     if "?" in path or "#" in path:
         raise InvalidValue("path", path, "has a query or a fragment; options are arguments, a ? in a name is %3F")
     return Path(name)

@@ -59,10 +59,14 @@ class Expiry(Struct, frozen=True):
 
 
 class Collected(Struct, frozen=True, kw_only=True):
-    """What was deleted, and what was kept although it has expired: the run's id, and why."""
+    """What was deleted, and what was kept although it has expired: the run's id, and why.
+
+    `others` counts by status the runs that are as old and were not asked for.
+    """
 
     deleted: list[DeletedRun]
     kept: dict[str, str]
+    others: dict[str, int] = {}
 
 
 class Removal(Protocol):

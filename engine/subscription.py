@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from typing_extensions import override
 
@@ -145,6 +146,14 @@ class Subscription(AsyncIterator[RecordedEvent]):
         self._found.extend(found)
 
     async def aclose(self) -> None:
-        """End it: nothing comes any more."""
+        """End it: nothing comes any more. `async with` does so, too."""
         self._closed = True
         self._found.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

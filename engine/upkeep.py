@@ -9,7 +9,7 @@ from engine.checkpoint import Checkpoint
 from engine.commands import Pin, Request
 from engine.errors import InvalidValue, RunKept, RunNotFound, TracesLeft
 from engine.findings import Verification
-from engine.model import TERMINAL_STATUSES
+from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES
 from engine.names import check_branch, check_name
 from engine.ports import Audit, Progress, Recorded, ViewDifference, ViewMaintenance
 from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry, Removal
@@ -227,7 +227,8 @@ class Upkeep:
 
         Args:
             older_than: an age or an aware time: the last event of the run is at least that old.
-            statuses: only runs of these; each must be one that a run ends with.
+            statuses: only runs of these: those that say how a run ended, unless given. Any words of the host's own will
+                do, and none that says that a run goes on (`CREATED`, `PENDING`, `RUNNING` and the like).
             dry_run: delete nothing, and say what would be.
 
         Raises:
@@ -239,7 +240,7 @@ class Upkeep:
         found = await self._removal.expired(expiry)
         if check_flag(dry_run, "dry_run"):
             return found
-        collected = Collected(deleted=[], kept=found.kept)
+        collected = Collected(deleted=[], kept=found.kept, others=found.others)
         for run in found.deleted:
             try:
                 deleted = await self._removal.delete_run(run.run_id, reason, carry_over=False, expiry=expiry)
@@ -255,8 +256,8 @@ def _ended(statuses: Collection[str]) -> frozenset[str]:
     if isinstance(statuses, str) or not isinstance(statuses, Collection):
         raise InvalidValue("statuses", statuses, "is not a collection of statuses")
     for status in statuses:
-        if check_text(status, "statuses") not in TERMINAL_STATUSES:
-            raise InvalidValue("statuses", status, f"is none of {', '.join(sorted(TERMINAL_STATUSES))}")
+        if check_text(status, "statuses") in UNENDED_STATUSES:
+            raise InvalidValue("statuses", status, "is of runs that go on")
     return frozenset(statuses)
 
 

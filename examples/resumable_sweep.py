@@ -12,7 +12,9 @@ only reported. To watch it from another terminal, and to look at what it left:
 """
 
 import asyncio
+import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from engine import Branch, Run, open_engine
@@ -23,7 +25,7 @@ RATES = 0.001, 0.01, 0.05, 0.2, 2.0
 EPOCHS = 25
 POINTS = [(x / 10, 3 * x / 10 + 1) for x in range(-10, 11)]  # of the line that is to be found
 LOSS_MAX = 1_000_000
-BEGINNING = {"epoch": 0, "slope": 0.0, "intercept": 0.0}
+BEGINNING = {"epoch": 0, "slope": 0.0, "intercept": 0.0, "loss": math.inf}
 
 
 class Diverged(Exception):
@@ -32,17 +34,26 @@ class Diverged(Exception):
 
 async def sweep(path: str) -> None:
     async with open_engine(path) as engine:
-        run = await engine.create_run(RUN_ID, parameters=BEGINNING, exist_ok=True)
+        run = await engine.create_run(RUN_ID, exist_ok=True)
         await end_what_was_left(run)
-        # They see the run's parameters as they stand, and have no copies of them.
         branches = [await run.fork(f"rate {rate}", exist_ok=True) for rate in RATES]
         fitted = await asyncio.gather(*map(fit, branches, RATES))
         found = [branch for branch, is_fitted in zip(branches, fitted, strict=True) if is_fitted]
-        # A write that has a key is made once: made again, it answers what it did the first time.
-        reduced = await run.reduce(found, rules={"loss": "min"}, default="collect", idempotency_key="reduce")
-        await run.finalize(COMPLETED, idempotency_key="finalize")
+        best = await reduced(run, found) if found else None
         for branch in branches:
-            await report(branch, is_best=branch.name == reduced.sources["loss"][0].branch)
+            await report(branch, is_best=branch.name == best)
+
+
+async def reduced(run: Run, found: Sequence[Branch]) -> str:
+    """Reduce what the branches found, and return the name of the best one.
+
+    A write that has a key is made once: made again, it answers what it did the first time.
+    """
+    key = "of " + ", ".join(branch.name for branch in found)
+    reduction = await run.reduce(found, rules={"loss": "min"}, default="collect", idempotency_key=f"reduction {key}")
+    await run.finalize(COMPLETED, idempotency_key=f"end {key}")
+    (source,) = reduction.sources["loss"]
+    return source.branch
 
 
 async def end_what_was_left(run: Run) -> None:
@@ -80,7 +91,9 @@ async def train(branch: Branch, epoch: int, rate: float) -> None:
 
 
 async def values(branch: Branch) -> dict[str, Any]:
-    return {name: parameter.value for name, parameter in (await branch.parameters()).items()}
+    """What the branch has set itself: it also sees what the run has, once that was reduced."""
+    own = await branch.parameters(inherited=False)
+    return BEGINNING | {name: parameter.value for name, parameter in own.items()}
 
 
 def descended(slope: float, intercept: float, rate: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
-from engine.cli.options import AsJson, Database, RunId
+from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output, table
 from engine.cli.text import branch as branch_cell
@@ -21,7 +21,9 @@ from engine.reports.evidence import EvidenceCheck, HeadFound, check_evidence, ex
 
 
 def evidence(
-    run_id: RunId,
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="The run's id. [required with --to]", show_default=False)
+    ] = None,
     *,
     db: Database = DEFAULT_DATABASE,
     to: Annotated[
@@ -42,18 +44,21 @@ def evidence(
 
     \b
       anabranch export evidence r1 --to evidence/
-      anabranch export evidence r1 --check evidence/
+      anabranch export evidence --check evidence/
     """
     if (to is None) == (check is None):
         raise typer.BadParameter("either --to FOLDER or --check FOLDER is needed")
+    if to is not None and run_id is None:
+        raise typer.BadParameter("--to FOLDER needs the run: anabranch export evidence RUN --to FOLDER")
 
     async def command() -> int:
         async with existing(db) as engine:
             if check is not None:
                 with event_bars() as bars:
                     found = await check_evidence(engine, run_id, check, reporting(bars, "verifying"))
-                return _print_check(found, run_id, as_json=json)
+                return _print_check(found, as_json=json)
             assert to is not None, "one of the two is given"
+            assert run_id is not None, "with the run"
             bundle = await export_evidence(engine, run_id, to, overwrite=force)
         written = {
             "run_id": run_id,
@@ -72,11 +77,11 @@ def evidence(
     run(command(), as_json=json)
 
 
-def _print_check(found: EvidenceCheck, run_id: str, *, as_json: bool) -> int:
+def _print_check(found: EvidenceCheck, *, as_json: bool) -> int:
     if as_json:
         heads = [{**plain(head), "holds": head.holds} for head in found.heads]
         problems = plain(found.problems)
-        check = {"run_id": run_id, "holds": found.holds, "problems": problems, "heads": heads}
+        check = {"run_id": found.run_id, "holds": found.holds, "problems": problems, "heads": heads}
         print_json({**check, "differing": found.differing, "erased": found.erased})
     elif found.holds:
         text = f"the log holds the history of {counted(len(found.heads), 'stream')} as the bundle names it"

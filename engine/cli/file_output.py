@@ -17,7 +17,7 @@ class FileIsThere(AlreadyExists):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(path)} exists; overwriting it has to be asked for")
+        super().__init__(f"{shown(path)} exists, and is overwritten with --force alone")
 
 
 class ByteSink(Protocol):

@@ -72,7 +72,7 @@ AtPoint = Annotated[
 
 _DIGITS_MAX: Final = 18
 _AGE_DIGITS_MAX: Final = 6
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def as_time(text: str) -> datetime:
@@ -94,7 +94,7 @@ def as_age(text: str) -> timedelta | datetime:
     Raises:
         typer.BadParameter
     """
-    match = re.fullmatch(r"([0-9]+)([mhdw])", text)
+    match = re.fullmatch(r"([0-9]+)([smhdw])", text)
     if match is not None:
         if len(match[1]) > _AGE_DIGITS_MAX:
             raise typer.BadParameter(f"{visible(repr(text))} is over 999,999 {_UNITS[match[2]]}")
@@ -102,7 +102,9 @@ def as_age(text: str) -> timedelta | datetime:
     try:
         return as_time(text)
     except typer.BadParameter as error:
-        raise typer.BadParameter(f"{visible(repr(text))} is no age (90m, 12h, 30d, 4w) and no ISO 8601 time") from error
+        raise typer.BadParameter(
+            f"{visible(repr(text))} is no age (30s, 90m, 12h, 30d, 4w) and no ISO 8601 time"
+        ) from error
 
 
 def as_time_or_ago(text: str) -> datetime:

@@ -152,7 +152,7 @@ def gc(
     db: Database = DEFAULT_DATABASE,
     status: Annotated[
         list[str] | None,
-        typer.Option(metavar="STATUS", help="Only runs that ended so; may be given again.", show_default=False),
+        typer.Option(metavar="STATUS", help="Only runs of this status; may be given again.", show_default=False),
     ] = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays on record.")] = "expired",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, and say what would be.")] = False,
@@ -162,8 +162,9 @@ def gc(
 ) -> None:
     """Delete the runs that ended long ago.
 
-    Never one that is pinned or not ended, nor one that another run was forked from and reads through. Ages count from
-    what this machine's clock says now; a clock that was set back when a run was recorded makes it no older.
+    How a run ended its status says, as COMPLETED and FAILED do; runs of other words are counted, and --status names
+    them. Never one that is pinned or not ended, nor one that another run was forked from and reads through. Ages count
+    from what this machine's clock says now; a clock that was set back when a run was recorded makes it no older.
 
     \b
       anabranch gc --older-than 30d --dry-run
@@ -229,6 +230,9 @@ def _print_collected(collected: Collected, compaction: Compaction | None, *, dry
         terminal.show(table(("RUN", "BRANCHES", "EVENTS"), rows, flexible=("RUN",), right=("BRANCHES", "EVENTS")))
     verb = "would delete" if dry_run else "deleted"
     terminal.print(f"{verb} {counted(len(collected.deleted), 'run')}{_given_back(compaction)}")
+    if collected.others:
+        named = ", ".join(f"{visible(status)} {count:,}" for status, count in sorted(collected.others.items()))
+        terminal.print(f"as old, and of other statuses (--status): {named}", style="dim", soft_wrap=True)
     for run_id, why in collected.kept.items():
         terminal.print(f"kept {visible(run_id)}: {visible(why)}", style="yellow")
 

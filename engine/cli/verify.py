@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from engine.checkpoint import Checkpoint, check_signature, from_json, sign
+from engine.checkpoint import Checkpoint, check_signature, sign
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
@@ -91,7 +91,7 @@ def checkpoint(
 
 
 def _trusted(path: Path, key: Path | None) -> Checkpoint:
-    checkpoint = from_json(path.read_bytes())
+    checkpoint = Checkpoint.from_json(path.read_bytes())
     if key is not None or checkpoint.signature is not None:
         check_signature(checkpoint, key)
     return checkpoint

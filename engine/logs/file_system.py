@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Final
 
-from engine.errors import CannotOpen, FolderNotWritable
+from engine.errors import CannotOpen, FolderNotWritable, NotADatabase
 from engine.logs.mounts import refuse_mounted_alone, refuse_network
 from engine.logs.own_files import refuse_names_of_others
 
+_SMALLEST_DATABASE: Final = 512  # bytes: one page
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
-READING_WRITES: Final = "who only reads it writes beside it, too, and can read a copy in a folder that may be written"
+READING_WRITES: Final = "who only reads it writes beside it, too: read a copy that may be written, in such a folder"
 """What to tell people whose file may not be written."""
 
 
@@ -113,7 +114,9 @@ def _check_writable(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not os.access(path, os.R_OK | os.W_OK):
-        raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}; {READING_WRITES}")
+        raise PermissionError(errno.EACCES, f"the file may not be written; {READING_WRITES}")
+    if 0 < path.stat().st_size < _SMALLEST_DATABASE:  # SQLite would take it for an empty one
+        raise NotADatabase(path, "it is shorter than any database")
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -37,14 +37,18 @@ def recorded_until(connection: sqlite3.Connection, microseconds: int) -> int:
 def find_expired(connection: sqlite3.Connection, expiry: Expiry) -> Collected:
     """Return the runs that would be deleted, newest first, and those that would be kept: pinned, or read through."""
     marks = ", ".join("?" * len(expiry.statuses))
+    old = f"({_LAST_EVENT}) <= ? AND ({_LAST_POSITION}) <= ?"
+    values = *sorted(expiry.statuses), expiry.last_event_until, expiry.last_position_until
     rows = connection.execute(
         "SELECT run_id, pinned, (SELECT count(*) FROM streams WHERE streams.run_id = runs.run_id),"
         " (SELECT count(*) FROM events WHERE root_id = runs.stream_id)"
-        f" FROM runs WHERE status IN ({marks}) AND ({_LAST_EVENT}) <= ? AND ({_LAST_POSITION}) <= ?"
-        " ORDER BY stream_id DESC",
-        (*sorted(expiry.statuses), expiry.last_event_until, expiry.last_position_until),
+        f" FROM runs WHERE status IN ({marks}) AND {old} ORDER BY stream_id DESC",
+        values,
     )
-    found, gone = Collected(deleted=[], kept={}), set[str]()
+    others = connection.execute(
+        f"SELECT status, count(*) FROM runs WHERE status NOT IN ({marks}) AND {old} GROUP BY status", values
+    )
+    found, gone = Collected(deleted=[], kept={}, others=dict(others)), set[str]()
     for run_id, pinned, branches, events in rows:
         forks = [fork for fork in _forks(connection, run_id) if fork not in gone]
         if pinned:

@@ -44,7 +44,7 @@ class EvidenceExists(AlreadyExists):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(path)} exists; overwriting it has to be asked for")
+        super().__init__(f"{shown(path)} exists, and is overwritten with overwrite=True, or --force, alone")
 
 
 class EvidenceNotFound(NotFound):
@@ -70,13 +70,14 @@ class HeadFound(Struct, frozen=True, kw_only=True):
 
 
 class EvidenceCheck(Struct, frozen=True, kw_only=True):
-    """A bundle held against the log.
+    """A bundle held against the log of the run that it is of.
 
     `problems` are what is wrong with the run's history in itself, and `heads` the streams' as the bundle names them.
     `differing` are the first places in the bundle that say something else than the log said at those heads, such as
     `tasks[0].status`; `erased` are the first at which it cannot be told what the log said: the words are gone.
     """
 
+    run_id: str
     problems: list[Problem]
     heads: list[HeadFound]
     differing: list[str]
@@ -145,7 +146,9 @@ async def _as_of(engine: Engine, run_id: str, position: int) -> dict[str, Any]:
     return await asyncio.to_thread(_bundle, run, heads, position)
 
 
-async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Progress | None = None) -> EvidenceCheck:
+async def check_evidence(
+    engine: Engine, run_id: str | None, folder: Path, progress: Progress | None = None
+) -> EvidenceCheck:
     """Hold a bundle against the log.
 
     The run's hashes are computed anew, every head that the bundle names is looked for, and what the bundle says is
@@ -153,6 +156,7 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
     artifacts exist, which is of its day, and `report.md`, which is for people.
 
     Args:
+        run_id: of the run that it has to be of; None takes the bundle's word for it.
         progress: as for `Engine.verify`.
 
     Raises:
@@ -165,7 +169,10 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
         content = await asyncio.to_thread(path.read_bytes)
     except FileNotFoundError as error:
         raise EvidenceNotFound(path) from error
-    bundle, document = _read_bundle(content, path, run_id)
+    bundle, document = _read_bundle(content, path)
+    if run_id not in (None, bundle.run.run_id):
+        raise InvalidValue("bundle", bundle.run.run_id, f"is the run it is evidence of, not {shown(run_id)}")
+    run_id = bundle.run.run_id
     verification = await engine.verify(run_id, progress=progress)
     found = await engine.views.heads_of(run_id, [(head.branch, head.stream_version) for head in bundle.log.heads])
     heads = [_held(head, found.get(head.branch)) for head in bundle.log.heads]
@@ -175,6 +182,7 @@ async def check_evidence(engine: Engine, run_id: str, folder: Path, progress: Pr
         position = max((found[head.branch][1] for head in bundle.log.heads), default=0)
         differing = await _differences(engine, run_id, position, document)
     return EvidenceCheck(
+        run_id=run_id,
         problems=verification.problems,
         heads=heads,
         differing=[each.place for each in differing if not each.is_erased][:_PLACES_MAX],
@@ -275,7 +283,7 @@ def _write(folder: Path, bundle: dict[str, Any], *, overwrite: bool) -> None:
         report_file.write(report(bundle).encode())
 
 
-def _read_bundle(content: bytes, path: Path, run_id: str) -> tuple[_Bundle, dict[str, Any]]:
+def _read_bundle(content: bytes, path: Path) -> tuple[_Bundle, dict[str, Any]]:
     """Return a bundle, and all that it says."""
     try:
         bundle, document = msgspec.json.decode(content, type=_Bundle), json.loads(content.decode())
@@ -284,8 +292,6 @@ def _read_bundle(content: bytes, path: Path, run_id: str) -> tuple[_Bundle, dict
         raise InvalidValue("bundle", str(path), f"is no evidence: {error}") from error
     if bundle.format != FORMAT or not 1 <= bundle.format_version <= FORMAT_VERSION:
         raise InvalidValue("bundle", f"{bundle.format} {bundle.format_version}", f"is not {FORMAT} {FORMAT_VERSION}")
-    if bundle.run.run_id != run_id:
-        raise InvalidValue("bundle", bundle.run.run_id, f"is the run it is evidence of, not {shown(run_id)}")
     return bundle, document
 
 

@@ -52,7 +52,7 @@ class PartitionedRunLogStore:
         dag_hash: str | None = "",
         use_cached: bool = False,  # noqa: FBT001, FBT002 - the hosts' own signature
         tag: str | None = "",
-        original_run_id: str = "",
+        original_run_id: str | None = "",
         status: str = CREATED,
     ) -> RunLog:
         """Open a run and return its log.

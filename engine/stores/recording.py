@@ -109,14 +109,14 @@ class Recorder(Struct, frozen=True):
             waiting += reversed(below)
 
 
-def run_created(document: RunLog, *, original_run_id: str = "", use_cached: bool = False) -> RunCreated:
+def run_created(document: RunLog, *, original_run_id: str | None = "", use_cached: bool = False) -> RunCreated:
     """Return the event that opens a run as its log says."""
     return RunCreated(
         branch=ROOT,
         status=check_name(document.status, "status"),
         tag=check_text(document.tag or "", "tag"),
         dag_hash=check_optional(check_text, document.dag_hash, "dag_hash"),
-        original_run_id=check_text(original_run_id, "original_run_id") or None,
+        original_run_id=check_text(original_run_id or "", "original_run_id") or None,
         use_cached=use_cached,
     )
 

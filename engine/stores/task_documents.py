@@ -21,7 +21,7 @@ from engine.events import ExternalRunRegistered, ExternalRunUpdated, RunCreated
 from engine.model import CREATED, TaskSpec
 from engine.names import ROOT, check_name
 from engine.times import plain_time
-from engine.values import check_document, check_task_spec, check_text
+from engine.values import check_document, check_flag, check_task_spec, check_text
 from engine.views import PlacedAttempt
 
 Made = TypeVar("Made", bound=Struct)
@@ -36,7 +36,7 @@ class RunHandle(Struct, frozen=True, kw_only=True):
 
 
 class RunMetadata(Struct, frozen=True, kw_only=True):
-    """`created_at` is aware and in UTC."""
+    """`created_at` is aware and in UTC, as all times are unless `Factories.naive_times` says otherwise."""
 
     created_at: datetime
     status: str = CREATED
@@ -101,6 +101,9 @@ class Factories(Struct, frozen=True, kw_only=True):
 
     The fields are keyword arguments; a factory gets those that its signature names, or all, if it takes any.
 
+    Args:
+        naive_times: times have no zone, and are in UTC: for hosts that compute with `datetime.utcnow()`.
+
     Raises:
         InvalidValue: one cannot be called.
     """
@@ -110,11 +113,23 @@ class Factories(Struct, frozen=True, kw_only=True):
     task: Callable[..., Any] = Task
     attempt: Callable[..., Any] = TaskAttempt
     external_run: Callable[..., Any] = ExternalRunHandle
+    naive_times: bool = False
 
     def __post_init__(self) -> None:
-        for name, factory in structs.asdict(self).items():
+        check_flag(self.naive_times, "naive_times")
+        for name in _FACTORIES.values():
+            factory = getattr(self, name)
             if not callable(factory):
                 raise InvalidValue(f"factory {name}", factory, "cannot be called")
+
+
+_FACTORIES: Final[dict[type, str]] = {
+    RunHandle: "run",
+    RunMetadata: "metadata",
+    Task: "task",
+    TaskAttempt: "attempt",
+    ExternalRunHandle: "external_run",
+}
 
 
 def checked_factories(given: object) -> Factories:
@@ -130,14 +145,22 @@ def checked_factories(given: object) -> Factories:
     return given
 
 
-def make(factory: Callable[..., Any], made: Made) -> Made:
-    """Return what a factory makes of a struct's fields."""
+def make(factories: Factories, made: Made) -> Made:
+    """Return what the factory for a struct makes of its fields."""
+    if factories.naive_times:
+        made = _with_naive_times(made)
+    factory = getattr(factories, _FACTORIES[type(made)])
     if factory is type(made):
         return made
     fields = structs.asdict(made)
     names = _taken(factory)
     # Whoever gives a factory knows what it makes; to everybody else it is the struct.
     return cast("Made", factory(**{name: value for name, value in fields.items() if names is None or name in names}))
+
+
+def _with_naive_times(made: Made) -> Made:
+    times = {name: time for name, time in structs.asdict(made).items() if isinstance(time, datetime)}
+    return structs.replace(made, **{name: time.replace(tzinfo=None) for name, time in times.items()})
 
 
 @lru_cache(maxsize=64)

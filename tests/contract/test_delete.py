@@ -590,6 +590,17 @@ async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
     await assert_sound(engine)
 
 
+async def test_runs_of_a_hosts_own_words_are_counted_and_taken_when_named(engine: Engine) -> None:
+    """What such a word means nobody else knows: the run may go on. What is too young is not counted."""
+    for run_id, status in (("a", "DONE"), ("b", "DONE"), ("c", "RUNNING"), ("d", COMPLETED)):
+        await a_run(engine, run_id, status=status)
+    assert (await engine.collect(timedelta(days=1))).others == {}
+    found = await engine.collect(NO_AGE)
+    assert ([each.run_id for each in found.deleted], found.others) == (["d"], {"DONE": 2, "RUNNING": 1})
+    found = await engine.collect(NO_AGE, statuses=["DONE"])
+    assert ([each.run_id for each in found.deleted], found.others) == (["b", "a"], {"RUNNING": 1})
+
+
 async def test_forks_go_before_what_they_were_forked_from(engine: Engine) -> None:
     """A chain of runs that have all ended goes whole."""
     await a_run(engine, "r")

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, make_dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType, SimpleNamespace
@@ -234,6 +234,22 @@ async def test_factories_are_factories(engine: Engine, database: Path, bad: Any)
     for make in (lambda: StateStore(engine, bad), lambda: SQLiteStateStore(database, bad)):
         with pytest.raises(InvalidValue, match="not Factories"):
             make()
+
+
+@pytest.mark.parametrize("twin", TWINS)
+async def test_times_are_naive_for_hosts_that_compute_so(database: Path, twin: str) -> None:
+    """Who takes its own `utcnow()` from what a store returns gets no error: times are in UTC, without a zone."""
+    async with opened(twin, database, Factories(naive_times=True, attempt=dict)) as store:
+        await store.create_run(handle(), metadata())
+        await store.add_workflow(workflow("a"), "r")
+        attempt_id = await store.create_attempt("r", "a")
+        await store.update_attempt(attempt_id, status="FAILED")
+        attempt = await store.get_attempt(attempt_id)
+        assert (await store.get_run_metadata("r")).created_at == BEGUN.replace(tzinfo=None)
+        for name in ("created_at", "submitted_at", "ended_at"):
+            assert abs(attempt[name] - datetime.now(UTC).replace(tzinfo=None)) < timedelta(hours=1)
+    with pytest.raises(InvalidValue, match="naive_times"):
+        Factories(naive_times="yes")  # type: ignore[arg-type]
 
 
 def positional(run_id: str, /, root_path: Path | None = None) -> str:

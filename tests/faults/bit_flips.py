@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from engine import Engine, Position, open_engine
-from engine.checkpoint import Checkpoint, from_json
+from engine.checkpoint import Checkpoint
 from engine.codec import encode_canonical
 from engine.errors import AnabranchError, CannotDecode, EventOutOfPlace, ReadFailed
 from engine.logs.sqlite_schema import damage_in_log
@@ -239,7 +239,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._work = folder / f"work-{os.getpid()}"
-        self._checkpoint = from_json((folder / CHECKPOINT).read_bytes())
+        self._checkpoint = Checkpoint.from_json((folder / CHECKPOINT).read_bytes())
         self._files = {
             path.name: path.read_bytes() for path in folder.iterdir() if path.name.removeprefix(DATABASE) in _DAMAGED
         }

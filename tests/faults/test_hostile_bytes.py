@@ -18,7 +18,7 @@ import pytest
 from msgspec import UNSET, structs
 
 from engine import Engine, open_engine
-from engine.checkpoint import Signature, check_signature, from_json
+from engine.checkpoint import Checkpoint, Signature, check_signature
 from engine.codec import SCHEMA_VERSIONS, decode_event, encode_canonical
 from engine.errors import AnabranchError, CannotDecode, EventOutOfPlace, InvalidInput, ReadFailed, SigningUnavailable
 from engine.events import Event
@@ -284,7 +284,7 @@ async def test_a_mutated_checkpoint(engine: Engine, seeds: Sequence[int]) -> Non
     for seed in seeds:
         _, text = mutations.of(seed)
         with naming(seed), contextlib.suppress(InvalidInput, SigningUnavailable):
-            found = from_json(text)
+            found = Checkpoint.from_json(text)
             if found.signature is not None:
                 check_signature(found)
             if not (await engine.verify(since=found)).problems:

@@ -49,6 +49,15 @@ def test_a_call_raises_what_its_work_raises(blocking_engine: BlockingEngine) -> 
     assert blocking_engine.call(position) == 0
 
 
+def test_work_returns_something_to_wait_for(blocking_engine: BlockingEngine) -> None:
+    """What cannot be awaited is named: an iterator of events is for an async function to go through."""
+    works: list[Any] = [lambda _: 3, lambda engine: engine.events()]
+    for work in works:
+        with pytest.raises(InvalidValue, match="cannot be awaited: events are collected by an async function"):
+            blocking_engine.call(work)
+    assert blocking_engine.call(position) == 0
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 class Stop(BaseException):
     """What a host ends its work with."""

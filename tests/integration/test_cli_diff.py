@@ -157,7 +157,7 @@ def test_a_point_may_be_so_long_ago(told: Told) -> None:
     """An age is the time that was so long ago."""
     assert "was not there at " in told("show", "r1", "--at", "1d")[1]
     assert told("show", "r1", "--at", "0m")[0] == 0
-    assert "is no age (90m, 12h, 30d, 4w) and no ISO 8601 time" in told("show", "r1", "--at", "1x")[1]
+    assert "is no age (30s, 90m, 12h, 30d, 4w) and no ISO 8601 time" in told("show", "r1", "--at", "1x")[1]
 
 
 def test_the_root_by_the_name_that_is_shown(told: Told) -> None:

@@ -161,8 +161,9 @@ def test_a_forked_run_is_deleted_when_it_is_carried_over(said: Said) -> None:
 def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any]) -> None:
     """What a dry run says is what is done then: a table, a sum, and what was kept and why."""
     _, dry, _ = said("gc", "--older-than", "0m", "--dry-run")
-    assert dry.splitlines()[-2:] == [
+    assert dry.splitlines()[-3:] == [
         "would delete 1 run",
+        "as old, and of other statuses (--status): CREATED 1, RUNNING 1",
         "kept old 1: run 'old 1' is the source of 'fork': carry over what they share",
     ]
     _, done, _ = said("gc", "--older-than", "0m", "--yes")
@@ -172,11 +173,19 @@ def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any])
     assert (found["deleted"], [*found["kept"]], found["compaction"]) == ([], ["old 1"], None)
 
 
+def test_runs_of_other_words_are_told_of(said: Said, document: Callable[..., Any]) -> None:
+    """Who wonders why nothing goes learns of the words that a host ends its runs with."""
+    told = said("gc", "--older-than", "0m", "--dry-run", "--status", "DONE")[1].splitlines()
+    assert told[0] == "would delete 0 runs"
+    assert told[1].startswith("as old, and of other statuses (--status): COMPLETED ")
+    assert document("gc", "--older-than", "0m", "--dry-run", "--status", "DONE")["others"]["COMPLETED"] > 0
+
+
 @pytest.mark.parametrize(
-    ("age", "deleted"), [("1m", 0), ("2h", 0), ("30d", 0), ("4w", 0), ("2020-01-01", 0), ("9999-01-01", 1)]
+    ("age", "deleted"), [("1s", 0), ("1m", 0), ("2h", 0), ("30d", 0), ("4w", 0), ("2020-01-01", 0), ("9999-01-01", 1)]
 )
 def test_ages_and_times(document: Callable[..., Any], age: str, deleted: int) -> None:
-    """Minutes, hours, days and weeks, or a time."""
+    """Seconds, minutes, hours, days and weeks, or a time."""
     assert len(document("gc", "--older-than", age, "--dry-run")["deleted"]) == deleted
 
 

@@ -325,6 +325,18 @@ def test_the_command_writes_and_checks(typed: Callable[..., tuple[int, str]], tm
     assert (code, json.loads(printed)["holds"]) == (1, False)
 
 
+def test_the_bundle_says_which_run_it_is_of(
+    typed: Callable[..., tuple[int, str]], tmp_path: Path, database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who checks one need not name the run; who names another is told, and who writes one has to."""
+    folder = str(tmp_path / "evidence")
+    assert typed("--to", folder)[0] == 0
+    assert main(["export", "evidence", "--db", str(database), "--check", folder]) == 0
+    assert main(["export", "evidence", "other", "--db", str(database), "--check", folder]) == 1
+    assert "is the run it is evidence of, not 'other'" in capsys.readouterr().err
+    assert main(["export", "evidence", "--db", str(database), "--to", folder]) == 2
+
+
 def test_the_command_says_what_it_wrote(typed: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     """For scripts as a document; a second time only when told to."""
     code, printed = typed("--to", tmp_path / "evidence", "--json")

@@ -97,6 +97,14 @@ async def test_what_means_something_else_to_sqlite_is_refused(
         assert (tmp_path / name).exists()
 
 
+async def test_a_url_of_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its plain name is."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidValue, match="names no file"):
+        await open_engine("sqlite:///:memory:")
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_relative_path_means_the_same_file_wherever_the_process_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +135,14 @@ async def test_what_is_no_database_is_refused_and_left_alone(database: Path) -> 
         error = await _error(database)
     assert (type(error), error.path) == (NotADatabase, database)
     assert database.read_bytes() == garbage
+
+
+@pytest.mark.parametrize("content", [b"x", b"SQLite format 3\0" + bytes(400)], ids=["a byte", "a beginning"])
+async def test_what_is_too_short_for_a_database_is_left_alone(database: Path, content: bytes) -> None:
+    """SQLite takes it for an empty one, and would write over it."""
+    database.write_bytes(content)
+    assert isinstance(await _error(database), NotADatabase)
+    assert database.read_bytes() == content
 
 
 async def test_a_truncated_database_is_refused(database: Path) -> None:

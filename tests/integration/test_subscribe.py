@@ -114,6 +114,14 @@ async def test_a_filter_lets_through_what_it_names(engine: Engine, case: str) ->
     first.cancel()
 
 
+async def test_a_block_ends_its_subscription(engine: Engine) -> None:
+    """What was read ahead is let go of, and nothing comes any more."""
+    await engine.create_run("r", parameters={"x": 1})
+    async with engine.subscribe(run_id="r") as events:
+        assert (await anext(events)).position == 1
+    assert [recorded async for recorded in events] == []
+
+
 async def test_a_branch_of_a_forked_run_is_no_descendant(engine: Engine) -> None:
     """Descendants are branches of the same run: a run forked from a branch is a run of its own."""
     run = await engine.create_run("r")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from engine.checkpoint import Checkpoint, check_signature, from_json, sign
+from engine.checkpoint import Checkpoint, check_signature, sign
 from engine.errors import InvalidValue, SignatureInvalid, SigningUnavailable
 
 CHECKPOINT = Checkpoint(
@@ -48,7 +48,7 @@ def test_a_checkpoint_is_one_line_of_json(keys: tuple[Path, Path]) -> None:
     for checkpoint in (CHECKPOINT, sign(CHECKPOINT, keys[0])):
         text = checkpoint.to_json()
         assert "\n" not in text
-        assert from_json(text) == from_json(f" {text}\n".encode()) == checkpoint
+        assert Checkpoint.from_json(text) == Checkpoint.from_json(f" {text}\n".encode()) == checkpoint
 
 
 BROKEN: dict[str, dict[str, Any]] = {
@@ -70,7 +70,7 @@ def test_what_is_no_checkpoint_is_refused(name: str) -> None:
     """By name, before anything is looked at with it."""
     document = msgspec.json.decode(CHECKPOINT.to_json()) | BROKEN[name]
     with pytest.raises(InvalidValue):
-        from_json(msgspec.json.encode(document))
+        Checkpoint.from_json(msgspec.json.encode(document))
 
 
 @pytest.mark.parametrize("field", ["store_id", "position", "runs", "deletions", "root", "created_at"])
@@ -79,7 +79,7 @@ def test_a_field_that_is_missing(field: str) -> None:
     document = msgspec.json.decode(CHECKPOINT.to_json())
     del document[field]
     with pytest.raises(InvalidValue):
-        from_json(msgspec.json.encode(document))
+        Checkpoint.from_json(msgspec.json.encode(document))
 
 
 def test_a_text_that_is_cut() -> None:
@@ -87,19 +87,19 @@ def test_a_text_that_is_cut() -> None:
     text = CHECKPOINT.to_json()
     for end in range(len(text)):
         with pytest.raises(InvalidValue):
-            from_json(text[:end])
+            Checkpoint.from_json(text[:end])
 
 
 @given(st.binary(max_size=30))
 def test_any_bytes_are_refused(text: bytes) -> None:
     """With the same error, whatever they are."""
     with pytest.raises(InvalidValue):
-        from_json(text)
+        Checkpoint.from_json(text)
 
 
 def test_a_signature_holds(keys: tuple[Path, Path]) -> None:
     """With the key that it names, and with the one that was kept."""
-    signed = from_json(sign(CHECKPOINT, keys[0]).to_json())
+    signed = Checkpoint.from_json(sign(CHECKPOINT, keys[0]).to_json())
     check_signature(signed)
     check_signature(signed, keys[1])
 

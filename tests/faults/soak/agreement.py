@@ -10,8 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from engine import Engine
-from engine import checkpoint as checkpoints
+from engine import Checkpoint, Engine
 from engine.model import BranchLog, StepLog
 from tests.faults.audit import assert_whole
 from tests.faults.soak.acknowledged import Acknowledged, read_acknowledged, replay
@@ -165,6 +164,6 @@ async def _assert_whole(engine: Engine, acknowledged: Acknowledged) -> None:
     assert (await engine.verify()).problems == []
     assert await engine.verify_views() == []
     for since in acknowledged.checkpoints:
-        verified = await engine.verify(since=checkpoints.from_json(since))
+        verified = await engine.verify(since=Checkpoint.from_json(since))
         assert [each for each in verified.problems if not is_deletion(each)] == []
     assert_whole(engine.path)

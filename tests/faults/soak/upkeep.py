@@ -3,8 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from engine import Engine, RecordedEvent
-from engine import checkpoint as checkpoints
+from engine import Checkpoint, Engine, RecordedEvent
 from engine.errors import RunNotFound
 from engine.events import PayloadErased
 from engine.findings import Problem
@@ -96,7 +95,7 @@ class Verify(Made, frozen=True):
     since: str
 
     async def perform(self, engine: Engine, key: str, after: int) -> Events:
-        verified = await engine.verify(since=checkpoints.from_json(self.since))
+        verified = await engine.verify(since=Checkpoint.from_json(self.since))
         unexplained = [each for each in verified.problems if not is_deletion(each)]
         assert unexplained == [], f"since {self.since} there is {unexplained}"
         return []
