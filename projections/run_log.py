@@ -88,9 +88,9 @@ def _streams(connection: sqlite3.Connection, top: Stream, *, nested: bool) -> li
         parents = json.dumps([each.stream_id for each in level])
         level = streams_where(
             connection,
-            # Opened later, as every child is: rows that are damaged may go in a circle.
-            "run_id = ? AND parent_id IN (SELECT value FROM json_each(?)) AND stream_id > ?",
-            (top.run_id, parents, found[-1].stream_id),
+            # Opened later than its parent, as every child is: rows that are damaged may go in a circle.
+            "run_id = ? AND parent_id IN (SELECT value FROM json_each(?)) AND parent_id < stream_id",
+            (top.run_id, parents),
         )
         found += level
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -116,6 +116,7 @@ async def _opened_at(engine: Engine, branch: Branch) -> int:
 
 @QUICK
 @given(MOVES)
+@example([("fork", 0, {}), ("fork", 1, {}), ("fork", 2, {}), ("fork", 1, {})])  # a niece that is older than her aunt
 def test_a_compiled_log_says_of_each_branch_what_it_says_itself(moves: Moves) -> None:
     """From whichever branch it is compiled down, with what is inherited and without, now and at a point."""
     check(lambda engine: check_compiled(engine, moves))
