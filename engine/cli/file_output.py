@@ -17,7 +17,7 @@ class FileIsThere(AlreadyExists):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(path)} exists, and is overwritten with --force alone")
+        super().__init__(f"{shown(path)} exists; --force overwrites it")
 
 
 class ByteSink(Protocol):

@@ -44,7 +44,7 @@ class EvidenceExists(AlreadyExists):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(path)} exists, and is overwritten with overwrite=True, or --force, alone")
+        super().__init__(f"{shown(path)} exists; overwrite=True, or --force, overwrites it")
 
 
 class EvidenceNotFound(NotFound):

@@ -108,7 +108,7 @@ def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Pa
     (tmp_path / "mine").write_text("mine")
 
     code, _, error = ran("export", "nightly", "--to", "mine")
-    assert (code, error) == (1, "anabranch: FileIsThere: 'mine' exists; overwriting it has to be asked for\n")
+    assert (code, error) == (1, "anabranch: FileIsThere: 'mine' exists; --force overwrites it\n")
     assert (tmp_path / "mine").read_text() == "mine"
     assert ran("export", "nightly", "--to", "mine", "--force")[0] == 0
     assert runs_of((tmp_path / "mine").read_text()) == ["nightly"]

@@ -99,10 +99,10 @@ def test_a_missing_file_is_made_with_its_folders_for_the_owner_alone(tmp_path: P
 def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     """Neither its content nor its mode is touched."""
     path = tmp_path / "runs.db"
-    path.write_bytes(b"content")
+    path.write_bytes(content := b"content" * 100)
     path.chmod(0o640)
     assert not prepare_file(path, allow_network=False)
-    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"content", 0o640)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (content, 0o640)
 
 
 def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
