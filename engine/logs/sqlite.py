@@ -48,8 +48,6 @@ Result = TypeVar("Result")
 BATCH_REQUESTS_MAX = 4096
 READERS_MAX = 4
 
-"""Makes the inline views on a connection, and what decisions ask of them."""
-
 _log = get_logger(__name__)
 
 
