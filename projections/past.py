@@ -93,7 +93,7 @@ def past_at(
 
 @contextmanager
 def past_of_stream_alone(
-    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], mentioning: str = ""
+    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], step: str | None = None
 ) -> Iterator[sqlite3.Connection]:
     """Yield the views of what one branch recorded itself up to a version, without what it reads through.
 
@@ -101,7 +101,7 @@ def past_of_stream_alone(
 
     Args:
         types: `OF_STEPS` or `OF_CONFIGURATION`: what the views are of.
-        mentioning: a name; of events that do not hold it nothing needs to be in the views.
+        step: only what was recorded of this one needs to be in the views.
 
     Raises:
         ReadFailed: the event of that version is not there.
@@ -110,23 +110,23 @@ def past_of_stream_alone(
         yield connection
         return
     head_of(connection, stream, version)
-    if not _went_on(connection, stream, version, types, mentioning):
+    if not _went_on(connection, stream, version, types, step):
         yield connection
         return
     with _fold_into_memory(connection) as fold:
-        fold.stream(stream.stream_id, version, types, mentioning)
+        fold.stream(stream.stream_id, version, types, step)
         yield fold.done()
 
 
 def _went_on(
-    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], mentioning: str
+    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], step: str | None
 ) -> bool:
-    """Say whether a stream has events of some types, that hold a name, behind a version."""
+    """Say whether a stream has events of some types behind a version, which may be about a step."""
     behind = (
         f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version > ?"
         f" AND event_type IN ({_quoted(types)}) AND {_MENTIONING} LIMIT 1"
     )
-    values = stream.stream_id, stream.stream_id, version, mentioning
+    values = stream.stream_id, stream.stream_id, version, step or ""
     return connection.execute(behind, values).fetchone() is not None
 
 
@@ -161,25 +161,28 @@ class _Fold:
         for ancestor, until in reversed(above):
             self.stream(ancestor, until)
 
-    def stream(self, stream_id: int, version: int, types: Sequence[type] = (), mentioning: str = "") -> None:
-        """Fold one stream up to a version: all of it, or its events of some types that hold a name, and its opening."""
+    def stream(self, stream_id: int, version: int, types: Sequence[type] = (), step: str | None = None) -> None:
+        """Fold one stream up to a version: all of it, or its events of some types, of those about steps one step's."""
         where, values = "events.stream_id = ? AND stream_version <= ?", (stream_id, stream_id, version)
         if not types:
             self.events(where, values)
             return
         wanted = f"event_type IN ({_quoted(types)}) AND ({_MENTIONING} OR event_type IN ({_quoted(_OPENING)}))"
-        self.events(f"{where} AND {wanted}", (*values, mentioning))
+        self.events(f"{where} AND {wanted}", (*values, step or ""), step)
 
-    def events(self, where: str, values: tuple[int | str, ...]) -> None:
+    def events(self, where: str, values: tuple[int | str, ...], step: str | None = None) -> None:
         """Fold those of a run's events for which `where` holds, in order.
 
         Args:
             values: the id of any stream of the run, then those of `where`.
+            step: leave out what is about another step, although it may hold the name of this one.
 
         Raises:
             CannotDecode
         """
         for stream, recorded in self._read(where, values):
+            if step is not None and getattr(recorded.event, "step", step) != step:
+                continue
             stream.version, stream.hash = recorded.stream_version, recorded.hash
             self._projectors.apply(stream, recorded)
             if isinstance(recorded.event, RunForked) and stream.parent_id is None:

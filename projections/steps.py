@@ -41,7 +41,7 @@ def _own_step_at(
 ) -> tuple[StepLog | None, bool]:
     """Return a step that a stream itself had logged at a version, and whether it had removed one of that name."""
     key = stream.stream_id, step
-    with past_of_stream_alone(connection, stream, version, OF_STEPS, mentioning=step) as then:
+    with past_of_stream_alone(connection, stream, version, OF_STEPS, step) as then:
         for row in step_rows(then, "WHERE stream_id = ? AND step = ?", key):
             attempts = attempt_rows(then, "WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index", key)
             return as_step(row, [as_attempt(each) for each in attempts]), False

@@ -222,3 +222,18 @@ async def test_what_was_erased_is_erased_in_the_past(engine: Engine, run: Run) -
     await run.log_step("later")
     for found in (await run.step("secret", at=version), await forked.step("secret"), await forked.step("secret", at=1)):
         assert (found.status, found.message) == ("COMPLETED", "(erased)")
+
+
+async def test_a_step_as_it_was_whatever_others_said_of_it(engine: Engine) -> None:
+    """What is recorded of another step may hold its name: in a reason, a message, or a longer name."""
+    run = await engine.create_run("r")
+    await run.log_step("fit", status="COMPLETED")
+    await run.log_step("fit again")
+    attempt = await run.start_attempt("plot")
+    await attempt.update(message="as fit said")
+    await run.set_step_status("plot", "FAILED", "fit is to be done anew")
+    version = (await run.head()).stream_version
+    forked = await engine.fork_run("r", run_id="forked", at=version)
+    await run.set_step_status("fit", "RUNNING")
+    assert (await run.step("fit", at=version)).status == "COMPLETED"
+    assert (await forked.step("fit")).status == "COMPLETED"
