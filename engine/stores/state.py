@@ -154,6 +154,7 @@ class StateStore:
         Raises:
             TaskNotFound
         """
+        task_id = check_name(task_id, "task id")
         where, branch = await self._places.existing(task_id, run_id)
         await self._write_task(where, SetStepStatus(branch=branch, step=task_id, status=status_of(status)))
 
@@ -163,6 +164,7 @@ class StateStore:
         Raises:
             TaskNotFound
         """
+        task_id = check_name(task_id, "task id")
         where, branch = await self._places.existing(task_id, run_id)
         await self._write_task(where, RemoveStep(branch=branch, step=task_id))
 
@@ -205,6 +207,7 @@ class StateStore:
         Raises:
             TaskNotFound
         """
+        task_id = check_name(task_id, "task id")
         where, branch = await self._places.existing(task_id, run_id)
         await self._engine.write(where, CancelExternalRun(branch=branch, task_id=task_id))
 
@@ -223,6 +226,7 @@ class StateStore:
         Raises:
             RunNotFound, TaskNotFound
         """
+        task_id = check_name(task_id, "task id")
         where, branch = await self._places.existing(task_id, check_name(run_id, "run id"))
         attempt_id = new_event_id().hex()
         fields = AttemptChanges(
@@ -312,7 +316,7 @@ class StateStore:
         if operator_data is not None:
             given["operator_data"] = check_document(operator_data, "operator_data")
         found = await self._places.attempt(attempt_id)
-        command = ChangeAttempt(branch=found.branch, attempt_id=attempt_id, changes=AttemptChanges(**given))
+        command = ChangeAttempt(branch=found.branch, attempt_id=found.log.attempt_id, changes=AttemptChanges(**given))
         await self._engine.write(found.run_id, command)
 
     async def mark_attempts_failed_init(self, attempt_ids: Iterable[str], reason: str = "Orphan cleanup") -> int:

@@ -142,6 +142,28 @@ async def test_a_status_may_be_a_member_of_an_enumeration(engine: Engine, status
     assert {type(each) for each in said} == {str}
 
 
+class OtherText(str):
+    """As the texts of other libraries are, and no enumeration."""
+
+    __slots__ = ()
+
+
+async def test_ids_may_be_texts_of_other_classes(engine: Engine) -> None:
+    """Whoever has a task's or an attempt's id from elsewhere writes to it, as it is read by it."""
+    store, task_id = StateStore(engine), OtherText("a")
+    await store.create_run(handle(), metadata())
+    await store.add_workflow(workflow("a"), "r")
+    attempt_id = await store.create_attempt("r", task_id)
+    await store.update_attempt(OtherText(attempt_id), external_id="job-1")
+    await store.update_task_status(task_id, "RUNNING")
+    await store.register_external_run(external("a"), "r")
+    await store.cancel_external_runs(task_id)
+    assert getattr(await store.get_current_attempt("a"), "external_id", None) == "job-1"
+    assert getattr(await store.get_external_run("a"), "status", None) == "CANCELLED"
+    await store.delete_task(task_id)
+    assert await store.get_tasks("r") == []
+
+
 # Factories
 
 
