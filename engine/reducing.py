@@ -50,7 +50,12 @@ async def reduce(
     """
     rules = _checked(rules)
     functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
-    command = structs.replace(command, rules=_built_in(rules, command) | dict.fromkeys(functions, FUNCTION_RULE))
+    command = structs.replace(
+        command,
+        rules=_built_in(rules, command) | dict.fromkeys(functions, FUNCTION_RULE),
+        default_rule=str.__str__(command.default_rule),
+        on_conflict=str.__str__(command.on_conflict),
+    )
     if not functions or await is_recorded():
         return _as_reduction(await write(command))
     for _ in range(TRIES_MAX - 1):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typing_extensions import override
@@ -318,7 +318,7 @@ async def test_texts_of_other_types_are_recorded_as_plain_text(engine: Engine, r
     """Wherever a status or a message is given: of the type nothing is left."""
     status = Text("COMPLETED")
     await run.set_status(status, Text("done"))
-    attempt = await run.find_attempt("attempt")
+    attempt = await run.find_attempt(Text("attempt"))
     await attempt.update(message=Text("m"))
     await attempt.finish(status, Text("done"))
     async with run.attempt(Text("block")) as inside:
@@ -328,6 +328,17 @@ async def test_texts_of_other_types_are_recorded_as_plain_text(engine: Engine, r
     assert [each.status for each in await run.attempts()] == ["COMPLETED"] * 3
     assert await events(engine)
     assert await engine.verify_views() == []
+
+
+async def test_words_of_a_reduction_may_be_texts_of_other_types(engine: Engine, run: Run) -> None:
+    """The rule for every other name, and what to do with conflicts: of the type nothing is left."""
+    child = await run.fork("words")
+    await child.set_parameters({"words": 2})
+    reduced = await run.reduce(
+        [child], default=Text("sum"), on_conflict=cast("Any", Text("parent")), idempotency_key=Text("key")
+    )
+    assert reduced.rules == {"words": "sum"}
+    assert type(reduced.rules["words"]) is str
 
 
 async def test_plain_values_in_an_attempts_document_are_parameters(engine: Engine, run: Run) -> None:
