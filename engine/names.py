@@ -16,9 +16,13 @@ from engine.errors import InvalidName
 NAME_BYTES_MAX = 512
 ROOT = ""
 
-# Control, format (bidi overrides, zero-width), surrogate, line and paragraph separators: what a terminal would
-# obey, or a reader could not see.
-_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Control, format (bidi overrides, zero-width), surrogate, line and paragraph separators.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def is_hidden(character: str) -> bool:
+    """Say whether a terminal would obey a character, or a reader could not see it."""
+    return unicodedata.category(character) in _HIDDEN
 
 
 def check_name(value: object, what: str) -> str:
@@ -40,7 +44,7 @@ def _checked(value: str, what: str) -> str:
         raise InvalidName(what, value, "is empty")
     if not (value.isascii() and value.isprintable()):
         for index, character in enumerate(value):
-            if unicodedata.category(character) in _UNPRINTABLE:
+            if is_hidden(character):
                 raise InvalidName(what, value, f"has the unprintable character {character!r} at index {index}")
     size = len(value.encode())
     if size > NAME_BYTES_MAX:

@@ -15,7 +15,7 @@ from engine.cli.census_progress import CensusProgress
 from engine.cli.counts import Counts, count
 from engine.cli.database import DEFAULT_DATABASE
 from engine.cli.document import print_json
-from engine.cli.escapes import is_hidden, visible
+from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
 from engine.cli.folder import Skip, legible
 from engine.cli.options import AsJson, Database
@@ -28,6 +28,7 @@ from engine.cli.text import counted, duration_text
 from engine.cli.tree import branch_tree
 from engine.logs.file_system import resolved
 from engine.model import RunLog
+from engine.names import is_hidden
 from engine.plain_json import plain
 
 _BRANCHES_SHOWN_MAX = 60

@@ -1,17 +1,11 @@
 """Characters that a terminal would obey, or a reader could not see, made visible."""
 
 import json
-import unicodedata
 from typing import Final
 
-# Controls, formats (bidi overrides, zero-width), lone surrogates, line and paragraph separators.
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+from engine.names import is_hidden
+
 _DELETE: Final = "\x7f"  # JSON lets it stand as it is
-
-
-def is_hidden(character: str) -> bool:
-    """Say whether a character must not reach a terminal as it is."""
-    return unicodedata.category(character) in _HIDDEN
 
 
 def visible(text: str) -> str:
