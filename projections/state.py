@@ -7,7 +7,7 @@ that carries a `TaskSpec`; attempts of every step are in `task_attempts`.
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from msgspec import UNSET, structs
+from msgspec import UNSET
 
 from engine.events import (
     AttemptCreated,
@@ -34,7 +34,7 @@ from engine.ports import Stream
 from engine.projectors import Fold, out_of_place
 from engine.views import STATE_SCHEMA_VERSION
 from projections.columns import from_json, parameters_to_json, to_json, to_text
-from projections.state_rows import carried_attempt, change_attempt, task_row
+from projections.state_rows import carried_attempt, change_attempt, describe_run, repeat_description, run_row, task_row
 from projections.state_tables import (
     STATE_TABLES,
     AttemptRow,
@@ -43,29 +43,6 @@ from projections.state_tables import (
     TaskRow,
 )
 from projections.table import Table
-
-# What a fork's row repeats of a source that was deleted: until the event that carries it over says more.
-_UNKNOWN_SOURCE = RunRow(
-    run_id="",
-    workspace_slug=None,
-    root_path=None,
-    created_at="",
-    status="",
-    status_reason=None,
-    tags="{}",
-    description=None,
-    stream_id=0,
-    tag="",
-    dag_hash=None,
-    original_run_id=None,
-    use_cached=0,
-    config="{}",
-    job=None,
-    finalized_hash=None,
-    pinned=0,
-    source_stream_id=None,
-    status_changed_at=None,
-)
 
 
 class StateViews:
@@ -146,48 +123,19 @@ class StateViews:
         self._opened(stream)
 
     def _run_created(self, stream: Stream, recorded: RecordedEvent, event: RunCreated) -> None:
-        row = RunRow(
-            run_id=stream.run_id,
-            workspace_slug=event.workspace_slug,
-            root_path=event.root_path,
-            created_at=to_text(event.created_at or recorded.recorded_at),
-            status=event.status,
-            status_reason=None,
-            tags=to_json(event.tags),
-            description=event.description,
-            stream_id=stream.stream_id,
-            tag=event.tag,
-            dag_hash=event.dag_hash,
-            original_run_id=event.original_run_id,
-            use_cached=int(event.use_cached),
-            config="{}",
-            job=None,
-            finalized_hash=None,
-            pinned=0,
-            source_stream_id=None,
-            status_changed_at=None,
-        )
+        row = run_row(stream, event, event.created_at or recorded.recorded_at)
+        row.original_run_id = event.original_run_id
+        describe_run(row, event)
         self._opened(stream)
         self.runs.add((stream.run_id,), row)
 
     def _run_forked(self, stream: Stream, recorded: RecordedEvent, event: RunForked) -> None:
+        row = run_row(stream, event, recorded.recorded_at)
+        row.original_run_id = event.source_run_id
         source = self.runs.get(event.source_run_id)
-        row = structs.replace(
-            _UNKNOWN_SOURCE if source is None else source,
-            run_id=stream.run_id,
-            created_at=to_text(recorded.recorded_at),
-            status=event.status,
-            status_reason=None,
-            stream_id=stream.stream_id,
-            tag=event.tag,
-            original_run_id=event.source_run_id,
-            config="{}",
-            job=None,
-            finalized_hash=None,
-            pinned=0,
-            source_stream_id=None if source is None else source.stream_id,
-            status_changed_at=None,
-        )
+        if source is not None:  # else it was deleted, and the event that carries it over describes the run
+            row.source_stream_id = source.stream_id
+            repeat_description(row, source)
         self._opened(stream)
         self.runs.add((stream.run_id,), row)
 
@@ -196,13 +144,7 @@ class StateViews:
         run.source_stream_id = None
         run.config = to_json(event.config | from_json(run.config))
         for run_id in self._with_forks(stream) if event.part == 1 else ():
-            row = self._run(recorded, run_id)
-            row.dag_hash = event.dag_hash
-            row.use_cached = int(event.use_cached)
-            row.workspace_slug = event.workspace_slug
-            row.root_path = event.root_path
-            row.description = event.description
-            row.tags = to_json(event.tags)
+            describe_run(self._run(recorded, run_id), event)
         for carried in event.steps:
             self._step_carried(stream, carried)
 

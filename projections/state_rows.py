@@ -1,11 +1,58 @@
-"""Rows of the state views, from what events say of tasks and attempts."""
+"""Rows of the state views, from what events say of runs, tasks and attempts."""
+
+from datetime import datetime
+from typing import Final
 
 from msgspec import UNSET
 
+from engine.events import RunCreated, RunForked, SourceCarriedOver
 from engine.model import AttemptChanges, AttemptLog, TaskSpec
 from engine.ports import Stream
 from projections.columns import carried_position, parameters_to_json, to_json, to_text
-from projections.state_tables import AttemptRow, TaskRow
+from projections.state_tables import AttemptRow, RunRow, TaskRow
+
+_DESCRIPTION: Final = ("workspace_slug", "root_path", "tags", "description", "dag_hash", "use_cached")
+
+
+def run_row(stream: Stream, event: RunCreated | RunForked, created_at: datetime) -> RunRow:
+    """Return the row of a run that was just opened, without its description."""
+    return RunRow(
+        run_id=stream.run_id,
+        workspace_slug=None,
+        root_path=None,
+        created_at=to_text(created_at),
+        status=event.status,
+        status_reason=None,
+        tags="{}",
+        description=None,
+        stream_id=stream.stream_id,
+        tag=event.tag,
+        dag_hash=None,
+        original_run_id=None,
+        use_cached=0,
+        config="{}",
+        job=None,
+        finalized_hash=None,
+        pinned=0,
+        source_stream_id=None,
+        status_changed_at=None,
+    )
+
+
+def describe_run(row: RunRow, event: RunCreated | SourceCarriedOver) -> None:
+    """Set the description that a run was opened with, or its source was."""
+    row.workspace_slug = event.workspace_slug
+    row.root_path = event.root_path
+    row.tags = to_json(event.tags)
+    row.description = event.description
+    row.dag_hash = event.dag_hash
+    row.use_cached = int(event.use_cached)
+
+
+def repeat_description(row: RunRow, source: RunRow) -> None:
+    """Describe a forked run as its source is."""
+    for name in _DESCRIPTION:
+        setattr(row, name, getattr(source, name))
 
 
 def task_row(stream: Stream, step: str, status: str, spec: TaskSpec, current_attempt_id: str | None) -> TaskRow:
