@@ -18,7 +18,8 @@ from engine.cli.terminal import output
 from engine.cli.text import branch_text, counted, elapsed_text, shortened_inside, status
 from engine.names import ROOT
 from engine.plain_json import plain
-from engine.reports.explanation import Explanation, Finding, Job, Kind, Place, explain_run
+from engine.reports.explanation import Explanation, Finding, Job, Kind, explain_run
+from engine.reports.standing import Place
 
 _REASON_CHARACTERS_MAX: Final = 300
 _NAME_CHARACTERS_MAX: Final = 48

@@ -4,22 +4,13 @@ A dependency is looked for in the task's own branch first, then in the branches 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
 
-from engine.reports.standing import PlacedStep
-
-TaskKey: TypeAlias = tuple[str, str]
-"""A branch and a task's id in it."""
-
-
-def key_of(task: PlacedStep) -> TaskKey:
-    """Return what a task is found by."""
-    return task.branch, task.step.step
+from engine.reports.standing import Place, PlacedStep
 
 
 def found_dependencies(
-    task: PlacedStep, tasks: Mapping[TaskKey, PlacedStep], parents: Mapping[str, str | None]
-) -> dict[str, TaskKey | None]:
+    task: PlacedStep, tasks: Mapping[Place, PlacedStep], parents: Mapping[str, str | None]
+) -> dict[str, Place | None]:
     """Return where each dependency of a task is, None where there is none of that name. Each is named once.
 
     Args:
@@ -31,24 +22,25 @@ def found_dependencies(
 
 
 def _found(
-    name: str, branch: str, tasks: Mapping[TaskKey, PlacedStep], parents: Mapping[str, str | None]
-) -> TaskKey | None:
+    name: str, branch: str, tasks: Mapping[Place, PlacedStep], parents: Mapping[str, str | None]
+) -> Place | None:
     within: str | None = branch
     while within is not None:
-        if (within, name) in tasks:
-            return within, name
+        place = Place(within, name)
+        if place in tasks:
+            return place
         within = parents.get(within)
     return None
 
 
-def in_order(waits_for: Mapping[TaskKey, Sequence[TaskKey]]) -> Iterator[list[TaskKey]]:
+def in_order(waits_for: Mapping[Place, Sequence[Place]]) -> Iterator[list[Place]]:
     """Yield the keys of a graph, whatever they wait for before them; those that wait for each other come together.
 
     Tarjan's strongly connected components, with a stack of its own. Neighbours that are no keys are left out.
     """
-    order: dict[TaskKey, int] = {}
-    lowest: dict[TaskKey, int] = {}
-    open_keys: dict[TaskKey, None] = {}  # in the order they were met, like a stack
+    order: dict[Place, int] = {}
+    lowest: dict[Place, int] = {}
+    open_keys: dict[Place, None] = {}  # in the order they were met, like a stack
     for start in waits_for:
         if start in order:
             continue
@@ -70,18 +62,18 @@ def in_order(waits_for: Mapping[TaskKey, Sequence[TaskKey]]) -> Iterator[list[Ta
 
 
 def _enter(
-    key: TaskKey,
-    waits_for: Mapping[TaskKey, Sequence[TaskKey]],
-    order: dict[TaskKey, int],
-    lowest: dict[TaskKey, int],
-    open_keys: dict[TaskKey, None],
-) -> Iterator[TaskKey]:
+    key: Place,
+    waits_for: Mapping[Place, Sequence[Place]],
+    order: dict[Place, int],
+    lowest: dict[Place, int],
+    open_keys: dict[Place, None],
+) -> Iterator[Place]:
     order[key] = lowest[key] = len(order)
     open_keys[key] = None
     return (neighbour for neighbour in waits_for[key] if neighbour in waits_for)
 
 
-def _taken_off(open_keys: dict[TaskKey, None], key: TaskKey) -> list[TaskKey]:
+def _taken_off(open_keys: dict[Place, None], key: Place) -> list[Place]:
     component = []
     while True:
         last, _ = open_keys.popitem()

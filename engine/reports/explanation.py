@@ -26,8 +26,16 @@ from engine.model import (
 )
 from engine.names import ROOT
 from engine.point import Point
-from engine.reports.dependencies import TaskKey, found_dependencies, in_order, key_of
-from engine.reports.standing import ORPHANED_SECONDS, PlacedStep, RunSteps, is_orphaned, read_steps, said_of_job
+from engine.reports.dependencies import found_dependencies, in_order
+from engine.reports.standing import (
+    ORPHANED_SECONDS,
+    Place,
+    PlacedStep,
+    RunSteps,
+    is_orphaned,
+    read_steps,
+    said_of_job,
+)
 
 Kind: TypeAlias = Literal[
     "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready"
@@ -40,13 +48,6 @@ _KINDS: Final[tuple[Kind, ...]] = (
     "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready",
 )  # fmt: skip
 _BLOCKING: Final = frozenset({"failed", "missing", "cycle", "cancelled", "ended", "blocked"})
-
-
-class Place(Struct, frozen=True):
-    """Where a task or a step is."""
-
-    branch: str
-    step: str
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -132,16 +133,16 @@ def _time_of(at: Point, run: RunSteps) -> datetime:
 
 def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SECONDS) -> Explanation:
     """Return why a run stands as it does at a time. Pure."""
-    tasks = {key_of(each): each for each in run.steps if each.is_task}
-    found: dict[TaskKey, Finding] = {}
-    for key, each in {key_of(each): each for each in run.steps}.items():
+    steps = {each.place: each for each in run.steps}
+    tasks = {place: each for place, each in steps.items() if each.is_task}
+    found: dict[Place, Finding] = {}
+    for place, each in steps.items():
         finding = _by_itself(each, now, orphaned_seconds)
         if finding is not None:
-            found[key] = finding
+            found[place] = finding
     found |= _by_dependencies(tasks, found, {each.branch: each.parent for each in run.branches})
     blocks = Counter(each.root for each in found.values())
-    places = [key_of(each) for each in run.steps]
-    findings = [structs.replace(found[key], blocks=blocks[found[key].place]) for key in places if key in found]
+    findings = [structs.replace(found[place], blocks=blocks[place]) for place in steps if place in found]
     findings += _failed_branches(run.branches, findings)
     return Explanation(
         run_id=run.info.run_id,
@@ -197,17 +198,17 @@ def _job(job: AttemptLog | ExternalRun) -> Job:
 
 
 def _by_dependencies(
-    tasks: Mapping[TaskKey, PlacedStep], found: Mapping[TaskKey, Finding], parents: Mapping[str, str | None]
-) -> dict[TaskKey, Finding]:
+    tasks: Mapping[Place, PlacedStep], found: Mapping[Place, Finding], parents: Mapping[str, str | None]
+) -> dict[Place, Finding]:
     """Judge the tasks that have not begun by what they wait for, whatever that waits for before them."""
-    unmet: dict[TaskKey, list[TaskKey]] = {}
-    missing: dict[TaskKey, tuple[str, ...]] = {}
+    unmet: dict[Place, list[Place]] = {}
+    missing: dict[Place, tuple[str, ...]] = {}
     for key, task in tasks.items():
         if key not in found and task.status not in TERMINAL_STATUSES:
             where = found_dependencies(task, tasks, parents)
             missing[key] = tuple(name for name, place in where.items() if place is None)
             unmet[key] = [place for place in where.values() if place is not None and not _is_met(tasks[place], task)]
-    judged: dict[TaskKey, Finding] = {}
+    judged: dict[Place, Finding] = {}
     for together in in_order(unmet):
         members = set(together)
         for key in together:
@@ -215,7 +216,7 @@ def _by_dependencies(
             causes = [cause for place in unmet[key] if (cause := judged.get(place) or found.get(place)) is not None]
             finding = structs.replace(
                 _waiting(tasks[key], causes),
-                waits_for=tuple(Place(*place) for place in unmet[key]),
+                waits_for=tuple(unmet[key]),
                 missing=missing[key],
             )
             judged[key] = _first_cause(finding, around) if around or missing[key] else finding
@@ -245,12 +246,12 @@ def _waiting(task: PlacedStep, causes: Sequence[Finding]) -> Finding:
     )
 
 
-def _first_cause(finding: Finding, around: TaskKey | None) -> Finding:
+def _first_cause(finding: Finding, around: Place | None) -> Finding:
     # A task that can never run as it is described is a cause itself, whatever else it waits for.
     return structs.replace(
         finding,
         kind="missing" if around is None else "cycle",
-        through=None if around is None else Place(*around),
+        through=around,
         root=None,
         root_kind=None,
         between=0,

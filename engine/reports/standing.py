@@ -23,12 +23,23 @@ ORPHANED_SECONDS: Final = 3600.0
 """After how long an attempt that was created and never submitted is taken for orphaned, unless the caller says."""
 
 
+class Place(Struct, frozen=True):
+    """Where a task or a step is."""
+
+    branch: str
+    step: str
+
+
 class PlacedStep(Struct, frozen=True, kw_only=True):
     """A step, the branch that it belongs to, and its external run in the old way, which may stand in for attempts."""
 
     branch: str
     step: StepLog
     external_run: ExternalRun | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.branch, self.step.step)
 
     @property
     def is_task(self) -> bool:

@@ -19,9 +19,9 @@ from engine.model import (
     StepLog,
     TaskSpec,
 )
-from engine.reports.dependencies import TaskKey, in_order
-from engine.reports.explanation import Explanation, Finding, Place, explain
-from engine.reports.standing import PlacedStep, RunSteps
+from engine.reports.dependencies import in_order
+from engine.reports.explanation import Explanation, Finding, explain
+from engine.reports.standing import Place, PlacedStep, RunSteps
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=2)
@@ -329,9 +329,9 @@ def test_every_wait_leads_to_its_cause(steps: list[PlacedStep]) -> None:
     assert sum(each.blocks for each in found.values()) == sum(each.root is not None for each in found.values())
 
 
-def reachable(graph: dict[TaskKey, list[TaskKey]], start: TaskKey) -> set[TaskKey]:
+def reachable(graph: dict[Place, list[Place]], start: Place) -> set[Place]:
     """What can be reached from a key in one step or more, the slow and plain way."""
-    seen: set[TaskKey] = set()
+    seen: set[Place] = set()
     waiting = list(graph[start])
     while waiting:
         key = waiting.pop()
@@ -341,14 +341,14 @@ def reachable(graph: dict[TaskKey, list[TaskKey]], start: TaskKey) -> set[TaskKe
     return seen
 
 
-KEYS = st.sampled_from([("", name) for name in NAMES])
+KEYS = st.sampled_from([Place("", name) for name in NAMES])
 
 
 @given(st.dictionaries(KEYS, st.lists(KEYS, max_size=4)))
-def test_components_come_in_order(graph: dict[TaskKey, list[TaskKey]]) -> None:
+def test_components_come_in_order(graph: dict[Place, list[Place]]) -> None:
     """Keys come together exactly when each can be reached from the other, and after all that they wait for."""
     known = {key: [each for each in neighbours if each in graph] for key, neighbours in graph.items()}
-    before: set[TaskKey] = set()
+    before: set[Place] = set()
     for component in in_order(graph):
         for key in component:
             assert {key, *(each for each in reachable(known, key) if key in reachable(known, each))} == set(component)
