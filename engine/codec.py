@@ -12,7 +12,7 @@ digest lets a payload be erased later: while the digest stays, the chain stays w
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, TypeVar, get_args
 
@@ -63,6 +63,23 @@ _DECODERS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
 _CHECKS: Final = {name: check_of(event_type) for name, event_type in EVENT_TYPES.items()}
 
 encode_canonical = _ENCODER.encode
+
+
+def in_parts(items: Iterable[Value], bytes_max: int) -> Iterator[list[Value]]:
+    """Yield items in parts of so many bytes at most, encoded; a larger one is one by itself.
+
+    Args:
+        bytes_max: of what is in a part, without what is around it.
+    """
+    part, size = list[Value](), 0
+    for item in items:
+        item_size = len(encode_canonical(item))
+        if part and size + item_size > bytes_max:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += item_size
+    yield part
 
 
 def derived_id(*place: str | int) -> str:

@@ -4,11 +4,11 @@ A decision reads `State` and returns drafts; it never writes. Document-shaped co
 events that say what changed, so writing the same document twice records nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, structs
 
-from engine.codec import differing, encode_canonical, same
+from engine.codec import differing, in_parts, same
 from engine.commands import (
     SOURCE_HEAD,
     Command,
@@ -299,22 +299,10 @@ def _as_children(
 
 def _finalize(_command: Finalize, stream: Stream, state: State) -> Sequence[Event]:
     heads = [Head(each.branch, each.version, each.hash) for each in state.streams(stream.run_id)]
-    parts = list(_in_parts(heads))
+    parts = list(in_parts(heads, _FINALIZED_BYTES_MAX))
     return [
         RunFinalized(branch=ROOT, heads=part, part=index, parts=len(parts)) for index, part in enumerate(parts, start=1)
     ]
-
-
-def _in_parts(heads: Sequence[Head]) -> Iterator[list[Head]]:
-    part: list[Head] = []
-    size = 0
-    for head in heads:
-        size += len(encode_canonical(head))
-        if size > _FINALIZED_BYTES_MAX:
-            yield part
-            part, size = [], 0
-        part.append(head)
-    yield part
 
 
 _HANDLERS: dict[type, Handler] = {

@@ -3,12 +3,12 @@
 What the run saw is put into as many events as it takes for each to stay well under the limit of an event's size.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, field, structs
 
-from engine.codec import derived_id, encode_canonical
+from engine.codec import derived_id, in_parts
 from engine.events import SourceCarriedOver
 from engine.model import AttemptLog, CarriedStep, Parameter, StepLog
 from engine.names import ROOT
@@ -41,7 +41,7 @@ def carried_over(
         hidden: the steps that the run has logged or removed itself by now.
         runs: those behind it that something was carried over to, nearest first.
     """
-    parts = list(_parts(run_id, seen, hidden))
+    parts = [_part(items, hidden) for items in in_parts(_items(run_id, seen), PART_BYTES_MAX)]
     return tuple(
         SourceCarriedOver(
             branch=ROOT,
@@ -57,20 +57,16 @@ def carried_over(
     )
 
 
-def _parts(run_id: str, seen: FromSource, hidden: Collection[str]) -> Iterator[_Part]:
-    part, size = _Part(), 0
-    for item in _items(run_id, seen):
-        size += len(encode_canonical(item))
-        if size > PART_BYTES_MAX and part != _Part():
-            yield part
-            part, size = _Part(), len(encode_canonical(item))
+def _part(items: Iterable[_Item], hidden: Collection[str]) -> _Part:
+    part = _Part()
+    for item in items:
         if isinstance(item, CarriedStep):
             (part.hidden if item.log.step in hidden else part.steps).append(item)
         elif isinstance(item, _Configured):
             part.config.update(item.values)
         else:
             part.values.update(item)
-    yield part
+    return part
 
 
 def _items(run_id: str, seen: FromSource) -> Iterator[_Item]:
