@@ -26,7 +26,8 @@ from projections.streams import branch_name, find_stream
 _TERMINAL, _UNENDED = (
     ", ".join(f"'{status}'" for status in sorted(statuses)) for statuses in (TERMINAL_STATUSES, UNENDED_STATUSES)
 )
-# Not `model.has_ended`. What was carried over, another run's, is over until the run takes it up.
+# What `model.has_ended` denies; and an attempt that was carried over from another run is over until this run goes on
+# with it.
 _GOES_ON = f"ended_position IS NOT 0 AND status NOT IN ({_TERMINAL}) AND (ended_at IS NULL OR status IN ({_UNENDED}))"
 
 

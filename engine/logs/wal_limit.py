@@ -17,6 +17,7 @@ from typing import Final
 
 from engine.errors import ReadOvertaken
 from engine.logger import get_logger
+from engine.logs.own_files import WAL, beside
 from engine.logs.sqlite_errors import code_of
 
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -48,7 +49,7 @@ class WalLimit:
 
     def __init__(self, database: Path, bytes_max: int) -> None:
         self._database = database
-        self._path = f"{database}-wal"
+        self._path = str(beside(database, WAL))
         self._bytes_max = bytes_max
         self._next_attempt = bytes_max // 2
         self._told = False
