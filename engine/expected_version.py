@@ -4,7 +4,7 @@ The constants are the ones that event stores share; see EventStoreDB's and Emmet
 """
 
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from typing_extensions import override
 
@@ -29,14 +29,7 @@ ANY: Final = _Expectation.ANY
 NO_STREAM: Final = _Expectation.NO_STREAM
 STREAM_EXISTS: Final = _Expectation.STREAM_EXISTS
 
-ExpectedVersion: TypeAlias = (
-    int
-    | Literal[
-        _Expectation.ANY,
-        _Expectation.NO_STREAM,
-        _Expectation.STREAM_EXISTS,
-    ]
-)
+ExpectedVersion: TypeAlias = int | _Expectation
 
 
 def check_expected_version(value: object) -> ExpectedVersion:
