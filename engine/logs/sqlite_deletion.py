@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from engine.codec import decode_event
 from engine.commands import Record, Request
@@ -71,28 +71,20 @@ def check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -
     last, last_event_at = connection.execute(
         "SELECT position, recorded_at FROM events WHERE root_id = ? ORDER BY position DESC LIMIT 1", (root_id,)
     ).fetchone()
-    status = _last_event(connection, root_id, RunCreated, RunForked, RunStatusChanged).status
+    status = _event(connection, root_id, RunCreated, RunForked, RunStatusChanged, order="DESC").status
     if status not in expiry.statuses or last_event_at > expiry.last_event_until or last > expiry.last_position_until:
         raise RunNotExpired(run_id, status)
 
 
-def _last_event(connection: sqlite3.Connection, root_id: int, *types: type) -> Any:
-    """Return the last event of some types in a run, None when there is none.
+def _event(connection: sqlite3.Connection, root_id: int, *types: type, order: Literal["ASC", "DESC"]) -> Any:
+    """Return the first or the last event of some types in a run, None when there is none.
 
     The log itself is asked, not the views, before something is deleted for good.
     """
-    return _event(connection, root_id, types, "position DESC")
-
-
-def _first_event(connection: sqlite3.Connection, root_id: int, *types: type) -> Any:
-    return _event(connection, root_id, types, "position")
-
-
-def _event(connection: sqlite3.Connection, root_id: int, types: Sequence[type], order: str) -> Any:
     marks = ", ".join("?" * len(types))
     row = connection.execute(
         "SELECT event_type, schema_version, payload, position FROM events"
-        f" WHERE root_id = ? AND event_type IN ({marks}) ORDER BY {order} LIMIT 1",
+        f" WHERE root_id = ? AND event_type IN ({marks}) ORDER BY position {order} LIMIT 1",
         (root_id, *(each.__name__ for each in types)),
     ).fetchone()
     return None if row is None else decode_event(*row)
@@ -107,7 +99,7 @@ def delete_run(
         RunNotFound, RunIsPinned, RunHasForks
     """
     root_id = root_id_of(connection, run_id)
-    if isinstance(_last_event(connection, root_id, RunPinned, RunUnpinned), RunPinned):
+    if isinstance(_event(connection, root_id, RunPinned, RunUnpinned, order="DESC"), RunPinned):
         raise RunIsPinned(run_id)
     forks = _forks(connection, run_id)
     if forks and not carry_over:
@@ -158,7 +150,7 @@ def _given_behind(connection: sqlite3.Connection, root_id: int) -> list[str]:
             " LEFT JOIN streams AS parent ON parent.stream_id = root.parent_id WHERE root.stream_id = ?",
             (source,),
         ).fetchone()
-        carried = _first_event(connection, source, SourceCarriedOver)
+        carried = _event(connection, source, SourceCarriedOver, order="ASC")
         if carried is not None:
             return [run_id, *carried.runs]
         check_opened_before(parent_id, source)
