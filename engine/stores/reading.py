@@ -32,13 +32,8 @@ def branch_document(log: model.BranchLog) -> BranchLog:
 
 def _branch_documents(logs: Mapping[str, model.BranchLog]) -> dict[str, BranchLog]:
     """Return the logs of branches, each made behind all below it: they may be nested deeper than calls may."""
-    found, pending = [], [*logs.values()]
-    while pending:
-        log = pending.pop()
-        found.append(log)
-        pending.extend(log.branches.values())
     made: dict[str, BranchLog] = {}
-    for log in reversed(found):
+    for log in reversed([each for top in logs.values() for each in model.branches_of(top)]):
         branches = {name: made[name] for name in log.branches}
         made[log.branch] = BranchLog(
             internal_name=log.details.get("internal_name", log.branch),
