@@ -5,6 +5,7 @@ Streams are looked up in their table and not in its index, which in a damaged fi
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from engine.findings import Problem
 from engine.logs.sqlite_ledger import SqliteLedger, Tombstone
@@ -29,7 +30,7 @@ def _before_all(connection: sqlite3.Connection) -> Iterator[Problem]:
 
 def _missing(connection: sqlite3.Connection) -> list[Problem]:
     """Positions have no gaps but those of runs that were deleted, which had so many events."""
-    gone = SqliteLedger(connection).deleted()
+    gone = sorted(SqliteLedger(connection).deleted(), key=attrgetter("first_position"))
     (there,) = connection.execute("SELECT count(*) FROM events WHERE position > 0").fetchone()
     missing = last_position(connection) - there - sum(run.events for run in gone)
     if missing <= 0:
@@ -56,8 +57,8 @@ def _gaps(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
 
 
 def _behind_deleted(position: int, gone: Sequence[Tombstone]) -> int:
-    """Return the first position from here on that no deleted run reaches over."""
-    for run in sorted(gone, key=lambda run: run.first_position):
+    """Return the first position from here on that no deleted run reaches over; these are in the order of positions."""
+    for run in gone:
         if run.first_position <= position <= run.last_position:
             position = run.last_position + 1
     return position
