@@ -35,7 +35,7 @@ class ViewRebuilder:
         self._projectors.flush()
         self._scratch.execute("COMMIT")
 
-    def forget(self, connection: sqlite3.Connection) -> None:
+    def disown(self, connection: sqlite3.Connection) -> None:
         """Take the live tables out of the schema, and their pages from nobody: they are unused until a compaction.
 
         DROP TABLE would read every page and give it back, also one that is damaged or another table's.

@@ -191,7 +191,7 @@ def _swap(
             if last_position(connection) != position or scratch.is_outdated(connection):
                 return None
             if damaged:
-                scratch.rebuilder.forget(connection)
+                scratch.rebuilder.disown(connection)
             scratch.rebuilder.replace(connection, "scratch", position)
     finally:
         if damaged:  # a transaction that was rolled back has left its schema in memory
@@ -210,7 +210,7 @@ def _check_what_remains(connection: sqlite3.Connection, scratch: "_Scratch", pat
     # Not in the transaction that writes: where SQLite has met a page that is lost, it refuses to change the schema.
     connection.execute("BEGIN IMMEDIATE")
     try:
-        scratch.rebuilder.forget(connection)
+        scratch.rebuilder.disown(connection)
         problems = damage_in_pages(connection)
     finally:
         connection.execute("ROLLBACK")
