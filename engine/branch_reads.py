@@ -2,8 +2,11 @@
 
 A point is a version of the branch's own stream, an aware time, a `Position` of the log, or None for now. What spans
 several branches is then as it stood when the point's event was recorded; a time means the last event of the run that
-was recorded by then. Parameters and heads of a point are looked up. Everything else is folded anew, in memory, from
-the run's events up to there: that takes time in proportion to their number, and the file is only read.
+was recorded by then.
+
+Parameters, their sources and lineage, heads and children of a point are looked up. Steps, attempts and compiled logs
+are folded anew, in memory, from the events up to there, those of the branch or of its whole run: that takes time in
+proportion to their number, and the file is only read.
 """
 
 from collections.abc import Collection

@@ -48,8 +48,10 @@ _PARAMETER: Final = msgspec.msgpack.Decoder(Parameter)
 
 
 class _Row(Struct, frozen=True):
-    """A version of a parameter. What a run was left of a deleted source counts from its version 1, so no version of
-    the event's own is taken from here.
+    """One row of `parameters`.
+
+    `stream_version` is not always that of the event at `position`: what a run was given of a source that was deleted
+    has version 1, as of the fork, whenever it was given.
     """
 
     stream_id: int
