@@ -42,6 +42,7 @@ class OpenOptions(TypedDict, total=False):
     busy_timeout: float
     wal_bytes_max: int
     allow_network: bool
+    read_only: bool
 
 
 def open_engine(
@@ -52,6 +53,7 @@ def open_engine(
     busy_timeout: float = 30.0,
     wal_bytes_max: int = WAL_BYTES_MAX,
     allow_network: bool = False,
+    read_only: bool = False,
 ) -> "OpeningEngine":
     """Open the store at `path`: `async with open_engine("runs.db") as engine`, or `engine = await open_engine(…)`.
 
@@ -67,6 +69,9 @@ def open_engine(
         wal_bytes_max: how large the write-ahead log may grow because of readers, in bytes. A read that is in the way
             when it is reached raises `ReadOvertaken`, unless it took less than a second.
         allow_network: open a file on a network file system all the same.
+        read_only: only read, as an archive or what is on read-only media: nothing is made beside the file, wherever it
+            is, and whatever would write raises `StoreReadOnly`. Nobody may write to it meanwhile. It has to be of this
+            version, and closed: without a write-ahead log.
 
     Raises:
         InvalidValue: at once.
@@ -75,6 +80,7 @@ def open_engine(
     if durability not in ("full", "relaxed"):
         raise InvalidValue("durability", durability, "is neither full nor relaxed")
     check_flag(allow_network, "allow_network")
+    check_flag(read_only, "read_only")
     _check_number("event_bytes_max", event_bytes_max, EVENT_BYTES_RANGE, whole=True)
     _check_number("busy_timeout", busy_timeout, BUSY_TIMEOUT_RANGE, whole=False)
     _check_number("wal_bytes_max", wal_bytes_max, WAL_BYTES_RANGE, whole=True)
@@ -84,6 +90,7 @@ def open_engine(
         busy_timeout=busy_timeout,
         wal_bytes_max=wal_bytes_max,
         allow_network=allow_network,
+        read_only=read_only,
     )
     return OpeningEngine(as_path(path), settings)
 

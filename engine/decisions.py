@@ -59,7 +59,7 @@ from engine.reduction import Child, contested, fold, written_itself
 from engine.step_decisions import STEP_HANDLERS, Handler, check_attempts
 from engine.task_decisions import TASK_HANDLERS
 
-# Well under the smallest sensible limit of an event: a run with any number of branches can be finalised.
+# Well under the limit of an event, unless a smaller one was asked for: any number of branches can be finalised.
 _FINALIZED_BYTES_MAX = 256 * 1024
 
 

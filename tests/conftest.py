@@ -51,6 +51,7 @@ def _free_bytes(folder: Path) -> int:
 
 def _folder_of_this_run(config: pytest.Config, inside: Path | None = None) -> str:
     folder = tempfile.mkdtemp(prefix="anabranch-tests-", dir=inside)
+    Path(folder).chmod(0o711)  # some tests are users to whom only what they are given is open
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))  # a process that was killed may still write
     return folder
 

@@ -15,7 +15,8 @@ from typing import Final
 from engine import Engine, open_engine
 from engine.cli.hints import did_you_mean
 from engine.cli.text import branch_text
-from engine.errors import BranchNotFound, CannotOpen, NotADatabase, RunNotFound
+from engine.errors import BranchNotFound, CannotOpen, FolderNotWritable, NotADatabase, RunNotFound
+from engine.logger import get_logger
 from engine.logs import sqlite_schema
 from engine.logs.file_system import resolved
 from engine.logs.forking import inside_sqlite
@@ -27,6 +28,8 @@ from engine.logs.state_store import is_state_store
 from engine.names import ROOT
 
 DEFAULT_DATABASE: Final = Path("anabranch.db")
+
+_log = get_logger(__name__)
 
 _PAGE_RUNS: Final = 1000
 _LOOKED_THROUGH: Final = 20_000  # runs, the last recorded first: a fifth of a second
@@ -41,14 +44,14 @@ class DatabaseNotFound(CannotOpen):
 
 @contextlib.asynccontextmanager
 async def existing(path: Path) -> AsyncIterator[Engine]:
-    """Open a database that is there already.
+    """Open a database that is there already: one that may not be written, to be read only.
 
     Raises:
         DatabaseNotFound, and what `open_engine` raises
     """
     check_there(path)
     await asyncio.to_thread(check_ours, path)
-    async with open_engine(path) as engine:
+    async with await _opened(path) as engine:
         try:
             yield engine
         except RunNotFound as error:
@@ -57,6 +60,19 @@ async def existing(path: Path) -> AsyncIterator[Engine]:
             if error.branch == branch_text(ROOT):
                 error.add_note("without --branch it is the root")
             raise
+
+
+async def _opened(path: Path) -> Engine:
+    try:
+        return await open_engine(path)
+    except FolderNotWritable as error:
+        try:
+            engine = await open_engine(path, read_only=True)
+        except CannotOpen as also:
+            error.add_note(f"nor can it be opened to be read only: {also.reason}")
+            raise error from also
+        _log.warning("read only: the file, or its folder, may not be written", path=str(path))
+        return engine
 
 
 async def _explained(engine: Engine, error: RunNotFound) -> RunNotFound:

@@ -47,6 +47,7 @@
     ├── StoreUnavailable             nothing was recorded; trying again later is safe
     │   ├── StoreBusy                the write lock was not free within the busy timeout
     │   ├── DiskFull
+    │   ├── StoreReadOnly            the engine was opened with read_only=True
     │   ├── SyncFailed               the disk did not take a sync; nothing is written until the store is opened again
     │   ├── StoreChanged             another version of anabranch has changed the file; open it again
     │   ├── StoreReplaced            by the name of the file there is another one, or none; open it again
@@ -137,6 +138,7 @@ from engine.errors.store import (
     SigningUnavailable,
     StoreBusy,
     StoreChanged,
+    StoreReadOnly,
     StoreReplaced,
     StoreUnavailable,
     SyncFailed,
@@ -207,6 +209,7 @@ __all__ = [
     "StepNotFound",
     "StoreBusy",
     "StoreChanged",
+    "StoreReadOnly",
     "StoreReplaced",
     "StoreUnavailable",
     "SyncFailed",

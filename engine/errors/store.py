@@ -82,6 +82,12 @@ class StoreReplaced(StoreUnavailable):
         )
 
 
+class StoreReadOnly(StoreUnavailable):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{shown(path)} was opened to be read only")
+
+
 class SyncFailed(StoreUnavailable):
     """What was acknowledged before is safe. `cause` is what failed."""
 

@@ -13,8 +13,8 @@ from engine.logs.own_files import refuse_names_of_others
 _SMALLEST_DATABASE: Final = 512  # bytes: one page
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
-READING_WRITES: Final = "who only reads it writes beside it, too: read a copy that may be written, in such a folder"
-"""What to tell people whose file may not be written."""
+READING_WRITES: Final = "read_only=True only reads what is there"
+"""What to tell people whose file, or its folder, may not be written."""
 
 
 def prepare_file(path: Path, *, allow_network: bool) -> bool:

@@ -47,13 +47,20 @@ def kept_open(path: Path) -> Iterator[None]:
 
 
 class Readers:
-    """Up to `size` connections to one file, opened when they are first needed."""
+    """Up to `size` connections to one file, opened when they are first needed.
 
-    def __init__(self, path: Path, file: os.stat_result, size: int, limit: WalLimit) -> None:
+    Args:
+        immutable: nobody writes to the file: see `connect_read_only`.
+    """
+
+    def __init__(
+        self, path: Path, file: os.stat_result, size: int, limit: WalLimit, *, immutable: bool = False
+    ) -> None:
         self._path = path
         self._file = file
         self._size = size
         self._limit = limit
+        self._immutable = immutable
         self._free = asyncio.Semaphore(size)
         self._idle: list[ThreadConnection] = []
         self._spent: list[ThreadConnection] = []
@@ -124,7 +131,7 @@ class Readers:
         while self._spent:
             self._all.remove(spent := self._spent.pop())
             await spent.close()
-        connection = await ThreadConnection.open(lambda: connect_read_only(self._path))
+        connection = await ThreadConnection.open(partial(connect_read_only, self._path, immutable=self._immutable))
         if self._closed or not is_named(self._path, self._file):
             await connection.close()
             raise EngineClosed if self._closed else StoreReplaced(self._path)

@@ -21,6 +21,7 @@ from engine.errors import (
     EngineClosed,
     FolderNotWritable,
     NotADatabase,
+    StoreReadOnly,
     StoreReplaced,
     SyncFailed,
 )
@@ -37,6 +38,7 @@ from engine.logs.sqlite_errors import named, opening_failed, translate
 from engine.logs.sqlite_idempotency import has_recorded
 from engine.logs.sqlite_opening import Settings, SetUp
 from engine.logs.sqlite_read import last_position, read_events
+from engine.logs.sqlite_to_read import check_up_to_date, connect_to_read
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
 from engine.logs.turns import CLOSING_SECONDS_MAX, Turn, Turns
 from engine.logs.wal_limit import WalLimit
@@ -52,20 +54,25 @@ _log = get_logger(__name__)
 
 
 class SqliteEventLog:
-    """`engine.ports.EventLog` on one SQLite file. Made by `open_sqlite_log`."""
+    """`engine.ports.EventLog` on one SQLite file. Made by `open_sqlite_log`.
+
+    Args:
+        lock: for which writers queue; None for a file that is only read.
+    """
 
     def __init__(
-        self, path: Path, connection: ThreadConnection, lock: FileLock, appender: Appender, settings: Settings
+        self, path: Path, connection: ThreadConnection, lock: FileLock | None, appender: Appender, settings: Settings
     ) -> None:
         self.path = path
         self.capabilities = Capabilities(settings.event_bytes_max, BATCH_REQUESTS_MAX, dense_order=True)
         self._file = path.stat()
         self.wal_limit = WalLimit(path, settings.wal_bytes_max)
-        self.readers = Readers(path, self._file, READERS_MAX, self.wal_limit)
+        self.is_read_only = lock is None
+        self.readers = Readers(path, self._file, READERS_MAX, self.wal_limit, immutable=self.is_read_only)
         self.appender = appender
         self._connection = connection
         self._lock = lock
-        self._turns = Turns(connection, lock, path, settings.busy_timeout)
+        self._turns = None if lock is None else Turns(connection, lock, path, settings.busy_timeout)
         self._busy_timeout = settings.busy_timeout
         self._callbacks: list[Callable[[], None]] = []
         self._owner = Owner()
@@ -83,17 +90,17 @@ class SqliteEventLog:
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
-        self._check_writable()
-        turn, recording = self._turns.begin(lambda: self._done(lambda _: self._answers(requests)))
-        recording.add_done_callback(partial(self._appended, turn))
+        turns = self._writing()
+        turn, recording = turns.begin(lambda: self._done(lambda _: self._answers(requests)))
+        recording.add_done_callback(partial(self._appended, turns, turn))
         return recording
 
     def _answers(self, requests: Sequence[Request]) -> list[Answer]:
         return [self._translated(answer) for answer in self.appender.append(requests)]
 
-    def _appended(self, turn: Turn[list[Answer]], recording: asyncio.Future[list[Answer]]) -> None:
+    def _appended(self, turns: Turns, turn: Turn[list[Answer]], recording: asyncio.Future[list[Answer]]) -> None:
         if recording.cancelled():
-            self._turns.take_back(turn)
+            turns.take_back(turn)
         elif recording.exception() is None:
             for callback in self._callbacks:
                 callback()
@@ -111,13 +118,25 @@ class SqliteEventLog:
         Raises:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess, WrongEventLoop
         """
-        self._check_writable()
-        return await self._turns.run(lambda: self._done(job), stop)
+        return await self._writing().run(lambda: self._done(job), stop)
 
-    def _check_writable(self) -> None:
-        self.check_open()
+    def _writing(self) -> Turns:
+        """Return the turns of those who write, where anybody may.
+
+        Raises:
+            SyncFailed, and those of `check_writable`
+        """
+        self.check_writable()
         if self._doubt is not None:
             raise SyncFailed(self.path, self._doubt)
+        assert self._turns is not None, "writable"
+        return self._turns
+
+    def check_writable(self) -> None:
+        """Raise `StoreReadOnly`, or what `check_open` does, unless files may be made beside the log."""
+        self.check_open()
+        if self.is_read_only:
+            raise StoreReadOnly(self.path)
 
     def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         if not is_named(self.path, self._file):  # SQLite would go on, in a file that nobody finds any more
@@ -202,8 +221,11 @@ class SqliteEventLog:
         self._closed = True
         if not self._let_go:
             await self.readers.close()
-            await self._turns.end()
-            await _close(self._connection, self.path, self._lock, self._busy_timeout)
+            if self._turns is None or self._lock is None:
+                await self._connection.close()
+            else:
+                await self._turns.end()
+                await _close(self._connection, self.path, self._lock, self._busy_timeout)
             self._let_go = True
 
 
@@ -214,6 +236,8 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
         CannotOpen, StoreUnavailable: the file is as it was.
     """
     path = resolved(path)  # one file has one lock file and one log beside it
+    if settings.read_only:
+        return await _open_to_read(path, make_views, settings), []
     set_up = SetUp(path, settings)
     try:
         connection = await ThreadConnection.open(set_up.connect)
@@ -236,6 +260,23 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
             raise NotADatabase(path, f"its schema is damaged: {error}") from error
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
+
+
+async def _open_to_read(path: Path, make_views: MakeViews, settings: Settings) -> SqliteEventLog:
+    try:
+        connection = await ThreadConnection.open(lambda: connect_to_read(path))
+    except sqlite3.Error as error:
+        raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
+    try:
+        appender = Appender(connection.raw, make_views, event_bytes_max=settings.event_bytes_max)
+        await connection.run(lambda: check_up_to_date(connection.raw, path, appender.projectors))
+    except BaseException as error:
+        let_go_of_cursors(error)
+        await connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
+        raise
+    return SqliteEventLog(path, connection, None, appender, settings)
 
 
 async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:

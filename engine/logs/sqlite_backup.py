@@ -64,7 +64,9 @@ class SqliteBackup:
                 await finish(asyncio.to_thread(folder.remove))
 
     async def _made(self, copy: Path, target: Path, progress: BackupProgress) -> BackedUp:
-        source = await ThreadConnection.open(lambda: connect_read_only(self._log.path))
+        source = await ThreadConnection.open(
+            lambda: connect_read_only(self._log.path, immutable=self._log.is_read_only)
+        )
         try:
             copying = _Copying(source, copy)
             await copying.run(copying.copy, functools.partial(progress, "copying"))

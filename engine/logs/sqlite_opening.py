@@ -43,7 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `durability="full"` syncs every commit; `"relaxed"` leaves that to checkpoints, and a power cut may lose the last
     ones. `event_bytes_max` is the largest encoded event in bytes; `busy_timeout` in seconds; `wal_bytes_max` is how
-    large the write-ahead log may grow, in bytes.
+    large the write-ahead log may grow, in bytes. What is opened `read_only` needs none of these: see `sqlite_to_read`.
     """
 
     durability: Durability = "full"
@@ -51,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     busy_timeout: float = 30.0
     wal_bytes_max: int = WAL_BYTES_MAX
     allow_network: bool = False
+    read_only: bool = False
 
 
 class SetUp:

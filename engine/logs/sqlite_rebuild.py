@@ -63,7 +63,7 @@ class SqliteViewMaintenance:
 
     async def _rebuild(self, progress: Progress | None, replaced: Mapping[str, int]) -> int:
         # `replaced` are the latest versions of views that may be; of those that are not in it, any may.
-        self._log.check_open()
+        self._log.check_writable()
         with _errors_of_ours(self._log.path):
             lock = FileLock(beside(self._log.path, REBUILD_LOCK))
         try:
@@ -91,7 +91,7 @@ class SqliteViewMaintenance:
 
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from views made anew."""
-        self._log.check_open()
+        self._log.check_writable()
         name = f"{COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
         return await self._folded(name, progress, _Scratch.compare)
 

@@ -26,8 +26,7 @@ from engine.logs import mounts as mounts_module
 from engine.logs import sqlite_schema
 from engine.logs.sqlite_schema import SCHEMA_VERSION
 from tests.faults.leaks import nothing_left
-
-_NOBODY = 65534
+from tests.integration.unprivileged import unprivileged
 
 
 async def _written(database: Path, *, runs: int = 1) -> None:
@@ -237,23 +236,10 @@ def shared_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@contextlib.contextmanager
-def _unprivileged() -> Iterator[None]:
-    """Be a user whom permissions bind, where tests run as one whom they do not."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(_NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 async def test_a_read_only_folder_is_refused(shared_folder: Path) -> None:
     """Where no file can be created, the error names the path."""
     shared_folder.chmod(0o555)
-    with _unprivileged():
+    with unprivileged():
         error = await _error(shared_folder / "runs.db")
     assert (type(error), error.path) == (FolderNotWritable, shared_folder / "runs.db")
 
@@ -262,7 +248,7 @@ async def test_a_read_only_file_is_refused(shared_folder: Path) -> None:
     """A store that can only be read is not opened."""
     await _written(shared_folder / "runs.db")
     (shared_folder / "runs.db").chmod(0o444)
-    with _unprivileged():
+    with unprivileged():
         assert isinstance(await _error(shared_folder / "runs.db"), FolderNotWritable)
 
 
