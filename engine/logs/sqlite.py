@@ -142,10 +142,10 @@ class SqliteEventLog:
         if not is_named(self.path, self._file):  # SQLite would go on, in a file that nobody finds any more
             raise StoreReplaced(self.path)
         try:
-            result = job(self._connection.raw)
-            if not self._folder_synced:  # the write-ahead log has a name now, which nobody takes away before `close`
+            if not self._folder_synced:  # the write-ahead log has a name, which nobody takes away before `close`
                 sync_folder_of(self.path)
                 self._folder_synced = True
+            result = job(self._connection.raw)
         except BaseException as error:
             let_go_of_cursors(error)  # else the job's snapshot stays open for as long as somebody keeps the error
             if isinstance(error, sqlite3.Error):

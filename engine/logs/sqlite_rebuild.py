@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from engine.errors import DiskFull, ReadFailed, RebuildRunning, StoreChanged
 from engine.logger import get_logger
@@ -111,9 +112,12 @@ class SqliteViewMaintenance:
 
 def remove_scratch(path: Path) -> None:
     """Remove the scratch files beside a database, those in use too: call `note_removal` first."""
-    for found in path.parent.iterdir():
-        if is_scratch_name(found.name, path.name):
-            found.unlink(missing_ok=True)
+    try:
+        for found in path.parent.iterdir():
+            if is_scratch_name(found.name, path.name):
+                found.unlink(missing_ok=True)
+    except OSError as error:  # it may hold what was erased
+        raise ReadFailed(path, f"its scratch files cannot be looked for and removed: {error}") from error
 
 
 @contextmanager
@@ -297,7 +301,8 @@ class _Scratch:
 
     def _compare(self, source: sqlite3.Connection) -> list[ViewDifference] | None:
         try:
-            source.execute("ATTACH ? AS scratch", (os.fsencode(self.path),))
+            # A plain name would be made anew where the file is gone: that `source` only reads is not handed on.
+            source.execute("ATTACH ? AS scratch", (f"file:{quote(os.fsencode(self.path))}?mode=ro",))
         except sqlite3.Error:
             if self.is_outdated(source):  # then its file may be gone
                 return None

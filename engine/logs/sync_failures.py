@@ -11,15 +11,18 @@ The mark needs no sync: a power cut ends the doubt, for what is read after it is
 """
 
 import contextlib
+import errno
 import os
 import sqlite3
 from pathlib import Path
 
+from engine.errors import ReadFailed
 from engine.logs.file_system import sync_folder
 from engine.logs.own_files import UNSYNCED, beside
 from engine.logs.sqlite_errors import code_of
 
 _BLOCK_BYTES = 2**20
+_NOT_OPENED = frozenset({errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 
@@ -33,6 +36,8 @@ def sync_folder_of(database: Path) -> None:
     try:
         sync_folder(database.parent)
     except OSError as error:
+        if error.errno in _NOT_OPENED:  # no sync was asked for, and none has failed
+            raise ReadFailed(database, f"its folder cannot be opened to be synced: {error.strerror}") from error
         failed = sqlite3.OperationalError(f"the folder cannot be synced: {error.strerror or error}")
         failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_DIR_FSYNC
         raise failed from error

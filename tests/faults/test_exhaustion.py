@@ -37,6 +37,28 @@ async def test_a_read_without_a_free_descriptor_fails_by_name(database: Path) ->
         assert (await run.parameters())["a"].value == 2
 
 
+async def test_the_first_write_without_a_free_descriptor_is_not_recorded(database: Path) -> None:
+    """The folder cannot be opened to be synced: no sync has failed, and the next write is as good as any."""
+    async with open_engine(database) as engine:
+        await engine.create_run("r")
+    async with nothing_left(database.parent), open_engine(database) as engine:
+        run = await engine.run("r")
+        with _limited(resource.RLIMIT_NOFILE, 3), pytest.raises(ReadFailed, match="its folder cannot be opened"):
+            await run.set_parameters({"a": 1})
+        await run.set_parameters({"b": 2})
+        assert list(await run.parameters()) == ["b"]
+
+
+async def test_a_compaction_that_cannot_look_for_leftovers_fails_by_name(database: Path) -> None:
+    """They may hold what was erased."""
+    async with nothing_left(database.parent), open_engine(database) as engine:
+        await engine.create_run("r", parameters={"a": 1})
+        await engine.compact()
+        with _limited(resource.RLIMIT_NOFILE, 3), pytest.raises(ReadFailed, match="scratch files"):
+            await engine.compact()
+        await engine.compact()
+
+
 async def test_opening_without_a_free_descriptor_fails_by_name(database: Path) -> None:
     """It is CannotOpen, at whichever of the files the descriptors run out, and nothing stays open."""
     async with open_engine(database) as engine:
