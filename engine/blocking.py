@@ -22,12 +22,13 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
+import anyio._backends._asyncio  # now, not in a thread: a fork meanwhile would give its child half of the module
 from anyio.from_thread import BlockingPortal
 from typing_extensions import Unpack, override
 
 from engine.composition import OpenOptions, as_path, open_engine
 from engine.engine import Engine
-from engine.errors import EngineClosed, InvalidValue, WouldDeadlock
+from engine.errors import CannotOpen, EngineClosed, InvalidValue, WouldDeadlock
 
 Result = TypeVar("Result")
 
@@ -185,6 +186,12 @@ class _Serving:
     def _run(self, path: str, options: OpenOptions, opened: "Future[_Opened]") -> None:
         try:
             anyio.run(_serve, path, options, opened)
+        except BaseException as error:
+            if opened.done():
+                raise
+            if isinstance(error, OSError):  # where there is no descriptor left, not even an event loop can be made
+                error = CannotOpen(Path(path), f"its event loop cannot be made: {error.strerror or error}")
+            opened.set_exception(error)
         finally:
             _SERVING.discard(self)
 
@@ -234,14 +241,9 @@ def _awaitable(answer: Awaitable[Result]) -> Awaitable[Result]:
 async def _serve(path: str, options: OpenOptions, opened: "Future[_Opened]") -> None:
     stopping = asyncio.Event()
     stop = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)
-    try:
-        async with open_engine(path, **options) as engine, BlockingPortal() as portal:
-            opened.set_result((engine, portal, stop))
-            await stopping.wait()
-    except BaseException as error:
-        if opened.done():
-            raise
-        opened.set_exception(error)
+    async with open_engine(path, **options) as engine, BlockingPortal() as portal:
+        opened.set_result((engine, portal, stop))
+        await stopping.wait()
 
 
 def shared_engine(path: str | Path, **options: Unpack[OpenOptions]) -> BlockingEngine:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import open_engine
+from engine.blocking import BlockingEngine
 from engine.errors import CannotOpen, ReadFailed, StoreUnavailable
 from tests.faults.leaks import nothing_left
 
@@ -85,3 +86,12 @@ async def test_making_views_without_a_free_descriptor_fails_by_name(database: Pa
                 await getattr(engine, what)()
         assert await engine.verify_views() == []
     assert {path.name for path in database.parent.iterdir()} <= {"runs.db", "runs.db-lock", "runs.db-rebuild-lock"}
+
+
+def test_a_blocking_engine_without_a_free_descriptor_fails_by_name(database: Path) -> None:
+    """Its event loop cannot be made: the caller is told, instead of waiting for ever, and may call again."""
+    with BlockingEngine(database) as engine:
+        for spare in range(6):
+            with _limited(resource.RLIMIT_NOFILE, _descriptors() + spare), contextlib.suppress(CannotOpen):
+                engine.call(lambda opened: opened.last_position())
+        assert engine.call(lambda opened: opened.last_position()) == 0
