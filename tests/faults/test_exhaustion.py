@@ -3,13 +3,14 @@
 import contextlib
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine import open_engine
-from engine.blocking import BlockingEngine
 from engine.errors import CannotOpen, ReadFailed, StoreUnavailable
 from tests.faults.leaks import nothing_left
 
@@ -88,10 +89,25 @@ async def test_making_views_without_a_free_descriptor_fails_by_name(database: Pa
     assert {path.name for path in database.parent.iterdir()} <= {"runs.db", "runs.db-lock", "runs.db-rebuild-lock"}
 
 
+_BLOCKING = """
+import resource, sys
+from engine.blocking import BlockingEngine
+from engine.errors import CannotOpen
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+with BlockingEngine(sys.argv[1]) as engine:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        engine.call(lambda opened: opened.last_position())
+    except CannotOpen as error:
+        told = error.reason
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    print(told, engine.call(lambda opened: opened.last_position()))
+"""
+
+
 def test_a_blocking_engine_without_a_free_descriptor_fails_by_name(database: Path) -> None:
     """Its event loop cannot be made: the caller is told, instead of waiting for ever, and may call again."""
-    with BlockingEngine(database) as engine:
-        for spare in range(6):
-            with _limited(resource.RLIMIT_NOFILE, _descriptors() + spare), contextlib.suppress(CannotOpen):
-                engine.call(lambda opened: opened.last_position())
-        assert engine.call(lambda opened: opened.last_position()) == 0
+    command = [sys.executable, "-c", _BLOCKING, str(database)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "its event loop cannot be made: Too many open files 0\n"
