@@ -57,9 +57,16 @@ class AttemptBlock:
             if error is not None:
                 await _finish_with(self._attempt, error)
             else:
-                await self._attempt.finish_unless_finished(COMPLETED, None)
+                await self._complete(self._attempt)
         finally:
             self._blocks.leave(self)
+
+    async def _complete(self, attempt: Attempt) -> None:
+        try:
+            await attempt.finish_unless_finished(COMPLETED)
+        except AnabranchError as unrecorded:
+            _warn_of(unrecorded, attempt, COMPLETED)
+            raise
 
 
 async def _finish_with(attempt: Attempt, error: BaseException) -> None:
@@ -69,15 +76,19 @@ async def _finish_with(attempt: Attempt, error: BaseException) -> None:
         await attempt.finish_unless_finished(status, _reason(error))
     except AnabranchError as unrecorded:
         error.add_note(f"and the attempt's outcome is not recorded: {type(unrecorded).__name__}: {unrecorded}")
-        _log.warning(
-            "the end of an attempt is not recorded",
-            run_id=attempt.run_id,
-            branch=attempt.branch,
-            step=attempt.step,
-            attempt_id=attempt.attempt_id,
-            status=status,
-            error=f"{type(unrecorded).__name__}: {unrecorded}",
-        )
+        _warn_of(unrecorded, attempt, status)
+
+
+def _warn_of(unrecorded: AnabranchError, attempt: Attempt, status: str) -> None:
+    _log.warning(
+        "the end of an attempt is not recorded",
+        run_id=attempt.run_id,
+        branch=attempt.branch,
+        step=attempt.step,
+        attempt_id=attempt.attempt_id,
+        status=status,
+        error=f"{type(unrecorded).__name__}: {unrecorded}",
+    )
 
 
 def _reason(error: BaseException) -> str:

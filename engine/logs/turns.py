@@ -119,7 +119,7 @@ class Turns:
                 await asyncio.wait({behind}, timeout=CLOSING_SECONDS_MAX)
                 if not behind.done() and self._lock.waited_since is not None:
                     behind.cancel()
-                    raise StoreBusy(self._path, self._busy_timeout)
+                    raise StoreBusy(self._path, CLOSING_SECONDS_MAX)
 
     def _have_patience(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
         """Give the turn up once it has waited for others, since that time at most, for as long as it may."""

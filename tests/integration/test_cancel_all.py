@@ -155,6 +155,17 @@ async def test_an_owner_that_is_cancelled_once_more_waits_no_longer(database: Pa
     assert [entry["error"].split(":")[0] for entry in logged] == ["EngineClosed"] * 3
 
 
+async def test_a_block_that_ends_well_behind_the_close_is_warned_of(database: Path) -> None:
+    """Its caller is told that the engine is closed, and the warning which attempt has no end."""
+    engine = await open_engine(database)
+    run = await engine.create_run("r")
+    with structlog.testing.capture_logs() as logged, pytest.raises(EngineClosed):
+        async with run.attempt("s") as attempt:
+            await engine.close()
+    (entry,) = [entry for entry in logged if entry["event"] == "the end of an attempt is not recorded"]
+    assert (entry["attempt_id"], entry["status"]) == (attempt.attempt_id, "COMPLETED")
+
+
 async def test_a_task_that_goes_on_as_if_it_had_not_been_cancelled_holds_up_no_close(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,7 +99,7 @@ async def test_closing_says_so_when_a_write_still_waits_for_the_lock(database: P
         assert holder.try_acquire()
         with pytest.raises(StoreBusy):
             await run.set_parameters({"a": 1})
-        with pytest.raises(StoreBusy):
+        with pytest.raises(StoreBusy, match=r"within 0\.5 s"):
             await engine.close()
         holder.close()
         await engine.close()
