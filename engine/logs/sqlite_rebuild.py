@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -92,7 +93,7 @@ class SqliteViewMaintenance:
 
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from views made anew."""
-        self._log.check_writable()
+        self._log.check_open()
         name = f"{COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
         return await self._folded(name, progress, _Scratch.compare)
 
@@ -228,10 +229,12 @@ class _Scratch:
     """A database beside the file that holds the views as far as they are folded. An async context manager."""
 
     def __init__(self, log: SqliteEventLog, suffix: str, rebuilder: Rebuilder) -> None:
-        self.path = beside(log.path, suffix)
+        # Nothing is made beside a file that is only read.
+        self.path = beside(Path(gettempdir(), log.path.name) if log.is_read_only else log.path, suffix)
         self.rebuilder = rebuilder
         self.position = 0
         self._source_path = log.path
+        self._is_immutable = log.is_read_only
         self._limit = log.wal_limit
         self._source: ThreadConnection | None = None
         self._scratch: sqlite3.Connection | None = None
@@ -257,7 +260,8 @@ class _Scratch:
         self._scratch = connect_new(self.path)
         self.rebuilder.create(self._scratch)
         with ExitStack() as unless_read:
-            source = unless_read.enter_context(closing(connect_read_only(self._source_path)))
+            connecting = connect_read_only(self._source_path, immutable=self._is_immutable)
+            source = unless_read.enter_context(closing(connecting))
             self._removals = removals(source)
             unless_read.pop_all()
         return source
