@@ -177,8 +177,9 @@ class SqliteViews:
 
     async def own_values(self, run_id: str, branch: str, children: Sequence[str] | None) -> ChildValues:
         def read(connection: sqlite3.Connection) -> ChildValues:
-            streams = children_of(connection, find_stream(connection, run_id, branch))
-            if children is not None:
+            if children is None:
+                streams = children_of(connection, find_stream(connection, run_id, branch))
+            else:
                 streams = [find_stream(connection, run_id, child) for child in children]
             values: dict[str, list[Parameter]] = {}
             for owns in own_parameters_of(connection, [stream.stream_id for stream in streams]):
