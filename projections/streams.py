@@ -129,14 +129,15 @@ def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Hea
 
 
 _HEADS = """
-WITH wanted AS MATERIALIZED (
-    SELECT streams.stream_id, streams.branch, json_extract(asked.value, '$[1]') AS version
-    FROM json_each(:heads) AS asked
-    JOIN streams ON streams.run_id = :run_id AND streams.branch = json_extract(asked.value, '$[0]')
-)
-SELECT wanted.branch, events.stream_version, events.hash, events.position
-FROM events JOIN wanted ON wanted.stream_id = events.stream_id AND wanted.version = events.stream_version
+SELECT streams.branch, events.stream_version, events.hash, events.position
+FROM events JOIN streams USING (stream_id)
 WHERE events.root_id = (SELECT stream_id FROM streams WHERE run_id = :run_id AND branch = '')
+    AND (events.stream_id, events.stream_version) IN (
+        SELECT named.stream_id, json_extract(asked.value, '$[1]')
+        -- In this order: else every stream of the run is held against every head that is asked for.
+        FROM json_each(:heads) AS asked CROSS JOIN streams AS named
+            ON named.run_id = :run_id AND named.branch = json_extract(asked.value, '$[0]')
+    )
 """
 
 
