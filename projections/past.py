@@ -17,10 +17,16 @@ from engine.events import (
     AttemptCreated,
     AttemptUpdated,
     BranchForked,
+    ExternalRunRegistered,
+    ExternalRunUpdated,
     RecordedEvent,
     RunConfigured,
     RunCreated,
+    RunFinalized,
     RunForked,
+    RunPinned,
+    RunStatusChanged,
+    RunUnpinned,
     SourceCarriedOver,
     StepLogged,
     StepRemoved,
@@ -61,33 +67,38 @@ OF_STEPS = (*_OPENING, StepLogged, StepStatusChanged, StepRemoved, AttemptCreate
 """The types of events that say something of a branch's steps and attempts, and of those that open a branch."""
 OF_CONFIGURATION = (*_OPENING, RunConfigured)
 """Likewise of a run's configuration."""
+OF_RUN = (*_OPENING, RunStatusChanged, RunFinalized, RunPinned, RunUnpinned)
+"""Likewise of its row in the list of runs."""
+OF_EXTERNAL_RUNS = (*_OPENING, StepRemoved, ExternalRunRegistered, ExternalRunUpdated)
+"""Likewise of its external runs."""
 
 _MENTIONING = "instr(payload, CAST(? AS BLOB)) > 0"  # a name's bytes stand in a payload as they are
 _OF_RUN = "events.root_id = (SELECT root_id FROM streams WHERE stream_id = ?)"
 
 
 @contextmanager
-def past_of_run(connection: sqlite3.Connection, root: Stream, position: int) -> Iterator[sqlite3.Connection]:
-    """Yield the views of a whole run as they stood when a position was recorded."""
-    with _fold_into_memory(connection) as fold:
-        fold.ancestors(root.stream_id)
-        fold.events("position <= ?", (root.stream_id, position))
-        yield fold.done()
-
-
-@contextmanager
 def past_at(
-    connection: sqlite3.Connection, stream: Stream, at: int | datetime | Position, *, whole_run: bool
+    connection: sqlite3.Connection,
+    stream: Stream,
+    at: int | datetime | Position,
+    *,
+    whole_run: bool,
+    types: Sequence[type] = (),
 ) -> Iterator[sqlite3.Connection]:
-    """Yield the views as they stood at a point of a branch: of its whole run, or of it and those it was forked from."""
-    if whole_run:
-        root = find_stream(connection, stream.run_id, ROOT)
-        with past_of_run(connection, root, position_at(connection, stream, at)) as past:
-            yield past
-        return
+    """Yield the views as they stood at a point of a branch: of its whole run, or of it and those it was forked from.
+
+    Args:
+        types: one of those tuples above, of what the views are of; of everything unless given.
+    """
     with _fold_into_memory(connection) as fold:
-        fold.ancestors(stream.stream_id)
-        fold.stream(stream.stream_id, version_at(connection, stream, at))
+        if whole_run:
+            root = find_stream(connection, stream.run_id, ROOT)
+            fold.ancestors(root.stream_id, types)
+            until = (root.stream_id, position_at(connection, stream, at))
+            fold.events(f"position <= ?{_of_types(types)}", until)
+        else:
+            fold.ancestors(stream.stream_id, types)
+            fold.stream(stream.stream_id, version_at(connection, stream, at), types)
         yield fold.done()
 
 
@@ -130,6 +141,10 @@ def _went_on(
     return connection.execute(behind, values).fetchone() is not None
 
 
+def _of_types(types: Sequence[type]) -> str:
+    return f" AND event_type IN ({_quoted(types)})" if types else ""
+
+
 def _quoted(types: Sequence[type]) -> str:
     return ", ".join(f"'{each.__name__}'" for each in types)
 
@@ -155,11 +170,11 @@ class _Fold:
         for projector in self._projectors.all:
             projector.create_tables()
 
-    def ancestors(self, stream_id: int) -> None:
-        """Fold the streams that a stream was forked from, each up to the fork."""
+    def ancestors(self, stream_id: int, types: Sequence[type] = ()) -> None:
+        """Fold the streams that a stream was forked from, each up to the fork: all of them, or events of some types."""
         _, *above = lineage(self._source, stream_id, LATEST)
         for ancestor, until in reversed(above):
-            self.stream(ancestor, until)
+            self.stream(ancestor, until, types)
 
     def stream(self, stream_id: int, version: int, types: Sequence[type] = (), step: str | None = None) -> None:
         """Fold one stream up to a version: all of it, or its events of some types, of those about steps one step's."""

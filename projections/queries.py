@@ -15,7 +15,7 @@ from engine.views import ChildValues
 from projections.beginnings import version_before
 from projections.lineage import read_lineage
 from projections.own_parameters import own_parameters, own_parameters_of
-from projections.past import OF_STEPS, past_at, past_of_stream_alone
+from projections.past import OF_RUN, OF_STEPS, past_at, past_of_stream_alone
 from projections.reading import (
     IN_RUN,
     Readers,
@@ -79,7 +79,7 @@ class SqliteViews:
         def read(connection: sqlite3.Connection, _: Stream) -> RunInfo:
             return run_info(connection, run_id)
 
-        return await self._as_of(run_id, ROOT, at, read, whole_run=False)
+        return await self._as_of(run_id, ROOT, at, read, whole_run=False, types=OF_RUN)
 
     async def runs(
         self,
@@ -153,7 +153,7 @@ class SqliteViews:
                 return read(then, stream)
 
         if branch is None:
-            return await self._as_of(run_id, ROOT, at, read, whole_run=True)
+            return await self._as_of(run_id, ROOT, at, read, whole_run=True, types=OF_STEPS)
         return await self._of_stream(run_id, branch, at, read_own)
 
     async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]:
@@ -216,14 +216,20 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def _as_of(self, run_id: str, branch: str, at: Point, job: Job[Result], *, whole_run: bool) -> Result:
-        """Answer from what a branch and its ancestors hold, or all branches of its run: now, or at a point of it."""
+    async def _as_of(
+        self, run_id: str, branch: str, at: Point, job: Job[Result], *, whole_run: bool, types: Sequence[type] = ()
+    ) -> Result:
+        """Answer from what a branch and its ancestors hold, or all branches of its run: now, or at a point of it.
+
+        Args:
+            types: of `past_at`, where the job does not ask for all that is.
+        """
 
         def read(connection: sqlite3.Connection) -> Result:
             stream = find_stream(connection, run_id, branch)
             if at is None:
                 return job(connection, stream)
-            with past_at(connection, stream, at, whole_run=whole_run) as past:
+            with past_at(connection, stream, at, whole_run=whole_run, types=types) as past:
                 return job(past, find_stream(past, run_id, branch))
 
         return await self._readers.run(read)
