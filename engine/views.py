@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
@@ -93,6 +93,10 @@ class Views(Protocol):
         ...
 
     async def run_info(self, run_id: str, *, at: Point = None) -> RunInfo: ...
+    async def configuration(self, run_id: str) -> dict[str, Any]:
+        """Return a run's configuration: its own, over what the runs had that it was forked from."""
+        ...
+
     async def runs(
         self,
         *,

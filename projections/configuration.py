@@ -12,6 +12,11 @@ from projections.reading import lineage
 from projections.streams import stream_of
 
 
+def configuration(connection: sqlite3.Connection, root: Stream) -> dict[str, Any]:
+    """Return a run's configuration as it is."""
+    return inherited_configuration(connection, root) | _own(connection, root)
+
+
 def inherited_configuration(connection: sqlite3.Connection, root: Stream) -> dict[str, Any]:
     """Return what a run was configured with, key by key, before it was there: by the runs that it was forked from."""
     found: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from engine.point import PlacedPoint, Point, Position
 from engine.ports import Stream
 from engine.views import ChildValues
 from projections.beginnings import version_before
+from projections.configuration import configuration
 from projections.lineage import read_lineage
 from projections.own_parameters import own_parameters, own_parameters_of
 from projections.past import OF_RUN, OF_STEPS, past_at, past_of_stream_alone
@@ -80,6 +81,11 @@ class SqliteViews:
             return run_info(connection, run_id)
 
         return await self._as_of(run_id, ROOT, at, read, whole_run=False, types=OF_RUN)
+
+    async def configuration(self, run_id: str) -> dict[str, Any]:
+        return await self._readers.run(
+            lambda connection: configuration(connection, find_stream(connection, run_id, ROOT))
+        )
 
     async def runs(
         self,

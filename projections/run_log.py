@@ -11,7 +11,7 @@ from engine.model import BranchLog, Parameter, RunLog
 from engine.names import ROOT
 from engine.ports import OwnParameter, Stream
 from projections.columns import from_json, from_text
-from projections.configuration import inherited_configuration
+from projections.configuration import configuration
 from projections.own_parameters import own_parameters, own_parameters_of
 from projections.partitions import BranchRow
 from projections.reading import branch_rows, seen_parameters
@@ -25,10 +25,10 @@ def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, i
     """Return the log of a whole run, or of its root branch alone."""
     compiled = compile_branch(connection, root, nested=nested, inherited=inherited)
     row = connection.execute(
-        "SELECT tag, tags, description, dag_hash, created_at, config, job, finalized_hash FROM runs WHERE run_id = ?",
+        "SELECT tag, tags, description, dag_hash, created_at, job, finalized_hash FROM runs WHERE run_id = ?",
         (root.run_id,),
     ).fetchone()
-    tag, tags, description, dag_hash, created_at, config, job, finalized_hash = row
+    tag, tags, description, dag_hash, created_at, job, finalized_hash = row
     return RunLog(
         **structs.asdict(compiled),
         run_id=root.run_id,
@@ -37,7 +37,7 @@ def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, i
         description=description,
         dag_hash=dag_hash,
         created_at=from_text(created_at),
-        config=inherited_configuration(connection, root) | from_json(config),
+        config=configuration(connection, root),
         job=None if job is None else from_json(job),
         finalized=finalized_hash is not None,
     )

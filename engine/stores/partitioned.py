@@ -208,7 +208,7 @@ class PartitionedRunLogStore:
         Raises:
             RunNotFound
         """
-        return (await self.get_run_log_by_id(run_id)).run_config
+        return await self._views.configuration(check_name(run_id, "run id"))
 
     async def set_run_config(self, run_id: str, run_config: Mapping[str, Any]) -> None:
         """Merge into a run's configuration what differs from it, key by key."""
