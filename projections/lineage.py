@@ -2,12 +2,13 @@
 
 A parameter's row gives the position of its event, so that every step is a few lookups by key. Nothing scans the log:
 the cost grows with what the answer holds, with how deep the branches are nested, and with the attempts of the branches
-concerned.
+concerned, which are gone through once.
 """
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -21,6 +22,7 @@ from engine.model import Head, Parameter, Source
 from engine.ports import Stream
 from engine.times import from_microseconds
 from projections.columns import from_json
+from projections.own_parameters import LATEST
 from projections.reading import lineage
 from projections.streams import find_stream, stream_name
 
@@ -128,9 +130,11 @@ class _Tracing:
         nodes = list(self._with_sources(roots))
         for node in nodes:
             self._pass_over(node)
+        during = self._attempts_during(nodes)
         made: dict[int, Lineage] = {}
         for node in reversed(nodes):  # sources stand behind what was made of them
-            made[id(node)] = self._finished(node, [made.pop(id(source)) for source in node.sources])
+            sources = [made.pop(id(source)) for source in node.sources]
+            made[id(node)] = self._finished(node, sources, during.get(node.row.position))
         first, *history = (made[id(root)] for root in roots)
         return structs.replace(first, history=history)
 
@@ -246,11 +250,11 @@ class _Tracing:
         ).fetchone()
         return cast("ParametersReduced", decode_event(event_type, schema_version, payload, position))
 
-    def _finished(self, node: _Node, sources: list[Lineage]) -> Lineage:
+    def _finished(self, node: _Node, sources: list[Lineage], during: During | None) -> Lineage:
         return Lineage(
             **structs.asdict(node.written),
             rule=None if node.event is None else node.event.rules.get(self._name),
-            during=self._during(node),
+            during=during,
             inherited_through=node.through,
             sources=sources,
             passed_over=node.passed_over,
@@ -269,13 +273,32 @@ class _Tracing:
         before = self._seen(row.stream_id, row.stream_version - 1)
         return None if before is None else self._written(before)
 
-    def _during(self, node: _Node) -> During | None:
-        if node.written.how == "carried":
-            return None
-        position = node.row.position
-        found = self._connection.execute(
-            "SELECT task_id, attempt_index, attempt_id, status FROM task_attempts WHERE stream_id = ?"
-            " AND position < ? AND (ended_position IS NULL OR ended_position > ?) LIMIT 2",
-            (node.row.stream_id, position, position),
-        ).fetchall()
-        return During(*found[0]) if len(found) == 1 else None
+    def _attempts_during(self, nodes: Iterable[_Node]) -> dict[int, During]:
+        """Return the attempt during which each value was written, by the value's position, where it was one alone."""
+        written: dict[int, set[int]] = {}
+        for node in nodes:
+            if node.written.how != "carried":
+                written.setdefault(node.row.stream_id, set()).add(node.row.position)
+        found: dict[int, During] = {}
+        for stream_id, positions in written.items():
+            found |= self._attempts_at(stream_id, sorted(positions))
+        return found
+
+    def _attempts_at(self, stream_id: int, positions: Sequence[int]) -> Iterator[tuple[int, During]]:
+        """Yield the attempt that was under way at each of a stream's positions, in their order, where it was alone."""
+        rows = self._connection.execute(
+            "SELECT position, coalesce(ended_position, ?), task_id, attempt_index, attempt_id, status"
+            " FROM task_attempts WHERE stream_id = ? AND position < ?"
+            " AND (ended_position IS NULL OR ended_position > ?) ORDER BY position",
+            (LATEST, stream_id, positions[-1], positions[0]),
+        )
+        begun = deque(rows)
+        under_way: list[tuple[int, int, During]] = []  # the first to end first
+        for position in positions:
+            while begun and begun[0][0] < position:
+                _, ended, *attempt = begun.popleft()
+                heappush(under_way, (ended, len(begun), During(*attempt)))
+            while under_way and under_way[0][0] <= position:
+                heappop(under_way)
+            if len(under_way) == 1:
+                yield position, under_way[0][2]
