@@ -25,6 +25,7 @@ from engine.free_form import check_json
 from engine.logs.file_system import make_folders
 from engine.logs.whole_file import whole_file
 from engine.model import AttemptLog, BranchLog, Head
+from engine.plain_json import plain
 from engine.point import Position
 from engine.ports import Progress
 from engine.reports.evidence_differences import Difference, differences, is_attempt
@@ -169,7 +170,7 @@ async def check_evidence(
         content = await asyncio.to_thread(path.read_bytes)
     except FileNotFoundError as error:
         raise EvidenceNotFound(path) from error
-    bundle, document = _read_bundle(content, path)
+    bundle, document = await asyncio.to_thread(_read_bundle, content, path)
     if run_id not in (None, bundle.run.run_id):
         raise InvalidValue("bundle", bundle.run.run_id, f"is the run it is evidence of, not {shown(run_id)}")
     run_id = bundle.run.run_id
@@ -194,10 +195,14 @@ async def _differences(engine: Engine, run_id: str, position: int, found: dict[s
     """Return where a bundle says something else than the log said at a position; 0 where it names no head."""
     if position == 0:
         return [Difference(("log", "heads"), is_erased=False)]
-    due = json.loads(as_json(await _as_of(engine, run_id, position)))
+    due = await _as_of(engine, run_id, position)
+    return await asyncio.to_thread(_compared, found, due, await _what_is_behind(engine, run_id))
+
+
+def _compared(found: dict[str, Any], document: dict[str, Any], behind: "_Behind") -> list[Difference]:
+    due = plain(document)
     if found["format_version"] == 1:
         _take_back(due)
-    behind = await _what_is_behind(engine, run_id)
     differing = differences(found, due, erased=behind.erased)
     return [each for each in differing if not (behind.carried and _is_carried_over(behind.carried, each, found, due))]
 
