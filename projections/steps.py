@@ -112,7 +112,7 @@ def own_steps(connection: sqlite3.Connection, where: str, values: Sequence[Any])
 
 
 class InheritedSteps:
-    """What the root branches of forked runs inherit, read once for each of the forks that are written to.
+    """What the root branches of forked runs inherit, read once for all forks of one point that are written to.
 
     It never changes but for what is taken out of the log.
 
@@ -123,19 +123,20 @@ class InheritedSteps:
     def __init__(self, connection: sqlite3.Connection, write_batch: Callable[[], None]) -> None:
         self._connection = connection
         self._write_batch = write_batch
-        self._of: dict[int, dict[str, StepLog]] = {}
+        self._at: dict[tuple[int | None, int], dict[str, StepLog]] = {}
 
     def of(self, root: Stream) -> Mapping[str, StepLog]:
         """Return `inherited_steps` of a root branch."""
-        found = self._of.get(root.stream_id)
+        point = root.parent_id, root.parent_version
+        found = self._at.pop(point, None)
         if found is None:
             self._write_batch()
             found = inherited_steps(self._connection, root)
-            if sum(map(len, self._of.values())) + len(found) > _KEPT_STEPS_MAX:
-                self.forget()
-            self._of[root.stream_id] = found
+            while self._at and sum(map(len, self._at.values())) + len(found) > _KEPT_STEPS_MAX:
+                del self._at[next(iter(self._at))]
+        self._at[point] = found  # behind those that were asked for before
         return found
 
     def forget(self) -> None:
         """Let go of everything."""
-        self._of.clear()
+        self._at.clear()
