@@ -197,9 +197,11 @@ class SqliteViews:
 
         return await self._readers.run(read)
 
-    async def compile(self, run_id: str, *, at: Point = None, nested: bool, inherited: bool) -> RunLog:
+    async def compile(
+        self, run_id: str, *, at: Point = None, nested: bool, inherited: bool, parameters: bool = True
+    ) -> RunLog:
         def read(connection: sqlite3.Connection, root: Stream) -> RunLog:
-            return compile_run(connection, root, nested=nested, inherited=inherited)
+            return compile_run(connection, root, nested=nested, inherited=inherited, parameters=parameters)
 
         return await self._as_of(run_id, ROOT, at, read, whole_run=nested)
 

@@ -21,9 +21,11 @@ from projections.streams import branch_name, streams_where
 _AMONG: Final = "stream_id IN (SELECT value FROM json_each(?))"
 
 
-def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, inherited: bool) -> RunLog:
+def compile_run(
+    connection: sqlite3.Connection, root: Stream, *, nested: bool, inherited: bool, parameters: bool = True
+) -> RunLog:
     """Return the log of a whole run, or of its root branch alone."""
-    compiled = compile_branch(connection, root, nested=nested, inherited=inherited)
+    compiled = compile_branch(connection, root, nested=nested, inherited=inherited, parameters=parameters)
     row = connection.execute(
         "SELECT tag, tags, description, dag_hash, created_at, job, finalized_hash FROM runs WHERE run_id = ?",
         (root.run_id,),
@@ -43,18 +45,20 @@ def compile_run(connection: sqlite3.Connection, root: Stream, *, nested: bool, i
     )
 
 
-def compile_branch(connection: sqlite3.Connection, stream: Stream, *, nested: bool, inherited: bool) -> BranchLog:
+def compile_branch(
+    connection: sqlite3.Connection, stream: Stream, *, nested: bool, inherited: bool, parameters: bool = True
+) -> BranchLog:
     """Return the log of a branch, and with `nested` of all branches below it.
 
     Without `inherited`, a branch's parameters are only those that it set or reduced itself; the root's still come from
-    the run that its run was forked from, too.
+    the run that its run was forked from, too. Without `parameters` none are read.
     """
     streams = {each.stream_id: each for each in _streams(connection, stream, nested=nested)}
     ids = sorted(streams)  # parents are opened before their children
     rows = _rows(connection, ids)
     steps = own_steps(connection, _AMONG, (json.dumps(ids),))
     steps[stream.stream_id] = with_inherited(connection, stream, steps.get(stream.stream_id, {}))
-    parameters = _parameters(connection, rows, inherited=inherited)
+    seen = _parameters(connection, rows, inherited=inherited) if parameters else {}
     # Going backwards meets every branch after all of its children.
     below: dict[int, list[BranchLog]] = {}
     for stream_id in reversed(ids):
@@ -67,7 +71,7 @@ def compile_branch(connection: sqlite3.Connection, stream: Stream, *, nested: bo
             stream_version=found.version,
             steps=steps.get(stream_id, {}),
             branches={child.branch: child for child in reversed(below.pop(stream_id, []))},
-            parameters=parameters.pop(stream_id),
+            parameters=seen.pop(stream_id, {}),
             details=from_json(row.details),
         )
         if stream_id == stream.stream_id:

@@ -127,11 +127,8 @@ async def _steps(engine: Engine, run_id: str, branch: str | None, at: Point) -> 
     if branch is not None:
         found = await (await handle.branch(branch)).steps(at=at)
         return [(branch, step) for step in found.values()]
-    return [
-        (log.branch, step)
-        for log in branches_of(await handle.compile(at=at, inherited=False))
-        for step in log.steps.values()
-    ]
+    compiled = await engine.views.compile(run_id, at=at, nested=True, inherited=False, parameters=False)
+    return [(log.branch, step) for log in branches_of(compiled) for step in log.steps.values()]
 
 
 async def _attempts(engine: Engine, run_id: str, branch: str | None, at: Point) -> list[tuple[str, AttemptLog]]:

@@ -98,7 +98,7 @@ async def read_steps(engine: Engine, run_id: str, at: Point = None) -> RunSteps:
     run = await engine.run(run_id)
     # The external runs first: what has become of one by the time the steps are read is then only told late.
     external = {(branch, each.task_id): each for branch, each in await engine.views.tasks.external_runs(run_id, at=at)}
-    compiled = await run.compile(inherited=False, at=at)
+    compiled = await engine.views.compile(run_id, at=at, nested=True, inherited=False, parameters=False)
     branches = list(branches_of(compiled))
     steps = [
         PlacedStep(branch=log.branch, step=step, external_run=external.get((log.branch, step.step)))
