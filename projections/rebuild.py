@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from engine.events import RecordedEvent
 from engine.ports import Stream, ViewDifference
@@ -77,7 +78,9 @@ class ViewRebuilder:
             if there == _columns(connection, scratch_name, table):
                 columns = _compared(connection, scratch_name, table)
                 missing = _count_except(connection, columns, due, live)
-                unexpected = _count_except(connection, columns, live, due)
+                # As many as are due, and none of these missing, are those: rows have keys.
+                whole = not missing and _count(connection, live) == _count(connection, due)
+                unexpected = 0 if whole else _count_except(connection, columns, live, due)
                 missing += _damages(connection, table)
             else:  # another table under its name
                 missing, unexpected = _count(connection, due), _count(connection, live) if there else 0
@@ -102,9 +105,15 @@ def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[st
 
 
 def _compared(connection: sqlite3.Connection, schema: str, table: str) -> str:
-    """Return what two rows have to agree in: EXCEPT takes 4 and 4.0 for one, where a column may hold either."""
-    columns = [(name, kind) for _, name, kind, *_ in connection.execute(f"PRAGMA {schema}.table_info({table})")]
-    return ", ".join(["*", *(f"typeof({name})" for name, kind in columns if kind == "ANY")])
+    """Return what two rows have to agree in: EXCEPT takes 4 and 4.0 for one, where a column may hold either.
+
+    The key's columns stand in front: rows come about in their order, and so they are quickly put in order.
+    """
+    columns = [
+        (name, kind, key) for _, name, kind, _, _, key in connection.execute(f"PRAGMA {schema}.table_info({table})")
+    ]
+    keys = [name for name, _, key in sorted(columns, key=itemgetter(2)) if key]
+    return ", ".join([*keys, "*", *(f"typeof({name})" for name, kind, _ in columns if kind == "ANY")])
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:
