@@ -150,7 +150,7 @@ async def _prove(copy: Path, progress: BackupProgress) -> Proof:
     # Wherever it is: nobody else has it open.
     async with OpeningEngine(copy, Settings(allow_network=True)) as engine:
         found = await engine.verify(progress=partial(progress, "verifying"))
-        return found, [] if found.problems else await engine.verify_views(partial(progress, "comparing"))
+        return found, [] if found.in_history else await engine.verify_views(partial(progress, "comparing"))
 
 
 def make_projectors(connection: sqlite3.Connection) -> Projectors:

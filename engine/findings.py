@@ -65,3 +65,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     root: str
     problems: list[Problem]
     deleted: list[str]
+
+    @property
+    def in_history(self) -> list[Problem]:
+        """The problems of the history itself: none of what is kept beside it, such as idempotency keys."""
+        return [each for each in self.problems if each.kind != "checksum"]

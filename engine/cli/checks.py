@@ -28,6 +28,11 @@ RESTORE: Final = "stop whoever writes to it, keep it with the files beside it, a
 
 _VIEWS_FIRST: Final = f"{RESTORE}; no rebuild brings an event back, and the views may be the last to tell what it said"
 
+_KEPT_BESIDE: Final = (
+    "a retry under such a key is refused: who makes one has to look at what was recorded; the disk may fail, so that a"
+    " backup is due"
+)
+
 _NAMED_MAX: Final = 5
 _WRITTEN_AT_ONCE_MAX: Final = 500
 
@@ -98,7 +103,11 @@ async def check_history(engine: Engine, progress: Callable[[str], Progress]) -> 
         return Check(name="history", text=f"{counted(found.events, 'event')}: every hash, link and reduction holds")
     first = "; ".join(f"{each.kind}, {place_of(each)}: {each.message}" for each in found.problems[:_NAMED_MAX])
     more = len(found.problems) - _NAMED_MAX
-    text = f"is not whole: {first}" + (f"; and {counted(more, 'more problem')}" if more > 0 else "")
+    rest = f"; and {counted(more, 'more problem')}" if more > 0 else ""
+    if not found.in_history:
+        text = f"holds, and what is kept beside it does not: {first}{rest}"
+        return Check(name="history", state="found", text=text, advice=_KEPT_BESIDE, details=found.problems)
+    text = f"is not whole: {first}{rest}"
     return Check(name="history", state="found", text=text, advice=_VIEWS_FIRST, details=found.problems)
 
 

@@ -14,11 +14,10 @@ from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted, duration_text
-from engine.engine import Engine
 from engine.errors import AnabranchError, shown
 from engine.findings import Problem
 from engine.plain_json import plain
-from engine.ports import Progress, ViewDifference
+from engine.ports import ViewDifference
 
 
 class HistoryNotWhole(AnabranchError):
@@ -53,7 +52,7 @@ def rebuild(
         async with existing(db) as engine:
             began = time.perf_counter()
             with event_bars() as bars:
-                if not force and (problems := await _of_history(engine, reporting(bars, "verifying"))):
+                if not force and (problems := (await engine.verify(progress=reporting(bars, "verifying"))).in_history):
                     raise HistoryNotWhole(db, problems)
                 events = await engine.rebuild(reporting(bars, "rebuilding"))
                 seconds = time.perf_counter() - began
@@ -65,11 +64,6 @@ def rebuild(
         return FAILED if differences else OK
 
     run(command(), as_json=json)
-
-
-async def _of_history(engine: Engine, progress: Progress) -> list[Problem]:
-    """Return what is wrong with the events: of what is kept beside them, views say nothing."""
-    return [each for each in (await engine.verify(progress=progress)).problems if each.kind != "checksum"]
 
 
 def _print(events: int, seconds: float, differences: list[ViewDifference]) -> None:

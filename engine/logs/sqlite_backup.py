@@ -161,7 +161,7 @@ def _check_free(target: Path) -> None:
 
 
 def _refuse_broken(found: Verification, differences: list[ViewDifference], target: Path) -> None:
-    for problem in found.problems:
+    for problem in found.in_history:
         at = "" if problem.position is None else f" (position {problem.position})"
         raise BackupFailed(target, f"the history is not whole: {problem.message}{at}")
     for each in differences:

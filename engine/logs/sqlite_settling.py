@@ -14,7 +14,7 @@ async def settle(log: SqliteEventLog, audit: Audit, maintenance: ViewMaintenance
     Views that do not say what the events say are made anew.
     """
     try:
-        problems = [each.message for each in (await audit.verify(None, None, None)).problems]
+        problems = [each.message for each in (await audit.verify(None, None, None)).in_history]
     except AnabranchError as error:
         problems = [str(error)]
     if problems:

@@ -62,13 +62,18 @@ async def test_a_key_that_has_become_another_is_found(database: Path) -> None:
         assert "'the kez'" in problem.message
 
 
-def test_views_are_rebuilt_beside_a_damaged_key(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No view says anything of keys; the doctor does."""
+def test_views_are_rebuilt_and_copies_made_beside_a_damaged_key(
+    database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No view says anything of keys, and the copy is none the worse; the doctor tells of it."""
     asyncio.run(_record(database))
     _sql(database, "UPDATE idempotency_keys SET events = 5 WHERE root_id = 1")
     assert main(["rebuild", "--db", str(database)]) == 0
     assert main(["doctor", "--db", str(database)]) == 1
-    assert "idempotency key 'the key'" in " ".join(capsys.readouterr().out.split())
+    assert main(["backup", str(database.with_name("copy.db")), "--db", str(database)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "holds, and what is kept beside it does not: checksum, run r: what is kept of idempotency key" in told
+    assert "a retry under such a key is refused" in told
 
 
 async def test_rows_without_checksums_get_them(database: Path) -> None:
