@@ -20,7 +20,7 @@ from projections.reading import (
     seen_parameters,
 )
 from projections.state import StateViews
-from projections.steps import InheritedSteps, inherited_steps
+from projections.steps import InheritedSteps
 from projections.streams import head_of
 
 
@@ -94,7 +94,7 @@ class DecisionState:
         }
         return FromSource(
             self.parameters(stream, version=1),
-            inherited_steps(self._connection, stream),
+            dict(self._inherited.of(stream)),
             inherited_configuration(self._connection, stream),
             described,
         )
