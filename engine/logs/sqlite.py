@@ -252,12 +252,9 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
     except BaseException as error:
         let_go_of_cursors(error)
         await _close(connection, path, lock, settings.busy_timeout)
-        if isinstance(error, sqlite3.Error):
-            if is_failed_sync(error):
-                SyncFailureMark(path).set()
-            raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
-        if isinstance(error, UnicodeDecodeError):  # sqlite3's own, over the names in a damaged schema
-            raise NotADatabase(path, f"its schema is damaged: {error}") from error
+        if isinstance(error, sqlite3.Error) and is_failed_sync(error):
+            SyncFailureMark(path).set()
+        _raise_named(error, path, settings)
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
 
@@ -273,10 +270,17 @@ async def _open_to_read(path: Path, make_views: MakeViews, settings: Settings) -
     except BaseException as error:
         let_go_of_cursors(error)
         await connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
+        _raise_named(error, path, settings)
         raise
     return SqliteEventLog(path, connection, None, appender, settings)
+
+
+def _raise_named(error: BaseException, path: Path, settings: Settings) -> None:
+    """Raise the error of ours that one of sqlite3's means, which a file that was being opened has made."""
+    if isinstance(error, sqlite3.Error):
+        raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
+    if isinstance(error, UnicodeDecodeError):  # over the names in a damaged schema
+        raise NotADatabase(path, f"its schema is damaged: {error}") from error
 
 
 async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:

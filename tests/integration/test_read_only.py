@@ -104,6 +104,16 @@ async def test_what_cannot_be_read_as_it_is_is_refused(database: Path) -> None:
         await open_engine(database, read_only="yes")  # type: ignore[arg-type]
 
 
+async def test_a_schema_whose_names_are_no_text_is_refused(database: Path) -> None:
+    """As it is where the file may be written."""
+    await _record(database)
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = 'CREATE', name = CAST(x'ff' AS TEXT) WHERE name = 'runs'")
+    with pytest.raises(NotADatabase):
+        await open_engine(database, read_only=True)
+
+
 @pytest.fixture
 def archive() -> Iterator[Path]:
     """A recorded file that may be read by everybody and written by nobody."""
