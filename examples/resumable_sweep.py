@@ -1,10 +1,10 @@
-"""A sweep of learning rates that may be killed at any moment and started again: what was done is not done twice.
+"""A sweep of learning rates that can be killed at any moment and restarted; finished work is not repeated.
 
     python examples/resumable_sweep.py sweep.db
 
-Every rate has a branch of its own in which a line is fitted to some points, epoch by epoch; the branches run at once,
-and the smallest loss is reduced into the run. Started again it goes on where it stood, and a sweep that had ended is
-only reported. To watch it from another terminal, and to look at what it left:
+Each rate has a branch of its own, in which a line is fitted to some points, epoch by epoch. The branches run
+concurrently, and the smallest loss is reduced into the run. After a restart the sweep resumes; a finished one is only
+reported. To watch it from another terminal, and to inspect the result:
 
     anabranch --db sweep.db tail
     anabranch --db sweep.db tree sweep --steps
@@ -23,19 +23,19 @@ from engine.model import COMPLETED, FAILED
 RUN_ID = "sweep"
 RATES = 0.001, 0.01, 0.05, 0.2, 2.0
 EPOCHS = 25
-POINTS = [(x / 10, 3 * x / 10 + 1) for x in range(-10, 11)]  # of the line that is to be found
+POINTS = [(x / 10, 3 * x / 10 + 1) for x in range(-10, 11)]  # on the line to find
 LOSS_MAX = 1_000_000
 BEGINNING = {"epoch": 0, "slope": 0.0, "intercept": 0.0, "loss": math.inf}
 
 
 class Diverged(Exception):
-    """The loss grew beyond all bounds: the rate is too large."""
+    """The loss exceeds LOSS_MAX: the rate is too large."""
 
 
 async def sweep(path: str) -> None:
     async with open_engine(path) as engine:
         run = await engine.create_run(RUN_ID, exist_ok=True)
-        await end_what_was_left(run)
+        await end_orphaned_attempts(run)
         branches = [await run.fork(f"rate {rate}", exist_ok=True) for rate in RATES]
         fitted = await asyncio.gather(*map(fit, branches, RATES))
         found = [branch for branch, is_fitted in zip(branches, fitted, strict=True) if is_fitted]
@@ -45,9 +45,9 @@ async def sweep(path: str) -> None:
 
 
 async def reduced(run: Run, found: Sequence[Branch]) -> str:
-    """Reduce what the branches found, and return the name of the best one.
+    """Reduce the branches into the run, and return the name of the best one.
 
-    A write that has a key is made once: made again, it answers what it did the first time.
+    Both writes have idempotency keys: after a restart they return their original results.
     """
     key = "of " + ", ".join(branch.name for branch in found)
     reduction = await run.reduce(found, rules={"loss": "min"}, default="collect", idempotency_key=f"reduction {key}")
@@ -56,8 +56,8 @@ async def reduced(run: Run, found: Sequence[Branch]) -> str:
     return source.branch
 
 
-async def end_what_was_left(run: Run) -> None:
-    """End the attempts of whoever was killed. Nobody else works on this run: none of them is going on."""
+async def end_orphaned_attempts(run: Run) -> None:
+    """End the attempts that a killed process left open. Only one process works on this run, so none is in progress."""
     for _, attempt in await run.all_attempts():
         if attempt.ended_at is None:
             left = await run.find_attempt(attempt.attempt_id)
@@ -65,7 +65,7 @@ async def end_what_was_left(run: Run) -> None:
 
 
 async def fit(branch: Branch, rate: float) -> bool:
-    """Fit the line, from the first epoch on that was not completed, and say whether that went well."""
+    """Fit the line, starting with the first epoch that is not completed. Return whether the fit converged."""
     known = await branch.compile()
     if known.status == FAILED:
         return False
@@ -84,14 +84,14 @@ async def fit(branch: Branch, rate: float) -> bool:
 
 
 async def train(branch: Branch, epoch: int, rate: float) -> None:
-    """Record one step of gradient descent: in one event, which says of which epoch it is."""
+    """Record one step of gradient descent in one event, together with its epoch."""
     line = await values(branch)
-    if line["epoch"] < epoch:  # else it was recorded, and the process killed before its attempt had ended
+    if line["epoch"] < epoch:  # otherwise the process was killed between this write and the end of its attempt
         await branch.set_parameters({"epoch": epoch, **descended(line["slope"], line["intercept"], rate)})
 
 
 async def values(branch: Branch) -> dict[str, Any]:
-    """What the branch has set itself: it also sees what the run has, once that was reduced."""
+    """Return what the branch set itself, without what it inherits from the run."""
     own = await branch.parameters(inherited=False)
     return BEGINNING | {name: parameter.value for name, parameter in own.items()}
 

@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""What the README and the guides show is what happens."""
 
 import re
 import sqlite3
@@ -6,15 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import engine
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SQL_GUIDE = (ROOT / "docs/sql.md").read_text()
+HOSTS_GUIDE = (ROOT / "docs/hosts.md").read_text()
+AUDITING_GUIDE = (ROOT / "docs/auditing.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    """Return the README's fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    """Return a page's fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_example_prints_what_the_readme_says(tmp_path: Path) -> None:
@@ -27,13 +32,12 @@ def test_the_example_prints_what_the_readme_says(tmp_path: Path) -> None:
 
 
 def test_the_sql_for_readers_of_the_file_runs(tmp_path: Path) -> None:
-    """The README's query shows what a branch sees and where it comes from."""
-
+    """The guide's query shows what a branch sees and where it comes from."""
     example = tmp_path / "example.py"
     example.write_text(blocks("python")[0])
     subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, check=True)
     connection = sqlite3.connect(tmp_path / "runs.db")
-    rows = connection.execute(blocks("sql")[0]).fetchall()
+    rows = connection.execute(blocks("sql", SQL_GUIDE)[0]).fetchall()
     connection.close()
     assert [(name, value, branch) for name, value, branch, _ in rows] == [
         ("epochs", "3", "fit.a"),
@@ -43,13 +47,21 @@ def test_the_sql_for_readers_of_the_file_runs(tmp_path: Path) -> None:
 
 
 def test_the_state_store_example_ends_in_the_explanation_shown(tmp_path: Path) -> None:
-    """What is recorded in the state store's example is what `explain` says of it."""
+    """After the state store's example, `explain` prints what both guides show."""
     example = tmp_path / "example.py"
-    example.write_text(next(block for block in blocks("python") if "SQLiteStateStore" in block))
+    example.write_text(next(block for block in blocks("python", HOSTS_GUIDE) if "SQLiteStateStore" in block))
     subprocess.run([sys.executable, example], cwd=tmp_path, check=True)
     command = [sys.executable, "-c", "from engine.cli import main; main(['explain', 'r3', '--db', 'state.db'])"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert ran.stdout in blocks("text")
+    assert ran.stdout in blocks("text", HOSTS_GUIDE)
+    assert ran.stdout in blocks("text", AUDITING_GUIDE)
+
+
+def test_the_examples_for_hosts_run_one_after_the_other(tmp_path: Path) -> None:
+    """Each example of the guide for hosts runs in the folder that the examples before it left."""
+    for example in blocks("python", HOSTS_GUIDE):
+        ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert ran.stderr == ""
 
 
 HANDLES = {"engine": engine.Engine, "run": engine.Run, "branch": engine.Branch, "attempt": engine.Attempt}
@@ -57,7 +69,7 @@ HANDLES = {"engine": engine.Engine, "run": engine.Run, "branch": engine.Branch, 
 
 def test_the_methods_in_the_table_are_there() -> None:
     """A name without a handle before it is of the handle before."""
-    (table,) = re.findall(r"^## In code$(.*?)^What a run", README, flags=re.MULTILINE | re.DOTALL)
+    (table,) = re.findall(r"^## The API$(.*?)^Every write", README, flags=re.MULTILINE | re.DOTALL)
     handle, missing = "engine", []
     for name in re.findall(
         r"`([a-z_.]+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line)
@@ -67,6 +79,15 @@ def test_the_methods_in_the_table_are_there() -> None:
         if not hasattr(HANDLES[handle], method):
             missing.append(name)
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    "page", [Path("README.md"), *(path.relative_to(ROOT) for path in ROOT.glob("docs/*.md"))], ids=str
+)
+def test_links_lead_to_files(page: Path) -> None:
+    """Every relative link of a page leads to a file of the repository."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())
+    assert [link for link in links if not (ROOT / page.parent / link).exists()] == []
 
 
 def test_there_are_two_commands() -> None:
