@@ -92,16 +92,15 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set parameters on this branch alone: plain values, or `Parameter(value, kind)`.
+        """Set parameters on this branch alone: plain values, or `Parameter(value, kind)`. Records nothing for none.
 
         Raises:
             InvalidName, InvalidValue, EventTooLarge
         """
         checked = check_parameters(values)
-        if not checked:
-            raise InvalidValue("parameters", values, "is empty")
-        event = ParametersSet(branch=self._name, values=checked)
-        command = Record(branch=self._name, events=(event,))
+        command = Record(
+            branch=self._name, events=(ParametersSet(branch=self._name, values=checked),) if checked else ()
+        )
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def set_status(

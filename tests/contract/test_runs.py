@@ -15,10 +15,12 @@ from engine.errors import (
     BranchExists,
     BranchNotFound,
     ExternalRunNotFound,
+    IdempotencyConflict,
     InvalidValue,
     PointNotFound,
     RunNotFound,
     TaskNotFound,
+    VersionConflict,
 )
 from engine.events import BranchForked, ExternalRunRegistered, ExternalRunUpdated, RunFinalized
 from engine.model import Origin, Parameter
@@ -238,10 +240,18 @@ class TestBranches:
         assert await b.parameters() == {}
         assert (await a.parameters(), await run.parameters()) == ({"x": Parameter(1)}, {"x": Parameter(2)})
 
-    async def test_nothing_cannot_be_set(self, engine: Engine) -> None:
-        """An event that says nothing is not recorded."""
-        with pytest.raises(InvalidValue, match="is empty"):
-            await (await engine.create_run("r")).set_parameters({})
+    async def test_setting_no_parameters_records_nothing(self, engine: Engine) -> None:
+        """Setting no parameters succeeds and records no event; the guard and the key of the call hold all the same."""
+        run = await engine.create_run("r")
+        head = await run.head()
+        recorded = await run.set_parameters({}, idempotency_key="k")
+        assert (recorded.events, recorded.stream_version) == ((), 1)
+        assert (await run.set_parameters({}, idempotency_key="k")).duplicate
+        with pytest.raises(IdempotencyConflict):
+            await run.set_parameters({"x": 1}, idempotency_key="k")
+        with pytest.raises(VersionConflict):
+            await run.set_parameters({}, expected_version=7)
+        assert await run.head() == head
 
     async def test_a_time_before_the_stream_is_no_point_of_it(self, engine: Engine) -> None:
         """The error carries the point and the last version."""

@@ -155,7 +155,6 @@ _BEYOND = datetime.max.replace(tzinfo=timezone(-timedelta(hours=1)))
 
 WRONG_TYPES: dict[str, Call] = {
     "parameters": lambda e, r: r.set_parameters(["a"]),  # type: ignore[arg-type]
-    "no parameters": lambda e, r: r.set_parameters({}),
     "object parameter": lambda e, r: r.set_parameters({"p": Parameter(5, "object")}),
     "kind": lambda e, r: r.set_parameters({"p": Parameter(5, "other")}),  # type: ignore[arg-type]
     "document": lambda e, r: r.configure(["a"]),  # type: ignore[arg-type]
