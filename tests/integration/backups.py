@@ -1,4 +1,4 @@
-"""What tests of backups have in common: a store to copy, and a look at what is left where the copy was to be."""
+"""What the backup tests share: a store to copy, and a listing of what a backup leaves in its folder."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ EVENTS, RUNS = 24, 3
 
 
 async def record_store(database: Path) -> None:
-    """Record a few runs, in each a fork, a reduction and an attempt."""
+    """Record three runs, each with a fork, a reduction and an attempt."""
     async with open_engine(database, durability="relaxed") as engine:
         for number in range(RUNS):
             run = await engine.create_run(f"r{number}", parameters={"text": "x" * 3000})
@@ -25,17 +25,17 @@ async def record_store(database: Path) -> None:
 
 @asynccontextmanager
 async def opened_copy(store: Path, database: Path) -> AsyncIterator[Engine]:
-    """Open a copy of a store that nobody has open."""
+    """Copy a closed store and open the copy."""
     shutil.copyfile(store, database)
     async with open_engine(database) as engine:
         yield engine
 
 
 def left_in(target: Path) -> list[str]:
-    """Return the names in the folder of a backup."""
+    """Return the sorted names of the entries in the backup's folder."""
     return sorted(path.name for path in target.parent.iterdir())
 
 
 def refuse_links(path: Path, _: Path) -> None:
-    """`Path.hardlink_to` of a file system that has no links."""
+    """Replace `Path.hardlink_to` as on a file system without hard links."""
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))

@@ -1,4 +1,7 @@
-"""What child processes of the blocking tests run: `python -m tests.integration.blocking_children NAME DATABASE`."""
+"""Programs for the child processes of the blocking tests.
+
+Start: `python -m tests.integration.blocking_children NAME DATABASE`.
+"""
 
 import contextlib
 import fcntl
@@ -21,20 +24,20 @@ WRITES = 20
 
 
 def write(store: BlockingRunLogStore, writer: str) -> None:
-    """Write to the run, and to a branch of the writer's own, in turn."""
+    """Write alternately to the root branch and to the writer's own branch."""
     for index in range(WRITES):
         store.set_parameters("r", {f"{writer}-{index}": index})
         store.set_parameters("r", {"index": index}, f"branch.{writer}")
 
 
 def exit_without_closing(database: Path) -> None:
-    """End with an open engine, shared and not."""
+    """Exit with two engines left open: one of a store, and a shared one."""
     BlockingRunLogStore(database).set_parameters("r", {"x": 1})
     shared_engine(database).call(lambda engine: engine.last_position())
 
 
 def thread_outlives_main(database: Path) -> None:
-    """Let a thread that is no daemon first call when the main thread has ended."""
+    """Let a non-daemon thread make calls only after the main thread has ended."""
     store = BlockingRunLogStore(database)
     store.set_parameters("r", {"x": 0})
 
@@ -47,7 +50,7 @@ def thread_outlives_main(database: Path) -> None:
 
 
 def interrupt_call(database: Path) -> None:
-    """Be interrupted in a call that would never return; then the engine still serves, and is closed."""
+    """Receive SIGINT in a call that never returns, then use the engine again and close it."""
 
     async def never(_: Engine) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -60,7 +63,7 @@ def interrupt_call(database: Path) -> None:
 
 
 def interrupt_opening(database: Path) -> None:
-    """Be interrupted while the engine cannot be made yet; what opens in the end is closed again."""
+    """Receive SIGINT while another holder of the lock delays the opening, then wait until no engine thread is left."""
 
     def serving() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == "anabranch-engine"]
@@ -78,12 +81,12 @@ def interrupt_opening(database: Path) -> None:
             BlockingEngine(database).call(lambda each: each.last_position())
             raise AssertionError("it was opened behind a lock")
         interrupting.join()
-    while serving():  # it may have been interrupted before it was started: then it cannot be joined yet
+    while serving():  # a thread interrupted before it has started cannot be joined yet
         time.sleep(0.001)
 
 
 def raw_fork(database: Path) -> None:
-    """Write in parent and child at once, after a plain fork in the middle; the child ends like any script."""
+    """Write in parent and child at once after a plain `os.fork`; the child exits like any script."""
     store = BlockingRunLogStore(database)
     write(store, "before")
     child = os.fork()
@@ -94,7 +97,7 @@ def raw_fork(database: Path) -> None:
 
 
 def fork_amid_threads(database: Path) -> None:
-    """Fork while other threads are in the middle of calls."""
+    """Fork while other threads are inside calls."""
     store = BlockingRunLogStore(database)
     store.set_parameters("r", {})
     busy = [threading.Thread(target=write, args=(store, f"thread{index}")) for index in range(3)]
@@ -111,7 +114,7 @@ def fork_amid_threads(database: Path) -> None:
 
 
 def pool(database: Path, method: str) -> None:
-    """Write from the workers of a pool, to whom the open store is pickled."""
+    """Write from the workers of a pool; each worker receives the open store by pickling."""
     store = BlockingRunLogStore(database)
     store.set_parameters("r", {})
     with multiprocessing.get_context(method).Pool(3) as workers:
@@ -127,7 +130,7 @@ def spawned_pool(database: Path) -> None:
 
 
 def fork_of_a_fork(database: Path) -> None:
-    """Open in a child and in its child, each with an engine of its own."""
+    """Use one engine in a process, in its forked child and in the child's forked child."""
     engine = BlockingEngine(database)
     engine.call(lambda opened: opened.create_run("r"))
     for _ in range(2):
@@ -139,6 +142,6 @@ def fork_of_a_fork(database: Path) -> None:
 
 
 if __name__ in ("__main__", "__mp_main__"):  # the latter in spawned children
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # in its debug mode a busy machine is worth a warning
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # in debug mode asyncio warns when the machine is busy
 if __name__ == "__main__":
     globals()[sys.argv[1]](Path(sys.argv[2]))

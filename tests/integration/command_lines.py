@@ -1,4 +1,4 @@
-"""Every command with arguments that it takes, found by looking at what the command line is made of."""
+"""Every command of the command line with arguments that it accepts, found by inspecting the typer app."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
@@ -39,21 +39,21 @@ COMMANDS: Final[dict[Words, dict[str, str]]] = {
     ("export", "runs"): {"run_ids": "r1"},
     ("export", "evidence"): {"run_id": "r1", "to": "evidence", "force": ""},
 }
-"""What each has to be given; a flag is given as `""`."""
+"""The arguments that each command requires, or needs to end; a flag is given as `""`."""
 
 ENDLESS: Final[set[Words]] = {("tail",)}
-"""Commands that go on until they are interrupted: `test_cli_tail.py`, and they print what `events` prints."""
+"""Commands that run until interrupted. `test_cli_tail.py` tests them; they print what `events` prints."""
 
 
 class Place(Struct, frozen=True):
-    """An argument or an option of a command, by its name."""
+    """An argument or option of a command, identified by its name."""
 
     command: Words
     name: str
 
 
 def commands() -> dict[Words, Any]:
-    """Every command there is, by its words."""
+    """Return every command by its words."""
     return dict(_commands(typer.main.get_command(app), ()))
 
 
@@ -66,7 +66,7 @@ def _commands(found: Any, words: Words) -> Iterator[tuple[Words, Any]]:
 
 
 def places() -> list[Place]:
-    """Every place of a text, a number or a path in a command line that comes to an end."""
+    """Return every argument and option that takes a value, of every command that ends by itself."""
     return [
         Place(words, parameter.name)
         for words, command in commands().items()
@@ -77,7 +77,7 @@ def places() -> list[Place]:
 
 
 def command_line(words: Words, given: Mapping[str, str]) -> list[str]:
-    """A command with what it has to be given and what is given beside that; nothing of it is taken for an option."""
+    """Return a command with its required and the given arguments; no positional value is read as an option."""
     arguments = {**COMMANDS[words], **given}
     options, behind = list[str](), list[str]()
     for parameter in commands()[words].params:

@@ -1,4 +1,4 @@
-"""Fixtures of backups' tests, and of the command's: each file of those says by `recorded` which database there is."""
+"""Fixtures for the tests of backups and of the command line; each test file defines its own `recorded` database."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ Shown: TypeAlias = Callable[..., str]
 
 @pytest.fixture
 def shown(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Shown:
-    """Run a command that is to succeed, and return what it printed."""
+    """Run a command that must succeed, and return what it printed."""
     assert recorded.exists()
 
     def run(*arguments: str) -> str:
@@ -29,13 +29,13 @@ def shown(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Shown:
 
 @pytest.fixture
 def document(shown: Shown) -> Callable[..., Any]:
-    """Run a command that is to succeed with `--json`, and return the document it printed."""
+    """Run a command that must succeed with `--json`, and return the document it printed."""
     return lambda *arguments: json.loads(shown(*arguments, "--json"))
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that is closed and stays as it is."""
+    """A closed database that every test only copies."""
     database = tmp_path_factory.mktemp("store") / "runs.db"
     asyncio.run(record_store(database))
     return database
@@ -43,13 +43,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def original(store: Path, database: Path) -> AsyncIterator[Engine]:
-    """An engine on a database like it."""
+    """An engine on a copy of `store`."""
     async with opened_copy(store, database) as engine:
         yield engine
 
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """A name in a folder that is there, for a backup."""
+    """A path for a backup, in an existing empty folder."""
     (tmp_path / "backups").mkdir()
     return tmp_path / "backups" / "monday.db"

@@ -1,4 +1,4 @@
-"""What child processes of the plug-in's tests run."""
+"""Functions that the child processes of the plug-in tests run."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ WRITES = 15
 
 
 def work(store: Any, branch: str) -> None:
-    """Do what a branch of the host does, over and over: read, log a step, set parameters."""
+    """Repeat what the host does in a branch: log a step, read it back and set parameters; finally log the branch."""
     for index in range(WRITES):
         step = StepLog(name=f"s{index}", internal_name=f"{branch}.s{index}", attempts=[StepAttempt()])
         store.add_step_log(step, "r")

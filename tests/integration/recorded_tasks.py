@@ -1,4 +1,4 @@
-"""A run with tasks of every sort, for the tests of what is said about them."""
+"""A run with tasks in every state, for the tests of the commands that report on tasks."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,11 @@ LONG_AGO = datetime(2026, 1, 31, tzinfo=UTC)
 
 
 async def record_tasks(database: Path, *, root_path: str | None = None) -> None:
-    """Record the run `r1`: one task failed after two attempts and holds up two, others run, wait, or are lost."""
+    """Record the run `r1`.
+
+    One task failed after two attempts and blocks two others; the other tasks run, wait, have an orphaned attempt or
+    depend on a task that does not exist.
+    """
     async with open_engine(database, durability="relaxed") as engine:
         run = await engine.create_run(
             "r1",

@@ -1,4 +1,4 @@
-"""What tests of bad input share: a refused call records nothing and leaves the engine usable."""
+"""What the tests of bad input share: a refused call records nothing and leaves the engine usable."""
 
 from collections.abc import Awaitable
 from typing import Any
@@ -10,7 +10,7 @@ from engine.errors import AnabranchError
 
 
 async def refused(engine: Engine, call: Awaitable[Any]) -> AnabranchError:
-    """Return the error that the call raises, once nothing is recorded and the engine goes on."""
+    """Return the error that the call raises, after checking that it recorded nothing and that a write succeeds."""
     before = await engine.last_position()
     with pytest.raises(AnabranchError) as caught:
         await call

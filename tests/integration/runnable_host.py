@@ -1,4 +1,4 @@
-"""The real host in folders of its own: one with its stock store, one with ours, running the same pipelines."""
+"""The real host in separate folders, one with its stock store and one with ours, running the same pipelines."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ _DIFFERS_BY_NATURE = {"start_time", "end_time", "code_identities", "run_log_stor
 
 
 class Host:
-    """A folder with the pipelines in it, a repository as the host wants one, and a store."""
+    """A folder with the pipelines, the git repository that the host requires, and a configured store."""
 
     def __init__(self, folder: Path, store: str, **options: object) -> None:
         self.folder = folder
@@ -37,7 +37,7 @@ class Host:
         subprocess.run(["git", *identity, "commit", "--quiet", "--message", "pipelines"], cwd=folder, check=True)
 
     def start(self, arguments: Sequence[str], run_id: str) -> "subprocess.Popen[str]":
-        """Begin to run Python with these arguments."""
+        """Start Python with these arguments in the host's folder."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNABLE_")}
         return subprocess.Popen(
             [sys.executable, *arguments],
@@ -50,17 +50,17 @@ class Host:
 
 
 def run_flow(hosts: Sequence[Host], flow: str, *, fails: bool = False) -> None:
-    """Run a pipeline of `flows.py` on each host at once, under the pipeline's name as run id."""
+    """Run a pipeline of `flows.py` on every host at once; the run id is the pipeline's name."""
     run(hosts, ["flows.py", flow], flow, fails=fails)
 
 
 def run_command(hosts: Sequence[Host], *arguments: str, run_id: str) -> None:
-    """Run the host's own command line."""
+    """Run the host's own command line on every host at once."""
     run(hosts, ["-c", _RUNNABLE, *arguments], run_id)
 
 
 def run(hosts: Sequence[Host], arguments: Sequence[str], run_id: str, *, fails: bool = False) -> None:
-    """Run Python on each host at once, and check how it ends."""
+    """Run Python on every host at once, and check whether it succeeds or fails as expected."""
     processes = [host.start(arguments, run_id) for host in hosts]
     outputs = [process.communicate(timeout=90)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
@@ -81,7 +81,7 @@ def stock_store(host: Host) -> ChunkedFileSystemRunLogStore:
 
 @contextmanager
 def our_store(host: Host, **options: Any) -> Iterator[AnabranchRunLogStore]:
-    """The host's store, opened in this process; closed after use."""
+    """Open the host's store in this process and close it after use."""
     store = AnabranchRunLogStore(path=str(host.folder / "runs.db"), **options)
     try:
         yield store
@@ -90,7 +90,7 @@ def our_store(host: Host, **options: Any) -> Iterator[AnabranchRunLogStore]:
 
 
 def normalised(log: Any) -> Any:
-    """A run log as plain values, without what differs from run to run."""
+    """Return a run log as plain values, without the fields that differ between runs."""
     return _without(log.model_dump(mode="json"))
 
 

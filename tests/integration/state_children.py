@@ -1,6 +1,7 @@
-"""What child processes of the state store's tests run: `python -m tests.integration.state_children NAME DATABASE`.
+"""Programs for the child processes of the state store tests.
 
-Each prints the id of every attempt that it has created, once that is durable.
+Start: `python -m tests.integration.state_children NAME DATABASE`. Each program prints the id of every attempt that it
+created, once that attempt is durable.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ ATTEMPTS = 5
 
 
 def create(store: SQLiteStateStore, begin: Barrier | None = None) -> None:
-    """Create attempts at one task, all processes from the same moment on."""
+    """Create attempts at one task; with a barrier, all processes start at the same moment."""
     if begin is not None:
         begin.wait()
     for _ in range(ATTEMPTS):
@@ -28,11 +29,11 @@ def create(store: SQLiteStateStore, begin: Barrier | None = None) -> None:
 
 
 def say(attempt_id: str) -> None:
-    os.write(1, f"{attempt_id}\n".encode())  # whole, beside what other processes write
+    os.write(1, f"{attempt_id}\n".encode())  # one write call: lines of several processes do not mix
 
 
 def at_once(database: Path, method: str) -> None:
-    """Create attempts in many processes, to which the open store is handed."""
+    """Create attempts in many processes, each of which receives the open store."""
     context: Any = multiprocessing.get_context(method)
     with SQLiteStateStore(database) as store:
         begin = context.Barrier(PROCESSES)
@@ -53,7 +54,7 @@ def spawned(database: Path) -> None:
 
 
 def raw_fork(database: Path) -> None:
-    """Create in parent and child at once after a plain fork; neither closes anything."""
+    """Create attempts in parent and child at once after a plain `os.fork`; neither closes anything."""
     store = SQLiteStateStore(database)
     create(store)
     child = os.fork()
@@ -64,7 +65,7 @@ def raw_fork(database: Path) -> None:
 
 
 def exit_without_closing(database: Path) -> None:
-    """End with the store open, from the main thread, another one and a running loop."""
+    """Exit with the store open, after using it from the main thread, another thread and a running event loop."""
     store = SQLiteStateStore(database)
     create(store)
     thread = threading.Thread(target=create, args=(store,))
@@ -78,7 +79,7 @@ def exit_without_closing(database: Path) -> None:
 
 
 def exit_inside_a_loop(database: Path) -> None:
-    """End by an exception inside a loop, with the store open."""
+    """Exit by an exception inside an event loop, with the store open."""
 
     async def leave() -> None:
         create(SQLiteStateStore(database))
@@ -88,6 +89,6 @@ def exit_inside_a_loop(database: Path) -> None:
 
 
 if __name__ in ("__main__", "__mp_main__"):  # the latter in spawned children
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # in its debug mode a busy machine is worth a warning
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # in debug mode asyncio warns when the machine is busy
 if __name__ == "__main__":
     globals()[sys.argv[1]](Path(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""`engine.backup`: a whole copy takes the name, or nothing does."""
+"""`engine.backup`: either a complete, checked copy takes the target name, or nothing does."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,10 @@ async def _events(engine: Engine) -> list[RecordedEvent]:
 
 
 async def test_a_copy_is_the_store_as_it_stood(original: Engine, target: Path) -> None:
-    """One file, for its owner alone; opened by itself it holds the same events, and a checkpoint from before holds."""
+    """A backup is one file, readable by its owner only, that opens by itself and holds the same events.
+
+    An earlier checkpoint of the original holds for it, and it accepts new writes.
+    """
     checkpoint = await original.checkpoint()
     async with nothing_left(target.parent):
         made = await original.backup(target)
@@ -43,7 +46,7 @@ async def test_a_copy_is_the_store_as_it_stood(original: Engine, target: Path) -
 
 
 async def test_what_is_written_after_the_copy_is_not_in_it(original: Engine, target: Path) -> None:
-    """The snapshot is taken while it is copied; the original goes on by itself."""
+    """A run created in the original after the backup is not in the copy."""
     made = await original.backup(target)
     await original.create_run("later")
     async with open_engine(target) as copy:
@@ -54,13 +57,16 @@ async def test_what_is_written_after_the_copy_is_not_in_it(original: Engine, tar
 async def test_others_may_write_between_the_steps(
     original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copying never starts over: page by page it comes to its end, however often another connection commits."""
+    """Copying never starts over, although another connection commits between its steps.
+
+    None of those commits is in the copy.
+    """
     steps: list[int] = []
     after_step = sqlite_backup._Copying._after_step
 
     def write(copying: sqlite_backup._Copying, status: int, remaining: int, pages: int) -> None:
         steps.append(remaining)
-        assert len(steps) <= pages, "it starts over"
+        assert len(steps) <= pages, "copying started over"
         with contextlib.closing(sqlite3.connect(original.path, isolation_level=None)) as other:
             other.execute("INSERT INTO store VALUES (?, 'x')", (f"step {len(steps)}",))
         after_step(copying, status, remaining, pages)
@@ -77,7 +83,7 @@ async def test_others_may_write_between_the_steps(
 async def test_a_copying_that_is_given_up_on_ends_soon(
     original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever cancels it does not wait until a large file is copied."""
+    """When a backup fails, copying stops at the next step instead of copying the rest of the file."""
     stopped: list[bool] = []
     after_step = sqlite_backup._Copying._after_step
     given_up = threading.Event()
@@ -102,7 +108,7 @@ async def test_a_copying_that_is_given_up_on_ends_soon(
 async def test_the_event_loop_goes_on_while_the_folder_is_looked_at(
     original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder of many files on a slow disk holds up nobody."""
+    """The checks of the target folder run beside the event loop, so a slow disk blocks no other task."""
     loop, looked = asyncio.get_running_loop(), list[bool]()
 
     def wait(*_: Path) -> None:
@@ -117,7 +123,7 @@ async def test_the_event_loop_goes_on_while_the_folder_is_looked_at(
 
 
 async def test_it_tells_how_far_it_is(original: Engine, target: Path) -> None:
-    """Each part is told to its end, in order."""
+    """`backup` reports the progress of each part in order, up to the part's total."""
     told: dict[str, tuple[int, int]] = {}
     await original.backup(target, lambda what, done, total: told.update({what: (done, total)}))
     assert list(told) == ["copying", "checking", "verifying", "comparing"]
@@ -125,7 +131,7 @@ async def test_it_tells_how_far_it_is(original: Engine, target: Path) -> None:
 
 
 async def test_a_progress_that_raises_ends_the_backup(original: Engine, target: Path) -> None:
-    """Its error comes out, in whichever part it was raised, and nothing is left."""
+    """An error raised by the progress callback ends the backup in any of its parts, propagates, and leaves no file."""
     for part in ("copying", "checking", "verifying", "comparing"):
 
         def tell(what: str, _done: int, _total: int, part: str = part) -> None:
@@ -147,7 +153,7 @@ async def test_a_copy_that_cannot_be_synced_is_no_backup(
     number: int,
     expected: type[Any],
 ) -> None:
-    """Neither where its bytes fail to reach the disk, nor where its name does."""
+    """A backup whose file or folder cannot be synced raises DiskFull or BackupFailed and leaves no file."""
 
     def fail(_: Path) -> None:
         raise OSError(number, os.strerror(number))
@@ -162,7 +168,7 @@ async def test_a_copy_that_cannot_be_synced_is_no_backup(
 async def test_the_folder_is_synced_after_the_name(
     original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When it returns, a power cut takes neither the copy nor its name."""
+    """The folder is synced after the copy has its name, so that a power cut loses neither the copy nor the name."""
     seen: list[list[str]] = []
 
     def sync(folder: Path) -> None:
@@ -175,22 +181,22 @@ async def test_the_folder_is_synced_after_the_name(
 
 
 async def test_a_closed_engine_makes_no_backup(original: Engine, target: Path) -> None:
-    """As for every other call."""
+    """A backup on a closed engine raises EngineClosed."""
     await original.close()
     with pytest.raises(EngineClosed):
         await original.backup(target)
 
 
 def test_synchronous_callers_have_it_too(database: Path, target: Path) -> None:
-    """By the engine that is waited for."""
+    """A synchronous caller makes a backup through `BlockingEngine.call`."""
     with BlockingEngine(database) as engine:
         engine.call(lambda each: each.create_run("r"))
         made = engine.call(lambda each: each.backup(target))
     assert (made.events, left_in(target)) == (1, ["monday.db"])
 
 
-async def test_two_at_once_both_succeed_or_one_names_the_other(original: Engine, target: Path) -> None:
-    """Backups know nothing of each other but the name that both want."""
+async def test_of_backups_at_once_to_one_name_one_succeeds(original: Engine, target: Path) -> None:
+    """Of three concurrent backups to one target, one succeeds and the others raise BackupExists."""
     answers = await asyncio.gather(*(original.backup(target) for _ in range(3)), return_exceptions=True)
     failed = [each for each in answers if isinstance(each, AnabranchError)]
     assert [type(each) for each in failed] == [BackupExists, BackupExists]

@@ -1,4 +1,4 @@
-"""Where `engine.backup` makes no copy: names that are taken or cannot be, stores that are not whole, a full disk."""
+"""The cases in which `engine.backup` refuses: names that are taken or impossible, damaged stores, a full disk."""
 
 import contextlib
 import sqlite3
@@ -17,7 +17,10 @@ from tests.integration.backups import left_in, refuse_links
 @pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
 async def test_what_is_there_is_not_touched(original: Engine, target: Path, kind: str, suffix: str) -> None:
-    """Neither a file of that name, nor one beside it that SQLite would write into the copy; the error names it."""
+    """A backup never touches an existing entry of the target's name, nor a `-wal` or `-journal` file beside it.
+
+    `BackupExists` names the entry.
+    """
     found = Path(f"{target}{suffix}")
     make: dict[str, Callable[[], object]] = {
         "file": lambda: found.write_text("mine"),
@@ -36,15 +39,15 @@ async def test_what_is_there_is_not_touched(original: Engine, target: Path, kind
 async def test_a_file_that_comes_meanwhile_is_not_touched(
     original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
 ) -> None:
-    """Whoever takes the name while the copy is made keeps it, also where the file system has no hard links."""
+    """A file created under the target name during the backup is kept, also on a file system without hard links."""
     if not links:
         monkeypatch.setattr(Path, "hardlink_to", refuse_links)
-    monkeypatch.setattr(sqlite_backup, "_check_free", lambda _: None)  # it comes after the last look
+    monkeypatch.setattr(sqlite_backup, "_check_free", lambda _: None)  # the file appears after the last check
     await _assert_kept(original, target, target)
 
 
 async def test_a_log_that_comes_meanwhile_is_not_touched(original: Engine, target: Path) -> None:
-    """Nor does the copy get a name beside which SQLite would find another's log."""
+    """A backup is refused, and the file kept, when a `-wal` file appears beside the target during the backup."""
     await _assert_kept(original, target, Path(f"{target}-wal"))
 
 
@@ -59,7 +62,7 @@ async def _assert_kept(engine: Engine, target: Path, taken: Path) -> None:
 
 
 async def test_a_file_system_may_have_no_links(original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy is renamed there."""
+    """On a file system without hard links the copy gets its name by a rename."""
     monkeypatch.setattr(Path, "hardlink_to", refuse_links)
     made = await original.backup(target)
     assert left_in(target) == ["monday.db"]
@@ -70,7 +73,10 @@ OWN = "-wal", "-shm", "-journal", "-lock", "-unsynced", "-rebuild", "-rebuild-lo
 
 
 async def test_names_that_the_database_uses_are_refused(original: Engine) -> None:
-    """A backup there would be taken for the database's log, or removed as a leftover."""
+    """The names that the database uses for its own files are refused as backup targets.
+
+    A backup there would be read as the database's log, or removed as a leftover.
+    """
     for suffix in OWN:
         with pytest.raises((InvalidValue, BackupExists)):
             await original.backup(f"{original.path}{suffix}")
@@ -79,7 +85,7 @@ async def test_names_that_the_database_uses_are_refused(original: Engine) -> Non
 
 @pytest.mark.parametrize("path", ["a\0b", "\ud800", 7, None, b"x"])
 async def test_what_is_no_path_is_refused(original: Engine, path: object) -> None:
-    """The error names the argument."""
+    """A target that is not a valid path raises InvalidValue, which names the argument `path`."""
     with pytest.raises(InvalidValue) as caught:
         await original.backup(path)  # type: ignore[arg-type]
     assert caught.value.where == "path"
@@ -87,7 +93,10 @@ async def test_what_is_no_path_is_refused(original: Engine, path: object) -> Non
 
 @pytest.mark.parametrize("name", ["nowhere/a.db", "file/a.db", "x" * 250, ""])
 async def test_where_no_file_can_be_there_is_no_backup(original: Engine, tmp_path: Path, name: str) -> None:
-    """A folder that is missing or is none, a name that is too long once SQLite adds to it, the folder itself."""
+    """A backup is refused, and creates nothing, where no file can be created.
+
+    The folder is missing or is a file, the name is too long with SQLite's suffixes, or the target is a folder.
+    """
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
     with pytest.raises((BackupFailed, BackupExists)):
@@ -108,7 +117,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("statements", DAMAGE)
 async def test_a_store_that_is_not_whole_is_not_backed_up(original: Engine, target: Path, statements: str) -> None:
-    """What is wrong is said, and no file looks like a backup."""
+    """A backup of a damaged store raises BackupFailed with the reason and leaves no file."""
     with contextlib.closing(sqlite3.connect(original.path, isolation_level=None)) as connection:
         connection.executescript(statements)
     with pytest.raises(BackupFailed, match=DAMAGE[statements]) as caught:
@@ -117,8 +126,10 @@ async def test_a_store_that_is_not_whole_is_not_backed_up(original: Engine, targ
     assert left_in(target) == []
 
 
-async def test_an_error_without_a_code(original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """sqlite3 has errors of its own, which SQLite has no code for: it is a backup that failed all the same."""
+async def test_an_error_without_a_code_fails_the_backup(
+    original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that `sqlite3` raises without an SQLite error code becomes BackupFailed."""
 
     def undecodable(_: sqlite3.Connection) -> list[str]:
         raise sqlite3.OperationalError("Could not decode to UTF-8 column")
@@ -130,7 +141,7 @@ async def test_an_error_without_a_code(original: Engine, target: Path, monkeypat
 
 
 async def test_a_disk_that_is_full(original: Engine, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has a name, what was copied is removed, and the store goes on."""
+    """On a full disk a backup raises DiskFull, removes what it copied, and the store stays writable."""
 
     def connect_to_little_room(path: Path) -> sqlite3.Connection:
         connection = connect_new(path)

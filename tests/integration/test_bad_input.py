@@ -1,4 +1,4 @@
-"""Requests that do not fit what is: each has its own error, nothing is recorded, and the engine goes on."""
+"""Requests that do not fit the recorded state: each raises its own error, and nothing is recorded."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -65,7 +65,7 @@ UNKNOWN: dict[str, tuple[Call, type[AnabranchError]]] = {
 
 @pytest.mark.parametrize("case", UNKNOWN)
 async def test_what_is_not_there_is_named(engine: Engine, run: Run, case: str) -> None:
-    """A run, branch, step, attempt or point that does not exist has an error of its own kind."""
+    """Naming a run, branch, step, attempt or point that does not exist raises the error of that kind."""
     call, expected = UNKNOWN[case]
     assert type(await refused(engine, call(engine, run))) is expected
 
@@ -79,17 +79,17 @@ TAKEN: dict[str, tuple[Call, type[AnabranchError]]] = {
 
 
 @pytest.mark.parametrize("case", TAKEN)
-async def test_a_name_that_is_taken_isrefused(engine: Engine, run: Run, case: str) -> None:
-    """A second run, branch or attempt of a name changes nothing about the first."""
+async def test_a_name_that_is_taken_is_refused(engine: Engine, run: Run, case: str) -> None:
+    """Creating a run, branch or attempt whose name is taken raises the error of that kind and records nothing."""
     call, expected = TAKEN[case]
     assert type(await refused(engine, call(engine, run))) is expected
 
 
 @pytest.mark.parametrize("expected", [NO_STREAM, 0, 1, 99])
-async def test_a_version_that_is_not_the_expected_one_isrefused(
+async def test_a_version_that_is_not_the_expected_one_is_refused(
     engine: Engine, run: Run, expected: ExpectedVersion
 ) -> None:
-    """The error carries what was expected and what is; the stream stands at 4."""
+    """A write with the wrong expected version raises VersionConflict with the expected and the actual version."""
     error = await refused(engine, run.set_parameters({"a": 2}, expected_version=expected))
     assert isinstance(error, VersionConflict)
     assert (error.run_id, error.branch, error.expected, error.actual) == ("r", "", expected, 4)
@@ -97,20 +97,23 @@ async def test_a_version_that_is_not_the_expected_one_isrefused(
 
 @pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS, 4])
 async def test_a_version_that_is_the_expected_one_is_let_through(run: Run, expected: ExpectedVersion) -> None:
-    """ANY, STREAM_EXISTS and the stream's version hold for a stream at 4."""
+    """ANY, STREAM_EXISTS and the stream's own version let a write through."""
     assert (await run.set_parameters({"a": 2}, expected_version=expected)).stream_version == 5
 
 
 @pytest.mark.parametrize("expected", [-1, "5", 5.0, True, None])
-async def test_what_no_version_can_be_isrefused(engine: Engine, run: Run, expected: Any) -> None:
-    """A wrong type is not taken for ANY."""
+async def test_what_no_version_can_be_is_refused(engine: Engine, run: Run, expected: Any) -> None:
+    """An `expected_version` of a wrong type or range raises InvalidValue; none is read as ANY."""
     error = await refused(engine, run.set_parameters({"a": 2}, expected_version=expected))
     assert isinstance(error, InvalidValue)
     assert error.value == expected
 
 
-async def test_a_key_used_again_with_other_content_isrefused(engine: Engine, run: Run) -> None:
-    """The same key with the same content is the same write; with other content it is a mistake."""
+async def test_a_key_used_again_with_other_content_is_refused(engine: Engine, run: Run) -> None:
+    """Reusing an idempotency key with other content raises IdempotencyConflict.
+
+    With the same content it returns the original events as a duplicate, before any version check.
+    """
     first = await run.set_parameters({"a": 2}, idempotency_key="k")
     error = await refused(engine, run.set_parameters({"a": 3}, idempotency_key="k"))
     assert isinstance(error, IdempotencyConflict)
@@ -120,8 +123,8 @@ async def test_a_key_used_again_with_other_content_isrefused(engine: Engine, run
     assert again.events == first.events
 
 
-async def test_a_rule_that_cannot_fold_the_values_isrefused(engine: Engine, run: Run) -> None:
-    """The sum of texts and numbers does not exist; the error names the parameter and the rule."""
+async def test_a_rule_that_cannot_fold_the_values_is_refused(engine: Engine, run: Run) -> None:
+    """Summing a text and a number raises ReductionImpossible, which names the parameter and the rule."""
     for name, value in (("one", 1), ("two", "x")):
         await (await run.fork(name)).set_parameters({"p": value})
     error = await refused(engine, run.reduce(rules={"p": "sum"}))
@@ -129,8 +132,8 @@ async def test_a_rule_that_cannot_fold_the_values_isrefused(engine: Engine, run:
     assert (error.name, error.rule) == ("p", "sum")
 
 
-async def test_an_event_over_the_limit_isrefused(engine: Engine, run: Run) -> None:
-    """An encoded event may have 1 MiB; the error carries its size and the limit."""
+async def test_an_event_over_the_limit_is_refused(engine: Engine, run: Run) -> None:
+    """An event over the limit raises EventTooLarge with its size and the limit; a slightly smaller one is recorded."""
     error = await refused(engine, run.set_parameters({"p": "x" * EVENT_BYTES_MAX}))
     assert isinstance(error, EventTooLarge)
     assert (error.event_type, error.limit_bytes) == ("ParametersSet", EVENT_BYTES_MAX)
@@ -139,7 +142,7 @@ async def test_an_event_over_the_limit_isrefused(engine: Engine, run: Run) -> No
 
 
 async def test_the_limit_of_an_event_can_be_set(database: Path) -> None:
-    """`event_bytes_max` is the engine's own limit; what was recorded under a higher one stays readable."""
+    """`event_bytes_max` sets the limit for new events; events recorded under a higher limit stay readable."""
     async with open_engine(database) as engine:
         await engine.create_run("r", parameters={"p": "x" * 1000})
     async with open_engine(database, event_bytes_max=500) as engine:
@@ -151,7 +154,7 @@ async def test_the_limit_of_an_event_can_be_set(database: Path) -> None:
 
 
 async def test_a_bad_request_fails_alone(engine: Engine, run: Run) -> None:
-    """Refused before or within a batch, one caller's mistake is nobody else's."""
+    """Of concurrent requests only the bad ones fail, whether they are refused before the batch or within it."""
     calls = [run.set_parameters({"fine": index}) for index in range(20)]
     calls.insert(7, run.set_parameters({"big": "x" * EVENT_BYTES_MAX}))
     calls.insert(3, run.set_parameters({"late": 1}, expected_version=1))

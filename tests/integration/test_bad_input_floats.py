@@ -1,4 +1,4 @@
-"""NaN and the infinities are values: kept exactly, through the log, the views, reductions, rebuilding and reopening."""
+"""NaN, the infinities and other extreme values are kept exactly, through reductions, rebuilds and reopening."""
 
 import math
 from pathlib import Path
@@ -47,7 +47,7 @@ async def _reads(run: Run, value: Any) -> None:
 
 @pytest.mark.parametrize("case", VALUES)
 async def test_a_value_comes_back_exactly(database: Path, case: str) -> None:
-    """Type, sign and NaN survive every way that a value can take."""
+    """A value keeps its type, sign and NaN wherever it is read back, also after a rebuild and a reopening."""
     value = VALUES[case]
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"p": value})
@@ -67,7 +67,7 @@ async def test_a_value_comes_back_exactly(database: Path, case: str) -> None:
 
 @pytest.mark.parametrize("case", VALUES)
 async def test_a_value_that_is_written_again_is_no_news(database: Path, case: str) -> None:
-    """What equals what stands, NaN too, records nothing a second time."""
+    """Writing a step or a configuration with an equal value, NaN included, records nothing the second time."""
     value = VALUES[case]
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
@@ -79,7 +79,7 @@ async def test_a_value_that_is_written_again_is_no_news(database: Path, case: st
 
 @pytest.mark.parametrize("case", VALUES)
 async def test_a_value_is_reduced_exactly(database: Path, case: str) -> None:
-    """A child's value arrives in the parent as it was set."""
+    """A reduction carries a child's value to the parent exactly as it was set."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         child = await run.fork("b")

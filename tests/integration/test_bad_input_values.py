@@ -1,4 +1,4 @@
-"""Input that can never be recorded: refused by name, with the value and the limit, wherever it is given."""
+"""Input that can never be recorded: every argument refuses it with an error that names the value and the limit."""
 
 import contextlib
 import sqlite3
@@ -75,8 +75,11 @@ NAMED: dict[str, Callable[[Engine, Run, Any], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("bad", BAD_NAMES)
 @pytest.mark.parametrize("named", NAMED)
-async def test_a_name_that_cannot_be_one_isrefused(engine: Engine, run: Run, named: str, bad: str) -> None:
-    """Names are printable Unicode of 1 to 512 bytes, wherever they are given; the error carries the name."""
+async def test_a_name_that_cannot_be_one_is_refused(engine: Engine, run: Run, named: str, bad: str) -> None:
+    """A name that is not printable Unicode of 1 to 512 bytes is refused in every argument that takes one.
+
+    `InvalidName` carries the name.
+    """
     error = await refused(engine, NAMED[named](engine, run, BAD_NAMES[bad]))
     assert isinstance(error, InvalidName | InvalidValue)
     if isinstance(error, InvalidName):
@@ -84,7 +87,7 @@ async def test_a_name_that_cannot_be_one_isrefused(engine: Engine, run: Run, nam
 
 
 async def test_a_name_of_the_greatest_length_is_accepted(engine: Engine) -> None:
-    """512 bytes in UTF-8 are not too many; a nested branch counts with its parent's name."""
+    """A name of 512 bytes in UTF-8 is accepted; a nested branch's limit includes its parent's name."""
     name = "é" * (NAME_BYTES_MAX // 2)
     branch = await (await engine.create_run(name)).fork(name)
     assert branch.name == name
@@ -142,10 +145,13 @@ VALUED: dict[str, Callable[[Engine, Run, Any], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("bad", BAD_VALUES)
 @pytest.mark.parametrize("valued", VALUED)
-async def test_a_value_that_cannot_be_recorded_exactly_isrefused(
+async def test_a_value_that_cannot_be_recorded_exactly_is_refused(
     engine: Engine, run: Run, valued: str, bad: str
 ) -> None:
-    """Only JSON of 64-bit integers, floats, UTF-8 texts and 64 levels is recorded, wherever it is given."""
+    """A value that cannot be recorded exactly is refused in every argument that takes one.
+
+    Allowed is JSON of 64-bit integers, floats and UTF-8 texts, nested at most 64 levels deep.
+    """
     error = await refused(engine, VALUED[valued](engine, run, BAD_VALUES[bad]))
     assert isinstance(error, InvalidValue)
     assert len(str(error)) < 1000
@@ -245,8 +251,8 @@ async def _exported(engine: Engine, run_ids: Any, **how: Any) -> None:
 
 
 @pytest.mark.parametrize("case", WRONG_TYPES)
-async def test_what_a_field_cannot_hold_isrefused(engine: Engine, run: Run, case: str) -> None:
-    """A value of the wrong type or range is InvalidInput, and never reaches the log, which could not be read then."""
+async def test_what_a_field_cannot_hold_is_refused(engine: Engine, run: Run, case: str) -> None:
+    """An argument of the wrong type or range raises InvalidInput with a short message."""
     error = await refused(engine, WRONG_TYPES[case](engine, run))
     assert isinstance(error, InvalidInput)
     assert len(str(error)) < 1000
@@ -266,12 +272,12 @@ TOLD: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("message", TOLD)
 async def test_what_people_get_wrong_is_told_with_the_way_out(engine: Engine, run: Run, message: str) -> None:
-    """By the name of the argument that they gave, and with what it takes."""
+    """The message for a common mistake names the argument and says what it takes."""
     assert str(await refused(engine, TOLD[message](engine, run))) == message
 
 
 class Column:
-    """An array that can say what it holds."""
+    """An array that has a `tolist`, as numpy's have."""
 
     def tolist(self) -> list[int]:
         return [1]
@@ -285,36 +291,36 @@ class Column:
     ("store", "twin"), [(StateStore, "SQLiteStateStore"), (PartitionedRunLogStore, "BlockingRunLogStore")]
 )
 def test_an_async_store_takes_an_engine(store: Any, twin: str) -> None:
-    """Whoever gives it a path is told which store takes one."""
+    """An async store that is given a path raises InvalidValue, which names the blocking twin that takes one."""
     with pytest.raises(InvalidValue, match=f"engine: 'runs.db' is str, not an open engine; {twin} takes a path"):
         store("runs.db")
 
 
 async def test_a_position_is_no_version(engine: Engine, run: Run) -> None:
-    """What is erased is named by its version: a position in the log would be that of another event."""
+    """`erase` refuses a `Position`: it takes a version, and the same number would name another event."""
     error = await refused(engine, engine.erase("r", None, Position(2), "why"))  # type: ignore[arg-type]
     assert str(error) == "version: Position(2) is not a version: an integer of 64 bits"
 
 
 async def test_a_position_beyond_all_is_no_position(engine: Engine, run: Run) -> None:
-    """Of 71 bits: it is bad input, and no damage of the file."""
+    """A position of 71 bits is InvalidValue, not damage of the file."""
     assert isinstance(await refused(engine, events(engine, after=Position(2**70))), InvalidValue)
 
 
 async def test_a_position_says_after_what(engine: Engine, run: Run) -> None:
-    """Wherever a read takes a point it may be a `Position`; where it takes a position, too."""
+    """`events` takes a `Position` for `after` and `until`."""
     found = await events(engine, run_id="r", after=Position(1), until=Position(3))
     assert [each.position for each in found] == [2, 3]
 
 
 class Text(str):
-    """Text of a type of its own, as a `StrEnum`'s members are, and no enumeration."""
+    """A subclass of `str` that is no enumeration but behaves like a member of `StrEnum`."""
 
     __slots__ = ()
 
 
 async def test_texts_of_other_types_are_recorded_as_plain_text(engine: Engine, run: Run) -> None:
-    """Wherever a status or a message is given: of the type nothing is left."""
+    """A status, message, step name or attempt id of a `str` subclass is recorded as plain text."""
     status = Text("COMPLETED")
     await run.set_status(status, Text("done"))
     attempt = await run.find_attempt(Text("attempt"))
@@ -330,7 +336,7 @@ async def test_texts_of_other_types_are_recorded_as_plain_text(engine: Engine, r
 
 
 async def test_words_of_a_reduction_may_be_texts_of_other_types(engine: Engine, run: Run) -> None:
-    """The rule for every other name, and what to do with conflicts: of the type nothing is left."""
+    """A reduction accepts `str` subclasses as default rule, `on_conflict` and key; the kept rule is a plain `str`."""
     child = await run.fork("words")
     await child.set_parameters({"words": 2})
     reduced = await run.reduce(
@@ -341,7 +347,7 @@ async def test_words_of_a_reduction_may_be_texts_of_other_types(engine: Engine, 
 
 
 async def test_plain_values_in_an_attempts_document_are_parameters(engine: Engine, run: Run) -> None:
-    """What `set_parameters` takes, a document takes too; what is recorded can be read."""
+    """Plain values in an `AttemptDocument` become parameters, as in `set_parameters`, and can be read back."""
     attempt = AttemptDocument(inputs={"a": 1}, outputs={"b": [2]})  # type: ignore[dict-item]
     await run.log_step("s", attempts=[attempt])
     assert (await run.step("s")).attempts[0].inputs == {"a": Parameter(1)}
@@ -349,8 +355,8 @@ async def test_plain_values_in_an_attempts_document_are_parameters(engine: Engin
     assert await engine.verify_views() == []
 
 
-async def test_the_longest_name_is_no_sql(engine: Engine, database: Path) -> None:
-    """Names are bound, never put into statements or paths."""
+async def test_a_name_that_is_sql_stays_a_name(engine: Engine, database: Path) -> None:
+    """A name that contains SQL and path syntax is bound as data: it reads back unchanged and harms no table."""
     evil = "'; DROP TABLE events; -- ../../etc"
     run = await engine.create_run(evil)
     await (await run.fork(evil)).set_parameters({evil: evil})
@@ -360,7 +366,7 @@ async def test_the_longest_name_is_no_sql(engine: Engine, database: Path) -> Non
 
 
 async def test_a_rule_is_no_coroutine_function(engine: Engine, run: Run) -> None:
-    """It is refused before it is called, so that nothing is left that was never awaited."""
+    """A reduction refuses an async function as a rule before calling it, so that no coroutine is left unawaited."""
 
     async def summed(values: list[int]) -> int:
         raise AssertionError(values)

@@ -1,6 +1,6 @@
-"""The benchmark with tiny sizes: every peer keeps what it acknowledged, and the report says what it promises.
+"""The benchmark at tiny sizes: every peer keeps what it acknowledged, and the report contains what it promises.
 
-Nothing here is held against a clock.
+No test here depends on how long anything takes.
 """
 
 import sqlite3
@@ -26,7 +26,7 @@ from benchmarks.writing import write
 
 
 def run(*options: str, folder: Path) -> Result:
-    """Run the command in this process; what it measures runs in others."""
+    """Run the benchmark command in this process; it measures in other processes."""
     return CliRunner().invoke(app, ["--smoke", "--rounds", "1", "--folder", str(folder), *options])
 
 
@@ -40,7 +40,7 @@ def _in_the_long_run(peer: PeerEntry) -> bool:
     ids=lambda peer: peer.name,
 )
 def test_a_peer_keeps_what_it_acknowledged(peer: PeerEntry, tmp_path: Path) -> None:
-    """Every operation is in the peer's own store afterwards."""
+    """Every acknowledged operation is in the peer's own store afterwards."""
     if peer.version is None:
         pytest.skip(f"{peer.distribution} is not installed: pip install 'anabranch[{peer.extra}]'")
     measured = in_fresh_process(parallel_writes.measure, peer.name, tmp_path, SMOKE)
@@ -50,9 +50,9 @@ def test_a_peer_keeps_what_it_acknowledged(peer: PeerEntry, tmp_path: Path) -> N
 
 
 def test_the_report_is_whole(tmp_path: Path) -> None:
-    """Every work of anabranch is; the JSON is what `Report` describes, and nothing is left behind.
+    """The report on anabranch has every work with its figures, decodes as `Report`, and leaves no files behind.
 
-    W1 and W2 have tests of their own.
+    Works W1 and W2 have tests of their own.
     """
     works = [work.name for work in WORKS if work not in (parallel_writes.WORK, parallel_processes.WORK)]
     document = tmp_path / "report.json"
@@ -72,7 +72,7 @@ def test_the_report_is_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("peer", [ANABRANCH, *(pytest.param(each, marks=pytest.mark.slow) for each in (LIMIT, PLAIN))])
 def test_several_processes_lose_nothing(peer: str, tmp_path: Path) -> None:
-    """Nor do those that anabranch is held against most: each keeps what it acknowledged."""
+    """A peer that several processes write to at once keeps every operation that it acknowledged."""
     measured = parallel_processes.measure(peer, tmp_path, SMOKE)
     assert (measured.missing, measured.errors) == (0, {})
 
@@ -91,7 +91,7 @@ SET = "events WHERE event_type = 'ParametersSet'"
     ],
 )
 def test_a_part_is_left_out_and_back_afterwards(part: str, rows: str, tmp_path: Path) -> None:
-    """What is measured without it has no such rows, and what is measured next has them."""
+    """A measurement without a part writes no rows of that part, and the next complete measurement writes them again."""
     for name in (part, ANABRANCH):
         folder = tmp_path / name
         folder.mkdir()
@@ -102,7 +102,7 @@ def test_a_part_is_left_out_and_back_afterwards(part: str, rows: str, tmp_path: 
 
 
 def test_all_statements_are_run_again_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The repeated file holds every row that the engine wrote; where one is missing, the measurement says so."""
+    """The file of repeated statements has as many rows as the engine wrote; a lack makes the measurement fail."""
     assert left_out.measure(left_out.STATEMENTS, tmp_path, SMOKE).figures["us_per_pair"] > 0
     counts = []
     for name in (FILE_NAME, statements_alone.REPEATED_FILE_NAME):
@@ -118,7 +118,7 @@ def test_all_statements_are_run_again_and_no_others(tmp_path: Path, monkeypatch:
 
 
 def test_what_a_peer_has_lost_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that has lost a step is told of, whatever it acknowledged."""
+    """The measurement counts each step that a peer acknowledged and lost as missing."""
 
     async def forgetful(store: PlainStore) -> dict[str, Found]:
         del store
@@ -129,7 +129,7 @@ def test_what_a_peer_has_lost_is_shown(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named, with what brings it; the others are measured."""
+    """The report says that a peer is not installed and which extra installs it, and the command succeeds."""
     version = metadata.version
 
     def without_dagster(distribution: str) -> str:
@@ -145,7 +145,7 @@ def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: p
 
 
 def test_a_picture_has_a_panel_for_each_work_and_none_besides(tmp_path: Path) -> None:
-    """Also for an odd number of works, whose last line is not full."""
+    """The picture has exactly one panel for each work, also for an odd number of works."""
     pytest.importorskip("matplotlib", reason="a picture needs pip install 'anabranch[bench]'")
     picture = tmp_path / "picture.svg"
     works = [option for work in ("W4", "W8", "W10") for option in ("--work", work)]
@@ -164,7 +164,7 @@ def test_a_picture_has_a_panel_for_each_work_and_none_besides(tmp_path: Path) ->
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_is_measured(options: list[str], said: str, tmp_path: Path) -> None:
-    """By name."""
+    """A wrong option ends the command with exit code 2 and a message that names the value."""
     result = run(*options, folder=tmp_path)
     assert result.exit_code == 2
     assert said in result.output

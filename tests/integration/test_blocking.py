@@ -1,4 +1,7 @@
-"""The engine for synchronous callers: threads, event loops, closing, pickling. Processes have a file of their own."""
+"""The engine for synchronous callers: threads, event loops, closing, pickling.
+
+Tests with several processes are in `test_blocking_processes.py`.
+"""
 
 import asyncio
 import gc
@@ -37,20 +40,20 @@ def our_threads() -> list[threading.Thread]:
 
 
 def test_a_call_returns_what_its_work_returns(blocking_engine: BlockingEngine) -> None:
-    """Work gets the open engine, and its result is the call's."""
+    """A call passes the open engine to its work and returns the work's result."""
     assert blocking_engine.call(create).run_id == "r"
     assert blocking_engine.call(position) == 1
 
 
 def test_a_call_raises_what_its_work_raises(blocking_engine: BlockingEngine) -> None:
-    """An error passes through as it is, and the engine stays usable."""
+    """A call raises its work's error unchanged, and the engine stays usable."""
     with pytest.raises(RunNotFound):
         blocking_engine.call(lambda engine: engine.run("unknown"))
     assert blocking_engine.call(position) == 0
 
 
-def test_work_returns_something_to_wait_for(blocking_engine: BlockingEngine) -> None:
-    """What cannot be awaited is named: an iterator of events is for an async function to go through."""
+def test_work_that_returns_nothing_awaitable_is_refused(blocking_engine: BlockingEngine) -> None:
+    """Work that returns something not awaitable, such as an iterator of events, raises InvalidValue with advice."""
     works: list[Any] = [lambda _: 3, lambda engine: engine.events()]
     for work in works:
         with pytest.raises(InvalidValue, match="cannot be awaited: events are collected by an async function"):
@@ -60,12 +63,12 @@ def test_work_returns_something_to_wait_for(blocking_engine: BlockingEngine) -> 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 class Stop(BaseException):
-    """What a host ends its work with."""
+    """A host's own exception for ending its work."""
 
 
 @pytest.mark.parametrize("end", [SystemExit(3), Stop()], ids=["an exit", "a host's own"])
 def test_work_that_exits_ends_its_own_call_alone(blocking_engine: BlockingEngine, end: BaseException) -> None:
-    """What it exits with is its caller's; the calls of other threads go on, and so does the engine."""
+    """A `BaseException` raised by work reaches that call's caller only; other threads' calls and the engine go on."""
     begun, go = threading.Event(), asyncio.Event()
 
     async def wait(engine: Engine) -> str:
@@ -91,7 +94,7 @@ def test_work_that_exits_ends_its_own_call_alone(blocking_engine: BlockingEngine
 
 
 def test_nothing_is_opened_before_the_first_call(database: Path) -> None:
-    """An engine that is never called leaves no file and no thread."""
+    """An engine that is never called creates no file and no thread."""
     before = our_threads()
     with BlockingEngine(database):
         assert our_threads() == before
@@ -99,13 +102,13 @@ def test_nothing_is_opened_before_the_first_call(database: Path) -> None:
 
 
 def test_bad_options_are_refused_at_once(database: Path) -> None:
-    """What `open_engine` would refuse is refused before anything is opened."""
+    """`BlockingEngine` refuses an option that `open_engine` would refuse, before it opens anything."""
     with pytest.raises(InvalidValue):
         BlockingEngine(database, durability="none")  # type: ignore[arg-type]
 
 
 def test_a_file_that_cannot_be_opened_can_be_tried_again(database: Path) -> None:
-    """A failed opening leaves no thread, and the next call opens anew."""
+    """A failed opening leaves no thread, and the next call tries to open the file again."""
     database.write_text("not a database, but long enough to be looked at as one" * 100)
     with BlockingEngine(database) as engine:
         before = our_threads()
@@ -133,14 +136,14 @@ async def parameters(engine: Engine) -> dict[str, object]:
 
 
 async def test_it_may_be_called_from_a_running_event_loop(blocking_engine: BlockingEngine) -> None:
-    """A loop's own thread may call: it waits, and goes on."""
+    """A thread that runs an event loop can make blocking calls, and its loop goes on afterwards."""
     assert blocking_engine.call(create).run_id == "r"
     await asyncio.sleep(0)
     assert blocking_engine.call(position) == 1
 
 
 def test_a_call_from_its_own_thread_would_deadlock(blocking_engine: BlockingEngine) -> None:
-    """Work that calls, or closes, the engine that runs it is told so instead of waiting for itself."""
+    """Work that calls or closes the engine running it raises WouldDeadlock, and the engine stays usable."""
 
     async def call_back(_engine: Engine) -> None:
         blocking_engine.call(position)
@@ -155,7 +158,7 @@ def test_a_call_from_its_own_thread_would_deadlock(blocking_engine: BlockingEngi
 
 
 def test_closing_ends_the_thread_and_refuses_what_comes_after(database: Path) -> None:
-    """A closed engine leaves no thread, and says that it is closed; closing twice is nothing."""
+    """Closing ends the engine's thread, later calls raise EngineClosed, and a second close does nothing."""
     engine = BlockingEngine(database)
     before = our_threads()
     engine.call(create)
@@ -167,7 +170,7 @@ def test_closing_ends_the_thread_and_refuses_what_comes_after(database: Path) ->
 
 
 def test_closing_waits_for_the_calls_under_way(database: Path) -> None:
-    """A call that has begun is finished before the engine is closed."""
+    """`close` waits until a call that has begun is finished."""
     engine = BlockingEngine(database)
     begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
@@ -191,7 +194,7 @@ def test_closing_waits_for_the_calls_under_way(database: Path) -> None:
 
 
 def test_whoever_closes_waits_for_the_end(database: Path) -> None:
-    """Also who closes second, while the first still does: then no thread of the engine is left."""
+    """Each of several concurrent `close` calls returns only when the engine's thread has ended."""
     engine = BlockingEngine(database)
     before = our_threads()
     engine.call(create)
@@ -210,13 +213,13 @@ def test_whoever_closes_waits_for_the_end(database: Path) -> None:
 
 
 class _Interrupt(BaseException):
-    """What a signal's handler raises."""
+    """The exception that a signal handler raises."""
 
 
 def test_an_opening_that_is_interrupted_while_its_thread_starts_leaves_none(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python waits there for the thread to run: what it has begun to open is closed again."""
+    """An interrupt while the engine's thread starts leaves no thread, and the next call opens the engine anew."""
     start, before = threading.Thread.start, our_threads()
 
     def interrupted(thread: threading.Thread) -> None:
@@ -236,7 +239,7 @@ def test_an_opening_that_is_interrupted_while_its_thread_starts_leaves_none(
 
 
 def test_an_engine_that_is_garbage_ends_its_thread(database: Path) -> None:
-    """Nobody has to close an engine: one that nobody has any more is closed."""
+    """The thread of an engine that was never closed ends when the engine is garbage-collected."""
     engine = BlockingEngine(database)
     before = our_threads()
     engine.call(create)
@@ -248,7 +251,7 @@ def test_an_engine_that_is_garbage_ends_its_thread(database: Path) -> None:
 
 
 def test_a_pickled_engine_opens_its_file_where_it_arrives(blocking_engine: BlockingEngine) -> None:
-    """A copy has the same file and options, and no thread or connection."""
+    """An unpickled engine opens the same file by itself."""
     blocking_engine.call(create)
     with pickle.loads(pickle.dumps(blocking_engine)) as copy:
         assert copy.call(position) == 1
@@ -258,7 +261,7 @@ def test_a_pickled_engine_opens_its_file_where_it_arrives(blocking_engine: Block
 def test_a_relative_path_is_taken_from_where_the_engine_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
-    """A process that changes its folder later keeps to the same file; a URL is no other name for it."""
+    """A relative path or URL is resolved when the engine is created, so that a later `chdir` changes nothing."""
     monkeypatch.chdir(tmp_path)
     with BlockingEngine(named) as engine:
         (tmp_path / "elsewhere").mkdir()
@@ -268,7 +271,7 @@ def test_a_relative_path_is_taken_from_where_the_engine_was_made(
 
 
 def test_a_shared_engine_is_one_per_file(database: Path) -> None:
-    """All who ask for a file share an engine; a closed one is replaced."""
+    """`shared_engine` returns one engine for all names of a file, and a new one after that is closed."""
     engine = shared_engine(database)
     assert shared_engine(str(database)) is engine
     assert shared_engine(f"sqlite:///{database}") is engine
@@ -279,7 +282,7 @@ def test_a_shared_engine_is_one_per_file(database: Path) -> None:
 
 
 def test_a_blocking_store_is_closed_with_its_engine(database: Path) -> None:
-    """A store is a context manager; after it, its calls are refused."""
+    """A blocking store is a context manager; calls after it raise EngineClosed."""
     with BlockingRunLogStore(database) as store:
         store.set_parameters("r", {"x": 1})
     with pytest.raises(EngineClosed):
@@ -287,14 +290,14 @@ def test_a_blocking_store_is_closed_with_its_engine(database: Path) -> None:
 
 
 def test_a_blocking_store_says_what_its_methods_take() -> None:
-    """A twin's method has the name and the documentation of the method behind it."""
+    """A method of a blocking twin has the name, annotations and docstring of the async method."""
     assert BlockingRunLogStore.get_step_log.__name__ == "get_step_log"
     assert "internal_branch_name" in BlockingRunLogStore.get_step_log.__annotations__
     assert BlockingRunLogStore.get_step_log.__doc__
 
 
 def test_callers_with_other_options_share_another_engine(database: Path) -> None:
-    """What an engine was opened with is part of what is shared."""
+    """`shared_engine` shares an engine only among callers with the same options."""
     with shared_engine(database) as one, shared_engine(database, event_bytes_max=1000) as another:
         assert shared_engine(database, event_bytes_max=1000) is another
         assert one is not another

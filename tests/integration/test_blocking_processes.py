@@ -1,4 +1,4 @@
-"""Blocking stores in real processes: forked, spawned, pooled, abandoned. Nothing hangs, nothing is lost."""
+"""Blocking stores in processes that are forked, spawned, pooled or abandoned: nothing hangs and nothing is lost."""
 
 import subprocess
 import sys
@@ -14,9 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(name: str, database: Path) -> None:
-    """Run one of the children's functions as a script; warnings are errors, and what is left open is a warning.
+    """Run a function of `blocking_children` as a script, which must succeed and print no error.
 
-    Newer Pythons deprecate forking with threads, which is what is tested.
+    Warnings are errors, and resources left open cause one. DeprecationWarning is exempt: newer Pythons raise it for
+    forking with threads, which these tests do.
     """
     command = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning"]
     done = subprocess.run(
@@ -43,7 +44,7 @@ def assert_all_written(database: Path, *writers: str) -> None:
 
 
 def test_a_process_ends_without_closing(database: Path) -> None:
-    """An engine that nobody closed keeps no process from ending, and leaves nothing open behind."""
+    """An engine that nobody closed does not keep its process from exiting, and leaves no write-ahead log."""
     run("exit_without_closing", database)
     assert not database.with_name("runs.db-wal").exists()
     assert parameters(database) == {"x": 1}
@@ -51,32 +52,32 @@ def test_a_process_ends_without_closing(database: Path) -> None:
 
 @pytest.mark.skipif((3, 12) <= sys.version_info < (3, 12, 2), reason="Python 3.12.0 and 3.12.1 start no thread then")
 def test_a_thread_may_call_when_the_main_thread_has_ended(database: Path) -> None:
-    """A thread that outlives the main thread is served to its end."""
+    """A thread that outlives the main thread can still make calls and open a store."""
     run("thread_outlives_main", database)
     assert parameters(database) == {"x": 1, "y": 1}
 
 
 def test_an_interrupt_ends_a_call(database: Path) -> None:
-    """Ctrl-C in a call that waits for something ends it, and neither the close nor the exit waits for its work."""
+    """Ctrl-C ends a call that waits for ever, and neither the close nor the exit waits for its work."""
     run("interrupt_call", database)
     with BlockingEngine(database) as engine:
         assert [info.run_id for info in engine.call(lambda each: each.runs())] == ["r"]
 
 
 def test_an_interrupt_ends_an_opening(database: Path) -> None:
-    """Ctrl-C while another process holds the file's lock: no engine is left open behind it."""
+    """Ctrl-C during an opening that waits for another process's lock leaves no engine open."""
     run("interrupt_opening", database)
     assert not database.with_name("runs.db-wal").exists()
 
 
 def test_a_forked_child_opens_the_file_anew(database: Path) -> None:
-    """Parent and child write on after a fork, each with an engine of its own."""
+    """After a fork, parent and child go on writing at once and lose nothing."""
     run("raw_fork", database)
     assert_all_written(database, "before", "parent", "child")
 
 
 def test_a_fork_waits_for_no_thread_that_the_child_lacks(database: Path) -> None:
-    """A child that is forked while other threads call is not stuck with their locks, and the views are true after."""
+    """A child forked while other threads make calls does not deadlock on their locks, and the views stay true."""
     run("fork_amid_threads", database)
     assert_all_written(database, *(f"thread{index}" for index in range(3)), *(f"p{index}" for index in range(4)))
     with BlockingEngine(database) as engine:
@@ -84,12 +85,12 @@ def test_a_fork_waits_for_no_thread_that_the_child_lacks(database: Path) -> None
 
 
 def test_a_child_may_fork_too(database: Path) -> None:
-    """Each generation opens the file for itself."""
+    """A forked child and its own forked child can each use the engine."""
     run("fork_of_a_fork", database)
 
 
 @pytest.mark.parametrize("name", ["forked_pool", pytest.param("spawned_pool", marks=pytest.mark.slow)])
 def test_a_store_may_be_pickled_into_a_pool(database: Path, name: str) -> None:
-    """Workers write through the store that they were handed, at once, and lose nothing."""
+    """Pool workers that receive a pickled store write through it at once and lose nothing."""
     run(name, database)
     assert_all_written(database, *(f"task{index}" for index in range(6)))

@@ -1,4 +1,4 @@
-"""Cancelling every task but one's own, as graceful shutdowns do, and as `asyncio.run` does at its end."""
+"""Cancelling all tasks but the current one, as graceful shutdowns do, and as `asyncio.run` does at its end."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ async def _working(run: Run, step: str, all_begun: asyncio.Barrier) -> None:
 
 
 async def _at_work(run: Run, workers: int, turns: int) -> None:
-    """Have tasks be somewhere in their blocks: `turns` of the event loop after all have begun to write at once."""
+    """Start workers that write inside their attempts, and give them `turns` turns of the event loop."""
     all_begun = asyncio.Barrier(workers + 1)
     tasks = [asyncio.create_task(_working(run, f"s{index}", all_begun)) for index in range(workers)]
     await all_begun.wait()
@@ -44,7 +44,10 @@ async def _at_work(run: Run, workers: int, turns: int) -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_every_attempt_ends_and_whoever_was_not_cancelled_goes_on(engine: Engine, turns: int) -> None:
-    """At whatever point of a commit: blocks end as cancelled, and the canceller's own write is recorded."""
+    """At whatever point of a commit they are cancelled, all attempts end as CANCELLED.
+
+    The canceller's own write is recorded.
+    """
     run = await engine.create_run("r")
     await _at_work(run, 5, turns)
     others = _all_others()
@@ -58,7 +61,7 @@ async def test_every_attempt_ends_and_whoever_was_not_cancelled_goes_on(engine: 
 
 @pytest.mark.parametrize("turns", range(8))
 def test_what_ends_with_its_event_loop_is_ended_in_the_file(database: Path, turns: int) -> None:
-    """Nobody waits for the blocks: the end of the loop cancels them, and that is recorded."""
+    """Attempts that are cancelled because their event loop ends are recorded as CANCELLED."""
 
     async def left_at_work() -> Engine:
         engine = await open_engine(database)
@@ -78,7 +81,7 @@ def test_what_ends_with_its_event_loop_is_ended_in_the_file(database: Path, turn
 
 @pytest.mark.parametrize("turns", range(1, 12))
 async def test_a_close_is_done_to_the_end(database: Path, turns: int) -> None:
-    """No thread, file or lock is left by a close that is cancelled with everything else; a second one returns."""
+    """A close that is cancelled at any point still completes and leaves no thread, file or lock."""
     async with nothing_left(database.parent):
         engine = await open_engine(database)
         await (await engine.create_run("r")).parameters()
@@ -108,7 +111,7 @@ async def _at_work_until(run: Run, step: str, begun: asyncio.Barrier, leave: Lea
 
 
 async def _owning(database: Path, begun: asyncio.Barrier, leave: Leave) -> None:
-    """Open an engine, and have tasks of no group work with it."""
+    """Open an engine, and run attempts on it in tasks outside any task group."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         workers = [asyncio.create_task(_at_work_until(run, f"s{index}", begun, leave)) for index in range(3)]
@@ -120,9 +123,12 @@ async def _owning(database: Path, begun: asyncio.Barrier, leave: Leave) -> None:
 async def test_who_is_cancelled_with_the_owner_of_the_engine_ends_its_attempt(
     database: Path, *, owner_first: bool
 ) -> None:
-    """The engine is closed when all blocks that are being left have been, in whatever order the tasks are cancelled."""
+    """An engine whose owner is cancelled closes only after the other cancelled tasks have ended their attempts.
+
+    The order in which the tasks are cancelled does not matter.
+    """
     begun = asyncio.Barrier(5)
-    owner = asyncio.create_task(_owning(database, begun, Run.parameters))  # leaving takes a read
+    owner = asyncio.create_task(_owning(database, begun, Run.parameters))  # leaving the block needs a read
     await begun.wait()
     tasks = sorted(_all_others(), key=lambda task: (task is owner) is not owner_first)
     for task in tasks:
@@ -132,7 +138,7 @@ async def test_who_is_cancelled_with_the_owner_of_the_engine_ends_its_attempt(
 
 
 async def test_an_owner_that_is_cancelled_once_more_waits_no_longer(database: Path) -> None:
-    """What is not recorded for that is said in a warning: who gathers tasks loses the notes on their cancellation."""
+    """An owner cancelled a second time closes at once; each end that is then not recorded is logged as a warning."""
     begun, leaving, may_end = asyncio.Barrier(5), asyncio.Barrier(4), asyncio.Event()
 
     async def leave(_: Run) -> None:
@@ -156,7 +162,7 @@ async def test_an_owner_that_is_cancelled_once_more_waits_no_longer(database: Pa
 
 
 async def test_a_block_that_ends_well_behind_the_close_is_warned_of(database: Path) -> None:
-    """Its caller is told that the engine is closed, and the warning which attempt has no end."""
+    """An attempt block that succeeds after the close raises EngineClosed, and a warning names attempt and status."""
     engine = await open_engine(database)
     run = await engine.create_run("r")
     with structlog.testing.capture_logs() as logged, pytest.raises(EngineClosed):
@@ -169,7 +175,7 @@ async def test_a_block_that_ends_well_behind_the_close_is_warned_of(database: Pa
 async def test_a_task_that_goes_on_as_if_it_had_not_been_cancelled_holds_up_no_close(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is waited for, and not for ever."""
+    """The close waits only a limited time for a task that ignores its cancellation."""
     monkeypatch.setattr(cancellation, "LEAVING_SECONDS_MAX", 0.001)
     going_on, may_end = asyncio.Event(), asyncio.Event()
 
@@ -191,7 +197,7 @@ async def test_a_task_that_goes_on_as_if_it_had_not_been_cancelled_holds_up_no_c
 
 
 async def test_a_block_that_nobody_leaves_holds_up_no_close(database: Path) -> None:
-    """A task that is not being cancelled finds the engine closed at its end."""
+    """The close does not wait for a task that is not being cancelled; its attempt stays RUNNING."""
     begun = asyncio.Barrier(2)
     async with open_engine(database) as engine:
         worker = asyncio.create_task(_working(await engine.create_run("r"), "s", begun))

@@ -1,4 +1,4 @@
-"""The commands that look into runs: what each shows to people, and to scripts."""
+"""The commands that read runs: what each shows to people and to scripts."""
 
 import asyncio
 import json
@@ -35,19 +35,19 @@ async def _record(database: Path) -> None:
 
 @pytest.fixture
 def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database with a run of two branches, one with a failed attempt, and a run forked from it."""
+    """A database with a run of two branches, one of them with a failed attempt, and a run forked from it."""
     monkeypatch.setenv("ANABRANCH_DB", str(database))
     asyncio.run(_record(database))
     return database
 
 
 def rows(text: str) -> list[list[str]]:
-    """Return the cells of a table, line by line."""
+    """Return the words of a printed table, line by line."""
     return [line.split() for line in text.splitlines()]
 
 
 def test_the_last_recorded_run_comes_first(recorded: Path, shown: Shown) -> None:
-    """Whenever it was created; the help says so."""
+    """`runs` lists the last recorded run first, whatever its creation time is, and its help says so."""
 
     async def record() -> None:
         async with open_engine(recorded) as engine:
@@ -71,7 +71,7 @@ def test_the_last_recorded_run_comes_first(recorded: Path, shown: Shown) -> None
     ],
 )
 def test_runs_are_filtered(document: Callable[..., Any], filters: list[str], found: list[str]) -> None:
-    """Every filter leaves only the runs that pass it."""
+    """Each filter of `runs` keeps only the runs that match it."""
     assert [run["run_id"] for run in document("runs", *filters)["runs"]] == found
 
 
@@ -79,7 +79,7 @@ _HOUR = timedelta(hours=1)
 
 
 def test_a_run_is_told_about_by_why_it_stands_so_or_else_by_what_it_is(recorded: Path, shown: Shown) -> None:
-    """A reason says more than a description; of a run that has neither nothing is told."""
+    """`runs` shows a run's status reason, else its description, and how long it took or has been running."""
 
     async def record() -> None:
         async with open_engine(recorded) as engine:
@@ -98,7 +98,7 @@ def test_a_run_is_told_about_by_why_it_stands_so_or_else_by_what_it_is(recorded:
 
 
 def test_a_page_of_runs_says_where_the_next_begins(document: Callable[..., Any], shown: Shown) -> None:
-    """The cursor of a page gives the runs after it, and the last page has none."""
+    """The cursor of a page of runs leads to the next page; the last page has none."""
     first = document("runs", "--limit", "1")
     second = document("runs", "--limit", "1", "--cursor", first["cursor"])
 
@@ -107,12 +107,12 @@ def test_a_page_of_runs_says_where_the_next_begins(document: Callable[..., Any],
 
 
 def test_no_runs_are_said_to_be_none(shown: Shown) -> None:
-    """An empty list is an answer, not silence."""
+    """An empty list of runs is said to be empty, with the filter."""
     assert shown("runs", "--tag", "unheard of") == "no runs tagged unheard of\n"
 
 
 def test_show_says_how_a_run_stands(shown: Shown) -> None:
-    """Status, tag, hash and counts of a run are shown at a glance."""
+    """`show` prints a run's status, tag, description, hash and counts."""
     facts = {row[0]: " ".join(row[1:]) for row in rows(shown("show", "r1")) if row}
 
     assert (facts["status"], facts["tag"], facts["about"]) == ("COMPLETED", "nightly", "two fits")
@@ -121,7 +121,7 @@ def test_show_says_how_a_run_stands(shown: Shown) -> None:
 
 
 def test_show_says_which_branch_supplied_a_parameter(document: Callable[..., Any]) -> None:
-    """Behind a reduced parameter stands the child event that it came from; behind a set one, its own event."""
+    """`show` names the rule of a reduced value and the branches that supplied it; a value that was set has no rule."""
     parameters = document("show", "r1")["parameters"]
 
     assert [source["branch"] for source in parameters["loss"]["supplied_by"]] == ["fit.b"]
@@ -131,12 +131,12 @@ def test_show_says_which_branch_supplied_a_parameter(document: Callable[..., Any
 
 
 def test_show_counts_what_the_log_holds(document: Callable[..., Any], shown: Shown) -> None:
-    """The number of events is that of the lines of `events --json`."""
+    """The number of events that `show` counts equals the number of lines of `events --json`."""
     assert document("show", "r1")["counts"]["events"] == len(shown("events", "r1", "--json").splitlines())
 
 
 def test_a_forked_run_says_from_where(document: Callable[..., Any], shown: Shown) -> None:
-    """What a run inherits from another one is traced into that one."""
+    """`show` names the run that a run was forked from, and traces an inherited parameter into that run."""
     found = document("show", "r2")
 
     assert found["forked_from"]["run_id"] == "r1"
@@ -145,13 +145,13 @@ def test_a_forked_run_says_from_where(document: Callable[..., Any], shown: Shown
 
 
 def test_branches_of_another_run_are_named_with_it(shown: Shown) -> None:
-    """Also where several of them supplied a value."""
+    """`params` names the run of the branches that supplied a value when it is not the run shown."""
     assert "2 branches of r1: fit.a, fit.b" in shown("params", "r2")
     assert "2 branches: fit.a, fit.b" in shown("params", "r1")
 
 
 def test_a_run_that_was_created_later_than_its_status_changed(recorded: Path, shown: Shown) -> None:
-    """No time is said to have passed in between."""
+    """`show` prints no elapsed time for a run whose creation time is after its status change."""
 
     async def record() -> None:
         async with open_engine(recorded) as engine:
@@ -163,7 +163,7 @@ def test_a_run_that_was_created_later_than_its_status_changed(recorded: Path, sh
 
 
 def test_the_tree_nests_branches(shown: Shown) -> None:
-    """Each branch stands below the one it was forked from, with its status, version, steps and attempts."""
+    """`tree` prints each branch below its parent, with its status, version, steps and attempts."""
     root, a, b = shown("tree", "r1").splitlines()
 
     assert root.startswith("r1  COMPLETED")
@@ -172,12 +172,12 @@ def test_the_tree_nests_branches(shown: Shown) -> None:
 
 
 def test_the_tree_shows_steps_when_asked(shown: Shown) -> None:
-    """With `--steps` each step is a leaf, and names its attempts where there were several."""
+    """With `--steps`, `tree` prints each step, with its attempts where there were several."""
     assert "train  COMPLETED  #1 FAILED, #2 COMPLETED" in shown("tree", "r1", "--steps")
 
 
 def test_the_tree_is_one_document(document: Callable[..., Any]) -> None:
-    """For scripts branches nest in `branches`, and steps carry their attempts."""
+    """`tree --json` nests branches in `branches`, and steps carry their attempts."""
     a, b = document("tree", "r1")["branches"]
 
     assert (a["branch"], b["branch"]) == ("fit.a", "fit.b")
@@ -185,7 +185,7 @@ def test_the_tree_is_one_document(document: Callable[..., Any]) -> None:
 
 
 def test_events_come_in_order(shown: Shown) -> None:
-    """The history is printed by position, one line for each event, under the date."""
+    """`events` prints a line with the date, then one line for each event in the order of positions."""
     date, *lines = shown("events", "r1").splitlines()
 
     assert date.endswith("UTC")
@@ -194,7 +194,7 @@ def test_events_come_in_order(shown: Shown) -> None:
 
 
 def test_events_are_chosen(shown: Shown) -> None:
-    """Branch, type and position choose among the events; the root's name is empty."""
+    """`events` selects by branch, type and position; an empty name means the root branch."""
     lines = shown("events", "r1", "--branch", "fit.a", "--json").splitlines()
     reduced = json.loads(shown("events", "r1", "--branch", "", "--type", "ParametersReduced", "--json"))
 
@@ -204,7 +204,7 @@ def test_events_are_chosen(shown: Shown) -> None:
 
 
 def test_an_event_is_whole_in_json(shown: Shown) -> None:
-    """A line has the envelope with hexadecimal ids and ISO times, and all fields of the event."""
+    """A line of `events --json` has the envelope, with hexadecimal ids and ISO times, and all fields of the event."""
     event = json.loads(shown("events", "r1", "--json").splitlines()[0])
 
     assert (len(event["hash"]), len(event["event_id"]), event["recorded_at"][-1]) == (64, 32, "Z")
@@ -212,7 +212,7 @@ def test_an_event_is_whole_in_json(shown: Shown) -> None:
 
 
 def test_params_show_what_a_branch_sees(document: Callable[..., Any], shown: Shown) -> None:
-    """A branch sees its own parameters and those of its parent at the fork."""
+    """`params --branch` shows the branch's own parameters and those inherited from its parent at the fork."""
     found = document("params", "r1", "--branch", "fit.a")["parameters"]
 
     assert {name: (each["value"], each["set_by"]["branch"]) for name, each in found.items()} == {
@@ -225,21 +225,21 @@ def test_params_show_what_a_branch_sees(document: Callable[..., Any], shown: Sho
 
 
 def test_params_as_of_a_version(document: Callable[..., Any]) -> None:
-    """`--at` takes a version of the branch's stream."""
+    """`params --at` takes a version of the branch's stream."""
     found = document("params", "r1", "--at", "2")
 
     assert (found["branch"], set(found["parameters"])) == ("", {"lr", "seed"})
 
 
 def test_params_as_of_a_time(document: Callable[..., Any], shown: Shown) -> None:
-    """`--at` takes a time, and means what was recorded until then."""
+    """`params --at` takes a time, and includes everything recorded until then."""
     created = json.loads(shown("events", "r1", "--json").splitlines()[1])["recorded_at"]
 
     assert set(document("params", "r1", "--at", created)["parameters"]) == {"lr", "seed"}
 
 
 def test_steps_of_all_branches_or_one(document: Callable[..., Any], shown: Shown) -> None:
-    """Steps are listed branch by branch, of one branch or one status when asked."""
+    """`steps` lists the steps of all branches, or of one branch or one status."""
     assert [step["branch"] for step in document("steps", "r1")["steps"]] == ["fit.a", "fit.b"]
     assert [step["branch"] for step in document("steps", "r1", "--branch", "fit.b")["steps"]] == ["fit.b"]
     assert shown("steps", "r1", "--status", "FAILED") == "no steps that are FAILED\n"
@@ -247,7 +247,7 @@ def test_steps_of_all_branches_or_one(document: Callable[..., Any], shown: Shown
 
 
 def test_attempts_say_why_they_failed(document: Callable[..., Any], shown: Shown) -> None:
-    """A failed attempt is shown with its reason, a completed one with what it put out."""
+    """`attempts` shows the reason of a failed attempt and the metrics of a completed one."""
     (failed,) = document("attempts", "r1", "--status", "FAILED")["attempts"]
 
     assert (failed["branch"], failed["step"], failed["status_reason"]) == ("fit.b", "train", "ValueError: no data")
@@ -256,13 +256,13 @@ def test_attempts_say_why_they_failed(document: Callable[..., Any], shown: Shown
 
 
 def test_rebuild_checks_what_it_made(document: Callable[..., Any], shown: Shown) -> None:
-    """A rebuild says how many events it folded, and that the views are true."""
+    """`rebuild` verifies the views that it built, and reports that they match the events."""
     assert document("rebuild")["differences"] == []
     assert "the views say what the events say" in shown("rebuild")
 
 
 def test_every_command_explains_itself(shown: Shown) -> None:
-    """Without arguments every command is named, and the help of each has an example of it."""
+    """Called without arguments, the program lists every command; the help of each command has an example."""
     commands = {line.split()[0] for line in shown().split("Commands:\n")[1].splitlines()}
 
     assert commands == {
@@ -281,7 +281,7 @@ async def _create(database: Path, run_id: str) -> None:
 
 
 def test_run_ids_are_not_cut_for_other_columns(shown: Shown, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run's id is there to be copied: on a narrow terminal the tag and the description give way."""
+    """On a narrow terminal `runs` shortens the tag and the description, but not the run id."""
     monkeypatch.setenv("COLUMNS", "80")
     asyncio.run(_create(recorded, "nightly-2026-01-31-120000"))
 
@@ -291,7 +291,7 @@ def test_run_ids_are_not_cut_for_other_columns(shown: Shown, recorded: Path, mon
 def test_a_long_run_id_leaves_room_for_how_the_runs_stand(
     shown: Shown, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a narrow terminal its middle is left out; into a pipe it is whole."""
+    """`runs` shortens the middle of a very long run id on a narrow terminal, and prints it whole into a pipe."""
     long = "nightly/" + "churn/" * 20 + "2026-11-28"
     asyncio.run(_create(recorded, long))
     assert rows(shown("runs"))[1][0] == long
@@ -309,7 +309,7 @@ async def _delete(database: Path) -> None:
 
 
 def test_a_run_that_is_not_there(shown: Shown, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Was deleted, or was spelled otherwise: the error says what is known."""
+    """The error for an unknown run says when and why it was deleted, or suggests a run of a similar name."""
     asyncio.run(_delete(recorded))
     for asked in (["show", "gone"], ["diff", "gone", "r1"], ["delete", "gone", "--yes", "--reason", "again"]):
         assert main(asked) == 1
@@ -319,20 +319,20 @@ def test_a_run_that_is_not_there(shown: Shown, recorded: Path, capsys: pytest.Ca
 
 
 def test_a_status_that_no_step_has_in_these_letters(shown: Shown) -> None:
-    """Nothing is found, and it is asked whether the word that hosts use was meant."""
+    """`steps --status` with a status in the wrong case finds nothing, and suggests the recorded spelling."""
     assert shown("steps", "r1", "--status", "failed") == "no steps that are failed; was FAILED meant?\n"
 
 
 @pytest.mark.parametrize("command", ["show", "tree", "params", "events", "steps", "attempts"])
 def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """No line is longer than the terminal is wide."""
+    """No command prints a line longer than the terminal is wide."""
     monkeypatch.setenv("COLUMNS", "60")
 
     assert max(len(line) for line in shown(command, "r1").splitlines()) <= 60
 
 
 def test_steps_and_attempts_as_they_were(document: Callable[..., Any]) -> None:
-    """`--at` shows what there was at a version of the branch, and nothing that came later."""
+    """`steps --at` and `attempts --at` show what the branch held at that version, and nothing later."""
     now = document("attempts", "r1", "--branch", "fit.b")["attempts"]
     begun = document("attempts", "r1", "--branch", "fit.b", "--at", "3")["attempts"]
     assert [each["status"] for each in now] == ["FAILED", "COMPLETED"]
@@ -342,6 +342,6 @@ def test_steps_and_attempts_as_they_were(document: Callable[..., Any]) -> None:
 
 @pytest.mark.usefixtures("recorded")
 def test_a_task_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown task has no attempts for another reason than a known one."""
+    """`attempts --task` with an unknown task is an error, not an empty list."""
     assert main(["attempts", "r1", "--task", "nope"]) == 1
     assert capsys.readouterr().err == "anabranch: TaskNotFound: no task 'nope' in run 'r1'\n"

@@ -1,4 +1,4 @@
-"""`anabranch backup`: what it says, and how it ends."""
+"""`anabranch backup`: its output, its exit codes and its errors."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.integration.test_cli_text import hidden
 
 @pytest.fixture
 def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small store, named by the environment."""
+    """A small store; the environment names it."""
     monkeypatch.setenv("ANABRANCH_DB", str(database))
     asyncio.run(record_store(database))
     return database
@@ -24,13 +24,13 @@ def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """A name in a folder that is there."""
+    """A path for a backup, in an existing empty folder."""
     (tmp_path / "backups").mkdir()
     return tmp_path / "backups" / "monday.db"
 
 
 def test_people_are_told_what_was_copied_and_that_it_was_proven(shown: Shown, target: Path) -> None:
-    """How many events of how many runs, up to where, and the root that commits to them."""
+    """`backup` prints the target, the counts, the last position, what was verified, and the root of the copy."""
     first, holds, proven, root = shown("backup", str(target)).splitlines()
     assert first.startswith(f"backed up runs.db to {target} in ")
     size = target.stat().st_size
@@ -44,7 +44,7 @@ def test_people_are_told_what_was_copied_and_that_it_was_proven(shown: Shown, ta
 
 
 def test_scripts_are_told_the_same(document: Callable[..., Any], target: Path) -> None:
-    """With `--json`: numbers, and how long it took."""
+    """`backup --json` prints the same facts as fields, with the duration."""
     told = document("backup", str(target))
     assert told.pop("seconds") > 0
     assert len(told.pop("root")) == 64
@@ -53,7 +53,7 @@ def test_scripts_are_told_the_same(document: Callable[..., Any], target: Path) -
 
 
 def test_the_copy_answers_for_a_checkpoint_of_the_original(shown: Shown, target: Path, tmp_path: Path) -> None:
-    """As Monday's checkpoint saw it, so it is."""
+    """`verify --since` accepts a checkpoint of the original for the copy."""
     (tmp_path / "monday.json").write_text(shown("checkpoint"))
     shown("backup", str(target))
     verified = shown("verify", "--since", str(tmp_path / "monday.json"), "--db", str(target))
@@ -69,10 +69,10 @@ def test_the_copy_answers_for_a_checkpoint_of_the_original(shown: Shown, target:
         (".", "UsageError", 2),
     ],
 )
-def test_where_there_can_be_no_copy_it_is_one_line(
+def test_where_there_can_be_no_copy_it_is_an_error(
     recorded: Path, capsys: pytest.CaptureFixture[str], to: str, name: str, code: int
 ) -> None:
-    """The error has a name, and names the place."""
+    """A target that cannot be a backup is a named error on standard error, and the store stays unchanged."""
     before = recorded.read_bytes()
     assert main(["backup", str(recorded.parent / to)]) == code
     captured = capsys.readouterr()
@@ -82,12 +82,12 @@ def test_where_there_can_be_no_copy_it_is_one_line(
 
 
 def test_a_missing_database_is_not_made(target: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is copied of nothing."""
+    """`backup` of a missing database raises DatabaseNotFound and creates no file."""
     assert main(["backup", str(target), "--db", str(target.parent / "missing.db")]) == 1
     assert "DatabaseNotFound" in capsys.readouterr().err
     assert left_in(target) == []
 
 
 def test_hostile_names_of_files_are_neutralised(shown: Shown, target: Path) -> None:
-    """What a terminal would obey is shown as what it is."""
+    """`backup` prints a file name with its control characters escaped."""
     assert hidden(shown("backup", str(target.with_name("\x1b[2J\u202ea.db")))) <= {"\n"}

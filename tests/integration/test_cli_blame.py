@@ -38,7 +38,7 @@ async def _record(database: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that is only read: a run of two branches that was forked, and one of 150 branches."""
+    """A database that is only read, with a forked run of two branches, a failed attempt, and a run of 150 branches."""
     database = tmp_path_factory.mktemp("blame") / "runs.db"
     asyncio.run(_record(database))
     return database
@@ -46,7 +46,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shown(recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shown:
-    """Blame a value, on a terminal of 80 columns, and return what was printed."""
+    """Run `blame`, which must succeed, on a terminal of 80 columns, and return what it printed."""
     monkeypatch.setenv("ANABRANCH_DB", str(recorded))
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -59,7 +59,7 @@ def shown(recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 @pytest.fixture
 def refused(recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shown:
-    """Blame what cannot be, and return the error."""
+    """Run `blame`, which must fail, and return the error that it printed."""
     monkeypatch.setenv("ANABRANCH_DB", str(recorded))
 
     def run(*arguments: str) -> str:
@@ -72,13 +72,13 @@ def refused(recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 
 def untimed(text: str) -> list[str]:
-    """The lines without the times and the hash."""
+    """Return the lines without times, tree lines and the hash."""
     lines = [line.split("  20")[0].strip("│├└─ ") for line in text.splitlines()]
     return [line for line in lines if not line.startswith("hash ")]
 
 
 def test_a_reduced_value_is_a_tree_of_what_it_was_made_of(shown: Shown) -> None:
-    """The value, its event and rule; what was taken and what was not; the conflicts; what it overwrote."""
+    """`blame` shows a reduced value with rule, values taken and passed over, conflicts and the overwritten value."""
     assert untimed(shown("r1", "loss")) == [
         "loss = 0.2",
         "(root)@4  reduced by min from 2 branches",
@@ -91,31 +91,31 @@ def test_a_reduced_value_is_a_tree_of_what_it_was_made_of(shown: Shown) -> None:
 
 
 def test_where_all_were_combined_none_is_called_taken(shown: Shown) -> None:
-    """The sources stand in the order of the branches."""
+    """When a rule combines all values, `blame` lists the sources in branch order and calls none of them taken."""
     assert untimed(shown("r1", "epochs"))[2:] == ["fit.a@2  3  set", "fit.b@4  4  set during train #1"]
 
 
 def test_a_value_from_another_run_names_that_run(shown: Shown) -> None:
-    """And the forks in between."""
+    """`blame` names the run that an inherited value came from, and the fork."""
     lines = untimed(shown("r2", "lr"))
     assert lines == ["lr = 0.1", "r1: (root)@2  set", "inherited by (root), forked at r1: (root)@4"]
 
 
 def test_history_goes_on_below(shown: Shown) -> None:
-    """One line for each value that was overwritten, newest first."""
+    """`blame --history` adds one line for each overwritten value, newest first."""
     lines = untimed(shown("r1", "loss", "--history"))
     assert lines[-2:] == ["overwrote  (root)@3  0.8  set", "overwrote  (root)@2  0.9  set"]
 
 
 @pytest.mark.parametrize(("at", "value"), [("2", "0.9"), ("3", "0.8"), ("4", "0.2"), ("9999-01-01", "0.2")])
 def test_as_of_a_version_or_a_time(shown: Shown, at: str, value: str) -> None:
-    """The value that the branch saw then."""
+    """`blame --at` shows the value that the branch saw at that version or time."""
     assert shown("r1", "loss", "--at", at).splitlines()[0] == f"loss = {value}"
 
 
 @pytest.mark.parametrize("arguments", [("r1", "loss"), ("r1", "only_a"), ("wide", "all"), ("wide", "least")])
 def test_no_line_is_longer_than_the_terminal(shown: Shown, arguments: tuple[str, str]) -> None:
-    """Long values are cut."""
+    """`blame` prints no line longer than the terminal is wide."""
     assert max(map(len, shown(*arguments).splitlines())) <= 80
 
 
@@ -127,7 +127,7 @@ def test_no_line_is_longer_than_the_terminal(shown: Shown, arguments: tuple[str,
     ],
 )
 def test_what_is_left_out_is_counted(shown: Shown, name: str, last: str) -> None:
-    """A wide reduction fills no more than a few screens."""
+    """`blame` of a wide reduction cuts its output and says how many branches and values it leaves out."""
     lines = untimed(shown("wide", name))
     assert lines[-1] == last
     assert ("… and passed over 91 more (--json)" in lines) is (name == "least")
@@ -135,7 +135,7 @@ def test_what_is_left_out_is_counted(shown: Shown, name: str, last: str) -> None
 
 
 def test_json_has_all_of_it(shown: Shown) -> None:
-    """The tree as nested objects, with whole values, hashes and times."""
+    """`blame --json` prints the whole tree as nested objects, with values, hashes and times."""
     document = json.loads(shown("wide", "least", "--json"))
     lineage = document["lineage"]
     assert (document["run_id"], document["branch"], document["name"]) == ("wide", "", "least")
@@ -155,7 +155,7 @@ def test_json_has_all_of_it(shown: Shown) -> None:
     ],
 )
 def test_an_unknown_name_is_an_error_with_what_was_meant(refused: Shown, arguments: Any, hint: str) -> None:
-    """A name that is much like it, a branch that has it, or a later point; or nothing."""
+    """An unknown parameter is an error with a hint: a similar name, a branch that has it, or that it came later."""
     error = refused(*arguments)
     assert error.startswith("anabranch: ParameterNotFound: ")
     assert hint in error
@@ -163,7 +163,7 @@ def test_an_unknown_name_is_an_error_with_what_was_meant(refused: Shown, argumen
 
 
 def test_an_error_is_json_for_scripts(refused: Shown) -> None:
-    """With the error's name."""
+    """With `--json` the error is a JSON document with its type and message."""
     error = json.loads(refused("r1", "los", "--json"))["error"]
     assert error["type"] == "ParameterNotFound"
     assert error["message"].endswith("did you mean 'loss'?")
@@ -172,7 +172,7 @@ def test_an_error_is_json_for_scripts(refused: Shown) -> None:
 def test_hostile_names_and_values_reach_no_terminal(
     database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a terminal would obey is escaped, in values as in what the command line says."""
+    """`blame` escapes control characters in names and values, in its output and in its errors."""
 
     async def record() -> None:
         async with open_engine(database) as engine:
@@ -192,5 +192,5 @@ def test_hostile_names_and_values_reach_no_terminal(
 
 
 def test_what_an_attempt_set_that_failed_is_told_with_that(shown: Shown) -> None:
-    """It stays set, and whoever trusts it knows."""
+    """`blame` says of a value that the attempt which set it failed."""
     assert "set during train #1, which is FAILED" in untimed(shown("doubtful", "loss"))[1]

@@ -1,4 +1,4 @@
-"""What the commands say of a file that has lost something, or whose views hold what was never recorded."""
+"""What the commands print for a file that has lost events, whose views were altered, or that is no store."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ async def _record(database: Path) -> None:
 
 @pytest.fixture
 def database(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of four events. The environment names the file."""
+    """A run of four events; the environment names the file."""
     asyncio.run(_record(database))
     monkeypatch.setenv("ANABRANCH_DB", str(database))
     return database
@@ -36,7 +36,10 @@ def _sql(database: Path, statement: str) -> None:
 def test_a_point_whose_event_is_lost_is_named(
     database: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
-    """The version and the branch, and what tells more: the run itself is there."""
+    """A point whose event is lost raises ReadFailed, which names version, branch and run and points to `verify`.
+
+    Other points of the run stay readable.
+    """
     _sql(database, "DELETE FROM events WHERE stream_version = 3")
     assert main([*command, "r1", "--at", "3"]) == 1
     said = capsys.readouterr().err
@@ -46,7 +49,7 @@ def test_a_point_whose_event_is_lost_is_named(
 
 
 def test_a_damaged_row_is_told_with_a_way_out(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever reads it is sent to the doctor, who does not send to itself."""
+    """The error for a damaged row points to `doctor`; the output of `doctor` itself does not."""
     _sql(database, "UPDATE parameters SET value = '{'")
     assert main(["params", "r1"]) == 1
     assert capsys.readouterr().err.endswith("; `anabranch doctor` says what to do\n")
@@ -65,7 +68,7 @@ def _sqlite_file(path: Path, *statements: str) -> None:
 def test_what_is_no_database_of_ours_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """Nothing comes to lie beside it, and a SQLite file without tables does not become a store by being read."""
+    """A file that is no store is refused and stays unchanged, and nothing is created beside it."""
     (tmp_path / "text").write_text("no database")
     _sqlite_file(tmp_path / "foreign", "CREATE TABLE t (x)")
     _sqlite_file(tmp_path / "empty", "CREATE TABLE t (x)", "DROP TABLE t")
@@ -87,7 +90,7 @@ def test_what_is_no_database_of_ours_is_left_alone(
 
 @pytest.mark.parametrize("command", ["runs", "doctor"])
 def test_what_is_no_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """Neither a device nor a pipe is opened, let alone waited for."""
+    """A device or a pipe is refused by name without being opened."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path(os.devnull)):
         assert main([command, "--db", str(path)]) == 1
@@ -95,8 +98,8 @@ def test_what_is_no_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFi
         assert said == f"anabranch: CannotOpen: cannot open '{path}': it is not a regular file\n"
 
 
-def test_a_store_that_another_process_has_just_made_is_read(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it holds may still be in the write-ahead log alone."""
+def test_a_store_that_was_just_made_is_read_while_open(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A store whose content is still in the write-ahead log alone is readable."""
     new = database.with_name("new.db")
 
     async def read_meanwhile() -> None:

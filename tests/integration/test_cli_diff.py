@@ -1,4 +1,4 @@
-"""`anabranch diff`, and `show` and `tree` at a point: what people and scripts are told of what was."""
+"""`anabranch diff`, and `show` and `tree` with `--at`, for people and for scripts."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def document(told: Told) -> Callable[..., Any]:
 
 
 def test_two_points_of_a_run(told: Told) -> None:
-    """What has changed in between is marked: parameters, steps with their attempts, branches, the status."""
+    """`diff` of two points marks every change between them: status, parameters, steps with attempts, and branches."""
     code, text = told("diff", "r1", "r1", "--a-at", "2")
     rows = [line.split(maxsplit=2) for line in text.splitlines()[1:]]
     assert code == 1
@@ -69,7 +69,7 @@ def test_two_points_of_a_run(told: Told) -> None:
 
 
 def test_nothing_differs(told: Told) -> None:
-    """The exit code says so, too."""
+    """`diff` exits with 0, and says so, when nothing differs."""
     assert told("diff", "r1", "r1") == (0, "nothing differs\n")
     assert told("diff", "r1", "r1", "--a-at", "2999-01-01")[0] == 0
 
@@ -84,7 +84,7 @@ async def _record_two_tries(database: Path) -> None:
 
 
 def test_two_tries_at_the_same(told: Told, database: Path, document: Callable[..., Any]) -> None:
-    """What they were asked to do and what came of it; not which jobs did it, or when."""
+    """`diff` of two runs compares specifications and outputs, but neither job ids nor times."""
     asyncio.run(_record_two_tries(database))
     code, text = told("diff", "try 1", "try 2")
     assert code == 1
@@ -111,7 +111,7 @@ async def _record_two_configurations(database: Path) -> None:
 
 
 def test_two_runs_that_were_configured_otherwise(told: Told, database: Path) -> None:
-    """Their configuration, tags and jobs are compared, as they are between two points of a run."""
+    """`diff` compares configurations and tags, and the job logs between two points of a run."""
     asyncio.run(_record_two_configurations(database))
     code, text = told("diff", "monday", "tuesday")
     assert (code, [" ".join(line.split()) for line in text.splitlines()[1:]]) == (
@@ -129,7 +129,7 @@ async def _record_texts(database: Path) -> None:
 
 
 def test_values_that_begin_alike_are_told_apart(told: Told, database: Path) -> None:
-    """Of long ones it is shown where they differ, and of those that look the same what they are made of."""
+    """`diff` cuts long values so that they show where they differ, and escapes values that only look the same."""
     asyncio.run(_record_texts(database))
     _, text = told("diff", "one", "other")
     rows = [line.split()[-2:] for line in text.splitlines()[1:]]
@@ -137,7 +137,7 @@ def test_values_that_begin_alike_are_told_apart(told: Told, database: Path) -> N
 
 
 def test_a_value_that_was_erased(told: Told) -> None:
-    """Is told from one that is null, and no kinds are compared with it."""
+    """`diff` shows an erased value as `(erased)`, not as null, and without a kind."""
     told("erase", "r1", "2", "--reason", "wrong", "--yes", "--json")
     _, text = told("diff", "r1", "r1", "--a-at", "2")
     assert [line.split() for line in text.splitlines() if " lr " in line] == [
@@ -145,29 +145,29 @@ def test_a_value_that_was_erased(told: Told) -> None:
     ]
 
 
-def test_a_position_that_is_none(told: Told) -> None:
-    """Is named as what it is."""
+def test_a_point_that_does_not_exist_is_named(told: Told) -> None:
+    """The error for a point that does not exist says what it is: a position, a version or a time."""
     _, said = told("show", "r1", "--at", "p99999")
     assert "was not there at position 99999, or the log does not reach it" in said
     assert "has no version 999: it has the versions 1 to" in told("show", "r1", "--at", "999")[1]
     assert "was not there at 2020-01-01T" in told("show", "r1", "--at", "2020-01-01")[1]
 
 
-def test_a_point_may_be_so_long_ago(told: Told) -> None:
-    """An age is the time that was so long ago."""
+def test_a_point_may_be_an_age(told: Told) -> None:
+    """`--at` takes an age and means the time that long ago; a malformed age is refused."""
     assert "was not there at " in told("show", "r1", "--at", "1d")[1]
     assert told("show", "r1", "--at", "0m")[0] == 0
     assert "is no age (30s, 90m, 12h, 30d, 4w) and no ISO 8601 time" in told("show", "r1", "--at", "1x")[1]
 
 
 def test_the_root_by_the_name_that_is_shown(told: Told) -> None:
-    """It has none to type: the error says how it is meant."""
+    """`--branch "(root)"` is an error that says how to name the root branch."""
     code, said = told("params", "r1", "--branch", "(root)")
     assert (code, said.strip().endswith("; without --branch it is the root")) == (1, True)
 
 
 def test_two_branches(told: Told, document: Callable[..., Any]) -> None:
-    """Compared by what is below each; it is said where they part."""
+    """`diff` compares two branches by what is below each, and says where they part."""
     code, text = told("diff", "r1", "r1", "--a-branch", "fit.a", "--b-branch", "fit.b")
     assert (code, text.splitlines()[0]) == (1, "they part after (root)@3")
     found = document("diff", "r1", "r1", "--a-branch", "fit.a", "--b-branch", "fit.b")
@@ -179,7 +179,7 @@ def test_two_branches(told: Told, document: Callable[..., Any]) -> None:
 
 
 def test_a_fork_and_its_source(document: Callable[..., Any]) -> None:
-    """They part where it was forked; a step that it inherits is no difference."""
+    """`diff` of a fork and its source names the fork point; an inherited step is no difference."""
     found = document("diff", "r1", "r2")
     assert found["parting"] == {"run_id": "r1", "branch": "", "stream_version": 4}
     assert (found["same"], list(found["branches"][""]["steps"])) == (False, ["train"])
@@ -212,7 +212,7 @@ READINGS = {
 def test_places_are_read_by_the_longest_run_that_is_there(
     document: Callable[..., Any], text: str, meant: tuple[str, str, Any]
 ) -> None:
-    """A run's id may hold the marks itself."""
+    """`diff` reads `run:branch@point` with the longest existing run id, since run ids may contain `:` and `@`."""
     found = document("diff", text, "r2")["before"]
     assert (found["run_id"], found["branch"], found["at"]) == meant
 
@@ -233,13 +233,13 @@ REFUSED = {
 
 @pytest.mark.parametrize(("arguments", "expected"), REFUSED.items(), ids=map(" ".join, REFUSED))
 def test_what_is_not_there_is_refused(told: Told, arguments: tuple[str, ...], expected: tuple[int, str]) -> None:
-    """On one line, by name."""
+    """A place that does not exist, or cannot be read, is one line of error with its name."""
     code, text = told(*arguments)
     assert (code, text.split(":")[1].strip(), text.count("\n")) == (*expected, 1)
 
 
 def test_show_at_a_point(told: Told, document: Callable[..., Any]) -> None:
-    """The run as it stood: its status, what it held and its parameters."""
+    """`show --at` shows the run's status, counts and parameters as of that point."""
     found = document("show", "r1", "--at", "2")
     assert (found["status"], found["finalized"], found["status_changed_at"]) == ("CREATED", None, None)
     assert found["counts"] == {"events": 2, "branches": 1, "steps": 0, "attempts": 0, "failed_attempts": 0}
@@ -249,13 +249,13 @@ def test_show_at_a_point(told: Told, document: Callable[..., Any]) -> None:
 
 
 def test_show_counts_what_is_inherited(told: Told) -> None:
-    """A forked run holds its source's step, and says that it does."""
+    """`show` counts a forked run's inherited steps, and says how many they are."""
     text = told("show", "r2")[1]
     assert "r1: (root)@4" in text
     assert "1 event, 1 branch, 1 step (1 inherited), 0 attempts" in text
 
 
 def test_tree_at_a_point(told: Told) -> None:
-    """The branches there were."""
+    """`tree --at` shows only the branches that existed at that point."""
     assert "fit" not in told("tree", "r1", "--at", "2")[1]
     assert "inner" in told("tree", "r1", "--at", "4")[1]

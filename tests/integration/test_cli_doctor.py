@@ -1,4 +1,4 @@
-"""`anabranch doctor`: each thing that can be wrong is found, told with what to do, and put right where that is safe."""
+"""`anabranch doctor`: it finds each kind of fault, gives advice, and with `--fix` repairs what is safe to repair."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ CHECKS = [
     "attempts",
 ]
 
-# Takes a lock, leaves its own id as a note, hands the lock down to a child, and ends; the child ends with its input.
+# Takes a lock, writes its process id into the file, lets a child inherit the lock, and exits; the child exits at EOF.
 _INHERITING = """
 import fcntl, os, sys
 file = open(sys.argv[1], "a")
@@ -52,7 +52,7 @@ if not os.fork():
 
 @pytest.fixture
 def healthy(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database that is well, named by the environment; its one orphan is too young for a month's timeout."""
+    """A healthy database, named by the environment, with one attempt that counts as orphaned by the default timeout."""
     monkeypatch.setenv("ANABRANCH_DB", str(database))
     monkeypatch.delenv("COLUMNS", raising=False)
     asyncio.run(record_tasks(database))
@@ -61,7 +61,10 @@ def healthy(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def examined(healthy: Path, capsys: pytest.CaptureFixture[str]) -> Examined:
-    """Run `doctor --json` where no attempt is orphaned unless it says so; return the exit code and the checks."""
+    """Run `doctor --json`; return the exit code and the checks.
+
+    Unless `--timeout` is given, no attempt counts as orphaned.
+    """
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         timeout = [] if "--timeout" in arguments else ["--timeout", "1e12"]
@@ -74,7 +77,7 @@ def examined(healthy: Path, capsys: pytest.CaptureFixture[str]) -> Examined:
 
 
 def states(checks: dict[str, Any]) -> dict[str, str]:
-    """The checks that are not simply well."""
+    """Return the states of the checks that are not `ok`."""
     return {name: check["state"] for name, check in checks.items() if check["state"] != "ok"}
 
 
@@ -84,7 +87,7 @@ def _sql(database: Path, statement: str) -> list[Any]:
 
 
 def test_a_healthy_database_is_well(examined: Examined) -> None:
-    """Every check is made, and the exit code is 0."""
+    """On a healthy database every check is made and is `ok`, and the exit code is 0."""
     code, checks = examined()
     assert (code, list(checks), states(checks)) == (0, CHECKS, {})
 
@@ -107,7 +110,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize("statement", TAMPERED)
 def test_views_that_were_tampered_with_are_made_anew(healthy: Path, examined: Examined, statement: str) -> None:
-    """What was written to the views from outside is found, undone with `--fix`, and well from then on."""
+    """`doctor` finds views that were altered from outside; `--fix` rebuilds them as they were."""
     tables = "runs", "tasks", "task_attempts", "schema_info"
     before = [_sql(healthy, f"SELECT * FROM {table} ORDER BY 1") for table in tables]
     _sql(healthy, statement)
@@ -122,7 +125,7 @@ def test_views_that_were_tampered_with_are_made_anew(healthy: Path, examined: Ex
 
 
 def test_a_trigger_on_the_log_is_told_of(healthy: Path, examined: Examined) -> None:
-    """It may change what is recorded; whose it is nobody knows, so that it is not taken away."""
+    """`doctor` reports a foreign trigger on the log's tables and never removes it."""
     _sql(healthy, "CREATE TRIGGER liar AFTER INSERT ON events BEGIN DELETE FROM events; END")
     code, checks = examined("--fix")
     assert (code, states(checks)) == (1, {"schema": "found"})
@@ -132,7 +135,7 @@ def test_a_trigger_on_the_log_is_told_of(healthy: Path, examined: Examined) -> N
 
 
 def test_a_damaged_log_is_no_matter_of_views(healthy: Path, examined: Examined) -> None:
-    """An event that cannot be read is told, is not hidden by `--fix`, and the views stay as they are."""
+    """An unreadable event is a finding with its position; `--fix` does not rebuild the views over it."""
     _sql(healthy, "UPDATE events SET payload = x'80' WHERE position = 3")
     before = _sql(healthy, "SELECT * FROM tasks")
 
@@ -169,7 +172,10 @@ async def _attempts(database: Path) -> dict[str, AttemptLog]:
 
 
 def test_orphaned_attempts_are_marked_in_any_run(healthy: Path, examined: Examined) -> None:
-    """Created long ago, never submitted, no job: only such attempts are found, and marked as failed at the start."""
+    """`--fix` marks orphaned attempts of every run as FAILED_INIT, and no others.
+
+    Orphaned is an attempt that was created long ago and never submitted, and has no job.
+    """
     asyncio.run(_record_orphans(healthy))
     before = asyncio.run(_attempts(healthy))
 
@@ -190,7 +196,7 @@ def test_orphaned_attempts_are_marked_in_any_run(healthy: Path, examined: Examin
 
 
 def test_the_timeout_says_what_is_orphaned(healthy: Path, examined: Examined) -> None:
-    """With a shorter timeout younger attempts are orphaned too; one of no length leaves none."""
+    """A shorter `--timeout` counts younger attempts as orphaned, too."""
     asyncio.run(_record_orphans(healthy))
 
     found = {
@@ -201,7 +207,7 @@ def test_the_timeout_says_what_is_orphaned(healthy: Path, examined: Examined) ->
 
 
 def test_a_run_lock_that_is_held_is_no_finding(healthy: Path, examined: Examined) -> None:
-    """A living holder is named; when it has let go, the lock is free."""
+    """A run lock held by a live process is `ok`, with its holder's process id; a released lock is free."""
     assert examined()[1]["run lock"]["text"] == "nobody has ever taken it"
     assert not (healthy.parent / "run.lock").exists()
     lock = FileLock(healthy.parent / "run.lock")
@@ -217,7 +223,7 @@ def test_a_run_lock_that_is_held_is_no_finding(healthy: Path, examined: Examined
 
 @pytest.mark.parametrize("note", ["", "nobody", "-1", "0", str(10**30)])
 def test_a_holder_that_left_no_name(healthy: Path, examined: Examined, note: str) -> None:
-    """A note that names no process names none."""
+    """A lock file whose note is no process id gives no holder."""
     lock = FileLock(healthy.parent / "run.lock")
     assert lock.try_acquire()
     (healthy.parent / "run.lock").write_text(note)
@@ -229,9 +235,9 @@ def test_a_holder_that_left_no_name(healthy: Path, examined: Examined, note: str
 
 @pytest.fixture(params=["asked for", "not asked for"])
 def dead_holder(request: pytest.FixtureRequest, healthy: Path) -> Iterator[int]:
-    """The id of a process that took `run.lock` and is dead, while a child that it started has the lock.
+    """The id of a dead process that took `run.lock`, while a child of it still holds the lock.
 
-    One whose parent has not asked how it ended keeps its id.
+    "Not asked for": its parent has not reaped it, so the process id still exists.
     """
     command = [sys.executable, "-c", _INHERITING, str(healthy.parent / "run.lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -246,7 +252,7 @@ def dead_holder(request: pytest.FixtureRequest, healthy: Path) -> Iterator[int]:
 
 
 def test_a_run_lock_of_a_dead_process_is_told_and_left(dead_holder: int, examined: Examined) -> None:
-    """Nobody can take such a lock from the child that inherited it: `--fix` does not, and it is told how to find it."""
+    """A run lock whose taker is dead but whose child holds it is a finding with advice; `--fix` leaves it."""
     code, checks = examined("--fix")
 
     assert (code, states(checks)) == (1, {"run lock": "found"})
@@ -255,7 +261,7 @@ def test_a_run_lock_of_a_dead_process_is_told_and_left(dead_holder: int, examine
 
 
 def test_a_held_write_lock_holds_nobody_up(healthy: Path, examined: Examined) -> None:
-    """It is told; what needs the lock is not tried, and everything else is looked at."""
+    """`doctor` does not wait for a held write lock: it reports it, makes every other check and fixes nothing."""
     _sql(healthy, "DELETE FROM task_attempts")
     lock = FileLock(Path(f"{healthy}-lock"))
     assert lock.try_acquire()
@@ -271,7 +277,7 @@ LEFT = "-rebuild", "-rebuild-journal", "-compare-00ff00ff00ff00ff", "-compare-00
 
 @pytest.fixture
 def leftovers(healthy: Path) -> list[Path]:
-    """What a rebuild and a comparison that were killed two days ago have left, and files that look alike."""
+    """Scratch files that a rebuild and a comparison left two days ago, beside files of similar names."""
     left = [Path(f"{healthy}{suffix}") for suffix in LEFT]
     two_days_ago = datetime.now(UTC).timestamp() - 2 * 86_400
     names = "runs.dbx-rebuild", "runs.db-rebuilt", "other.db-compare-00ff00ff00ff00ff", "runs.db-compare-baseline"
@@ -283,7 +289,7 @@ def leftovers(healthy: Path) -> list[Path]:
 
 
 def test_leftovers_are_removed(leftovers: list[Path], healthy: Path, examined: Examined) -> None:
-    """Nothing else in the folder is touched."""
+    """`--fix` removes leftover scratch files and no other file in the folder."""
     before = {path.name for path in healthy.parent.iterdir()}
 
     code, checks = examined()
@@ -295,7 +301,7 @@ def test_leftovers_are_removed(leftovers: list[Path], healthy: Path, examined: E
 
 
 def test_what_may_be_in_use_is_kept(leftovers: list[Path], healthy: Path, examined: Examined) -> None:
-    """While a rebuild runs its files are its own, and a comparison of today may be under way."""
+    """Scratch files that may be in use are kept: those of a running rebuild, and recent ones of a comparison."""
     for path in leftovers:
         os.utime(path)
     rebuilding = FileLock(Path(f"{healthy}-rebuild-lock"))
@@ -308,14 +314,17 @@ def test_what_may_be_in_use_is_kept(leftovers: list[Path], healthy: Path, examin
 
 
 def _update_lost(database: Path) -> list[Any]:
-    """Lose the last update of an attempt, and return what the view says of that attempt."""
+    """Delete the last update of an attempt from the log, and return the rows of the attempts' view."""
     ((position,),) = _sql(database, "SELECT max(position) FROM events WHERE event_type = 'AttemptUpdated'")
     _sql(database, f"DELETE FROM events WHERE position = {position}")
     return _sql(database, "SELECT * FROM task_attempts")
 
 
 def test_a_lost_event_is_a_finding_and_the_views_are_left(healthy: Path, examined: Examined) -> None:
-    """They may be the last to tell what it said: no fix makes them anew, nor marks attempts by what is left."""
+    """A lost event is a finding, and `--fix` leaves the views, which may be the last record of what it said.
+
+    Nor does it mark attempts as orphaned by what is left.
+    """
     told = _update_lost(healthy)
 
     code, checks = examined("--fix", "--timeout", "0")
@@ -326,7 +335,7 @@ def test_a_lost_event_is_a_finding_and_the_views_are_left(healthy: Path, examine
 
 
 def test_rebuild_leaves_the_views_of_a_lost_event(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Until it is told to take what is left."""
+    """`rebuild` refuses a log that has lost an event, and rebuilds from what is left with `--force`."""
     told = _update_lost(healthy)
 
     assert main(["rebuild"]) == 1
@@ -337,7 +346,7 @@ def test_rebuild_leaves_the_views_of_a_lost_event(healthy: Path, capsys: pytest.
 
 
 def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each check, an arrow before what to do, and the verdict last."""
+    """`doctor` prints a line for each check, an arrow before each advice, and the verdict last."""
     _sql(healthy, "UPDATE tasks SET status = 'COMPLETED'")
 
     assert main(["doctor"]) == 1
@@ -358,14 +367,14 @@ def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture
 def test_lines_end_where_the_terminal_does(
     healthy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No line is longer than the terminal is wide."""
+    """`doctor` prints no line longer than the terminal is wide."""
     monkeypatch.setenv("COLUMNS", "60")
     assert main(["doctor"]) == 1
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 60
 
 
 def test_looking_makes_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is missing is refused, and nothing is left behind."""
+    """`doctor --fix` on a missing file raises DatabaseNotFound and creates nothing."""
     assert main(["doctor", "--fix", "--db", str(tmp_path / "missing.db")]) == 1
     assert "DatabaseNotFound" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -381,7 +390,7 @@ async def _record_hostile(database: Path) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_hostile_names_stay_text(healthy: Path, capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
-    """Markup in names is nothing but text."""
+    """`doctor` prints markup in names as plain text."""
     asyncio.run(_record_hostile(healthy))
     assert main(["doctor", *options]) == 1
 

@@ -1,4 +1,4 @@
-"""`anabranch doctor` about the files: who may read them, where they are, what is damaged, and who holds them up."""
+"""`anabranch doctor` on the files: permissions, file systems, damage, leftovers and readers."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from tests.integration.backups import opened_copy
 
 Examined = Callable[..., tuple[int, dict[str, Any]]]
 
-# Reads a database and goes on reading the same state of it until its input ends.
+# Opens a read transaction on a database and keeps it open until its input ends.
 _READING = """
 import sqlite3, sys
 connection = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, isolation_level=None)
@@ -38,14 +38,14 @@ sys.stdin.read()
 
 
 class Usage(NamedTuple):
-    """What `shutil.disk_usage` says, as far as it is asked."""
+    """The part of the result of `shutil.disk_usage` that is read."""
 
     free: int
 
 
 @pytest.fixture
 def examined(store: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> Examined:
-    """Run `doctor --json` on a copy of it; return the exit code and what is not simply well."""
+    """Run `doctor --json` on a copy of the store; return the exit code and the checks that are not `ok`."""
     shutil.copyfile(store, database)
     database.chmod(0o600)
 
@@ -59,7 +59,7 @@ def examined(store: Path, database: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_files_that_others_may_read_are_told_and_taken_from_them(database: Path, examined: Examined) -> None:
-    """The database and those beside it; `--fix` leaves the owner what he had."""
+    """Files that others may read are a finding; `--fix` leaves only the owner's permissions."""
     lock = Path(f"{database}-lock")
     lock.touch()
     database.chmod(0o664)
@@ -76,7 +76,7 @@ def test_files_that_others_may_read_are_told_and_taken_from_them(database: Path,
 
 
 def test_a_network_file_system_is_a_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doctor looks at such a file all the same, and says what may happen there."""
+    """A database on a network file system is examined all the same, and that is a finding."""
     monkeypatch.setattr("engine.logs.mounts.mounted_as", lambda *_: "nfs4")
     monkeypatch.setattr(file_checks, "mounted_as", lambda *_: "nfs4")
     code, found = examined()
@@ -87,13 +87,13 @@ def test_a_network_file_system_is_a_finding(examined: Examined, monkeypatch: pyt
 def test_where_the_system_does_not_tell_there_is_no_finding(
     examined: Examined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every system has a table of what is mounted."""
+    """A system that does not say what kind of file system is mounted gives no finding."""
     monkeypatch.setattr(file_checks, "mounted_as", lambda *_: None)
     assert examined() == (0, {})
 
 
 def test_a_disk_that_is_nearly_full_is_a_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told what happens when nothing is left."""
+    """A nearly full disk is a finding that says what a write without room raises."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(free=12_000_000))
     code, found = examined()
     assert (code, list(found)) == (1, ["disk"])
@@ -101,7 +101,7 @@ def test_a_disk_that_is_nearly_full_is_a_finding(examined: Examined, monkeypatch
 
 
 def test_a_sync_that_had_failed_is_said(database: Path, capsys: pytest.CaptureFixture[str], store: Path) -> None:
-    """Of a file that is whole it is said once: looking at it has cleared that up."""
+    """A failed sync of a file that is whole is reported once: opening it has cleared the mark."""
     shutil.copyfile(store, database)
     database.chmod(0o600)
     SyncFailureMark(database).set()
@@ -115,7 +115,7 @@ def test_a_sync_that_had_failed_is_said(database: Path, capsys: pytest.CaptureFi
 
 
 def test_a_file_that_is_not_whole_after_a_failed_sync_is_a_finding(database: Path, examined: Examined) -> None:
-    """It is read only, until it is replaced or taken as it is."""
+    """A damaged file with a failed sync is a finding, with advice, until the mark is removed."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE events SET recorded_at = 0 WHERE position = 1")
         connection.commit()
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_whole_after_a_failed_sync_is_a_finding(database: Pat
 
 
 def test_room_for_less_than_another_copy_is_said(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No finding, but a rebuild or a backup may fail there."""
+    """Too little room for another copy is no finding, but the check says that a copy may not fit."""
     with database.open("wb") as file:
         file.truncate(10**10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(free=10**9))
@@ -139,7 +139,7 @@ def test_room_for_less_than_another_copy_is_said(database: Path, monkeypatch: py
 
 
 def test_a_write_ahead_log_that_only_grows_is_a_finding(database: Path) -> None:
-    """Above its limit somebody keeps it from being begun anew; at the limit it is as it should be."""
+    """A write-ahead log over its limit is a finding that points to readers; one at the limit is `ok`."""
     log = Path(f"{database}-wal")
     states = []
     for size in (0, WAL_BYTES_MAX, WAL_BYTES_MAX + 1):
@@ -153,7 +153,7 @@ def test_a_write_ahead_log_that_only_grows_is_a_finding(database: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system does not tell who holds a lock")
 async def test_who_reads_is_named(store: Path, database: Path) -> None:
-    """By the locks that SQLite holds for a read; when it has ended, nobody is."""
+    """`reading` names the processes that read, by SQLite's locks, until they end."""
     async with opened_copy(store, database) as engine:
         await engine.create_run("r")
         process = await asyncio.create_subprocess_exec(
@@ -162,7 +162,7 @@ async def test_who_reads_is_named(store: Path, database: Path) -> None:
         assert await next_line(process) == "reading"
         assert reading(Path(f"{database}-shm")) == [process.pid]
         with Path(f"{database}-wal").open("r+b") as log:
-            log.truncate(WAL_BYTES_MAX + 1)  # what is behind its last frame counts for nothing
+            log.truncate(WAL_BYTES_MAX + 1)  # SQLite ignores what follows the last frame
         assert f"1 process ({process.pid}) may be reading" in check_log_size(database).text
         await process.communicate(b"")
         assert reading(Path(f"{database}-shm")) == []
@@ -189,14 +189,17 @@ EXPOSED = {
 
 @pytest.mark.parametrize("version", EXPOSED)
 def test_what_a_version_of_sqlite_is_exposed_to(version: tuple[int, int, int]) -> None:
-    """It is no finding, for what writes here is safe from it, and it is said for what else may write."""
+    """The check says whether this version of SQLite has the WAL reset bug.
+
+    It is no finding, since the engine is safe from it; other programs that write to the file are not.
+    """
     check = check_sqlite(version)
     assert (check.state, check.details["wal_reset_bug"]) == ("ok", EXPOSED[version])
     assert ("other programs that write to the file or checkpoint it are not" in check.text) == EXPOSED[version]
 
 
 def test_what_a_killed_backup_left_is_removed(database: Path, examined: Examined) -> None:
-    """With all that is in it; a backup that runs is left alone."""
+    """`--fix` removes the folders that killed backups left, and keeps that of a running one."""
     folders = [PartialFolder(database.parent) for _ in range(3)]
     for folder in folders:
         (folder.path / "copy.db").write_bytes(b"x" * 1000)
@@ -219,7 +222,7 @@ def _sql(database: Path, statement: str) -> list[Any]:
 
 @pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 3\0" + b"x" * 5000])
 def test_what_is_no_database_is_a_finding(database: Path, examined: Examined, content: bytes) -> None:
-    """It is told what to do, `--fix` changes nothing, and nothing is made beside it but the lock."""
+    """A file that is no database is a finding with advice, and `--fix` changes neither its bytes nor its mode."""
     database.write_bytes(content)
     database.chmod(0o644)
     code, found = examined("--fix")
@@ -229,7 +232,7 @@ def test_what_is_no_database_is_a_finding(database: Path, examined: Examined, co
 
 
 def test_a_damaged_file_is_told_and_not_written_to(database: Path, examined: Examined) -> None:
-    """Pages that are overwritten are found; `--fix` rebuilds nothing in a file that is to be kept as it is."""
+    """Overwritten pages are findings, and `--fix` rebuilds nothing in a damaged file."""
     _sql(database, "UPDATE runs SET status = 'FORGED'")
     ((page,),) = _sql(database, "SELECT rootpage FROM sqlite_schema WHERE name = 'events_by_run'")
     with database.open("r+b") as file:
@@ -244,7 +247,7 @@ def test_a_damaged_file_is_told_and_not_written_to(database: Path, examined: Exa
 
 
 def test_a_log_that_has_lost_events_is_told(database: Path, examined: Examined) -> None:
-    """The views cannot be compared with it; it is said that no rebuild helps."""
+    """In a log that has lost events, the views are a finding, which says that no rebuild helps."""
     _sql(database, "DELETE FROM events WHERE event_type = 'AttemptCreated'")
     code, found = examined("--fix")
     assert (code, list(found)) == (1, ["history", "views"])
@@ -253,7 +256,7 @@ def test_a_log_that_has_lost_events_is_told(database: Path, examined: Examined) 
 
 
 def test_a_check_that_breaks_is_a_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a damaged file makes fail, the other checks are made."""
+    """A check that raises an unforeseen error is a finding, and the other checks are still made."""
 
     def break_off(_: object) -> list[str]:
         raise KeyError("unforeseen")

@@ -1,4 +1,4 @@
-"""How commands end: exit codes, errors of one line, readers that leave, interrupts."""
+"""How commands end: exit codes, errors of one line, readers that go away, interrupts."""
 
 import asyncio
 import io
@@ -51,20 +51,20 @@ async def _set_running(database: Path) -> None:
 def test_an_error_is_one_line_with_its_name(
     recorded: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], error: str
 ) -> None:
-    """What is not there ends with exit code 1, one line on the standard error output, and nothing on the other."""
+    """A missing run or branch ends a command with exit code 1 and one line on standard error only."""
     assert main([*arguments, "--db", str(recorded)]) == 1
     assert capsys.readouterr() == ("", error)
 
 
 def test_an_error_is_json_when_asked(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With `--json` the error's line is a document."""
+    """With `--json` an error is a JSON document."""
     assert main(["params", "r1", "--at", "9", "--json", "--db", str(recorded)]) == 1
     assert json.loads(capsys.readouterr().err)["error"]["type"] == "PointNotFound"
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_takes_json(words: Words) -> None:
-    """As the help says."""
+    """Every command has the option `--json`."""
     assert any("--json" in parameter.opts for parameter in commands()[words].params)
 
 
@@ -81,7 +81,7 @@ def test_every_command_takes_json(words: Words) -> None:
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    """A command line that cannot be understood is told from a command that failed, also for scripts."""
+    """A command line that cannot be understood ends with exit code 2 and UsageError, as text or as JSON."""
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("anabranch: UsageError: ")
 
@@ -93,7 +93,7 @@ def test_a_wrong_command_line_is_exit_code_2(capsys: pytest.CaptureFixture[str],
 def test_looking_makes_no_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    """A command that reads refuses a missing file, and leaves nothing behind."""
+    """A command that reads raises DatabaseNotFound for a missing file, and creates nothing."""
     monkeypatch.chdir(tmp_path)
 
     assert main(command) == 1
@@ -102,7 +102,7 @@ def test_looking_makes_no_database(
 
 
 def test_an_empty_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An empty file is left empty."""
+    """An empty file raises DatabaseNotFound and stays empty."""
     empty = tmp_path / "empty.db"
     empty.touch()
 
@@ -112,7 +112,7 @@ def test_an_empty_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is no database is named in the error."""
+    """A file that is no database raises NotADatabase."""
     other = tmp_path / "notes.txt"
     other.write_text("not a database, and longer than a header would be" * 4)
 
@@ -123,7 +123,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.Captur
 def test_the_option_goes_before_the_environment(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--db` names the file even where `ANABRANCH_DB` names another."""
+    """`--db` takes precedence over `ANABRANCH_DB`."""
     monkeypatch.setenv("ANABRANCH_DB", "/nowhere/runs.db")
 
     assert main(["runs", "--json", "--db", str(recorded)]) == 0
@@ -133,7 +133,7 @@ def test_the_option_goes_before_the_environment(
 def test_the_option_may_stand_on_either_side_of_the_command(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--db` may stand before the command, which beats the environment; after it, which beats what stands before."""
+    """`--db` before the command takes precedence over the environment, and `--db` after it over both."""
     monkeypatch.setenv("ANABRANCH_DB", str(tmp_path / "missing-1.db"))
     assert main(["--db", str(recorded), "runs"]) == 0
     assert main(["--db", str(tmp_path / "missing-2.db"), "runs", "--db", str(recorded)]) == 0
@@ -143,7 +143,7 @@ def test_the_option_may_stand_on_either_side_of_the_command(
 def test_differing_views_are_exit_code_1(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """When the check after a rebuild finds a difference, scripts can see it."""
+    """`rebuild` exits with 1 when its check finds that the views differ from the events."""
 
     async def differ(*_: object) -> list[ViewDifference]:
         return [ViewDifference("runs", 1, 2)]
@@ -158,7 +158,7 @@ def test_differing_views_are_exit_code_1(
 def test_what_is_nested_too_deeply_for_json_is_an_error_of_one_line(
     database: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    """Branches inside branches by the thousand can be recorded and drawn; as JSON nobody could read them."""
+    """Branches nested too deeply for JSON raise NestedTooDeeply as JSON; `tree` still draws them."""
     names = [f"b{level}" for level in range(sys.getrecursionlimit())]
     opening = [Fork(branch=name, parent=parent) for name, parent in zip(names, ["", *names], strict=False)]
 
@@ -173,7 +173,7 @@ def test_what_is_nested_too_deeply_for_json_is_an_error_of_one_line(
 
 
 def test_a_reader_that_has_gone_ends_it_quietly(recorded: Path) -> None:
-    """As in `| head`: no complaint, and the exit code of a program that a closed pipe ends."""
+    """A closed pipe on standard output, as in `| head`, ends a command silently with exit code 141."""
     reading, writing = os.pipe()
     os.close(reading)
 
@@ -191,7 +191,7 @@ def test_a_reader_that_has_gone_ends_it_quietly(recorded: Path) -> None:
 def test_an_output_that_takes_nothing_is_an_error(
     recorded: Path, command: list[str], environment: dict[str, str]
 ) -> None:
-    """A full disk behind the standard output is told once, in one line; nobody takes what is there for the whole."""
+    """A full disk behind standard output ends a command with exit code 1 and one line of error."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [*_COMMAND, *command],
@@ -203,7 +203,7 @@ def test_an_output_that_takes_nothing_is_an_error(
 
 @pytest.mark.parametrize("command", [["runs"], ["runs", "--json"], ["export", "r1"], ["nothing"]], ids=" ".join)
 def test_closed_streams_are_nobodys_errors(recorded: Path, command: list[str]) -> None:
-    """What was started with `>&-` and the like says nothing there, and nothing of it goes into the database's file."""
+    """A command with closed standard streams ends as usual, and writes no output into the database file."""
     before = recorded.read_bytes()
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *_COMMAND, *command],
@@ -214,10 +214,10 @@ def test_closed_streams_are_nobodys_errors(recorded: Path, command: list[str]) -
 
 
 def test_an_unbuffered_output_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes only a part at a time gets all the parts."""
+    """An output that accepts only a part of each write still receives everything."""
 
     class Sip(io.RawIOBase):
-        """An output that takes seven bytes at a time, as one may whose reader is slow."""
+        """An output that accepts seven bytes at a time, like a slow reader's pipe."""
 
         written = b""
 
@@ -242,7 +242,7 @@ def test_an_unbuffered_output_is_written_whole(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_following_shows_what_another_process_records(recorded: Path) -> None:
-    """A follower prints what is there, then what others record, and ends quietly with 130 when interrupted."""
+    """`events --follow` prints past events, then those of other processes; SIGINT ends it silently with 130."""
     follower = subprocess.Popen(
         [*_COMMAND, "events", "r1", "--follow", "--json", "--db", str(recorded)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -270,7 +270,7 @@ def on_terminal(command: list[str], **environment: str) -> bytes:
 
 
 def test_colours_are_for_terminals(recorded: Path) -> None:
-    """A terminal gets colours, unless `NO_COLOR` is set; a pipe gets none, nor any other style."""
+    """A terminal gets colours unless `NO_COLOR` is set; a pipe gets no escape codes."""
     command = [*_COMMAND, "runs", "--db", str(recorded)]
     coloured = b"\x1b[36mCREATED"
 
@@ -280,13 +280,13 @@ def test_colours_are_for_terminals(recorded: Path) -> None:
 
 
 def test_an_export_on_a_terminal_leaves_it_as_it_was(recorded: Path) -> None:
-    """Nothing runs through its lines, and the cursor is not hidden for good."""
+    """An export to a terminal contains no escape codes: no progress bar, no hidden cursor."""
     shown = on_terminal([*_COMMAND, "export", "r1", "--db", str(recorded)])
     assert shown.startswith(b'{"line":"header"')
     assert b"\x1b" not in shown
 
 
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """`anabranch --version` names the installed distribution's version."""
+    """`anabranch --version` prints the version of the installed distribution."""
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"anabranch {metadata.version('anabranch')}\n"

@@ -1,4 +1,4 @@
-"""`anabranch fork`: what it opens, says and refuses."""
+"""`anabranch fork`: what it opens, prints and refuses."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_going_on_from_a_step(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The new run, where it is forked from, and what it inherits."""
+    """`fork --from-step` prints the new run, its fork point, and the parameters and steps that it inherits."""
     assert main(["fork", "r1", "--from-step", "train", "--as", "r2"]) == 0
     assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()] == [
         ["run", "r2"],
@@ -43,7 +43,7 @@ def test_going_on_from_a_step(recorded: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_fork_is_there_for_scripts(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its id is given where none was asked for."""
+    """`fork --json` prints the same facts, with a generated run id where none is given."""
     assert main(["fork", "r1", "--branch", "a", "--at", "2", "--tag", "again", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["forked_from"] == {"run_id": "r1", "branch": "a", "stream_version": 2}
@@ -55,7 +55,7 @@ def test_the_fork_is_there_for_scripts(recorded: Path, capsys: pytest.CaptureFix
 
 
 def test_forks_without_a_name_of_their_own_never_clash(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The default id is counted where a run has it already, as it has within one second."""
+    """Generated run ids differ, also for forks within one second; an explicit id that is taken is refused."""
     made = []
     for _ in range(3):
         assert main(["fork", "r1", "--json"]) == 0
@@ -68,7 +68,7 @@ def test_forks_without_a_name_of_their_own_never_clash(recorded: Path, capsys: p
 def test_the_default_id_fits_where_the_run_has_a_long_one(
     recorded: Path, capsys: pytest.CaptureFixture[str], run_id: str
 ) -> None:
-    """The run's own id is cut in it, and never within a character."""
+    """The generated id of a fork shortens a long run id between characters, to fit the limit of names."""
 
     async def record() -> None:
         async with open_engine(recorded) as engine:
@@ -102,7 +102,7 @@ REFUSED = {
 def test_forks_of_one_second_are_counted(
     recorded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the second on, without a gap."""
+    """Generated ids that would clash are numbered from the second on, without a gap."""
     monkeypatch.setattr("engine.cli.fork.dated", lambda *_: "r1-fork-now")
     for name in ("r1-fork-now", "r1-fork-now-2", "r1-fork-now-3"):
         assert main(["fork", "r1", "--json"]) == 0
@@ -113,7 +113,7 @@ def test_forks_of_one_second_are_counted(
 def test_what_cannot_be_forked_is_refused(
     recorded: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], error: str
 ) -> None:
-    """On one line, by name, and nothing is recorded."""
+    """A fork that cannot be made is an error with its name, and no run is created."""
     assert main(["fork", *arguments]) == 1
     assert capsys.readouterr().err.startswith(f"anabranch: {error}: ")
     assert main(["runs", "--json"]) == 0
@@ -133,7 +133,7 @@ ELSEWHERE = {
 def test_a_step_that_is_not_there_is_looked_for(
     recorded: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, ...]
 ) -> None:
-    """In other branches, in the source, and among those that are spelled much like it."""
+    """The error for an unknown step hints at a similar name, another branch, a later point or the source run."""
 
     async def record() -> None:
         async with open_engine(recorded) as engine:
@@ -147,7 +147,7 @@ def test_a_step_that_is_not_there_is_looked_for(
 
 
 def test_inherited_steps_are_marked(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody takes them for what ran here."""
+    """`steps` and `tree --steps` mark inherited steps, and `steps` names their source."""
     assert main(["fork", "r1", "--as", "r2"]) == 0
     capsys.readouterr()
     assert main(["steps", "r2"]) == 0
@@ -162,7 +162,7 @@ def test_inherited_steps_are_marked(recorded: Path, capsys: pytest.CaptureFixtur
 def test_attempts_at_inherited_steps_are_said_to_be_the_sources(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The fork has none of its own, and its steps have them: neither is kept from whoever asks."""
+    """`attempts` of a fork says that it has none of its own, and where those at its inherited steps are."""
     assert main(["fork", "r1", "--as", "r2"]) == 0
     capsys.readouterr()
     for asked, at in (([], ""), (["--step", "prepare"], " at prepare")):
@@ -175,7 +175,7 @@ def test_attempts_at_inherited_steps_are_said_to_be_the_sources(
 def test_an_inherited_step_that_was_never_tried_has_no_attempts_anywhere(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody is sent to the source to look for them."""
+    """`attempts` of a fork does not point to the source when an inherited step has no attempts."""
 
     async def record() -> None:
         async with open_engine(recorded) as engine:

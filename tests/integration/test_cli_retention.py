@@ -1,4 +1,4 @@
-"""`anabranch erase`, `pin`, `unpin`, `delete`, `gc` and `compact`: what they do, say, ask and refuse."""
+"""`anabranch erase`, `pin`, `unpin`, `delete`, `gc` and `compact`: what they do, print, ask and refuse."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ async def _record(database: Path) -> None:
 
 @pytest.fixture
 def database(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A running run with a secret; two that ended, of which one was forked. The environment names the file."""
+    """A running run with a secret, and two completed runs, one of them forked; the environment names the file."""
     asyncio.run(_record(database))
     monkeypatch.setenv("ANABRANCH_DB", str(database))
     monkeypatch.setenv("COLUMNS", "80")
@@ -54,12 +54,12 @@ def said(database: Path, capsys: pytest.CaptureFixture[str]) -> Said:
 
 @pytest.fixture
 def document(said: Said) -> Callable[..., Any]:
-    """Run a command with `--json` and return its document."""
+    """Run a command with `--json`, and return its document."""
     return lambda *arguments: json.loads(said(*arguments, "--json")[1])
 
 
 def test_an_erased_event_is_shown_as_erased(database: Path, said: Said) -> None:
-    """Said once, and shown wherever the value was; its bytes are not in the file."""
+    """An erased value is shown as `(erased)` by every command, and its bytes are no longer in the file."""
     assert said("erase", "r1", "2", "--reason", "a key", "--by", "ada", "--yes") == (
         0,
         "erased version 2 of (root) in r1\n",
@@ -75,7 +75,7 @@ def test_an_erased_event_is_shown_as_erased(database: Path, said: Said) -> None:
 
 
 def test_reductions_that_still_hold_the_value_are_named(said: Said, document: Callable[..., Any]) -> None:
-    """The exit code says that there is more to do, until it is done."""
+    """`erase` exits with 1 and names each reduction that still holds the value."""
     code, out, _ = said("erase", "r1", "2", "--branch", "a", "--reason", "wrong", "--yes")
     assert code == 1
     assert out.splitlines() == [
@@ -88,7 +88,7 @@ def test_reductions_that_still_hold_the_value_are_named(said: Said, document: Ca
 
 
 def test_what_was_carried_over_is_named_and_erased_in_turn(said: Said, document: Callable[..., Any]) -> None:
-    """Where a source was deleted, its forks hold copies: erasing one names the other, and not itself."""
+    """`erase` of a carried-over value names the other forks that hold a copy; erasing the last one names none."""
     assert said("fork", "old 1", "--as", "fork 2")[0] == 0
     assert said("delete", "old 1", "--reason", "old", "--yes", "--carry-over")[0] == 0
     code, out, _ = said("erase", "fork", "2", "--reason", "wrong", "--yes")
@@ -104,7 +104,7 @@ def test_what_was_carried_over_is_named_and_erased_in_turn(said: Said, document:
 
 
 def test_pins_keep_runs(said: Said, document: Callable[..., Any]) -> None:
-    """They say whether that is new; a pinned run is refused."""
+    """A pinned run is neither deleted nor collected; `pin` and `unpin` say whether anything changed."""
     assert said("pin", "old 2", "--reason", "figures") == (0, "old 2 is pinned\n", "")
     assert said("pin", "old 2")[1] == "old 2 is pinned, as it was\n"
     assert said("pin", "old 2", "--reason", "more")[1] == "old 2 is pinned, as it was: the reason is not recorded\n"
@@ -116,7 +116,7 @@ def test_pins_keep_runs(said: Said, document: Callable[..., Any]) -> None:
 
 
 def test_a_deleted_run_gives_its_space_back(database: Path, said: Said) -> None:
-    """The file is smaller at once; with `--keep-size` when it is compacted."""
+    """`delete --keep-size` leaves the file's size as it is, and `compact` reduces it."""
     size = database.stat().st_size
     code, out, _ = said("delete", "old 2", "--reason", "old", "--yes", "--keep-size")
     assert (code, out) == (0, "deleted old 2: 3 events in 1 branch\n")
@@ -127,7 +127,10 @@ def test_a_deleted_run_gives_its_space_back(database: Path, said: Said) -> None:
 
 
 def test_what_was_deleted_is_listed(said: Said, document: Callable[..., Any]) -> None:
-    """When and why, the last first, by when it was deleted; there is nothing else left to choose by."""
+    """`runs --deleted` lists deleted runs, the last first, with reason and event count.
+
+    It filters by the time of deletion only.
+    """
     assert said("runs", "--deleted")[1] == "no runs were deleted\n"
     for run_id in ("fork", "old 1"):
         said("delete", run_id, "--reason", f"no {run_id}", "--yes")
@@ -151,7 +154,7 @@ def test_what_was_deleted_is_listed(said: Said, document: Callable[..., Any]) ->
 
 
 def test_a_forked_run_is_deleted_when_it_is_carried_over(said: Said) -> None:
-    """Otherwise the refusal names the forks."""
+    """Deleting a forked run is refused with the names of its forks, unless `--carry-over` is given."""
     code, _, error = said("delete", "old 1", "--reason", "old", "--yes")
     assert (code, "'fork'" in error) == (1, True)
     assert said("delete", "old 1", "--reason", "old", "--yes", "--carry-over")[0] == 0
@@ -159,7 +162,7 @@ def test_a_forked_run_is_deleted_when_it_is_carried_over(said: Said) -> None:
 
 
 def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any]) -> None:
-    """What a dry run says is what is done then: a table, a sum, and what was kept and why."""
+    """`gc --dry-run` prints what `gc` then does: the runs, their number, and what is kept and why."""
     _, dry, _ = said("gc", "--older-than", "0m", "--dry-run")
     assert dry.splitlines()[-3:] == [
         "would delete 1 run",
@@ -174,7 +177,7 @@ def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any])
 
 
 def test_runs_of_other_words_are_told_of(said: Said, document: Callable[..., Any]) -> None:
-    """Who wonders why nothing goes learns of the words that a host ends its runs with."""
+    """`gc` counts runs that are old enough but have a status other than the selected ones."""
     told = said("gc", "--older-than", "0m", "--dry-run", "--status", "DONE")[1].splitlines()
     assert told[0] == "would delete 0 runs"
     assert told[1].startswith("as old, and of other statuses (--status): COMPLETED ")
@@ -185,7 +188,7 @@ def test_runs_of_other_words_are_told_of(said: Said, document: Callable[..., Any
     ("age", "deleted"), [("1s", 0), ("1m", 0), ("2h", 0), ("30d", 0), ("4w", 0), ("2020-01-01", 0), ("9999-01-01", 1)]
 )
 def test_ages_and_times(document: Callable[..., Any], age: str, deleted: int) -> None:
-    """Seconds, minutes, hours, days and weeks, or a time."""
+    """`gc --older-than` takes seconds, minutes, hours, days, weeks or a time."""
     assert len(document("gc", "--older-than", age, "--dry-run")["deleted"]) == deleted
 
 
@@ -212,7 +215,7 @@ def test_ages_and_times(document: Callable[..., Any], age: str, deleted: int) ->
 def test_what_cannot_be_done_is_one_line(
     said: Said, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """It names what is wrong with what was given, and nothing is written to the standard output."""
+    """A command that cannot be done is one line on standard error that names the cause."""
     with open(os.devnull) as nobody:  # noqa: PTH123 - a stream, not a path
         monkeypatch.setattr(sys, "stdin", nobody)
         found, out, error = said(*arguments)
@@ -223,7 +226,7 @@ def test_what_cannot_be_done_is_one_line(
 
 @pytest.fixture
 def answered(said: Said, monkeypatch: pytest.MonkeyPatch) -> Said:
-    """Run a command whose standard input is a terminal, and answer when it asks."""
+    """Run a command whose standard input is a terminal, with a prepared answer to its question."""
 
     def run(answer: bytes, *arguments: str) -> tuple[int, str, str]:
         person, terminal = pty.openpty()
@@ -244,7 +247,10 @@ def answered(said: Said, monkeypatch: pytest.MonkeyPatch) -> Said:
     ],
 )
 def test_they_ask_before_anything_goes(database: Path, answered: Said, arguments: tuple[str, ...], first: str) -> None:
-    """No is no, without a word too much; collecting first shows what would go."""
+    """`delete`, `erase` and `gc` ask on a terminal first: "no" changes nothing, "yes" does it.
+
+    `gc` shows what it would delete before it asks.
+    """
     before = database.read_bytes()
     code, out, error = answered(b"n\n", *arguments)
     assert (code, out.startswith(first), error.endswith("nothing was done\n")) == (1, True, True)
@@ -256,12 +262,12 @@ def test_they_ask_before_anything_goes(database: Path, answered: Said, arguments
 
 
 def test_nothing_is_asked_where_nothing_would_go(answered: Said) -> None:
-    """Collecting only says that there is nothing to delete."""
+    """`gc` asks nothing when there is nothing to delete."""
     assert answered(b"", "gc", "--older-than", "1d") == (0, "would delete 0 runs\n", "")
 
 
 def test_names_are_escaped(database: Path, said: Said) -> None:
-    """What a terminal would obey is shown and not sent, in refusals, too."""
+    """Control characters in arguments are escaped in errors."""
     hostile = "\x1b[2J"
     for command in (("pin", hostile), ("delete", hostile, "--reason", "r", "--yes"), ("gc", "--older-than", hostile)):
         _, out, error = said(*command)

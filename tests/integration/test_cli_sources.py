@@ -1,10 +1,10 @@
-"""Where a parameter came from, as of a point: what `anabranch params --at` shows."""
+"""Where a parameter came from as of a point: the reads behind `anabranch params --at`."""
 
 from engine import Engine, Position
 
 
 async def test_sources_are_those_of_the_point_that_is_asked_for(engine: Engine) -> None:
-    """A source as of a version is the event that supplied the value then, not the one that did later."""
+    """The source of a parameter as of a version is the event that supplied its value then."""
     run = await engine.create_run("r", parameters={"lr": 0.1})
     await run.set_parameters({"lr": 0.2})
 
@@ -14,7 +14,7 @@ async def test_sources_are_those_of_the_point_that_is_asked_for(engine: Engine) 
 
 
 async def test_the_source_of_a_value_that_was_carried_over_is_the_event_that_kept_it(engine: Engine) -> None:
-    """As the lineage says it, at every point: the value counts from the fork, and its event came later."""
+    """The source of a carried-over value is the event that carried it over, at every point and as `lineage` says."""
     await engine.create_run("source", parameters={"lr": 0.1, "x": 1})
     run = await engine.fork_run("source", run_id="r")
     await run.set_parameters({"x": 2})

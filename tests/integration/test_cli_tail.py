@@ -1,4 +1,4 @@
-"""`anabranch tail`: what is shown, what is waited for, and where to go on."""
+"""`anabranch tail`: what it shows, what it waits for, and where it says to go on."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ _COMMAND = [sys.executable, "-c", "import sys; from engine.cli import main; sys.
 
 
 def use(database: Path, work: Callable[[Engine], Awaitable[Any]]) -> None:
-    """Do something on an engine of its own."""
+    """Do some work on an engine that is opened and closed for it."""
 
     async def on_engine() -> None:
         async with open_engine(database) as engine:
@@ -44,7 +44,7 @@ def recorded(database: Path) -> Path:
 
 
 class Tail:
-    """A tail in a process of its own."""
+    """An `anabranch tail` in a process of its own."""
 
     def __init__(self, database: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -56,12 +56,12 @@ class Tail:
         return self.process.stdout.readline().decode()
 
     def events(self, count: int) -> list[tuple[str, int, str]]:
-        """The next events, as JSON: run, position and type."""
+        """Read the next events as JSON; return run, position and type of each."""
         lines = [json.loads(self.next()) for _ in range(count)]
         return [(line["run_id"], line["position"], line["type"]) for line in lines]
 
     def interrupt(self) -> tuple[int, str, str]:
-        """Its exit code, and what else it printed."""
+        """Interrupt the process; return its exit code and the rest of its output and errors."""
         self.process.send_signal(signal.SIGINT)
         rest, complaints = self.process.communicate()
         return self.process.returncode, rest.decode(), complaints.decode()
@@ -86,7 +86,10 @@ async def _set_running(engine: Engine) -> None:
 
 
 def test_every_run_is_followed(tail: Callable[..., Tail], recorded: Path) -> None:
-    """The last events first, then what other processes record; interrupted, it says where to go on."""
+    """`tail` shows the last events of all runs, then new ones of other processes.
+
+    Interrupted, it prints the position to go on after.
+    """
     follower = tail("--json", "--lines", "2")
     assert follower.events(2) == [("r1", 6, "AttemptUpdated"), ("r2", 7, "RunCreated")]
 
@@ -96,7 +99,7 @@ def test_every_run_is_followed(tail: Callable[..., Tail], recorded: Path) -> Non
 
 
 def test_people_see_which_run_it_is(tail: Callable[..., Tail]) -> None:
-    """A line names the run where several may come, and the last line of the errors where to go on."""
+    """In text, each line names the run, and the last line on standard error says where to go on."""
     follower = tail("-n", "1")
     assert follower.next().endswith(" UTC\n")
     assert follower.next().split()[2:] == ["r2:", "(root)@1", "RunCreated", "CREATED"]
@@ -123,7 +126,7 @@ def test_people_see_which_run_it_is(tail: Callable[..., Tail]) -> None:
 def test_what_is_shown(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], positions: list[int]
 ) -> None:
-    """Only what is asked for, and of that the last, or all behind a position."""
+    """Each filter of `tail` selects its events: the last ones, or all after a position."""
     shown = list[int]()
 
     def show(document: dict[str, Any], **_: object) -> None:
@@ -137,7 +140,7 @@ def test_what_is_shown(
 
 
 def test_a_run_is_waited_for(tail: Callable[..., Tail], recorded: Path) -> None:
-    """It need not exist yet; nor need its branch."""
+    """`tail` waits for a run, or a branch of it, that does not exist yet."""
 
     async def record(engine: Engine) -> None:
         await engine.create_run("other")
@@ -145,7 +148,7 @@ def test_a_run_is_waited_for(tail: Callable[..., Tail], recorded: Path) -> None:
         await run.fork("fit")
 
     follower, branch = tail("r3", "--json"), tail("r3", "--branch", "fit", "--json")
-    first = tail("r1", "--json", "-n", "1")  # by the time this has answered, the others have most likely begun
+    first = tail("r1", "--json", "-n", "1")  # when this one has answered, the others have most likely started
     first.events(1)
     use(recorded, record)
 
@@ -154,7 +157,7 @@ def test_a_run_is_waited_for(tail: Callable[..., Tail], recorded: Path) -> None:
 
 
 def test_people_are_told_that_a_run_is_waited_for(tail: Callable[..., Tail], recorded: Path) -> None:
-    """Who has spelled it otherwise would wait for ever."""
+    """`tail` says on standard error that it waits for a run that does not exist."""
     follower = tail("r3")
     assert follower.process.stderr is not None
     assert follower.process.stderr.readline() == b"no run 'r3'; waiting for it\n"
@@ -164,7 +167,7 @@ def test_people_are_told_that_a_run_is_waited_for(tail: Callable[..., Tail], rec
 
 
 def test_it_goes_on_where_it_ended(tail: Callable[..., Tail], recorded: Path) -> None:
-    """What came between two calls is not missed."""
+    """`tail --after` shows what was recorded between two calls."""
     follower = tail("--json", "-n", "1")
     follower.events(1)
     after = json.loads(follower.interrupt()[2])["after"]
@@ -174,7 +177,7 @@ def test_it_goes_on_where_it_ended(tail: Callable[..., Tail], recorded: Path) ->
 
 
 def test_a_rebuild_does_not_end_it(tail: Callable[..., Tail], recorded: Path) -> None:
-    """Another process may make every view anew meanwhile."""
+    """`tail` goes on while another process rebuilds the views."""
     follower = tail("--json", "-n", "1")
     follower.events(1)
     use(recorded, lambda engine: engine.rebuild())
@@ -187,7 +190,7 @@ def test_a_rebuild_does_not_end_it(tail: Callable[..., Tail], recorded: Path) ->
 def test_a_file_that_cannot_be_read_for_a_while_is_read_again(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says so, and goes on from the last event that was shown."""
+    """After a failed read, `tail` reports the error and resumes after the last event shown."""
     asked = list[int]()
     subscribe = Engine.subscribe
 
@@ -208,11 +211,11 @@ def test_a_file_that_cannot_be_read_for_a_while_is_read_again(
 
 @pytest.mark.parametrize("arguments", [["--branch", "fit"], ["--after", "-1"], ["--lines", "-1"]])
 def test_a_wrong_command_line(recorded: Path, arguments: list[str]) -> None:
-    """A branch is one of a run."""
+    """`tail` refuses a branch without a run, and negative numbers, with exit code 2."""
     assert main(["tail", "--db", str(recorded), *arguments]) == 2
 
 
 def test_an_unknown_type_is_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the names that there are."""
+    """`tail --type` with an unknown event type is an error that lists the known types."""
     assert main(["tail", "--db", str(recorded), "--type", "Nope"]) == 1
     assert "'Nope' is none of the events RunCreated" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The commands for people who look at the tasks of a run."""
+"""The commands that report on the tasks of a run."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _HOSTILE_NAME = "[red]x[/red] :smile: `|`"
 
 @pytest.fixture
 def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database with a run of tasks, named by the environment."""
+    """A database with a run of tasks; the environment names it."""
     monkeypatch.setenv("ANABRANCH_DB", str(database))
     monkeypatch.delenv("COLUMNS", raising=False)
     asyncio.run(record_tasks(database))
@@ -33,7 +33,7 @@ def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_tasks_are_shown_with_who_works_on_them(shown: Shown) -> None:
-    """One line for each task, in the order they were logged; steps that are no tasks are not among them."""
+    """`tasks` prints a line for each task in the order they were logged, and none for steps that are no tasks."""
     lines = shown("tasks", "r1").splitlines()
 
     assert [line.split()[0] for line in lines[1:]] == [
@@ -45,7 +45,7 @@ def test_tasks_are_shown_with_who_works_on_them(shown: Shown) -> None:
 
 
 def test_tasks_of_branches_are_shown_with_their_branch(shown: Shown, recorded: Path) -> None:
-    """The column is there where any task is of another branch than the root."""
+    """`tasks` has a branch column only when a task belongs to a branch other than the root."""
 
     async def record() -> None:
         async with open_engine(recorded) as engine:
@@ -63,7 +63,7 @@ def test_tasks_of_branches_are_shown_with_their_branch(shown: Shown, recorded: P
 
 
 def test_tasks_are_whole_in_json(document: Callable[..., Any]) -> None:
-    """For scripts a task has its specification, its current attempt, and how it stands all in all."""
+    """`tasks --json` has each task's specification, current attempt, external run and overall status."""
     tasks = {task["task_id"]: task for task in document("tasks", "r1")["tasks"]}
 
     assert (tasks["relax"]["attempts"], tasks["relax"]["current_attempt"]["attempt_id"]) == (2, "x2")
@@ -73,7 +73,7 @@ def test_tasks_are_whole_in_json(document: Callable[..., Any]) -> None:
 
 
 def test_tasks_are_filtered_by_what_either_column_shows(document: Callable[..., Any], shown: Shown) -> None:
-    """Their own status may lag behind that of their attempt: who asks for what failed is shown both."""
+    """`tasks --status` matches a task's own status or that of its attempt."""
     assert [task["task_id"] for task in document("tasks", "r1", "--status", "FAILED")["tasks"]] == ["relax"]
     assert [task["task_id"] for task in document("tasks", "r1", "--status", "RUNNING")["tasks"]] == ["plot"]
     assert shown("tasks", "r1", "--status", "DONE") == "no tasks that are DONE\n"
@@ -82,7 +82,7 @@ def test_tasks_are_filtered_by_what_either_column_shows(document: Callable[..., 
 def test_tasks_are_told_and_explained_as_they_stood(
     shown: Shown, document: Callable[..., Any], recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At a version of the root branch, a position or a time; what had been under way, for how long by then."""
+    """`tasks --at` and `explain --at` answer as of a version, and `explain` as of a time, with durations as of then."""
 
     async def record() -> datetime:
         async with open_engine(recorded) as engine:
@@ -110,7 +110,7 @@ def test_tasks_are_told_and_explained_as_they_stood(
 
 
 def test_attempts_of_a_task(document: Callable[..., Any]) -> None:
-    """`attempts --task` is `attempts --step` in other words."""
+    """`attempts --task` prints the same as `attempts --step`."""
     found = document("attempts", "r1", "--task", "relax")
 
     assert [attempt["attempt_id"] for attempt in found["attempts"]] == ["x1", "x2"]
@@ -118,7 +118,7 @@ def test_attempts_of_a_task(document: Callable[..., Any]) -> None:
 
 
 def test_explain_answers_in_one_line_first(shown: Shown) -> None:
-    """What failed and how much it blocks, then what else holds the run up."""
+    """The first line of `explain` says what failed, how much that blocks, and what else holds up the run."""
     answer, *_ = shown("explain", "r1").splitlines()
 
     assert answer == (
@@ -128,7 +128,7 @@ def test_explain_answers_in_one_line_first(shown: Shown) -> None:
 
 
 def test_explain_puts_what_waits_behind_its_cause(shown: Shown) -> None:
-    """Below a task that failed, with its last attempt's reason, stand those that it blocks."""
+    """`explain` lists below each failed task, with its reason, the tasks that it blocks."""
     lines = [line.strip(" │├└─") for line in shown("explain", "r1").splitlines()]
 
     assert lines[1:4] == [
@@ -143,7 +143,7 @@ def test_explain_puts_what_waits_behind_its_cause(shown: Shown) -> None:
 
 
 def test_explain_is_whole_in_json(document: Callable[..., Any]) -> None:
-    """For scripts there are the answer and a finding for everything that is told."""
+    """`explain --json` has the answer and a finding for every line of the text."""
     found = document("explain", "r1")
     findings = {finding["step"]: finding for finding in found["findings"]}
 
@@ -157,7 +157,7 @@ def test_explain_is_whole_in_json(document: Callable[..., Any]) -> None:
 
 
 def test_explain_cuts_what_is_too_much(shown: Shown) -> None:
-    """`--limit` bounds what is shown of each kind and behind each cause, and says how much more there is."""
+    """`explain --limit` bounds each kind and what is behind each cause, and says how many more there are."""
     text = shown("explain", "r1", "--limit", "1")
 
     assert "… and 1 more (--limit)" in text
@@ -181,7 +181,7 @@ async def _two_of_each(database: Path) -> None:
 
 
 def test_explain_counts_what_it_does_not_show(shown: Shown, recorded: Path) -> None:
-    """Of every kind that has a cause of its own."""
+    """`explain --limit` counts what it leaves out for every kind of finding."""
     asyncio.run(_two_of_each(recorded))
     lines = [line.strip(" │├└─") for line in shown("explain", "r4", "--limit", "1").splitlines()]
 
@@ -206,7 +206,7 @@ async def _finish(database: Path) -> None:
 
 
 def test_there_may_be_nothing_to_explain(shown: Shown, recorded: Path) -> None:
-    """A run that went well is said to have; one that waits for its orchestrator, too."""
+    """`explain` says that a run completed without failures, or that its tasks are ready to run."""
     asyncio.run(_finish(recorded))
 
     assert shown("explain", "r2") == "r2 is COMPLETED: no step or branch of it failed, and none waits\n"
@@ -224,7 +224,10 @@ async def _record_job(database: Path) -> None:
 
 
 def test_a_run_that_is_a_single_job_is_explained_by_it(shown: Shown, recorded: Path) -> None:
-    """A host's job is no step: how it went is in its own log. Of one of another shape nothing is told."""
+    """`explain` and `show` report a failed job from the run's job log.
+
+    A job log of another shape is ignored.
+    """
     asyncio.run(_record_job(recorded))
     assert shown("explain", "job") == "job is FAIL: its job is FAIL: no such function\n"
     assert ["job", "FAIL: no such function"] in [line.split(None, 1) for line in shown("show", "job").splitlines()]
@@ -246,7 +249,7 @@ async def _hostile(database: Path) -> None:
 @pytest.mark.parametrize("command", ["tasks", "explain"])
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_hostile_names_stay_text(shown: Shown, recorded: Path, command: str, options: list[str]) -> None:
-    """Control characters come out escaped, and markup is nothing but text."""
+    """`tasks` and `explain` escape control characters, and print markup as plain text."""
     asyncio.run(_hostile(recorded))
     printed = shown(command, _HOSTILE_NAME, *options)
 
@@ -256,7 +259,7 @@ def test_hostile_names_stay_text(shown: Shown, recorded: Path, command: str, opt
 
 @pytest.mark.parametrize("command", ["tasks", "explain"])
 def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """No line is longer than the terminal is wide."""
+    """`tasks` and `explain` print no line longer than the terminal is wide."""
     monkeypatch.setenv("COLUMNS", "60")
 
     assert max(len(line) for line in shown(command, "r1").splitlines()) <= 60
@@ -264,6 +267,6 @@ def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("command", [["tasks"], ["explain"], ["export", "evidence", "--to", "/nowhere"]])
 def test_a_run_that_is_not_there(recorded: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
-    """An unknown run is one line of error."""
+    """An unknown run is one line of error with exit code 1."""
     assert main([*command, "r9"]) == 1
     assert capsys.readouterr() == ("", "anabranch: RunNotFound: no run 'r9'\n")

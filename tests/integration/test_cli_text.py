@@ -1,4 +1,4 @@
-"""What the log holds is made safe before it reaches a terminal, and exact before it reaches a script."""
+"""Recorded values are safe when printed to a terminal, and exact when printed as JSON."""
 
 import json
 import math
@@ -119,20 +119,20 @@ SUMMARIES: list[tuple[Event, str]] = [
 
 
 def hidden(text: str) -> set[str]:
-    """Return the characters of a text that a terminal would obey or a reader could not see."""
+    """Return the characters of a text that control a terminal or that a reader cannot see."""
     return {character for character in text if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
 def test_nothing_hidden_is_printed(text: str) -> None:
-    """Whatever a text holds, what is printed of it is one line of visible characters."""
+    """`visible` returns no control or invisible character, whatever the text contains."""
     assert hidden(visible(text)) == set()
 
 
-@example("\x7f")  # JSON lets it stand, in a text of nothing but ASCII too
+@example("\x7f")  # JSON does not escape DEL, not even in ASCII output
 @given(st.recursive(st.text(alphabet=st.characters(exclude_categories=[])) | st.integers() | st.none(), st.lists))
 def test_json_is_exact_and_safe(document: object) -> None:
-    """JSON says exactly what was recorded, and no character of it can move a cursor."""
+    """`json_text` parses back to exactly the same document, and contains no control character but newlines."""
     text = json_text(document)
 
     assert json.loads(text) == document
@@ -140,7 +140,7 @@ def test_json_is_exact_and_safe(document: object) -> None:
 
 
 def test_json_needs_no_special_parser() -> None:
-    """NaN and the infinities, which JSON lacks, are texts; hashes are hexadecimal, times ISO 8601 in UTC."""
+    """In plain JSON, NaN and the infinities are texts, bytes are hexadecimal, and times are ISO 8601 in UTC."""
     moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
     assert plain([math.nan, -math.inf, b"\xff", moment]) == ["NaN", "-Infinity", "ff", "2026-01-31T12:00:00.000000Z"]
@@ -148,17 +148,17 @@ def test_json_needs_no_special_parser() -> None:
 
 @pytest.mark.parametrize(("event", "text"), SUMMARIES, ids=lambda value: type(value).__name__)
 def test_an_event_is_summed_up(event: Event, text: str) -> None:
-    """Every event says in a few words what happened."""
+    """`event_text` summarises each event in a few words."""
     assert event_text(event) == text
 
 
 def test_every_event_has_a_summary() -> None:
-    """No type of event is left out."""
+    """The cases of `SUMMARIES` cover every event type."""
     assert {type(event) for event, _ in SUMMARIES} == set(EVENT_TYPES.values())
 
 
 def test_long_values_are_cut() -> None:
-    """A value takes no more than its share of a line."""
+    """`value_text` cuts a value at the given length."""
     assert value_text(["x" * 100], 20) == '["xxxxxxxxxxxxxxxxx…'
 
 
@@ -175,17 +175,17 @@ def test_long_values_are_cut() -> None:
     ],
 )
 def test_durations_have_fitting_units(seconds: float, text: str) -> None:
-    """A duration is told in the unit that suits it."""
+    """`duration_text` chooses the units by the length of the duration."""
     assert duration_text(seconds) == text
 
 
 def test_times_have_four_digits_of_the_year() -> None:
-    """The first year, too."""
+    """`time_text` prints the year with four digits, the first year included."""
     assert time_text(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01 00:00:00"
 
 
 def test_what_ended_before_it_began_took_no_time() -> None:
-    """A clock was set back, or a time was given: nothing is said, rather than what was not."""
+    """`elapsed_text` is empty when the end lies before the start."""
     moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert elapsed_text(moment, moment + timedelta(days=1)) == "1 d 0 h"
     assert elapsed_text(moment, moment) == "0 ms"
@@ -204,7 +204,7 @@ async def _record_hostile(database: Path) -> None:
 
 @pytest.fixture
 async def hostile(database: Path) -> Path:
-    """A database whose names and values try to take over the terminal."""
+    """A database whose names and values contain control characters and markup."""
     await _record_hostile(database)
     return database
 
@@ -214,7 +214,7 @@ async def hostile(database: Path) -> Path:
 def test_hostile_names_and_values_stay_text(
     hostile: Path, capsys: pytest.CaptureFixture[str], command: str, options: list[str]
 ) -> None:
-    """Control characters come out escaped, and markup is nothing but text."""
+    """The commands escape control characters, and print markup as plain text."""
     assert main([command, "[red]r[/red]", "--db", str(hostile), *options]) == 0
 
     printed = capsys.readouterr().out
@@ -223,11 +223,11 @@ def test_hostile_names_and_values_stay_text(
 
 
 def test_a_long_text_keeps_both_ends() -> None:
-    """More of its end, where names that begin alike differ."""
+    """`shortened_inside` keeps both ends of a long text, and more of its end, where similar names differ."""
     assert shortened_inside("abcdefghijklmnopqrst", 10) == "abc…opqrst"
     assert shortened_inside("abcdefghij", 10) == "abcdefghij"
 
 
 def test_wide_characters_take_two_cells() -> None:
-    """A column is as wide as it was meant to be, whatever is in it."""
+    """`shortened_inside` counts wide characters as two cells."""
     assert cell_len(shortened_inside("\u6771\u4eac" * 20, 28)) <= 28

@@ -1,4 +1,4 @@
-"""`anabranch export` and `anabranch import`, from file to file, through pipes, and interrupted."""
+"""`anabranch export` and `anabranch import`: between files, through pipes, and interrupted."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ def runs_of(export: str) -> list[str]:
 
 
 def test_there_and_back_is_the_same(ran: Ran, tmp_path: Path) -> None:
-    """Export, import into a database that is made for it, export again: not a byte differs."""
+    """An export that is imported into a new database and exported again is the same in every byte."""
     assert ran("export", "--all", "--to", "all.jsonl") == (0, "", "wrote all.jsonl\n")
     code, shown, _ = ran("import", "all.jsonl", "--db", "other.db")
     assert (code, shown) == (0, "imported 4 runs with 31 events, every hash checked\n")
@@ -86,25 +86,25 @@ def test_there_and_back_is_the_same(ran: Ran, tmp_path: Path) -> None:
     ids=" ".join,
 )
 def test_one_run_several_or_all(ran: Ran, arguments: list[str], runs: list[str]) -> None:
-    """Those that are named, in the order in which they were opened; one of any name."""
+    """`export` writes the selected runs in the order in which they were created, whatever their names are."""
     code, shown, _ = ran("export", *arguments)
     assert (code, runs_of(shown)) == (0, runs)
 
 
 def test_evidence_is_still_exported(ran: Ran, tmp_path: Path) -> None:
-    """`export evidence RUN` is the other kind of export."""
+    """`export evidence RUN` writes a bundle of evidence, not the run named `evidence`."""
     assert ran("export", "evidence", "nightly", "--to", "folder")[0] == 0
     assert (tmp_path / "folder" / "bundle.json").exists()
 
 
 @pytest.mark.parametrize("arguments", [[], ["r1", "--all"], ["r1", "--format", "xml"], ["--all", "--format", "json"]])
 def test_a_command_line_that_says_too_little_or_too_much(ran: Ran, arguments: list[str]) -> None:
-    """Either runs or all of them; several run logs need a folder."""
+    """`export` needs either run ids or `--all`, a known format, and a folder for several run logs."""
     assert ran("export", *arguments)[0] == 2
 
 
 def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Path) -> None:
-    """Unless that is asked for; the database itself never, nor what SQLite or the engine keeps beside it."""
+    """`export` overwrites a file only with `--force`, and never the database or the files that belong to it."""
     (tmp_path / "mine").write_text("mine")
 
     code, _, error = ran("export", "nightly", "--to", "mine")
@@ -124,7 +124,7 @@ def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Pa
 def test_a_file_that_comes_meanwhile_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
 ) -> None:
-    """Whoever takes the name while the export is written keeps it, and nothing is left of the export."""
+    """A file created under the target name during an export is kept, and nothing is left of the export."""
     if not links:
         monkeypatch.setattr(Path, "hardlink_to", refuse_links)
     with contextlib.ExitStack() as writing:
@@ -136,7 +136,7 @@ def test_a_file_that_comes_meanwhile_is_not_overwritten(
 
 
 def test_an_export_that_fails_leaves_no_file(ran: Ran, tmp_path: Path) -> None:
-    """Not even a half one under another name."""
+    """An export that fails leaves neither its target nor a partial file."""
     before = set(tmp_path.iterdir())
     assert ran("export", "nightly", "r9", "--to", "out")[0] == 1
     assert set(tmp_path.iterdir()) == before
@@ -144,14 +144,14 @@ def test_an_export_that_fails_leaves_no_file(ran: Ran, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["missing/out", "folder"])
 def test_an_export_that_cannot_be_written_names_its_file(ran: Ran, tmp_path: Path, target: str) -> None:
-    """The one that was asked for: what it is written to until it is complete is nobody's business."""
+    """The error of an export that cannot be written names the target, not the temporary file."""
     (tmp_path / "folder").mkdir()
     code, _, error = ran("export", "nightly", "--to", target, "--force")
     assert (code, error.endswith(f": '{target}'\n")) == (1, True)
 
 
 def test_an_import_says_what_was_there_already(ran: Ran) -> None:
-    """To people and to scripts."""
+    """`import` says, as text and as JSON, which runs existed already."""
     ran("export", "--all", "--to", "all.jsonl")
     ran("export", "nightly", "--to", "one.jsonl")
     ran("import", "one.jsonl", "--db", "other.db")
@@ -168,7 +168,7 @@ def test_an_import_says_what_was_there_already(ran: Ran) -> None:
 
 
 def test_a_file_that_is_refused(ran: Ran, tmp_path: Path) -> None:
-    """One line says what is wrong with it and where; nothing is there that was not, and no database either."""
+    """A refused import names the line and the fault, and creates no database."""
     ran("export", "--all", "--to", "all.jsonl")
     whole = (tmp_path / "all.jsonl").read_bytes()
     (tmp_path / "cut.jsonl").write_bytes(whole[:-50])
@@ -184,7 +184,7 @@ def test_a_file_that_is_refused(ran: Ran, tmp_path: Path) -> None:
 def test_a_database_that_is_made_by_an_import(
     ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
 ) -> None:
-    """Is its owner's alone and whole, wherever it is, and nothing else is left there."""
+    """A database created by an import is whole, readable by its owner only, and alone in its folder."""
     if not links:
         monkeypatch.setattr(Path, "hardlink_to", refuse_links)
     ran("export", "--all", "--to", "all.jsonl")
@@ -197,7 +197,7 @@ def test_a_database_that_is_made_by_an_import(
 def test_a_database_is_made_on_no_network_file_system(
     ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder that was meant is named, and nothing is made in it."""
+    """`import` refuses to create a database on a network file system, and names the folder."""
     ran("export", "--all", "--to", "all.jsonl")
     before = {*tmp_path.iterdir()}
     monkeypatch.setattr(mounts_module, "mounted_as", lambda *_: "nfs4")
@@ -209,7 +209,7 @@ def test_a_database_is_made_on_no_network_file_system(
 
 
 def test_a_database_is_made_behind_no_links_in_a_circle(ran: Ran, tmp_path: Path) -> None:
-    """They lead to no folder."""
+    """`import` through a symbolic link that points to itself raises CannotOpen."""
     ran("export", "--all", "--to", "all.jsonl")
     (tmp_path / "loop").symlink_to("loop")
     code, shown, error = ran("import", "all.jsonl", "--db", "loop/other.db")
@@ -230,7 +230,7 @@ def test_a_database_is_made_behind_no_links_in_a_circle(ran: Ran, tmp_path: Path
 def test_links_in_a_circle_are_an_error_with_a_name(
     ran: Ran, tmp_path: Path, command: tuple[str, ...], name: str
 ) -> None:
-    """Whichever path leads through them; it is one line."""
+    """A path through a symbolic link that points to itself is one line of error in every command."""
     (tmp_path / "loop").symlink_to("loop")
     code, shown, error = ran(*command)
     assert (code, shown, error.count("\n")) == (1, "", 1)
@@ -239,7 +239,7 @@ def test_links_in_a_circle_are_an_error_with_a_name(
 
 @pytest.mark.parametrize("name", ["other.db", "other.db-wal"])
 async def test_a_database_that_somebody_makes_meanwhile_stays_theirs(tmp_path: Path, name: str) -> None:
-    """The error says so, and nothing is left of the one that was to have its name."""
+    """A database that another process creates during an import into a new one is kept, and the import fails."""
     with pytest.raises(MadeMeanwhile, match="was made by somebody else meanwhile"):
         async with new_database(tmp_path / "other.db", event_bytes_max=EVENT_BYTES_MAX):
             (tmp_path / name).write_text("theirs")
@@ -248,7 +248,7 @@ async def test_a_database_that_somebody_makes_meanwhile_stays_theirs(tmp_path: P
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"x" * 100_000])
 def test_a_file_of_another_kind_makes_no_database(ran: Ran, tmp_path: Path, content: bytes) -> None:
-    """What is no export at all is found out first."""
+    """`import` of a missing file, or of one that is no export, creates no database."""
     (tmp_path / "notes").write_bytes(content)
 
     assert ran("import", "notes", "--db", "other.db")[0] == 1
@@ -257,7 +257,7 @@ def test_a_file_of_another_kind_makes_no_database(ran: Ran, tmp_path: Path, cont
 
 
 def test_a_larger_limit_takes_larger_events(ran: Ran, recorded: Path) -> None:
-    """The limit of the store that they come from may have been another."""
+    """`import --event-bytes-max` admits events larger than the default limit."""
 
     async def record() -> None:
         async with open_engine(recorded, event_bytes_max=2**22) as engine:
@@ -271,7 +271,7 @@ def test_a_larger_limit_takes_larger_events(ran: Ran, recorded: Path) -> None:
 
 
 def test_through_a_pipe(recorded: Path, tmp_path: Path) -> None:
-    """From one process into another; two that import the same file at once agree."""
+    """An export can be piped into an import; of two concurrent imports of one file, one records the events."""
     with subprocess.Popen([*_COMMAND, "export", "--all"], stdout=subprocess.PIPE) as exporting:
         first = subprocess.run([*_COMMAND, "import", "-", "--db", "other.db"], stdin=exporting.stdout, check=False)
     assert (first.returncode, exporting.returncode) == (0, 0)
@@ -284,7 +284,7 @@ def test_through_a_pipe(recorded: Path, tmp_path: Path) -> None:
 
 
 def test_an_export_interrupted_leaves_no_file(recorded: Path, tmp_path: Path) -> None:
-    """It ends with 130; what it had written under another name is gone."""
+    """An interrupted export exits with 130 and removes its temporary file."""
     script = (
         "import sys\nfrom engine.cli import main\nfrom engine.logs import sqlite_export\n"
         "given = sqlite_export._GivenRun.piece\n"
@@ -308,7 +308,7 @@ def test_an_export_interrupted_leaves_no_file(recorded: Path, tmp_path: Path) ->
 
 
 def test_an_import_interrupted_leaves_the_store_as_it_was(ran: Ran, tmp_path: Path) -> None:
-    """It ends with 130, quietly; where there was none, there is none."""
+    """An interrupted import exits silently with 130, leaves no new database, and can be repeated."""
     ran("export", "--all", "--to", "all.jsonl")
     before = {*tmp_path.iterdir()}
     script = (
@@ -342,7 +342,7 @@ async def _record_fits(database: Path) -> None:
 
 
 def _timeline(log: Path) -> str:
-    from runnable.cli import app  # noqa: PLC0415 - it sets up its logging when it is imported
+    from runnable.cli import app  # noqa: PLC0415 - importing it configures logging
 
     result = CliRunner().invoke(app, ["timeline", str(log), "--no-open"], catch_exceptions=False)
     assert result.exit_code == 0
@@ -350,7 +350,7 @@ def _timeline(log: Path) -> str:
 
 
 def test_the_hosts_own_timeline_draws_a_compiled_log(ran: Ran, recorded: Path, tmp_path: Path) -> None:
-    """The host's models take it, and its command draws each step of each branch."""
+    """The host's models load an exported run log, and its timeline command draws every step."""
     asyncio.run(_record_fits(recorded))
     assert ran("export", "fits", "--format", "json", "--to", ".run_log_store/fits.json")[0] == 0
     log = tmp_path / ".run_log_store" / "fits.json"
@@ -367,7 +367,7 @@ def test_the_hosts_own_timeline_draws_a_compiled_log(ran: Ran, recorded: Path, t
 
 
 def test_compiled_logs_of_several_runs_go_into_a_folder(ran: Ran, tmp_path: Path) -> None:
-    """One file for each; a slash in a run's id makes no folder."""
+    """`export --format json` writes one file for each run; a slash in a run id is encoded."""
 
     async def record() -> None:
         async with open_engine(tmp_path / "runs.db") as engine:

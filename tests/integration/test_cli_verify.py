@@ -1,4 +1,4 @@
-"""`anabranch verify` and `anabranch checkpoint`, as they are typed."""
+"""`anabranch verify` and `anabranch checkpoint` on the command line."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def command(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command; return its exit code and what it printed on either output."""
+    """Run a command; return its exit code and what it printed on each stream."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = main([str(each) for each in arguments])
@@ -48,7 +48,7 @@ def command(recorded: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def checkpoint(command: Command, tmp_path: Path) -> Path:
-    """The file of a checkpoint of that database."""
+    """A file with a checkpoint of that database."""
     path = tmp_path / "monday.json"
     path.write_text(command("checkpoint")[1])
     return path
@@ -60,7 +60,7 @@ def tamper(database: Path, statement: str) -> None:
 
 
 def error(printed: str) -> str:
-    """The name of the error in one line of text."""
+    """Return the name of the error in its one line of text."""
     (line,) = printed.splitlines()
     program, name, _ = line.split(": ", 2)
     assert program == "anabranch"
@@ -68,7 +68,7 @@ def error(printed: str) -> str:
 
 
 def test_a_whole_store(command: Command) -> None:
-    """What was checked, that all is well, and the root."""
+    """`verify` of an intact store prints what it checked, that all is whole, and the root."""
     code, out, _ = command("verify")
     checked, whole, root, views = out.splitlines()
     assert (code, checked) == (0, "checked 15 events in 6 branches of 3 runs")
@@ -78,14 +78,14 @@ def test_a_whole_store(command: Command) -> None:
 
 
 def test_one_run(command: Command) -> None:
-    """Only its events are checked."""
+    """`verify RUN` checks that run's events only, and refuses an unknown run."""
     assert command("verify", "q")[1].startswith("checked 2 events in 1 branch of 1 run\n")
     code, _, err = command("verify", "nobody")
     assert (code, error(err)) == (1, "RunNotFound")
 
 
 def test_problems_are_told_in_whole_sentences(command: Command, recorded: Path) -> None:
-    """Each in two lines: what and where, and why; the exit code is 1."""
+    """`verify` prints each problem in two lines, what and where, then why, and exits with 1."""
     tamper(recorded, "UPDATE events SET payload = x'c1' WHERE position = 7")
     tamper(recorded, "DELETE FROM events WHERE position = 8")
     code, out, _ = command("verify")
@@ -102,7 +102,7 @@ def test_problems_are_told_in_whole_sentences(command: Command, recorded: Path) 
 
 
 def test_problems_as_json(command: Command, recorded: Path) -> None:
-    """For scripts, with every field and the same exit code."""
+    """`verify --json` prints each problem with every field, and exits with the same code."""
     tamper(recorded, "UPDATE events SET payload = x'c1' WHERE position = 7")
     code, out, _ = command("verify", "r", "--json")
     document = json.loads(out)
@@ -121,7 +121,7 @@ def test_problems_as_json(command: Command, recorded: Path) -> None:
 
 @pytest.mark.parametrize("name", ["\x1b[2J\u202e[red]", "\udcff", "a" * 500])
 def test_names_that_were_tampered_with_are_shown_safely(command: Command, recorded: Path, name: str) -> None:
-    """Whatever stands in the file: nothing in it can move the cursor or break the JSON."""
+    """`verify` prints tampered names without control characters, and its JSON stays valid."""
     with tampering(recorded) as store:
         raw = name.encode("utf-8", "surrogateescape")
         store.connection.execute("UPDATE streams SET run_id = CAST(? AS TEXT) WHERE run_id = 'q'", (raw,))
@@ -134,7 +134,7 @@ def test_names_that_were_tampered_with_are_shown_safely(command: Command, record
 
 
 def test_since_a_checkpoint(command: Command, checkpoint: Path) -> None:
-    """A checkpoint is one line of JSON, and what it saw is proven to be there."""
+    """A checkpoint is one line of JSON, and `verify --since` proves that all it covers is still there."""
     assert json.loads(checkpoint.read_text())["position"] == 15
     assert checkpoint.read_text().count("\n") == 1
     code, out, _ = command("verify", "--since", checkpoint)
@@ -142,7 +142,7 @@ def test_since_a_checkpoint(command: Command, checkpoint: Path) -> None:
 
 
 def test_a_checkpoint_is_json_anyway(command: Command, checkpoint: Path) -> None:
-    """`--json` is taken as by every command, and makes errors JSON, too."""
+    """`checkpoint --json` prints the same document as `checkpoint`, and errors as JSON."""
     made = json.loads(command("checkpoint", "--json")[1])
     assert made | {"created_at": ""} == json.loads(checkpoint.read_text()) | {"created_at": ""}
     code, _, err = command("checkpoint", "--json", "--sign", checkpoint)
@@ -150,7 +150,7 @@ def test_a_checkpoint_is_json_anyway(command: Command, checkpoint: Path) -> None
 
 
 def test_a_rewrite_since_a_checkpoint(command: Command, checkpoint: Path, recorded: Path) -> None:
-    """Without the checkpoint a careful rewrite is whole; with it, it is found."""
+    """A careful rewrite passes a plain `verify`; `verify --since` finds it."""
     with tampering(recorded) as store:
         delete_run(store.connection, "f")
         rewrite(store.connection, change(("q", "", 1), tag="forged"))
@@ -164,7 +164,7 @@ def test_a_rewrite_since_a_checkpoint(command: Command, checkpoint: Path, record
 
 
 def test_runs_that_were_deleted(command: Command, recorded: Path, tmp_path: Path) -> None:
-    """They are named, whether they went before the checkpoint or since; what it saw is a problem, with an ISO time."""
+    """`verify` names deleted runs; one that the checkpoint covers is a problem, with the time and the reason."""
     command("delete", "f", "--reason", "old", "--yes")
     path = tmp_path / "tuesday.json"
     path.write_text(command("checkpoint")[1])
@@ -179,7 +179,10 @@ def test_runs_that_were_deleted(command: Command, recorded: Path, tmp_path: Path
 
 
 def test_a_signed_checkpoint(command: Command, tmp_path: Path) -> None:
-    """With the right key it holds, and without one that is told; one that was changed holds with neither."""
+    """A signed checkpoint verifies with the right key, and without a key with a note.
+
+    A wrong key, or a changed checkpoint, raises SignatureInvalid.
+    """
     private, public = written(ed25519.Ed25519PrivateKey.generate(), tmp_path / "mine")
     _, other = written(ed25519.Ed25519PrivateKey.generate(), tmp_path / "other")
     path = tmp_path / "signed.json"
@@ -195,7 +198,7 @@ def test_a_signed_checkpoint(command: Command, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_store(command: Command, checkpoint: Path) -> None:
-    """It is refused by name."""
+    """`verify --since` refuses a checkpoint of another store."""
     document: dict[str, Any] = json.loads(checkpoint.read_text())
     checkpoint.write_text(json.dumps(document | {"store_id": "another"}))
     code, out, err = command("verify", "--since", checkpoint)
@@ -203,7 +206,7 @@ def test_a_checkpoint_of_another_store(command: Command, checkpoint: Path) -> No
 
 
 def test_files_that_are_none(command: Command, checkpoint: Path, tmp_path: Path) -> None:
-    """A file that is missing, cut, or of another kind is one line on the standard error output."""
+    """A missing, truncated or unsuitable checkpoint or key file is one line of error."""
     (tmp_path / "cut.json").write_text(checkpoint.read_text()[:-20])
     for arguments, name in (
         (["verify", "--since", tmp_path / "nothing"], "FileNotFoundError"),
@@ -219,14 +222,14 @@ def test_files_that_are_none(command: Command, checkpoint: Path, tmp_path: Path)
 
 
 def test_a_key_without_a_checkpoint(command: Command, tmp_path: Path) -> None:
-    """The command line itself is wrong then."""
+    """`verify --key` without `--since` is a usage error."""
     code, _, err = command("verify", "--key", tmp_path / "key")
     assert code == 2
     assert "--since" in err
 
 
 def test_a_key_that_openssl_made(command: Command, tmp_path: Path) -> None:
-    """The two commands that the manual of any system has."""
+    """`checkpoint --sign` and `verify --key` accept an Ed25519 key pair made by openssl."""
     private, public, path = tmp_path / "key.pem", tmp_path / "public.pem", tmp_path / "signed.json"
     try:
         subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)

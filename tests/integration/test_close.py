@@ -1,4 +1,4 @@
-"""Closing: it finishes what was begun, ends what waits, and leaves nothing behind, whatever happened before."""
+"""Closing completes what was begun, ends what waits, and leaves nothing behind."""
 
 import asyncio
 import gc
@@ -62,7 +62,7 @@ USES: Uses = {
 
 @pytest.mark.parametrize("use", USES)
 async def test_a_closed_engine_refuses_everything(database: Path, use: str) -> None:
-    """Every method of the engine and of its handles raises EngineClosed, and waits for nothing."""
+    """After the close, every method of the engine and its handles raises EngineClosed."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         attempt = await run.start_attempt("s")
@@ -71,7 +71,7 @@ async def test_a_closed_engine_refuses_everything(database: Path, use: str) -> N
 
 
 async def test_closing_twice_or_at_once_closes_once(database: Path) -> None:
-    """Each call returns when all is closed."""
+    """Concurrent and repeated closes succeed and leave nothing open."""
     async with nothing_left(database.parent):
         engine = await open_engine(database)
         await engine.create_run("r")
@@ -82,7 +82,7 @@ async def test_closing_twice_or_at_once_closes_once(database: Path) -> None:
 
 
 async def test_the_second_of_two_closings_waits_for_the_first(database: Path) -> None:
-    """Whoever has closed the engine may delete the file."""
+    """The second of two concurrent closes returns only when every file is closed."""
     engine = await open_engine(database)
     await engine.create_run("r")
     first = asyncio.create_task(engine.close())
@@ -93,7 +93,7 @@ async def test_the_second_of_two_closings_waits_for_the_first(database: Path) ->
 
 
 async def test_what_is_queued_when_the_engine_closes_is_recorded(database: Path) -> None:
-    """A write that was asked for before the closing is made, and its caller is answered."""
+    """A write queued before the close is recorded, and its caller gets the result."""
     async with nothing_left(database.parent):
         engine = await open_engine(database)
         run = await engine.create_run("r")
@@ -106,7 +106,7 @@ async def test_what_is_queued_when_the_engine_closes_is_recorded(database: Path)
 
 
 async def test_closing_ends_subscribers_that_wait(database: Path) -> None:
-    """A subscription ends without an error when its engine is closed."""
+    """The close ends a waiting subscription without an error."""
     async with nothing_left(database.parent):
         engine = await open_engine(database)
         await engine.create_run("r")
@@ -131,7 +131,7 @@ async def _positions(engine: Engine) -> list[int]:
 
 @pytest.mark.parametrize("turns", range(3, 60, 3))
 async def test_closing_ends_subscribers_that_catch_up(database: Path, turns: int) -> None:
-    """A subscription that is reading when its engine is closed ends in the same way, wherever it stands."""
+    """The close ends a subscription that is still catching up, without an error or a gap, wherever it stands."""
     engine = await open_engine(database)
     run = await engine.create_run("r")
     await asyncio.gather(*(run.set_parameters({"n": n}) for n in range(30)))
@@ -144,7 +144,7 @@ async def test_closing_ends_subscribers_that_catch_up(database: Path, turns: int
 
 
 async def test_closing_while_reads_run_leaves_nothing(database: Path) -> None:
-    """Reads under way are answered or refused, and their connections are closed."""
+    """Reads under way at the close are answered or raise EngineClosed, and their connections are closed."""
     for turns in range(0, 40, 4):
         async with nothing_left(database.parent):
             engine = await open_engine(database)
@@ -159,7 +159,7 @@ async def test_closing_while_reads_run_leaves_nothing(database: Path) -> None:
 
 
 async def test_closing_while_the_views_are_rebuilt(database: Path) -> None:
-    """The rebuild is done or refused, and its scratch file is gone."""
+    """A rebuild under way at the close completes or raises EngineClosed, and its scratch file is removed."""
     for turns in range(0, 40, 4):
         async with nothing_left(database.parent):
             engine = await open_engine(database)
@@ -175,7 +175,7 @@ async def test_closing_while_the_views_are_rebuilt(database: Path) -> None:
 
 
 async def test_nothing_is_left_after_errors(database: Path) -> None:
-    """A block that fails closes its engine like any other."""
+    """An `async with` block that fails closes its engine and leaves nothing open."""
     async with nothing_left(database.parent):
         with pytest.RaisesGroup(RunExists, VersionConflict):
             async with open_engine(database) as engine, asyncio.TaskGroup() as tasks:
@@ -185,7 +185,7 @@ async def test_nothing_is_left_after_errors(database: Path) -> None:
 
 
 async def test_a_subscription_that_is_left_early_leaves_nothing(database: Path) -> None:
-    """Who breaks out of a subscription, or forgets it, keeps nothing open."""
+    """A subscription abandoned by a `break` leaves nothing open."""
     async with nothing_left(database.parent), open_engine(database) as engine:
         await engine.create_run("r")
         for _ in range(20):
@@ -195,7 +195,7 @@ async def test_a_subscription_that_is_left_early_leaves_nothing(database: Path) 
 
 
 async def test_an_engine_that_nobody_closed_does_not_keep_the_process(database: Path) -> None:
-    """The process ends, and what it had recorded is there."""
+    """A process with an unclosed engine exits, and what it recorded is kept."""
     worker = await start_worker("forget_to_close", database)
     await asyncio.wait_for(finished(worker), 30)
     async with open_engine(database) as engine:
@@ -203,7 +203,7 @@ async def test_an_engine_that_nobody_closed_does_not_keep_the_process(database: 
 
 
 async def test_an_engine_that_is_garbage_says_so(database: Path) -> None:
-    """It warns, like any open file, and its threads end."""
+    """An engine that is garbage-collected without a close issues a ResourceWarning, and its threads end."""
 
     async def forget() -> None:
         engine = await open_engine(database)

@@ -1,4 +1,4 @@
-"""Idempotency keys whose rows are not as they were written: an answer under one may be about anything."""
+"""Damaged rows of idempotency keys: an answer from such a row could be about any other request."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ def _sql(database: Path, *statements: str) -> None:
 
 
 async def _record(database: Path) -> None:
-    """Two runs, each with what was recorded under a key."""
+    """Record two runs, each with a write under the same idempotency key."""
     async with open_engine(database) as engine:
         for run_id in ("r", "other"):
             run = await engine.create_run(run_id)
@@ -38,7 +38,10 @@ async def _record(database: Path) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 async def test_a_retry_under_a_damaged_key_is_refused_by_name(database: Path, damage: str) -> None:
-    """It is neither recorded again nor answered with what somebody else recorded; verifying names the run."""
+    """A retry under a damaged key raises RowDamaged, and `verify` names the run.
+
+    The same key of another run is unaffected.
+    """
     await _record(database)
     _sql(database, f"UPDATE idempotency_keys SET {damage} WHERE root_id = 1")
     async with open_engine(database) as engine:
@@ -53,7 +56,7 @@ async def test_a_retry_under_a_damaged_key_is_refused_by_name(database: Path, da
 
 
 async def test_a_key_that_has_become_another_is_found(database: Path) -> None:
-    """A retry cannot find it: only that the row is not what was written can be told."""
+    """`verify` finds a key whose text was changed."""
     await _record(database)
     _sql(database, "UPDATE idempotency_keys SET idempotency_key = 'the kez' WHERE root_id = 1")
     async with open_engine(database) as engine:
@@ -65,7 +68,7 @@ async def test_a_key_that_has_become_another_is_found(database: Path) -> None:
 def test_views_are_rebuilt_and_copies_made_beside_a_damaged_key(
     database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No view says anything of keys, and the copy is none the worse; the doctor tells of it."""
+    """A damaged key prevents neither a rebuild nor a backup, and `doctor` reports it."""
     asyncio.run(_record(database))
     _sql(database, "UPDATE idempotency_keys SET events = 5 WHERE root_id = 1")
     assert main(["rebuild", "--db", str(database)]) == 0
@@ -77,7 +80,7 @@ def test_views_are_rebuilt_and_copies_made_beside_a_damaged_key(
 
 
 async def test_rows_without_checksums_get_them(database: Path) -> None:
-    """A file of the version before is taken as it stands."""
+    """Opening a file of schema version 3 adds the missing checksums; its rows are taken as they are."""
     await _record(database)
     async with open_engine(database) as engine:
         await engine.create_run("gone")

@@ -1,4 +1,4 @@
-"""Pipelines for the real host: `python flows.py NAME` runs one, and the host imports them again by name."""
+"""Pipelines for the real host: `python flows.py NAME` runs one, and the host imports its functions again by name."""
 
 import asyncio
 import sys
@@ -136,7 +136,7 @@ def mapping() -> Pipeline:
 
 
 def dotted() -> Pipeline:
-    # the value 0.5 names a branch whose name holds a dot of its own
+    # The value 0.5 names a branch whose own name contains a dot.
     branch = task(square, json("squared")).as_pipeline()
     each = Map(name="each", branch=branch, iterate_on="chunks", iterate_as="chunk")
     pipeline = Pipeline(steps=[task(one_and_a_half, json("chunks")), each])
@@ -187,7 +187,7 @@ def failing_branch() -> Pipeline:
 
 
 def inheriting() -> Pipeline:
-    # One branch reads what the other refreshes: written back, its old copy would undo the refresh.
+    # One branch reads what the other updates: writing its stale copy back would undo the update.
     branches = {
         "fresh": task(refresh, json("level")).as_pipeline(),
         "stale": task(look, json("seen")).as_pipeline(),
