@@ -1,4 +1,4 @@
-"""Commands that a caller makes itself: `Engine.write` and `Branch.write` record what can be read again, or nothing."""
+"""Commands that a caller builds itself: `Engine.write` and `Branch.write` record only what can be read again."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -64,12 +64,12 @@ async def engine(database: Path) -> AsyncIterator[Engine]:
 
 
 def of(event: type, **fields: Any) -> Command:
-    """Return the command to record an event whose fields may be of any types."""
+    """Return a command that records an event whose fields may have any types."""
     return Record(events=(event(**HERE | fields),))
 
 
 def nested(levels: int) -> Any:
-    """Return a list in a list in a list."""
+    """Return a list nested in lists, this many levels deep."""
     value: Any = []
     for _ in range(levels):
         value = [value]
@@ -142,32 +142,32 @@ FOR_A_DECISION_TO_FIND_OUT: dict[str, Any] = {
 
 @pytest.mark.parametrize("command", [*NOT_OF_THE_TYPE.values()], ids=[*NOT_OF_THE_TYPE])
 async def test_what_is_not_of_its_type_is_refused(engine: Engine, command: Any) -> None:
-    """With what it is and where; nothing is recorded of it, nor of what was asked for together with it."""
+    """A command with a value of the wrong type raises InvalidValue, and nothing written with it is recorded."""
     await refused(engine, command)
 
 
 @pytest.mark.parametrize("command", [*NOT_TO_BE_RECORDED.values()], ids=[*NOT_TO_BE_RECORDED])
 async def test_what_cannot_be_recorded_is_refused(engine: Engine, command: Any) -> None:
-    """As a handle refuses it: a log that holds it could not be read, or would not prove what it says."""
+    """A command with a value that cannot be recorded exactly raises InvalidValue, as a handle's method does."""
     await refused(engine, command)
 
 
 @pytest.mark.parametrize("command", [*NO_NAMES.values()], ids=[*NO_NAMES])
 async def test_what_is_no_name_is_refused(engine: Engine, command: Any) -> None:
-    """As a handle refuses it, and an import."""
+    """A command with an invalid name raises InvalidName, as a handle's method does."""
     await refused(engine, command, InvalidName)
 
 
 @pytest.mark.parametrize("field", ["status", "status_reason", "ended_at"])
 async def test_an_attempt_does_not_begin_with_what_an_update_sets(engine: Engine, field: str) -> None:
-    """It is the command that is wrong, and no row of the file."""
+    """A command that starts an attempt with a field which only an update sets raises InvalidValue."""
     given: Any = {field: datetime(2026, 1, 1, tzinfo=UTC) if field == "ended_at" else "x"}
     for command in (StartAttempt(step="s", attempt_id="a", status="x"), CreateAttempt(task_id="s", attempt_id="a")):
         await refused(engine, structs.replace(command, fields=AttemptChanges(**given)))
 
 
 async def test_an_id_of_another_attempt_is_not_taken_for_fresh(engine: Engine) -> None:
-    """Only a handle that made it can say that."""
+    """`StartAttempt` with `fresh=True` and the id of an existing attempt raises AttemptExists."""
     await engine.write("r", StartAttempt(step="s", attempt_id="a", status="x"))
     await engine.create_run("other")
     with pytest.raises(AttemptExists):
@@ -176,7 +176,7 @@ async def test_an_id_of_another_attempt_is_not_taken_for_fresh(engine: Engine) -
 
 @pytest.mark.parametrize("command", [*FOR_A_DECISION_TO_FIND_OUT.values()], ids=[*FOR_A_DECISION_TO_FIND_OUT])
 async def test_an_event_that_only_a_decision_can_make_is_refused(engine: Engine, command: Any) -> None:
-    """Nobody else knows that what it says is so."""
+    """An event that only a decision can derive, such as a fork or an erasure, cannot be recorded by a caller."""
     await refused(engine, command)
 
 
@@ -195,14 +195,14 @@ ABOUT_THE_RUN: dict[str, Command] = {
 async def test_what_is_about_the_run_stands_in_its_root_branch_and_nothing_else_does(
     engine: Engine, command: Command
 ) -> None:
-    """Elsewhere it would be chained to what it does not follow, and other processes would not learn of it."""
+    """Events about the run are recorded in the root branch only, and events of a branch's status never there."""
     await (await engine.run("r")).fork("b")
     await refused(engine, command, forked="c")
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["by itself", "with the other"])
-async def test_an_event_creates_no_attempt_of_an_id_that_another_has(engine: Engine, together: bool) -> None:  # noqa: FBT001 - a column of the table
-    """Nobody could say later which of the two is meant, and no other store could take the run in."""
+async def test_an_event_creates_no_attempt_of_an_id_that_another_has(engine: Engine, together: bool) -> None:  # noqa: FBT001 - a parametrized column
+    """Recording a second `AttemptCreated` with the same id raises AttemptExists, in one command or in two."""
     other = await engine.create_run("other")
     await other.log_step("s")
     created = AttemptCreated(branch="", step="s", attempt_id="a", attempt_index=1)
@@ -218,7 +218,10 @@ async def test_an_event_creates_no_attempt_of_an_id_that_another_has(engine: Eng
 
 
 async def test_an_event_updates_an_attempt_at_its_own_step(engine: Engine) -> None:
-    """One that was created before, or by the same command; of another step, or in another branch, there is none."""
+    """`AttemptUpdated` needs an attempt of that id at that step, created before or by the same command.
+
+    Otherwise it raises AttemptNotFound.
+    """
     created = AttemptCreated(branch="", step="s", attempt_id="a", attempt_index=1)
     updated = AttemptUpdated(branch="", step="s", attempt_id="a", changes=AttemptChanges(message="m"))
     elsewhere = structs.replace(updated, step="t")
@@ -235,7 +238,7 @@ async def test_an_event_updates_an_attempt_at_its_own_step(engine: Engine) -> No
 
 
 async def refused(engine: Engine, command: Any, error: type[InvalidInput] = InvalidValue, *, forked: str = "b") -> None:
-    """Check that neither face records a command, nor what stands beside it."""
+    """Check that `Engine.write` and `Branch.write` refuse a command, and record nothing written with it."""
     before = await engine.last_position()
     run = await engine.run("r")
     for write in (engine.write("r", Fork(branch=forked), command), run.write(SetStatus(status="x"), command)):
@@ -245,7 +248,7 @@ async def refused(engine: Engine, command: Any, error: type[InvalidInput] = Inva
 
 
 async def test_what_is_recorded_is_the_callers_no_longer(engine: Engine) -> None:
-    """A mapping that changes while it is being written, or afterwards, changes nothing."""
+    """Changing a mapping during or after its write does not change what is recorded."""
     config: dict[str, Any] = {"x": {"y": 1}}
     writing = asyncio.ensure_future(engine.write("r", Configure(config=config)))
     await asyncio.sleep(0)
@@ -259,7 +262,7 @@ async def test_what_is_recorded_is_the_callers_no_longer(engine: Engine) -> None
 
 
 async def test_every_type_of_command_can_be_made_by_hand(engine: Engine) -> None:
-    """Also those that hold heads, times, whole steps and events."""
+    """A caller can build every type of command, including those with heads, times and events."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     await engine.write(
         "made",
@@ -285,7 +288,7 @@ async def test_every_type_of_command_can_be_made_by_hand(engine: Engine) -> None
 
 
 async def test_a_branch_takes_commands_of_its_own_only(engine: Engine) -> None:
-    """A command that names no branch is the root's: it is not taken for the child's."""
+    """`Branch.write` refuses a command for another branch; a command that names no branch is the root's."""
     run = await engine.create_run("own")
     child = await run.fork("a")
     head = await child.head()

@@ -1,4 +1,4 @@
-"""Rows that hold what was never recorded, in a file that SQLite reads without a complaint."""
+"""Rows that were never recorded, in a file that SQLite reads without an error."""
 
 import contextlib
 import sqlite3
@@ -75,7 +75,7 @@ async def run(engine: Engine) -> Run:
 async def test_a_read_that_meets_it_is_an_error_with_a_name(
     engine: Engine, run: Run, database: Path, damage: str, read: Read
 ) -> None:
-    """Whatever a row holds, a read answers or raises an error of ours: Python's own would say nothing to anybody."""
+    """A read that meets a damaged row raises ReadFailed or CannotDecode, not a bare Python error."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute(damage)
         connection.commit()
@@ -84,7 +84,7 @@ async def test_a_read_that_meets_it_is_an_error_with_a_name(
 
 
 async def test_streams_that_go_in_a_circle_are_read_once(engine: Engine, run: Run, database: Path) -> None:
-    """What follows branches down or up ends."""
+    """Reading a branch that is recorded as its own parent ends, and yields each event once."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE streams SET parent_id = stream_id WHERE branch = 'below'")
         connection.commit()
@@ -94,12 +94,12 @@ async def test_streams_that_go_in_a_circle_are_read_once(engine: Engine, run: Ru
 
 
 async def test_a_deletion_takes_no_event_that_only_the_index_gives_to_the_run(engine: Engine, database: Path) -> None:
-    """One flipped bit of it may lead to another run's event: nothing is deleted then."""
+    """A deletion is refused when a damaged index assigns another run's events to the run."""
     for run_id in ("one", "other"):
         await engine.create_run(run_id, parameters={"a": 1})
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
-        # Events that the index has under another run: written under a definition of it that is none.
+        # The index is rebuilt under a wrong definition, so that it lists events under another run.
         connection.execute(
             "UPDATE sqlite_schema SET sql = 'CREATE INDEX events_by_run ON events (schema_version)'"
             " WHERE name = 'events_by_run'"
@@ -122,7 +122,7 @@ async def test_a_deletion_takes_no_event_that_only_the_index_gives_to_the_run(en
 
 
 async def test_an_index_that_leads_to_another_branch_is_not_believed(database: Path) -> None:
-    """One flipped bit of it: what is asked of a run is neither read nor written in another."""
+    """A damaged index that leads to another run's stream makes reads raise ReadFailed and writes RowDamaged."""
     async with open_engine(database) as engine:
         for run_id in ("one", "two"):
             await engine.create_run(run_id, parameters={"a": run_id})
@@ -133,7 +133,7 @@ async def test_an_index_that_leads_to_another_branch_is_not_believed(database: P
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     content = bytearray(database.read_bytes())
     place = content.index(b"two\x02", (root - 1) * size, root * size)
-    content[place + 3] = 1  # the row that it leads to
+    content[place + 3] = 1  # the row that the index entry points to
     database.write_bytes(content)
     async with open_engine(database) as engine:
         with pytest.raises(ReadFailed, match="the index of the branches leads"):
@@ -143,7 +143,7 @@ async def test_an_index_that_leads_to_another_branch_is_not_believed(database: P
 
 
 async def test_a_run_that_is_said_to_be_anothers_is_not_deleted(database: Path) -> None:
-    """Its events are found by its root: one flipped bit of that, and they would be the other's."""
+    """A deletion is refused when the run's stream is recorded as another run's."""
     async with open_engine(database) as engine:
         for run_id in ("one", "two"):
             await engine.create_run(run_id)
@@ -157,7 +157,7 @@ async def test_a_run_that_is_said_to_be_anothers_is_not_deleted(database: Path) 
 
 
 async def test_what_is_not_what_was_hashed_is_not_erased(engine: Engine, run: Run, database: Path) -> None:
-    """Its pages may be those of another event, which would go with it."""
+    """`erase` refuses an event whose payload does not match its hash."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         where = "WHERE root_id = 1 AND stream_id = 1 AND stream_version = 2"
         ((payload,),) = connection.execute(f"SELECT payload FROM events {where}").fetchall()
@@ -170,7 +170,10 @@ async def test_what_is_not_what_was_hashed_is_not_erased(engine: Engine, run: Ru
 
 
 async def test_a_schema_whose_tables_begin_on_one_page_is_refused(database: Path) -> None:
-    """Who wrote to the one would overwrite the other."""
+    """A file in which two tables start on the same page raises NotADatabase.
+
+    A write to one table would overwrite the other.
+    """
     async with open_engine(database):
         pass
     with contextlib.closing(sqlite3.connect(database)) as connection:
@@ -186,7 +189,7 @@ async def test_a_schema_whose_tables_begin_on_one_page_is_refused(database: Path
 
 
 async def test_bytes_that_are_no_text_are_named(engine: Engine, run: Run, database: Path) -> None:
-    """The error is sqlite3's own and has no code: the reader says what it says, and not that it lacks one."""
+    """A text column that is not UTF-8 raises ReadFailed with the message of `sqlite3`."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE runs SET description = CAST(x'ff' AS TEXT)")
         connection.commit()
@@ -195,7 +198,7 @@ async def test_bytes_that_are_no_text_are_named(engine: Engine, run: Run, databa
 
 
 async def test_a_read_that_sqlite_has_rolled_back_is_named(engine: Engine) -> None:
-    """After an I/O error there is no transaction to end: the error of ending it hid the real one."""
+    """When SQLite has rolled back a failed read, the error names the cause and not the missing transaction."""
 
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
@@ -222,7 +225,7 @@ WRITES: list[tuple[str, Read]] = [
 
 @pytest.mark.parametrize(("damage", "write"), WRITES)
 async def test_a_write_that_meets_it_is_refused_by_name(database: Path, damage: str, write: Read) -> None:
-    """Nothing is recorded of it, and others go on."""
+    """A write that meets a damaged row raises RowDamaged and records nothing, and other writes succeed."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"a": 1})
         await run.log_step("step", spec=TaskSpec(cores=1))
@@ -243,7 +246,10 @@ async def test_a_write_that_meets_it_is_refused_by_name(database: Path, damage: 
 
 
 async def test_a_refusal_that_is_kept_keeps_nobody_from_writing(database: Path) -> None:
-    """A cursor in its frames would keep the writer's snapshot open: after others wrote, every write was refused."""
+    """Keeping a RowDamaged error alive blocks no later write.
+
+    A cursor in its frames would hold the writer's snapshot open, so that every write after another's would be refused.
+    """
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         for _ in range(3):
@@ -261,7 +267,10 @@ async def test_a_refusal_that_is_kept_keeps_nobody_from_writing(database: Path) 
 
 
 async def test_reads_after_one_that_failed_see_what_is(engine: Engine, run: Run, database: Path) -> None:
-    """A cursor in the failed read's frames would keep its snapshot open: whoever read next was shown the past."""
+    """Keeping a ReadFailed error alive does not make later reads stale.
+
+    A cursor in its frames would hold the reader's snapshot open.
+    """
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE events SET payload = x'c1' WHERE position = 2")
         connection.commit()
@@ -272,7 +281,7 @@ async def test_reads_after_one_that_failed_see_what_is(engine: Engine, run: Run,
 
 
 def _empty_index(database: Path, index: str, column: str) -> None:
-    """Let an index of a table lead to none of its rows, as a damaged page of it may."""
+    """Empty an index of the tasks table, as a damaged page may."""
     define = "UPDATE sqlite_schema SET sql = ? WHERE name = ?"
     for sql, statement in (
         (f"CREATE INDEX {index} ON tasks ({column}) WHERE {column} IS NULL", f"REINDEX {index}"),
@@ -286,7 +295,7 @@ def _empty_index(database: Path, index: str, column: str) -> None:
 
 
 async def test_an_index_that_does_not_lead_to_its_rows(database: Path) -> None:
-    """The views hold what they should, row by row, and reads miss it all the same: that is a difference, too."""
+    """`verify_views` reports an index that misses its table's rows, and a rebuild repairs it."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         await run.log_step("step", spec=TaskSpec(cores=1))

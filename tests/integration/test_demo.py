@@ -1,4 +1,4 @@
-"""The demo: a census of a folder is right, survives what folders hold, and replays to the same run."""
+"""The demo: its census of a folder is right, survives unusual folders, and replays to the same run."""
 
 import io
 import json
@@ -22,7 +22,7 @@ Census = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A small folder, three levels deep, with what is left out and what is never followed."""
+    """A small folder, three levels deep, with excluded folders, links and a pipe."""
     place = tmp_path / "place"
     files = {
         "README.md": b"one\ntwo\n",
@@ -48,7 +48,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def take(place: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> Census:
-    """Run the demo on the folder, and return what it printed for scripts."""
+    """Run the demo on the folder, and return the document that it prints with `--json`."""
 
     def run(*options: str) -> dict[str, Any]:
         assert main(["demo", str(place), "--db", str(database), "--json", *options]) == 0
@@ -59,12 +59,12 @@ def take(place: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> Cen
 
 
 def values(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the final parameters' values by name."""
+    """Return the values of the final parameters by name."""
     return {name: each["value"] for name, each in document["parameters"].items()}
 
 
 def counted(place: Path) -> dict[str, int]:
-    """Return the totals of a folder by another way than the census takes."""
+    """Return the totals of a folder, counted independently of the census."""
     kept = [
         path
         for path in place.rglob("*")
@@ -83,7 +83,7 @@ def counted(place: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("depth", ["0", "1", "2", "4"])
 def test_the_totals_are_right(take: Census, place: Path, depth: str) -> None:
-    """However deep the branches nest, what the root comes to is what is in the folder."""
+    """The root's totals equal the folder's content at every depth of branches."""
     found = values(take("--depth", depth))
 
     assert {name: found[name] for name in counted(place)} == counted(place)
@@ -93,12 +93,12 @@ def test_the_totals_are_right(take: Census, place: Path, depth: str) -> None:
 
 
 def test_nothing_is_left_out_when_asked(take: Census) -> None:
-    """With `--all` version control, virtual environments and caches are counted too."""
+    """`--all` includes version control, virtual environments and caches."""
     assert values(take("--all"))["files"] == values(take())["files"] + 3
 
 
 def test_each_parameter_names_the_branch_that_supplied_it(take: Census) -> None:
-    """A maximum came from one branch, however many reductions ago; a sum from all that were folded."""
+    """A maximum names the one branch that supplied it, a sum all branches that were folded."""
     parameters = take()["parameters"]
 
     assert [source["branch"] for source in parameters["largest_bytes"]["supplied_by"]] == ["docs"]
@@ -109,7 +109,7 @@ def test_each_parameter_names_the_branch_that_supplied_it(take: Census) -> None:
 
 
 def test_one_attempt_is_made_to_fail_and_tried_again(take: Census, database: Path) -> None:
-    """There is a failed attempt to look at in every run, and the one after it succeeded."""
+    """Every demo run has one failed attempt, and one more attempt than it has steps."""
     document = take()
 
     assert document["counts"]["failed_attempts"] == 1
@@ -117,7 +117,7 @@ def test_one_attempt_is_made_to_fail_and_tried_again(take: Census, database: Pat
 
 
 def test_branches_are_statused_to_the_end(take: Census, database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """When the run is finalised, no branch is left running."""
+    """Every branch of a finished demo run is COMPLETED."""
     run_id = take()["run_id"]
     assert main(["tree", run_id, "--db", str(database), "--json"]) == 0
     waiting = [json.loads(capsys.readouterr().out)]
@@ -131,7 +131,7 @@ def test_branches_are_statused_to_the_end(take: Census, database: Path, capsys: 
 
 
 def refuse_to_read(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    """Let no file be read whose path ends like this."""
+    """Make reading fail for every file whose path ends like this."""
     really = folder.lines_of
 
     def refuse(path: str) -> int:
@@ -145,7 +145,7 @@ def refuse_to_read(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
 def test_what_cannot_be_read_is_a_failed_attempt(
     take: Census, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An unreadable file fails the first attempt by name, and is counted by the second."""
+    """An unreadable file fails an attempt with a reason that names it, and is counted as unreadable."""
     refuse_to_read(monkeypatch, "guide.md")
     document = take()
     main(["attempts", document["run_id"], "--db", str(database), "--step", "read", "--status", "FAILED", "--json"])
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_a_failed_attempt(
 
 
 def test_a_long_path_is_shown_cut(take: Census, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However deep a folder is, what is recorded of a path in it stays short."""
+    """A long path of an unreadable file is recorded shortened."""
     refuse_to_read(monkeypatch, "unreadable")
     deep = Path("d" * 150, "e" * 150)
     (place / deep).mkdir(parents=True)
@@ -166,7 +166,7 @@ def test_a_long_path_is_shown_cut(take: Census, place: Path, monkeypatch: pytest
 
 
 def test_a_folder_that_cannot_be_listed_is_counted(take: Census, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unreadable sub-folder is reported, and the rest is counted all the same."""
+    """A sub-folder that cannot be listed is reported, and the other files are counted."""
     really = folder.entries
 
     def refuse(path: str, shown: str, skip: folder.Skip) -> list[folder.Found]:
@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_listed_is_counted(take: Census, monkeypatch: py
 def test_a_folder_that_cannot_be_listed_at_all_is_an_error(
     place: Path, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """When the census cannot begin, the run is recorded as failed and the exit code says so."""
+    """If the folder itself cannot be listed, the run is recorded as FAILED and the exit code is 1."""
 
     def refuse(*_: object) -> list[folder.Found]:
         raise PermissionError(13, "Permission denied", "place")
@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_listed_at_all_is_an_error(
 def test_a_disk_that_fails_ends_the_census(
     place: Path, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An error that a retry does not get over, in many branches at once, is told in one line."""
+    """An I/O error that persists ends the demo with one line of error and a FAILED run."""
 
     def fail(*_: object) -> list[folder.Found]:
         raise OSError(5, "Input/output error")
@@ -214,7 +214,7 @@ def test_a_disk_that_fails_ends_the_census(
 
 
 def test_names_of_any_bytes_are_branches(take: Census, place: Path) -> None:
-    """Names that are no UTF-8, that hold control characters, or that are too long become branches all the same."""
+    """File names that are not UTF-8, contain control characters or are too long become branches."""
     names = [b"bad\xff.txt", b"red\x1b[31m\n.txt", b"[bold]x", b"n" * 255, "ü".encode() * 120, b"=files", b"=rest"]
     for name in names:
         (place / os.fsdecode(name)).write_bytes(b"line\n")
@@ -226,7 +226,7 @@ def test_names_of_any_bytes_are_branches(take: Census, place: Path) -> None:
 
 
 def test_names_that_meet_are_told_apart(take: Census, place: Path) -> None:
-    """A folder `a` with a folder `b` beside a file `a.b`: both are counted."""
+    """A folder `a/b` and a file `a.b` get different branches, so that both are counted."""
     (place / "a" / "b").mkdir(parents=True)
     (place / "a" / "b" / "inside").write_text("line\n")
     (place / "a.b").write_text("line\n")
@@ -235,7 +235,7 @@ def test_names_that_meet_are_told_apart(take: Census, place: Path) -> None:
 
 
 def test_many_entries_share_branches(take: Census, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the largest number of branches the rest is counted together, and nothing is lost."""
+    """Entries beyond the largest number of branches share one branch, and all are counted."""
     monkeypatch.setattr(census, "CHILDREN_MAX", 4)
     document = take("--depth", "0")
 
@@ -244,7 +244,7 @@ def test_many_entries_share_branches(take: Census, place: Path, monkeypatch: pyt
 
 
 def test_an_empty_folder_has_a_census(tmp_path: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing in, nothing counted, and the run replays."""
+    """An empty folder has a census that replays."""
     nothing = tmp_path / "nothing"
     nothing.mkdir()
 
@@ -253,14 +253,14 @@ def test_an_empty_folder_has_a_census(tmp_path: Path, database: Path, capsys: py
 
 
 def test_the_demo_adds_to_a_database(take: Census) -> None:
-    """A second demo on the same file is a second run, also in the same second."""
+    """A second demo on the same file is a second run, even within the same second."""
     assert take()["run_id"] != take()["run_id"]
 
 
 def test_the_database_is_not_part_of_the_census(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By default everything happens in the current folder, and the database made there does not count itself."""
+    """By default the demo takes a census of the current folder, without the database that it creates there."""
     monkeypatch.chdir(place)
 
     assert main(["demo", "--json"]) == 0
@@ -271,7 +271,7 @@ def test_the_database_is_not_part_of_the_census(
 def test_people_see_the_tree_the_parameters_and_the_replay(
     place: Path, database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The demo shows what it recorded, says that it replayed, and which commands look further."""
+    """The demo prints the tree, the parameters, the replay and the commands to go on with."""
     assert main(["demo", str(place), "--db", str(database)]) == 0
     printed = capsys.readouterr().out
 
@@ -283,7 +283,7 @@ def test_people_see_the_tree_the_parameters_and_the_replay(
 
 
 def test_a_large_tree_is_drawn_one_level_deep(place: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is below is counted, so that people see the end of what is printed."""
+    """A large tree is printed one level deep, with the number of branches below."""
     for number in range(60):
         (place / "src" / f"f{number:02}").mkdir()
     assert main(["demo", str(place), "--db", str(database)]) == 0
@@ -297,7 +297,7 @@ def test_a_large_tree_is_drawn_one_level_deep(place: Path, database: Path, capsy
 def test_a_replay_that_differs_is_exit_code_1(
     place: Path, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The demo does not claim a match that it has not found."""
+    """The demo exits with 1 when the replay differs from the run."""
     monkeypatch.setattr(Replay, "differences", lambda *_: ["branch 'docs': status differ"])
 
     assert main(["demo", str(place), "--db", str(database)]) == 1
@@ -305,7 +305,7 @@ def test_a_replay_that_differs_is_exit_code_1(
 
 
 async def test_a_replay_finds_what_differs(engine: Engine) -> None:
-    """The fold of the events notices each fact in which a run log was tampered with."""
+    """`Replay.differences` reports each fact in which a run log differs from the replayed events."""
     run = await engine.create_run("r", parameters={"p": 1})
     branch = await run.fork("b")
     async with branch.attempt("s"):
@@ -331,7 +331,7 @@ async def test_a_replay_finds_what_differs(engine: Engine) -> None:
 
 
 async def test_an_interrupted_census_is_recorded_as_cancelled(place: Path, database: Path) -> None:
-    """A census that is stopped half-way says so in its run, and leaves the engine usable."""
+    """A cancelled census is recorded as a CANCELLED run, and the engine stays usable."""
 
     class Stop:
         def begun(self, entries: list[str]) -> None:
@@ -350,7 +350,7 @@ async def test_an_interrupted_census_is_recorded_as_cancelled(place: Path, datab
 
 
 async def test_progress_is_drawn_on_a_terminal(place: Path, engine: Engine) -> None:
-    """While it works, the demo shows bars where there is a terminal, and takes them away when it is done."""
+    """The census draws progress bars on a terminal, and removes them at the end."""
     drawn = io.StringIO()
     with CensusProgress(Terminal(file=drawn, force_terminal=True, width=80)) as progress:
         await census.take_census(engine, census.Plan(folder=str(place)), progress)
@@ -360,7 +360,7 @@ async def test_progress_is_drawn_on_a_terminal(place: Path, engine: Engine) -> N
 
 
 async def test_no_progress_is_drawn_elsewhere(place: Path, engine: Engine) -> None:
-    """A file or a pipe gets no bars."""
+    """The census draws no progress bars into a file or a pipe."""
     drawn = io.StringIO()
     with CensusProgress(Terminal(file=drawn)) as progress:
         await census.take_census(engine, census.Plan(folder=str(place)), progress)

@@ -1,4 +1,4 @@
-"""Hosts that meet erased values: stores and the plug-in read them, and take back what they have read."""
+"""Erased values in the stores and the plug-in: hosts read them, and may write back what they have read."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ SECRET = "correct-horse-battery"
 
 
 def in_engine(database: Path, use: Callable[[Engine], Any]) -> Any:
-    """Use an engine of its own, and verify the store."""
+    """Use an engine opened for it, and verify the log and the views afterwards."""
 
     async def used() -> Any:
         async with open_engine(database) as engine:
@@ -39,7 +39,7 @@ async def _erase_all(engine: Engine) -> None:
 
 
 async def _since(engine: Engine) -> list[str]:
-    """What was recorded after the erasures."""
+    """Return the types of the events recorded after the last erasure."""
     names = [type(each.event).__name__ async for each in engine.events()]
     last = len(names) - names[::-1].index(PayloadErased.__name__)
     return names[last:]
@@ -57,7 +57,7 @@ def _recorded(store: Any) -> None:
 
 
 def _read_and_given_back(store: Any) -> None:
-    """A host reads what there is, and hands it in again, as it was and copied."""
+    """Read everything as a host does, and write it back unchanged."""
     store.set_parameters("r", store.get_parameters("r"))
     store.add_step_log(store.get_step_log("s", "r"), "r")
     store.put_run_log(store.get_run_log_by_id("r", full=True))
@@ -66,7 +66,7 @@ def _read_and_given_back(store: Any) -> None:
 
 
 def test_a_store_reads_erased_values_and_takes_them_back(database: Path) -> None:
-    """Parameters given back as they were read are not set; nobody can make a value of his own an erased one."""
+    """A store reads an erased value as ERASED; writing it back, or copying it to a branch, sets no parameter."""
     with BlockingRunLogStore(database) as store:
         _recorded(store)
     in_engine(database, _erase_all)
@@ -80,7 +80,10 @@ def test_a_store_reads_erased_values_and_takes_them_back(database: Path) -> None
 
 
 def test_the_plug_in_shows_its_host_nothing_where_a_value_was_erased(database: Path) -> None:
-    """The host's models know no erased values: they read as None, and the host goes on with its run."""
+    """The plug-in returns None for an erased value, and the host can write back what it read and set a new value.
+
+    None of the erased bytes is left in any file.
+    """
     store = AnabranchRunLogStore(path=str(database))
     _recorded(store)
     in_engine(database, _erase_all)

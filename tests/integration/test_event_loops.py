@@ -1,4 +1,4 @@
-"""An engine is used from the event loop that opened it, and from no other."""
+"""An engine can be used only on the event loop that opened it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ async def _on_another_loop(work: Callable[[], Awaitable[Result]]) -> Result:
 
 @pytest.mark.parametrize("use", USES)
 async def test_another_loop_is_refused(engine: Engine, use: str) -> None:
-    """Whatever is asked for on the loop of another thread raises WrongEventLoop; nothing of it is done."""
+    """Every call on another thread's event loop raises WrongEventLoop and records nothing."""
     run = await engine.create_run("r", parameters={"a": 1})
 
     async def asked() -> None:
@@ -36,13 +36,13 @@ async def test_another_loop_is_refused(engine: Engine, use: str) -> None:
 
 
 async def test_no_loop_at_all_is_refused(engine: Engine) -> None:
-    """A coroutine that is driven by hand, where no event loop runs, raises WrongEventLoop too."""
+    """A coroutine that is driven without an event loop raises WrongEventLoop."""
     with pytest.raises(WrongEventLoop):
         await asyncio.to_thread(engine.last_position().send, None)
 
 
 def test_a_loop_that_takes_turns_with_the_first_is_refused(tmp_path: Path) -> None:
-    """Also when only one of them runs at a time; on its own loop the engine goes on."""
+    """A second event loop of the same thread is refused, too; on its own loop the engine goes on."""
 
     async def opened() -> Engine:
         return await open_engine(tmp_path / "runs.db")

@@ -1,4 +1,4 @@
-"""A log or views that have lost something: whatever reads on from there says so by name, and records nothing."""
+"""A log or views with lost rows: whatever depends on them raises a named error and records nothing."""
 
 import contextlib
 import sqlite3
@@ -20,7 +20,7 @@ LOST_EVENTS = {
     "AttemptCreated": "an attempt",
     "ExternalRunRegistered": "an external run",
 }
-"""What is missing of a run from which the events of one type were taken away."""
+"""What the error calls missing when the events of one type are lost."""
 
 CHANGES: dict[str, Callable[[Run], Awaitable[Any]]] = {
     "DELETE FROM branches": lambda run: run.set_status("COMPLETED"),
@@ -51,7 +51,7 @@ def _sql(database: Path, statement: str) -> None:
 
 @pytest.mark.parametrize("lost", LOST_EVENTS)
 async def test_events_that_follow_on_a_lost_one_are_named(database: Path, lost: str) -> None:
-    """A rebuild and a comparison say which event has lost what it is about; the views stay as they are."""
+    """`rebuild` and `verify_views` raise EventOutOfPlace, which names what is lost, and the views stay unchanged."""
     await _record(database)
     _sql(database, f"DELETE FROM events WHERE event_type = '{lost}'")
     async with open_engine(database) as engine:
@@ -66,7 +66,7 @@ async def test_events_that_follow_on_a_lost_one_are_named(database: Path, lost: 
 
 
 async def test_events_of_a_lost_branch_are_named(database: Path) -> None:
-    """Where the stream itself is lost, its first event is told."""
+    """`rebuild` of a log without a branch's stream raises EventOutOfPlace at that branch's first event."""
     await _record(database)
     _sql(database, "DELETE FROM streams WHERE branch = 'fit'")
     async with open_engine(database) as engine:
@@ -76,7 +76,7 @@ async def test_events_of_a_lost_branch_are_named(database: Path) -> None:
 
 @pytest.mark.parametrize("statement", CHANGES)
 async def test_what_would_change_a_lost_row_is_refused(database: Path, statement: str) -> None:
-    """A write whose row of a view was taken away records nothing; the views made anew take it."""
+    """A write that needs a lost row of a view is refused and records nothing; after a rebuild it succeeds."""
     await _record(database)
     async with open_engine(database) as engine:
         run, change = await engine.run("r"), CHANGES[statement]
@@ -91,7 +91,7 @@ async def test_what_would_change_a_lost_row_is_refused(database: Path, statement
 
 
 async def test_a_branch_whose_run_is_lost_takes_no_events(database: Path) -> None:
-    """Where the stream of the run's root is gone, the run is not there: a write to a branch of it is refused."""
+    """A write to a branch of a run whose root stream is lost raises RunNotFound."""
     await _record(database)
     _sql(database, "DELETE FROM streams WHERE branch = ''")
     async with open_engine(database) as engine:

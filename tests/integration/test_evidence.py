@@ -1,4 +1,4 @@
-"""Evidence of a run: what a bundle holds, when it is refused, and what it proves later."""
+"""Evidence of a run: what a bundle contains, when an export is refused, and what a bundle proves later."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ async def recorded(database: Path, root_path: Path) -> Path:
 
 @pytest.fixture
 async def bundle(recorded: Path, tmp_path: Path) -> Any:
-    """The bundle of that run, as it was written."""
+    """The exported bundle of that run."""
     async with open_engine(recorded) as engine:
         await export_evidence(engine, "r1", tmp_path / "evidence")
     return json.loads((tmp_path / "evidence" / "bundle.json").read_text())
@@ -48,7 +48,7 @@ def tasks(bundle: Any) -> dict[str, Any]:
 
 
 async def test_a_bundle_says_which_run_it_is_of(bundle: Any, root_path: Path) -> None:
-    """The run as the list of runs has it, and how many tasks are of which status."""
+    """A bundle names its format, the run with its facts, and the number of tasks of each status."""
     assert (bundle["format"], bundle["format_version"], bundle["generated_at"][-1]) == ("anabranch-evidence", 2, "Z")
     run = bundle["run"]
     assert (run["run_id"], run["workspace_slug"], run["root_path"]) == ("r1", "lab", str(root_path))
@@ -57,7 +57,7 @@ async def test_a_bundle_says_which_run_it_is_of(bundle: Any, root_path: Path) ->
 
 
 async def test_a_bundle_has_every_task_whole(bundle: Any) -> None:
-    """With its specification, at its defaults too, and all its attempts in order."""
+    """A bundle has every task with its whole specification, defaults included, and all attempts in order."""
     relax = tasks(bundle)["relax"]
 
     assert list(tasks(bundle)) == ["prepare", "relax", "dock", "report", "plot", "publish", "legacy", "lost"]
@@ -72,7 +72,7 @@ async def test_a_bundle_has_every_task_whole(bundle: Any) -> None:
 
 
 async def test_a_bundle_says_where_artifacts_are(bundle: Any, root_path: Path) -> None:
-    """Below the run's folder, and whether they exist now; where an attempt names no place there is none."""
+    """An attempt's artifacts have a path below the run's folder and say whether it exists; they may be absent."""
     first, second = (attempt["artifacts"] for attempt in tasks(bundle)["relax"]["attempts"])
 
     assert first == {"path": str(root_path / "relax" / "1"), "exists": False}
@@ -81,16 +81,18 @@ async def test_a_bundle_says_where_artifacts_are(bundle: Any, root_path: Path) -
 
 
 async def test_an_external_run_is_told_where_there_are_no_attempts(bundle: Any) -> None:
-    """What the old way knew of a task is evidence only where the new one knows nothing."""
+    """A bundle contains a task's external run only if the task has no attempts."""
     legacy = tasks(bundle)["legacy"]
 
     assert (legacy["attempts"], legacy["current_attempt"]) == ([], None)
     assert (legacy["external_run"]["operator_type"], legacy["external_run"]["external_id"]) == ("HPC", "9")
-    assert {task["external_run"] for name, task in tasks(bundle).items() if name != "legacy"} == {None}  # plot has one
+    assert {task["external_run"] for name, task in tasks(bundle).items() if name != "legacy"} == {
+        None
+    }  # plot has one, too
 
 
 async def test_steps_that_are_no_tasks_stand_under_their_branch(bundle: Any) -> None:
-    """Every branch is there, the root first, with the steps that are no tasks."""
+    """A bundle has every branch, the root first, with its steps that are no tasks."""
     root, fit = bundle["branches"]
 
     assert (root["branch"], root["steps"], fit["branch"], fit["parent"]) == ("", [], "fit.a", "")
@@ -98,7 +100,7 @@ async def test_steps_that_are_no_tasks_stand_under_their_branch(bundle: Any) -> 
 
 
 async def test_a_bundle_has_the_head_of_every_stream(bundle: Any, recorded: Path) -> None:
-    """The heads are those that the log has, the root's first, with the position that they were read at."""
+    """A bundle has the head of every stream as in the log, the root's first, and the position of the snapshot."""
     with contextlib.closing(sqlite3.connect(recorded)) as connection:
         streams = connection.execute("SELECT branch, version, lower(hex(hash)) FROM streams ORDER BY stream_id")
         heads = [dict(zip(("branch", "stream_version", "hash"), row, strict=True)) for row in streams]
@@ -108,7 +110,7 @@ async def test_a_bundle_has_the_head_of_every_stream(bundle: Any, recorded: Path
 
 
 async def test_a_run_without_a_folder(database: Path, tmp_path: Path) -> None:
-    """Where the run names no folder, the places of artifacts are not known."""
+    """Artifacts of a run that names no folder have no path, and the report says so."""
     await record_tasks(database)
     async with open_engine(database) as engine:
         found = await export_evidence(engine, "r1", tmp_path)
@@ -119,7 +121,7 @@ async def test_a_run_without_a_folder(database: Path, tmp_path: Path) -> None:
 
 
 async def test_nothing_is_overwritten_unasked(bundle: Any, recorded: Path, tmp_path: Path) -> None:
-    """Either file in the way is refused by name, and left; asked to, the export replaces both, and leaves no more."""
+    """An export raises EvidenceExists if either of its files exists; `overwrite=True` replaces both."""
     folder = tmp_path / "evidence"
     (folder / "bundle.json").unlink()
     (folder / "report.md").write_text("mine")
@@ -134,7 +136,7 @@ async def test_nothing_is_overwritten_unasked(bundle: Any, recorded: Path, tmp_p
 
 
 async def test_a_file_is_replaced_whole(bundle: Any, recorded: Path, tmp_path: Path) -> None:
-    """Who reads the old file while the new one is written reads the old one to its end."""
+    """A process that has the old bundle open reads it to its end while a new one replaces it."""
     folder = tmp_path / "evidence"
     old = (folder / "bundle.json").read_text()
     with (folder / "bundle.json").open() as reader:
@@ -146,7 +148,7 @@ async def test_a_file_is_replaced_whole(bundle: Any, recorded: Path, tmp_path: P
 async def test_what_cannot_be_written_leaves_nothing(
     bundle: Any, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the disk refuses, the earlier bundle stays as it is, and no half file stays beside it."""
+    """An export that cannot be written leaves the earlier bundle unchanged, and no partial file."""
     folder = tmp_path / "evidence"
     before = {path.name: path.read_text() for path in folder.iterdir()}
 
@@ -161,14 +163,14 @@ async def test_what_cannot_be_written_leaves_nothing(
 
 
 async def test_a_run_that_is_not_there_has_no_evidence(engine: Engine, tmp_path: Path) -> None:
-    """It is refused by name, and no folder is made."""
+    """An export of an unknown run raises RunNotFound and creates no folder."""
     with pytest.raises(RunNotFound):
         await export_evidence(engine, "r9", tmp_path / "evidence")
     assert not (tmp_path / "evidence").exists()
 
 
 async def test_a_bundle_is_of_one_moment(engine: Engine) -> None:
-    """However busily others write, all that it holds is as the log stood at its position."""
+    """A bundle shows the run as of one position, although other tasks write meanwhile."""
     run = await engine.create_run("r1")
     done = asyncio.Event()
 
@@ -188,7 +190,7 @@ async def test_a_bundle_is_of_one_moment(engine: Engine) -> None:
 
 
 async def test_a_report_stays_a_table_whatever_it_tells(engine: Engine) -> None:
-    """Names, reasons and the like can neither end a cell or a line, nor be markup, links or HTML."""
+    """Recorded texts can neither break a table of the report nor add markup, links or HTML."""
     hostile = "a|b\n# c\r\\|`d` [x](http://y) <img src=z> **e** \u202e"
     name = "a|b [x](http://y) <b> `d` \\|"
     run = await engine.create_run(name, description=hostile, root_path=hostile)
@@ -205,7 +207,7 @@ async def test_a_report_stays_a_table_whatever_it_tells(engine: Engine) -> None:
 
 
 def split_cells(line: str) -> list[str]:
-    """Split a line of a table at the bars that Markdown sees: those that no backslash, itself not escaped, precedes."""
+    """Split a table line at the bars that Markdown recognises: those without an unescaped backslash before them."""
     cells, escaped = [""], False
     for character in line:
         if character == "|" and not escaped:
@@ -217,7 +219,7 @@ def split_cells(line: str) -> list[str]:
 
 
 async def test_the_log_holds_what_the_bundle_names(bundle: Any, recorded: Path, tmp_path: Path) -> None:
-    """It does right after the export, and when the run has gone on since."""
+    """A bundle holds right after its export, and after the run has gone on."""
     async with open_engine(recorded) as engine:
         assert (await check_evidence(engine, "r1", tmp_path / "evidence")).holds
         run = await engine.run("r1")
@@ -238,7 +240,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize("statement", TAMPERED.values(), ids=TAMPERED)
 async def test_a_tampered_log_is_found_out(bundle: Any, recorded: Path, tmp_path: Path, statement: str) -> None:
-    """Whatever was changed of the history before the heads, the check says so."""
+    """The check fails for any change to the history before the bundle's heads."""
     with contextlib.closing(sqlite3.connect(recorded)) as connection, connection:
         connection.execute(statement)
     async with open_engine(recorded) as engine:
@@ -246,7 +248,7 @@ async def test_a_tampered_log_is_found_out(bundle: Any, recorded: Path, tmp_path
 
 
 async def test_another_history_that_is_whole_is_found_out(bundle: Any, tmp_path: Path) -> None:
-    """A log that was written anew, with hashes that fit each other, has other heads than the bundle."""
+    """The check fails for a rewritten log with consistent hashes, since its heads differ."""
     other = tmp_path / "other.db"
     await record_tasks(other)
     async with open_engine(other) as engine:
@@ -256,7 +258,7 @@ async def test_another_history_that_is_whole_is_found_out(bundle: Any, tmp_path:
 
 
 async def test_a_log_that_ends_earlier_is_found_out(database: Path, tmp_path: Path) -> None:
-    """A head beyond the end of its stream, or of a branch that is not there, is not held."""
+    """The check reports a head beyond the end of its stream, or of an unknown branch, as not found."""
     (tmp_path / "bundle.json").write_text(
         json.dumps(
             {
@@ -291,7 +293,7 @@ async def test_a_log_that_ends_earlier_is_found_out(database: Path, tmp_path: Pa
     ],
 )
 async def test_what_is_no_bundle_is_refused(engine: Engine, tmp_path: Path, text: str, reason: str) -> None:
-    """A file that is none, or one of another version or run, is not held against the log."""
+    """A file that is no bundle, or one of another format, version or run, raises InvalidValue."""
     await engine.create_run("r1")
     (tmp_path / "bundle.json").write_text(text)
     with pytest.raises(InvalidValue, match=reason):
@@ -300,7 +302,7 @@ async def test_what_is_no_bundle_is_refused(engine: Engine, tmp_path: Path, text
 
 @pytest.fixture
 def typed(database: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Type `export evidence r1` on a recorded run; return the exit code and what was printed."""
+    """Run `export evidence r1` on a recorded run; return the exit code and what was printed."""
     asyncio.run(record_tasks(database))
 
     def run(*arguments: object) -> tuple[int, str]:
@@ -312,7 +314,7 @@ def typed(database: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., t
 
 
 def test_the_command_writes_and_checks(typed: Callable[..., tuple[int, str]], tmp_path: Path, database: Path) -> None:
-    """What it wrote it finds in the log; when the log was tampered with, the exit code is 1 and the place is named."""
+    """`--check` accepts a bundle just written; after tampering it exits with 1 and names the place."""
     folder = tmp_path / "new" / "evidence"
     assert typed("--to", folder)[0] == 0
     assert typed("--check", folder) == (0, "the log holds the history of 2 streams as the bundle names it\n")
@@ -328,7 +330,7 @@ def test_the_command_writes_and_checks(typed: Callable[..., tuple[int, str]], tm
 def test_the_bundle_says_which_run_it_is_of(
     typed: Callable[..., tuple[int, str]], tmp_path: Path, database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who checks one need not name the run; who names another is told, and who writes one has to."""
+    """`--check` takes the run from the bundle and refuses another one; `--to` requires the run."""
     folder = str(tmp_path / "evidence")
     assert typed("--to", folder)[0] == 0
     assert main(["export", "evidence", "--db", str(database), "--check", folder]) == 0
@@ -338,7 +340,7 @@ def test_the_bundle_says_which_run_it_is_of(
 
 
 def test_the_command_says_what_it_wrote(typed: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    """For scripts as a document; a second time only when told to."""
+    """The command prints what it wrote, as text or JSON, and replaces a bundle only with `--force`."""
     code, printed = typed("--to", tmp_path / "evidence", "--json")
 
     assert (code, json.loads(printed)["tasks"], json.loads(printed)["streams"]) == (0, 8, 2)
@@ -350,7 +352,7 @@ def test_the_command_says_what_it_wrote(typed: Callable[..., tuple[int, str]], t
 
 @pytest.mark.parametrize("arguments", [[], ["--to", "a", "--check", "b"]])
 def test_it_is_told_what_to_do(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """It writes or it checks: a command line that asks for neither or both is wrong."""
+    """The command requires exactly one of `--to` and `--check`."""
     assert main(["export", "evidence", "r1", *arguments]) == 2
     assert "UsageError" in capsys.readouterr().err
 
@@ -367,7 +369,7 @@ EDITS: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("place", EDITS)
 async def test_a_bundle_that_was_edited_is_found_out(recorded: Path, bundle: Any, tmp_path: Path, place: str) -> None:
-    """The heads prove the log, and the log is held against every word of the bundle."""
+    """The check compares every word of the bundle with the log, and names the place that was edited."""
     EDITS[place](bundle)
     (tmp_path / "evidence" / "bundle.json").write_text(json.dumps(bundle))
     async with open_engine(recorded) as engine:
@@ -383,7 +385,7 @@ async def test_a_bundle_that_was_edited_is_found_out(recorded: Path, bundle: Any
 async def test_a_bundle_that_no_reader_can_take_whole(
     recorded: Path, bundle: Any, tmp_path: Path, hostile: bytes
 ) -> None:
-    """Also where only what the heads do not need is broken: it is refused, by name."""
+    """A bundle that is malformed anywhere raises InvalidValue."""
     bundle["run"]["description"] = "HERE"
     edited = json.dumps(bundle).encode().replace(b"HERE", hostile)
     (tmp_path / "evidence" / "bundle.json").write_bytes(edited)
@@ -393,7 +395,7 @@ async def test_a_bundle_that_no_reader_can_take_whole(
 
 
 async def test_what_was_erased_since_cannot_be_compared(recorded: Path, bundle: Any, tmp_path: Path) -> None:
-    """The history still holds, and the check names the words that it could not look at: those alone."""
+    """After an erasure a bundle still holds, and the check names exactly the words that it could not compare."""
     async with open_engine(recorded) as engine:
         await engine.erase("r1", None, 1, "a name was in it")
         found = await check_evidence(engine, "r1", tmp_path / "evidence")
@@ -405,7 +407,7 @@ async def test_what_was_erased_since_cannot_be_compared(recorded: Path, bundle: 
 
 @pytest.mark.parametrize("place", EDITS)
 async def test_an_erasure_hides_no_edit(recorded: Path, bundle: Any, tmp_path: Path, place: str) -> None:
-    """Whoever erases one word of a run cannot have a forged bundle of it pass: the others are still compared."""
+    """After an erasure an edit of the bundle's other words is still found."""
     EDITS[place](bundle)
     (tmp_path / "evidence" / "bundle.json").write_text(json.dumps(bundle))
     async with open_engine(recorded) as engine:
@@ -416,7 +418,10 @@ async def test_an_erasure_hides_no_edit(recorded: Path, bundle: Any, tmp_path: P
 
 
 async def test_a_bundle_of_erased_words_is_compared_in_full(recorded: Path, bundle: Any, tmp_path: Path) -> None:
-    """A bundle that was made after the erasure says what the log says, and an edit of it is found out."""
+    """A bundle exported after erasures holds with nothing uncompared; the earlier one still holds.
+
+    For the earlier one the check lists the erased words.
+    """
     async with open_engine(recorded) as engine:
         for version in range(1, bundle["log"]["heads"][0]["stream_version"] + 1):
             with contextlib.suppress(NotErasable):
@@ -432,7 +437,7 @@ async def test_a_bundle_of_erased_words_is_compared_in_full(recorded: Path, bund
 
 
 async def test_what_is_left_of_an_erased_specification_is_compared(tmp_path: Path, engine: Engine) -> None:
-    """On what a task depends, and whether it may fail, stays in the log: a bundle cannot say something else."""
+    """Of an erased specification the check still compares what the log keeps, such as dependencies."""
     run = await engine.create_run("r1")
     await run.log_step("t", spec=TaskSpec(command="secret", image="i", dependencies=["s"]), message="(erased)")
     await export_evidence(engine, "r1", tmp_path)
@@ -449,7 +454,7 @@ async def test_what_is_left_of_an_erased_specification_is_compared(tmp_path: Pat
 
 
 async def test_what_only_looks_erased_is_compared(tmp_path: Path, engine: Engine) -> None:
-    """Where nothing was erased every word is compared; elsewhere all but what is just as erasing leaves it."""
+    """A value that only looks erased is compared, unless it may be the result of an erasure."""
     run = await engine.create_run("r1", tags={"erased": True, "owner": "alice"}, description="(erased)")
     await run.log_step("s", details={"erased": True, "energy": -1.5})
     await run.set_status("RUNNING", "why")
@@ -467,7 +472,7 @@ async def test_what_only_looks_erased_is_compared(tmp_path: Path, engine: Engine
 
 
 async def test_a_forged_place_of_artifacts_is_found_out(recorded: Path, bundle: Any, tmp_path: Path) -> None:
-    """Only whether they exist is of its day."""
+    """The check compares the path of artifacts, but not whether they exist."""
     attempt = bundle["tasks"][1]["attempts"][1]
     attempt["artifacts"] = {"path": "/elsewhere", "exists": not attempt["artifacts"]["exists"]}
     (tmp_path / "evidence" / "bundle.json").write_text(json.dumps(bundle))
@@ -477,7 +482,7 @@ async def test_a_forged_place_of_artifacts_is_found_out(recorded: Path, bundle: 
 
 
 async def test_evidence_outlives_the_source_of_its_run(tmp_path: Path, engine: Engine) -> None:
-    """What the run was given when its source was deleted is the same under other ids; any other id is forged."""
+    """A bundle holds after its run's source was deleted and carried over under new ids; a forged id is found."""
     source = await engine.create_run("r1")
     async with source.attempt("s"):
         pass
@@ -498,7 +503,7 @@ async def test_evidence_outlives_the_source_of_its_run(tmp_path: Path, engine: E
 
 @pytest.mark.parametrize("order", [(1, 2, 3, 4), (4, 3, 2, 1), (2, 4, 1, 3), (3, 1, 4, 2)])
 async def test_evidence_outlives_all_sources_of_its_run(tmp_path: Path, engine: Engine, order: tuple[int, ...]) -> None:
-    """Whichever of them goes first, and however often the ids are made anew."""
+    """A bundle holds after all sources of its run were deleted in any order; a forged id is found."""
     source = await engine.create_run("r1")
     async with source.attempt("s"):
         pass
@@ -517,7 +522,7 @@ async def test_evidence_outlives_all_sources_of_its_run(tmp_path: Path, engine: 
 
 
 async def test_what_a_fork_shows_of_an_erased_source_is_not_forged(tmp_path: Path, engine: Engine) -> None:
-    """The erasure is recorded in the source alone, however far back that is."""
+    """A bundle of a fork holds after an erasure in a source, which the check names as erased."""
     source = await engine.create_run("r1", description="a name")
     await source.log_step("s", status="COMPLETED", message="a name")
     await engine.fork_run("r1", run_id="r2")
@@ -530,7 +535,7 @@ async def test_what_a_fork_shows_of_an_erased_source_is_not_forged(tmp_path: Pat
 
 
 async def test_what_a_document_calls_artifacts_is_compared(engine: Engine, tmp_path: Path) -> None:
-    """Only whether an attempt's artifacts exist is of its day, and no part of a document that someone recorded."""
+    """The check compares a recorded field that is itself called `artifacts`."""
     run = await engine.create_run("r1")
     await (await run.branch(None)).log_step("fit", details={"artifacts": "model.bin"})
     await export_evidence(engine, "r1", tmp_path)
@@ -542,14 +547,14 @@ async def test_what_a_document_calls_artifacts_is_compared(engine: Engine, tmp_p
 
 
 async def test_no_evidence_is_an_error_with_a_name(engine: Engine, tmp_path: Path) -> None:
-    """A folder without a bundle."""
+    """Checking a folder without a bundle raises EvidenceNotFound."""
     await engine.create_run("r1")
     with pytest.raises(EvidenceNotFound, match=r"bundle\.json"):
         await check_evidence(engine, "r1", tmp_path)
 
 
 async def test_what_a_fork_has_from_its_source_is_said_to_be_from_there(engine: Engine, tmp_path: Path) -> None:
-    """In the bundle and in the report: its own attempts are not older than it is."""
+    """The bundle and the report of a fork mark inherited steps, and the report lists only the fork's own attempts."""
     source = await engine.create_run("bad")
     async with source.attempt("prep"):
         pass
@@ -573,7 +578,7 @@ async def test_what_a_fork_has_from_its_source_is_said_to_be_from_there(engine: 
 
 @pytest.mark.parametrize("edited", [False, True])
 async def test_a_bundle_of_version_1_is_still_held_to_the_log(engine: Engine, tmp_path: Path, *, edited: bool) -> None:
-    """It says neither since when the run has its status nor what is inherited; all that it says is compared."""
+    """A bundle of format version 1 is compared in all fields that it has."""
     run = await engine.create_run("r1")
     async with run.attempt("s"):
         pass

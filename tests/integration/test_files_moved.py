@@ -1,4 +1,4 @@
-"""What becomes of an engine whose files somebody moves, removes or replaces under it."""
+"""An engine whose files are moved, removed or replaced while it is open."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from engine.logs.sync_failures import SyncFailureMark
 
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_nothing_is_written_to_a_file_that_nobody_finds_any_more(database: Path, replaced: bool) -> None:  # noqa: FBT001 - pytest gives it
-    """SQLite would go on in it, and what is acknowledged would be gone with the process."""
+    """Writes raise StoreReplaced while the file is moved away or replaced, and succeed once it is back."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         await engine.backup(database.with_name("copy.db"))
@@ -23,7 +23,7 @@ async def test_nothing_is_written_to_a_file_that_nobody_finds_any_more(database:
         for _ in range(2):
             with pytest.raises(StoreReplaced):
                 await run.set_parameters({"x": 1})
-        if replaced:  # a reader that is opened now is none of that file
+        if replaced:  # a reader connection opened now would read the other file
             with pytest.raises(StoreReplaced):
                 await run.parameters()
         database.unlink(missing_ok=True)
@@ -34,13 +34,13 @@ async def test_nothing_is_written_to_a_file_that_nobody_finds_any_more(database:
 
 
 async def test_what_is_committed_is_acknowledged_in_a_folder_that_cannot_be_looked_into(tmp_path: Path) -> None:
-    """How large the write-ahead log is cannot be told then; the write is recorded all the same."""
+    """A committed write is acknowledged although the size of the write-ahead log cannot be read."""
     folder, aside = tmp_path / "folder", tmp_path / "aside"
     async with open_engine(folder / "runs.db") as engine:
         run = await engine.create_run("r")
         await run.set_parameters({"x": 0})
         folder.rename(aside)
-        folder.touch()  # there is no folder by that name: no path below it can be looked at
+        folder.touch()  # a file takes the folder's name, so that no path below it can be examined
         try:
             assert (await run.set_parameters({"x": 1})).stream_version == 3
         finally:
@@ -50,7 +50,7 @@ async def test_what_is_committed_is_acknowledged_in_a_folder_that_cannot_be_look
 
 
 async def test_a_file_that_has_another_name_is_warned_of(database: Path) -> None:
-    """Each name has a lock and a log of its own: writes by one are lost to the other."""
+    """Opening a file with a second hard link logs a warning: each name has its own lock and log."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
     database.with_name("other.db").hardlink_to(database)
@@ -62,7 +62,7 @@ async def test_a_file_that_has_another_name_is_warned_of(database: Path) -> None
 
 
 async def test_a_lock_file_that_was_removed_is_made_anew(database: Path, engine: Engine) -> None:
-    """It looks like one that was left behind; who came before and who comes later queue for one lock again."""
+    """A removed lock file is created again, and old and new openers queue for the same lock."""
     run = await engine.create_run("r")
     lock = database.with_name("runs.db-lock")
     lock.unlink()
@@ -75,7 +75,7 @@ async def test_a_lock_file_that_was_removed_is_made_anew(database: Path, engine:
 
 @pytest.mark.parametrize("suffix", ["-wal", "-lock", "-rebuild", "-unsynced", "-compare-0123456789abcdef"])
 async def test_a_store_has_no_name_of_anothers_files(database: Path, engine: Engine, suffix: str) -> None:
-    """The other would take it for its own and remove it. A name that only looks alike is nobody's."""
+    """A name that belongs to another store's files raises CannotOpen; a name that only resembles one is accepted."""
     await engine.create_run("r")
     with pytest.raises(CannotOpen, match=r"belongs to the database runs\.db beside it"):
         await open_engine(f"{database}{suffix}")
@@ -88,7 +88,7 @@ async def test_a_store_has_no_name_of_anothers_files(database: Path, engine: Eng
 
 @pytest.mark.parametrize("name", ["folder-rebuild", "notes-journal", ".-lock", "..-wal", "-lock", "gone-lock"])
 async def test_a_name_that_is_like_one_of_other_files_is_nobodys(tmp_path: Path, name: str) -> None:
-    """What stands before the suffix is a folder, some text, or nothing: no store that would take it for its own."""
+    """A store may have a name with such a suffix if what precedes it is no database."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes").write_text("some text")
     async with open_engine(tmp_path / name) as engine:
@@ -96,7 +96,7 @@ async def test_a_name_that_is_like_one_of_other_files_is_nobodys(tmp_path: Path,
 
 
 async def test_a_store_may_be_called_like_a_file_of_one_that_is_not_there(tmp_path: Path) -> None:
-    """Then that name has files of its own, which nobody else may be called like."""
+    """A store may be called `x-rebuild` where no store `x` exists, and then owns the names derived from its own."""
     async with open_engine(tmp_path / "x-rebuild") as engine:
         await engine.create_run("r")
     with pytest.raises(CannotOpen, match=r"belongs to the database x-rebuild beside it"):
@@ -104,7 +104,7 @@ async def test_a_store_may_be_called_like_a_file_of_one_that_is_not_there(tmp_pa
 
 
 async def test_a_file_that_is_no_mark_of_a_failed_sync_is_left_alone(database: Path) -> None:
-    """A mark is empty: what holds something was made by somebody else, maybe before the store was."""
+    """A non-empty file with the name of a sync-failure mark is no mark, and is kept."""
     mark = SyncFailureMark(database)
     mark.path.write_text("a store of that name")
     async with open_engine(database) as engine:
@@ -113,7 +113,7 @@ async def test_a_file_that_is_no_mark_of_a_failed_sync_is_left_alone(database: P
 
 
 async def test_a_copy_takes_the_place_of_its_store_when_that_is_closed(database: Path) -> None:
-    """Restoring a backup is no replacement under anybody."""
+    """A backup may replace the file of a closed store."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
         await engine.backup(database.with_name("copy.db"))

@@ -1,7 +1,7 @@
-"""What every command makes of hostile arguments, and of a store that holds what could never be recorded.
+"""Every command with hostile arguments, and on a store with texts that could never be recorded.
 
-Nothing that it prints can move a cursor, colour or turn round a line: not in an answer, not in an error, not in JSON.
-Nothing is written but where it was asked for.
+No output contains a character that moves the cursor, colours or reverses a line: neither answers, nor errors, nor JSON.
+No file is written except where the command line says.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _PATHS = {"db", "to", "check", "file", "folder", "since", "key", "private_key"}
 
 
 class Said(Struct, frozen=True):
-    """How a command ended, and what it printed."""
+    """The exit code and the output of a command."""
 
     code: int
     output: str
@@ -47,7 +47,7 @@ class Said(Struct, frozen=True):
 
 
 class Stream(io.TextIOWrapper):
-    """A standard stream: a file, or a terminal."""
+    """A standard stream, either a file or a terminal."""
 
     def __init__(self, *, is_terminal: bool) -> None:
         self._bytes = io.BytesIO()
@@ -64,7 +64,7 @@ class Stream(io.TextIOWrapper):
 
 
 def said(words: list[str], *, to_terminal: bool = False) -> Said:
-    """Run a command here, with streams that take UTF-8 and nothing else."""
+    """Run a command in this process, with strict UTF-8 streams."""
     output, errors = Stream(is_terminal=to_terminal), Stream(is_terminal=False)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         code = main(words)
@@ -80,7 +80,7 @@ def assert_neutral(found: Said, *, as_json: bool) -> None:
 
 
 def _documents(text: str) -> list[Any]:
-    """One document, or one on each line."""
+    """Return the one JSON document of a text, or the document on each line."""
     with contextlib.suppress(ValueError):
         return [json.loads(text)]
     return [json.loads(line) for line in text.splitlines()]
@@ -94,7 +94,7 @@ async def _record(database: Path) -> None:
 
 @cache
 def _recorded() -> bytes:
-    """A store's file, made once."""
+    """Return the bytes of a recorded store, which is made once."""
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "runs.db"
         asyncio.run(_record(database))
@@ -102,7 +102,7 @@ def _recorded() -> bytes:
 
 
 class Folder:
-    """A folder that is current, with nothing in it but an empty one, and a store beside it."""
+    """A current folder that contains only an empty folder, with a store beside it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -119,7 +119,7 @@ class Folder:
         self.database.write_bytes(_recorded())
 
     def type(self, place: Place, text: str, *, as_json: bool) -> None:
-        """Give a text to a command, and hold what it prints and writes to the rule."""
+        """Run a command with a text in one place, and check what it prints and where it writes."""
         if place.name in _PATHS and _leads_elsewhere(text):
             return
         self.renew()
@@ -145,7 +145,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 
 def test_every_command_is_known() -> None:
-    """A command that is added has to say what it takes, or that it has no end."""
+    """Every command is listed in `COMMANDS` or `ENDLESS`."""
     assert commands().keys() == COMMANDS.keys() | ENDLESS
 
 
@@ -153,7 +153,7 @@ def test_every_command_is_known() -> None:
     "some", [pytest.param(slice(None, None, 4), id="some"), pytest.param(slice(None), id="all", marks=pytest.mark.slow)]
 )
 def test_every_place_is_given_a_trick(folder: Folder, some: slice) -> None:
-    """Each argument and option of each command, as text and JSON in turns."""
+    """A hostile text in any argument or option of any command prints nothing hidden, as text or JSON."""
     chance = random.Random(1)
     for number, place in enumerate(PLACES[some]):
         folder.type(place, chance.choice(TRICKS), as_json=number % 2 == 1)
@@ -163,19 +163,19 @@ def test_every_place_is_given_a_trick(folder: Folder, some: slice) -> None:
 @MANY
 @given(place=st.sampled_from(PLACES), text=TEXTS, as_json=st.booleans())
 def test_two_thousand_command_lines(folder: Folder, place: Place, text: str, as_json: bool) -> None:  # noqa: FBT001 - drawn
-    """The same, with any text in any place."""
+    """Any text in any argument or option of any command prints nothing hidden."""
     folder.type(place, text, as_json=as_json)
 
 
 _EVIL = "\x1b[31m\u202e\u200b\x07[bold]x[/bold]\n\x9b"
-"""What a terminal would obey and a reader could not see, and markup: no name that was recorded holds it."""
+"""Terminal controls, invisible characters and markup, which no recorded name can contain."""
 
 _TIMES = {"created_at", "submitted_at", "ended_at", "status_changed_at"}
 _CLEAN = {"run_id", "parameters.name", "kind", "value", "finalized_hash"} | _TIMES
 
 
 def _poison(database: Path) -> None:
-    """Put it behind every text in the views and the events, as somebody could who writes to the file."""
+    """Append `_EVIL` to every text in the views and the events, as somebody with write access to the file could."""
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.create_function("poisoned", 1, _poisoned_text)
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
@@ -191,7 +191,7 @@ def _poison(database: Path) -> None:
 
 
 def _poisoned_text(text: str | None) -> str | None:
-    """A text of a column: JSON is poisoned inside, and what is empty is the root branch."""
+    """Return the poisoned text of a column: JSON is poisoned inside, and an empty text is the root branch."""
     if not text:
         return text
     try:
@@ -220,17 +220,17 @@ _SAY_NOTHING_OF_IT |= {
 }
 
 READING = sorted(COMMANDS.keys() - {(word,) for word in ("demo", "import", "rebuild", "fork", "gc", "delete")})
-"""Commands that say something of what is there; the others make it anew, or take it away."""
+"""Commands that keep the store's content; the others replace it or remove from it."""
 
 
 @pytest.mark.parametrize("words", READING, ids=" ".join)
 def test_a_poisoned_store(folder: Folder, words: tuple[str, ...]) -> None:
-    """Names, statuses, reasons, values: whatever the file holds, it comes out as text."""
+    """Commands print a poisoned store's names, statuses, reasons and values as harmless text."""
     folder.renew()
     _poison(folder.database)
     for as_json in (False, True):
         line = _typed(words, {}, as_json=as_json)
-        found = said(line, to_terminal=words == ("export", "runs"))  # into a file it writes what is there, exactly
+        found = said(line, to_terminal=words == ("export", "runs"))  # into a file it writes the exact content
         assert_neutral(found, as_json=as_json)
         assert found.code == (1 if words[0] in _FIND_SOMETHING else 0)
         assert "[31m" in found.output or words in _SAY_NOTHING_OF_IT
@@ -247,12 +247,12 @@ async def _record_runs(database: Path, names: Iterable[str]) -> None:
 
 
 def written(folder: Path) -> set[str]:
-    """Every file below a folder."""
+    """Return every file below a folder."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_run_logs_of_every_name_go_into_their_folder(folder: Folder) -> None:
-    """A run's name makes a file's, whatever is in it: none is written elsewhere, and none over another."""
+    """`export --format json` writes one file for every run id into the folder, and none elsewhere or twice."""
     names = _valid((*TRICKS, "a%2Fb", "A", "é" * 256))
     folder.renew()
     asyncio.run(_record_runs(folder.database, names))
@@ -272,7 +272,7 @@ def test_run_logs_of_every_name_go_into_their_folder(folder: Folder) -> None:
     ],
 )
 def test_evidence_of_every_name_goes_into_its_folder(folder: Folder, names: Sequence[str]) -> None:
-    """Two files, where they were asked for; and they are evidence of that run."""
+    """`export evidence` writes its two files into the given folder for every run id, and they pass the check."""
     names = _valid(names)
     folder.renew()
     asyncio.run(_record_runs(folder.database, names))
@@ -287,7 +287,7 @@ def test_evidence_of_every_name_goes_into_its_folder(folder: Folder, names: Sequ
 
 
 def test_the_demo_says_how_to_go_on_with_any_file(folder: Folder) -> None:
-    """A word for the shell, which can be seen whole: in bash's own way, where there is something in it to hide."""
+    """The demo prints a hostile file name as one shell word, with hidden characters escaped."""
     folder.renew()
     found = said(["demo", "--db=a'\x1b[2J\u2028.db", "--", "empty"])
     assert_neutral(found, as_json=False)

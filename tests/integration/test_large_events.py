@@ -1,4 +1,4 @@
-"""Logs of large events: what reads them holds a few at a time, however many there are."""
+"""Logs of large events: readers hold only a few events in memory at a time."""
 
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ PEAK_BYTES_MAX = 40_000_000
 
 @pytest.fixture
 async def large(database: Path) -> Path:
-    """A store whose events are as large as events may be."""
+    """A store with many events of nearly the largest size."""
     async with open_engine(database, durability="relaxed") as engine:
         run = await engine.create_run("r")
         for number in range(EVENTS):
@@ -50,7 +50,7 @@ async def _erase(engine: Engine) -> None:
 
 @pytest.mark.parametrize("work", [_every_event, _rebuild, _compare, _verify, _as_it_was, _erase])
 async def test_few_are_in_memory_at_once(large: Path, work: Callable[[Engine], Awaitable[None]]) -> None:
-    """What goes through everything is bounded by bytes, not by a number of events alone, and leaves out none."""
+    """Operations over the whole log keep memory below a limit in bytes, and skip no event."""
     async with open_engine(large) as engine:
         tracemalloc.start()
         try:

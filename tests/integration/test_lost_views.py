@@ -1,4 +1,4 @@
-"""Views are disposable: whatever becomes of their tables, the events bring them back."""
+"""Views are disposable: whatever happens to their tables, a rebuild restores them from the events."""
 
 import contextlib
 import sqlite3
@@ -24,7 +24,7 @@ TABLES = (
 
 @pytest.mark.parametrize("table", TABLES)
 async def test_a_lost_table_is_made_anew(database: Path, table: str) -> None:
-    """A rebuild needs none of the tables that it makes."""
+    """A rebuild restores any view table that was dropped."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"a": 1})
         async with run.attempt("s"):
@@ -41,7 +41,7 @@ async def test_a_lost_table_is_made_anew(database: Path, table: str) -> None:
 
 @pytest.mark.parametrize("table", ["parameters", "step_logs", "task_attempts", "runs"])
 async def test_a_table_that_cannot_be_read_is_made_anew(database: Path, table: str) -> None:
-    """What its pages were is unused until the file is compacted: SQLite would read them to give them back."""
+    """A rebuild restores a view table with a zeroed root page, and after `compact` SQLite finds the file intact."""
     note = "a note"
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"a": note}, tag=note)
@@ -62,7 +62,7 @@ async def test_a_table_that_cannot_be_read_is_made_anew(database: Path, table: s
 
 @pytest.mark.parametrize("table", ["parameters", "task_attempts", "step_logs"])
 async def test_a_rebuild_takes_no_page_of_the_log_for_a_views(database: Path, table: str) -> None:
-    """A flipped bit may have a table lead to a page of another: what the views give back is not believed then."""
+    """A rebuild leaves the log's pages intact when a damaged view table points to one of them."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         for number in range(80):
@@ -80,7 +80,10 @@ async def test_a_rebuild_takes_no_page_of_the_log_for_a_views(database: Path, ta
 
 
 async def test_views_are_made_anew_beside_pages_of_the_log_that_are_lost(database: Path) -> None:
-    """Also on opening, where they are of another version: else nothing could be read any more."""
+    """Outdated views are rebuilt, and runs are readable, although the page of the idempotency keys is lost.
+
+    `verify` reports the loss.
+    """
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={f"p{number}": "." * 300 for number in range(80)})
         before = await run.compile()
@@ -97,7 +100,7 @@ async def test_views_are_made_anew_beside_pages_of_the_log_that_are_lost(databas
 
 
 async def test_a_rebuild_takes_no_page_that_is_wrongly_free(database: Path) -> None:
-    """Nor does a backup copy such a file, and the doctor tells of it: what is written next would be written there."""
+    """A rebuild and a backup refuse a file whose free list contains a page of the log, and write nothing."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         for number in range(80):
@@ -115,11 +118,11 @@ async def test_a_rebuild_takes_no_page_that_is_wrongly_free(database: Path) -> N
             await engine.backup(database.with_name("copy.db"))
         assert database.read_bytes() == before
         await (await engine.run("r")).parameters()
-        assert (await engine.create_run("another")).run_id == "another"  # the schema in memory is the file's
+        assert (await engine.create_run("another")).run_id == "another"  # the schema in memory still matches the file
 
 
 def _free_page_with(database: Path, marker: bytes) -> None:
-    """Have the list of free pages name the page of the log that holds a text."""
+    """Make the list of free pages name the log page that contains the marker."""
     content = bytearray(database.read_bytes())
     size, trunk = int.from_bytes(content[16:18], "big"), int.from_bytes(content[32:36], "big")
     start = (trunk - 1) * size
@@ -129,7 +132,7 @@ def _free_page_with(database: Path, marker: bytes) -> None:
 
 
 def _lead_to_page_with(database: Path, table: str, marker: bytes) -> None:
-    """Have the last pointer in the root page of a table lead to the page of the log that holds a text."""
+    """Make the last pointer in a table's root page lead to the log page that contains the marker."""
     content = bytearray(database.read_bytes())
     with contextlib.closing(sqlite3.connect(database)) as connection:
         (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
@@ -142,7 +145,7 @@ def _lead_to_page_with(database: Path, table: str, marker: bytes) -> None:
 
 
 def _lose_pages(database: Path, table: str) -> None:
-    """Write zeros over the pages of a table, as disks do that lost them."""
+    """Overwrite the root page of a table with zeros, as a failing disk may."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
@@ -152,7 +155,7 @@ def _lose_pages(database: Path, table: str) -> None:
 
 
 async def test_a_row_that_is_in_the_way_is_named(database: Path) -> None:
-    """Nothing is recorded of the write that it refuses; a rebuild takes the row away."""
+    """A stray view row that conflicts with a write raises RowRefused; nothing is recorded, and a rebuild removes it."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"a": 1})
         position = await engine.last_position()

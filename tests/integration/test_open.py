@@ -1,4 +1,4 @@
-"""Opening: what becomes a store, what is refused by name, and what is left as it was."""
+"""Opening: what becomes a store, what is refused by name, and what stays unchanged."""
 
 import contextlib
 import hashlib
@@ -54,20 +54,20 @@ async def _error(path: Path | str, **options: float) -> CannotOpen:
 
 
 async def test_a_missing_file_and_its_folders_are_created_for_the_owner_alone(tmp_path: Path) -> None:
-    """`open_engine` creates what is missing; the file can be read by nobody else."""
+    """`open_engine` creates a missing file and its folders; only the owner can read the file."""
     database = tmp_path / "a" / "b" / "runs.db"
     await _written(database)
     assert database.stat().st_mode & 0o777 == 0o600
 
 
 async def test_an_empty_file_becomes_a_store(database: Path) -> None:
-    """A file of no bytes is as good as none."""
+    """An empty file becomes a store."""
     database.touch()
     await _written(database)
 
 
 async def test_a_url_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`sqlite:///relative.db` and `sqlite:////absolute.db` are the two forms."""
+    """The URLs `sqlite:///relative.db` and `sqlite:////absolute.db` name a file."""
     monkeypatch.chdir(tmp_path)
     async with open_engine("sqlite:///relative.db"), open_engine(f"sqlite:///{tmp_path}/absolute.db"):
         pass
@@ -76,7 +76,7 @@ async def test_a_url_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("url", ["postgres://host/db", "sqlite://host/runs.db", "sqlite:///"])
 async def test_any_other_url_is_refused(url: str) -> None:
-    """A URL that is not of those forms is named in the error."""
+    """A URL of any other form raises InvalidValue with that URL."""
     with pytest.raises(InvalidValue) as caught:
         await open_engine(url)
     assert caught.value.value == url
@@ -86,7 +86,7 @@ async def test_any_other_url_is_refused(url: str) -> None:
 async def test_what_means_something_else_to_sqlite_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Who writes it does not mean a file of that name, and gets none: a store is durable. A `Path` is always a file."""
+    """A text with a special meaning to SQLite, such as `:memory:`, is refused; a `Path` is always a file."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidValue, match="names no file as anabranch writes it"):
         await open_engine(name)
@@ -97,7 +97,7 @@ async def test_what_means_something_else_to_sqlite_is_refused(
 
 
 async def test_a_url_of_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As its plain name is."""
+    """`sqlite:///:memory:` is refused like `:memory:`."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidValue, match="names no file"):
         await open_engine("sqlite:///:memory:")
@@ -107,7 +107,7 @@ async def test_a_url_of_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.M
 async def test_a_relative_path_means_the_same_file_wherever_the_process_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change of the working folder does not lead readers astray."""
+    """A relative path keeps naming the same file after the process changes its working folder."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     async with open_engine("runs.db") as engine:
@@ -119,7 +119,7 @@ async def test_a_relative_path_means_the_same_file_wherever_the_process_goes(
 
 
 async def test_a_link_leads_to_the_same_lock(tmp_path: Path) -> None:
-    """Writers that reach one file by different names queue for one lock."""
+    """Openers of one file by a symbolic link and by its own name share one lock file."""
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "runs.db")
     async with open_engine(link), open_engine(tmp_path / "runs.db"):
@@ -127,7 +127,7 @@ async def test_a_link_leads_to_the_same_lock(tmp_path: Path) -> None:
 
 
 async def test_what_is_no_database_is_refused_and_left_alone(database: Path) -> None:
-    """A file that SQLite cannot read is named, and not a byte of it changes."""
+    """A file that SQLite cannot read raises NotADatabase and stays unchanged."""
     garbage = hashlib.sha512(b"garbage").digest() * 100
     database.write_bytes(garbage)
     async with nothing_left(database.parent):
@@ -138,21 +138,24 @@ async def test_what_is_no_database_is_refused_and_left_alone(database: Path) -> 
 
 @pytest.mark.parametrize("content", [b"x", b"SQLite format 3\0" + bytes(400)], ids=["a byte", "a beginning"])
 async def test_what_is_too_short_for_a_database_is_left_alone(database: Path, content: bytes) -> None:
-    """SQLite takes it for an empty one, and would write over it."""
+    """A file shorter than a database header raises NotADatabase and stays unchanged.
+
+    SQLite would take it for an empty database.
+    """
     database.write_bytes(content)
     assert isinstance(await _error(database), NotADatabase)
     assert database.read_bytes() == content
 
 
 async def test_a_truncated_database_is_refused(database: Path) -> None:
-    """Half a first page is no database."""
+    """A database cut within its first page raises NotADatabase."""
     await _written(database)
     database.write_bytes(database.read_bytes()[:2000])
     assert isinstance(await _error(database), NotADatabase)
 
 
 async def test_a_database_that_lost_its_end_fails_by_name(database: Path) -> None:
-    """Where the damage shows only on reading, the error is one of ours too, and closing still works."""
+    """A database that lost its second half raises NotADatabase or ReadFailed, and its engine still closes."""
     await _written(database, runs=50)
     content = database.read_bytes()
     database.write_bytes(content[: len(content) // 8192 * 4096])
@@ -165,7 +168,7 @@ async def test_a_database_that_lost_its_end_fails_by_name(database: Path) -> Non
     "statement", ["CREATE TABLE theirs (x)", "PRAGMA user_version = 7", "PRAGMA application_id = 7"]
 )
 async def test_a_foreign_database_is_refused_and_left_alone(database: Path, statement: str) -> None:
-    """A SQLite database of another program is not written to."""
+    """A SQLite database of another program raises ForeignDatabase and stays unchanged."""
     _pragma(database, statement)
     before = database.read_bytes()
     async with nothing_left(database.parent):
@@ -174,7 +177,7 @@ async def test_a_foreign_database_is_refused_and_left_alone(database: Path, stat
 
 
 async def test_a_database_of_a_newer_version_is_refused_and_left_alone(database: Path) -> None:
-    """The error names the version that was found and the newest that can be read."""
+    """A database of a newer schema version raises NewerDatabase with both versions, and stays unchanged."""
     await _written(database)
     _pragma(database, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = database.read_bytes()
@@ -185,7 +188,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(database:
 
 
 async def test_a_folder_is_no_database(tmp_path: Path) -> None:
-    """The path of a folder is refused as what it is."""
+    """The path of a folder raises CannotOpen, which says that it is a folder."""
     assert str(await _error(tmp_path)).endswith("it is a folder")
 
 
@@ -193,13 +196,13 @@ async def test_a_folder_is_no_database(tmp_path: Path) -> None:
     "name", ["a\0b", "x" * 256, "x" * 252, "\ud800"], ids=["nul", "long", "long lock", "surrogate"]
 )
 async def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
-    """What the file system cannot name, or cannot name the lock of, is an error of ours."""
+    """A path that the file system cannot hold, or whose lock it cannot name, raises CannotOpen."""
     async with nothing_left(tmp_path):
         assert (await _error(tmp_path / name)).path == tmp_path / name
 
 
 async def test_a_path_may_hold_bytes_that_are_no_text(tmp_path: Path) -> None:
-    """The file system takes them, and so do all connections to the file."""
+    """A file name that is not UTF-8 works for every connection to the file, and for a backup."""
     async with open_engine(tmp_path / os.fsdecode(b"\xff %.db")) as engine:
         await engine.create_run("r")
         assert (await (await engine.run("r")).info()).run_id == "r"
@@ -209,20 +212,20 @@ async def test_a_path_may_hold_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
-    """No folder can be made below a file."""
+    """A path below a file raises FolderNotWritable."""
     (tmp_path / "file").touch()
     assert isinstance(await _error(tmp_path / "file" / "runs.db"), FolderNotWritable)
 
 
 async def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
-    """A link that leads to itself names no file."""
+    """A path through circular symbolic links raises CannotOpen."""
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     await _error(tmp_path / "a" / "runs.db")
 
 
 async def test_a_lock_file_that_cannot_be_opened_is_refused(database: Path) -> None:
-    """What stands in the way of the lock is named, and the connection is let go."""
+    """A lock file that cannot be opened raises FolderNotWritable and leaves no connection open."""
     Path(f"{database}-lock").mkdir()
     async with nothing_left(database.parent):
         assert isinstance(await _error(database), FolderNotWritable)
@@ -230,14 +233,14 @@ async def test_a_lock_file_that_cannot_be_opened_is_refused(database: Path) -> N
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """A folder that everybody may read and its owner alone may write."""
+    """A folder that everybody may read and only its owner may write."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
 async def test_a_read_only_folder_is_refused(shared_folder: Path) -> None:
-    """Where no file can be created, the error names the path."""
+    """Opening a new store in a read-only folder raises FolderNotWritable with the path."""
     shared_folder.chmod(0o555)
     with unprivileged():
         error = await _error(shared_folder / "runs.db")
@@ -245,7 +248,7 @@ async def test_a_read_only_folder_is_refused(shared_folder: Path) -> None:
 
 
 async def test_a_read_only_file_is_refused(shared_folder: Path) -> None:
-    """A store that can only be read is not opened."""
+    """Opening a read-only file for writing raises FolderNotWritable."""
     await _written(shared_folder / "runs.db")
     (shared_folder / "runs.db").chmod(0o444)
     with unprivileged():
@@ -253,7 +256,7 @@ async def test_a_read_only_file_is_refused(shared_folder: Path) -> None:
 
 
 async def test_a_network_file_system_is_refused_unless_allowed(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Locks do not hold there: the error names the file system, and `allow_network` overrules it."""
+    """A network file system raises NetworkFileSystem with its type, unless `allow_network` is set."""
     mounts = database.with_name("mounts")
     mounts.write_text(f"1 0 0:1 / / rw - ext4 dev rw\n2 1 0:2 / {database.parent} rw - nfs4 host:/x rw\n")
     mounted_as = mounts_module.mounted_as
@@ -266,7 +269,7 @@ async def test_a_network_file_system_is_refused_unless_allowed(database: Path, m
 
 
 async def test_two_engines_of_one_process_share_the_file(database: Path) -> None:
-    """Each sees what the other has written."""
+    """Two engines of one process on one file see each other's writes."""
     async with open_engine(database) as one, open_engine(database) as two:
         await one.create_run("r")
         await (await two.run("r")).set_parameters({"a": 1})
@@ -274,7 +277,7 @@ async def test_two_engines_of_one_process_share_the_file(database: Path) -> None
 
 
 async def test_an_opening_is_entered_once(database: Path) -> None:
-    """Entered twice, one of two engines would never be closed."""
+    """Entering the result of `open_engine` twice raises AlreadyEntered."""
     opening = open_engine(database)
     async with opening:
         with pytest.raises(AlreadyEntered, match="entered before"):
@@ -282,7 +285,7 @@ async def test_an_opening_is_entered_once(database: Path) -> None:
 
 
 async def test_entering_and_awaiting_open_the_same(database: Path) -> None:
-    """`async with open_engine(…)` and `await open_engine(…)` both give the engine."""
+    """`async with open_engine(…)` and `await open_engine(…)` both give an Engine."""
     async with open_engine(database) as entered:
         assert isinstance(entered, Engine)
     awaited = await open_engine(database)
@@ -291,13 +294,13 @@ async def test_entering_and_awaiting_open_the_same(database: Path) -> None:
 
 
 async def test_an_unknown_durability_is_refused(database: Path) -> None:
-    """Durability is full or relaxed; a typing mistake does not weaken it in silence."""
+    """An unknown durability raises InvalidValue."""
     with pytest.raises(InvalidValue):
         await open_engine(database, durability="ful")  # type: ignore[arg-type]
 
 
-async def test_relaxed_durability_is_the_callers_choice(database: Path) -> None:
-    """`synchronous` is FULL unless the caller asks for less."""
+async def test_relaxed_durability_is_accepted(database: Path) -> None:
+    """An engine opened with `durability="relaxed"` records."""
     async with open_engine(database, durability="relaxed") as engine:
         await engine.create_run("r")
 
@@ -305,7 +308,7 @@ async def test_relaxed_durability_is_the_callers_choice(database: Path) -> None:
 async def test_whoever_makes_the_file_meanwhile_is_not_taken_for_a_stranger(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a file is, is looked at in one snapshot: another opening cannot make it ours between two looks."""
+    """A file that another opener makes a store between two reads of its header is not refused as foreign."""
 
     def interrupted(connection: sqlite3.Connection) -> int:
         with (
@@ -327,7 +330,10 @@ async def test_whoever_makes_the_file_meanwhile_is_not_taken_for_a_stranger(
 
 @pytest.mark.parametrize("left", [None, b""])
 async def test_a_log_without_its_file_is_left_alone(tmp_path: Path, left: bytes | None) -> None:
-    """It may hold all that was ever written: SQLite would remove it, and begin a new file."""
+    """A write-ahead log whose database is missing or empty raises CannotOpen and stays unchanged.
+
+    SQLite would remove it, though it may hold every write.
+    """
     path, copy = tmp_path / "runs.db", tmp_path / "copy.db"
     async with open_engine(path) as engine:
         await engine.create_run("r")

@@ -1,4 +1,4 @@
-"""A lock that somebody else holds: calls fail by name within the busy timeout, and go on once it is free."""
+"""A lock held by another process: calls raise StoreBusy after the busy timeout, and succeed once it is free."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from tests.faults.leaks import nothing_left, open_files
 
 @pytest.mark.parametrize("task", ["hold_lock", "hold_transaction"])
 async def test_a_lock_that_another_process_holds_makes_a_write_fail_by_name(database: Path, task: str) -> None:
-    """Within the busy timeout the write raises StoreBusy; nothing is recorded, then or later; reads go on."""
+    """A write that waits longer than the busy timeout raises StoreBusy and is never recorded; reads go on."""
     async with open_engine(database, busy_timeout=0.2) as engine:
         run = await engine.create_run("r", parameters={"a": 1})
         holder = await start_worker(task, database)
@@ -39,7 +39,7 @@ async def test_a_lock_that_another_process_holds_makes_a_write_fail_by_name(data
 
 @pytest.mark.parametrize("task", ["hold_lock", "hold_transaction"])
 async def test_who_only_reads_waits_for_no_writer(database: Path, task: str) -> None:
-    """A file that is up to date is opened and read while another process holds the lock, or is in a transaction."""
+    """An up-to-date file can be opened and read while another process holds the lock or a transaction."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
     holder = await start_worker(task, database)
@@ -51,7 +51,7 @@ async def test_who_only_reads_waits_for_no_writer(database: Path, task: str) -> 
 
 @pytest.mark.parametrize("task", ["hold_lock", "hold_transaction"])
 async def test_a_lock_that_another_process_holds_makes_migrating_fail_by_name(database: Path, task: str) -> None:
-    """Opening a file that has to be written first waits no longer than the busy timeout, and leaves nothing behind."""
+    """Opening a file that needs a migration raises StoreBusy after the busy timeout, and leaves no file open."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
     with contextlib.closing(sqlite3.connect(database)) as connection:
@@ -70,7 +70,7 @@ async def test_a_lock_that_another_process_holds_makes_migrating_fail_by_name(da
 
 
 async def test_a_held_lock_does_not_hold_up_closing_without_end(database: Path) -> None:
-    """Closing needs the lock only for the last checkpoint, and whoever holds it will make that."""
+    """Closing does not wait indefinitely for a lock held by another process."""
     async with nothing_left(database.parent):
         engine = await open_engine(database, busy_timeout=0.2)
         await engine.create_run("r")
@@ -81,7 +81,7 @@ async def test_a_held_lock_does_not_hold_up_closing_without_end(database: Path) 
 
 
 async def test_the_lock_of_a_process_can_be_taken_by_hand(database: Path) -> None:
-    """The lock is plain `flock` on the file beside the database, for tools that need the writers to stand still."""
+    """The write lock is a plain `flock` on the `-lock` file beside the database, which other tools can take."""
     async with open_engine(database, busy_timeout=0.1) as engine:
         with Path(f"{database}-lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -91,7 +91,7 @@ async def test_the_lock_of_a_process_can_be_taken_by_hand(database: Path) -> Non
 
 
 async def test_closing_says_so_when_a_write_still_waits_for_the_lock(database: Path) -> None:
-    """It does not hang with whoever holds the lock; once the lock is free, closing again lets go of all."""
+    """Closing while a write waits for the lock raises StoreBusy; once the lock is free, closing again succeeds."""
     async with nothing_left(database.parent):
         engine = await open_engine(database, busy_timeout=0.1)
         run = await engine.create_run("r")
@@ -109,7 +109,7 @@ async def test_closing_says_so_when_a_write_still_waits_for_the_lock(database: P
 
 @pytest.mark.parametrize("call", ["erase", "delete", "compact", "import", "pin", "set_parameters"])
 async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, call: str) -> None:
-    """While another process holds the lock, a cancellation takes a call back; later it is not done."""
+    """A call cancelled while it waits for another process's lock is never executed."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     async with open_engine(database) as engine:
@@ -142,7 +142,10 @@ async def test_what_is_cancelled_before_its_turn_is_not_done(database: Path, cal
 
 
 async def test_a_write_that_was_cancelled_takes_no_neighbour_with_it(database: Path) -> None:
-    """Of two that wait for another process's lock together, the other is recorded; then so is the first."""
+    """Of two writes that wait for the lock together, cancelling one leaves the other to be recorded.
+
+    The cancelled write had begun, and is recorded, too.
+    """
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         holder = FileLock(Path(f"{database}-lock"))
@@ -159,7 +162,7 @@ async def test_a_write_that_was_cancelled_takes_no_neighbour_with_it(database: P
 
 
 async def test_an_error_is_not_replaced_by_a_close_that_has_to_wait(database: Path) -> None:
-    """What the block raised goes on, with a note that the engine is not closed."""
+    """An error raised in the block propagates, with a note that the engine could not be closed."""
     holder = FileLock(Path(f"{database}-lock"))
     engines = []
 
@@ -180,7 +183,7 @@ async def test_an_error_is_not_replaced_by_a_close_that_has_to_wait(database: Pa
 
 
 async def test_a_write_waits_for_what_its_own_engine_is_at(database: Path) -> None:
-    """However long that takes: the busy timeout is for other processes."""
+    """A write waits for its own engine's import longer than the busy timeout, which is for other processes."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
         exported = b"".join([line async for line in engine.export_runs()])
@@ -188,7 +191,7 @@ async def test_a_write_waits_for_what_its_own_engine_is_at(database: Path) -> No
         waiting: list[asyncio.Task[Run]] = []
 
         class Slow(io.BytesIO):
-            """A file that is read on only once a write has waited longer than the busy timeout."""
+            """A file that is read only after a write has waited longer than the busy timeout."""
 
             @override
             def readline(self, size: int | None = -1, /) -> bytes:

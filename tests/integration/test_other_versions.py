@@ -1,4 +1,4 @@
-"""An engine of this version beside one of another version on the same file."""
+"""An engine on a file that an engine of another version has changed."""
 
 import contextlib
 import sqlite3
@@ -16,7 +16,7 @@ from engine.errors import StoreChanged
     ids=["views", "log"],
 )
 async def test_who_does_not_know_the_files_version_writes_no_more(database: Path, change: str) -> None:
-    """When another process has rebuilt the views or migrated the log, writes are refused by name; reads go on."""
+    """Once another process has migrated the log or the views, writes raise StoreChanged and reads go on."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"a": 1})
         with contextlib.closing(sqlite3.connect(database)) as other:

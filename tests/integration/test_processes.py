@@ -1,4 +1,4 @@
-"""Many processes on one file: nothing fails, nothing is lost, nobody starves."""
+"""Many processes on one file: no call fails and no write is lost."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ PROCESSES = 4
 async def test_processes_that_write_at_once_lose_nothing(
     database: Path, engine: Engine, branches: int, operations: int
 ) -> None:
-    """Four processes, each with many branches: every write is there once, in order, and the chain is whole."""
+    """Every write of four processes with many branches is recorded once, in order, in an intact chain."""
     run = await engine.create_run("r")
     workers = [await start_worker("write_branches", database, f"p{n}", branches, operations) for n in range(PROCESSES)]
     seconds = [float(line) for worker in workers for line in await finished(worker)]
@@ -44,7 +44,7 @@ async def _values_written(engine: Engine, branch: str) -> list[object]:
 
 
 async def test_processes_may_open_a_new_file_at_once(database: Path) -> None:
-    """Who comes first creates the tables; all can use them."""
+    """Several processes may open a new file at once; one creates the tables and all use them."""
     workers = [await start_worker("create_run", database, f"r{index}") for index in range(PROCESSES)]
     for worker in workers:
         await finished(worker)
@@ -52,7 +52,7 @@ async def test_processes_may_open_a_new_file_at_once(database: Path) -> None:
 
 
 async def test_a_name_that_many_processes_want_goes_to_one(database: Path) -> None:
-    """One of the callers of `create_run` gets the name; the others learn that it is taken."""
+    """Of several processes that create a run of one id, one succeeds and the others get RunExists."""
     workers = [await start_worker("create_run", database, "r") for _ in range(PROCESSES)]
     answers = [line for worker in workers for line in await finished(worker)]
     assert sorted(answers) == ["RunExists"] * (PROCESSES - 1) + ["created"]
