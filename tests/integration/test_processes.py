@@ -27,7 +27,7 @@ async def test_processes_that_write_at_once_lose_nothing(
     workers = [await start_worker("write_branches", database, f"p{n}", branches, operations) for n in range(PROCESSES)]
     seconds = [float(line) for worker in workers for line in await finished(worker)]
     LOG.info("slowest %.2f s, fastest %.2f s", max(seconds), min(seconds))
-    assert len(seconds) == PROCESSES, "every process got through"
+    assert len(seconds) == PROCESSES, "every process finished"
     recorded = assert_whole(database)["r"]
     assert recorded == 1 + PROCESSES * branches * (1 + operations)
     for name in await run.children():

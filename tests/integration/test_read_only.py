@@ -1,4 +1,4 @@
-"""`open_engine(read_only=True)`: an archive, or what is on read-only media, is read where it is."""
+"""`open_engine(read_only=True)`: an archive, or a store on read-only media, is read in place."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tests.integration.unprivileged import unprivileged
 
 
 async def _record(database: Path) -> None:
-    """A run with a branch that was reduced, in a file that is closed, and alone in its folder."""
+    """Record a run with a reduced branch, in a closed file that is alone in its folder."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"x": 1})
         branch = await run.fork("b")
@@ -35,7 +35,10 @@ def _state(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 async def test_everything_is_read_and_nothing_is_made(database: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nor does a byte of the file change; a copy that can be written is a backup away."""
+    """A read-only engine serves every kind of read and a backup, changes no file and creates none.
+
+    The backup is writable.
+    """
     await _record(database)
     before = _state(database.parent)
     copy = tmp_path_factory.mktemp("copy") / "copy.db"
@@ -68,7 +71,7 @@ WRITES: dict[str, Write] = {
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 async def test_whatever_would_write_is_refused(database: Path, write: Write) -> None:
-    """By an error that says how the engine was opened; reads go on."""
+    """Every write on a read-only engine raises StoreReadOnly, and reads go on."""
     await _record(database)
     before = _state(database.parent)
     async with open_engine(database, read_only=True) as engine:
@@ -85,7 +88,10 @@ async def _refused(database: Path) -> str:
 
 
 async def test_what_cannot_be_read_as_it_is_is_refused(database: Path) -> None:
-    """A file that is not there, that somebody has open, or that has to be brought up to date first; none is changed."""
+    """A read-only opening is refused with the reason, unless the file is readable as it stands.
+
+    Reasons: it is missing, has a write-ahead log, needs a migration, had a failed sync, or is no database.
+    """
     assert "there is no such file" in await _refused(database)
     await _record(database)
     async with open_engine(database) as engine:
@@ -105,7 +111,7 @@ async def test_what_cannot_be_read_as_it_is_is_refused(database: Path) -> None:
 
 
 async def test_a_schema_whose_names_are_no_text_is_refused(database: Path) -> None:
-    """As it is where the file may be written."""
+    """A read-only opening of a file whose schema has a name that is not UTF-8 raises NotADatabase."""
     await _record(database)
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
@@ -116,7 +122,7 @@ async def test_a_schema_whose_names_are_no_text_is_refused(database: Path) -> No
 
 @pytest.fixture
 def archive() -> Iterator[Path]:
-    """A recorded file that may be read by everybody and written by nobody."""
+    """A recorded file that everybody may read and nobody may write."""
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "runs.db"
         asyncio.run(_record(database))
@@ -129,7 +135,7 @@ def archive() -> Iterator[Path]:
 def test_the_command_reads_what_may_not_be_written(
     archive: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It warns that it only reads; what would write is refused by name."""
+    """Commands read an unwritable file with a warning; a command that writes raises StoreReadOnly."""
     with unprivileged():
         assert main(["verify", "--db", str(archive)]) == 0
         assert "read only: the file, or its folder, may not be written" in caplog.text
@@ -140,7 +146,7 @@ def test_the_command_reads_what_may_not_be_written(
 
 
 def test_the_command_says_why_it_cannot_read_it(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the file cannot be opened either way, both reasons are told."""
+    """A command that can open a file in neither way reports both reasons."""
     Path(f"{archive}-wal").write_bytes(b"x" * 100)
     with unprivileged():
         assert main(["runs", "--db", str(archive)]) == 1

@@ -1,4 +1,4 @@
-"""The shapes of the public API that callers rely on: the example that the design promises, line by line."""
+"""The public API as callers rely on it: the example of the design, line by line."""
 
 import asyncio
 from pathlib import Path
@@ -31,7 +31,7 @@ async def _example(seen: dict[str, Any]) -> None:
 
 @pytest.fixture
 async def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the example has seen when its subscription has caught up and waits."""
+    """What the example has read once its subscription has caught up."""
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
     example = asyncio.create_task(_example(found))
@@ -47,7 +47,7 @@ async def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
 
 
 async def test_the_example_resolves_and_reduces(seen: dict[str, Any]) -> None:
-    """The reduced value comes from the branch that set it; the past has none."""
+    """The example's parameters are resolved with the reduced value, which names the branch that set it."""
     assert {name: parameter.value for name, parameter in seen["params"].items()} == {"lr": 0.1, "loss": 0.3}
     assert {name: parameter.value for name, parameter in seen["past"].items()} == {"lr": 0.1, "loss": 0.3}
     assert seen["reduced"].event.sources["loss"][0].branch == "fit.a"
@@ -63,7 +63,7 @@ async def test_the_example_compiles(seen: dict[str, Any]) -> None:
 
 
 async def test_the_example_reads_and_follows_the_same_events(seen: dict[str, Any]) -> None:
-    """A subscription from the beginning gives what `events` gives, with all that an envelope has."""
+    """A subscription from the start yields the same recorded events as `events`, with a complete envelope."""
     assert seen["subscribed"] == seen["events"]
     assert [recorded.position for recorded in seen["events"]] == list(range(1, len(seen["events"]) + 1))
     for recorded in seen["events"]:
@@ -75,7 +75,7 @@ async def test_the_example_reads_and_follows_the_same_events(seen: dict[str, Any
 
 
 async def test_a_nested_fork_is_relative_to_its_parent(engine: Engine) -> None:
-    """`a.fork("inner")` is the branch `fit.a.inner`, found by that name and compiled inside its parent."""
+    """`a.fork("inner")` opens the branch `fit.a.inner`, which is found by that name and compiled inside its parent."""
     run = await engine.create_run("r1")
     inner = await (await run.fork("fit.a")).fork("inner")
     assert inner.name == "fit.a.inner"
@@ -98,7 +98,7 @@ async def test_the_errors_that_the_example_names(engine: Engine) -> None:
 
 
 async def test_an_attempt_that_fails_says_why(engine: Engine) -> None:
-    """What the block raises goes on; the attempt and its step are FAILED."""
+    """An error in an attempt block propagates, and the attempt, with the error as reason, and its step are FAILED."""
     run = await engine.create_run("r1")
     with pytest.raises(ZeroDivisionError):
         async with run.attempt("train"):
@@ -109,7 +109,7 @@ async def test_an_attempt_that_fails_says_why(engine: Engine) -> None:
 
 
 async def test_a_finalised_run_goes_on(engine: Engine) -> None:
-    """Finalising names every head and closes nothing."""
+    """`finalize` records the head of every branch, and the run can still be written."""
     run = await engine.create_run("r1")
     branch = await run.fork("a")
     recorded = await run.finalize("COMPLETED")

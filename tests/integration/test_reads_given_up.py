@@ -1,4 +1,4 @@
-"""Reads whose callers did not wait for them: by a time limit, or because they were cancelled."""
+"""Reads that their callers no longer wait for, because of a time limit or a cancellation."""
 
 import asyncio
 import sqlite3
@@ -27,7 +27,7 @@ async def readers(database: Path) -> AsyncIterator[Readers]:
 
 
 class Job:
-    """A read that says when it has begun, and never ends."""
+    """A read that signals its begin and never ends."""
 
     def __init__(self, rows: str) -> None:
         self._rows = rows
@@ -41,7 +41,7 @@ class Job:
 
 
 class Held(Job):
-    """One that ends when it may, and reads nothing."""
+    """A read that signals its begin and ends when it is allowed to."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -69,7 +69,7 @@ async def _give_up(readers: Readers, job: Job) -> None:
 
 @pytest.mark.parametrize("rows", [f"{_NUMBERS} SELECT x FROM n", f"{_NUMBERS} SELECT x FROM n LIMIT 1000"])
 async def test_a_read_that_was_given_up_ends(readers: Readers, rows: str) -> None:
-    """In one long statement or in many short ones: it makes room for others, however many, and holds up no close."""
+    """A cancelled read is stopped, in one long statement or in many short ones, and frees its connection."""
     for _ in range(5 * READERS):
         await _give_up(readers, Job(rows))
     assert await readers.run(_one) == 1
@@ -77,7 +77,7 @@ async def test_a_read_that_was_given_up_ends(readers: Readers, rows: str) -> Non
 
 
 async def test_nobody_waits_behind_a_read_that_was_given_up(readers: Readers) -> None:
-    """While it has yet to end, its connection is not given to somebody else: another one is free."""
+    """While a cancelled read has not ended, other reads get another connection."""
     await asyncio.gather(*(readers.run(_one) for _ in range(READERS)))
     held = Held()
     await _give_up(readers, held)
@@ -86,7 +86,7 @@ async def test_nobody_waits_behind_a_read_that_was_given_up(readers: Readers) ->
 
 
 async def test_a_read_that_was_given_up_before_it_began_never_begins(readers: Readers) -> None:
-    """It waited for a connection, and leaves its place."""
+    """A read cancelled while it waits for a connection never starts."""
     held = [Held() for _ in range(READERS)]
     reading = [asyncio.create_task(readers.run(job)) for job in held]
     waiting = asyncio.create_task(readers.run(never := Held()))
@@ -101,7 +101,7 @@ async def test_a_read_that_was_given_up_before_it_began_never_begins(readers: Re
 
 
 async def test_a_read_that_failed_leaves_its_connection_to_others(readers: Readers) -> None:
-    """What one caller's job raises is that caller's alone."""
+    """An error raised by a read reaches its caller only, and the connection stays usable."""
 
     def failing(_: sqlite3.Connection) -> None:
         raise RunNotFound("r")

@@ -1,4 +1,4 @@
-"""Views are disposable: rebuilt and checked while others write, after tampering, after a kill, after a new version."""
+"""Views are disposable: they are rebuilt and checked beside writers, after tampering and for a new version."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ def _leftovers(database: Path) -> list[str]:
 
 
 async def test_rebuilt_views_equal_the_live_ones(database: Path, engine: Engine) -> None:
-    """A rebuild changes no row, and leaves no file behind."""
+    """A rebuild folds every event, changes no row and leaves no file behind."""
     run = await populated(engine, "r")
     before = await run.compile()
     assert await engine.rebuild() == await engine.last_position()
@@ -46,7 +46,7 @@ async def test_rebuilt_views_equal_the_live_ones(database: Path, engine: Engine)
 
 
 async def test_an_empty_log_has_empty_views(engine: Engine) -> None:
-    """Nothing to fold is no reason to fail."""
+    """A rebuild of an empty log folds 0 events and reports its progress as (0, 0)."""
     reached: list[tuple[int, int]] = []
     assert await engine.rebuild(lambda *progress: reached.append(progress)) == 0
     assert reached == [(0, 0)]
@@ -71,7 +71,7 @@ TAMPERED = {
 async def test_a_row_that_was_tampered_with_is_found_and_put_right(
     database: Path, engine: Engine, statement: str
 ) -> None:
-    """`verify_views` names the table and counts the rows; `rebuild` makes them what the events say."""
+    """`verify_views` names the altered table and counts its rows; `rebuild` restores them."""
     run = await populated(engine, "r")
     before = await run.compile()
     _sql(database, statement)
@@ -83,7 +83,10 @@ async def test_a_row_that_was_tampered_with_is_found_and_put_right(
 
 
 async def test_a_comparison_whose_scratch_file_was_taken_away_starts_over(database: Path, engine: Engine) -> None:
-    """As a compaction does that was noted before the comparison began; no empty file is made of that name."""
+    """`verify_views` starts over when its scratch file is removed, and leaves none.
+
+    A compaction may remove the file if it was noted before the comparison began.
+    """
     await populated(engine, "r")
     taken: list[Path] = []
 
@@ -99,7 +102,7 @@ async def test_a_comparison_whose_scratch_file_was_taken_away_starts_over(databa
 
 
 async def test_a_view_of_sql_that_was_defined_anew_is_found_and_put_right(database: Path, engine: Engine) -> None:
-    """It has no rows of its own, and tells its readers whatever its definition says."""
+    """`verify_views` finds a redefined SQL view, which has no rows of its own; `rebuild` restores it."""
     await populated(engine, "r")
     _sql(database, "DROP VIEW resolved_parameters")
     _sql(database, "CREATE VIEW resolved_parameters AS SELECT 'r' AS run_id, 666 AS value")
@@ -109,7 +112,7 @@ async def test_a_view_of_sql_that_was_defined_anew_is_found_and_put_right(databa
 
 
 async def test_what_is_cached_is_forgotten_after_a_rebuild(database: Path, engine: Engine) -> None:
-    """A decision made after the rebuild reads the rebuilt rows, not those it knew."""
+    """A write after a rebuild is decided on the rebuilt rows, not on cached ones."""
     run = await populated(engine, "r")
     _sql(database, "UPDATE runs SET status = 'X'")
     await engine.rebuild()
@@ -117,7 +120,7 @@ async def test_what_is_cached_is_forgotten_after_a_rebuild(database: Path, engin
 
 
 async def test_a_whole_number_is_no_fraction(database: Path, engine: Engine) -> None:
-    """The memory of a task stays what was given: 4 is not 4.0, although SQLite takes them for equal."""
+    """`verify_views` tells 4 from 4.0 in a task's memory, although SQLite compares them as equal."""
     await (await engine.create_run("r")).log_step("t", spec=TaskSpec(memory_gb=4))
     _sql(database, "UPDATE tasks SET memory_gb = 4.0")
     assert await engine.verify_views() == [ViewDifference("tasks", 1, 1)]
@@ -126,7 +129,7 @@ async def test_a_whole_number_is_no_fraction(database: Path, engine: Engine) -> 
 
 
 async def test_progress_is_reported_with_rising_positions(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each chunk: the position reached and the last one."""
+    """A rebuild reports after each chunk the position it has reached and the last position."""
     monkeypatch.setattr("engine.logs.sqlite_rebuild.CHUNK_EVENTS", 10)
     monkeypatch.setattr("engine.logs.sqlite_rebuild.LOCKED_EVENTS_MAX", 1)
     await populated(engine, "r", sets=100)
@@ -138,7 +141,7 @@ async def test_progress_is_reported_with_rising_positions(engine: Engine, monkey
 
 @pytest.mark.parametrize("upkeep", ["rebuild", "verify_views"])
 async def test_nobody_else_may_read_its_files(database: Path, engine: Engine, upkeep: str) -> None:
-    """What the events say stands in a file beside the database meanwhile."""
+    """While views are rebuilt or checked, only the owner can read any file beside the database."""
     await populated(engine, "r")
     modes: set[int] = set()
 
@@ -150,7 +153,7 @@ async def test_nobody_else_may_read_its_files(database: Path, engine: Engine, up
 
 
 async def test_a_progress_callback_that_raises_ends_the_rebuild(database: Path, engine: Engine) -> None:
-    """The views stay as they were, and the next rebuild is free to go."""
+    """An error of the progress callback ends the rebuild; the views stay as they were, and a later rebuild runs."""
     await populated(engine, "r")
 
     def fail(_position: int, _last: int) -> None:
@@ -164,7 +167,7 @@ async def test_a_progress_callback_that_raises_ends_the_rebuild(database: Path, 
 
 
 async def test_rebuilding_again_and_again_opens_no_more_files(database: Path) -> None:
-    """Each rebuild and each check lets go of all it opened."""
+    """Repeated rebuilds and checks leave no more files open than the first ones."""
     async with nothing_left(database.parent), open_engine(database) as engine:
         await populated(engine, "r")
         await engine.rebuild()
@@ -179,7 +182,7 @@ async def test_rebuilding_again_and_again_opens_no_more_files(database: Path) ->
 async def test_views_are_rebuilt_and_checked_while_others_write(
     database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither holds writers up for long, nor waits for them to stop; both see one point of the log."""
+    """Rebuilds and checks succeed, with true views, while this process and others write."""
     monkeypatch.setattr("engine.logs.sqlite_rebuild.CHUNK_EVENTS", 100)
     monkeypatch.setattr("engine.logs.sqlite_rebuild.LOCKED_EVENTS_MAX", 20)
     await engine.create_run("r")
@@ -207,7 +210,7 @@ async def _keep_writing(run: Run, stop: asyncio.Event) -> None:
 
 @pytest.mark.parametrize("upkeep", ["rebuild", "verify_views"])
 async def test_it_ends_beside_steady_removals(database: Path, engine: Engine, upkeep: str) -> None:
-    """What was taken out meanwhile makes it start over; after a few times it folds all at once."""
+    """A rebuild or a check that removals make start over again and again comes to an end."""
     await engine.create_run("r", parameters={"x": 1})
     starts: list[int] = []
 
@@ -224,7 +227,7 @@ async def test_it_ends_beside_steady_removals(database: Path, engine: Engine, up
 
 
 async def test_one_rebuild_at_a_time(database: Path, engine: Engine) -> None:
-    """A second one, in this process or another, raises RebuildRunning and changes nothing."""
+    """A second rebuild at the same time, in this process or another, raises RebuildRunning."""
     await populated(engine, "r")
     answers = await asyncio.gather(engine.rebuild(), engine.rebuild(), return_exceptions=True)
     assert sorted(type(answer).__name__ for answer in answers) == ["RebuildRunning", "int"]
@@ -238,7 +241,7 @@ async def test_one_rebuild_at_a_time(database: Path, engine: Engine) -> None:
 
 
 async def test_any_number_may_check_at_once(database: Path, engine: Engine) -> None:
-    """Checks disturb neither each other nor a rebuild."""
+    """Several checks may run at once, also beside a rebuild."""
     await populated(engine, "r")
     async with asyncio.TaskGroup() as tasks:
         checks = [tasks.create_task(engine.verify_views()) for _ in range(4)]
@@ -249,7 +252,7 @@ async def test_any_number_may_check_at_once(database: Path, engine: Engine) -> N
 
 @pytest.mark.parametrize("version", [0, 99])
 async def test_views_of_another_version_are_rebuilt_on_opening(database: Path, version: int) -> None:
-    """A file whose views another version made is opened with today's."""
+    """Opening a file whose views have another version rebuilds them."""
     async with open_engine(database) as engine:
         before = await (await populated(engine, "r")).compile()
     _sql(database, f"UPDATE view_checkpoints SET version = {version}")
@@ -262,7 +265,7 @@ async def test_views_of_another_version_are_rebuilt_on_opening(database: Path, v
 
 
 async def test_many_may_open_a_file_whose_views_are_of_another_version(database: Path) -> None:
-    """One of them rebuilds, the others wait for it."""
+    """Several engines may open a file with outdated views at once; all get true views."""
     async with open_engine(database) as engine:
         await populated(engine, "r")
     _sql(database, "UPDATE view_checkpoints SET version = 0")
@@ -274,7 +277,7 @@ async def test_many_may_open_a_file_whose_views_are_of_another_version(database:
 
 
 async def test_a_view_that_was_never_built_is_built_on_opening(database: Path) -> None:
-    """A new view of an old log is not taken for built when the process that was to build it died."""
+    """Creating a missing view's tables does not mark it as built: the next opening builds it."""
     async with open_engine(database) as engine:
         await populated(engine, "r")
     for table in ("branches", "parameters", "step_logs", "removed_steps"):
@@ -290,7 +293,7 @@ async def test_a_view_that_was_never_built_is_built_on_opening(database: Path) -
 
 @pytest.mark.slow
 async def test_a_rebuild_needs_bounded_memory(database: Path) -> None:
-    """100,000 events of 1 kB are folded in a fraction of the memory that they take."""
+    """A rebuild of 100,000 events of 1 kB adds less than 50 MiB to the process's memory."""
     async with open_engine(database, durability="relaxed") as engine:
         run = await engine.create_run("r")
         branches = [await run.fork(f"b{index}") for index in range(100)]

@@ -1,4 +1,4 @@
-"""Reductions by a caller's function while the children are written, by another engine on the same file."""
+"""Reductions by a caller's function while another engine writes to the children."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,10 @@ from engine.reducing import TRIES_MAX
 
 @pytest.mark.parametrize("moves", [TRIES_MAX - 1, TRIES_MAX])
 async def test_a_function_is_asked_ten_times_at_most(engine: Engine, database: Path, moves: int) -> None:
-    """While children go on writing, its values are computed anew; at last the conflict is the caller's."""
+    """While children keep changing, a reduction calls the function again, at most `TRIES_MAX` times.
+
+    Then it raises HeadsMoved and sets nothing.
+    """
     run = await engine.create_run("r", parameters={"x": 0})
     await (await run.fork("a")).set_parameters({"x": 0})
     other = BlockingEngine(database)

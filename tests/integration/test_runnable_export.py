@@ -1,4 +1,4 @@
-"""A run of the real host, exported: what its own store would have written, and what its own command draws."""
+"""An exported run of the real host: it equals what the host's own store holds, and the host's commands take it."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def export(host: Host, run_id: str) -> Path:
     "flow", ["mapping", *(pytest.param(each, marks=pytest.mark.slow) for each in ("sequential", "parallel", "nested"))]
 )
 def test_a_compiled_log_is_what_the_hosts_store_holds(tmp_path: Path, flow: str) -> None:
-    """Read by the host's own model, it is the log of the same pipeline on the host's own store."""
+    """An exported log equals the log of the same pipeline in the host's store, and the host draws its timeline."""
     hosts = stock_host(tmp_path / "stock"), our_host(tmp_path / "ours")
     run_flow(hosts, flow)
     document = json.loads(export(hosts[1], flow).read_text())
@@ -52,7 +52,7 @@ async def _moved(source: Path, target: Path) -> None:
 
 
 def test_a_run_goes_on_where_it_was_taken(tmp_path: Path) -> None:
-    """A failed run is exported, taken in elsewhere, and retried there by the host."""
+    """The host retries a failed run in another store, into which it was imported."""
     failed, elsewhere = our_host(tmp_path / "failed"), our_host(tmp_path / "elsewhere")
     run_flow([failed], "failing", fails=True)
     asyncio.run(_moved(*(host.folder / "runs.db" for host in (failed, elsewhere))))
@@ -63,7 +63,7 @@ def test_a_run_goes_on_where_it_was_taken(tmp_path: Path) -> None:
 
 
 async def _mixed(database: Path) -> None:
-    """Attempts that the engine began and a host's document ended, and the other way round."""
+    """Record an attempt that the engine began and a host's document ended, and one the other way round."""
     async with open_engine(database) as engine:
         run = await engine.create_run("mixed")
         store = PartitionedRunLogStore(engine)
@@ -78,7 +78,7 @@ async def _mixed(database: Path) -> None:
 
 
 def test_times_of_the_engine_and_of_the_host_go_together(tmp_path: Path) -> None:
-    """Each is exported as the host writes times, in UTC and without a zone, so that it can subtract them."""
+    """Every exported time is in UTC and without a zone, as the host writes times, so that they can be subtracted."""
     host = our_host(tmp_path / "ours")
     asyncio.run(_mixed(host.folder / "runs.db"))
     steps = json.loads(export(host, "mixed").read_text())["steps"]

@@ -1,4 +1,4 @@
-"""Real pipelines of the real host: what they record with our store is what they record with the host's own."""
+"""Real pipelines of the real host record the same with our store as with the host's own."""
 
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,18 @@ from tests.integration.runnable_host import (
 
 
 def slow(*flows: str) -> list[Any]:
-    """Pipelines that start too many interpreters for every run of the tests."""
+    """Mark pipelines as slow, since they start too many interpreters for every test run."""
     return [pytest.param(flow, marks=pytest.mark.slow) for flow in flows]
 
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> tuple[Host, Host]:
-    """The stock store's folder, and ours."""
+    """A host with the stock store, and a host with ours."""
     return stock_host(tmp_path / "stock"), our_host(tmp_path / "ours")
 
 
 def equal_logs(hosts: tuple[Host, Host], run_id: str) -> Any:
-    """Check that both stores say the same of a run, in full and not; return the full log."""
+    """Check that both stores return the same log of a run, in full and not; return the full log."""
     stock, ours = stock_store(hosts[0]), hosts[1]
     with our_store(ours) as store:
         root, full = store.get_run_log_by_id(run_id), store.get_run_log_by_id(run_id, full=True)
@@ -43,14 +43,14 @@ def equal_logs(hosts: tuple[Host, Host], run_id: str) -> Any:
     "flow", ["nested", *slow("sequential", "parallel", "mapping", "conditional", "looping", "asynchronous", "job")]
 )
 def test_a_pipeline_is_recorded_as_by_the_stock_store(hosts: tuple[Host, Host], flow: str) -> None:
-    """Steps, attempts, branches and parameters are the same, whatever the pipeline is made of."""
+    """Every kind of pipeline leaves the same steps, attempts, branches and parameters in both stores."""
     run_flow(hosts, flow)
     assert equal_logs(hosts, flow).status == "SUCCESS"
 
 
-@pytest.mark.slow  # the retry of a failed run is by the same command line
+@pytest.mark.slow  # the quick test of a retry uses the same command line
 def test_the_command_line_executes_on_it(hosts: tuple[Host, Host]) -> None:
-    """A pipeline written in YAML is executed by the host's own command."""
+    """The host's command executes a YAML pipeline on our store."""
     run_command(hosts, "execute", "steps.yaml", "--tag", "nightly", run_id="written")
     log = equal_logs(hosts, "written")
     assert (log.status, log.tag) == ("SUCCESS", "nightly")
@@ -58,7 +58,7 @@ def test_the_command_line_executes_on_it(hosts: tuple[Host, Host]) -> None:
 
 @pytest.mark.parametrize("flow", ["failing", *slow("failing_branch")])
 def test_a_failed_run_is_retried(hosts: tuple[Host, Host], flow: str) -> None:
-    """The command line goes on with a failed run where it failed, in the same log."""
+    """The host's `retry` resumes a failed run at the failed step, in the same log."""
     run_flow(hosts, flow, fails=True)
     assert equal_logs(hosts, flow).status == "FAIL"
     for host in hosts:
@@ -71,7 +71,7 @@ def test_a_failed_run_is_retried(hosts: tuple[Host, Host], flow: str) -> None:
 
 
 def test_branches_named_after_values_with_dots_are_in_the_log(tmp_path: Path) -> None:
-    """`each.0.5` and `each.1.5` are branches of the step `each`, beside `each.1`; the stock store leaves them out."""
+    """`each.0.5` and `each.1.5` are branches of the step `each`, beside `each.1`; the stock store omits them."""
     host = our_host(tmp_path / "ours")
     run_flow([host], "dotted")
     with our_store(host) as store:
@@ -81,7 +81,7 @@ def test_branches_named_after_values_with_dots_are_in_the_log(tmp_path: Path) ->
 
 
 def test_a_stale_inherited_value_does_not_overwrite_a_fresh_one(tmp_path: Path) -> None:
-    """With `inherit`, a branch reads what its parent had, and gives back only what it set itself."""
+    """With `inherit`, a branch sees its parent's parameters, and only what it set itself is merged back."""
     host = our_host(tmp_path / "ours", inherit=True)
     run_flow([host], "inheriting")
     with our_store(host, inherit=True) as store:
@@ -93,7 +93,7 @@ def test_a_stale_inherited_value_does_not_overwrite_a_fresh_one(tmp_path: Path) 
 
 @pytest.mark.parametrize("flow", slow("parallel", "mapping", "nested", "conditional", "looping"))
 def test_with_inheritance_pipelines_end_with_the_same_parameters(tmp_path: Path, flow: str) -> None:
-    """What a pipeline arrives at does not depend on whether its branches could see more than they used."""
+    """With `inherit`, pipelines end with the same parameters as on the stock store."""
     stock, ours = hosts = stock_host(tmp_path / "stock"), our_host(tmp_path / "ours", inherit=True)
     run_flow(hosts, flow)
     with our_store(ours, inherit=True) as store:

@@ -1,4 +1,4 @@
-"""The plug-in's methods beside the stock store's: the same answers, the same errors, the same shapes."""
+"""The plug-in's methods compared with the stock store's: the same results, errors and shapes."""
 
 import asyncio
 import multiprocessing
@@ -55,7 +55,7 @@ def inheriting(database: Path) -> Iterator[AnabranchRunLogStore]:
 
 
 def full_step() -> StepLog:
-    """A step's log with all that the host can put into one, fields of its own included."""
+    """Return a step log with every field that the host can set, including extra fields of its own."""
     attempt = StepAttempt(
         attempt_number=2,
         start_time="2025-01-01 00:00:00",
@@ -82,7 +82,7 @@ def full_step() -> StepLog:
 
 
 def small_run(store: Any) -> None:
-    """A run with a step, a branch of that step, and a step in the branch."""
+    """Record a run with a step, a branch of that step, and a step in the branch."""
     store.create_run_log("r", dag_hash="hash", tag="t", status="PROCESSING")
     store.set_parameters("r", {"x": json(1)})
     store.add_step_log(full_step(), "r")
@@ -92,7 +92,7 @@ def small_run(store: Any) -> None:
 
 
 def outcome(read: Callable[[Any], Any], store: Any) -> tuple[Any, ...]:
-    """What a call returns, or the error it raises with its message."""
+    """Return what a call returns, or the type and message of the error that it raises."""
     try:
         return "returned", read(store)
     except Exception as error:  # noqa: BLE001 - the error is what is compared
@@ -141,7 +141,7 @@ def outcome(read: Callable[[Any], Any], store: Any) -> tuple[Any, ...]:
 def test_every_call_ends_as_with_the_stock_store(
     ours: AnabranchRunLogStore, tmp_path: Path, read: Callable[[Any], Any]
 ) -> None:
-    """What is returned and what is raised are the host's own, down to the message."""
+    """Every call returns what the stock store returns, or raises the same error with the same message."""
     other = stock(tmp_path)
     small_run(ours)
     small_run(other)
@@ -165,7 +165,7 @@ def test_every_call_ends_as_with_the_stock_store(
 def test_what_is_written_reads_as_with_the_stock_store(
     ours: AnabranchRunLogStore, tmp_path: Path, write: Callable[[Any], Any]
 ) -> None:
-    """After a write, the run's log, its branch's and another run's are what the stock store has."""
+    """After every kind of write, the run, its branch and another run read as from the stock store."""
     other = stock(tmp_path)
     for store in (ours, other):
         small_run(store)
@@ -179,7 +179,7 @@ def test_what_is_written_reads_as_with_the_stock_store(
 
 
 def test_extra_fields_of_the_host_are_kept(ours: AnabranchRunLogStore) -> None:
-    """What the host allows itself to add to a catalog or a code identity comes back."""
+    """Extra fields that the host adds to a catalog or a code identity are kept."""
     small_run(ours)
     found = ours.get_step_log("step", "r")
     assert found.data_catalog[0].size == [1, 2]
@@ -188,7 +188,7 @@ def test_extra_fields_of_the_host_are_kept(ours: AnabranchRunLogStore) -> None:
 
 
 def test_a_partial_run_log_deletes_nothing(ours: AnabranchRunLogStore) -> None:
-    """Putting back a log without its branches leaves the branches where they are."""
+    """Writing back a run log without its branches or steps deletes none of them."""
     small_run(ours)
     before = ours.get_run_log_by_id("r", full=True)
     ours.put_run_log(ours.get_run_log_by_id("r"))
@@ -197,7 +197,7 @@ def test_a_partial_run_log_deletes_nothing(ours: AnabranchRunLogStore) -> None:
 
 
 def test_a_branch_belongs_to_the_step_that_opened_it(ours: AnabranchRunLogStore) -> None:
-    """`step.1.5` is a sibling of `step.1`, and not below it, when no step of `step.1` has opened it."""
+    """`step.1.5` is a sibling of `step.1`, and not its descendant, unless a step of `step.1` opened it."""
     small_run(ours)
     ours.add_branch_log(ours.create_branch_log("step.1.5"), "r")
     ours.add_branch_log(ours.create_branch_log("step.1.inner.a"), "r")
@@ -206,22 +206,22 @@ def test_a_branch_belongs_to_the_step_that_opened_it(ours: AnabranchRunLogStore)
     assert set(log.steps["step"].branches["step.1"].steps["step.1.inner"].branches) == {"step.1.inner.a"}
 
 
-def test_a_branch_that_no_step_opened_is_below_the_nearest_branch(ours: AnabranchRunLogStore) -> None:
-    """A branch log that comes before any step's is still kept, and found by its name."""
+def test_a_branch_that_no_step_opened_is_found(ours: AnabranchRunLogStore) -> None:
+    """A branch log recorded before any step log is found by its name."""
     ours.create_run_log("r")
     for branch in ("a", "a.b"):
         ours.add_branch_log(ours.create_branch_log(branch), "r")
         assert ours.get_branch_log(branch, "r").internal_name == branch
 
 
-def test_a_run_unknown_to_a_branch_log_is_refused(ours: AnabranchRunLogStore) -> None:
-    """A branch without a run would be found by nobody."""
+def test_a_branch_log_of_an_unknown_run_is_refused(ours: AnabranchRunLogStore) -> None:
+    """Adding a branch log to an unknown run raises RunLogNotFoundError."""
     with pytest.raises(exceptions.RunLogNotFoundError):
         ours.add_branch_log(BranchLog(internal_name="step.1"), "unknown")
 
 
 def test_the_host_finds_it_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry point makes the store from the host's configuration; its file is in the current folder."""
+    """The host loads the store through its entry point, with its default file in the current folder."""
     monkeypatch.chdir(tmp_path)
     store = get_service_by_name("run_log_store", {"type": "anabranch"}, None)
     assert store.supports_parallel_writes
@@ -232,13 +232,13 @@ def test_the_host_finds_it_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_unknown_settings_are_refused() -> None:
-    """A misspelt setting is an error, and not the default."""
+    """An unknown setting raises ValidationError."""
     with pytest.raises(ValidationError):
         AnabranchRunLogStore(pth="runs.db")
 
 
 def test_the_largest_event_is_configurable(ours: AnabranchRunLogStore) -> None:
-    """A parameter over the limit is refused by its size; a store with a higher limit on the same file takes it."""
+    """A parameter over the event limit raises EventTooLarge; a store with a higher limit accepts it."""
     large = {"x": json("x" * 2**20)}
     roomier = AnabranchRunLogStore(path=ours.path, event_bytes_max=2**21)
     ours.create_run_log("r")
@@ -250,7 +250,7 @@ def test_the_largest_event_is_configurable(ours: AnabranchRunLogStore) -> None:
 
 
 async def test_it_is_called_from_a_running_event_loop(ours: AnabranchRunLogStore) -> None:
-    """The host's async pipelines call the store as they call any function."""
+    """The store can be called inside a running event loop, as the host's async pipelines do."""
     small_run(ours)
     await asyncio.sleep(0)
     assert ours.get_parameters("r")["x"].value == 1
@@ -258,7 +258,7 @@ async def test_it_is_called_from_a_running_event_loop(ours: AnabranchRunLogStore
 
 @pytest.mark.parametrize(("method", "processes"), [("fork", 4), ("spawn", 2)])
 def test_processes_write_at_once_and_lose_nothing(ours: AnabranchRunLogStore, method: str, processes: int) -> None:
-    """Branches in processes of their own, with an engine open in the parent: every write of each is there."""
+    """Branches that run in forked or spawned processes write at once through the store, and lose nothing."""
     small_run(ours)
     branches = [f"step.b{index}" for index in range(processes)]
     for branch in branches:
@@ -281,7 +281,7 @@ def test_processes_write_at_once_and_lose_nothing(ours: AnabranchRunLogStore, me
 
 
 def stale_branch(store: AnabranchRunLogStore) -> None:
-    """A branch that set `own`, and inherited an `x` that its parent has changed since."""
+    """Record a branch that set `own`, and inherited an `x` that its parent has changed since."""
     store.create_run_log("r")
     store.set_parameters("r", {"x": json("old"), "y": json("old")})
     store.add_step_log(store.create_step_log("step", "step"), "r")
@@ -295,13 +295,16 @@ def values(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_branch_sees_what_its_parent_had(inheriting: AnabranchRunLogStore) -> None:
-    """With `inherit`, a branch has its own parameters and the parent's as of its opening."""
+    """With `inherit`, a branch sees its own parameters and its parent's as of its opening."""
     stale_branch(inheriting)
     assert values(inheriting.get_parameters("r", "step.1")) == {"own": 1, "x": "old", "y": "old"}
 
 
 def test_merging_a_branch_into_its_parent_takes_only_its_own(inheriting: AnabranchRunLogStore) -> None:
-    """What parallel and conditional nodes do at their end: update the parent's dict, and write it back."""
+    """Updating the parent's dict with a branch's and writing it back changes only what the branch set.
+
+    The host's parallel and conditional nodes do that at their end.
+    """
     stale_branch(inheriting)
     parent = inheriting.get_parameters("r")
     parent.update(inheriting.get_parameters("r", "step.1"))
@@ -310,7 +313,10 @@ def test_merging_a_branch_into_its_parent_takes_only_its_own(inheriting: Anabran
 
 
 def test_writing_a_branch_s_dict_to_its_parent_takes_only_its_own(inheriting: AnabranchRunLogStore) -> None:
-    """What loops do at their end: hand the iteration's dict to the parent as it is."""
+    """Writing a branch's dict to its parent changes only what the branch set.
+
+    The host's loops do that at their end.
+    """
     stale_branch(inheriting)
     inheriting.set_parameters("r", inheriting.get_parameters("r", "step.1"))
     assert values(inheriting.get_parameters("r")) == {"own": 1, "x": "fresh", "y": "old"}
@@ -319,7 +325,7 @@ def test_writing_a_branch_s_dict_to_its_parent_takes_only_its_own(inheriting: An
 def test_what_a_branch_sees_and_what_it_inherited_are_of_one_moment(
     inheriting: AnabranchRunLogStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A value set while the host reads makes no old one the branch's own: merging it would overwrite the parent's."""
+    """A value set while the host reads does not make an inherited old value the branch's own."""
     stale_branch(inheriting)
     parent, read = inheriting.get_parameters("r"), Readers.run
 
@@ -335,7 +341,10 @@ def test_what_a_branch_sees_and_what_it_inherited_are_of_one_moment(
 
 
 def test_a_value_changed_in_place_counts_as_set(inheriting: AnabranchRunLogStore) -> None:
-    """What maps do at their end: change the value of a parameter that the parent may only have inherited."""
+    """Changing an inherited parameter in place and writing it back sets it in the branch.
+
+    The host's maps do that at their end.
+    """
     stale_branch(inheriting)
     parameters = inheriting.get_parameters("r", "step.1")
     parameters["y"].value = "reduced"
@@ -344,7 +353,7 @@ def test_a_value_changed_in_place_counts_as_set(inheriting: AnabranchRunLogStore
 
 
 def test_a_branch_that_changed_nothing_records_nothing(inheriting: AnabranchRunLogStore) -> None:
-    """Handing everything that a branch sees back to it makes none of it the branch's own."""
+    """Writing back unchanged everything that a branch sees records nothing."""
     stale_branch(inheriting)
     position = inheriting.engine.call(lambda opened: opened.last_position())
     inheriting.set_parameters("r", dict(inheriting.get_parameters("r", "step.1")), "step.1")
@@ -353,7 +362,7 @@ def test_a_branch_that_changed_nothing_records_nothing(inheriting: AnabranchRunL
 
 
 def test_a_pickled_store_is_the_same_store(inheriting: AnabranchRunLogStore) -> None:
-    """The store holds nothing but its configuration."""
+    """An unpickled store equals the original and reads the same."""
     stale_branch(inheriting)
     copy = pickle.loads(pickle.dumps(inheriting))
     assert copy == inheriting
@@ -362,7 +371,7 @@ def test_a_pickled_store_is_the_same_store(inheriting: AnabranchRunLogStore) -> 
 
 @pytest.mark.parametrize("bad", [{"a\udcffb": 1}, {"k": {"a\udcffb": 1}}, {"k": object()}, {1: 2}, ["k"]])
 def test_a_configuration_that_cannot_be_kept_is_refused(ours: AnabranchRunLogStore, bad: Any) -> None:
-    """A key would have come back as another, and the rest was pydantic's to complain of."""
+    """A run configuration that cannot be recorded exactly raises InvalidValue, and nothing is kept of it."""
     ours.create_run_log("r")
     with pytest.raises(InvalidValue, match="run_config"):
         ours.set_run_config("r", bad)
@@ -370,6 +379,6 @@ def test_a_configuration_that_cannot_be_kept_is_refused(ours: AnabranchRunLogSto
 
 
 def test_a_step_of_no_name_is_refused(ours: AnabranchRunLogStore) -> None:
-    """What is no text is no name."""
+    """A step name that is no text raises InvalidName."""
     with pytest.raises(InvalidName):
         ours.get_step_log(5, "r")  # type: ignore[arg-type] # on purpose

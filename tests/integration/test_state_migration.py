@@ -1,4 +1,4 @@
-"""State stores of versions 1 to 4 become logs when they are opened: the same rows, with their original times."""
+"""State stores of versions 1 to 4 become logs when they are opened, with the same rows and their original times."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ def _backup(database: Path, version: str) -> Path:
 
 
 def _made(database: Path, version: str) -> Values:
-    """Make a rich state store; return what its views should hold once it is migrated."""
+    """Make a rich state store; return what its views must hold after the migration."""
     old.make(database, version, old.rich_rows())
     return expected(values_of(database), version)
 
@@ -52,7 +52,7 @@ async def _events(engine: Engine, run_id: str) -> list[Event]:
 
 @every_version
 async def test_the_views_hold_the_rows_of_the_state_store(database: Path, version: str) -> None:
-    """Every row is there with every column as it was, orphans too; and so it is after a rebuild from events alone."""
+    """Every row is kept with every column, orphans included, and survives a rebuild from the events alone."""
     due = _made(database, version)
     await _opened(database)
     assert_holds(values_of(database), due)
@@ -63,7 +63,7 @@ async def test_the_views_hold_the_rows_of_the_state_store(database: Path, versio
 
 @every_version
 async def test_what_a_version_did_not_have_is_empty(database: Path, version: str) -> None:
-    """Columns that the file lacks read as NULL, an absent list of patterns as JSON's null."""
+    """Columns that the file lacks read as NULL, missing download patterns as JSON's `null`."""
     _made(database, version)
     await _opened(database)
     after = values_of(database)
@@ -74,7 +74,7 @@ async def test_what_a_version_did_not_have_is_empty(database: Path, version: str
 
 
 async def test_events_carry_the_original_times(database: Path) -> None:
-    """A run and an attempt were created when the state store says so, and no time is made up for an attempt."""
+    """Runs and attempts keep their recorded times, and no time is invented for an attempt."""
     _made(database, "4")
     async with open_engine(database) as engine:
         events = await _events(engine, "ä-run")
@@ -99,7 +99,7 @@ async def test_events_carry_the_original_times(database: Path) -> None:
 
 
 async def test_the_current_attempt_is_the_one_that_was(database: Path) -> None:
-    """A task whose current attempt is not its last keeps it, and the next attempt gets the next number."""
+    """A task keeps a current attempt that is not its last, and the next attempt gets the next number."""
     _made(database, "4")
     async with open_engine(database) as engine:
         run = await engine.run("ä-run")
@@ -111,7 +111,7 @@ async def test_the_current_attempt_is_the_one_that_was(database: Path) -> None:
 
 
 async def test_attempts_become_events_in_the_order_they_were_made(database: Path) -> None:
-    """In the order of the rows, but an attempt with a lower number never after one with a higher."""
+    """Attempts become events in the order of their rows, except that those of one task are in order of index."""
     tasks = [old.task(name, "r", current_attempt_id=None) for name in "ab"]
     order = [("a", 1), ("b", 2), ("a", 2), ("b", 1), ("b", 3), ("a", 3)]
     attempts = [old.attempt(f"{task}{index}", task, "r", attempt_index=index) for task, index in order]
@@ -122,7 +122,7 @@ async def test_attempts_become_events_in_the_order_they_were_made(database: Path
 
 
 async def test_version_1_gets_one_attempt_for_each_external_run(database: Path) -> None:
-    """Its id follows from the run and the task, so that everybody who migrates the file gets the same."""
+    """Version 1 gets one attempt for each external run, with an id derived from the run and the task."""
     _made(database, "1")
     async with open_engine(database) as engine:
         step = await (await engine.run("ä-run")).step("a-train")
@@ -134,7 +134,7 @@ async def test_version_1_gets_one_attempt_for_each_external_run(database: Path) 
 
 
 async def test_version_1_gets_none_where_there_are_attempts_already(database: Path) -> None:
-    """An upgrade to version 2 that was broken off may have left them."""
+    """Version 1 gets no attempt for a task that has attempts from an interrupted upgrade to version 2."""
     rows = {
         "runs": [old.run("r")],
         "tasks": [old.task("t", "r", current_attempt_id="mine")],
@@ -147,7 +147,10 @@ async def test_version_1_gets_none_where_there_are_attempts_already(database: Pa
 
 
 async def test_orphans_are_steps_without_a_specification(database: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Attempts of a deleted task are kept and no task is made up for them; a run that is gone is opened and told of."""
+    """Attempts of a deleted task become a step without a specification; a deleted run is created as UNKNOWN.
+
+    The log names both.
+    """
     _made(database, "4")
     with caplog.at_level(logging.WARNING):
         async with open_engine(database) as engine:
@@ -162,7 +165,7 @@ async def test_orphans_are_steps_without_a_specification(database: Path, caplog:
 
 
 async def test_a_current_attempt_that_is_nowhere_is_told_of(database: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A task that points at no attempt of its own points at none; the log names it."""
+    """A task whose current attempt is not one of its own gets none, and a warning names the task."""
     tasks = [old.task("t", "r", current_attempt_id="lost"), old.task("u", "r", current_attempt_id="t1")]
     rows = {"runs": [old.run("r")], "tasks": tasks, "task_attempts": [old.attempt("t1", "t", "r")]}
     old.make(database, "4", rows)
@@ -174,7 +177,7 @@ async def test_a_current_attempt_that_is_nowhere_is_told_of(database: Path, capl
 
 
 async def test_unknown_columns_are_told_of(database: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What has no place in the log stays in the backup, and a warning names it."""
+    """A warning names each column that the migration does not know."""
     old.make(database, "4", old.rich_rows(), "ALTER TABLE tasks ADD COLUMN colour TEXT")
     with caplog.at_level(logging.WARNING):
         await _opened(database)
@@ -182,7 +185,7 @@ async def test_unknown_columns_are_told_of(database: Path, caplog: pytest.LogCap
 
 
 async def test_a_line_of_the_log_says_what_was_done(database: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It names the backup and how much there was."""
+    """A log line names the backup and the number of migrated rows."""
     _made(database, "3")
     with caplog.at_level(logging.INFO):
         await _opened(database)
@@ -193,7 +196,7 @@ async def test_a_line_of_the_log_says_what_was_done(database: Path, caplog: pyte
 
 @every_version
 async def test_the_backup_is_the_state_store(database: Path, version: str) -> None:
-    """It is beside the file, for its owner alone, says what the file said, and can be opened in its place."""
+    """The backup beside the file equals the old state store, is readable by its owner only, and can be opened."""
     due = _made(database, version)
     original = database.with_name("original.db")
     shutil.copy(database, original)
@@ -211,11 +214,11 @@ def _dump(database: Path) -> list[str]:
 
 
 async def test_a_file_is_migrated_once(database: Path) -> None:
-    """Opening it again records nothing and makes no other backup."""
+    """Opening a migrated file again records nothing and makes no backup."""
     _made(database, "4")
     async with open_engine(database) as engine:
         position = await engine.last_position()
-    assert not database.with_name(f"{database.name}-wal").exists(), "closing has cleared it away"
+    assert not database.with_name(f"{database.name}-wal").exists(), "the close removed the write-ahead log"
     _backup(database, "4").unlink()
     async with open_engine(database) as engine:
         assert await engine.last_position() == position
@@ -223,7 +226,7 @@ async def test_a_file_is_migrated_once(database: Path) -> None:
 
 
 async def test_a_migrated_file_is_written_to_like_any_other(database: Path) -> None:
-    """By the engine that has migrated it, and by those that come later."""
+    """A migrated file accepts writes from the engine that migrated it, and from later ones."""
     _made(database, "2")
     async with open_engine(database) as engine:
         await (await engine.run("run-2")).set_parameters({"a": 1})
@@ -234,7 +237,7 @@ async def test_a_migrated_file_is_written_to_like_any_other(database: Path) -> N
 
 
 async def test_processes_that_open_a_state_store_at_once_migrate_it_once(database: Path) -> None:
-    """One of them does it and the others wait: each row is there once, and all of them can write."""
+    """Of several processes that open a state store at once, one migrates it, and all of them can write."""
     due = _made(database, "1")
     workers = [await start_worker("create_run", database, f"new-{index}") for index in range(4)]
     assert [await finished(worker) for worker in workers] == [["created"]] * 4
@@ -246,7 +249,7 @@ async def test_processes_that_open_a_state_store_at_once_migrate_it_once(databas
 
 
 async def test_engines_of_one_process_may_meet_at_a_state_store(database: Path) -> None:
-    """However they meet, the file is migrated once."""
+    """Several engines of one process that open a state store at once migrate it once."""
     due = _made(database, "4")
     async with contextlib.AsyncExitStack() as stack:
         opening = [stack.enter_async_context(open_engine(database)) for _ in range(3)]
@@ -256,7 +259,7 @@ async def test_engines_of_one_process_may_meet_at_a_state_store(database: Path) 
 
 
 async def test_a_state_store_in_wal_mode_is_migrated_with_what_is_in_its_log(database: Path) -> None:
-    """Rows that are in the write-ahead log alone are rows, in the backup too."""
+    """Rows that are only in the write-ahead log are migrated and backed up."""
     due = _made(database, "4")
     writing = sqlite3.connect(database)
     writing.execute("PRAGMA journal_mode = WAL")
@@ -272,7 +275,7 @@ async def test_a_state_store_in_wal_mode_is_migrated_with_what_is_in_its_log(dat
 
 
 async def test_many_rows_go_through_in_parts(database: Path) -> None:
-    """More rows than are kept in memory at once, all in one transaction."""
+    """More rows than are kept in memory at once are migrated completely."""
     tasks = [old.task(f"t{index}", "r", current_attempt_id=f"a{index}") for index in range(700)]
     attempts = [old.attempt(f"a{index}", f"t{index}", "r", status="RUNNING") for index in range(700)]
     old.make(database, "4", {"runs": [old.run("r")], "tasks": tasks, "task_attempts": attempts})
@@ -284,7 +287,7 @@ async def test_many_rows_go_through_in_parts(database: Path) -> None:
 
 
 async def test_what_else_is_in_the_file_stays(database: Path) -> None:
-    """Somebody's own table and view are left alone, and the view goes on reading `runs`."""
+    """A foreign table and a foreign view in the file are kept, and the view still reads `runs`."""
     also = (
         "CREATE TABLE notes (text)",
         "INSERT INTO notes VALUES ('mine')",
@@ -299,7 +302,7 @@ async def test_what_else_is_in_the_file_stays(database: Path) -> None:
 
 
 async def test_an_empty_state_store_becomes_an_empty_log(database: Path) -> None:
-    """Nothing is recorded, and the file can be used."""
+    """An empty state store becomes an empty log that accepts writes."""
     old.make(database, "4", {})
     async with open_engine(database) as engine:
         assert await engine.last_position() == 0
@@ -307,7 +310,7 @@ async def test_an_empty_state_store_becomes_an_empty_log(database: Path) -> None
 
 
 async def test_an_upgrade_that_was_broken_off_is_finished(database: Path) -> None:
-    """The attempt that it backfilled is the task's current one, though it never came to say so."""
+    """An attempt that an interrupted upgrade created becomes the task's current attempt."""
     backfilled = str(uuid5(UUID("6df7afdd-8f9f-4b0c-9a2c-6f2b0c2b2b1a"), "r:t"))
     rows = {
         "runs": [old.run("r")],
@@ -321,7 +324,7 @@ async def test_an_upgrade_that_was_broken_off_is_finished(database: Path) -> Non
 
 
 async def test_rows_of_any_size_are_taken(database: Path) -> None:
-    """A state store had no limit: what stood in its rows stands in the events, whatever limit there is for new ones."""
+    """Migrated rows may exceed the event limit, which applies to new events only."""
     files = {"input.dat": "x" * 2_000_000}
     tasks = [old.task("t", "r", files=json.dumps(files), memory_gb=16)]
     old.make(database, "4", {"runs": [old.run("r")], "tasks": tasks})
@@ -333,7 +336,7 @@ async def test_rows_of_any_size_are_taken(database: Path) -> None:
 
 
 async def test_a_store_that_is_at_work_is_left_alone(database: Path) -> None:
-    """An orchestrator that holds the folder's lock would not understand the file any more."""
+    """A state store whose run lock is held raises CannotMigrate and stays unchanged."""
     old.make(database, "4", {"runs": [old.run("r")]})
     before = database.read_bytes()
     with RunLock(database.parent), pytest.raises(CannotMigrate, match="an orchestrator is at work"):
@@ -343,7 +346,7 @@ async def test_a_store_that_is_at_work_is_left_alone(database: Path) -> None:
 
 
 def test_a_command_says_that_it_migrated(database: Path) -> None:
-    """Who only wanted to look is told that the file is another one now, and where the old one is."""
+    """A command that migrates a state store says so on standard error, with the name of the backup."""
     old.make(database, "3", {"runs": [old.run("r")]})
     command = [sys.executable, "-c", "from engine.cli import main; main()", "runs", "--db", str(database)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)

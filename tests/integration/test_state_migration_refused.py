@@ -1,4 +1,4 @@
-"""State stores that cannot become logs: what stands in the way is named, and the file is as it was."""
+"""State stores that cannot be migrated: the error names the obstacle, and the file stays unchanged."""
 
 import sqlite3
 from pathlib import Path
@@ -67,7 +67,10 @@ async def _error(database: Path, **options: float) -> CannotOpen:
 async def test_a_row_that_cannot_be_recorded_is_named(
     database: Path, table: str, row: dict[str, Any], row_id: str, problem: str
 ) -> None:
-    """The error says which table, which row and what; the file is as it was, apart from the backup beside it."""
+    """A row that cannot be recorded raises CannotMigrate with table, row and reason.
+
+    The file stays unchanged, with its backup beside it.
+    """
     rows = {"runs": [old.run("r")], "tasks": [old.task("t", "r")], "task_attempts": [], "external_runs": []}
     rows[table].append(row)
     old.make(database, "4", rows)
@@ -88,7 +91,7 @@ async def test_a_row_that_cannot_be_recorded_is_named(
 
 
 async def test_text_that_is_not_utf_8_is_named(database: Path) -> None:
-    """SQLite keeps any bytes as text; the error still says where."""
+    """A text that is not UTF-8 raises CannotMigrate with table, row and column."""
     also = "UPDATE runs SET description = CAST(x'c328' AS TEXT) WHERE run_id = 'empty'"
     old.make(database, "4", old.rich_rows(), also)
     before = database.read_bytes()
@@ -99,7 +102,7 @@ async def test_text_that_is_not_utf_8_is_named(database: Path) -> None:
 
 
 async def test_a_file_that_was_put_right_is_migrated(database: Path) -> None:
-    """A refusal leaves nothing behind that stands in the way."""
+    """A refused state store is migrated once its bad row is repaired."""
     old.make(database, "4", old.rich_rows())
     due = expected(values_of(database), "4")
     old.change(database, "UPDATE runs SET tags = '{' WHERE run_id = 'empty'")
@@ -111,7 +114,7 @@ async def test_a_file_that_was_put_right_is_migrated(database: Path) -> None:
 
 
 async def test_rows_of_one_key_are_not_merged_in_silence(database: Path) -> None:
-    """Tables without their primary keys may hold what cannot stand beside each other."""
+    """Two rows with the same key raise CannotMigrate."""
     old.make(database, "4", {"runs": [old.run("r")]}, "CREATE TABLE copied AS SELECT * FROM tasks", "DROP TABLE tasks")
     old.change(database, "ALTER TABLE copied RENAME TO tasks")
     columns = "task_id, run_id, image, command, status, task_type"
@@ -123,7 +126,7 @@ async def test_rows_of_one_key_are_not_merged_in_silence(database: Path) -> None
 
 
 async def test_a_table_that_is_none_is_named(database: Path) -> None:
-    """A view under a table's name cannot be set aside."""
+    """A view with the name of a table raises CannotMigrate."""
     old.make(database, "4", {}, "DROP TABLE tasks", "CREATE VIEW tasks AS SELECT run_id AS task_id, run_id FROM runs")
     before = database.read_bytes()
     assert isinstance(await _error(database), CannotMigrate)
@@ -132,7 +135,7 @@ async def test_a_table_that_is_none_is_named(database: Path) -> None:
 
 @pytest.mark.parametrize("version", ["0", "5", "", "four", None])
 async def test_an_unknown_version_is_left_alone(database: Path, version: str | None) -> None:
-    """The error says what was found; not a byte changes and there is no backup."""
+    """An unknown schema version raises UnknownStateSchema, and the file stays unchanged and without a backup."""
     old.make(database, "4", old.rich_rows())
     old.change(database, "DELETE FROM schema_info")
     if version is not None:
@@ -148,7 +151,7 @@ async def test_an_unknown_version_is_left_alone(database: Path, version: str | N
 
 @pytest.mark.parametrize("table", TABLES)
 async def test_a_table_of_one_of_our_names_makes_it_a_foreign_database(database: Path, table: str) -> None:
-    """Another program has put it there: nothing is overwritten."""
+    """A foreign table with a name of ours raises ForeignDatabase, and the file stays unchanged."""
     old.make(database, "4", old.rich_rows(), f"CREATE TABLE {table} (theirs)")
     before = database.read_bytes()
     error = await _error(database)
@@ -168,7 +171,7 @@ async def test_a_table_of_one_of_our_names_makes_it_a_foreign_database(database:
     ],
 )
 async def test_what_only_looks_like_a_state_store_is_foreign(database: Path, statement: str) -> None:
-    """Another program's mark, or a table that is missing, says that it is not one."""
+    """A file with another program's mark, or without a table of the state store, raises ForeignDatabase."""
     old.make(database, "4", {}, statement)
     before = database.read_bytes()
     assert isinstance(await _error(database), ForeignDatabase)
@@ -176,7 +179,7 @@ async def test_what_only_looks_like_a_state_store_is_foreign(database: Path, sta
 
 
 async def test_an_index_of_one_of_our_names_is_named(database: Path) -> None:
-    """What stands in the way only when our tables are made is an error of ours too."""
+    """A foreign index with a name of ours raises CannotMigrate, and the file stays unchanged."""
     old.make(database, "4", old.rich_rows(), "CREATE INDEX tasks_by_id ON runs (status)")
     before = database.read_bytes()
     error = await _error(database)
@@ -186,7 +189,7 @@ async def test_an_index_of_one_of_our_names_is_named(database: Path) -> None:
 
 
 async def test_a_backup_that_cannot_be_made_stops_the_migration(database: Path) -> None:
-    """Without a copy the file is not changed, and what there is of one goes."""
+    """Without its backup the migration is refused, and neither the file is changed nor a partial backup left."""
     old.make(database, "4", old.rich_rows())
     before = database.read_bytes()
     Path(f"{database}.v4-backup").mkdir()
@@ -197,7 +200,7 @@ async def test_a_backup_that_cannot_be_made_stops_the_migration(database: Path) 
 
 
 async def test_half_a_backup_of_before_is_replaced(database: Path) -> None:
-    """A process that was killed may have left one."""
+    """A partial backup of a killed process is replaced by a complete one."""
     old.make(database, "4", old.rich_rows())
     Path(f"{database}.v4-backup-partial").write_bytes(b"half")
     async with open_engine(database):
@@ -208,7 +211,7 @@ async def test_half_a_backup_of_before_is_replaced(database: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
 async def test_a_program_that_is_writing_is_waited_for(database: Path, statement: str) -> None:
-    """No longer than the busy timeout; nothing has changed then."""
+    """A migration waits for another program's write transaction, and raises StoreBusy after the busy timeout."""
     old.make(database, "4", old.rich_rows())
     before = database.read_bytes()
     writing = sqlite3.connect(database, isolation_level=None)
@@ -222,7 +225,7 @@ async def test_a_program_that_is_writing_is_waited_for(database: Path, statement
 
 
 async def test_a_program_that_is_reading_is_waited_for(database: Path) -> None:
-    """A reader of the old tables sees them to the end of its transaction, and keeps them from being replaced."""
+    """A migration waits for another program's read transaction, and raises StoreBusy after the busy timeout."""
     old.make(database, "4", old.rich_rows())
     due = expected(values_of(database), "4")
     before = database.read_bytes()
@@ -239,7 +242,7 @@ async def test_a_program_that_is_reading_is_waited_for(database: Path) -> None:
 
 
 async def test_the_lock_of_another_process_is_waited_for(database: Path) -> None:
-    """Migrating queues for the lock like every write."""
+    """A migration waits for the write lock, and raises StoreBusy after the busy timeout without a backup."""
     old.make(database, "4", old.rich_rows())
     before = database.read_bytes()
     holder = await start_worker("hold_lock", database)

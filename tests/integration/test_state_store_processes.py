@@ -1,4 +1,4 @@
-"""The state store's blocking twin in threads, loops and real processes: every attempt has a number of its own."""
+"""The state store's blocking twin in threads, event loops and processes: every attempt has a number of its own."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def begun(database: Path) -> Path:
-    """A file with a run that has one task, and nobody who has it open."""
+    """A closed file with a run that has one task."""
     with SQLiteStateStore(database) as store:
         store.create_run({"run_id": "r"})
         store.add_workflow({"tasks": {"a": {"image": "x"}}}, "r")
@@ -26,10 +26,10 @@ def begun(database: Path) -> Path:
 
 
 def run(name: str, database: Path) -> list[str]:
-    """Run one of the children's functions as a script, and return the ids that it printed.
+    """Run a function of `state_children` as a script, which must succeed silently; return the ids that it printed.
 
-    Warnings are errors, and what is left open is a warning. Newer Pythons deprecate forking with threads, which is
-    what is tested.
+    Warnings are errors, and resources left open cause one. DeprecationWarning is exempt: newer Pythons raise it for
+    forking with threads, which these tests do.
     """
     command = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning"]
     done = subprocess.run(
@@ -45,7 +45,7 @@ def run(name: str, database: Path) -> list[str]:
 
 
 def assert_numbered(database: Path, created: list[str]) -> None:
-    """Every attempt that a caller was told of is there, numbered 1 to n, and the last one is the current one."""
+    """Check that the attempts are exactly the created ones, numbered 1 to n, and that the last is the current one."""
     with SQLiteStateStore(database) as store:
         attempts = store.list_attempts("a")
         current = store.get_current_attempt("a")
@@ -56,7 +56,7 @@ def assert_numbered(database: Path, created: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["forked", pytest.param("spawned", marks=pytest.mark.slow)])
 async def test_processes_number_the_attempts_of_one_task_together(begun: Path, name: str) -> None:
-    """Eight processes create attempts for one task at once: the numbers are unique, and none is lost."""
+    """Attempts that eight processes create at once for one task have unique numbers, and none is lost."""
     created = run(name, begun)
     assert len(created) == PROCESSES * ATTEMPTS
     assert_numbered(begun, created)
@@ -65,7 +65,7 @@ async def test_processes_number_the_attempts_of_one_task_together(begun: Path, n
 
 
 def test_parent_and_child_go_on_after_a_plain_fork(begun: Path) -> None:
-    """Each has an engine of its own from then on, and neither closes it."""
+    """After a plain fork, parent and child create attempts at once, and none is lost."""
     created = run("raw_fork", begun)
     assert len(created) == 3 * ATTEMPTS
     assert_numbered(begun, created)
@@ -73,7 +73,7 @@ def test_parent_and_child_go_on_after_a_plain_fork(begun: Path) -> None:
 
 @pytest.mark.parametrize(("name", "writers"), [("exit_without_closing", 3), ("exit_inside_a_loop", 1)])
 def test_a_process_ends_without_closing(begun: Path, name: str, writers: int) -> None:
-    """It ends at once, without a warning, and leaves nothing behind but what it wrote."""
+    """A process with an open store exits without a warning and leaves no write-ahead log."""
     created = run(name, begun)
     assert len(created) == writers * ATTEMPTS
     assert not begun.with_name("runs.db-wal").exists()
@@ -81,7 +81,7 @@ def test_a_process_ends_without_closing(begun: Path, name: str, writers: int) ->
 
 
 def test_threads_share_a_store(begun: Path) -> None:
-    """Any thread may call, and all are numbered together."""
+    """Attempts that several threads create through one store are numbered together."""
     with SQLiteStateStore(begun) as store, ThreadPoolExecutor(8) as threads:
         calls = [threads.submit(store.create_attempt, "r", "a") for _ in range(40)]
         created = [call.result() for call in calls]
@@ -89,14 +89,14 @@ def test_threads_share_a_store(begun: Path) -> None:
 
 
 async def test_a_running_loop_may_call(begun: Path) -> None:
-    """The loop waits for the answer, as for any blocking call."""
+    """The blocking store can be called inside a running event loop."""
     with SQLiteStateStore(begun) as store:
         created = [store.create_attempt("r", "a") for _ in range(3)]
     assert_numbered(begun, created)
 
 
 def test_two_stores_on_one_file_agree_at_once(begun: Path) -> None:
-    """What one has written, the other reads in its next call."""
+    """A store reads in its next call what another store on the same file has written."""
     with SQLiteStateStore(begun) as first, SQLiteStateStore(begun) as second:
         for index in range(1, 6):
             attempt_id = first.create_attempt("r", "a")
@@ -107,7 +107,7 @@ def test_two_stores_on_one_file_agree_at_once(begun: Path) -> None:
 
 
 async def test_both_twins_on_one_file_agree_at_once(begun: Path) -> None:
-    """An engine that is awaited and a store that blocks may share a file in one process."""
+    """An async and a blocking store on one file see each other's attempts."""
     async with open_engine(begun) as engine:
         awaited = StateStore(engine)
         with SQLiteStateStore(begun) as store:
@@ -117,7 +117,7 @@ async def test_both_twins_on_one_file_agree_at_once(begun: Path) -> None:
 
 
 def test_folder_and_file_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path is taken from the folder that is current when the store is made."""
+    """A store creates its folder and file, and resolves a relative path when it is created."""
     monkeypatch.chdir(tmp_path)
     with SQLiteStateStore("runs/2026/state.db") as store:
         monkeypatch.chdir("/")
@@ -127,7 +127,7 @@ def test_folder_and_file_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_closed_store_says_so(database: Path) -> None:
-    """Closing twice is nothing; calling after it is an error."""
+    """Calls on a closed store raise EngineClosed, and a second close does nothing."""
     store = SQLiteStateStore(database)
     store.close()
     store.close()
@@ -136,7 +136,7 @@ def test_a_closed_store_says_so(database: Path) -> None:
 
 
 def test_closing_leaves_no_thread(database: Path) -> None:
-    """What the store has started comes to its end when it is closed; a connection's thread a moment later."""
+    """Every thread that a store started ends after its close."""
     before = set(threading.enumerate())
     with SQLiteStateStore(database) as store:
         store.create_run({"run_id": "r"})

@@ -1,4 +1,4 @@
-"""The state views as any SQL tool sees them: plain tables with the old names and columns, in the file of the log."""
+"""The state views as an SQL tool sees them: tables with the old names and columns, in the log's file."""
 
 import json
 import re
@@ -33,7 +33,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}")
 
 @contextmanager
 def reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of a program that knows nothing of the engine."""
+    """Open a plain SQLite connection, as a program without the engine does."""
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.row_factory = sqlite3.Row
         yield connection
@@ -45,7 +45,7 @@ def rows(database: Path, table: str) -> list[dict[str, Any]]:
 
 
 async def fill(engine: Engine) -> str:
-    """A run with a task that was tried and has an external run; return the attempt's id."""
+    """Record a run with two tasks, an attempt at each and an external run; return the id of the failed attempt."""
     store = StateStore(engine)
     created_at = datetime(2026, 3, 1, 12, 30, 15, 250, tzinfo=UTC)
     run = SimpleNamespace(run_id="r", workspace_slug="lab", root_path=Path("/data/r"))
@@ -75,7 +75,7 @@ async def fill(engine: Engine) -> str:
 
 @pytest.mark.parametrize("table", COLUMNS)
 async def test_the_old_columns_come_first_and_in_order(database: Path, engine: Engine, table: str) -> None:
-    """`SELECT *` and `INSERT`s by position of old tools still find their columns."""
+    """Each view is a table whose first columns are the old ones, in their order."""
     old = COLUMNS[table].split()
     with reading(database) as connection:
         found = [column["name"] for column in connection.execute(f"PRAGMA table_info({table})")]
@@ -85,12 +85,12 @@ async def test_the_old_columns_come_first_and_in_order(database: Path, engine: E
 
 
 async def test_the_schema_says_its_version(database: Path, engine: Engine) -> None:
-    """An old tool that checks the version finds a newer one than it knows."""
+    """`schema_info` says that the schema has version 4."""
     assert rows(database, "schema_info") == [{"key": "version", "value": "4"}]
 
 
 async def test_a_run_is_a_row(database: Path, engine: Engine) -> None:
-    """Times are UTC text, tags are JSON text in key order."""
+    """A row of `runs` has its time as UTC text and its tags as JSON text in key order."""
     await fill(engine)
     (row,) = rows(database, "runs")
     assert [row[name] for name in COLUMNS["runs"].split()] == [
@@ -106,7 +106,7 @@ async def test_a_run_is_a_row(database: Path, engine: Engine) -> None:
 
 
 async def test_a_task_is_a_row(database: Path, engine: Engine) -> None:
-    """JSON columns are JSON text, flags are 0 and 1, what was not said is NULL."""
+    """A row of `tasks` has documents as JSON text, flags as 0 or 1, and NULL for what was not given."""
     attempt_id = await fill(engine)
     row, other = rows(database, "tasks")
     found = {name: row[name] for name in COLUMNS["tasks"].split()}
@@ -134,7 +134,7 @@ async def test_a_task_is_a_row(database: Path, engine: Engine) -> None:
 
 
 async def test_an_attempt_is_a_row(database: Path, engine: Engine) -> None:
-    """The current attempt of a task is joined by its id; all three times are text of one width."""
+    """A row of `task_attempts` joins its task by `current_attempt_id`, and has its times as text of one width."""
     attempt_id = await fill(engine)
     with reading(database) as connection:
         row = connection.execute(
@@ -161,7 +161,7 @@ async def test_an_attempt_is_a_row(database: Path, engine: Engine) -> None:
 
 
 async def test_what_has_not_happened_is_null(database: Path, engine: Engine) -> None:
-    """An attempt that was not submitted has no such time, and its operator's data are an empty object."""
+    """An attempt that was not submitted has NULL for its times, external id and reason, and empty operator data."""
     await fill(engine)
     row = next(row for row in rows(database, "task_attempts") if row["task_id"] == "b")
     assert [row[name] for name in ("submitted_at", "ended_at", "external_id", "status_reason")] == [None] * 4
@@ -169,7 +169,7 @@ async def test_what_has_not_happened_is_null(database: Path, engine: Engine) -> 
 
 
 async def test_an_external_run_is_a_row(database: Path, engine: Engine) -> None:
-    """Its path is text, its data JSON text."""
+    """A row of `external_runs` has its path as text and its data as JSON text."""
     await fill(engine)
     (row,) = rows(database, "external_runs")
     found = [row[name] for name in COLUMNS["external_runs"].split()]
@@ -178,7 +178,7 @@ async def test_an_external_run_is_a_row(database: Path, engine: Engine) -> None:
 
 @pytest.mark.parametrize(("table", "column"), [("runs", "created_at"), ("task_attempts", "submitted_at")])
 async def test_sqlite_reads_the_times(database: Path, engine: Engine, table: str, column: str) -> None:
-    """SQLite's own functions understand the text, and so does Python's parser."""
+    """SQLite's `unixepoch` and Python's `fromisoformat` read a time as the same moment."""
     await fill(engine)
     with reading(database) as connection:
         text, seconds = connection.execute(
@@ -188,7 +188,7 @@ async def test_sqlite_reads_the_times(database: Path, engine: Engine, table: str
 
 
 async def test_sqlite_reads_the_json(database: Path, engine: Engine) -> None:
-    """Lists and objects can be looked into from SQL."""
+    """SQLite's JSON functions read the JSON columns."""
     await fill(engine)
     with reading(database) as connection:
         tag, dependencies = connection.execute(
@@ -209,7 +209,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_what_is_written_from_outside_is_found_and_undone(database: Path, engine: Engine, change: str) -> None:
-    """The tables are views: a raw write is detected, and a rebuild makes them true again."""
+    """`verify_views` detects a raw write to a view, and a rebuild undoes it."""
     await fill(engine)
     before = {table: rows(database, table) for table in COLUMNS}
     with reading(database) as connection:
@@ -221,7 +221,7 @@ async def test_what_is_written_from_outside_is_found_and_undone(database: Path, 
 
 
 async def test_the_tables_are_made_anew_from_the_log_alone(database: Path) -> None:
-    """Every table may be lost; the next opening, or a rebuild, brings the rows back as they were."""
+    """After every table of the state views is dropped, opening and a rebuild restore all rows."""
     async with open_engine(database) as engine:
         await fill(engine)
     before = {table: rows(database, table) for table in COLUMNS}
@@ -234,7 +234,7 @@ async def test_the_tables_are_made_anew_from_the_log_alone(database: Path) -> No
 
 
 def test_a_reader_sees_what_a_call_has_written(database: Path) -> None:
-    """When a call of the blocking twin returns, its rows are there for every connection."""
+    """When a call of the blocking twin returns, every connection sees its rows."""
     with SQLiteStateStore(database) as store:
         store.create_run({"run_id": "r"})
         for status in ("RUNNING", "FAILED"):
@@ -243,7 +243,7 @@ def test_a_reader_sees_what_a_call_has_written(database: Path) -> None:
 
 
 async def test_sqlites_own_check_finds_the_file_whole(engine: Engine, database: Path) -> None:
-    """Whoever runs `PRAGMA integrity_check` is not frightened: neither by tasks nor by what they leave open."""
+    """`PRAGMA integrity_check` finds no fault in the file, also for a task with unspecified fields."""
     await fill(engine)
     store = StateStore(engine)
     await store.add_workflow(SimpleNamespace(tasks={"bare": SimpleNamespace(image="i", command="c")}), "r")

@@ -1,4 +1,4 @@
-"""Subscriptions: what is there, then what comes, in order, without gap or duplicate, from whichever process."""
+"""Subscriptions: past events, then new ones of any process, in order, without a gap or a duplicate."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 
 
 async def _take(events: Subscription, count: int) -> list[RecordedEvent]:
-    """Return the next events of a subscription; fail rather than wait for ever."""
+    """Return the next events of a subscription; fail after 30 seconds."""
     async with asyncio.timeout(30):
         return [await anext(events) for _ in range(count)]
 
@@ -39,7 +39,7 @@ async def _write(run: Run, name: str, writes: int) -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 50, 150])
 async def test_catching_up_goes_over_into_following(engine: Engine, after: int) -> None:
-    """Every event after the position, once and in order, however the subscription and the writers interleave."""
+    """A subscription yields every event after its position, once and in order, while several tasks write."""
     run = await engine.create_run("r")
     await _write(run, "before", 99)
     async with asyncio.TaskGroup() as tasks:
@@ -50,7 +50,7 @@ async def test_catching_up_goes_over_into_following(engine: Engine, after: int) 
 
 
 async def test_other_processes_are_followed_too(database: Path, engine: Engine) -> None:
-    """What three processes write at once arrives as one sequence."""
+    """Events that three processes and this one write at once arrive as one sequence."""
     await engine.create_run("r")
     own = await engine.create_run("own")
     workers = [await start_worker("write_branches", database, f"w{index}", 4, 50) for index in range(3)]
@@ -88,7 +88,7 @@ FILTERS: dict[str, tuple[dict[str, Any], Wanted]] = {
 
 
 async def _family(engine: Engine) -> None:
-    """Two runs with branches below branches, some forked late; `a b` only looks like a descendant of `a`."""
+    """Write two runs with nested branches, some forked late; `a b` only looks like a descendant of `a`."""
     for run_id in ("r", "s"):
         run = await engine.run(run_id)
         a, other = await run.branch("a"), await run.fork("a b")
@@ -100,12 +100,12 @@ async def _family(engine: Engine) -> None:
 
 @pytest.mark.parametrize("case", FILTERS)
 async def test_a_filter_lets_through_what_it_names(engine: Engine, case: str) -> None:
-    """By run, by branch with or without its descendants, branches forked later too, and by type."""
+    """`events` and `subscribe` select by run, by branch, by its descendants, also later ones, and by type."""
     arguments, wanted = FILTERS[case]
     for run_id in ("r", "s"):
         await (await (await engine.create_run(run_id)).fork("a")).fork("early")
     live = engine.subscribe(**arguments)
-    first = asyncio.create_task(_positions(live, 1))  # it has begun before anything is written
+    first = asyncio.create_task(_positions(live, 1))  # it starts before anything else is written
     await _family(engine)
     expected = [recorded.position async for recorded in engine.events() if wanted(recorded)]
     assert [recorded.position async for recorded in engine.events(**arguments)] == expected
@@ -115,7 +115,7 @@ async def test_a_filter_lets_through_what_it_names(engine: Engine, case: str) ->
 
 
 async def test_a_block_ends_its_subscription(engine: Engine) -> None:
-    """What was read ahead is let go of, and nothing comes any more."""
+    """Leaving the `async with` block of a subscription ends it."""
     await engine.create_run("r", parameters={"x": 1})
     async with engine.subscribe(run_id="r") as events:
         assert (await anext(events)).position == 1
@@ -123,7 +123,7 @@ async def test_a_block_ends_its_subscription(engine: Engine) -> None:
 
 
 async def test_a_branch_of_a_forked_run_is_no_descendant(engine: Engine) -> None:
-    """Descendants are branches of the same run: a run forked from a branch is a run of its own."""
+    """A run forked from a branch is no descendant of that branch."""
     run = await engine.create_run("r")
     branch = await run.fork("a")
     copy = await engine.fork_run("r", run_id="copy", branch="a")
@@ -135,7 +135,7 @@ async def test_a_branch_of_a_forked_run_is_no_descendant(engine: Engine) -> None
 
 
 async def test_a_slow_subscriber_misses_nothing(engine: Engine) -> None:
-    """Thousands of events may come while it holds one in its hands."""
+    """A subscription yields all events that were recorded since the last one was taken."""
     run = await engine.create_run("r")
     events = engine.subscribe()
     assert await _positions(events, 1) == [1]
@@ -145,7 +145,7 @@ async def test_a_slow_subscriber_misses_nothing(engine: Engine) -> None:
 
 
 async def test_many_subscribers_each_see_all(engine: Engine) -> None:
-    """A hundred subscriptions from different positions, on four reading connections."""
+    """A hundred subscriptions from different positions each yield every event after theirs."""
     run = await engine.create_run("r")
     async with asyncio.TaskGroup() as tasks:
         reads = [tasks.create_task(_positions(engine.subscribe(after=n), 201 - n)) for n in range(100)]
@@ -154,7 +154,7 @@ async def test_many_subscribers_each_see_all(engine: Engine) -> None:
 
 
 async def test_a_position_that_is_yet_to_come_is_waited_for(engine: Engine) -> None:
-    """A subscription may begin after a position that the log has not reached."""
+    """A subscription may start after a position that the log has not reached."""
     run = await engine.create_run("r")
     async with asyncio.TaskGroup() as tasks:
         read = tasks.create_task(_positions(engine.subscribe(after=5), 1))
@@ -162,10 +162,10 @@ async def test_a_position_that_is_yet_to_come_is_waited_for(engine: Engine) -> N
     assert read.result() == [6]
 
 
-async def test_other_processes_wake_a_subscriber_promptly(
+async def test_other_processes_wake_a_subscriber(
     database: Path, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A waiting subscriber learns of another process's write; the delay is logged, for the report."""
+    """A waiting subscription yields each write of another process; the delay is only logged."""
     await engine.create_run("r")
     events = engine.subscribe(after=1)
     worker = await start_worker("stamp", database, 20)
@@ -185,7 +185,7 @@ async def test_other_processes_wake_a_subscriber_promptly(
 
 
 async def test_a_subscription_goes_on_where_one_was_left(database: Path) -> None:
-    """The position of the last event that was handled is all that a subscriber has to keep."""
+    """A subscription after the last position handled misses nothing, also in another engine."""
     seen: list[int] = []
     for _ in range(4):
         async with open_engine(database) as engine:
@@ -200,17 +200,20 @@ async def _listen(engine: Engine) -> None:
 
 
 async def test_other_processes_are_followed_after_every_task_was_cancelled(database: Path, engine: Engine) -> None:
-    """Graceful shutdowns do that, maybe before the first step of a task: who subscribes later hears of others."""
+    """A subscription made after every task was cancelled still sees other processes' events.
+
+    Graceful shutdowns cancel all tasks, the engine's polling task included.
+    """
     await engine.create_run("r")
     listening, tasks = asyncio.create_task(_listen(engine)), set[asyncio.Task[Any]]()
-    while len(tasks) < 2:  # until it has somebody ask for others' events
+    while len(tasks) < 2:  # until the task that polls for other processes' events exists
         await asyncio.sleep(0)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     await asyncio.gather(listening, return_exceptions=True)
     following = asyncio.ensure_future(_take(engine.subscribe(after=1), 1))
-    async with open_engine(database) as other:  # as another process would: this engine's does not wake it
+    async with open_engine(database) as other:  # like another process: its writes do not wake this engine
         await (await other.run("r")).set_parameters({"x": 1})
     assert [recorded.position for recorded in await following] == [2]
 
@@ -226,7 +229,7 @@ async def _eagerly(database: Path) -> list[int]:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are eager from 3.12 on")
 def test_other_processes_are_followed_with_eager_tasks(database: Path) -> None:
-    """A task may run before who made it has it in hand."""
+    """With eager tasks a subscription still sees other processes' events."""
     assert asyncio.run(_eagerly(database)) == [2]
 
 
@@ -251,7 +254,7 @@ class _FailingLog:
 
 
 async def test_polling_survives_a_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """A read that fails once does not leave a subscriber waiting for ever."""
+    """A subscription goes on after failed reads of the log's position."""
     follower = Follower(_FailingLog(failures=2))  # type: ignore[arg-type]
     events = follower.follow(EventFilter(), 0)
     async with asyncio.timeout(30):
@@ -263,7 +266,7 @@ async def test_polling_survives_a_failure(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_who_gives_up_waiting_loses_nothing(engine: Engine) -> None:
-    """A time limit ends one wait, whatever it was at, and not the subscription."""
+    """Cancelling a wait for the next event loses no event and does not end the subscription."""
     run = await engine.create_run("r")
     events, given_up = engine.subscribe(), 0
     found: list[int] = []
@@ -289,7 +292,7 @@ async def _set_one_by_one(run: Run, count: int) -> None:
 
 
 async def test_several_may_take_from_one_subscription(engine: Engine) -> None:
-    """Each event goes to one of them."""
+    """Of several tasks that take from one subscription, each event reaches exactly one."""
     run = await engine.create_run("r")
     events = engine.subscribe()
     taking = [asyncio.create_task(_take(events, 50)) for _ in range(4)]
@@ -299,7 +302,7 @@ async def test_several_may_take_from_one_subscription(engine: Engine) -> None:
 
 
 async def test_a_subscription_that_was_closed_has_ended(engine: Engine) -> None:
-    """Also where something is there."""
+    """A closed subscription yields nothing, although events exist."""
     await engine.create_run("r")
     events = engine.subscribe()
     await events.aclose()

@@ -1,4 +1,4 @@
-"""What is asked of a run that is not there, whatever the log holds."""
+"""Reading the events of a run or branch that does not exist."""
 
 from typing import Any
 
@@ -11,7 +11,10 @@ from tests.integration.refusals import events
 
 @pytest.mark.parametrize("wanted", [{}, {"after": 99}, {"until": 0}])
 async def test_events_of_a_run_that_is_not_there_are_refused(engine: Engine, wanted: dict[str, Any]) -> None:
-    """No events of a run and no run are told apart: in an empty log, and beyond the end of one."""
+    """`events` raises RunNotFound or BranchNotFound, in an empty log and beyond its end, too.
+
+    A run without further events yields nothing.
+    """
     with pytest.raises(RunNotFound):
         await events(engine, run_id="none", **wanted)
     await engine.create_run("r")

@@ -1,4 +1,4 @@
-"""Verification of a file in which pages are lost: it names what cannot be read, and checks all the rest."""
+"""Verification of a file with lost pages: it names what cannot be read, and checks everything else."""
 
 import asyncio
 import sqlite3
@@ -17,7 +17,7 @@ _PAGE_BYTES = 4096
 
 
 async def _recorded(path: Path) -> Checkpoint:
-    """Of three runs, each with events on some pages of its own: the second is called b."""
+    """Record three runs, each with some pages of its own; the second is called `b`."""
     async with open_engine(path) as engine:
         for run_id in ("a", "b", "c"):
             run = await engine.create_run(run_id=run_id)
@@ -31,7 +31,7 @@ def _note(run_id: str, number: int) -> str:
 
 
 def _lose_page(path: Path, text: bytes) -> None:
-    """Write zeros over a page that holds a text, as disks do that lost one."""
+    """Overwrite the page that contains a text with zeros, as a failing disk may."""
     content = bytearray(path.read_bytes())
     page = content.index(text) // _PAGE_BYTES * _PAGE_BYTES
     content[page : page + _PAGE_BYTES] = bytes(_PAGE_BYTES)
@@ -39,9 +39,9 @@ def _lose_page(path: Path, text: bytes) -> None:
 
 
 async def test_the_run_is_named_and_the_others_are_checked(tmp_path: Path) -> None:
-    """What was changed in another run is found, too, and what was read of the damaged one counts.
+    """`verify` names the unreadable run, counts what it could read of it, and finds changes in other runs.
 
-    That nothing is between the runs cannot be said of such a file.
+    It also reports that it cannot prove that nothing lies between the runs.
     """
     path = tmp_path / "runs.db"
     checkpoint = await _recorded(path)
@@ -64,7 +64,7 @@ async def test_the_run_is_named_and_the_others_are_checked(tmp_path: Path) -> No
 
 
 async def test_a_fork_of_what_is_lost_is_checked(tmp_path: Path) -> None:
-    """Only that it was forked from there cannot be proven; what was changed in it is found."""
+    """A fork of an unreadable run is verified itself, and changes in it are found."""
     path = tmp_path / "runs.db"
     await _recorded(path)
     async with open_engine(path) as engine:
@@ -80,7 +80,7 @@ async def test_a_fork_of_what_is_lost_is_checked(tmp_path: Path) -> None:
 
 
 async def test_what_cannot_be_read_is_not_compacted(tmp_path: Path) -> None:
-    """Its bytes may still be in the file, for whoever can repair one."""
+    """`compact` refuses a file with an unreadable page and writes nothing."""
     path = tmp_path / "runs.db"
     await _recorded(path)
     _lose_page(path, encode_canonical(_note("b", 20)))
@@ -92,7 +92,7 @@ async def test_what_cannot_be_read_is_not_compacted(tmp_path: Path) -> None:
 
 
 async def test_a_log_whose_end_is_lost_is_checked_up_to_there(tmp_path: Path) -> None:
-    """The page that is written most: also of one run, and against a checkpoint."""
+    """A log whose last page is lost is verified up to there, as a whole, against a checkpoint, and for one run."""
     path = tmp_path / "runs.db"
     checkpoint = await _recorded(path)
     _lose_page(path, encode_canonical(_note("c", 39)))
@@ -105,7 +105,7 @@ async def test_a_log_whose_end_is_lost_is_checked_up_to_there(tmp_path: Path) ->
 
 
 async def test_a_file_whose_list_of_deleted_runs_is_lost_is_checked_without(tmp_path: Path) -> None:
-    """It is said that it cannot be read, with what comes of that."""
+    """`verify` reports a list of deleted runs that cannot be read."""
     path = tmp_path / "runs.db"
     await _recorded(path)
     async with open_engine(path) as engine:
@@ -117,6 +117,7 @@ async def test_a_file_whose_list_of_deleted_runs_is_lost_is_checked_without(tmp_
 
 
 def test_the_command_and_the_doctor_name_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`anabranch verify` and `anabranch doctor` name the unreadable run and exit with 1."""
     path = tmp_path / "runs.db"
     asyncio.run(_recorded(path))
     _lose_page(path, encode_canonical(_note("b", 20)))

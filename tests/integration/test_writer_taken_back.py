@@ -1,4 +1,4 @@
-"""What the writer's queue holds of requests that were taken back."""
+"""The writer's queue and requests whose callers were cancelled."""
 
 import asyncio
 import weakref
@@ -9,11 +9,11 @@ from tests.unit.test_writer import StubLog, request, settle, submit
 
 
 class WatchedRequest(Request, frozen=True, weakref=True):
-    """One that weak references can name."""
+    """A request that supports weak references."""
 
 
 async def test_a_request_that_was_taken_back_leaves_the_queue_at_once() -> None:
-    """Its place goes to another while the batch before it still commits: the queue's bound is on what it holds."""
+    """A cancelled request leaves the queue, and frees its place, while the batch before it still commits."""
     log = StubLog()
     writer = Writer(log, queued_requests_max=2)
     (committing,) = submit(writer, "a")

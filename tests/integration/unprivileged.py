@@ -1,4 +1,4 @@
-"""Tests as a user whom permissions bind."""
+"""Running test code as a user who is bound by file permissions."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ _NOBODY = 65534
 
 @contextlib.contextmanager
 def unprivileged() -> Iterator[None]:
-    """Be a user whom permissions bind, where tests run as one whom they do not."""
+    """Run the block as a user who is bound by file permissions, when the tests run as root."""
     if os.geteuid():
         yield
         return
