@@ -37,7 +37,7 @@ def exit_without_closing(database: Path) -> None:
 
 
 def thread_outlives_main(database: Path) -> None:
-    """Let a non-daemon thread make calls only after the main thread has ended."""
+    """Let a non-daemon thread make calls after the main thread has ended."""
     store = BlockingRunLogStore(database)
     store.set_parameters("r", {"x": 0})
 
@@ -79,7 +79,7 @@ def interrupt_opening(database: Path) -> None:
         interrupting.start()
         with contextlib.suppress(KeyboardInterrupt):
             BlockingEngine(database).call(lambda each: each.last_position())
-            raise AssertionError("it was opened behind a lock")
+            raise AssertionError("the file was opened while it was locked")
         interrupting.join()
     while serving():  # a thread interrupted before it has started cannot be joined yet
         time.sleep(0.001)

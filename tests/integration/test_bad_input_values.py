@@ -165,11 +165,11 @@ WRONG_TYPES: dict[str, Call] = {
     "kind": lambda e, r: r.set_parameters({"p": Parameter(5, "other")}),  # type: ignore[arg-type]
     "document": lambda e, r: r.configure(["a"]),  # type: ignore[arg-type]
     "tag": lambda e, r: e.create_run("new", tag=5),  # type: ignore[arg-type]
-    "naive time": lambda e, r: e.create_run("new", created_at=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake
+    "naive time": lambda e, r: e.create_run("new", created_at=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake under test
     "time as text": lambda e, r: e.create_run("new", created_at="now"),  # type: ignore[arg-type]
     "time of an attempt": lambda e, r: _updated(r, ended_at="now"),
     "point as text": lambda e, r: r.parameters(at="now"),  # type: ignore[arg-type]
-    "point as naive time": lambda e, r: r.parameters(at=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake
+    "point as naive time": lambda e, r: r.parameters(at=datetime(2000, 1, 1)),  # noqa: DTZ001 - the mistake under test
     "use_cached": lambda e, r: e.create_run("new", use_cached="1"),  # type: ignore[arg-type]
     "mock": lambda e, r: r.log_step("s", mock="1"),  # type: ignore[arg-type]
     "exist_ok": lambda e, r: e.create_run("new", exist_ok="no"),  # type: ignore[arg-type]

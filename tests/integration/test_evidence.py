@@ -554,7 +554,7 @@ async def test_no_evidence_is_an_error_with_a_name(engine: Engine, tmp_path: Pat
 
 
 async def test_what_a_fork_has_from_its_source_is_said_to_be_from_there(engine: Engine, tmp_path: Path) -> None:
-    """The bundle and the report of a fork mark inherited steps, and the report lists only the fork's own attempts."""
+    """The bundle and the report of a fork mark inherited steps, and the report has the fork's own attempts."""
     source = await engine.create_run("bad")
     async with source.attempt("prep"):
         pass

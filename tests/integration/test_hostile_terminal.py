@@ -220,7 +220,7 @@ _SAY_NOTHING_OF_IT |= {
 }
 
 READING = sorted(COMMANDS.keys() - {(word,) for word in ("demo", "import", "rebuild", "fork", "gc", "delete")})
-"""Commands that keep the store's content; the others replace it or remove from it."""
+"""Commands to run on a poisoned store: all but those that create or delete runs or replace the views."""
 
 
 @pytest.mark.parametrize("words", READING, ids=" ".join)

@@ -138,9 +138,9 @@ async def test_what_is_no_database_is_refused_and_left_alone(database: Path) -> 
 
 @pytest.mark.parametrize("content", [b"x", b"SQLite format 3\0" + bytes(400)], ids=["a byte", "a beginning"])
 async def test_what_is_too_short_for_a_database_is_left_alone(database: Path, content: bytes) -> None:
-    """A file shorter than a database header raises NotADatabase and stays unchanged.
+    """A file too short to be a database raises NotADatabase and stays unchanged.
 
-    SQLite would take it for an empty database.
+    SQLite would take it for an empty database and write over it.
     """
     database.write_bytes(content)
     assert isinstance(await _error(database), NotADatabase)
