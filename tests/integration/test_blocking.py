@@ -61,7 +61,6 @@ def test_work_that_returns_nothing_awaitable_is_refused(blocking_engine: Blockin
     assert blocking_engine.call(position) == 0
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 class Stop(BaseException):
     """A host's own exception for ending its work."""
 

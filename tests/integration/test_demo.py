@@ -108,7 +108,7 @@ def test_each_parameter_names_the_branch_that_supplied_it(take: Census) -> None:
     }  # fmt: skip
 
 
-def test_one_attempt_is_made_to_fail_and_tried_again(take: Census, database: Path) -> None:
+def test_one_attempt_is_made_to_fail_and_tried_again(take: Census) -> None:
     """Every demo run has one failed attempt, and one more attempt than it has steps."""
     document = take()
 

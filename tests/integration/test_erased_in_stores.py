@@ -95,5 +95,5 @@ def test_the_plug_in_shows_its_host_nothing_where_a_value_was_erased(database: P
     store.set_parameters("r", {"x": JsonParameter(kind="json", value=1)})
     assert store.get_parameters("r") == {"x": JsonParameter(kind="json", value=1)}
     store.engine.close()
-    in_engine(database, _since)
+    assert in_engine(database, _since)[-1] == "ParametersSet"
     assert all(SECRET.encode() not in path.read_bytes() for path in database.parent.iterdir())

@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from engine.errors import (
 )
 from engine.logs import mounts as mounts_module
 from engine.logs import sqlite_schema
+from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_schema import SCHEMA_VERSION
 from tests.faults.leaks import nothing_left
 from tests.integration.unprivileged import unprivileged
@@ -299,10 +301,19 @@ async def test_an_unknown_durability_is_refused(database: Path) -> None:
         await open_engine(database, durability="ful")  # type: ignore[arg-type]
 
 
-async def test_relaxed_durability_is_accepted(database: Path) -> None:
-    """An engine opened with `durability="relaxed"` records."""
-    async with open_engine(database, durability="relaxed") as engine:
+@pytest.mark.parametrize(
+    ("options", "synchronous"), [({}, 2), ({"durability": "full"}, 2), ({"durability": "relaxed"}, 1)]
+)
+async def test_every_commit_is_synced_unless_durability_is_relaxed(
+    database: Path, options: dict[str, Any], synchronous: int
+) -> None:
+    """The writing connection has `synchronous` FULL (2) by default, and NORMAL (1) with `durability="relaxed"`."""
+    async with open_engine(database, **options) as engine:
         await engine.create_run("r")
+        assert isinstance(engine._log, SqliteEventLog)
+        assert await engine._log.exclusively(lambda each: each.execute("PRAGMA synchronous").fetchone()) == (
+            synchronous,
+        )
 
 
 async def test_whoever_makes_the_file_meanwhile_is_not_taken_for_a_stranger(

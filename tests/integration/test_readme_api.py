@@ -21,10 +21,11 @@ async def _example(seen: dict[str, Any]) -> None:
         await run.reduce([a, b], rules={"loss": "min"})  # children default to all of this branch's
         params = await run.parameters()  # {"lr": Parameter, "loss": Parameter}
         past = await run.parameters(at=3)  # as of a stream version, or a datetime
+        before = await run.parameters(at=2)
         log = await run.compile()  # the nested run log: steps, branches, attempts
         async for recorded in engine.events(run_id="r1", after=0):
             seen.setdefault("events", []).append(recorded)
-        seen.update(params=params, past=past, log=log)
+        seen.update(params=params, past=past, before=before, log=log)
         async for recorded in engine.subscribe(run_id="r1", after=0):  # catch-up, then live, across processes
             seen.setdefault("subscribed", []).append(recorded)
 
@@ -50,6 +51,7 @@ async def test_the_example_resolves_and_reduces(seen: dict[str, Any]) -> None:
     """The example's parameters are resolved with the reduced value, which names the branch that set it."""
     assert {name: parameter.value for name, parameter in seen["params"].items()} == {"lr": 0.1, "loss": 0.3}
     assert {name: parameter.value for name, parameter in seen["past"].items()} == {"lr": 0.1, "loss": 0.3}
+    assert {name: parameter.value for name, parameter in seen["before"].items()} == {"lr": 0.1}
     assert seen["reduced"].event.sources["loss"][0].branch == "fit.a"
 
 
