@@ -1,4 +1,4 @@
-"""A store that is attacked through its public face, and what holds whatever it is given."""
+"""A store that is attacked through its public face, and the rules that hold whatever it is given."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from engine.stores.runnable_plugin import AnabranchRunLogStore
 from tests.property.public_face import Case
 
 _RUNS_IN_A_STORE: Final = 300
-_SECONDS_MAX: Final = 30  # no measure of anything: where it is passed, somebody waits for ever
+_SECONDS_MAX: Final = 30  # not a measurement: a call that takes longer hangs
 
 _HOSTS_ERRORS: Final = (
     host.RunLogExistsError,
@@ -38,7 +38,7 @@ _HOSTS_ERRORS: Final = (
 
 
 class World:
-    """A store, and all that the public face has to be called on: made anew for every attack.
+    """A store, and an object of every public class; an attack calls one of its methods.
 
     Each attack has a run of its own, with a branch, a step, a task with an attempt and an external run, and parameters.
     """
@@ -55,7 +55,7 @@ class World:
         return engine
 
     async def renew(self) -> None:
-        """Make what is attacked, in a new file now and then."""
+        """Create the run to attack, now and then in a new file."""
         if self._runs % _RUNS_IN_A_STORE == 0:
             await self.close()
             await self._open(self.folder / f"{self._runs}.db")
@@ -88,7 +88,7 @@ class World:
         }
 
     async def close(self) -> None:
-        """Hold the views to the events once more, and let go of everything."""
+        """Verify the views and the history, and close everything."""
         if not self._faces:
             return
         assert await self.engine.verify_views() == []
@@ -99,10 +99,10 @@ class World:
         await self.engine.close()
 
     async def attack(self, case: Case, given: Any) -> list[RecordedEvent]:
-        """Give something to a method, and return what it recorded.
+        """Pass an object to a method and return the events that it recorded.
 
-        It answers or raises an error of the engine's own, that can be printed and is not long; then nothing is
-        recorded. What is recorded can be read.
+        The call must return, or raise a typed error and record nothing; an engine error has a short, printable message.
+        Everything recorded must be readable.
         """
         await self.renew()
         before = await self.engine.last_position()
@@ -125,7 +125,7 @@ class World:
         return None
 
     def _valid(self, face: type, name: str) -> dict[str, Any]:
-        """What is given for every parameter that has to be."""
+        """Return a valid argument for every required parameter."""
         parameters = inspect.signature(getattr(self._faces[face], name)).parameters.values()
         return {each.name: self._argument(face, name, each.name) for each in parameters if _is_required(each)}
 
@@ -141,7 +141,7 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 async def _finished(method: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Call a method and let it come to its end, whichever way it is called."""
+    """Call a method and wait until it has finished, be it a coroutine, a generator, a context manager or blocking."""
     if inspect.isasyncgenfunction(method) or method.__name__ == "subscribe":
         async with contextlib.aclosing(method(**arguments)) as found:
             async for _ in found:  # a subscription has no end
@@ -198,7 +198,7 @@ _VALID: Final[dict[str, Any]] = {
     "details": {"k": 1},
     "job": {"k": 1},
 }
-"""By parameter, or by method and parameter: what is given while another is attacked."""
+"""Valid arguments, keyed by parameter or by method and parameter, for the parameters that are not attacked."""
 
 
 _VALIDS_OF_HOST: Final[dict[str, Any]] = {
@@ -210,7 +210,7 @@ _VALIDS_OF_HOST: Final[dict[str, Any]] = {
 
 
 def texts_of(recorded: RecordedEvent) -> Iterator[str]:
-    """Every text in an event and its envelope, keys too."""
+    """Yield every text in an event and its envelope, keys included."""
     yield from (recorded.run_id, recorded.branch)
     yield from _texts(msgspec.to_builtins(recorded.event))
 

@@ -1,4 +1,4 @@
-"""The engine's compiled logs against the model's branches."""
+"""Comparison of the engine's compiled logs with the model's branches."""
 
 from engine.model import AttemptLog, BranchLog, StepLog
 from tests.property.model import ModelAttempt, ModelRun, ModelStep
@@ -6,7 +6,7 @@ from tests.property.naive_reduction import key
 
 
 def assert_branch(compiled: BranchLog, run: ModelRun, name: str) -> None:
-    """The compiled log, all the way down."""
+    """Assert that a compiled log equals the model's branch, nested branches included."""
     branch = run.branches[name]
     assert compiled.stream_version == branch.version
     assert compiled.status == branch.status

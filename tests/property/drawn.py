@@ -1,4 +1,4 @@
-"""What the state machine draws: few names and small values, so that moves meet each other."""
+"""Strategies of the state machines: few names and small values, so that moves often touch the same things."""
 
 from hypothesis import strategies as st
 
@@ -30,6 +30,6 @@ ATTEMPTS = st.lists(
 
 
 def some_of(members: list[str]) -> st.SearchStrategy[list[str]]:
-    """Any number of them, in any order."""
+    """Draw any number of the members, in any order."""
     shuffled = st.permutations(members)
     return shuffled.flatmap(lambda order: st.integers(0, len(order)).map(lambda count: order[:count]))

@@ -1,4 +1,4 @@
-"""Stores of any history: runs, forks of branches and of runs, writes, reductions, attempts, erasures, deletions."""
+"""Drawn histories of a store: runs, forks of both kinds, writes, reductions, attempts, erasures, deletions."""
 
 import contextlib
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ MOVES = st.sampled_from(
 
 
 class Move(Struct, frozen=True):
-    """What is done, with `choice` saying where; the other fields are for the moves that need them."""
+    """One move: `choice` picks its target, and the other fields serve the kinds of move that need them."""
 
     kind: str
     choice: int
@@ -55,7 +55,7 @@ HISTORIES = st.lists(
     max_size=40,
 )
 
-# What a move may be refused with, depending on what was drawn before it: then nothing happens.
+# The errors with which the engine may refuse a move, depending on the moves before it; a refused move is skipped.
 _REFUSED = (InvalidValue, NotErasable, ReductionImpossible, RunHasForks, RunIsPinned)
 
 
@@ -68,7 +68,7 @@ class Growing:
         self.opened = 0
 
     async def grow(self, moves: Sequence[Move]) -> None:
-        """Carry out every move that is possible."""
+        """Carry out the moves; skip those that the engine refuses."""
         for move in moves:
             if not self.branches:
                 await self.run(move)

@@ -1,4 +1,4 @@
-"""What somebody gives who wants to see it break: texts that mean something elsewhere, and objects that are no text."""
+"""Hostile input: texts that mean something to paths, SQL, shells or terminals, and objects that are not texts."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -22,10 +22,10 @@ TRICKS: Final = (
     "\x1b[31mred", "\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\x07", "\x08\x08", "\x7f", "[red]x[/red]", "[/]",
     "[link=x]y", ":smile:", "<script>alert(1)</script>", "&amp;", "<!--", "| a | b |", "# a", "**b**", "\\", "$x$",
     "@me",
-    # what cannot be seen, and what goes the other way
+    # invisible characters and right-to-left overrides
     "\u202egnp.exe", "\u2066a\u2069", "\u200b", "a\u200bb", "\u200d", "\ufeff", "\u00ad", "\u2028", "\u2029", "\x85",
     "\u180e", "\U000e0041", "\u061c", "\ufff9", "\t", "\x0b", "\x0c",
-    # look-alikes: each stays itself
+    # look-alikes, which must stay distinct
     "a", "\u0430", "\uff41", "A", "\u00e9", "e\u0301", "\ufb01", "fi", "\u2126", "\u03a9", "\u0131", "i", "\u017f", "s",
     "\u1e9e", "\u00df", "ss", "\u212a", "K", "\u00a0", " ", "\u3000", "\u115f", "\u3164", "\u2800",
     # the rest of Unicode
@@ -38,11 +38,11 @@ TRICKS: Final = (
     "x" * NAME_BYTES_MAX, "x" * (NAME_BYTES_MAX + 1), "\u00e9" * 256, "\u00e9" * 257, "x" * 10_000, "\U0001f600" * 128,
     "." * 512, "a." * 200, "x" * 1_100_000,
 )  # fmt: skip
-"""Names, values, arguments: whoever takes a text is given these."""
+"""Hostile texts, passed as names, as values and as other arguments."""
 
 
 def may_be_a_name(text: str) -> bool:
-    """Say whether the engine takes it for a name."""
+    """Return whether the engine accepts a text as a name."""
     try:
         check_name(text, "name")
     except InvalidName:
@@ -51,7 +51,7 @@ def may_be_a_name(text: str) -> bool:
 
 
 def _one_of(several: Sequence[Any]) -> st.SearchStrategy[Any]:
-    """By number: a strategy says of itself what it is made of, and that is a megabyte here."""
+    """Draw by index, because the repr of `sampled_from` would hold a megabyte of members."""
     return st.integers(0, len(several) - 1).map(several.__getitem__)
 
 
@@ -66,11 +66,11 @@ TEXTS: Final[st.SearchStrategy[str]] = st.one_of(
 NO_TEXTS: Final = (5, 1.5, True, b"r", ["r"], {"r": 1}, ("r",), {"r"}, object(), 1j, float("nan"), 10**30)
 
 NAMES: Final[st.SearchStrategy[Any]] = st.one_of(TEXTS, TEXTS, TEXTS, _one_of(NO_TEXTS))
-"""What may be given where a text is expected."""
+"""Anything that a caller may pass where a text is expected."""
 
 
 def nested(depth: int, innermost: Any = 1) -> Any:
-    """A value so many levels deep, of lists and mappings in turns."""
+    """Return a value of a given depth, lists and mappings by turns."""
     value = innermost
     for level in range(depth):
         value = [value] if level % 2 else {"a": value}
@@ -90,10 +90,10 @@ EXTREMES: Final[tuple[Any, ...]] = (
     {"a\ud800": 1}, "\ud800", b"bytes", {1, 2}, frozenset(), object(), 1j, range(3), memoryview(b"x"), Exception("x"),
     type,
 )  # fmt: skip
-"""Values at the limits and beyond."""
+"""Values at the limits and beyond them."""
 
 BOTTOMLESS: Final = nested(5000)
-"""Deeper than Python can say what it is."""
+"""A value that is nested too deeply for Python's `repr`."""
 
 VALUES: Final[st.SearchStrategy[Any]] = st.one_of(
     _one_of(EXTREMES),
@@ -103,4 +103,4 @@ VALUES: Final[st.SearchStrategy[Any]] = st.one_of(
     st.dictionaries(TEXTS, values, max_size=2),
     st.lists(st.one_of(TEXTS, _one_of(EXTREMES)), max_size=2),
 )
-"""What may be given where a value or a document is expected."""
+"""Anything that a caller may pass where a value or a document is expected."""

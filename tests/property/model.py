@@ -1,6 +1,6 @@
-"""A store of runs as plainly as it can be said: everything is copied at every fork and kept for every version.
+"""A model of a store of runs that copies all state at every fork and keeps every version.
 
-The engine copies nothing and keeps only events; the state machine holds it to this.
+The engine copies nothing and keeps only events; the state machine compares the two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class ModelAttempt(Struct):
     details: dict[str, Any] = field(default_factory=dict)
     external_id: str | None = None
     status_reason: str | None = None
-    began_at: None = None  # of documents: none is drawn that says when
+    began_at: None = None  # the drawn attempt documents give no times
     ended_at: None = None
 
 
@@ -37,9 +37,9 @@ class ModelStep(Struct):
 
 
 class ModelBranch:
-    """One branch: what it sees, what it wrote itself, and a whole copy of both for every version.
+    """One branch: what it sees, what it wrote itself, and a copy of both at every version.
 
-    `inherited` are the steps of a forked run that are still its source's.
+    `inherited` holds the steps that a forked run still has from its source.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class ModelBranch:
         return self.inherited | self.steps
 
     def advance(self, events: int = 1) -> None:
-        """Let the stream grow by so many events."""
+        """Add this many events to the stream."""
         for _ in range(events):
             self.history.append((dict(self.seen), {name: value for name, (value, _) in self.own.items()}))
             self.step_history.append(deepcopy(self.seen_steps))
 
     def succeeded_at(self, version: int) -> dict[str, ModelStep]:
-        """What a run that is forked at a version has of the steps."""
+        """Return the steps that a run forked at a version inherits."""
         return {
             name: step for name, step in self.step_history[version - 1].items() if step.status in SUCCEEDED_STATUSES
         }
@@ -93,7 +93,7 @@ class ModelBranch:
             self.advance()
 
     def log_step(self, step: str, document: ModelStep, attempts: Sequence[AttemptDocument] = ()) -> None:
-        """Take a whole step; only what differs from what is known is an event."""
+        """Log a whole step; only differences from the known step become events."""
         if step in self.inherited:
             if self._is_known(self.inherited[step], document, attempts):
                 return
@@ -120,7 +120,7 @@ class ModelBranch:
         return said.version == 1
 
     def _take_over(self, step: str) -> None:
-        """Make a step its own that is its source's, but for the attempts at it."""
+        """Log an inherited step in this run's own stream, without its attempts."""
         if step in self.inherited:
             self.steps[step] = structs.replace(self.inherited.pop(step), attempts=[], status_reason=None)
             self.advance()

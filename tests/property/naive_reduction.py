@@ -1,4 +1,4 @@
-"""Reduction as plainly as it can be said: the model that the engine's is compared with."""
+"""A naive implementation of reduction: the model with which the tests compare the engine's."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ class Impossible(Exception):
 
 
 class ModelConflict(Exception):
-    """The reduction was to fail on conflicts, and there are some."""
+    """The reduction found conflicts, and `on_conflict` is "error"."""
 
 
 class ModelChild(Struct):
@@ -32,7 +32,7 @@ class ModelReduction(Struct):
 
 
 def key(value: Any) -> Any:
-    """A value as something that equals another exactly when the two are the same: types count, every NaN is one."""
+    """Return a stand-in that is equal for two values exactly when their types and values are; every NaN is equal."""
     match value:
         case Parameter():
             return "parameter", value.kind, key(value.value)
@@ -54,7 +54,7 @@ def reduce_naively(
     default: str = "last",
     on_conflict: str = "child",
 ) -> ModelReduction:
-    """Fold, name by name, what each child wrote itself."""
+    """Fold the children's own writes, name by name."""
     conflicts = [
         (name, child.branch) for child in children for name in sorted(child.own) if is_conflict(name, child, parent)
     ]
@@ -72,7 +72,7 @@ def reduce_naively(
 
 
 def is_conflict(name: str, child: ModelChild, parent: Mapping[str, Parameter]) -> bool:
-    """The parent changed it since the fork, and not to what the child set."""
+    """Return whether the parent changed the name since the fork, to another value than the child's."""
     if name not in parent:
         return False
     base, theirs, ours = key(child.base.get(name)), key(parent[name]), key(child.own[name][0])
@@ -80,7 +80,7 @@ def is_conflict(name: str, child: ModelChild, parent: Mapping[str, Parameter]) -
 
 
 def apply_rule(rule: str, parameters: Sequence[Parameter]) -> tuple[Parameter, Sequence[int]]:
-    """The value, and the places of the parameters that it came from."""
+    """Return the folded value and the indexes of the parameters that it came from."""
     everyone = range(len(parameters))
     if rule == "last":
         return parameters[-1], [len(parameters) - 1]
@@ -96,7 +96,7 @@ def apply_rule(rule: str, parameters: Sequence[Parameter]) -> tuple[Parameter, S
     value = _combine(rule, [parameter.value for parameter in parameters])
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise Impossible
-    # What a caller's function makes is a plain value, unless the caller says what kind it is.
+    # The function in these tests returns a plain value, which has the kind "json".
     metric = rule != "function" and {parameter.kind for parameter in parameters} == {"metric"}
     return Parameter(value, "metric" if metric else "json"), everyone
 

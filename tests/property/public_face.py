@@ -1,8 +1,7 @@
-"""Every public method that takes a name or a value, found by looking: what is added later is attacked, too.
+"""Find every public method that takes a name or a value, so that methods added later are attacked, too.
 
-A `Case` is one place for a text or a value in a call. Whoever adds a parameter that nothing here knows has to say what
-it is: in `VALID`, what is given for it while others are attacked; in `NO_NAMES`, that it takes none; in `DOCUMENTS`,
-where in it there are some.
+A `Case` is one place for a name or a value in a call. A new parameter must be described: in `_VALID` (attacked.py), by
+a valid argument; in `NO_NAMES`, if it takes neither names nor values; in `DOCUMENTS`, by the places inside it.
 """
 
 import inspect
@@ -34,7 +33,7 @@ FACES: Final[tuple[type, ...]] = (
 
 Takes: TypeAlias = Literal["name", "value"]
 Make: TypeAlias = Callable[[Any], Any]
-"""Puts what is given into the argument that it is to be in."""
+"""Wraps a given object in the argument that carries it."""
 
 
 class Case(Struct, frozen=True):
@@ -57,7 +56,7 @@ NO_NAMES: Final = {
     "since": "a checkpoint: `tests/faults/test_hostile_bytes.py`",
     "file": "an export: `tests/faults/test_hostile_bytes.py`",
     "path": "where the caller wants a file: `test_hostile_paths`",
-    "commands": "what the methods here make of what they are given",
+    "commands": "what the methods attacked here build from their arguments",
     "other": "a branch",
     "created_at": "a time",
     "created_from": "a time",
@@ -70,11 +69,11 @@ NO_NAMES: Final = {
     **dict.fromkeys(("use_cached", "exist_ok", "dry_run", "carry_over", "compact", "descendants"), "a flag"),
     **dict.fromkeys(("with_sources", "readable", "nested", "inherited", "history", "mock", "full"), "a flag"),
 }
-"""Parameters that take neither names nor values: `tests/integration/test_bad_input_values.py` is about those."""
+"""Parameters that take neither names nor values; `tests/integration/test_bad_input_values.py` covers them."""
 
 
 def _attributes(valid: Mapping[str, Any], names: str, values: str = "") -> dict[str, tuple[Takes, Make]]:
-    """Where a document of plain attributes has names and values."""
+    """Return the places for names and values in a document of plain attributes."""
     parts: dict[str, tuple[Takes, Make]] = {}
     for name in names.split():
         parts[name] = "name", _object_with(valid, name, _itself)
@@ -151,7 +150,7 @@ DOCUMENTS: Final[dict[str, dict[str, tuple[Takes, Make]]]] = {
         name: ("value", _listed(_struct_with(AttemptDocument, name))) for name in AttemptDocument.__struct_fields__
     },
 }
-"""By parameter, or by method and parameter: the places in it."""
+"""The places inside a document, keyed by parameter or by method and parameter."""
 
 _FIELD_TEXTS: Final = "operator_key operator_type external_id relative_path message"
 _FIELD_DOCUMENTS: Final = "operator_data inputs outputs metrics details"
@@ -161,7 +160,7 @@ _TEXTS: Final = ("Collection[str]", "Iterable[str]", "Iterable[type | str]", "It
 
 
 def cases() -> list[Case]:
-    """Every place of every public method."""
+    """Return a case for every place in every public method."""
     return [
         Case(face, name, place, takes, make)
         for face in FACES
@@ -173,7 +172,7 @@ def cases() -> list[Case]:
 
 
 def _is_ours(face: type, name: str) -> bool:
-    # A pydantic model has a hundred methods that are not the store's.
+    # The pydantic base class has a hundred public methods of its own.
     return not name.startswith("_") and (face is not AnabranchRunLogStore or name in vars(face))
 
 
@@ -184,7 +183,7 @@ def _places(face: type, method: str, parameter: inspect.Parameter) -> Iterator[t
     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
         yield from _field_places(method)
     elif face is AnabranchRunLogStore and name.endswith("_log"):
-        return  # the host's own models, which `PartitionedRunLogStore` is given as well
+        return  # takes the host's own models; `PartitionedRunLogStore` is attacked with the same documents
     elif (parts := DOCUMENTS.get(f"{method}.{name}") or DOCUMENTS.get(name)) is not None:
         for part, (takes, make) in parts.items():
             yield f"{name}.{part}", takes, _argument(name, make)
@@ -193,12 +192,12 @@ def _places(face: type, method: str, parameter: inspect.Parameter) -> Iterator[t
         yield f"{name}[0]", "name", _argument(name, _listed(_itself))
     elif "Mapping" in annotation or annotation.startswith("dict"):
         yield from _mapping_places(name)
-        if face is not AnabranchRunLogStore:  # which has parameters of the host's own
+        if face is not AnabranchRunLogStore:  # it takes the host's own parameter models
             yield f"{name}.parameter", "value", _argument(name, _as_parameter)
             yield f"{name}.kind", "name", _argument(name, _as_kind)
     else:
         known = "str" in annotation or "Literal" in annotation
-        assert known, f"{face.__name__}.{method}: what does {name} take? See {__name__}"
+        assert known, f"{face.__name__}.{method}: unknown parameter {name}; see the docstring of {__name__}"
         yield name, "name", _argument(name, _itself)
 
 

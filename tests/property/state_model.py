@@ -1,6 +1,6 @@
-"""A state store as plainly as it can be said: dictionaries, changed in place, and a count of what was new.
+"""A model of a state store: dictionaries that are changed in place, and a count of the events that this should take.
 
-The state machine holds the state store, which keeps only events, to this.
+The state machine compares the state store, which keeps only events, with this model.
 """
 
 import json
@@ -13,11 +13,11 @@ TERMINAL = {"COMPLETED", "FAILED", "FAILED_INIT", "CANCELLED"}
 
 
 class Missing(Exception):
-    """What was written to is not there."""
+    """The task or attempt that a call names does not exist."""
 
 
 class Ambiguous(Exception):
-    """A task's id is in several runs."""
+    """A task id exists in several runs."""
 
 
 class ModelAttempt(Struct):
@@ -63,7 +63,7 @@ class ModelRun(Struct):
 
 
 class ModelStore:
-    """`events` counts how many events there should be: one for each thing that was new."""
+    """The runs by id; `events` counts the events that the log should hold, one for each change."""
 
     def __init__(self) -> None:
         self.runs: dict[str, ModelRun] = {}
@@ -152,5 +152,5 @@ class ModelStore:
 
 
 def same(left: object, right: object) -> bool:
-    """Whether two values are the same as JSON, where every NaN is the same."""
+    """Return whether two values are equal as JSON, where every NaN equals every other."""
     return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)

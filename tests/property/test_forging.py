@@ -1,4 +1,4 @@
-"""Forged links and reductions in any history, with every hash computed anew: each is found at the event that lies."""
+"""Forged links and reductions in any history, with every hash computed anew: each is reported at the forged event."""
 
 import asyncio
 import tempfile
@@ -27,7 +27,7 @@ LIE = Parameter({"forged": True})
 
 
 def forgeries(event: Event) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what could be said instead, and the kind of problem that it is."""
+    """Yield false fields for an event, each with the kind of problem that verification should report."""
     match event:
         case BranchForked():
             yield "link", {"parent_hash": flipped(event.parent_hash)}
@@ -47,7 +47,7 @@ def forgeries(event: Event) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def forged_outcomes(event: ParametersReduced) -> Iterator[dict[str, Any]]:
-    """Yield other outcomes; what a caller's function made is its own to say, but not where it came from."""
+    """Yield false outcomes; the value that a caller's function returned cannot be checked, but its sources can."""
     for name, rule in event.rules.items():
         if rule != "function":
             yield {"values": {**event.values, name: LIE}}
@@ -63,7 +63,7 @@ def without(mapping: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def lying(heads: Sequence[Head]) -> Iterator[list[Head]]:
-    """Yield the heads with one of them another."""
+    """Yield the heads, each time with one of them changed."""
     for place, head in enumerate(heads):
         for changed in ({"hash": flipped(head.hash)}, {"stream_version": head.stream_version + 1}):
             yield [*heads[:place], structs.replace(head, **changed), *heads[place + 1 :]]
@@ -85,7 +85,7 @@ async def check_forgery(moves: Sequence[Move], choice: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "runs.db"
         async with open_engine(path, durability="relaxed") as engine:
-            # Nothing can be said of values that were erased, nor of the source of a run that outlived it.
+            # Erased values and links to a deleted source cannot be checked.
             await grow(engine, [move for move in moves if move.kind not in {"erase", "delete"}])
             possible = all_forgeries([each async for each in engine.events()])
             assume(possible)
@@ -98,7 +98,7 @@ async def check_forgery(moves: Sequence[Move], choice: int) -> None:
 @QUICK
 @given(HISTORIES, st.integers(0, 10_000))
 def test_a_forged_link_or_reduction_is_found(moves: list[Move], choice: int) -> None:
-    """Although every hash in the file is right: what it says does not follow."""
+    """A forged link or reduction is reported at its event, although every hash in the file is right."""
     asyncio.run(check_forgery(moves, choice))
 
 
@@ -106,7 +106,7 @@ def test_a_forged_link_or_reduction_is_found(moves: list[Move], choice: int) -> 
 @MANY
 @given(HISTORIES, st.integers(0, 10_000))
 def test_many_forged_links_and_reductions(moves: list[Move], choice: int) -> None:
-    """The same, over many more histories."""
+    """In many more histories, a forged link or reduction is reported at its event."""
     asyncio.run(check_forgery(moves, choice))
 
 
@@ -126,5 +126,5 @@ async def check_honest_rewrite(moves: Sequence[Move]) -> None:
 @settings(QUICK, max_examples=10)
 @given(HISTORIES)
 def test_the_forger_changes_nothing_but_what_is_forged(moves: list[Move]) -> None:
-    """Written anew without a forgery, a history has the hashes that it had: the forger knows the format."""
+    """A history rewritten without a forgery keeps its hashes and verifies, so the forger writes the true format."""
     asyncio.run(check_honest_rewrite(moves))

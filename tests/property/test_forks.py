@@ -1,4 +1,4 @@
-"""Zero-copy forks against copying ones, and history against folds of its beginning."""
+"""Forks against a model that copies at every fork, and past states against folds of the first events."""
 
 import asyncio
 import tempfile
@@ -28,7 +28,7 @@ Moves = list[tuple[str, int, dict[str, Parameter]]]
 
 
 def check(use: Callable[[Engine], Awaitable[None]]) -> None:
-    """Use a fresh engine, in a folder and an event loop of its own."""
+    """Call `use` with a fresh engine, in a temporary folder and an event loop of its own."""
 
     async def on_engine(folder: str) -> None:
         async with open_engine(Path(folder) / "runs.db", durability="relaxed") as engine:
@@ -39,7 +39,7 @@ def check(use: Callable[[Engine], Awaitable[None]]) -> None:
 
 
 async def grow(engine: Engine, moves: Moves) -> tuple[list[Branch], list[dict[str, Parameter]]]:
-    """Fork and set as the moves say; also return what each branch would see if every fork had copied."""
+    """Fork and set as the moves say; return the branches, and what each would see if every fork had copied."""
     branches: list[Branch] = [await _run(engine)]
     copies: list[dict[str, Parameter]] = [{}]
     for move, choice, values in moves:
@@ -80,12 +80,12 @@ def test_a_fork_without_copies_reads_like_one_with_copies(moves: Moves) -> None:
 @MANY
 @given(MOVES)
 def test_many_trees_of_forks(moves: Moves) -> None:
-    """The same, over many more trees."""
+    """In many more trees, every branch sees what it would see had each fork copied all parameters."""
     check(lambda engine: check_against_copies(engine, moves))
 
 
 async def check_compiled(engine: Engine, moves: Moves) -> None:
-    """The run is forked from another, whose parameters it sees; a branch is compiled now, and as its run stood then."""
+    """Compile every branch of a run forked from another run, now and at two positions; compare with its own reads."""
     source = await engine.create_run("source", parameters={"x": 0, "w": 1})
     await source.set_parameters({"w": 2})
     await engine.fork_run("source", run_id="r")
@@ -116,9 +116,11 @@ async def _opened_at(engine: Engine, branch: Branch) -> int:
 
 @QUICK
 @given(MOVES)
-@example([("fork", 0, {}), ("fork", 1, {}), ("fork", 2, {}), ("fork", 1, {})])  # a niece that is older than her aunt
+@example([("fork", 0, {}), ("fork", 1, {}), ("fork", 2, {}), ("fork", 1, {})])  # older than its parent's sibling
 def test_a_compiled_log_says_of_each_branch_what_it_says_itself(moves: Moves) -> None:
-    """From whichever branch it is compiled down, with what is inherited and without, now and at a point."""
+    """A compiled log agrees with each branch's own reads, whichever branch is compiled, with or without inherited
+    values, now and at a position.
+    """
     check(lambda engine: check_compiled(engine, moves))
 
 
@@ -133,7 +135,7 @@ async def check_history(engine: Engine, moves: Moves) -> None:
 
 
 def folded(events: list[Any], branch: str, version: int) -> dict[str, Parameter]:
-    """What a branch sees at a version, from the first events of its stream and of those that it was forked from."""
+    """Fold the first events of a branch's stream, and of the streams that it was forked from."""
     seen: dict[str, Parameter] = {}
     for recorded in [each for each in events if each.branch == branch][:version]:
         match recorded.event:
@@ -149,7 +151,7 @@ def folded(events: list[Any], branch: str, version: int) -> dict[str, Parameter]
 @QUICK
 @given(MOVES)
 def test_state_at_a_version_is_the_fold_of_that_many_events(moves: Moves) -> None:
-    """The state at version N is what the first N events of the stream say, and nothing that came after."""
+    """The state at version N is the fold of the stream's first N events and of nothing later."""
     check(lambda engine: check_history(engine, moves))
 
 
@@ -166,7 +168,7 @@ async def check_times(engine: Engine, moves: Moves) -> None:
 @QUICK
 @given(MOVES)
 def test_state_at_a_time_is_that_of_the_last_version_by_then(moves: Moves) -> None:
-    """The moment of a version's recording belongs to it."""
+    """A read at an event's recorded time equals a read at the last version recorded by then, that event included."""
     check(lambda engine: check_times(engine, moves))
 
 
@@ -190,5 +192,5 @@ async def check_any_name(engine: Engine, name: str, parameter: Parameter, detail
 @QUICK
 @given(names.filter(lambda name: len(name.encode()) < 400), parameters, documents)
 def test_any_name_and_value_goes_through_unchanged(name: str, parameter: Parameter, details: dict[str, Any]) -> None:
-    """Names and values are data everywhere: in the log, the views and what is compiled from them."""
+    """Any name and any value come back unchanged from compiled logs and listings, and the views verify."""
     check(lambda engine: check_any_name(engine, name, parameter, details))

@@ -1,4 +1,4 @@
-"""Names and other texts that mean something elsewhere, through every public method: round trip, or an error by name."""
+"""Texts that mean something elsewhere, through every public method: each comes back exactly or is refused."""
 
 import asyncio
 import inspect
@@ -24,14 +24,14 @@ MANY = settings(QUICK, max_examples=10_000)
 CASES = [case for case in cases() if case.takes == "name"]
 
 _NOT_RECORDED = {"idempotency_key", "handle.operator_type"}
-"""Places of texts that no event says: of an update of an external run, whose operator stays."""
+"""Places of texts that no event holds. An update of an external run keeps its operator, whatever the handle says."""
 
 Attack: TypeAlias = Callable[[Case, Any], None]
 
 
 @pytest.fixture
 def attack(tmp_path: Path) -> Iterator[Attack]:
-    """Give something to a method of a store that is there for the whole test."""
+    """Return a function that passes an object to a case's method, on a store that lasts for the whole test."""
     with asyncio.Runner() as runner:
         world = World(tmp_path)
         yield lambda case, given: runner.run(_attacked(world, case, given))
@@ -45,7 +45,7 @@ async def _attacked(world: World, case: Case, given: Any) -> None:
 
 
 def _fits(case: Case, given: Any) -> bool:
-    """Whether Python itself lets it be given: keys have to be hashable, and names of keyword arguments texts."""
+    """Return whether Python can pass the arguments: keys must be hashable, and names of keyword arguments texts."""
     try:
         return all(isinstance(name, str) for name in case.make(given))
     except TypeError:
@@ -53,7 +53,7 @@ def _fits(case: Case, given: Any) -> bool:
 
 
 def test_all_that_is_public_is_attacked() -> None:
-    """What every face has is found; nothing is left out that is not there any more."""
+    """The cases include known places on seven faces, and every parameter that `NO_NAMES` lists exists."""
     parameters = {
         name
         for face in FACES
@@ -74,7 +74,7 @@ def test_all_that_is_public_is_attacked() -> None:
 
 
 def test_every_place_is_given_a_trick(attack: Attack) -> None:
-    """Each text of each method at least once: it answers, or raises an error of ours and records nothing."""
+    """Every place for a name, given one trick, records it exactly or raises an engine error and records nothing."""
     for number, case in enumerate(CASES):
         attack(case, TRICKS[number % len(TRICKS)])
 
@@ -82,7 +82,7 @@ def test_every_place_is_given_a_trick(attack: Attack) -> None:
 @QUICK
 @given(case=st.sampled_from(CASES), given=NAMES)
 def test_a_hostile_name(attack: Attack, case: Case, given: Any) -> None:
-    """Whatever is given for a text: what is recorded of it is what was given, or nothing is."""
+    """Whatever is passed as a name is recorded exactly, or nothing is recorded."""
     assume(_fits(case, given))
     attack(case, given)
 
@@ -91,13 +91,13 @@ def test_a_hostile_name(attack: Attack, case: Case, given: Any) -> None:
 @MANY
 @given(case=st.sampled_from(CASES), given=NAMES)
 def test_ten_thousand_hostile_names(attack: Attack, case: Case, given: Any) -> None:
-    """The same."""
+    """Each of ten thousand drawn names is recorded exactly, or nothing is recorded."""
     assume(_fits(case, given))
     attack(case, given)
 
 
 async def _comes_back(engine: Engine, name: str) -> None:
-    """Use one name for everything that has one, and find it everywhere as it was given."""
+    """Use one name for everything that has a name, and read it back exactly from everywhere."""
     run = await engine.create_run(name, parameters={name: name}, tag=name, status=name)
     branch = await run.fork(name, status=name)
     await branch.set_parameters({name: 1}, idempotency_key=name)
@@ -138,7 +138,7 @@ async def _goes_along(engine: Engine, name: str) -> None:
 @settings(max_examples=15)
 @given(TEXTS.filter(may_be_a_name).filter(lambda name: len(name.encode()) < 400))
 def test_a_name_means_only_itself(name: str) -> None:
-    """One that is accepted comes back exactly, from every place and after every way that it can take."""
+    """An accepted name comes back exactly from every read, and from an export and an import."""
     check(lambda engine: _comes_back(engine, name))
 
 
@@ -146,12 +146,12 @@ def test_a_name_means_only_itself(name: str) -> None:
 @settings(max_examples=500)
 @given(TEXTS.filter(may_be_a_name).filter(lambda name: len(name.encode()) < 400))
 def test_many_names_mean_only_themselves(name: str) -> None:
-    """The same."""
+    """Each of many more accepted names comes back exactly from every read, and from an export and an import."""
     check(lambda engine: _comes_back(engine, name))
 
 
 async def test_look_alikes_stay_apart(engine: Engine) -> None:
-    """Composed and decomposed, cyrillic and latin, wide and narrow, in both cases: no two names are ever one."""
+    """Look-alike names (composed and decomposed, Cyrillic and Latin, wide and narrow, in both cases) stay distinct."""
     names = sorted({text for text in TRICKS if may_be_a_name(text)})
     for name in names:
         await engine.create_run(name)
@@ -167,7 +167,7 @@ async def test_look_alikes_stay_apart(engine: Engine) -> None:
 @given(TEXTS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_hostile_paths(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """A path is where the caller wants a file: it is made there, below the folder that is current, or refused."""
+    """A relative path creates its file below the current folder, or raises an error with a printable message."""
     folder = tmp_path_factory.mktemp("folder")
     monkeypatch.chdir(folder)
     assume(not Path(path).is_absolute() and ".." not in Path(path).parts and not path.startswith("file:"))

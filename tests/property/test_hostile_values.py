@@ -1,4 +1,4 @@
-"""Values at the limits and beyond, and what is no value, through every public method that takes one."""
+"""Values at and beyond the limits, and objects that are not values, through every public method that takes one."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ Attack: TypeAlias = Callable[[int, Any], None]
 
 @pytest.fixture
 def attack(tmp_path: Path) -> Iterator[Attack]:
-    """Give something to a method of a store that is there for the whole test."""
+    """Return a function that passes a value to a case's method, on a store that lasts for the whole test."""
     with asyncio.Runner() as runner:
         world = World(tmp_path)
         yield lambda place, given: _attack(runner, world, place, given)
@@ -48,7 +48,7 @@ def _attack(runner: asyncio.Runner, world: World, place: int, given: Any) -> Non
 
 
 def test_every_place_is_given_an_extreme(attack: Attack) -> None:
-    """Each value of each method at least once: it is recorded, or refused by an error of ours."""
+    """Every place for a value records, or refuses with a typed error, one extreme value and one 5,000 levels deep."""
     for place in range(len(CASES)):
         attack(place, EXTREMES[place % len(EXTREMES)])
         attack(place, BOTTOMLESS)
@@ -57,7 +57,7 @@ def test_every_place_is_given_an_extreme(attack: Attack) -> None:
 @QUICK
 @given(place=PLACES, given=VALUES)
 def test_a_hostile_value(attack: Attack, place: int, given: Any) -> None:
-    """Whatever is given for a value or a document is recorded or refused, and what is recorded can be read."""
+    """Anything passed as a value or a document is either recorded and readable, or refused with nothing recorded."""
     attack(place, given)
 
 
@@ -65,12 +65,12 @@ def test_a_hostile_value(attack: Attack, place: int, given: Any) -> None:
 @MANY
 @given(place=PLACES, given=VALUES)
 def test_ten_thousand_hostile_values(attack: Attack, place: int, given: Any) -> None:
-    """The same."""
+    """Ten thousand drawn values are each recorded and readable, or refused with nothing recorded."""
     attack(place, given)
 
 
 async def _comes_back(engine: Engine, value: Any) -> None:
-    """Set a value; where it is not refused, it is read exactly, from the log, the views, and views made anew."""
+    """Record a value as a parameter, a config and a detail; what is recorded reads back exactly after a rebuild."""
     run = await engine.create_run("r")
     with contextlib.suppress(InvalidValue, EventTooLarge):
         await run.set_parameters({"p": value})
@@ -86,7 +86,7 @@ async def _comes_back(engine: Engine, value: Any) -> None:
 
 
 def _as_recorded(value: Any) -> Any:
-    """Tuples become lists; everything else that is taken comes back as it is."""
+    """Return a value with its tuples as lists, the only change that recording makes."""
     if isinstance(value, dict):
         return {name: _as_recorded(member) for name, member in value.items()}
     return [_as_recorded(member) for member in value] if isinstance(value, list | tuple) else value
@@ -95,7 +95,7 @@ def _as_recorded(value: Any) -> Any:
 @settings(max_examples=60)
 @given(VALUES)
 def test_a_value_is_exact_or_refused(value: Any) -> None:
-    """Nothing is rounded, cut, made into text or left out."""
+    """A value reads back exactly, its tuples as lists, or is refused: it is never rounded, cut or turned into text."""
     check(lambda engine: _comes_back(engine, value))
 
 
@@ -103,13 +103,13 @@ def test_a_value_is_exact_or_refused(value: Any) -> None:
 @settings(max_examples=1500)
 @given(VALUES)
 def test_many_values_are_exact_or_refused(value: Any) -> None:
-    """The same."""
+    """Each of many more values reads back exactly, its tuples as lists, or is refused."""
     check(lambda engine: _comes_back(engine, value))
 
 
 @pytest.mark.parametrize("depth", [VALUE_DEPTH_MAX - 1, VALUE_DEPTH_MAX])
 async def test_the_greatest_depth(engine: Engine, depth: int) -> None:
-    """64 levels are taken and come back; the 65th is refused, and the error says what the limit is."""
+    """Values up to 64 levels deep read back exactly; a 65th level is refused with an error that states the limit."""
     run = await engine.create_run("r")
     await run.set_parameters({"p": nested(depth)})
     assert same((await run.parameters())["p"].value, nested(depth))
@@ -118,7 +118,7 @@ async def test_the_greatest_depth(engine: Engine, depth: int) -> None:
 
 
 async def test_the_greatest_size(engine: Engine) -> None:
-    """An event of a mebibyte is taken and comes back; one byte more is refused, and the error says the limit."""
+    """An event of 1 MiB is recorded and reads back; one byte more raises EventTooLarge, which states the limit."""
     run = await engine.create_run("r")
     around = len(encode_canonical(ParametersSet(branch="", values={"p": Parameter("x" * 100_000)}))) - 100_000
     fits = "x" * (EVENT_BYTES_MAX - around)
@@ -129,7 +129,7 @@ async def test_the_greatest_size(engine: Engine) -> None:
 
 
 async def test_a_text_is_exact_or_refused(engine: Engine) -> None:
-    """As a value, a text may hold anything but lone surrogates."""
+    """Any text is a valid value and reads back exactly, unless it contains a lone surrogate."""
     run = await engine.create_run("r")
     for number, trick in enumerate(trick for trick in TRICKS if len(trick) < 20_000):
         given = {f"{number}": trick, f"{number}, nested": [{"k": trick}]}

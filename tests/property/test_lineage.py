@@ -1,4 +1,4 @@
-"""Lineages of random runs: every node is an event of the log, and the rules fold the sources into the values."""
+"""Lineages of random runs: every node is an event of the log, and its rule folds its sources into its value."""
 
 import asyncio
 import tempfile
@@ -39,7 +39,7 @@ Events = dict[int, RecordedEvent]
 
 
 async def grow(engine: Engine, moves: list[Any]) -> list[Branch]:
-    """Move as drawn; what cannot be reduced by a rule is reduced by the default one."""
+    """Carry out the moves; where the drawn rules cannot fold the values, reduce by the default rule."""
     branches: list[Branch] = [await engine.create_run("r")]
     for move, choice, *details in moves:
         branch = branches[choice % len(branches)]
@@ -66,7 +66,7 @@ async def _reduce(branch: Branch, drawn: dict[str, str], on_conflict: Any) -> No
 
 
 def check(use: Callable[[Engine], Awaitable[None]]) -> None:
-    """Use a fresh engine, in a folder and an event loop of its own."""
+    """Call `use` with a fresh engine, in a temporary folder and an event loop of its own."""
 
     async def on_engine(folder: str) -> None:
         async with open_engine(Path(folder) / "runs.db", durability="relaxed") as engine:
@@ -94,7 +94,7 @@ async def check_lineages(engine: Engine, moves: list[Any]) -> None:
 
 
 def assert_in_the_log(events: Events, name: str, written: Written) -> None:
-    """The event is there, with that hash, and holds the value."""
+    """The log holds the event, with the same facts and the same value."""
     recorded = events[written.position]
     for fact in ("run_id", "branch", "stream_version", "event_id", "recorded_at", "hash"):
         assert getattr(recorded, fact) == getattr(written, fact)
@@ -103,7 +103,7 @@ def assert_in_the_log(events: Events, name: str, written: Written) -> None:
 
 
 def assert_made_of_its_sources(events: Events, name: str, node: Lineage) -> None:
-    """The rule, applied anew to what the children wrote, takes these sources and gives the value."""
+    """The node's rule, applied again to the children's writes, uses the node's sources and gives its value."""
     event = events[node.position].event
     if not isinstance(event, ParametersReduced):
         assert (node.rule, node.sources, node.passed_over, node.more) == (None, [], [], 0)
@@ -128,7 +128,7 @@ def assert_made_of_its_sources(events: Events, name: str, node: Lineage) -> None
 
 
 async def assert_overwrote_what_was_seen(handles: dict[tuple[str, str], Branch], name: str, node: Lineage) -> None:
-    """What the branch saw one version before its event is what that overwrote."""
+    """A node overwrote what its branch saw one version earlier."""
     branch = handles[node.run_id, node.branch]
     seen, origins = await _at(branch, node.stream_version - 1)
     if node.overwrote is None:
@@ -144,7 +144,7 @@ async def _at(branch: Branch, version: int) -> tuple[dict[str, Parameter], dict[
 
 
 def assert_connected(found: Lineage) -> None:
-    """Each value of the history is what the one after it overwrote, back to the first; sources are older."""
+    """Each value of the history was overwritten by the one after it, and the sources of a node are older than it."""
     for later, earlier in zip([found, *found.history], [*found.history, None], strict=True):
         assert (later.overwrote and later.overwrote.position) == (earlier and earlier.position)
     for node in found.walk():
@@ -158,7 +158,7 @@ def assert_connected(found: Lineage) -> None:
 @QUICK
 @given(MOVES)
 def test_a_lineage_is_what_the_log_says(moves: list[Any]) -> None:
-    """For every name that any branch sees, after any moves."""
+    """For every name that any branch sees, after any moves, the lineage agrees with the log."""
     check(lambda engine: check_lineages(engine, moves))
 
 
@@ -166,5 +166,5 @@ def test_a_lineage_is_what_the_log_says(moves: list[Any]) -> None:
 @MANY
 @given(MOVES)
 def test_a_lineage_is_what_the_log_says_in_many_runs(moves: list[Any]) -> None:
-    """The same, longer."""
+    """In many more runs, every name's lineage agrees with the log."""
     check(lambda engine: check_lineages(engine, moves))

@@ -1,4 +1,4 @@
-"""What streams set themselves, from memory and by SQL, against a walk over every row."""
+"""The parameters that streams set themselves, from memory and by SQL, against a walk over every row."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ MOVES = st.one_of(
 
 
 class Table:
-    """The table of parameters, and the latest of its rows beside it."""
+    """The table of parameters, and the cache of its latest rows."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -60,7 +60,7 @@ class Table:
             self.latest.trim()
 
     def walked(self, stream_id: int, version: int) -> dict[str, OwnParameter]:
-        """What the rows say, one after another."""
+        """Fold a stream's rows one after another."""
         found: dict[str, OwnParameter] = {}
         for row_stream, name, row_version, _, kind, value, copied in self.written:
             if row_stream == stream_id and row_version <= version:
@@ -83,7 +83,9 @@ def test_own_parameters_are_the_last_rows_of_each_name(
     version: int,
     names: set[str] | None,
 ) -> None:
-    """In name order, whatever is in memory, of any streams together, and up to any version of one."""
+    """Own parameters are the last row of each name, in name order: whatever is cached, for several streams at once, and
+    up to any version of one.
+    """
     connection.execute("DELETE FROM parameters")
     table = Table(connection)
     for move in moves:
@@ -100,7 +102,7 @@ def test_own_parameters_are_the_last_rows_of_each_name(
 
 
 def test_much_is_let_go_of(connection: sqlite3.Connection) -> None:
-    """Rows and their texts are bounded; what replaces others counts once."""
+    """The cache bounds the size of its rows, and a row that replaces another counts once."""
     connection.execute("DELETE FROM parameters")
     latest = LatestRows(connection)
     latest.opened(1)
@@ -111,4 +113,4 @@ def test_much_is_let_go_of(connection: sqlite3.Connection) -> None:
     assert kept["x"].stream_version == 19
     latest.put([(1, f"x{number}", 20, 20, "json", to_json("y" * 1_000_000), 0) for number in range(10)])
     latest.trim()
-    assert latest.own_parameters_of([1]) == [{}], "in memory no more, and never written to the table"
+    assert latest.own_parameters_of([1]) == [{}], "dropped from memory, and never written to the table"

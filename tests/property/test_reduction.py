@@ -26,7 +26,7 @@ KINDS = st.sampled_from(["json", "json", "metric"])
 
 @st.composite
 def families(draw: st.DrawFn) -> tuple[list[ModelChild], dict[str, Parameter]]:
-    """Children with their own writes and their base, and what the parent sees now: values of one kind, so rules fit."""
+    """Draw children's own writes, their common base and what the parent sees; most values fit one group of rules."""
     of_kind = draw(st.sampled_from([*FOLDABLE.values()]))
     some = st.dictionaries(NAMES, st.one_of(st.builds(Parameter, of_kind, KINDS), parameters), max_size=3)
     base, now = draw(some), draw(some)
@@ -43,7 +43,7 @@ FORKED_AT = 5
 
 
 def as_parent(parent: dict[str, Parameter], children: list[ModelChild]) -> dict[str, OwnParameter]:
-    """What the parent sees as what it set itself: before the children's forks where they have inherited just that."""
+    """Return what the parent sees as its own sets: before the forks where it is the inherited value, else after."""
     base = children[0].base if children else {}
     return {
         name: OwnParameter(value, FORKED_AT if name in base and key({name: base[name]}) == key({name: value}) else 9)
@@ -52,7 +52,7 @@ def as_parent(parent: dict[str, Parameter], children: list[ModelChild]) -> dict[
 
 
 def as_child(child: ModelChild, parent: dict[str, OwnParameter]) -> Child:
-    """A child, with its base of no more names than have to be looked up."""
+    """Return a child whose base holds only the names that the fold looks up."""
     own = {name: OwnParameter(value, version) for name, (value, version) in sorted(child.own.items())}
     wanted = contested(own, FORKED_AT, parent)
     base = {name: value for name, value in child.base.items() if name in wanted}
@@ -67,7 +67,7 @@ def folded(
     default: str = "last",
     keep_parent: bool = False,
 ) -> Outcome:
-    """Fold the children into a parent that sees this."""
+    """Fold the children into a parent that sees `seen`."""
     parent = as_parent(seen, children)
     read = [as_child(child, parent) for child in children]
     return fold(read, parent, rules=rules, default_rule=default, keep_parent=keep_parent, computed={})
@@ -82,7 +82,7 @@ def folded(
 def test_folding_is_what_the_naive_model_says(
     family: tuple[list[ModelChild], dict[str, Parameter]], rules: dict[str, str], default: str, on_conflict: str
 ) -> None:
-    """Values, sources and conflicts are the same, for any children, any rules, and both ways with conflicts."""
+    """Folding any children by any rules gives the model's values, sources and conflicts, whoever wins conflicts."""
     children, seen = family
     expected: ModelReduction | None = None
     found: Outcome | None = None
@@ -119,7 +119,7 @@ def test_the_last_of_any_order_wins(family: tuple[list[ModelChild], dict[str, Pa
 
 @given(families())
 def test_an_inherited_copy_overwrites_nothing(family: tuple[list[ModelChild], dict[str, Parameter]]) -> None:
-    """Only what a child wrote itself is folded, however stale what it inherited has become."""
+    """Only the names that a child wrote itself are folded, never those that it inherited."""
     children, seen = family
     found = folded(children, seen)
     assert found.values.keys() == {name for child in children for name in child.own}

@@ -1,4 +1,4 @@
-"""Random trees of runs, with erasures and deletions between the writes: what remains reads as a plain model says."""
+"""Random trees of runs with erasures and deletions between the writes: what remains reads as the model says."""
 
 import asyncio
 import contextlib
@@ -40,14 +40,14 @@ Place = tuple[str, str]
 
 
 class Model:
-    """What every branch set at every version, by plain dictionaries; a deleted run is still known to its forks."""
+    """What every branch set at every version, in plain dictionaries; deleted runs stay known to their forks."""
 
     def __init__(self) -> None:
         self.wrote: dict[Place, dict[int, dict[str, Parameter]]] = {}
         self.parents: dict[Place, tuple[Place, int]] = {}
 
     def note(self, recorded: RecordedEvent) -> None:
-        """Learn from an event as it was first recorded."""
+        """Take in an event as it was first recorded."""
         place, event = (recorded.run_id, recorded.branch), recorded.event
         writes = self.wrote.setdefault(place, {})
         if isinstance(event, BranchForked):
@@ -63,7 +63,7 @@ class Model:
             writes[version] = dict.fromkeys(writes[version], ERASED)
 
     def seen(self, place: Place, version: int) -> dict[str, Parameter]:
-        """What a branch sees as of a version, through its forks."""
+        """Return what a branch sees as of a version, forks resolved."""
         parent = self.parents.get(place)
         found = {} if parent is None else self.seen(*parent)
         for at, values in sorted(self.wrote[place].items()):
@@ -73,7 +73,7 @@ class Model:
 
 
 class Story:
-    """Moves on an engine, with the model beside it."""
+    """Moves on an engine, repeated on the model."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -142,7 +142,7 @@ class Story:
                 self.gone |= {str(value.value) for value in each.event.values.values()}
 
     async def _erase(self, at: Origin) -> None:
-        """Erase an event, and what is named as saying the same: also what was carried over to other runs."""
+        """Erase an event and the copies of it that were carried over to other runs, as the erasure names them."""
         events = self.engine.events(run_id=at.run_id, branch=at.branch)
         event = next(each.event for each in [each async for each in events] if each.stream_version == at.stream_version)
         erasure = await self.engine.erase(at.run_id, at.branch, at.stream_version, "drawn", compact=False)
@@ -153,7 +153,7 @@ class Story:
             await self._erase(each)
 
     def _erase_carried(self, run_id: str, event: SourceCarriedOver) -> None:
-        """From now on the run has what it saw of its source from an event of its own."""
+        """Replace what the run saw of its source with erased values of its own."""
         place = run_id, ""
         self.model.wrote[place][1] = dict.fromkeys(event.values, ERASED)
         self.model.parents.pop(place, None)
@@ -171,7 +171,7 @@ class Story:
         self.checkpoints.append((await self.engine.checkpoint(), {each.run_id for each in self.branches}))
 
     async def check(self) -> None:
-        """Everything that is left, against the model, the chains and the views made anew."""
+        """Compare all remaining reads with the model, verify chains and views, and compare again after a rebuild."""
         await self._check_reads()
         assert (await self.engine.verify()).problems == []
         assert await self.engine.verify_views() == []
@@ -198,7 +198,7 @@ class Story:
 
 
 def check(moves: list[Any]) -> None:
-    """Tell a story on a fresh engine, in a folder and an event loop of its own."""
+    """Carry out the moves on a fresh engine and check it; after a compaction, no file holds an erased text."""
 
     async def tell(folder: str) -> None:
         async with open_engine(Path(folder) / "runs.db", durability="relaxed") as engine:
@@ -215,7 +215,7 @@ def check(moves: list[Any]) -> None:
 
 
 def test_what_was_carried_over_to_two_runs_is_erased_in_both() -> None:
-    """A story found by chance: erasing the one copy names the other."""
+    """Erasing one of two carried-over copies of an event names the other, which is then erased; found by chance."""
     forks = [("fork_run", 1, 1), ("fork_run", 1, 1), ("delete", 0, True), *[("fork", 0)] * 4]
     check([("fork", 0), ("set", 1, {"x": 0}), *forks, ("erase", 5)])
 
@@ -223,7 +223,9 @@ def test_what_was_carried_over_to_two_runs_is_erased_in_both() -> None:
 @QUICK
 @given(MOVES)
 def test_what_remains_reads_as_the_model_says(moves: list[Any]) -> None:
-    """At every version of every branch; chains whole, views true, and what was erased in no file."""
+    """After erasures and deletions, every version of every branch reads as the model says, the chains and views verify,
+    and no file holds an erased text.
+    """
     check(moves)
 
 
@@ -231,5 +233,5 @@ def test_what_remains_reads_as_the_model_says(moves: list[Any]) -> None:
 @MANY
 @given(MOVES)
 def test_what_remains_reads_as_the_model_says_in_many_stories(moves: list[Any]) -> None:
-    """The same, longer."""
+    """In many more stories, what remains after erasures and deletions reads as the model says."""
     check(moves)

@@ -1,4 +1,4 @@
-"""A state machine of runs against a model that copies everything: whatever the order of moves, both say the same."""
+"""A state machine of runs against a model that copies everything: after every move, both agree."""
 
 import asyncio
 import tempfile
@@ -56,7 +56,7 @@ Place = tuple[str, str]
 
 
 class RunMachine(RuleBasedStateMachine):
-    """Moves on an engine and on the model; after each, the run that was moved is compared in full."""
+    """Moves on an engine and on the model; after each move, the run that it touched is compared in full."""
 
     places: Bundle[Place] = Bundle("places")
     attempts: Bundle[tuple[Place, str, str]] = Bundle("attempts")
@@ -134,7 +134,7 @@ class RunMachine(RuleBasedStateMachine):
         writes=st.lists(st.tuples(SOME_PARAMETERS, SOME_PARAMETERS), min_size=2, max_size=3),
     )
     def fan_out(self, place: Place, writes: list[tuple[dict[str, Parameter], dict[str, Parameter]]]) -> Any:
-        """Several branches at once, each of which writes, while their parent does too: what reductions are made of."""
+        """Open several branches that write while their parent writes, too, as input for reductions."""
         forked = []
         for own, parents in writes:
             name = f"f{len(self.runs[place[0]].branches)}"
@@ -147,7 +147,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(target=places, source=places, data=st.data())
     def fork_run(self, source: Place, data: st.DataObject) -> Place:
-        """A run is forked from any version of any branch."""
+        """Fork a run from any version of any branch."""
         version = data.draw(st.integers(1, self.model(source).version))
         run_id = f"r{len(self.runs)}"
         self.run(self.engine.fork_run(source[0], run_id=run_id, branch=source[1], at=version))
@@ -183,7 +183,7 @@ class RunMachine(RuleBasedStateMachine):
         details: dict[str, Any],
         attempts: list[AttemptDocument],
     ) -> None:
-        """A document handed in twice is recorded once."""
+        """Logging the same document a second time records nothing."""
         document = {"status": status, "message": message, "details": details, "attempts": attempts}
         self.ask(place, "log_step", step, **document)
         model = ModelStep(status=status, name=step, message=message, details=details)
@@ -269,7 +269,7 @@ class RunMachine(RuleBasedStateMachine):
         on_conflict: str,
         data: st.DataObject,
     ) -> None:
-        """Any children in any order, any rules: values, sources and conflicts are the naive model's."""
+        """Reducing any children in any order, by any rules, gives the naive model's values, sources and conflicts."""
         run = self.runs[place[0]]
         everyone = run.children(place[1])
         children = data.draw(st.one_of(st.none(), some_of(everyone)))
@@ -294,7 +294,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(place=places, data=st.data(), inherited=st.booleans())
     def read_as_of(self, place: Place, data: st.DataObject, inherited: bool) -> None:  # noqa: FBT001 - drawn by name
-        """Every version that ever was can be read again."""
+        """Every past version can be read again, in full or by name."""
         history = self.model(place).history
         version = data.draw(st.integers(1, len(history)))
         found = self.ask(place, "parameters", at=version, inherited=inherited)
@@ -305,7 +305,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(place=places)
     def ask_for_what_is_refused(self, place: Place) -> None:
-        """Each refusal is typed and records nothing."""
+        """Each refused call raises its typed error and records nothing."""
         version = self.model(place).version
         with pytest.raises(RunExists):
             self.run(self.engine.create_run(place[0]))
@@ -318,7 +318,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule(place=places)
     def finalize(self, place: Place) -> None:
-        """Every head of the run is recorded, and nothing is closed."""
+        """Finalizing a run records every head and closes nothing."""
 
         async def finalize() -> Any:
             return await (await self.engine.run(place[0])).finalize()
@@ -335,7 +335,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @rule()
     def rebuild(self) -> None:
-        """The views made anew from the events say what the live ones said."""
+        """Rebuild the views from the events; later comparisons still hold."""
         self.run(self.engine.rebuild())
 
     @precondition(lambda self: self.touched is not None)
@@ -359,7 +359,7 @@ TestRuns.settings = settings(COMMON, max_examples=25, stateful_step_count=30)
 
 
 class LongRunMachine(RunMachine):
-    """The same moves, in longer and in many more orders."""
+    """The same moves, in more and longer sequences."""
 
 
 TestManyRuns = pytest.mark.slow(LongRunMachine.TestCase)

@@ -1,4 +1,4 @@
-"""Any state store that could have been written: the views hold its rows, and hold them again after a rebuild."""
+"""Drawn state stores of every schema version: the migrated views hold their rows, and the same rows after a rebuild."""
 
 import json
 import tempfile
@@ -90,7 +90,7 @@ _attempts = st.fixed_dictionaries(
 
 @st.composite
 def state_stores(draw: st.DrawFn) -> Rows:
-    """Draw the rows of a state store: few names, so that rows meet, and some of them for rows that are gone."""
+    """Draw the rows of a state store with few names, so that rows meet; some refer to rows that are missing."""
     run_ids = draw(st.lists(names, unique=True, min_size=1, max_size=3))
     task_ids = draw(st.lists(names, unique=True, min_size=1, max_size=4))
     some_run, some_task = st.sampled_from(run_ids), st.sampled_from(task_ids)
@@ -151,7 +151,7 @@ async def _check(version: str, rows: Rows) -> None:
 @QUICK
 @given(st.sampled_from(old.VERSIONS), state_stores())
 async def test_rows_are_the_same_after_a_migration_and_after_a_rebuild(version: str, rows: Rows) -> None:
-    """Whatever is in the tables, in every version."""
+    """The views hold the rows of any state store after its migration, and the same rows after a rebuild."""
     await _check(version, rows)
 
 
@@ -159,5 +159,5 @@ async def test_rows_are_the_same_after_a_migration_and_after_a_rebuild(version: 
 @MANY
 @given(st.sampled_from(old.VERSIONS), state_stores())
 async def test_very_many_state_stores_are_the_same_after_it(version: str, rows: Rows) -> None:
-    """As above, with more of them."""
+    """The views hold the rows of many more state stores after their migration, and the same rows after a rebuild."""
     await _check(version, rows)

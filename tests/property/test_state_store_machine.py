@@ -1,4 +1,4 @@
-"""A state machine of the state store against plain dictionaries: whatever the order of moves, both say the same."""
+"""A state machine of the state store against a model of plain dictionaries: after every move, both agree."""
 
 import asyncio
 import sqlite3
@@ -46,7 +46,7 @@ TABLES = ("runs", "tasks", "task_attempts", "external_runs", "schema_info")
 
 
 class StateStoreMachine(RuleBasedStateMachine):
-    """Moves on a store and on the model; after each, everything is compared, and so is the number of events."""
+    """Moves on a store and on the model; after each move, all reads and the number of events are compared."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class StateStoreMachine(RuleBasedStateMachine):
             return {table: sorted(connection.execute(f"SELECT * FROM {table}"), key=repr) for table in TABLES}
 
     def place(self, task_id: str, run_id: str | None, write: Write) -> ModelTask | None:
-        """Write to a task, and return the model's; None where the store has said rightly that there is none."""
+        """Write to a task and return the model's task, or None where the store rightly finds no task or several."""
         try:
             task = self.model.task(task_id, run_id)
         except Missing:
@@ -186,7 +186,7 @@ class StateStoreMachine(RuleBasedStateMachine):
 
     @rule(task_id=TASKS, run_id=RUNS)
     def create_attempts_at_once(self, task_id: str, run_id: str) -> None:
-        """They are numbered in the order in which they were recorded."""
+        """Attempts created concurrently get consecutive numbers."""
         created: list[str] = []
 
         async def create() -> None:
@@ -234,7 +234,7 @@ class StateStoreMachine(RuleBasedStateMachine):
 
     @rule()
     def rebuild(self) -> None:
-        """The views are true, and made anew they have the same rows."""
+        """The views verify, and a rebuild leaves their rows unchanged."""
         before = self.rows()
         assert self.run(self.engine.verify_views()) == []
         self.run(self.engine.rebuild())
@@ -297,7 +297,7 @@ class StateStoreMachine(RuleBasedStateMachine):
         assert [getattr(attempt, name) for name in names] == [getattr(model, name) for name in names]
         assert same(attempt.operator_data, model.operator_data)
         assert (attempt.submitted_at is not None, attempt.ended_at is not None) == (model.submitted, model.ended)
-        for name in ("submitted_at", "ended_at"):  # stamped once
+        for name in ("submitted_at", "ended_at"):  # once stamped, they never change
             moment = getattr(attempt, name)
             if moment is not None:
                 assert self.stamps.setdefault((attempt.attempt_id, name), moment) == moment
@@ -310,7 +310,7 @@ TestStateStore.settings = settings(COMMON, max_examples=15, stateful_step_count=
 
 
 class LongStateStoreMachine(StateStoreMachine):
-    """The same moves, in longer and in many more orders."""
+    """The same moves, in more and longer sequences."""
 
 
 TestManyStates = pytest.mark.slow(LongStateStoreMachine.TestCase)

@@ -1,7 +1,7 @@
-"""Any one change behind the engine's back to what any history recorded is found where it was made, or changes nothing.
+"""Any one change made to the file behind the engine's back is reported where it was made, or changes no read.
 
-What can be changed unseen: the order of events that no link ties to each other, which no hash commits to. And whatever
-is no record: idempotency keys, the views and their checkpoints.
+Verification does not detect a new order of events that no link connects, since no hash commits to it, nor changes to
+anything that is not history: idempotency keys, the views and their checkpoints.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ TEXTS = {"event_type", "run_id", "branch"}
 
 
 class Change(Struct):
-    """What was done to which rows, as they were before and after; `moved` where events changed their positions."""
+    """One change: what was done, in which table, and its rows before and after; `moved` if events changed positions."""
 
     said: str
     table: str
@@ -55,7 +55,7 @@ class Change(Struct):
 
 
 class Hand:
-    """Somebody who changes one thing, by chance."""
+    """Makes one random change to a store."""
 
     def __init__(self, store: Tampered, seed: int) -> None:
         self.store = store
@@ -64,7 +64,7 @@ class Hand:
         self.rows = store.dicts(self.table)
 
     def change(self) -> Change:
-        """Make one change that is one and that SQLite accepts."""
+        """Make one change that has an effect and that SQLite accepts."""
         moves: list[Callable[[], Change]] = [
             *[self.change_byte] * 4,
             *[self.change_integer] * 4,
@@ -78,7 +78,7 @@ class Hand:
         while True:
             try:
                 return self.chance.choice(moves)()
-            except (sqlite3.IntegrityError, IndexError):  # a key that is taken, or no cell of that kind: another change
+            except (sqlite3.IntegrityError, IndexError):  # a key is taken, or there is no such cell: try another
                 continue
 
     def change_byte(self) -> Change:
@@ -94,7 +94,7 @@ class Hand:
         return self.put(row, column, self.chance.choice([value[:place], value[place + 1 :], longer]))
 
     def cell(self) -> tuple[Row, str, bytes]:
-        """A cell of text or bytes that is not empty."""
+        """Choose a cell of text or bytes that is not empty."""
         cells = [(row, name) for row in self.rows for name in BYTES[self.table] if row[name]]
         row, name = self.chance.choice(cells)
         return row, name, row[name].encode() if isinstance(row[name], str) else row[name]
@@ -107,7 +107,7 @@ class Hand:
         return self.put(row, column, self.chance.choice([*near, *near, *far]))
 
     def empty(self) -> Change:
-        """What may be NULL becomes it; a digest is put beside a payload that stays, or another."""
+        """Set a cell to NULL, or store the true payload's digest beside another payload or none."""
         if self.table == "streams":
             return self.put(self.chance.choice([row for row in self.rows if row["parent_id"]]), "parent_id", None)
         row = self.chance.choice(self.rows)
@@ -173,7 +173,7 @@ class Hand:
         return Change(said, self.table, [*(row for row, _ in changes), *after], moved)
 
     def _put_aside(self, row: Row, changed: Row) -> None:
-        """Names are unique: they go out of each other's way first."""
+        """Rename streams out of the way first, because names are unique."""
         for name in {"run_id", "branch"} & changed.keys():
             aside = f"UPDATE streams SET {name} = 'aside' || stream_id WHERE stream_id = ?"
             self.store.connection.execute(aside, (row["stream_id"],))
@@ -184,10 +184,10 @@ def _read(column: str, value: Any) -> Any:
 
 
 class Places:
-    """Where a change may be reported: at its rows, as they were and as they are, or at the streams that they open.
+    """Where a change may be reported: at its rows, before or after it, or at the streams that they open.
 
-    For a change to an event that says that another was erased, that one may be reported. What was moved to another
-    position is found where the order fails: anywhere from the one to the other.
+    A change to a `PayloadErased` event may also be reported at the event that it names, and a move to another position
+    anywhere between the two positions.
     """
 
     def __init__(self, store: Tampered, change: Change) -> None:
@@ -220,7 +220,7 @@ class Places:
         return stream.get("run_id"), stream.get("branch")
 
     def has(self, problem: Problem) -> bool:
-        """Say whether a problem is reported there."""
+        """Return whether a problem is reported at one of these places."""
         name = problem.run_id, problem.branch
         low, high = self.between
         at_a_row = problem.position in self.positions or (*name, problem.stream_version) in self.versions
@@ -228,7 +228,7 @@ class Places:
 
 
 async def reads(path: Path) -> Any:
-    """All that public reads of a store say, from views made anew; events in the order of their own streams."""
+    """Return what every public read of a store says after a rebuild, with the events in the order of their streams."""
     async with open_engine(path, durability="relaxed") as engine:
         await engine.rebuild()
         events = [
@@ -243,7 +243,7 @@ async def reads(path: Path) -> Any:
 
 
 class Checked:
-    """A store that is open and clean, and what its reads say."""
+    """An open store without problems, and what its reads say."""
 
     def __init__(self, engine: Engine, path: Path, store: Tampered) -> None:
         self.engine = engine
@@ -252,7 +252,7 @@ class Checked:
         self.said: Any = None
 
     async def hold(self, seed: int) -> None:
-        """Make one change, and hold the verification to it."""
+        """Make one change and check that verification reports it where it was made, or that no read has changed."""
         change = Hand(self.store, seed).change()
         try:
             problems = (await self.engine.verify()).problems
@@ -266,7 +266,7 @@ class Checked:
             self.store.restore()
 
     def _related(self, problems: Sequence[Problem], change: Change) -> bool:
-        """Say whether every run that is named has to do with the change: its own, and what was forked from it."""
+        """Return whether every run that is reported is a changed run or was forked from one."""
         streams = {row["stream_id"]: row for row in self.store.dicts("streams")}
         roots = {row["root_id"] for row in change.rows}
         roots |= {streams[row["stream_id"]]["root_id"] for row in change.rows if row["stream_id"] in streams}
@@ -308,7 +308,7 @@ ERASED = [
         *[("run", 0, {})] * 5,
     )
 ]
-"""A history, found by chance, in which change 1534 erases an event that says what was erased."""
+"""A history, found by chance, in which change 1534 erases a `PayloadErased` event."""
 
 
 async def check_history(moves: Sequence[Move], seeds: Sequence[int]) -> None:
@@ -327,12 +327,12 @@ async def check_history(moves: Sequence[Move], seeds: Sequence[int]) -> None:
 @QUICK
 @given(HISTORIES, st.lists(SEEDS, min_size=12, max_size=12))
 def test_any_change_is_found_or_changes_nothing(moves: list[Move], seeds: list[int]) -> None:
-    """What any history recorded verifies; a change to it is found where it was made, or no read shows it."""
+    """Any drawn history verifies; any one change to it is reported where it was made, or changes no read."""
     asyncio.run(check_history(moves, seeds))
 
 
 def test_the_event_that_says_what_was_erased_is_erased_in_secret() -> None:
-    """Then what it speaks of is reported: it was erased, and nothing says so any more."""
+    """A `PayloadErased` event that is erased in secret is reported, at itself or at the event that it names."""
     asyncio.run(check_history(ERASED, [1534]))
 
 
@@ -340,5 +340,5 @@ def test_the_event_that_says_what_was_erased_is_erased_in_secret() -> None:
 @MANY
 @given(HISTORIES, st.lists(SEEDS, min_size=40, max_size=40))
 def test_ten_thousand_changes(moves: list[Move], seeds: list[int]) -> None:
-    """The same, over 250 histories and 10,000 changes."""
+    """Each of 10,000 changes to 250 histories is reported where it was made, or changes no read."""
     asyncio.run(check_history(moves, seeds))

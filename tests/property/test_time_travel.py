@@ -1,5 +1,4 @@
-"""Looking back against logs that really end there: a file of the first N events, with its views made anew, is what
-every read at N has to say."""
+"""Reads as of a point against logs that really end there: files cut after it, with rebuilt views."""
 
 import asyncio
 import contextlib
@@ -43,7 +42,7 @@ Reads = dict[str, str]
 
 
 class Grower:
-    """Makes a move on one of the branches there are, or none where it means nothing there."""
+    """Makes a move on one of the open branches, or none where it does not apply."""
 
     def __init__(self, engine: Engine, first: Branch) -> None:
         self.engine = engine
@@ -92,7 +91,7 @@ async def grow(path: Path, moves: list[Move]) -> None:
 
 
 def cut(path: Path, position: int) -> Path:
-    """Return a copy of a closed file that ends at a position, its views still to be made."""
+    """Return a copy of a closed file that ends at a position; its views are still to be rebuilt."""
     shorter = path.with_name(f"until-{position}.db")
     shutil.copyfile(path, shorter)
     with contextlib.closing(sqlite3.connect(shorter)) as connection, connection:
@@ -106,7 +105,7 @@ def cut(path: Path, position: int) -> Path:
 
 
 async def all_reads(engine: Engine, run_id: str, branch_name: str, *, at: Point, run_at: Point) -> Reads:
-    """Everything that can be read of a branch and of its run, as texts, in which every NaN is the same."""
+    """Return every read of a branch and of its run, as texts, in which every NaN is the same."""
     run = await engine.run(run_id)
     branch = await run.branch(branch_name)
     parameters = await branch.parameters(at=at)
@@ -127,7 +126,7 @@ async def all_reads(engine: Engine, run_id: str, branch_name: str, *, at: Point,
 
 
 def check(use: Callable[[Path], Coroutine[Any, Any, None]]) -> None:
-    """Use a path in a folder and an event loop of its own."""
+    """Call `use` with a path in a temporary folder, in an event loop of its own."""
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(use(Path(folder) / "runs.db"))
 
@@ -153,7 +152,7 @@ async def check_prefixes(path: Path, moves: list[Move], choices: list[int]) -> N
 @QUICK
 @given(MOVES, CHOICES)
 def test_every_read_at_n_is_the_read_of_a_log_that_ends_there(moves: list[Move], choices: list[int]) -> None:
-    """By position and by version, over runs, branches, forks of runs and forks of forks."""
+    """Every read at a position or a version equals the same read of a log that ends there."""
     check(lambda path: check_prefixes(path, moves, choices))
 
 
@@ -161,7 +160,7 @@ def test_every_read_at_n_is_the_read_of_a_log_that_ends_there(moves: list[Move],
 @MANY
 @given(MOVES, CHOICES)
 def test_many_logs_and_their_beginnings(moves: list[Move], choices: list[int]) -> None:
-    """The same, over many more logs."""
+    """In many more logs, every read at a position or a version equals the same read of a log that ends there."""
     check(lambda path: check_prefixes(path, moves, choices))
 
 
@@ -184,12 +183,12 @@ async def check_now_and_times(path: Path, moves: list[Move]) -> None:
 @QUICK
 @given(MOVES)
 def test_the_end_is_now_and_a_time_is_its_last_event(moves: list[Move]) -> None:
-    """The last position reads like no point at all; a time like the run's last event recorded by then."""
+    """A read at the last position equals a read of now, and a read at a time one at the run's last event by then."""
     check(lambda path: check_now_and_times(path, moves))
 
 
 def succeeded(events: list[RecordedEvent], run_id: str, branch: str, version: int) -> dict[str, tuple[str, Origin]]:
-    """What a fork of a branch at a version inherits: each step's status and where it was logged, folded plainly."""
+    """Return what a fork of a branch at a version inherits: each succeeded step's status and where it was logged."""
     stream = [each for each in events if (each.run_id, each.branch) == (run_id, branch)][:version]
     seen: dict[str, tuple[str, Origin]] = {}
     first = stream[0].event
@@ -203,12 +202,12 @@ def succeeded(events: list[RecordedEvent], run_id: str, branch: str, version: in
 
 
 def removed_steps(events: Iterable[Event]) -> set[str]:
-    """The steps that a stream has removed, once at least."""
+    """Return the steps that a stream has removed at least once."""
     return {event.step for event in events if isinstance(event, StepRemoved)}
 
 
 def own_statuses(events: Iterable[Event]) -> dict[str, str]:
-    """The statuses of the steps that a stream logged itself."""
+    """Return the statuses of the steps that a stream logged itself."""
     statuses: dict[str, str] = {}
     for event in events:
         match event:
@@ -245,7 +244,7 @@ async def check_inherited(path: Path, moves: list[Move]) -> None:
 @QUICK
 @given(MOVES)
 def test_forked_runs_inherit_what_had_succeeded(moves: list[Move]) -> None:
-    """Neither more nor less, and through any number of forks, whatever the sources went on to do."""
+    """A forked run inherits exactly the steps that had succeeded at the fork, through any number of forks."""
     check(lambda path: check_inherited(path, moves))
 
 
@@ -253,5 +252,5 @@ def test_forked_runs_inherit_what_had_succeeded(moves: list[Move]) -> None:
 @MANY
 @given(MOVES)
 def test_many_forked_runs_inherit_what_had_succeeded(moves: list[Move]) -> None:
-    """The same, over many more."""
+    """In many more logs, a forked run inherits exactly the steps that had succeeded in its source at the fork."""
     check(lambda path: check_inherited(path, moves))

@@ -1,4 +1,4 @@
-"""Any store that could have been written goes through an export unchanged, to the byte."""
+"""Any store goes through an export and an import unchanged, byte for byte."""
 
 from collections.abc import Coroutine
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.strategies import documents, names, parameters
 
 
 async def check_round_trip(source: Engine, path: Path, *, readable: bool) -> None:
-    """Take everything into an empty store; it has the same runs, is whole, and exports the same."""
+    """Import an export into an empty store: it has the same runs, verifies, and exports the same bytes."""
     export = await exported(source, readable=readable)
     async with open_engine(path, durability="relaxed") as target:
         await imported(target, export)
@@ -36,13 +36,13 @@ class _Machine(Protocol):
 
 
 def check_machine(machine: _Machine) -> None:
-    """The store that a state machine has made goes through an export."""
+    """Check the round trip of the store that a state machine has built."""
     path = machine.engine.path.with_name("taken.db")
     machine.run(check_round_trip(machine.engine, path, readable=True))
 
 
 class TransferredRuns(RunMachine):
-    """Random run trees: forks, forked runs, reductions, attempts."""
+    """Random run trees (forks, forked runs, reductions, attempts) go through an export unchanged."""
 
     @override
     def teardown(self) -> None:
@@ -53,7 +53,7 @@ class TransferredRuns(RunMachine):
 
 
 class TransferredStates(StateStoreMachine):
-    """Random state stores: tasks, attempts, external runs."""
+    """Random state stores (tasks, attempts, external runs) go through an export unchanged."""
 
     @override
     def teardown(self) -> None:
@@ -71,7 +71,7 @@ TestTransferredStates.settings = settings(COMMON, max_examples=3, stateful_step_
 
 
 class ManyTransferredRuns(TransferredRuns):
-    """The same, in longer and in many more orders."""
+    """The same moves, in more and longer sequences."""
 
 
 TestManyTransferredRuns = pytest.mark.slow(ManyTransferredRuns.TestCase)
@@ -79,7 +79,7 @@ TestManyTransferredRuns.settings = settings(COMMON, max_examples=100, stateful_s
 
 
 class ManyTransferredStates(TransferredStates):
-    """The same, in longer and in many more orders."""
+    """The same moves, in more and longer sequences."""
 
 
 TestManyTransferredStates = pytest.mark.slow(ManyTransferredStates.TestCase)
@@ -101,7 +101,7 @@ async def check_any_run(source: Engine, name: str, parameter: Parameter, details
 @settings(max_examples=15)
 @given(names.filter(lambda name: len(name.encode()) < 400), parameters, documents)
 def test_any_name_and_value_goes_along(name: str, parameter: Parameter, details: dict[str, Any]) -> None:
-    """NaN, the infinities, 64-bit integers, any text, in names and in values."""
+    """Any name and any value, NaN and 64-bit integers included, go through both kinds of export unchanged."""
     check(lambda engine: check_any_run(engine, name, parameter, details))
 
 
@@ -123,5 +123,5 @@ async def _check_erased(source: Engine, versions: list[int], *, delete: bool) ->
 @settings(max_examples=10)
 @given(st.lists(st.integers(2, 7), max_size=4), st.booleans())
 def test_whatever_was_erased_or_deleted(versions: list[int], delete: bool) -> None:  # noqa: FBT001 - drawn
-    """What is left of a store goes along as it is, and is as whole there."""
+    """A store with erased events and a deleted run goes through an export unchanged."""
     check(lambda engine: _check_erased(engine, versions, delete=delete))

@@ -1,4 +1,4 @@
-"""Two engines that write to one file in turns: what each remembers of rows is never older than what the other wrote."""
+"""Two engines that write to one file in turns: neither keeps rows in memory that the other has made stale."""
 
 import asyncio
 import io
@@ -36,11 +36,11 @@ LIMITS = st.fixed_dictionaries(
         (sqlite_append, "_CAUGHT_UP_EVENTS_MAX"): st.sampled_from([2, 10_000]),
     }
 )
-"""Of what fits in memory, and of what another process may have written before all is read anew."""
+"""Limits on what an engine caches, and on how many foreign events it catches up with before it reads all anew."""
 
 
 class TakingTurns(Growing):
-    """A store that grows by the moves of two engines; what one has opened, the other goes on with."""
+    """A store that grows by the moves of two engines, each of which continues what the other opened."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
@@ -52,7 +52,7 @@ class TakingTurns(Growing):
 
     @override
     async def status(self, move: Move) -> None:
-        """Also change a step that both engines know, under a key that comes again, and now and then tidy up."""
+        """Also log a step and set a status under a repeated key; sometimes remove the step, rebuild or compact."""
         branch = self._at(move)
         await super().status(move)
         await branch.log_step("train", message=f"{move.choice}", spec=TaskSpec(command="fit") if move.values else None)
@@ -66,7 +66,7 @@ class TakingTurns(Growing):
 
     @override
     async def delete(self, move: Move) -> None:
-        """Now and then take the run in again: its streams have other ids then."""
+        """Sometimes import the deleted run again, which gives its streams new ids."""
         run_id = self._at(move).run_id
         exported = b"".join([piece async for piece in self.engine.export_runs([run_id])])
         stands_alone = run_id not in self.forked
@@ -84,7 +84,7 @@ class TakingTurns(Growing):
 
 
 def on(engine: Engine, branch: Branch) -> Branch:
-    """Return another engine's handle of a branch."""
+    """Return a handle of the same branch on the given engine."""
     return Branch(engine._writer, engine.views, branch.run_id, branch.name)
 
 
@@ -96,7 +96,7 @@ async def check(moves: Sequence[Move], turns: Sequence[int]) -> None:
             for move, turn in zip(moves, turns, strict=False):
                 growing.engine = (one, other)[turn]
                 await growing.grow([move])
-                if move.kind in {"erase", "delete"}:  # what follows would soon have made all of it be read anew
+                if move.kind in {"erase", "delete"}:  # later moves would soon make it read everything anew
                     assert await remembered((other, one)[turn]) == []
             await asyncio.gather(*[go_on(on(engine, each)) for each in growing.branches for engine in (one, other)])
             for engine in (one, other):
@@ -107,7 +107,7 @@ async def check(moves: Sequence[Move], turns: Sequence[int]) -> None:
 
 
 async def go_on(branch: Branch) -> None:
-    """Write to a branch while others do: what is remembered of it is put to use."""
+    """Write to a branch while others do, which uses the cached rows."""
     async with branch.attempt("train"):
         await branch.set_status("RUNNING", "again")
 
@@ -117,14 +117,14 @@ async def compiled(engine: Engine) -> list[Any]:
 
 
 async def remembered(engine: Engine) -> list[str]:
-    """Return the rows in memory that are not as they stand in the file."""
+    """Return the rows in memory that differ from the file."""
     log = cast("SqliteEventLog", engine._log)
     partitions, views = cast("tuple[Partitions, StateViews]", log.appender.projectors.all)
     tables = (partitions.branches, partitions.steps, views.runs, views.tasks, views.attempts, views.external_runs)
 
     def compare(connection: sqlite3.Connection) -> list[str]:
         connection.execute("BEGIN IMMEDIATE")
-        log.appender.record(())  # nothing: but what is old is forgotten
+        log.appender.record(())  # records nothing, but drops stale rows
         found = [problem for each in tables for problem in old_rows(connection, each)]
         connection.execute("COMMIT")
         return found
@@ -169,5 +169,5 @@ def test_two_writers_leave_the_views_and_the_history_whole(
 @MANY
 @given(HISTORIES, TURNS, LIMITS)
 def test_many_histories_of_two_writers(moves: list[Move], turns: list[int], limits: dict[Any, int]) -> None:
-    """The same, over many more histories."""
+    """In many more histories, two engines that write in turns leave no stale rows; the views and the history verify."""
     run_with(limits, moves, turns)

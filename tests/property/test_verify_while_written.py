@@ -1,4 +1,4 @@
-"""Verifying a store that grows, erases and deletes between any two reads of the verification: no false alarm."""
+"""Verification of a store that grows, erases and deletes between any two of its reads raises no false alarm."""
 
 import asyncio
 import tempfile
@@ -23,7 +23,7 @@ MANY = settings(QUICK, max_examples=150)
 
 
 class Interleaved:
-    """Readers between whose jobs something is done to the store."""
+    """Readers that make one move on the store before each job."""
 
     def __init__(self, readers: Readers, growing: Growing, moves: Sequence[Move]) -> None:
         self.readers = readers
@@ -46,7 +46,7 @@ async def check(before: Sequence[Move], meanwhile: Sequence[Move], chunk: int) -
             audit: Any = engine._audit
             audit._readers = Interleaved(audit._readers, growing, meanwhile)
             whole = await engine.verify(since=checkpoint)
-            # A run that was deleted since is told of, and cannot be proven if it had gone on: that is no false alarm.
+            # A run deleted since is rightly reported; if it had grown before, its checkpoint cannot be proven.
             deleted = {problem.run_id for problem in whole.problems}
             assert deleted <= set(whole.deleted), whole.problems
             assert {problem.kind for problem in whole.problems} <= {"checkpoint", "deleted"}
@@ -59,7 +59,7 @@ async def check(before: Sequence[Move], meanwhile: Sequence[Move], chunk: int) -
 @QUICK
 @given(HISTORIES, HISTORIES, st.integers(1, 7))
 def test_writing_meanwhile_is_no_tampering(before: list[Move], meanwhile: list[Move], chunk: int) -> None:
-    """Whatever is recorded, erased or deleted between two pieces, nothing but the deletions is reported."""
+    """Whatever is recorded, erased or deleted between two reads of a verification, it reports nothing but deletions."""
     with patch.object(sqlite_audit, "CHUNK_EVENTS", chunk), patch.object(sqlite_audit, "CHUNK_RUNS", 2):
         asyncio.run(check(before, meanwhile, chunk))
 
@@ -68,6 +68,6 @@ def test_writing_meanwhile_is_no_tampering(before: list[Move], meanwhile: list[M
 @MANY
 @given(HISTORIES, HISTORIES, st.integers(1, 7))
 def test_much_writing_meanwhile(before: list[Move], meanwhile: list[Move], chunk: int) -> None:
-    """The same, over many more histories."""
+    """In many more histories, a verification interleaved with writes reports nothing but deletions."""
     with patch.object(sqlite_audit, "CHUNK_EVENTS", chunk), patch.object(sqlite_audit, "CHUNK_RUNS", 2):
         asyncio.run(check(before, meanwhile, chunk))
