@@ -1,4 +1,4 @@
-"""The ways in which a caller is cancelled, each at a point that chance chooses."""
+"""The ways to cancel a caller, each at a random point."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ Way: TypeAlias = Callable[[Work, random.Random], Awaitable[None]]
 
 
 def _turns(chance: random.Random) -> int:
-    """From ten to a thousand, as often less than a hundred as more: calls are short or long."""
+    """Return 10 to 1,000 turns, half of them below 100, because calls are short or long."""
     return round(10 ** chance.uniform(1, 3))
 
 
@@ -24,7 +24,7 @@ def _seconds(chance: random.Random) -> float:
 
 
 async def pass_turns(turns: int) -> None:
-    """Let the event loop turn that often: another call gets that far."""
+    """Let the event loop run this many turns, so that another call gets that far."""
     for _ in range(turns):
         await anyio.lowlevel.checkpoint()
 
@@ -38,7 +38,7 @@ async def by_cancel(work: Work, chance: random.Random) -> None:
 
 
 async def by_cancelling_twice(work: Work, chance: random.Random) -> None:
-    """A task is cancelled while it deals with its cancellation."""
+    """A task is cancelled again while it handles its cancellation."""
     task = asyncio.ensure_future(_awaited(work))
     await pass_turns(_turns(chance))
     task.cancel()
@@ -48,7 +48,7 @@ async def by_cancelling_twice(work: Work, chance: random.Random) -> None:
 
 
 async def by_wait_for(work: Work, chance: random.Random) -> None:
-    """`asyncio.wait_for`, which runs it as a task, gives up."""
+    """`asyncio.wait_for` times out."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(work(), _seconds(chance))
 
@@ -61,7 +61,7 @@ async def by_timeout(work: Work, chance: random.Random) -> None:
 
 
 async def by_moving_on(work: Work, chance: random.Random) -> None:
-    """`anyio.move_on_after` cancels again and again, until its block has ended."""
+    """`anyio.move_on_after` cancels repeatedly until its block has ended."""
     with anyio.move_on_after(_seconds(chance)):
         await work()
 

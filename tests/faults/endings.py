@@ -1,6 +1,6 @@
-"""Processes whose event loop ends in the middle of writing: `python -m tests.faults.endings ENDING DATABASE`.
+"""Processes whose event loop ends while they write: `python -m tests.faults.endings ENDING DATABASE`.
 
-Each acknowledges its writes as `branch value`, and says `over` when nothing is left to do but to exit.
+Each acknowledges a write as a line `branch value`, and prints `over` when it has only to exit.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _WRITES: Final = 25
 
 
 class _Failure(Exception):
-    """What ends a task group."""
+    """Ends a task group."""
 
 
 async def _write(run: Run, name: str) -> None:
@@ -44,14 +44,14 @@ def _begin(run: Run) -> list[asyncio.Task[None]]:
 async def _write_a_while(run: Run) -> None:
     for value in range(_WRITES):
         await run.set_parameters({"main": value})
-    await pass_turns(6)  # what the others asked for meanwhile is being committed now
+    await pass_turns(6)  # the other branches' writes are being committed now
 
 
 _KEPT: list[Engine] = []
 
 
 async def _unclosed(path: Path) -> None:
-    """The main coroutine returns: `asyncio.run` cancels what still writes, and nobody closes the engine."""
+    """The main coroutine returns: `asyncio.run` cancels the writers, and nobody closes the engine."""
     engine = await open_engine(path)
     _KEPT.append(engine)
     run = await engine.run("r")
@@ -69,7 +69,7 @@ async def _closed_while_written(path: Path) -> None:
 
 
 async def _ended_by(path: Path, end: Callable[[asyncio.Task[Any]], object]) -> None:
-    """Write in a task group, in the middle of which `end` is called with the task that is in its block."""
+    """Write in a task group; in the middle of it, call `end` with the task that entered the group."""
     main = asyncio.current_task()
     assert main is not None
     async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
@@ -94,14 +94,14 @@ def _terminate(main: asyncio.Task[Any]) -> None:
 
 
 async def _waiting_for_the_lock(path: Path, *, close: bool) -> None:
-    """A write waits for a lock that somebody holds for good, when the main task is cancelled."""
+    """A write waits for a lock that is never released when the main task ends."""
     lock = FileLock(beside(path, "-lock"))
     engine = await open_engine(path, busy_timeout=0.3 if close else 86_400)
     _KEPT.append(engine)
     run = await engine.run("r")
     assert lock.try_acquire()
     writing = asyncio.create_task(run.set_parameters({"never": 1}))
-    await asyncio.sleep(0.01)  # whether it waits by now or not: the process must end
+    await asyncio.sleep(0.01)  # the process must end whether the write waits by now or not
     if close:
         with contextlib.suppress(StoreBusy):
             await engine.close()
@@ -125,7 +125,7 @@ def _holds(error: BaseException, expected: tuple[type[BaseException], ...]) -> b
 
 
 def _stop(path: Path) -> None:
-    """A loop is stopped and closed with tasks in the middle of writing, which nobody cancels."""
+    """A loop is stopped and closed while tasks write, which nobody cancels."""
     loop = asyncio.new_event_loop()
     loop.create_task(_unclosed(path)).add_done_callback(lambda _: loop.stop())
     loop.run_forever()
@@ -133,7 +133,7 @@ def _stop(path: Path) -> None:
 
 
 def _again(path: Path) -> None:
-    """After a loop that has left its engine open, another one opens the file, writes, and closes it."""
+    """After a loop that left its engine open, a second loop opens the file, writes and closes it."""
 
     async def write() -> None:
         async with open_engine(path) as engine:
@@ -160,7 +160,7 @@ def _in_a_thread(path: Path) -> None:
 
 
 def _blocking(path: Path) -> None:
-    """A blocking store that nobody closes, while daemon threads write to it."""
+    """Daemon threads write to a blocking store that nobody closes."""
     store = BlockingRunLogStore(path)
     _STORES.append(store)
     acknowledged = threading.Barrier(_BRANCHES + 1)

@@ -1,4 +1,4 @@
-"""JSON for those who want to break its readers: where values stand, and what to put there."""
+"""JSON for mutations: where values are in a sample, and hostile fragments."""
 
 import re
 from typing import Final
@@ -74,9 +74,9 @@ HOSTILE: Final = Format(
     ),
     tags=b'{}[],:"\\0-19.eE+ \n\tntf\x00\x7f\xff',
 )
-"""Whole values and broken ones, each of which a reader has to survive wherever it stands."""
+"""Whole and broken values, each of which a reader must survive anywhere."""
 
 
 def sample(data: bytes) -> Sample:
-    """Return JSON with the places of its values: texts, numbers and words, and what is empty."""
+    """Return JSON with the spans of its values: texts, numbers, words, and empty objects and arrays."""
     return Sample(data, tuple(found.span() for found in _VALUE.finditer(data)))

@@ -1,5 +1,5 @@
-/* Ends the process by SIGKILL just before, or in the middle of, its n-th change to the files of a folder.
-   To be preloaded; a change is a write, a truncation, a sync, a new folder, a link, a removal or a renaming. */
+/* Preloaded library: kills the process by SIGKILL just before, or halfway through, its n-th change to a folder's files.
+   A change is a write, a truncation, a sync, a mkdir, a link, a removal or a rename. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
@@ -14,7 +14,7 @@ static char folder[PATH_MAX];
 static long changes, last_change;
 static int in_the_middle;
 
-/* Count from now on, and end before change number `at`; 0 never. Where it is a write, half of it is done if `half`. */
+/* Count from now on and kill before change number `at`, or never if 0. If `half`, a write is half done first. */
 void arm(const char *path, long at, int half) {
     snprintf(folder, sizeof folder, "%s/", path);
     changes = 0, last_change = at, in_the_middle = half;

@@ -1,4 +1,4 @@
-"""What a process holds: threads, descriptors, tasks and locks. Fault tests compare before and after."""
+"""The threads, descriptors, tasks and locks of a process, to compare before and after."""
 
 import asyncio
 import fcntl
@@ -26,7 +26,7 @@ def open_files(folder: Path) -> Counter[str]:
 
 
 def locks_held(folder: Path) -> list[str]:
-    """Return the lock files in `folder` that anybody holds."""
+    """Return the names of the lock files in `folder` that are held."""
     held = []
     for path in filter(Path.is_file, folder.glob("*-lock")):
         with path.open("rb") as file:
@@ -38,9 +38,9 @@ def locks_held(folder: Path) -> list[str]:
 
 
 def assert_no_transaction(database: Path) -> None:
-    """Assert that nobody is in the middle of writing to a database."""
+    """Assert that no connection holds SQLite's write lock on a database."""
     with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")  # else: database is locked
+        connection.execute("BEGIN IMMEDIATE")  # fails if another connection holds it
         connection.execute("ROLLBACK")
 
 

@@ -1,10 +1,10 @@
-"""MessagePack for those who want to break its readers: where values stand, and what to put there."""
+"""MessagePack for mutations: where values are in a sample, and hostile fragments."""
 
 from typing import Final
 
 from tests.faults.mutations import Format, Sample, Span
 
-# What stands behind a tag: so many bytes, or first a length of so many bytes.
+# The number of bytes after a tag: of the value itself, or of the length that precedes it.
 _SIZES: Final = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8} | {
     0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17
 }  # fmt: skip
@@ -16,7 +16,7 @@ _EXTENSIONS: Final = (0xC7, 0xC8, 0xC9)
 HOSTILE: Final = Format(
     fragments=(
         b"\xc0",
-        b"\xc1",  # means nothing
+        b"\xc1",  # never used
         b"\xc2",
         b"\x00",
         b"\x07",
@@ -25,17 +25,17 @@ HOSTILE: Final = Format(
         b"\x81\xa1k\x01",
         b"\x91\xa1v",
         b"\x81\xa1x\x81\xa5value\x05",  # a parameter
-        b"\xcf" + b"\xff" * 8,  # 64 bits without a sign
+        b"\xcf" + b"\xff" * 8,  # unsigned 64 bits
         b"\xcf\x80" + b"\x00" * 7,
         b"\xd3\x80" + b"\x00" * 7,
         b"\xcb\x7f\xf8" + b"\x00" * 6,  # NaN
-        b"\xcb\xff\xf8\x00\x00\x00\x00\x00\x01",  # another
+        b"\xcb\xff\xf8\x00\x00\x00\x00\x00\x01",  # another NaN
         b"\xcb\x7f\xf0" + b"\x00" * 6,
         b"\xcb\x80" + b"\x00" * 7,  # -0.0
         b"\xca\x7f\xc0\x00\x00",
         b"\xa0",
         b"\xa1\x00",
-        b"\xa3\xe2\x80\xae",  # right to left
+        b"\xa3\xe2\x80\xae",  # a right-to-left override
         b"\xa3\xed\xa0\x80",  # a surrogate
         b"\xa1\xff",
         b"\xa2\xc3\x28",
@@ -45,7 +45,7 @@ HOSTILE: Final = Format(
         b"\xb4" + b"2026-01-02T12:30:15Z",
         b"\xb9" + b"0001-01-01T00:00:00+01:00",
         b"\xb9" + b"9999-12-31T23:59:59-23:59",
-        b"\xb3" + b"2026-01-02T12:30:15",  # in no zone
+        b"\xb3" + b"2026-01-02T12:30:15",  # without a time zone
         b"\xd6\xff\x00\x00\x00\x01",  # a time
         b"\xd7\xff" + b"\xff" * 8,
         b"\xc7\x0c\xff" + b"\x00" * 4 + b"\x7f" + b"\xff" * 7,
@@ -63,7 +63,7 @@ HOSTILE: Final = Format(
         b"\x81\x91\x01\x02",
         b"\x81\x80\x02",
         b"\x81\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00\x02",
-        b"\x82\xa1a\x01\xa1a\x02",  # a key twice
+        b"\x82\xa1a\x01\xa1a\x02",  # a duplicate key
         b"\x81\xa1a" * 63 + b"\xc0",  # deep
         b"\x81\xa1a" * 64 + b"\xc0",
         b"\x81\xa1a" * 900 + b"\xc0",
@@ -81,11 +81,11 @@ HOSTILE: Final = Format(
     ),
     tags=bytes([*range(0x80, 0xA0), 0xA0, 0xBF, *range(0xC0, 0xE0), 0x00, 0x7F, 0xFF]),
 )
-"""Whole values and broken ones, each of which a reader has to survive wherever it stands."""
+"""Whole and broken values, each of which a reader must survive anywhere."""
 
 
 def sample(data: bytes) -> Sample:
-    """Return canonical MessagePack with the places of its values."""
+    """Return canonical MessagePack with the spans of its values."""
     reader = _Reader(data)
     reader.value()
     assert reader.at == len(data)
@@ -93,7 +93,7 @@ def sample(data: bytes) -> Sample:
 
 
 class _Reader:
-    """Finds values: those inside others first, and no keys."""
+    """Finds the spans of values, inner ones first, without keys."""
 
     def __init__(self, data: bytes) -> None:
         self.at = 0
@@ -117,7 +117,7 @@ class _Reader:
         if tag >= 0xDE:
             for _ in range(length):
                 self.value()
-                self.found.pop()  # the key: whatever else stood there would be no field
+                self.found.pop()  # a key: any other value there would not be a field
                 self.value()
         elif tag >= 0xDC:
             for _ in range(length):

@@ -1,7 +1,7 @@
-"""Ways to damage bytes, drawn by a seed: the same seed does the same again, so that a failure can be repeated.
+"""Mutations of bytes, drawn from a seed; a seed always gives the same mutation, so that a failure can be repeated.
 
-Some mutations know nothing of the format. Others know where its values stand, so that what comes out is often well
-formed, and gets to the code behind the parser.
+Blind mutations know nothing of the format. The others know where its values are, so that their results are often well
+formed and reach the code behind the parser.
 """
 
 import random
@@ -11,17 +11,17 @@ from typing import Final, TypeAlias, TypeVar
 from msgspec import Struct
 
 Span: TypeAlias = tuple[int, int]
-"""Where something begins and ends."""
+"""The begin and the end of a value."""
 
 _Choice = TypeVar("_Choice")
 
 _STEPS_MAX: Final = 3
 _REPEATED_MAX: Final = 200
-_GRAFTED_ONLY: Final = 0.4  # of the mutations: else few would be well formed
+_GRAFTED_ONLY: Final = 0.4  # the share of these mutations, without which few results would be well formed
 
 
 class Sample(Struct, frozen=True):
-    """Bytes that are as they should be. `values` are the spans of the values in them, those inside others too."""
+    """Undamaged bytes, with the spans of all values in them, nested values included."""
 
     data: bytes
     values: tuple[Span, ...]
@@ -46,13 +46,13 @@ class Mutations:
         self._format = known
 
     def of(self, seed: int) -> tuple[int, bytes]:
-        """Return what a seed makes of which sample, by its index: never what it was."""
+        """Return the index of a sample and its mutation by a seed, which always differs from the sample."""
         chance = random.Random(seed)
         index = int(chance.random() * len(self.samples))
         return index, self.mutated(index, chance)
 
     def mutated(self, index: int, chance: random.Random) -> bytes:
-        """Return what becomes of a sample."""
+        """Return a mutation of a sample."""
         hand = _Hand(self.samples, index, self._format, chance)
         while hand.data == hand.sample.data:
             if chance.random() < _GRAFTED_ONLY:
@@ -74,7 +74,7 @@ class _Hand:
         self.chance = chance
 
     def graft(self) -> None:
-        """Put something else in the place of a value: a fragment, or a value of any sample."""
+        """Replace a value by a fragment, or by a value of any sample."""
         begin, end = self._one(self.sample.values)
         if self.chance.random() < 0.7:
             self.data[begin:end] = self._one(self.known.fragments)
@@ -92,12 +92,12 @@ class _Hand:
         self.data[place : place + 1] = bytes([self._below(256)])
 
     def swap_tag(self) -> None:
-        """Let a value say that it is of another type."""
+        """Replace a value's type."""
         begin, _ = self._one(self.sample.values)
         self.data[begin : begin + 1] = bytes([self._one(self.known.tags)])
 
     def edit_length(self) -> None:
-        """Change what stands behind a tag, where lengths are, to an extreme or a neighbour."""
+        """Change the bytes after a tag, where lengths are stored, to an extreme or a neighbouring number."""
         begin, _ = self._one(self.sample.values)
         length = 1 + self._below(4)
         known = int.from_bytes(self.data[begin + 1 : begin + 1 + length], "big")
@@ -109,7 +109,7 @@ class _Hand:
         self.data[place:place] = self._one(self.known.fragments)
 
     def splice(self) -> None:
-        """Go on with another sample."""
+        """Continue with the rest of another sample."""
         other = self._one(self.samples).data
         self.data[self._place() :] = other[self._below(len(other)) :]
 

@@ -1,4 +1,4 @@
-"""Small C libraries that are loaded into child processes, where they see, or break off, what is done to files."""
+"""Small C libraries that child processes preload, to observe or interrupt their file operations."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ _COUNTS = struct.Struct("=qq")
 
 
 def compiled(name: str, folder: Path) -> Path:
-    """Compile `name`.c into `folder` and return the library; skip the test where that cannot be done."""
+    """Compile `name`.c into `folder` and return the library; skip the test where that is impossible."""
     compiler = shutil.which("cc")
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("needs a C compiler and Linux, to load a library before all others")
@@ -28,7 +28,7 @@ def compiled(name: str, folder: Path) -> Path:
 
 
 def loading(library: Path, **variables: object) -> dict[str, str]:
-    """Return the environment of a process that is to load it."""
+    """Return the environment of a process that loads the library."""
     return {**os.environ, "LD_PRELOAD": str(library), **{name: str(value) for name, value in variables.items()}}
 
 
@@ -40,7 +40,7 @@ class Counts(Struct, frozen=True):
 
 
 class CheckpointWatch:
-    """Watches, by `unlocked_writes.c`, who checkpoints a database: processes that have its `environment` are seen."""
+    """Counts, by `unlocked_writes.c`, the checkpoints of a database in processes that run with its `environment`."""
 
     def __init__(self, library: Path, database: Path) -> None:
         self._counts = beside(database, "-counts")
@@ -48,5 +48,5 @@ class CheckpointWatch:
         self.environment = loading(library, WATCHED=database, COUNTS=self._counts)
 
     def counts(self) -> Counts:
-        """Return what was counted so far."""
+        """Return the counts so far."""
         return Counts(*_COUNTS.unpack(self._counts.read_bytes()))

@@ -1,9 +1,9 @@
-/* Writes down, in one order, every change that this process makes to the files of a folder, and makes chosen ones fail.
+/* Preloaded library: records, in order, every change of this process to a folder's files, and makes chosen ones fail.
 
-   To be preloaded. A change is a creation, a write, a truncation, a sync, a removal or a renaming. What is written down
-   is read by `disk/changes.py`: a byte for the kind, the lengths of name and data (4 bytes each), an offset (8 bytes), then
-   name and data. Names are relative to the folder, which is "" itself. Shared memory (`-shm`) is left out: it is rebuilt
-   by whoever opens a database first. */
+   A change is a creation, a write, a truncation, a sync, a removal or a rename. `disk/changes.py` reads the records: a
+   byte for the kind, the lengths of name and data (4 bytes each), an offset (8 bytes), then name and data. Names are
+   relative to the folder, whose own name is "". Shared memory (`-shm`) is left out: the first to open a database
+   rebuilds it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -43,7 +43,7 @@ static void put(char kind, const char *name, uint64_t offset, const void *data, 
     if (size && next(recording, data, size) < 0) return;
 }
 
-/* Count changes to `path` from now on, and write them down in `log`, unless that is "". */
+/* Count changes to `path` from now on, and record them in `log`, unless that is "". */
 void watch(const char *path, const char *log) {
     pthread_mutex_lock(&order);
     if (recording >= 0) NEXT(close)(recording), recording = -1;
@@ -53,15 +53,15 @@ void watch(const char *path, const char *log) {
     pthread_mutex_unlock(&order);
 }
 
-/* Note what was acknowledged to the caller, between the changes before and those after. */
+/* Record what was acknowledged to the caller, between the changes before and after. */
 void acknowledge(const char *text) {
     pthread_mutex_lock(&order);
     put('A', "", 0, text, strlen(text));
     pthread_mutex_unlock(&order);
 }
 
-/* Make change number `at` fail, and then more, `times` in all, of those of the `kinds`: C, W, S, T, U or R. A failed
-   write has done its first half if `half`. */
+/* From change number `at` on, make the next `times` changes of the `kinds` (C, W, S, T, U or R) fail. If `half`, a
+   failing write writes its first half. */
 void fail(long at, long times, int error, int half, const char *kinds) {
     pthread_mutex_lock(&order);
     first_failure = at, failures_left = times, failure = error, halved = half, failed = 0;
@@ -69,7 +69,7 @@ void fail(long at, long times, int error, int half, const char *kinds) {
     pthread_mutex_unlock(&order);
 }
 
-/* The name of a file of the folder, or NULL when it is another's, or shared memory. */
+/* The name of a file inside the folder, or NULL if it is outside or shared memory. */
 static const char *inside(const char *path) {
     if (!folder_size || strncmp(path, folder, folder_size)) return NULL;
     const char *name = path + folder_size;
@@ -155,7 +155,7 @@ ssize_t write(int fd, const void *data, size_t size) {
     return done;
 }
 
-/* A sync that fails: the kernel has marked the pages clean, and they never reach the disk. */
+/* A failed sync leaves the pages marked clean, so that they never reach the disk. */
 #define SYNC(function) \
     int function(int fd) { \
         char path[PATH_MAX]; \
@@ -201,7 +201,7 @@ int unlink(const char *path) {
     return done;
 }
 
-/* A new name for a file; `from` is still there if `kept`. */
+/* Give a file a new name; keep the old one if `kept`. */
 static int name_anew(const char *from, const char *to, int kept, int (*next)(const char *, const char *)) {
     const char *old = inside(from), *new = inside(to);
     if (!old || !new) return next(from, to);

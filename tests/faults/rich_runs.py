@@ -1,4 +1,4 @@
-"""Runs that hold some of everything, for whoever damages what they are recorded as."""
+"""Runs that hold some of everything, for tests that damage the records."""
 
 import math
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""A writer beside processes that are killed, and how long it had to wait."""
+"""A writer that runs beside processes that are killed, and measures how long it waits."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ _LOCKS = Path("/proc/locks")
 
 
 class Survivor:
-    """Writes without a break while its block runs, and measures each write; `written` and `longest_seconds` tell."""
+    """Writes continuously while its block runs; `written` counts the writes, `longest_seconds` is the slowest."""
 
     def __init__(self, run: Run) -> None:
         self.written = 0
@@ -54,4 +54,4 @@ async def until_somebody_waits_for(lock: Path) -> None:
 
 def _look_until_somebody_waits(inode: str) -> None:
     while not any("->" in line and inode in line for line in _LOCKS.read_text().splitlines()):
-        os.sched_yield()  # the kernel tells nobody that the queue has grown
+        os.sched_yield()  # the kernel does not notify anybody that the queue has grown

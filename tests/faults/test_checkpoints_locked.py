@@ -18,7 +18,7 @@ from tests.faults.preload import CheckpointWatch
 
 
 async def test_who_checkpoints_holds_the_lock(database: Path, watch: CheckpointWatch) -> None:
-    """In a commit, in a compaction, and at the last close."""
+    """Checkpoints in a commit, in a compaction and at the last close are made under the write lock."""
     for _ in range(2):
         await finished(await start_worker("checkpoint", database, environment=watch.environment))
         assert not beside(database, "-wal").exists()
@@ -27,7 +27,7 @@ async def test_who_checkpoints_holds_the_lock(database: Path, watch: CheckpointW
 
 
 async def test_a_checkpoint_without_the_lock_is_noticed(database: Path, watch: CheckpointWatch) -> None:
-    """The watch sees what it is there for: an engine that closes without the lock."""
+    """The watch notices an engine that closes, and so checkpoints, without the lock."""
     task = "checkpoint_on_closing_without_the_lock"
     await finished(await start_worker(task, database, environment=watch.environment))
     assert watch.counts().unlocked > 0
@@ -35,19 +35,19 @@ async def test_a_checkpoint_without_the_lock_is_noticed(database: Path, watch: C
 
 @pytest.fixture
 def lock(database: Path) -> Iterator[FileLock]:
-    """The write lock, as a tool takes it that has no connection to the database."""
+    """The write lock, as taken by a tool that has no connection to the database."""
     lock = FileLock(beside(database, "-lock"))
     yield lock
     lock.close()
 
 
 def standing(database: Path) -> list[tuple[int, int]]:
-    """What a change to the database or to its write-ahead log would change. They are not opened: see `prepare_file`."""
+    """Return the times and sizes of the database and its write-ahead log. They are not opened: see `prepare_file`."""
     return [(found.st_mtime_ns, found.st_size) for found in (beside(database, end).stat() for end in ("", "-wal"))]
 
 
 async def test_who_cannot_have_the_lock_closes_without_a_checkpoint(database: Path, lock: FileLock) -> None:
-    """Whoever holds the lock need not have the file open: as the last, an engine leaves the files as they stand."""
+    """While a tool holds the lock, the last engine to close makes no checkpoint and leaves the files unchanged."""
     async with open_engine(database, busy_timeout=0.1) as engine:
         run = await engine.create_run("r", parameters={"a": 1})
         await run.parameters()
@@ -62,7 +62,7 @@ async def test_who_cannot_have_the_lock_closes_without_a_checkpoint(database: Pa
 
 
 async def test_an_opening_that_fails_closes_without_a_checkpoint(database: Path, lock: FileLock) -> None:
-    """The lock that it needed and did not get is somebody's."""
+    """An opening that fails because it cannot get the lock leaves the files unchanged."""
     await finished(await start_worker("leave_in_the_log", database, "UPDATE view_checkpoints SET version = 0"))
     before = standing(database)
     assert lock.try_acquire()

@@ -1,4 +1,4 @@
-"""A full disk: nothing is acknowledged that is not recorded, reads go on, and with room again so does all else."""
+"""On a full disk only recorded writes are acknowledged and reads go on; once there is room, everything works again."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ _WAL_BYTES_MAX: Final = 2**20
 _SPARE_BYTES: Final = 0, 3_000, 200_000, 20_000
 _WRITES_MAX: Final = 200
 
-# A file that may not grow fails in another way than a disk that is full, and SQLite does not say which write it was.
+# A write beyond a file size limit fails with another error than on a full disk, and SQLite does not say which it was.
 _REFUSED: Final = DiskFull, OutcomeUnknown
 
 
@@ -38,7 +38,7 @@ def _refusal(disk: SmallDisk) -> type[Exception] | tuple[type[Exception], ...]:
 
 
 class _Writers:
-    """Write values that are counted only once they are acknowledged."""
+    """Write values and count those that are acknowledged."""
 
     def __init__(self, branches: list[Branch], refusal: type[Exception] | tuple[type[Exception], ...]) -> None:
         self.acknowledged = Counter[str]()
@@ -50,7 +50,7 @@ class _Writers:
         await asyncio.gather(*map(self._write, self._branches))
 
     async def until_refused(self) -> None:
-        """Write on every branch until that is refused, all together and then each alone: less of it may still fit."""
+        """Write on every branch until that is refused, first all together, then each alone, which may still fit."""
         await asyncio.gather(*map(self._until_refused, self._branches))
         for branch in self._branches:
             await self._until_refused(branch)
@@ -69,7 +69,7 @@ class _Writers:
 
 
 async def _read(engine: Engine, done: asyncio.Event) -> int:
-    """Read in every way until told to end; return how often."""
+    """Read in every way until told to stop; return the number of reads."""
     reads = 0
     run = await engine.run("r")
     while not done.is_set():
@@ -84,7 +84,9 @@ async def _read(engine: Engine, done: asyncio.Event) -> int:
 
 @pytest.mark.parametrize("cycles", [4, pytest.param(20, marks=pytest.mark.slow)])
 async def test_a_disk_that_is_full_again_and_again(disk: SmallDisk, cycles: int) -> None:
-    """What is acknowledged is recorded, what is refused is not; reads never fail, and a write goes with room again."""
+    """Acknowledged writes are recorded and refused ones are not; reads never fail, and writes succeed once there is
+    room.
+    """
     database = disk.folder / "runs.db"
     async with nothing_left(disk.folder), open_engine(database, wal_bytes_max=_WAL_BYTES_MAX) as engine:
         run = await engine.create_run("r")
@@ -129,7 +131,9 @@ def _left(disk: SmallDisk) -> set[str]:
 
 @pytest.mark.parametrize("disk", ["tmpfs", "ext4"], indirect=True)
 async def test_upkeep_on_a_full_disk_says_so_and_leaves_all_as_it_was(disk: SmallDisk) -> None:
-    """Views, file and history are as before, no scratch file is left, and with room again it can be done."""
+    """Upkeep on a full disk raises DiskFull and changes neither views, history nor files; it succeeds once there is
+    room.
+    """
     async with open_engine(disk.folder / "runs.db") as engine:
         await engine.create_run("old", parameters={"a": 1})
         run = await engine.create_run("r", parameters={"secret": _BIG})
@@ -172,7 +176,7 @@ async def test_a_file_is_opened_read_and_closed_on_a_full_disk(disk: SmallDisk) 
 
 @pytest.mark.parametrize("disk", ["tmpfs", "ext4"], indirect=True)
 async def test_opening_without_room_for_what_readers_share_says_so(disk: SmallDisk) -> None:
-    """The first to open a file needs a little room, even to read it: without, the disk is full, and nothing unknown."""
+    """The first opening of a file needs room for shared memory and raises DiskFull without it, leaving nothing open."""
     database = disk.folder / "runs.db"
     async with open_engine(database) as engine:
         await engine.create_run("r")

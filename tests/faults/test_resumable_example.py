@@ -1,4 +1,4 @@
-"""The example's orchestrator, killed and started again."""
+"""The resumable sweep of `examples/`, killed and started again."""
 
 import signal
 from collections import Counter
@@ -13,17 +13,17 @@ from examples.resumable_sweep import EPOCHS, RATES, RUN_ID, sweep
 from tests.faults.children import start_program
 
 FITTED = {f"rate {rate}" for rate in RATES[:-1]}
-# By the last there is work left, although up to five epochs more are recorded by the time of each.
+# Up to five more epochs are recorded before each kill; even so, the last one leaves work to do.
 KILLS = [("before", 1), ("after", 3), ("after", 25), ("before", 25), ("after", 1), ("before", 2)]
 
 
 async def _epochs(engine: Engine) -> Counter[str]:
-    """How often each branch recorded an epoch."""
+    """Return how many epochs each branch recorded."""
     return Counter([each.branch async for each in engine.events(run_id=RUN_ID, types=[ParametersSet]) if each.branch])
 
 
 async def test_a_sweep_that_is_killed_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """However often it was killed, it finds what it would have found, and records every epoch and the outcome once."""
+    """A sweep killed many times finds what an undisturbed one finds, and records every epoch and the reduction once."""
     database, undisturbed = tmp_path / "killed.db", tmp_path / "undisturbed.db"
     for when, epochs in KILLS:
         process = await start_program("tests.faults.doomed_sweep", database, when, epochs)

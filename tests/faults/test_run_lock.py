@@ -1,4 +1,4 @@
-"""The lock of a run's folder: one holder, who does not wait, and whose death frees it whatever it has started."""
+"""The lock of a run's folder has one holder; others do not wait, and its death frees it whatever it has started."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def next_line(worker: "subprocess.Popen[str]") -> str:
 
 @contextmanager
 def holding(task: str, database: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A worker that holds the lock; what it has left asleep ends with the block."""
+    """A worker that holds the lock; the block's end also ends the processes that the worker left asleep."""
     with start(task, database) as worker:
         try:
             assert next_line(worker) == "held"
@@ -42,7 +42,7 @@ def holding(task: str, database: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def refused(lock: RunLock) -> RunLocked:
-    """The error of who asks for a lock that somebody holds."""
+    """Return the error that is raised when the lock is held."""
     with pytest.raises(RunLocked) as caught, lock:
         pass
     return caught.value
@@ -58,7 +58,7 @@ def is_free(folder: Path) -> bool:
 
 @pytest.mark.parametrize("task", ["hold", "hold_awaiting"])
 def test_the_lock_is_refused_to_others_and_the_holder_is_named(database: Path, task: str) -> None:
-    """The second taker hears at once which file is locked and which process holds it."""
+    """A second taker is refused at once, by an error that names the locked file and the process that holds it."""
     with holding(task, database) as worker, SQLiteStateStore(database) as store:
         error = refused(store.lock())
         assert (error.path, error.holder) == (database.with_name("run.lock"), worker.pid)
@@ -69,7 +69,7 @@ def test_the_lock_is_refused_to_others_and_the_holder_is_named(database: Path, t
 
 @pytest.mark.parametrize("task", ["hold", "hold_awaiting"])
 def test_a_holder_that_is_killed_frees_it(database: Path, task: str) -> None:
-    """The kernel frees it with `kill -9`: the next taker has it, and is the one who is named then."""
+    """`kill -9` of the holder frees the lock; the next taker is then named as its holder."""
     with holding(task, database) as worker:
         worker.kill()
         worker.wait()
@@ -79,7 +79,7 @@ def test_a_holder_that_is_killed_frees_it(database: Path, task: str) -> None:
 
 @pytest.mark.parametrize("task", ["hold_and_fork", "hold_and_spawn"])
 def test_what_the_holder_has_started_does_not_keep_it(database: Path, task: str) -> None:
-    """A process that a holder forked or started sleeps on, and the lock is free once the holder is dead."""
+    """The lock is free once its holder is dead, although a process that the holder forked or started is still alive."""
     with holding(task, database) as worker:
         assert refused(RunLock(database.parent)).holder == worker.pid
         worker.kill()
@@ -91,7 +91,7 @@ def test_what_the_holder_has_started_does_not_keep_it(database: Path, task: str)
 
 
 def test_a_holder_that_ends_frees_it(database: Path) -> None:
-    """It is free when the block has ended, and the holder with it."""
+    """The lock is free once the holder's block and process have ended."""
     with holding("hold", database) as worker:
         worker.communicate()
         assert worker.returncode == 0
@@ -99,13 +99,13 @@ def test_a_holder_that_ends_frees_it(database: Path) -> None:
 
 
 def test_of_many_processes_one_is_inside_at_a_time(database: Path) -> None:
-    """Whoever gets it is alone with it, however many try, and all come to have it."""
+    """Of several racing processes, only one holds the lock at a time, and each gets it."""
     racers = [start("race", database) for _ in range(RACERS)]
     assert [racer.communicate()[0] for racer in racers] == ["done\n"] * RACERS
 
 
 async def test_both_forms_exclude_each_other(engine: Engine, database: Path) -> None:
-    """`async with` and `with` take the same lock, of either twin."""
+    """`async with` and `with`, on the store and its blocking twin, take the same lock."""
     awaited = StateStore(engine)
     with SQLiteStateStore(database) as store:
         async with awaited.lock():
@@ -119,7 +119,7 @@ async def test_both_forms_exclude_each_other(engine: Engine, database: Path) -> 
 
 
 def test_it_is_not_reentrant(tmp_path: Path) -> None:
-    """Who holds it is refused too, by the same object as by another, and holds it still."""
+    """A holder is refused a second lock, by the same object as by another, and keeps the first."""
     lock = RunLock(tmp_path)
     with lock:
         assert refused(lock).holder == os.getpid()
@@ -129,7 +129,7 @@ def test_it_is_not_reentrant(tmp_path: Path) -> None:
 
 
 def test_of_many_threads_one_is_inside_at_a_time(tmp_path: Path) -> None:
-    """Threads of one process exclude each other like processes, also on one object."""
+    """Threads of one process exclude each other as processes do, even on one object."""
     lock, inside, failures = RunLock(tmp_path), threading.Lock(), []
 
     def take() -> None:
@@ -153,7 +153,7 @@ def test_of_many_threads_one_is_inside_at_a_time(tmp_path: Path) -> None:
 
 
 def test_an_error_inside_frees_it(tmp_path: Path) -> None:
-    """However the block ends, the lock ends with it."""
+    """An error that ends the block frees the lock."""
     with pytest.raises(KeyboardInterrupt), RunLock(tmp_path):
         raise KeyboardInterrupt
     assert is_free(tmp_path)
@@ -161,7 +161,7 @@ def test_an_error_inside_frees_it(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # forking is what is tested
 def test_a_forked_child_that_leaves_the_block_does_not_free_it(tmp_path: Path) -> None:
-    """The lock is its parent's: the child neither has it nor gives it back."""
+    """A forked child that leaves the block does not free its parent's lock."""
 
     def in_child(lock: RunLock) -> int:
         lock.__exit__(None, None, None)
@@ -184,7 +184,7 @@ def exit_code_of_a_fork(work: Callable[[], int]) -> int:
 
 
 def test_a_folder_without_room_for_it_says_so(tmp_path: Path) -> None:
-    """What stands in its place is named."""
+    """A folder in place of the lock file raises FolderNotWritable, which names the path."""
     (tmp_path / "run.lock").mkdir()
     with pytest.raises(FolderNotWritable, match=r"run\.lock"), RunLock(tmp_path):
         pass
@@ -192,14 +192,16 @@ def test_a_folder_without_room_for_it_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("note", ["", "0", "-1", f"{2**31}", "somebody"])
 def test_a_note_that_names_no_process_names_nobody(tmp_path: Path, note: str) -> None:
-    """Old hosts leave notes too, and a file of that name may say anything."""
+    """A lock file whose text is no process id gives a RunLocked without a holder, because older hosts write other
+    notes.
+    """
     with RunLock(tmp_path) as held:
         held.path.write_text(note)
         assert refused(RunLock(tmp_path)).holder is None
 
 
 def test_a_full_disk_does_not_keep_anybody_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who holds it is a courtesy to others: where it cannot be written down, the lock is held all the same."""
+    """The lock is taken even if the holder's id cannot be written to it."""
 
     def fail(_lock: FileLock, _note: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,4 @@
-"""The write-ahead log stays small: readers are waited for a moment, long ones are ended by name, writers go on."""
+"""The write-ahead log stays small: writers wait briefly for readers, end long reads by an error, and then go on."""
 
 import asyncio
 import sqlite3
@@ -36,7 +36,7 @@ def _size(database: Path) -> int:
 
 
 async def _write(branch: Branch, size: int) -> None:
-    """Write about so many bytes."""
+    """Write about `size` bytes."""
     for number in range(size // WRITE):
         await branch.set_parameters({"n": number, "x": "x" * WRITE})
 
@@ -47,7 +47,7 @@ def _readers(engine: Engine) -> Readers:
 
 
 def _read_slowly(connection: sqlite3.Connection) -> None:
-    last_position(connection)  # a snapshot begins with what is read first
+    last_position(connection)  # the first read takes the snapshot
     time.sleep(_SLOW_READ_SECONDS)
 
 
@@ -56,7 +56,9 @@ def _read_for_ever(connection: sqlite3.Connection) -> Any:
 
 
 async def test_short_reads_that_overlap_do_not_make_it_grow(engine: Engine, database: Path) -> None:
-    """There is no moment without a reader; the writer waits for those that began before it."""
+    """Overlapping short reads, of which one is always active, do not let the write-ahead log grow beyond twice the
+    limit.
+    """
     run = await engine.run("r")
     writing = asyncio.create_task(_write(run, 4 * LIMIT))
     reads = 0
@@ -101,7 +103,7 @@ async def test_a_long_read_is_ended(engine: Engine, database: Path, monkeypatch:
     reading = asyncio.create_task(_readers(engine).run(_read_for_ever))
     while not reading.done():
         await _write(run, WRITE)
-        assert _size(database) <= 6 * LIMIT  # as above: what is written until the read is ended comes on top
+        assert _size(database) <= 6 * LIMIT  # the writes until the read is ended come on top
     with pytest.raises(ReadOvertaken, match="2,097,152 bytes"):
         await reading
     await asyncio.wait_for(_write_until_small(run, database), 60)
@@ -109,7 +111,7 @@ async def test_a_long_read_is_ended(engine: Engine, database: Path, monkeypatch:
 
 
 async def test_a_long_read_beside_little_writing_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long it takes does not matter as long as it is in nobody's way."""
+    """A long read finishes as long as the write-ahead log stays below its limit."""
     monkeypatch.setattr(wal_limit, "READ_SECONDS_MIN", 0.0)
     run = await engine.run("r")
     million = _ENDLESS.replace("FROM n)", "FROM n WHERE i < 1000000)")
@@ -119,7 +121,9 @@ async def test_a_long_read_beside_little_writing_goes_on(engine: Engine, monkeyp
 
 
 async def test_a_reader_of_another_program_is_written_of(engine: Engine, database: Path) -> None:
-    """It cannot be ended: writers go on, the log grows, a warning says so, and it is small once the reader has gone."""
+    """A foreign reader cannot be ended: writers go on, the log grows with a warning, and shrinks once the reader has
+    gone.
+    """
     run = await engine.run("r")
     with closing(sqlite3.connect(database, isolation_level=None)) as stranger, structlog.testing.capture_logs() as logs:
         stranger.execute("BEGIN")
@@ -143,7 +147,7 @@ async def _write_until_small(branch: Branch, database: Path) -> None:
 
 
 async def test_a_consumer_that_is_slow_holds_nothing(engine: Engine, database: Path) -> None:
-    """Events that are read and not yet asked for keep no snapshot."""
+    """A slow consumer of `events` keeps no snapshot between two reads."""
     run = await engine.run("r")
     await _write(run, 5 * WRITE)
     events = engine.events(run_id="r")
@@ -155,6 +159,6 @@ async def test_a_consumer_that_is_slow_holds_nothing(engine: Engine, database: P
 
 @pytest.mark.parametrize("limit", [0, 2**20 - 1, 2**40 + 1, "64 MiB"])
 def test_a_limit_out_of_range_is_refused(database: Path, limit: Any) -> None:
-    """By name, before anything is opened."""
+    """`open_engine` refuses a limit out of range or of another type by an error that names it."""
     with pytest.raises(InvalidValue, match="wal_bytes_max"):
         open_engine(database, wal_bytes_max=limit)  # type: ignore[unused-awaitable]

@@ -1,6 +1,6 @@
 """A process that fault tests start, talk to and kill: `python -m tests.faults.worker TASK ARGUMENT…`.
 
-It prints one line for each thing that it has done, only once that is durable.
+It prints a line for each thing that it has done, once that is durable.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.faults.doomed import (
 
 
 async def write_branches(path: str, name: str, branches: str, operations: str) -> None:
-    """Fork branches off run `r` and set a parameter many times on each, all at once; say how long it took."""
+    """Fork branches off run `r` and set a parameter many times on each, concurrently; print how long it took."""
     begun = time.perf_counter()
     async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
         run = await engine.run("r")
@@ -46,7 +46,7 @@ async def _write(branch: Branch, operations: int) -> None:
 
 
 async def create_run(path: str, run_id: str) -> None:
-    """Create a run, and say whether it was to be had."""
+    """Create a run and print whether it was created or existed."""
     async with open_engine(path) as engine:
         try:
             await engine.create_run(run_id)
@@ -57,7 +57,7 @@ async def create_run(path: str, run_id: str) -> None:
 
 
 async def hold_lock(path: str) -> None:
-    """Hold the writers' lock of a database until told to end."""
+    """Hold the write lock of a database until stdin closes."""
     with open(path + "-lock", "a+b") as lock:  # noqa: PTH123 - the worker gets the path as text
         fcntl.flock(lock, fcntl.LOCK_EX)
         say("held")
@@ -65,7 +65,7 @@ async def hold_lock(path: str) -> None:
 
 
 async def hold_transaction(path: str) -> None:
-    """Hold SQLite's own write lock until told to end, as a program that knows nothing of the engine would."""
+    """Hold SQLite's own write lock until stdin closes, like a program that does not know the engine's lock."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     say("held")
@@ -75,7 +75,7 @@ async def hold_transaction(path: str) -> None:
 
 
 async def rebuild_once(path: str) -> None:
-    """Rebuild the views, and say how much memory the process had used before and after, at most, in KiB."""
+    """Rebuild the views and print the number of events, and the peak memory before and after, in KiB."""
     async with open_engine(path) as engine:
         await engine.last_position()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -84,7 +84,7 @@ async def rebuild_once(path: str) -> None:
 
 
 async def checkpoint(path: str) -> None:
-    """Fill the write-ahead log until a commit checkpoints, compact, write on, and close as the last."""
+    """Fill the write-ahead log until a commit checkpoints, compact, write again, and close as the last engine."""
     async with open_engine(path) as engine:
         run = await engine.create_run("r", exist_ok=True)
         for number in range(12):
@@ -94,7 +94,7 @@ async def checkpoint(path: str) -> None:
 
 
 async def checkpoint_on_closing_without_the_lock(path: str) -> None:
-    """Close an engine as one would that knew nothing of the lock."""
+    """Close an engine without taking the lock."""
 
     async def close(connection: ThreadConnection, path: Path, lock: FileLock, busy_timeout: float) -> None:
         await connection.close()
@@ -106,7 +106,7 @@ async def checkpoint_on_closing_without_the_lock(path: str) -> None:
 
 
 async def leave_in_the_log(path: str, statement: str) -> None:
-    """Create a run, change something with SQL, and end as if killed: all of it is in the write-ahead log."""
+    """Create a run, run an SQL statement and exit without closing, so that both stay in the write-ahead log."""
     engine = await open_engine(path)
     await engine.create_run("r")
     sqlite3.connect(path, isolation_level=None).execute(statement)
@@ -114,7 +114,7 @@ async def leave_in_the_log(path: str, statement: str) -> None:
 
 
 async def stamp(path: str, count: str) -> None:
-    """Set the time of writing as a parameter, once for each line that is asked for."""
+    """Set the time of the write as a parameter, once for each line on stdin."""
     async with open_engine(path) as engine:
         run = await engine.run("r")
         for _ in range(int(count)):
@@ -124,7 +124,7 @@ async def stamp(path: str, count: str) -> None:
 
 
 async def forget_to_close(path: str) -> None:
-    """End without having closed the engine."""
+    """End without closing the engine."""
     engine = await open_engine(path)
     await _use(engine)
     _KEPT.append(engine)
