@@ -1,4 +1,4 @@
-"""Children that are killed at a change to a folder's files, by `kill_at.c`, which is to be preloaded."""
+"""Children that `kill_at.c`, which must be preloaded, kills at a change to a folder's files."""
 
 import asyncio
 import ctypes
@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-_LIBRARY = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
+_LIBRARY = ctypes.CDLL(None)  # where the symbols of a preloaded library are found
 
 
 def killed_at(folder: Path, change: int, work: Callable[[], Coroutine[Any, Any, object]]) -> bool:
-    """Do `work` in a child that is to be killed at that change; say whether it was, or came to its end before.
+    """Run `work` in a child that is killed at that change; return whether it was killed before it finished.
 
-    Every other kill comes in the middle of the change, where that is a write.
+    Every other kill comes in the middle of the change, if that is a write.
     """
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""An independent reading of a database: positions, versions and hashes, from the tables and the documentation alone."""
+"""An independent check of a database: positions, versions and hashes, from the tables and the documentation alone."""
 
 import sqlite3
 from collections import Counter
@@ -22,10 +22,9 @@ def _digest(data: bytes) -> bytes:
 
 
 def assert_whole(database: Path) -> Counter[str]:
-    """Assert that nothing is missing and every hash is right; return how many events each run has.
+    """Assert that nothing is missing and every hash is right; return the number of events of each run.
 
-    Versions have no gaps, and positions none but those of runs that were deleted. Of a payload that was erased, its
-    digest is left.
+    Stream versions have no gaps, and positions only those of deleted runs. An erased payload leaves its digest.
     """
     heads: dict[tuple[str, str], tuple[int, bytes]] = {}
     runs: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""Kills backups at one change to the files after another, and looks at what is left of each.
+"""Kills backups at one change to the files after another, and checks what each of them leaves.
 
-Run with `kill_at.c` preloaded: `python -m tests.faults.backup_kills EVERY`, where every how many changes a backup is
-killed. It prints how many were killed, and how many changes a whole one makes.
+Run with `kill_at.c` preloaded: `python -m tests.faults.backup_kills EVERY` kills a backup at every EVERY-th change. It
+prints the number of kills, and the number of changes that a whole backup makes.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ async def _backed_up(database: Path, target: Path) -> Checkpoint:
 
 
 def _killed_at(database: Path, target: Path, change: int) -> bool:
-    """Back up in a child that is to be killed at that change; say whether it was, or came to its end before."""
+    """Back up in a child that is killed at a change; return whether it was killed before it finished."""
     return killed_at(target.parent, change, lambda: _backed_up(database, target))
 
 
 async def _assert_whole(copy: Path, since: Checkpoint) -> None:
-    """Assert that a copy opens by itself and is what it was made of."""
+    """Assert that a copy opens by itself and equals its original."""
     with tempfile.TemporaryDirectory() as folder:
         async with open_engine(shutil.copy(copy, folder)) as engine:
             assert (await engine.verify(since=since)).problems == []
@@ -41,7 +41,7 @@ async def _assert_whole(copy: Path, since: Checkpoint) -> None:
 
 
 async def _assert_whole_or_nothing(database: Path, target: Path) -> None:
-    """Assert that the name is free or a whole copy's, and that the next backup leaves nothing else in the folder."""
+    """Assert that the target is missing or whole, and that the next backup leaves nothing else in the folder."""
     names = {path.name for path in target.parent.iterdir()}
     assert names <= {target.name} | {name for name in names if name.startswith("anabranch-partial-")}
     for left in target.parent.glob("anabranch-partial-*"):

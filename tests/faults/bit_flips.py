@@ -1,8 +1,8 @@
-"""Damages a store's files, bit by bit and sector by sector, and says of each what is found out.
+"""Damages a store's files, bit by bit and sector by sector, and prints what detects each damage.
 
 `python -m tests.faults.bit_flips FOLDER` makes a store and is killed while it has it open; with `FIRST LAST` it prints
-a line for each seed: the file that was damaged, and the outcome. It is a program of its own because what SQLite makes
-of a damaged file could end the process.
+a line for each seed: the file that was damaged, and the outcome. It is a program of its own because SQLite may crash
+on a damaged file.
 """
 
 import asyncio
@@ -37,14 +37,14 @@ PAGE_BYTES: Final = 4096
 
 
 async def record(folder: Path) -> None:
-    """Make a store with some of everything, closed, and a checkpoint of it."""
+    """Make a closed store with some of everything, and a checkpoint of it."""
     async with open_engine(folder / DATABASE, durability="relaxed") as engine:
         await _record_first(engine)
         await _keep_checkpoint(engine, folder)
 
 
 async def record_and_be_killed(folder: Path) -> None:
-    """Make a store that was closed once and then written to, so that what is newest is in the log; and be killed."""
+    """Make a store that was closed once and then written to, with its newest events in the log, and be killed."""
     async with open_engine(folder / DATABASE, durability="relaxed") as engine:
         await _record_first(engine)
     engine = await open_engine(folder / DATABASE)
@@ -71,7 +71,7 @@ async def _keep_checkpoint(engine: Engine, folder: Path) -> None:
 
 
 class Damage:
-    """What one seed does to one of a store's files."""
+    """The damage that one seed does to one of a store's files."""
 
     def __init__(self, files: dict[str, bytes], seed: int) -> None:
         self._chance = random.Random(seed)
@@ -81,7 +81,7 @@ class Damage:
         self._data = bytearray(files[self.name])
 
     def done(self) -> bytes:
-        """The file's bytes afterwards."""
+        """Return the file's bytes after the damage."""
         before = bytes(self._data)
         while self._data == before:
             self._chance.choice(
@@ -109,7 +109,7 @@ class Damage:
         self._data[self._sector(PAGE_BYTES)] = bytes(PAGE_BYTES)
 
     def _place(self) -> int:
-        """A byte, more often one that is not zero: most of the others are not used."""
+        """Return the index of a byte, mostly of one that is not zero, because most zero bytes are not used."""
         while True:
             place = self._chance.randrange(len(self._data))
             if self._data[place] or self._chance.random() < 0.1:
@@ -121,10 +121,10 @@ class Damage:
 
 
 class Examination:
-    """Opens a store that may be damaged, and looks at all that can be read of it.
+    """Opens a store that may be damaged, and reads everything that can be read of it.
 
-    `reads` is what each read said; `detected` how damage was found out first, `""` where it was not; `cut_off` whether
-    a checkpoint alone shows that something is missing.
+    `reads` is the result of each read; `detected` is how the damage was first detected, `""` if it was not; `cut_off`
+    is whether only a checkpoint shows that something is missing.
     """
 
     def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
@@ -145,7 +145,7 @@ class Examination:
             await self._check(engine)
 
     def outcome(self, due: dict[str, Any]) -> str:
-        """What is to be said of it, beside what the reads should say."""
+        """Return the outcome, given the reads of the undamaged store."""
         if self.detected:
             return self.detected
         if self.reads == due:
@@ -169,7 +169,7 @@ class Examination:
             self.reads[name] = await reading
         except (ReadFailed, CannotDecode, EventOutOfPlace) as error:
             self._note(f"not read: {type(error).__name__}")
-        except AnabranchError as error:  # that a run is not there is an answer, and may be a wrong one
+        except AnabranchError as error:  # e.g. a missing run: an answer, which may be wrong
             self.reads[name] = type(error).__name__
 
     async def _check(self, engine: Engine) -> None:
@@ -177,12 +177,12 @@ class Examination:
             for kind in await _findings(engine):
                 self._note(f"found: {kind}")
             self.cut_off = bool((await engine.verify(since=self._checkpoint)).problems)
-        except (AnabranchError, sqlite3.DatabaseError) as error:  # the latter the doctor's: it says so
+        except (AnabranchError, sqlite3.DatabaseError) as error:  # the doctor reports the latter
             self._note(f"not checked: {type(error).__name__}")
 
 
 async def _findings(engine: Engine) -> list[str]:
-    """What `verify`, `verify_views` and the doctor find wrong."""
+    """Return what `verify`, `verify_views` and the doctor find wrong."""
     problems, differences = (await engine.verify()).problems, await engine.verify_views()
     with closing(sqlite3.connect(engine.path)) as connection:
         damages = damage_in_log(connection)
@@ -235,7 +235,7 @@ async def _run(engine: Engine, run_id: str) -> bytes:
 
 
 class Store:
-    """A store's files as they should be, and what reads of it say then."""
+    """A store's undamaged files, and what reads of them return."""
 
     def __init__(self, folder: Path) -> None:
         self._work = folder / f"work-{os.getpid()}"
@@ -252,7 +252,7 @@ class Store:
         self._due = whole.reads
 
     async def outcome(self, seed: int) -> tuple[str, str]:
-        """The file that a seed damages, and what is found out."""
+        """Return the file that a seed damages, and the outcome."""
         damage = Damage(self._files, seed)
         return damage.name, (await self._examined({damage.name: damage.done()})).outcome(self._due)
 

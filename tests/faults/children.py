@@ -12,7 +12,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class ForkedChild:
-    """A child of `os.fork` that runs `work` on an event loop of its own and says how it ended."""
+    """A child of `os.fork` that runs `work` on its own event loop and reports the outcome."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         self._answers, write_end = os.pipe()
@@ -23,7 +23,7 @@ class ForkedChild:
         os.close(write_end)
 
     async def outcome(self) -> str:
-        """Wait for its end; return what `work` returned, as text, or the name of the error that it raised."""
+        """Wait for the child's end; return what `work` returned, as text, or the name of the error that it raised."""
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> str:
@@ -41,7 +41,7 @@ def _outcome(work: Callable[[], Coroutine[Any, Any, object]]) -> str:
 
 
 async def start_worker(task: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Process:
-    """Start `tests/faults/worker.py` with a task; its three streams are pipes."""
+    """Start a task of `tests/faults/worker.py`; its three streams are pipes."""
     return await start_program("tests.faults.worker", task, *arguments, environment=environment)
 
 
@@ -61,20 +61,20 @@ async def start_program(module: str, *arguments: object, environment: Mapping[st
 
 
 async def next_line(worker: Process) -> str:
-    """Return the next line that the worker prints, without its end; "" when there is no more."""
+    """Return the next line of the worker's output, without its end, or "" when there is no more."""
     assert worker.stdout is not None
     return (await worker.stdout.readline()).decode().rstrip("\n")
 
 
 async def finished(worker: Process, *, said: str = "") -> list[str]:
-    """Say something to the worker, wait for its end, and return the lines it printed; it must have succeeded."""
+    """Send `said` to the worker, wait for its end, and return the lines it printed; assert that it succeeded."""
     output, errors = await worker.communicate(said.encode())
     assert worker.returncode == 0, errors.decode()
     return output.decode().splitlines()
 
 
 async def killed(worker: Process) -> list[str]:
-    """End the worker by `kill -9` and return the whole lines it had printed."""
+    """Kill the worker by `kill -9`; return the whole lines that it printed."""
     worker.kill()
     output, _ = await worker.communicate()
     return output.decode().split("\n")[:-1]

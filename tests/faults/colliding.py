@@ -1,4 +1,4 @@
-"""Tuples of two numbers that all have one hash, for who builds a mapping of them: made by CPython's hash backwards."""
+"""Tuples of two numbers that all have one hash, which make a mapping slow to build: CPython's tuple hash inverted."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ _HASHED_AS_ITSELF_MAX: Final = 2**61 - 2
 
 
 def tuples_of_one_hash(count: int) -> list[tuple[int, int]]:
-    """Return so many; on an interpreter that hashes otherwise they are just tuples."""
+    """Return `count` tuples of one hash; under another interpreter they are just tuples."""
     before_last = _rotated(_step(_step(_PRIME_5, 1), 1) * _INVERSE_1 % _BITS, 33)
     found: list[tuple[int, int]] = []
     first = 0

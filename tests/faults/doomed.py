@@ -1,4 +1,4 @@
-"""Processes that fault tests kill: what `worker.py` runs by name. They say what is durable, or how far they are."""
+"""Tasks of `worker.py` for processes that fault tests kill. They print what is durable, or their progress."""
 
 import asyncio
 import ctypes
@@ -35,19 +35,19 @@ async def _acknowledge(branch: Branch) -> None:
 
 
 async def write_until_change(path: str, name: str, change: str) -> None:
-    """Write like `write_until_killed`, and be killed by `kill_at.c` at a change to the files: in a transaction."""
+    """Write like `write_until_killed`, until `kill_at.c` kills the process at a file change, in a transaction."""
     async with open_engine(path) as engine:
         branch = await (await engine.run("r")).fork(name)
-        library = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
+        library = ctypes.CDLL(None)  # where the symbols of a preloaded library are found
         library.arm(os.fsencode(Path(path).parent), ctypes.c_long(int(change)), int(change) % 2)
         await _acknowledge(branch)
 
 
 async def stop_in_a_write(path: str, name: str, place: str) -> None:
-    """Begin to write, say so in the middle of the transaction, and go on when told to.
+    """Begin to write, print `held` in the middle of the transaction, and go on when told to.
 
-    `place` is a method of `Projectors`: where an event is folded, or between the rows of the events and of the views;
-    `commit` is after all of it.
+    `place` is where: `apply`, before an event is folded; `flush`, between the rows of the events and of the views;
+    `commit`, after both.
     """
     async with open_engine(path) as engine:
         branch = await (await engine.run("r")).fork(name)
@@ -58,7 +58,7 @@ async def stop_in_a_write(path: str, name: str, place: str) -> None:
 
 
 async def fork_then_write(path: str, name: str) -> None:
-    """Write without end, and leave a forked child asleep in the middle of it."""
+    """Write without end, with a forked child that is asleep."""
     async with open_engine(path) as engine, asyncio.TaskGroup() as tasks:
         run = await engine.run("r")
         for index in range(4):
@@ -71,21 +71,21 @@ async def fork_then_write(path: str, name: str) -> None:
 
 
 async def rebuild_until_killed(path: str) -> None:
-    """Rebuild the views again and again, saying how far it is."""
+    """Rebuild the views again and again, printing the progress."""
     async with open_engine(path) as engine:
         while True:
             await engine.rebuild(say)
 
 
 async def stop_in_a_rebuild(path: str, place: str) -> None:
-    """Rebuild the views, say so in the transaction that swaps them, and go on when told to.
+    """Rebuild the views, print `held` in the transaction that swaps them, and go on when told to.
 
-    `place` is `dropped`, when some of the old tables are gone and not there again, or `replaced`, just before the
+    `place` is `dropped`, when some of the old tables are dropped and not created again, or `replaced`, just before the
     commit.
     """
     if place == "replaced":
         stopping = patch.object(ViewRebuilder, "replace", _stopping(ViewRebuilder.replace, after=True))
-    else:  # the first time they are created it is to fold into
+    else:  # the first tables created are those to fold into
         create = _stopping(StateViews.create_tables, after=False, call=2)
         stopping = patch.object(StateViews, "create_tables", create)
     async with open_engine(path) as engine:
@@ -95,7 +95,7 @@ async def stop_in_a_rebuild(path: str, place: str) -> None:
 
 
 def _stopping(function: Callable[..., None], *, after: bool, call: int = 1) -> Callable[..., None]:
-    """Return a function that stops at one of its calls, before or after it has done what it does."""
+    """Return a function that stops at one of its calls, before or after its work."""
     calls = count(1)
 
     def stop(*arguments: object, **options: object) -> None:

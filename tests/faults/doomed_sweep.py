@@ -1,4 +1,4 @@
-"""Runs the example's sweep, and kills its own process around the n-th epoch that it records."""
+"""Runs the resumable sweep of `examples/`, and kills its own process around the n-th epoch that it records."""
 
 import asyncio
 import os

@@ -15,20 +15,20 @@ MOMENTS: Final = (
     datetime(1969, 12, 31, 23, 59, 58, tzinfo=UTC),
     datetime(2200, 1, 1, tzinfo=UTC),
 )
-"""Where it jumps to: years on, years back, to its beginning, before it, and two centuries on."""
+"""Where the clock jumps to: years ahead, years back, the epoch, before the epoch, and two centuries ahead."""
 
 _MICROSECOND: Final = 1000
 
 
 class JumpingClock:
-    """Stands in for the system's clock: it says what it was set to, a microsecond more each time it is asked."""
+    """Replaces the system's clock: returns the time it was set to, one microsecond later at each call."""
 
     def __init__(self) -> None:
         self._nanoseconds = 0
         self.jump(TODAY)
 
     def jump(self, moment: datetime) -> None:
-        """Set it, forward or back."""
+        """Set the clock, forward or back."""
         self._nanoseconds = int(moment.timestamp()) * 1_000_000_000
 
     def __call__(self) -> int:
@@ -36,5 +36,5 @@ class JumpingClock:
         return self._nanoseconds
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have the engine ask this clock when it records and when it collects."""
+        """Make the engine use this clock when it records and when it collects."""
         monkeypatch.setattr(time, "time_ns", self)

@@ -1,6 +1,6 @@
 """A process that takes the lock of a run's folder: `python -m tests.faults.lock_worker TASK DATABASE`.
 
-It says what it has done, one line each, and ends when it is told to by the end of its standard input.
+It prints a line for each thing that it has done, and ends when its standard input closes.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def hold_awaiting(database: Path) -> None:
 
 
 def hold_and_fork(database: Path) -> None:
-    """Hold the lock and leave a forked child that is asleep."""
+    """Hold the lock, with a forked child that is asleep."""
     with SQLiteStateStore(database).lock():
         if os.fork() == 0:
             _say("held")
@@ -50,14 +50,14 @@ def hold_and_fork(database: Path) -> None:
 
 
 def hold_and_spawn(database: Path) -> None:
-    """Hold the lock and leave a program that was started meanwhile, with every descriptor it can inherit."""
+    """Hold the lock, with a running program that inherited every descriptor it can."""
     with SQLiteStateStore(database).lock():
         program = "import sys; print('held', flush=True); sys.stdin.read(); print('woken')"
         subprocess.run([sys.executable, "-c", program], close_fds=False, check=False)
 
 
 def race(database: Path) -> None:
-    """Take the lock as often as it is to be had, and say when somebody else was inside too."""
+    """Take the lock 20 times, and report if another process was inside meanwhile."""
     taken, inside = 0, database.with_name("inside")
     while taken < TURNS:
         try:

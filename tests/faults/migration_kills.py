@@ -1,7 +1,7 @@
-"""Kills migrations at one change to the files after another, and looks at what is left of each.
+"""Kills migrations at one change to the files after another, and checks what each of them leaves.
 
-Run with `kill_at.c` preloaded: `python -m tests.faults.migration_kills STATE_STORE VERSION EVERY`, where every how many
-changes a migration is killed. It prints how many were killed, and how many changes a whole migration makes.
+Run with `kill_at.c` preloaded: `python -m tests.faults.migration_kills STATE_STORE VERSION EVERY` kills a migration at
+every EVERY-th change. It prints the number of kills, and the number of changes that a whole migration makes.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ async def _migrate(database: Path) -> None:
 
 
 def _killed_at(database: Path, change: int) -> bool:
-    """Migrate in a child that is to be killed at that change; say whether it was, or came to its end before."""
+    """Migrate in a child that is killed at a change; return whether it was killed before it finished."""
     return killed_at(database.parent, change, lambda: _migrate(database))
 
 
@@ -52,7 +52,7 @@ def kill_each(state_store: Path, version: str, every: int) -> tuple[int, int]:
             database = Path(shutil.copy(state_store, folder))
             killed = _killed_at(database, change)
             if killed:
-                _killed_at(database, change % 11 + 1)  # and in its recovery once more, sometimes
+                _killed_at(database, change % 11 + 1)  # sometimes the recovery, too
             asyncio.run(_assert_migrated_once(database, due, events))
         if not killed:
             return kills, change - 1

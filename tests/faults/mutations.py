@@ -28,10 +28,10 @@ class Sample(Struct, frozen=True):
 
 
 class Format(Struct, frozen=True):
-    """What somebody would try who knows the format.
+    """What an attacker who knows the format would use.
 
-    `fragments` are values and pieces of values that a reader has to survive; `tags` are the bytes that say what comes
-    and how long it is.
+    `fragments` are values and pieces of values that a reader must survive; `tags` are the bytes that give a value's
+    type and length.
     """
 
     fragments: tuple[bytes, ...]

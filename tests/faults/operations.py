@@ -1,4 +1,4 @@
-"""Every call of the engine and of its handles, for tests that break them off; and how much each may have recorded."""
+"""Every call of the engine and its handles, for tests that cancel them, and how many events each may have recorded."""
 
 import asyncio
 import io
@@ -16,11 +16,11 @@ from tests.exports import exported
 
 GUEST: Final = "guest"
 EVENTS_BEFORE: Final = 8
-"""How many events a prepared run has."""
+"""The number of events of a prepared run."""
 
 
 class Target(NamedTuple):
-    """What a call is made on: a run with two branches, each with values of its own, and an attempt under way."""
+    """The objects to call: a run with two branches, each with values of its own, and an attempt in progress."""
 
     engine: Engine
     run: Run
@@ -30,19 +30,19 @@ class Target(NamedTuple):
 
     @property
     def new(self) -> str:
-        """The id of a run that the call may open."""
+        """The id of a run that the call may create."""
         return f"{self.run.run_id}.new"
 
 
 class Operation(NamedTuple):
-    """A call, and how many events it may have recorded in its run when it was broken off: none, or all."""
+    """A call, and the numbers of events that it may have recorded in its run when it was cancelled."""
 
     call: Callable[[Target], Awaitable[Any]]
     counts: Sequence[int] = (0,)
 
 
 async def export_of_guest(engine: Engine) -> bytes:
-    """Return an export of a run, which is then deleted: to be imported by calls."""
+    """Return an export of a run, for calls to import; the run itself is deleted."""
     run = await engine.create_run(GUEST, parameters={"a": 1})
     await (await run.fork("b")).set_parameters({"a": 2})
     export = await exported(engine, GUEST)
@@ -51,7 +51,7 @@ async def export_of_guest(engine: Engine) -> bytes:
 
 
 async def prepared(engine: Engine, run_id: str, export: bytes) -> Target:
-    """Open a run to make calls on."""
+    """Create a run to make calls on."""
     run = await engine.create_run(run_id, parameters={"a": 0})
     one, two = await asyncio.gather(run.fork("one"), run.fork("two"))
     await asyncio.gather(*(child.set_parameters({"a": 2}) for child in (one, two)))
@@ -102,7 +102,7 @@ OPERATIONS: dict[str, Operation] = {
     "set_step_status": Operation(lambda t: t.branch.set_step_status("begun", "X"), (0, 1)),
     "remove_step": Operation(lambda t: t.branch.remove_step("begun"), (0, 1)),
     "start_attempt": Operation(lambda t: t.branch.start_attempt("step"), (0, 2)),
-    # 2: cancelled once the start was recorded, and before the caller had the attempt in hand
+    # 2: cancelled after the start was recorded, before the caller got the attempt
     "attempt": Operation(lambda t: _attempt(t.branch), (0, 2, 3)),
     "update": Operation(lambda t: t.attempt.update(external_id="x"), (0, 1)),
     "finish": Operation(lambda t: t.attempt.finish(), (0, 1)),
@@ -150,7 +150,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def shuffled(chance: random.Random) -> Iterator[Operation]:
-    """Yield operations without end, those that write four times as often as those that read."""
+    """Yield operations without end; those that write come four times as often as those that read."""
     deck = [each for each in OPERATIONS.values() for _ in range(4 if len(each.counts) > 1 else 1)]
     while True:
         yield from chance.sample(deck, len(deck))

@@ -20,7 +20,7 @@ def compiled(name: str, folder: Path) -> Path:
     """Compile `name`.c into `folder` and return the library; skip the test where that is impossible."""
     compiler = shutil.which("cc")
     if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs a C compiler and Linux, to load a library before all others")
+        pytest.skip("needs Linux and a C compiler, to preload a library")
     library = folder / f"{name}.so"
     source = _SOURCES / f"{name}.c"
     subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)

@@ -1,7 +1,7 @@
-"""Kills removals at one change to the files after another, and looks at what is left of each.
+"""Kills removals at one change to the files after another, and checks what each of them leaves.
 
-Run with `kill_at.c` preloaded: `python -m tests.faults.removal_kills REMOVAL EVERY`, where every how many changes it is
-killed. It prints how many were killed, and how many changes a whole removal makes.
+Run with `kill_at.c` preloaded: `python -m tests.faults.removal_kills REMOVAL EVERY` kills a removal at every EVERY-th
+change. It prints the number of kills, and the number of changes that a whole removal makes.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ async def _prepare(database: Path) -> None:
 
 
 async def _seen(engine: Engine) -> Seen:
-    """What the store shows of its runs, and what of removals it has on record."""
+    """Return what the store shows of its runs, and the number of erasures on record."""
     runs = [await engine.run(each.run_id) for each in await engine.runs()]
     shown = {run.run_id: (await run.parameters(), await run.parameters(at=1), list(await run.steps())) for run in runs}
     return {**shown, "erased": len([each async for each in engine.events(types=[PayloadErased])])}
@@ -57,7 +57,7 @@ def _is_one_of(seen: Seen, before: Seen, after: Seen, removal: str) -> bool:
 
 
 def _killed_at(database: Path, removal: str, change: int) -> bool:
-    """Remove in a child that is to be killed at that change; say whether it was, or came to its end before."""
+    """Remove in a child that is killed at a change; return whether it was killed before it finished."""
     return killed_at(database.parent, change, lambda: _removed(database, removal))
 
 
@@ -73,7 +73,7 @@ async def _assert_before_or_after(database: Path, removal: str, before: Seen, af
         assert await engine.verify_views() == []
         seen = await _seen(engine)
         assert _is_one_of(seen, before, after, removal), seen
-        if removal in ("erase", "collect", "compact") or seen == before:  # and it can be done now
+        if removal in ("erase", "collect", "compact") or seen == before:  # repeat the removal
             await REMOVALS[removal](engine)
         assert await _seen(engine) == after
         await engine.create_run("after")
@@ -108,7 +108,7 @@ def kill_each(removal: str, every: int) -> tuple[int, int]:
                 database = _copied(prepared, folder)
                 killed = _killed_at(database, removal, change)
                 if killed and change % 3 == 0:
-                    _killed_at(database, removal, change % 11 + 1)  # and in its recovery once more
+                    _killed_at(database, removal, change % 11 + 1)  # the recovery, too
                 asyncio.run(_assert_before_or_after(database, removal, before, after))
             if not killed:
                 return kills, change - 1

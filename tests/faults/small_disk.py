@@ -1,4 +1,4 @@
-"""Disks that are full for a while: small file systems of their own, or a limit on how large files may be."""
+"""Disks that are full for a while: small file systems of their own, or a limit on the size of files."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ _LIMIT_BYTES_MIN: Final = 100_000
 
 
 class SmallDisk(Protocol):
-    """A folder, and a block in which there is no more room in it than some bytes."""
+    """A folder, and a block in which it has room for only some bytes more."""
 
     folder: Path
 
@@ -27,7 +27,7 @@ class SmallDisk(Protocol):
 
 
 class MountedDisk(SmallDisk):
-    """A file system of its own, which a file that says nothing fills."""
+    """A file system of its own, which a ballast file fills."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ def _fill(ballast: Path, spare_bytes: int) -> None:
 
 
 class LimitedFiles(SmallDisk):
-    """A folder in which no file may be written beyond a limit: what any user can have of a full disk."""
+    """A folder in which no file may grow beyond a limit; it imitates a full disk without needing root."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,7 +65,7 @@ class LimitedFiles(SmallDisk):
     @contextlib.contextmanager
     def full(self, spare_bytes: int = 0) -> Iterator[None]:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        # It is for all files of the process: a test's own output, too, may go to one.
+        # The limit is for all files of the process, which may include a test's own output.
         resource.setrlimit(resource.RLIMIT_FSIZE, (_LIMIT_BYTES_MIN + spare_bytes, hard))
         try:
             yield
@@ -75,7 +75,7 @@ class LimitedFiles(SmallDisk):
 
 @contextlib.contextmanager
 def small_disk(kind: str, folder: Path) -> Iterator[SmallDisk]:
-    """Yield a small disk: `tmpfs`, `ext4`, or `limit`. Skip where it cannot be had."""
+    """Yield a small disk: `tmpfs`, `ext4`, or `limit`. Skip the test where it is unavailable."""
     mounted = folder / "disk"
     mounted.mkdir()
     if kind == "limit":
@@ -103,4 +103,4 @@ def _or_skip(program: str, *arguments: str) -> None:
         pytest.skip(f"needs {program}, for a small file system")
     done = subprocess.run([found, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"no small file system can be had: {done.stderr.strip()}")
+        pytest.skip(f"cannot make a small file system: {done.stderr.strip()}")

@@ -1,7 +1,7 @@
 """Processes that write, checkpoint, open and close one file at once.
 
-`python -m tests.faults.storm DATABASE SECONDS SEED`. Each line says what one of the processes was acknowledged, as
-`branch value`, or at its end what it has done, as `done what count`.
+`python -m tests.faults.storm DATABASE SECONDS SEED` prints a line `branch value` for each acknowledged write, and lines
+`done what count` at the end of each process.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _CHECKPOINTS: Final = "PASSIVE", "FULL", "RESTART", "TRUNCATE"
 
 
 async def _write(_engine: Engine, run: Run, name: str) -> None:
-    """Fork a branch and write to it, small values and large ones."""
+    """Fork a branch and write small and large values to it."""
     branch = await run.fork(name)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_acknowledged(branch, random.randrange(1, 20)))
@@ -41,7 +41,7 @@ async def _acknowledged(branch: Branch, writes: int) -> None:
 
 
 async def _checkpoint(engine: Engine, _run: Run, _name: str) -> None:
-    """Checkpoint in one of SQLite's ways, or write the file anew."""
+    """Checkpoint in one of SQLite's modes, or compact the file."""
     log = engine._log
     assert isinstance(log, SqliteEventLog)
     if random.random() < 0.05:
@@ -52,7 +52,7 @@ async def _checkpoint(engine: Engine, _run: Run, _name: str) -> None:
 
 
 async def _read(engine: Engine, run: Run, _name: str) -> None:
-    """Read what others write, and hold it against what it should be."""
+    """Read what others write, and check that it has no gaps."""
     for name in (await run.children())[-5:]:
         branch = await run.branch(name)
         last = (await branch.parameters()).get("value")
@@ -65,7 +65,7 @@ _NAMES: Final[dict[Turn, str]] = {_write: "branches", _checkpoint: "checkpoints"
 
 
 async def _come_and_go(database: str, name: str, until: float, turn: Turn) -> None:
-    """Open the file, take a few turns, and close it again, until the time is over."""
+    """Open the file, take a few turns and close it again, until the time is over."""
     opened = turns = 0
     while time.monotonic() < until:
         async with open_engine(database) as engine:
@@ -104,9 +104,9 @@ def _forked(seed: int, work: Work) -> int:
 
 
 def storm(database: str, seconds: float, seed: int) -> int:
-    """Have five processes at it; return how many of them failed.
+    """Run five processes; return how many of them failed.
 
-    In every other storm nobody has it open all the time: then there are last ones to close it.
+    In every other storm no process keeps the file open all the time, so that some close it as the last.
     """
     until = time.monotonic() + seconds
     turns: list[Turn] = [_write, _write, _checkpoint, _checkpoint, _read]

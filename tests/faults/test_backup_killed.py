@@ -1,4 +1,4 @@
-"""Backups that are broken off at any point, or made while others write: there is a whole copy, or no file."""
+"""Backups that are interrupted at any point, or made while others write, leave a whole copy or no file."""
 
 import asyncio
 import contextlib
@@ -29,14 +29,16 @@ _ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """A name in a folder that is there."""
+    """A free name in an existing folder."""
     (tmp_path / "backups").mkdir()
     return tmp_path / "backups" / "monday.db"
 
 
 @pytest.mark.parametrize("every", [29, pytest.param(1, marks=pytest.mark.slow)], ids=["a few", "each"])
 async def test_a_killed_backup_was_made_or_was_not(preloaded: dict[str, str], every: int) -> None:
-    """`kill -9` before, or in the middle of, any change to the files; the next backup clears away what is left."""
+    """A backup killed before, or halfway through, any change to the files leaves a whole copy or none; the next backup
+    clears away the rest.
+    """
     command = [sys.executable, "-m", "tests.faults.backup_kills", str(every)]
     done = await asyncio.to_thread(
         subprocess.run, command, env=preloaded, cwd=_ROOT, capture_output=True, text=True, check=False
@@ -53,7 +55,7 @@ PARTS = "copying", "checking", "verifying", "comparing"
 
 @pytest.mark.parametrize("rounds", [16, pytest.param(500, marks=pytest.mark.slow)], ids=["a few", "many"])
 async def test_a_cancelled_backup_was_made_or_was_not(database: Path, target: Path, rounds: int) -> None:
-    """Cancelled at any await of any part: no thread, descriptor or file is left, and others go on."""
+    """A backup cancelled at any await leaves a whole copy or none, and no thread, descriptor or other file."""
     await record_store(database)
     chance = random.Random(7)
     made = 0
@@ -84,15 +86,15 @@ def _tell(part: str, begun: asyncio.Event, what: str, _done: int, _total: int) -
     ("stores", "backups"), [(1, 2), pytest.param(5, 5, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 async def test_a_backup_while_four_processes_write(tmp_path: Path, target: Path, stores: int, backups: int) -> None:
-    """Each copy is a beginning of the log: it has what was acknowledged before it began, and no gap."""
+    """A backup made while others write is a prefix of the log that holds everything acknowledged before it began."""
     lines = 0
-    for number in range(stores):  # of one store every backup would take longer, and more would be written meanwhile
+    for number in range(stores):  # backups of a single, growing store would take ever longer
         lines += await _back_up_while_written(tmp_path / f"store-{number}.db", target, backups)
     LOG.info("%d writes were acknowledged during %d backups", lines, stores * backups)
 
 
 async def _back_up_while_written(database: Path, target: Path, backups: int) -> int:
-    """Make backups while four processes write, and return how often they did."""
+    """Make backups while four processes write; return the number of acknowledged writes."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
         writers = [await start_worker("write_until_killed", database, f"w{number}") for number in range(4)]
@@ -113,7 +115,7 @@ async def _back_up_while_written(database: Path, target: Path, backups: int) -> 
 
 
 async def _lines(writer: Process) -> int:
-    """Read what a writer acknowledges until it ends, and return how much that was."""
+    """Read a writer's acknowledgements until it ends; return their number."""
     count = 0
     while await next_line(writer):
         count += 1
@@ -122,15 +124,15 @@ async def _lines(writer: Process) -> int:
 
 
 async def _wait_for_more(engine: Engine, position: int) -> int:
-    """Return the position of an event after that one, once there is one."""
+    """Return the position of an event after the given one, once there is one."""
     async with contextlib.aclosing(engine.subscribe(after=position)) as events:
         async for recorded in events:
             return recorded.position
-    raise AssertionError("others write")
+    raise AssertionError("the subscription ended")
 
 
 async def _check_copy(engine: Engine, target: Path, before: Checkpoint) -> int:
-    """Make a backup, look into it, and return its last position."""
+    """Make a backup, check it, and return its last position."""
     made = await engine.backup(target)
     async with open_engine(target) as copy:
         assert (await copy.verify(since=before)).problems == []
@@ -149,9 +151,9 @@ async def _backed_up_in_little_room(database: Path, target: Path, bytes_max: int
     return "made"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a limit ends the process")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere, exceeding the limit ends the process")
 async def test_a_file_that_may_not_grow_so_far(database: Path, target: Path) -> None:
-    """Where the copy does not fit there is none, and the store is read as before; where it does, it is made."""
+    """A backup that exceeds the file size limit raises BackupFailed, leaves no file and does not disturb reads."""
     await record_store(database)
     size = database.stat().st_size
     for bytes_max, outcome in ((size // 2, "failed"), (size - 1, "failed"), (size * 2, "made")):

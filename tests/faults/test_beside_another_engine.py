@@ -1,4 +1,4 @@
-"""What another engine does between two steps of this one: deletes what is being folded, compacts, writes on."""
+"""What another engine does between two steps of this one: it deletes what is being folded, compacts, or writes."""
 
 import asyncio
 import io
@@ -16,7 +16,7 @@ from engine.transfer import DifferentRunExists
 
 
 async def on_another_engine(database: Path, act: Callable[[Engine], Awaitable[Any]]) -> None:
-    """Do something on an engine of its own."""
+    """Call `act` with an engine of its own."""
     async with open_engine(database) as other:
         await act(other)
 
@@ -40,7 +40,7 @@ def meanwhile(
 async def test_a_run_that_is_deleted_between_a_chunk_and_its_streams(
     database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """The chunk is one snapshot, and what follows it starts over."""
+    """Rebuilding and comparing the views survive a run's deletion between the reads of a chunk and of its streams."""
     for run_id in "ab":
         await engine.create_run(run_id)
     meanwhile(monkeypatch, FoldedEvents, "of", database, lambda other: other.delete_run("a", "expired"))
@@ -51,7 +51,7 @@ async def test_a_run_that_is_deleted_between_a_chunk_and_its_streams(
 async def test_a_file_that_is_compacted_while_a_rebuild_begins(
     database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The scratch file goes, too: the rebuild starts over with another."""
+    """A rebuild whose scratch file is removed by a compaction starts over with another one."""
     await engine.create_run("a")
     meanwhile(monkeypatch, sqlite_rebuild, "removals", database, lambda other: other.compact())
     await engine.rebuild()
@@ -59,7 +59,7 @@ async def test_a_file_that_is_compacted_while_a_rebuild_begins(
 
 
 async def test_a_refused_import_holds_no_snapshot(database: Path, tmp_path: Path, engine: Engine) -> None:
-    """Whoever keeps its error goes on writing when somebody else has written, and compacts."""
+    """A refused import holds no snapshot, even while its error is kept: others write, and a compaction is complete."""
     async with open_engine(tmp_path / "elsewhere.db") as elsewhere:
         await elsewhere.create_run("r", parameters={"a": 1})
         lines = b"".join([piece async for piece in elsewhere.export_runs(["r"])])
@@ -77,7 +77,7 @@ async def test_a_refused_import_holds_no_snapshot(database: Path, tmp_path: Path
 async def test_a_run_that_is_deleted_and_made_anew_between_two_chunks(
     database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """What was folded of the old one is not in the way of the new one of that name: all starts over."""
+    """Rebuilding and comparing the views start over when a run is deleted and created again between two chunks."""
     monkeypatch.setattr(sqlite_rebuild, "CHUNK_EVENTS", 10)
     monkeypatch.setattr(sqlite_rebuild, "LOCKED_EVENTS_MAX", 5)
     await engine.create_run("a")
@@ -99,5 +99,5 @@ async def test_a_run_that_is_deleted_and_made_anew_between_two_chunks(
                 thread.submit(lambda: asyncio.run(on_another_engine(database, make_anew))).result()
 
     await getattr(engine, what)(progress)
-    assert reached[:2] == [10, 11], "the first position is of nobody any more"
+    assert reached[:2] == [10, 11], "the first position was deleted"
     assert await engine.verify_views() == []

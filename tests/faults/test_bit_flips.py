@@ -1,12 +1,12 @@
-"""Bit rot: a bit, a byte or a sector of a store's files changes, and nobody did it.
+"""Bit rot: a bit, a byte or a sector of a store's files changes, although no process wrote it.
 
-What can be held to. A change in the database file is named (the file is not opened, a read fails by name, `verify`,
-`verify_views` or the doctor finds it), or everything is read as before. A change in the write-ahead log ends the log
-there, as SQLite has it: a checksum stands in each of its frames, and what follows the first wrong one is as if it had
-never been committed. That is what a crash in the middle of a write looks like, too, so nothing in the files tells the
-two apart, and acknowledged events from the end of the log may be missing. What is left is whole and of one commit; a
-checkpoint that was kept elsewhere (`verify --since`) names what is missing. A log is in use until it is copied into the
-database, which happens at every thousand pages and when the last process closes.
+A change in the database file is detected (the file is not opened, a read raises an error, or `verify`, `verify_views`
+or the doctor finds it), or every read returns the same as before. A change in the write-ahead log ends the log there:
+each of its frames has a checksum, and SQLite treats everything from the first wrong one on as never committed. A crash
+in the middle of a write looks the same, so nothing in the files tells the two apart, and acknowledged events from the
+end of the log may be missing. What is left is whole and ends at a commit; a checkpoint that was kept elsewhere
+(`verify --since`) shows what is missing. A log is in use until it is copied into the database, which happens at every
+thousand pages and when the last process closes.
 """
 
 import logging
@@ -27,7 +27,7 @@ _BY_ONE_CHILD = 250
 
 
 async def _outcomes(folder: Path, seeds: range) -> Counter[tuple[str, str]]:
-    """Damage the store in a folder by each seed; count the damaged files with what was found out."""
+    """Damage the store in a folder by each seed; count the outcomes for each damaged file."""
     counted: Counter[tuple[str, str]] = Counter()
     for first in range(seeds.start, seeds.stop, _BY_ONE_CHILD):
         some = range(first, min(first + _BY_ONE_CHILD, seeds.stop))
@@ -37,7 +37,7 @@ async def _outcomes(folder: Path, seeds: range) -> Counter[tuple[str, str]]:
         assert child.returncode == 0, f"at seed {some.start + len(lines)}: {errors.decode()[-2000:]}"
         assert [int(seed) for seed, *_ in lines] == list(some)
         silent = [seed for seed, _, outcome in lines if outcome == CHANGED]
-        assert silent == [], "these seeds changed what is read, and nothing says so"
+        assert silent == [], "these seeds changed reads and were not detected"
         counted.update((name, outcome) for _, name, outcome in lines)
     for (name, outcome), count in counted.most_common():
         LOG.info("%5d  %s  %s", count, name, outcome)
@@ -52,7 +52,7 @@ def _total(counted: Counter[tuple[str, str]], outcomes: Iterable[str]) -> int:
     "seeds", [pytest.param(range(16), id="16"), pytest.param(range(100, 1500), id="1,400", marks=pytest.mark.slow)]
 )
 async def test_a_damaged_database(tmp_path: Path, seeds: range) -> None:
-    """Wherever the file of a store that was closed is damaged, it is named, or nothing that is read has changed."""
+    """Damage anywhere in the file of a closed store is detected, or changes no read."""
     await record(tmp_path)
     counted = await _outcomes(tmp_path, seeds)
     assert _total(counted, [CUT_OFF]) == 0
@@ -63,10 +63,10 @@ async def test_a_damaged_database(tmp_path: Path, seeds: range) -> None:
     "seeds", [pytest.param(range(16), id="16"), pytest.param(range(100, 700), id="600", marks=pytest.mark.slow)]
 )
 async def test_a_damaged_log_of_a_killed_process(tmp_path: Path, seeds: range) -> None:
-    """The same for the files as a killed process leaves them, but that a damaged log ends early: at a commit."""
+    """Damage to a killed process's files is detected, changes no read, or cuts off the write-ahead log at a commit."""
     killed = await start_program(PROGRAM, tmp_path)
     await killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     counted = await _outcomes(tmp_path, seeds)
     assert {name for name, outcome in counted if outcome == CUT_OFF} == {"runs.db-wal"}
-    assert {outcome for name, outcome in counted if name == "runs.db-shm"} <= {HARMLESS}  # it is made anew
+    assert {outcome for name, outcome in counted if name == "runs.db-shm"} <= {HARMLESS}  # it is rebuilt

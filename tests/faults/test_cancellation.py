@@ -1,4 +1,4 @@
-"""Cancelled callers: each write is recorded whole or not at all, neighbours never notice, and nothing is left over."""
+"""Cancelled callers: each write is recorded whole or not at all, others are unaffected, and nothing is left over."""
 
 import asyncio
 import inspect
@@ -39,7 +39,7 @@ async def _neighbour(run: Run, done: asyncio.Event) -> int:
 
 
 class Call:
-    """A call on a run of its own, and whether it was cancelled before its end."""
+    """A call on a run of its own; `cancelled` if it was cancelled before its end."""
 
     def __init__(self, operation: Operation, target: Target) -> None:
         self.cancelled = False
@@ -54,7 +54,7 @@ class Call:
             raise
 
     def is_recorded(self, events: Counter[str]) -> bool:
-        """Hold what is recorded against what may be."""
+        """Assert that the numbers of recorded events are possible; return whether there are any."""
         count, new = events[self.target.run.run_id] - EVENTS_BEFORE - 1, events[self.target.new]
         assert count in self._operation.counts
         assert new in (0, 1, 2)
@@ -62,7 +62,7 @@ class Call:
 
 
 async def _cancel_many(engine: Engine, seed: int, cancellations: int) -> list[Call]:
-    """Break off calls, each in one of the ways, until so many were cancelled; write to each run afterwards."""
+    """Cancel calls in random ways until `cancellations` of them were cancelled; write to each run afterwards."""
     chance = random.Random(seed)
     export = await export_of_guest(engine)
     calls: list[Call] = []
@@ -74,7 +74,7 @@ async def _cancel_many(engine: Engine, seed: int, cancellations: int) -> list[Ca
         cancellations -= call.cancelled
         if not cancellations:
             return calls
-    raise AssertionError("there is no end to the operations")
+    raise AssertionError("unreachable: the operations never end")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ async def _cancel_many(engine: Engine, seed: int, cancellations: int) -> list[Ca
     [pytest.param(1, 70, id="few"), pytest.param(28, 300, id="many", marks=pytest.mark.slow)],
 )
 async def test_a_cancelled_call_is_recorded_whole_or_not_at_all(tmp_path: Path, seeds: int, cancellations: int) -> None:
-    """Cancelled at any point, in any way: all of a call's events or none, and the engine goes on for everybody."""
+    """A call cancelled at any point, in any way, records all its events or none, and the engine goes on for others."""
     recorded = 0
     for seed in range(seeds):
         database = tmp_path / str(seed) / "runs.db"
@@ -106,31 +106,31 @@ async def test_a_cancelled_call_is_recorded_whole_or_not_at_all(tmp_path: Path, 
 
 
 def test_every_call_is_among_those_that_are_cancelled() -> None:
-    """A new method of the engine or of a handle is broken off here, too."""
+    """Every public asynchronous method of the engine and its handles is among the operations that are cancelled."""
     methods = [method for face in (Engine, Run, Attempt) for method in inspect.getmembers(face, inspect.isfunction)]
     asynchronous = inspect.iscoroutinefunction, inspect.isasyncgenfunction
     public = {name for name, method in methods if name[0] != "_" and any(is_so(method) for is_so in asynchronous)}
     named = {word for name in OPERATIONS for word in name.split()}
-    assert public - named == {"close", "write"}  # closing has a test of its own, and all others write by `write`
+    assert public - named == {"close", "write"}  # `close` has a test of its own, and the others call `write`
 
 
 async def test_a_run_is_created_with_its_parameters_or_not_at_all(engine: Engine) -> None:
-    """The two events of `create_run` are one write, whenever its caller is cancelled."""
+    """A cancelled `create_run` records both of its events or none."""
     chance = random.Random(3)
     for index in range(40):
         await by_cancel(partial(engine.create_run, f"run {index}", parameters={"a": 1}), chance)
-    # What was under way when its caller was cancelled is recorded before what is asked for afterwards.
+    # Writes that were under way when their callers were cancelled are recorded before later ones.
     await engine.create_run("last", parameters={"a": 1})
     created = {recorded.run_id async for recorded in engine.events(types=["RunCreated"])}
     assert {recorded.run_id async for recorded in engine.events(types=["ParametersSet"])} == created
 
 
 class _Collapse(Exception):
-    """What fails in the middle of a task group."""
+    """Fails a task group."""
 
 
 async def _collapse(run: Run, name: str, writers: int, chance: random.Random) -> tuple[int, int]:
-    """Have many write until a neighbour fails; return how many writes were acknowledged and how many recorded."""
+    """Have many tasks write until one fails; return how many writes were acknowledged and how many recorded."""
     branches = [await run.fork(f"{name}.{index}") for index in range(writers)]
     acknowledged = Counter[str]()
 
@@ -147,7 +147,7 @@ async def _collapse(run: Run, name: str, writers: int, chance: random.Random) ->
                 await run.set_parameters({"neighbour": value})
             await pass_turns(chance.randrange(100))
             raise _Collapse
-    await run.set_parameters({"after": name})  # what was under way is recorded before what comes now
+    await run.set_parameters({"after": name})  # writes under way are recorded before this one
     total = 0
     for branch in branches:
         recorded = (await branch.head()).stream_version - 1
@@ -161,7 +161,7 @@ async def _collapse(run: Run, name: str, writers: int, chance: random.Random) ->
 
 @pytest.mark.parametrize("collapses", [10, pytest.param(100, marks=pytest.mark.slow)])
 async def test_a_task_group_that_collapses_leaves_whole_writes(database: Path, collapses: int) -> None:
-    """One task fails, and its neighbours are cancelled in the middle of their writes: each has one more at most."""
+    """When one task fails, each cancelled neighbour has recorded at most one write more than it was acknowledged."""
     chance, acknowledged, recorded = random.Random(6), 0, 0
     async with nothing_left(database.parent), open_engine(database) as engine:
         run = await engine.create_run("r")
@@ -177,7 +177,7 @@ async def test_a_task_group_that_collapses_leaves_whole_writes(database: Path, c
 @pytest.mark.parametrize("times", [8, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
 async def test_cancelled_opening_leaves_nothing_behind(database: Path, way: Way, times: int) -> None:
-    """However far the opening came: it is undone, and the file can be opened."""
+    """An opening cancelled at any point is undone, and the file can be opened again."""
     chance = random.Random(4)
 
     async def opened_for_ever() -> None:
@@ -186,7 +186,7 @@ async def test_cancelled_opening_leaves_nothing_behind(database: Path, way: Way,
 
     async with nothing_left(database.parent):
         for index in range(times):
-            if index % 2 == 0:  # every other one makes the file
+            if index % 2 == 0:  # every other opening creates the file
                 database.unlink(missing_ok=True)
             await way(opened_for_ever, chance)
         async with open_engine(database) as engine:
@@ -196,7 +196,7 @@ async def test_cancelled_opening_leaves_nothing_behind(database: Path, way: Way,
 @pytest.mark.parametrize("times", [8, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
 async def test_cancelled_closing_still_closes(database: Path, way: Way, times: int) -> None:
-    """Closing ends whatever becomes of its caller; only then does the cancellation go on."""
+    """A cancelled `close` still closes the engine."""
     chance = random.Random(5)
     async with nothing_left(database.parent):
         for index in range(times):
@@ -208,7 +208,7 @@ async def test_cancelled_closing_still_closes(database: Path, way: Way, times: i
 
 
 async def test_a_cancelled_block_records_its_attempt_as_cancelled(engine: Engine) -> None:
-    """However often the block is cancelled, its attempt does not stay behind as running."""
+    """An attempt whose block is cancelled, even twice, is recorded as cancelled."""
     run = await engine.create_run("r")
     for index in range(20):
         begun = asyncio.Event()

@@ -1,6 +1,6 @@
-"""Whoever checkpoints holds the write lock: SQLite before 3.51.3 can corrupt a file that several checkpoint at once.
+"""Checkpoints are made under the write lock: SQLite before 3.51.3 can corrupt a file in concurrent checkpoints.
 
-It is also what a tool relies on that takes the lock by hand to copy the files: they stand still.
+A tool that takes the lock itself to copy the files relies on this, too: they do not change meanwhile.
 """
 
 from collections.abc import Iterator

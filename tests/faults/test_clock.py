@@ -1,4 +1,4 @@
-"""Clocks that jump: order is by position, nothing lasts less than no time, and nothing is deleted before its time."""
+"""Clocks that jump: order is by position, no duration is negative, and nothing is deleted before its time."""
 
 import asyncio
 import itertools
@@ -52,7 +52,7 @@ async def _followed(engine: Engine, events: int) -> list[RecordedEvent]:
 
 @pytest.mark.parametrize("events", [60, pytest.param(2500, marks=pytest.mark.slow)])
 async def test_order_is_by_position(database: Path, engine: Engine, clock: JumpingClock, events: int) -> None:
-    """While the clock jumps under eight who write: positions, versions and hashes go on, and so do subscribers."""
+    """While the clock jumps, eight writers get gapless positions, and a subscriber sees every event in their order."""
     chance = random.Random(1)
     run = await engine.create_run("r")
     following = asyncio.create_task(_followed(engine, 1 + 8 * events))
@@ -74,7 +74,7 @@ async def test_order_is_by_position(database: Path, engine: Engine, clock: Jumpi
 
 
 async def test_ids_are_unique_while_the_clock_stands(engine: Engine, clock: JumpingClock) -> None:
-    """A time that comes again brings no id again."""
+    """Event ids are unique even when times repeat."""
     run = await engine.create_run("r")
     for index in range(200):
         clock.jump(MOMENTS[index % len(MOMENTS)])
@@ -84,7 +84,7 @@ async def test_ids_are_unique_while_the_clock_stands(engine: Engine, clock: Jump
 
 
 async def test_a_time_means_the_last_event_recorded_by_then(engine: Engine, clock: JumpingClock) -> None:
-    """And all that stands before it, whatever time was noted there: a read of what was is a piece of the history."""
+    """A read at a time is a read at the last version recorded by then, whatever the times of the versions before it."""
     run = await engine.create_run("r")
     for value, moment in enumerate(random.Random(2).choices(MOMENTS, k=40)):
         clock.jump(moment)
@@ -103,7 +103,7 @@ async def test_a_time_means_the_last_event_recorded_by_then(engine: Engine, cloc
 
 @pytest.fixture
 async def tried(database: Path, clock: JumpingClock) -> Path:
-    """A run with a task, and an attempt at it for any three moments: created, submitted and ended then."""
+    """A run with a task and an attempt for any three moments, at which it was created, submitted and ended."""
     async with open_engine(database, durability="relaxed") as engine:
         run = await engine.create_run("r")
         await run.write(LogTask(task_id="t", spec=TaskSpec()))
@@ -127,7 +127,7 @@ async def _try(run: Run, clock: JumpingClock, attempt_id: str, moments: tuple[da
 
 
 async def test_no_attempt_lasts_less_than_no_time(tried: Path) -> None:
-    """An attempt is not submitted before it was created, nor ended before that, in any view of it."""
+    """In every view, an attempt is submitted no earlier than it was created, and ended no earlier than that."""
     async with open_engine(tried) as engine:
         run = await engine.run("r")
         attempts = [*await run.attempts(), *await run.attempts(at=Position(await engine.last_position()))]
@@ -145,7 +145,7 @@ async def test_no_attempt_lasts_less_than_no_time(tried: Path) -> None:
 
 
 async def test_what_a_caller_says_of_times_is_kept(engine: Engine, clock: JumpingClock) -> None:
-    """Only what the engine stamps itself is held in order."""
+    """Times that a caller gives are kept; only those that the engine stamps itself are put in order."""
     run = await engine.create_run("r")
     attempt = await run.start_attempt("step")
     await attempt.update(status=FAILED, submitted_at=TODAY, ended_at=TODAY - DAY)
@@ -159,7 +159,7 @@ _COMMANDS = (
 
 
 def test_no_command_shows_a_duration_below_zero(tried: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each of them ends well, and what it prints has no number with a minus before it."""
+    """Every reading command succeeds and prints no negative number."""
     for command in _COMMANDS:
         code = main([*command.split(), "--db", str(tried)])
         printed = capsys.readouterr()
@@ -167,20 +167,20 @@ def test_no_command_shows_a_duration_below_zero(tried: Path, capsys: pytest.Capt
         assert re.findall(r"(?<![\w.:-])-\d.*", printed.out) == [], command
 
 
-def test_evidence_of_a_run_beside_itself_with_time(tried: Path, tmp_path: Path) -> None:
-    """It is collected, and proven."""
+def test_evidence_of_a_run_whose_clock_jumped(tried: Path, tmp_path: Path) -> None:
+    """Evidence of a run can be exported although its clock jumped."""
     folder = str(tmp_path / "evidence")
     assert main(["export", "evidence", "r", "--to", folder, "--db", str(tried)]) == 0
 
 
 async def _ended(engine: Engine, clock: JumpingClock, run_id: str, moment: datetime) -> None:
-    """A run that is created and ended at a moment."""
+    """Create and end a run at a moment."""
     clock.jump(moment)
     await (await engine.create_run(run_id)).set_status(COMPLETED)
 
 
 async def _collected(engine: Engine, clock: JumpingClock, now: datetime) -> set[str]:
-    """What would be deleted of what is thirty days old."""
+    """Return the runs that a collection of everything older than thirty days would delete."""
     clock.jump(now)
     found = await engine.collect(now - 30 * DAY, dry_run=True)
     return {run.run_id for run in found.deleted}
@@ -190,7 +190,7 @@ async def _collected(engine: Engine, clock: JumpingClock, now: datetime) -> set[
 async def test_a_run_that_ended_while_the_clock_was_set_back_is_not_old(
     engine: Engine, clock: JumpingClock, back: datetime
 ) -> None:
-    """What stands behind an event in the log was recorded after it: it has the age of what is before it, at most."""
+    """A run that ended while the clock was set back is no older than the events before it in the log."""
     await _ended(engine, clock, "old", TODAY - 60 * DAY)
     await _ended(engine, clock, "new", TODAY)
     await _ended(engine, clock, "back", back)
@@ -201,7 +201,7 @@ async def test_a_run_that_ended_while_the_clock_was_set_back_is_not_old(
 
 
 async def test_a_time_that_is_yet_to_come_ends_nothing_but_itself(engine: Engine, clock: JumpingClock) -> None:
-    """A run that a clock set forward has ended stays until then; it keeps no other run from being collected."""
+    """A run that ended in the future is kept until then, and keeps no other run from being collected."""
     await _ended(engine, clock, "ahead", MOMENTS[-1])
     await _ended(engine, clock, "old", TODAY - 60 * DAY)
     await _ended(engine, clock, "new", TODAY)
@@ -212,7 +212,7 @@ async def test_a_time_that_is_yet_to_come_ends_nothing_but_itself(engine: Engine
 async def test_a_run_that_goes_on_while_the_clock_is_set_back_is_kept(
     engine: Engine, clock: JumpingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the selection and the deletion, too: what is recorded meanwhile is not old, whatever its time."""
+    """A run that is written to between its selection and its deletion is kept, even if the clock was set back."""
     await _ended(engine, clock, "r", TODAY - 60 * DAY)
     expired = engine._removal.expired
 
@@ -228,7 +228,7 @@ async def test_a_run_that_goes_on_while_the_clock_is_set_back_is_kept(
 
 
 async def test_a_checkpoint_of_another_time_proves_what_it_saw(engine: Engine, clock: JumpingClock) -> None:
-    """What was added, and what was deleted, after a checkpoint is told by order, not by clocks."""
+    """Verification tells what was added and deleted after a checkpoint by order, not by the clock."""
     for index, moment in enumerate(MOMENTS):
         await _ended(engine, clock, f"r{index}", moment)
     checkpoint = await engine.checkpoint()

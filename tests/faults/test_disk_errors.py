@@ -1,8 +1,8 @@
-"""Any single operation of the disk fails, once or for good: an error with a name, and nothing acknowledged is lost.
+"""Any single operation of the disk fails, once or for good: the error is typed, and nothing acknowledged is lost.
 
-A store is opened, written to, looked after and opened again while one of its changes to the disk fails with EIO or
-ENOSPC, a write perhaps after its first half. What is left is surveyed as it stands when the disk is well again, and
-once more as it would be if power were cut then.
+A store is opened, written to, maintained and opened again while one of its changes to the disk fails with EIO or
+ENOSPC, in some cases after half a write. The store is surveyed once the disk works again, and once more as a power cut
+at that time would leave it.
 """
 
 import asyncio
@@ -35,16 +35,16 @@ async def _fail_each(recorder: Path, first: int, every: int) -> Report:
 
 
 async def test_a_change_that_fails(recorder: Path) -> None:
-    """Some of the changes, each in every way."""
+    """Some of the changes to the disk fail, each in every way: the store is whole and nothing acknowledged is lost."""
     report = await _fail_each(recorder, 11, 101)
     assert report.failed >= 5 * len(FAILURES)
 
 
 @pytest.mark.slow
 async def test_every_change_that_fails(recorder: Path) -> None:
-    """Every single one, each in every way."""
+    """Each change to the disk fails, in every way: the store is whole and nothing acknowledged is lost."""
     halves = await asyncio.gather(_fail_each(recorder, 1, 2), _fail_each(recorder, 2, 2))
     failed = sum(report.failed for report in halves)
     changes = max(report.changes for report in halves)
     LOG.info("%d failures at %d changes", failed, changes)
-    assert failed >= (changes - 20) * len(FAILURES)  # how many there are varies a little with how writers meet
+    assert failed >= (changes - 20) * len(FAILURES)  # the number of changes varies a little with the timing

@@ -23,7 +23,7 @@ _WAL_BYTES_MAX: Final = 2**20
 _SPARE_BYTES: Final = 0, 3_000, 200_000, 20_000
 _WRITES_MAX: Final = 200
 
-# A write beyond a file size limit fails with another error than on a full disk, and SQLite does not say which it was.
+# Beyond a file size limit a write fails with another error than on a full disk, and SQLite does not say which write.
 _REFUSED: Final = DiskFull, OutcomeUnknown
 
 
@@ -65,7 +65,7 @@ class _Writers:
                 await self._write(branch)
             except self._refusal:
                 return
-        raise AssertionError("the disk takes everything")
+        raise AssertionError("the disk is never full")
 
 
 async def _read(engine: Engine, done: asyncio.Event) -> int:
@@ -84,9 +84,7 @@ async def _read(engine: Engine, done: asyncio.Event) -> int:
 
 @pytest.mark.parametrize("cycles", [4, pytest.param(20, marks=pytest.mark.slow)])
 async def test_a_disk_that_is_full_again_and_again(disk: SmallDisk, cycles: int) -> None:
-    """Acknowledged writes are recorded and refused ones are not; reads never fail, and writes succeed once there is
-    room.
-    """
+    """Acknowledged writes are recorded, refused ones are not; reads never fail, and with room again writes succeed."""
     database = disk.folder / "runs.db"
     async with nothing_left(disk.folder), open_engine(database, wal_bytes_max=_WAL_BYTES_MAX) as engine:
         run = await engine.create_run("r")
@@ -131,9 +129,7 @@ def _left(disk: SmallDisk) -> set[str]:
 
 @pytest.mark.parametrize("disk", ["tmpfs", "ext4"], indirect=True)
 async def test_upkeep_on_a_full_disk_says_so_and_leaves_all_as_it_was(disk: SmallDisk) -> None:
-    """Upkeep on a full disk raises DiskFull and changes neither views, history nor files; it succeeds once there is
-    room.
-    """
+    """Upkeep on a full disk raises DiskFull, changes neither views, history nor files, and succeeds with room again."""
     async with open_engine(disk.folder / "runs.db") as engine:
         await engine.create_run("old", parameters={"a": 1})
         run = await engine.create_run("r", parameters={"secret": _BIG})
@@ -156,7 +152,7 @@ async def test_upkeep_on_a_full_disk_says_so_and_leaves_all_as_it_was(disk: Smal
 
 @pytest.mark.parametrize("disk", ["tmpfs", "ext4"], indirect=True)
 async def test_a_file_is_opened_read_and_closed_on_a_full_disk(disk: SmallDisk) -> None:
-    """What is open already keeps others from needing room; the last to close leaves all in the write-ahead log."""
+    """A store whose log and shared memory exist can be opened, read and closed on a full disk, and stays whole."""
     database = disk.folder / "runs.db"
     async with open_engine(database) as engine:
         await engine.create_run("r", parameters={"a": _BIG})

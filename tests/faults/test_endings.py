@@ -1,4 +1,4 @@
-"""A process whose event loop ends in the middle of it all exits by itself, and what it had acknowledged is there."""
+"""A process whose event loop ends while it writes exits by itself, and what it acknowledged is recorded."""
 
 import asyncio
 import signal
@@ -12,10 +12,10 @@ from tests.faults.audit import assert_whole
 from tests.faults.children import start_program
 from tests.faults.endings import ENDINGS
 
-_SECONDS_MAX = 60  # no measure of anything: where it is passed, the process does not end
+_SECONDS_MAX = 60  # not a measurement: a process that takes longer hangs
 _CODES = {"sys.exit": 7, "SIGINT": -signal.SIGINT, "SIGTERM": -signal.SIGTERM}
 _COMPLAINTS = ["Exception in thread", "Exception ignored", "never retrieved", "was destroyed", "never awaited"]
-_COMPLAINING = {"stopped loop", "sys.exit"}  # of tasks that asyncio itself does not wait for
+_COMPLAINING = {"stopped loop", "sys.exit"}  # about tasks that asyncio itself does not wait for
 
 
 _BY_DEFAULT = {"unclosed", "failed group", "SIGINT", "another loop", "blocking", "waiting"}
@@ -26,7 +26,7 @@ _CASES = [
 
 @pytest.mark.parametrize("ending", _CASES)
 async def test_a_process_ends_by_itself(database: Path, ending: str) -> None:
-    """However it comes to its end: with its own exit code, with no word of threads or tasks, and nothing is lost."""
+    """However its loop ends, a process exits with its own code, complains of no thread or task, and loses nothing."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
     process = await start_program("tests.faults.endings", ending, database)

@@ -1,4 +1,4 @@
-"""When the system has no more to give: an error of ours, nothing half written, and the engine goes on afterwards."""
+"""When descriptors run out, calls raise typed errors, nothing is half written, and the engine goes on afterwards."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def _descriptors() -> int:
 
 
 async def test_a_read_without_a_free_descriptor_fails_by_name(database: Path) -> None:
-    """A reading connection that cannot be opened is ReadFailed; writes go on, and later reads too."""
+    """A read whose connection cannot be opened raises ReadFailed; writes and later reads succeed."""
     async with nothing_left(database.parent), open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"a": 1})
         with _limited(resource.RLIMIT_NOFILE, 3), pytest.raises(ReadFailed):
@@ -40,7 +40,7 @@ async def test_a_read_without_a_free_descriptor_fails_by_name(database: Path) ->
 
 
 async def test_the_first_write_without_a_free_descriptor_is_not_recorded(database: Path) -> None:
-    """The folder cannot be opened to be synced: no sync has failed, and the next write is as good as any."""
+    """A first write that cannot open the folder to sync it raises ReadFailed and is not recorded; the next one is."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
     async with nothing_left(database.parent), open_engine(database) as engine:
@@ -52,7 +52,7 @@ async def test_the_first_write_without_a_free_descriptor_is_not_recorded(databas
 
 
 async def test_a_compaction_that_cannot_look_for_leftovers_fails_by_name(database: Path) -> None:
-    """They may hold what was erased."""
+    """A compaction that cannot list scratch files, which may hold erased payloads, raises ReadFailed."""
     async with nothing_left(database.parent), open_engine(database) as engine:
         await engine.create_run("r", parameters={"a": 1})
         await engine.compact()
@@ -62,7 +62,7 @@ async def test_a_compaction_that_cannot_look_for_leftovers_fails_by_name(databas
 
 
 async def test_opening_without_a_free_descriptor_fails_by_name(database: Path) -> None:
-    """It is CannotOpen, at whichever of the files the descriptors run out, and nothing stays open."""
+    """With few free descriptors, opening a store succeeds or raises CannotOpen, and nothing stays open."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
     async with nothing_left(database.parent):
@@ -76,7 +76,7 @@ async def test_opening_without_a_free_descriptor_fails_by_name(database: Path) -
 
 @pytest.mark.parametrize("what", ["rebuild", "verify_views"])
 async def test_making_views_without_a_free_descriptor_fails_by_name(database: Path, what: str) -> None:
-    """At whichever file the descriptors run out, the views are as before and nothing is left beside the database."""
+    """With few free descriptors, making views succeeds or raises a typed error; no file is left, the views are true."""
     async with nothing_left(database.parent), open_engine(database) as engine:
         await engine.create_run("r", parameters={"a": 1})
         for spare in range(6):
@@ -107,7 +107,7 @@ with BlockingEngine(sys.argv[1]) as engine:
 
 
 def test_a_blocking_engine_without_a_free_descriptor_fails_by_name(database: Path) -> None:
-    """Its event loop cannot be made: the caller is told, instead of waiting for ever, and may call again."""
+    """A blocking engine that cannot make its event loop raises CannotOpen instead of hanging, and works afterwards."""
     command = [sys.executable, "-c", _BLOCKING, str(database)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout == "its event loop cannot be made: Too many open files 0\n"

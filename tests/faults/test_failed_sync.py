@@ -1,4 +1,4 @@
-"""A sync that fails: nothing is acknowledged, nothing more is written, and the next opening makes everything sure."""
+"""After a failed sync nothing is acknowledged or written; the next opening makes everything durable or says why not."""
 
 import contextlib
 import sqlite3
@@ -17,9 +17,10 @@ from tests.faults.disk.simulated import Cut
 
 @pytest.mark.parametrize("story", ["sync fails once", "sync fails for good"])
 def test_what_is_acknowledged_afterwards_survives_a_power_cut(recorder: Path, story: str) -> None:
-    """The pages of the failed sync never reach the disk by themselves; the process dies, and the store is opened.
+    """After a failed sync, the store is opened again, and what is acknowledged then survives a power cut.
 
-    Of the log that is then written over itself a cut may leave any blocks old and any new, and none as neither.
+    The pages of the failed sync never reach the disk by themselves. The log is then written over itself: a cut may
+    leave any of its blocks old and any new, but none as neither.
     """
     recorded = record_story(recorder, story, "recover")
     changes = recorded.changes
@@ -40,7 +41,7 @@ async def _in_doubt(database: Path) -> Path:
 
 
 async def test_a_store_that_is_found_whole_is_written_to_again(database: Path) -> None:
-    """Opening it clears the doubt, for all who open it later."""
+    """Opening a store after a failed sync removes the mark if the store is whole, and it can be written to."""
     mark = await _in_doubt(database)
     async with open_engine(database) as engine:
         await (await engine.run("r")).set_parameters({"x": 2})
@@ -48,7 +49,7 @@ async def test_a_store_that_is_found_whole_is_written_to_again(database: Path) -
 
 
 async def test_a_store_that_is_not_whole_is_only_read(database: Path) -> None:
-    """The error says what is wrong; the mark stays, and what was recorded can be read."""
+    """After a failed sync, a damaged history can be read; writes raise SyncFailed, and the mark stays."""
     mark = await _in_doubt(database)
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE events SET recorded_at = 0")
@@ -61,7 +62,7 @@ async def test_a_store_that_is_not_whole_is_only_read(database: Path) -> None:
 
 
 async def test_views_that_are_not_true_are_made_anew(database: Path) -> None:
-    """They are compared with the events, which are what counts."""
+    """Opening a store after a failed sync rebuilds views that differ from the events."""
     await _in_doubt(database)
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE runs SET status = 'BROKEN'")
@@ -71,7 +72,7 @@ async def test_views_that_are_not_true_are_made_anew(database: Path) -> None:
 
 
 async def test_a_disk_that_still_refuses(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the store is not opened: closing it would copy what may be torn."""
+    """While the sync still fails, the store is not opened, because closing it would copy what may be torn."""
     mark = await _in_doubt(database)
     with monkeypatch.context() as patched:
         patched.setattr(sync_failures, "sync_folder", _refuses)
@@ -83,7 +84,9 @@ async def test_a_disk_that_still_refuses(database: Path, monkeypatch: pytest.Mon
 
 
 async def test_a_folder_that_cannot_be_synced(engine: Engine, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The write-ahead log's name would be lost by a power cut: SQLite passes over that, the engine does not."""
+    """A write whose folder cannot be synced raises OutcomeUnknown, and the next SyncFailed. SQLite ignores that
+    failure, although a power cut could then lose the write-ahead log's name.
+    """
     monkeypatch.setattr(sync_failures, "sync_folder", _refuses)
     with pytest.raises(OutcomeUnknown, match="folder cannot be synced"):
         await engine.create_run("r")

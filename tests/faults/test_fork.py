@@ -1,4 +1,4 @@
-"""Forked children: they never use what their parent opened, and may open the same file themselves."""
+"""Forked children never use what their parent opened, and may open the same file themselves."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 
 @pytest.mark.parametrize("use", USES)
 async def test_a_forked_child_cannot_use_its_parents_engine(engine: Engine, use: str) -> None:
-    """Whatever a child does with the parent's engine raises WrongProcess; the parent's goes on."""
+    """Any use of the parent's engine in a forked child raises WrongProcess; the parent's own use goes on."""
     run = await engine.create_run("r", parameters={"a": 1})
     await run.parameters()
 
@@ -48,7 +48,7 @@ async def test_the_error_names_both_processes(engine: Engine) -> None:
 
 
 async def test_a_child_without_an_event_loop_is_refused(engine: Engine) -> None:
-    """WrongProcess also where the child runs no event loop: it may not go on with its parent's."""
+    """A use of the parent's engine raises WrongProcess in a forked child that runs no event loop, too."""
 
     async def child() -> None:
         await asyncio.to_thread(engine.last_position().send, None)
@@ -64,7 +64,7 @@ async def _write_with_an_engine_of_its_own(database: Path, name: str) -> str:
 
 
 async def test_a_forked_child_may_open_the_file_itself(database: Path, engine: Engine) -> None:
-    """Parent and child write beside each other, each through its own engine."""
+    """A parent and its forked child write beside each other, each through its own engine."""
     run = await engine.create_run("r")
     child = ForkedChild(lambda: _write_with_an_engine_of_its_own(database, "child"))
     await (await run.fork("parent")).set_parameters({"by": "parent"})
@@ -74,7 +74,9 @@ async def test_a_forked_child_may_open_the_file_itself(database: Path, engine: E
 
 
 async def test_what_a_child_writes_outlives_its_parents_closing(database: Path) -> None:
-    """SQLite deletes the write-ahead log when the last process that holds the file closes: never under a child."""
+    """What a child writes outlives its parent's close. SQLite deletes the write-ahead log when the last process closes
+    the file, which must not happen under a child.
+    """
     go_on, parent_closed = os.pipe()
 
     async def child() -> int:
@@ -105,7 +107,7 @@ async def _write(run: Run, name: str, stop: asyncio.Event) -> None:
 
 @pytest.mark.parametrize("forks", [8, pytest.param(100, marks=pytest.mark.slow)])
 async def test_a_fork_in_the_middle_of_writing_disturbs_nobody(database: Path, engine: Engine, forks: int) -> None:
-    """Forked at any moment of their parent's writes and reads, children can open the file, and write."""
+    """Children forked at any moment of their parent's writes and reads can open the file and write."""
     run = await engine.create_run("r")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -135,14 +137,14 @@ async def test_a_sleeping_child_does_not_keep_its_dead_parents_lock(database: Pa
 
 
 async def test_a_worker_that_forks_nothing_succeeds(database: Path, engine: Engine) -> None:
-    """A spawned process opens the file for itself."""
+    """A spawned process opens the file itself and writes."""
     run = await engine.create_run("r")
     await finished(await start_worker("write_branches", database, "spawned", 1, 3))
     assert (await (await run.branch("spawned.0")).head()).stream_version == 4
 
 
 def _forked(work: Callable[[], object]) -> int:
-    """Fork a child that does some work, and return its exit code: what hangs is ended by an alarm."""
+    """Fork a child that does some work, and return its exit code; an alarm ends a child that hangs."""
     process_id = os.fork()
     if process_id == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -153,9 +155,9 @@ def _forked(work: Callable[[], object]) -> int:
 
 
 def _wait_for_forks(threads: Iterable[threading.Thread]) -> None:
-    """Wait until the threads fork, and one of them waits for others to come out of SQLite.
+    """Wait until all threads fork, and one of them waits for others to leave SQLite.
 
-    More of them do, unless some other module has a lock that only one may hold over its fork.
+    More of them wait, unless another module has a lock that only one thread may hold during its fork.
     """
     threads = list(threads)
     while not (
@@ -177,7 +179,7 @@ def _use_sqlite() -> None:
 
 
 def test_threads_may_fork_at_the_same_time() -> None:
-    """Each child goes on by itself, whoever else was about to fork when it was."""
+    """Threads may fork at the same time: each child can use SQLite, whichever other thread was about to fork."""
     codes: list[int] = []
     threads = [threading.Thread(target=lambda: codes.append(_forked(_use_sqlite))) for _ in range(3)]
     with inside_sqlite():
@@ -191,13 +193,15 @@ def test_threads_may_fork_at_the_same_time() -> None:
 
 
 class _Interrupted(Exception):
-    """What a signal's handler raises."""
+    """Raised by a signal's handler."""
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a fork raises nothing
 @pytest.mark.parametrize("error", [KeyboardInterrupt, _Interrupted])
 def test_a_fork_that_a_signal_interrupts_waits_all_the_same(error: type[BaseException]) -> None:
-    """Python forks whatever a handler raises: until then nobody is inside SQLite, and after it everybody may be."""
+    """A fork waits until no thread is inside SQLite even if a signal's handler raises, since Python forks all the same;
+    afterwards SQLite can be used.
+    """
     inside, go_on = threading.Event(), threading.Event()
 
     def stay() -> None:
@@ -218,7 +222,7 @@ def test_a_fork_that_a_signal_interrupts_waits_all_the_same(error: type[BaseExce
 
     def fork() -> None:
         codes.append(_forked(_use_sqlite))
-        while error is KeyboardInterrupt:  # it comes as soon as the fork is over
+        while error is KeyboardInterrupt:  # the error comes as soon as the fork is over
             os.sched_yield()
 
     before = signal.signal(signal.SIGUSR1, handler)
@@ -233,5 +237,5 @@ def test_a_fork_that_a_signal_interrupts_waits_all_the_same(error: type[BaseExce
         signal.signal(signal.SIGUSR1, before)
         for thread in others:
             thread.join()
-    assert codes == [0] or (error is KeyboardInterrupt and not codes), "it may come before the code is noted"
+    assert codes == [0] or (error is KeyboardInterrupt and not codes), "the error may come before the code is noted"
     _use_sqlite()

@@ -1,7 +1,7 @@
-"""Bytes that somebody has damaged, or made up: in the log, in exports, in whatever else is read from a file.
+"""Bytes that are damaged or made up: in the log, in exports, in everything else that is read from a file.
 
-Each is either read, or refused by an error of the engine's own that says where it is. A failure names the seed, and
-`Mutations.of(seed)` makes the same bytes again. In the slow run there are a million of them.
+Each is either read, or refused by a typed error that says where it is. A failure names the seed, and
+`Mutations.of(seed)` makes the same bytes again. The slow run makes a million of them.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ MIB = 2**20
 
 
 def many(quick: int, slow: int) -> pytest.MarkDecorator:
-    """So many mutations in the default run, and so many more in the slow one."""
+    """Run a test on `quick` mutations by default, and on `slow` more in the slow run."""
     return pytest.mark.parametrize(
         "seeds",
         [
@@ -50,7 +50,7 @@ def many(quick: int, slow: int) -> pytest.MarkDecorator:
 
 @contextlib.contextmanager
 def naming(seed: int) -> Iterator[None]:
-    """Let whatever is wrong name the seed."""
+    """Add the seed to any error."""
     try:
         yield
     except Exception as error:
@@ -67,7 +67,7 @@ def golden_payloads() -> tuple[list[dict[str, Any]], Mutations]:
 
 
 def _decoded(event_type: str, version: int, payload: bytes, position: int) -> tuple[Event | None, int | None]:
-    """The event at a position, or None and where the error says that it cannot be decoded."""
+    """Return the event and its position, or None and the position that the error names."""
     try:
         return decode_event(event_type, version, payload, position), position
     except CannotDecode as error:
@@ -76,7 +76,7 @@ def _decoded(event_type: str, version: int, payload: bytes, position: int) -> tu
 
 @many(6000, 857_000)
 def test_a_mutated_payload(seeds: Sequence[int]) -> None:
-    """It is an event that is encoded and read again as the same, or cannot be decoded at its position."""
+    """A mutated payload is an event that survives encoding and decoding, or raises CannotDecode at its position."""
     golden, mutations = golden_payloads()
     read = 0
     for seed in seeds:
@@ -94,7 +94,7 @@ def test_a_mutated_payload(seeds: Sequence[int]) -> None:
 
 @cache
 def golden_lines() -> tuple[list[list[bytes]], list[Mutations]]:
-    """The golden export, readable and not."""
+    """Return the golden export's lines, readable and compact, and mutations of both."""
     readable = EXPORT.read_bytes().splitlines(keepends=True)
     compact = [encode_line(_compact(decode_line(line))) for line in readable]
     exports = [readable, compact]
@@ -113,7 +113,7 @@ def _compact(line: Any) -> Any:
 
 @many(2000, 80_000)
 def test_a_mutated_line(seeds: Sequence[int]) -> None:
-    """It is one that an export could have written, in every byte, or a `ValueError`: its reader names the line."""
+    """A mutated line raises ValueError unless an export could have written it, byte for byte."""
     _, mutations = golden_lines()
     for seed in seeds:
         _, encoded = mutations[seed % 2].of(seed)
@@ -126,7 +126,7 @@ def test_a_mutated_line(seeds: Sequence[int]) -> None:
 
 @many(500, 15_000)
 def test_an_export_with_a_mutated_line(seeds: Sequence[int]) -> None:
-    """Its reader reads it to the end, or says in which line it is wrong: that one, or one that contradicts it."""
+    """An export with a mutated line is read to its end, or refused at that line or a later one that contradicts it."""
     exports, mutations = golden_lines()
     for seed in seeds:
         index, encoded = mutations[seed % 2].of(seed)
@@ -137,7 +137,7 @@ def test_an_export_with_a_mutated_line(seeds: Sequence[int]) -> None:
 
 
 def _line_refused(reader: ExportReader) -> int:
-    """The number of the line for which an export is refused; of the one behind it when it is not."""
+    """Return the number of the line at which an export is refused, or the last one that the reader reached."""
     try:
         for _, events in reader.runs():
             list(events)
@@ -147,7 +147,7 @@ def _line_refused(reader: ExportReader) -> int:
 
 
 async def _written(path: Path) -> list[Written]:
-    """The events of a run that holds some of everything."""
+    """Return the events of a run that holds some of everything."""
     async with open_engine(path, durability="relaxed") as engine:
         await record_rich_run(engine, "rich")
         lines = [decode_line(line) for line in (await exported(engine)).splitlines(keepends=True)]
@@ -155,7 +155,7 @@ async def _written(path: Path) -> list[Written]:
 
 
 async def _takes_nothing_or_all(engine: Engine, export: bytes, run_id: str) -> bool:
-    """Whether an export is taken in: then everything that reads the run reads it, and it is exported as it came."""
+    """Return whether an export is imported; if it is, every read of the run succeeds, and it is exported as it came."""
     try:
         await imported(engine, export)
     except (ImportRefused, ImportedAttemptExists, CannotDecode) as error:
@@ -178,7 +178,7 @@ def _refused(error: AnabranchError) -> bool:
 
 @many(300, 8_000)
 async def test_a_forged_history(database: Path, tmp_path: Path, seeds: Sequence[int]) -> None:
-    """A mutated payload with every hash computed anew is refused at its line, or is an event like any other."""
+    """A history with a mutated payload and recomputed hashes is refused at a line, or imported like any other."""
     written = await _written(tmp_path / "source.db")
     mutations = Mutations([message_pack.sample(each.payload) for each in written], message_pack.HOSTILE)
     taken = 0
@@ -197,7 +197,7 @@ RUNS = 40
 
 
 class Rows:
-    """The payloads of a store of many runs, of which one in each run is changed at a time."""
+    """The payloads of a store of many runs, to change one of each run at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -212,7 +212,7 @@ class Rows:
         self._places = {position: index for index, position in enumerate(self.payloads)}
 
     def change(self, seeds: Sequence[int]) -> dict[int, int]:
-        """Mutate an event of each run, as many as there are seeds; return the seeds by position."""
+        """Mutate one event in each of as many runs as there are seeds; return the seeds by position."""
         changed = {}
         for seed, positions in zip(seeds, self._runs.values(), strict=False):
             chance = random.Random(seed)
@@ -242,7 +242,7 @@ async def _hold(engine: Engine, changed: Mapping[int, int]) -> None:
 
 
 async def _read_or_refused(engine: Engine, position: int) -> int | None:
-    """The position of the event that is read there, or the one that the error names."""
+    """Return the position of the event that is read there, or the one that the error names."""
     try:
         [event] = [each async for each in engine.events(after=position - 1, until=position)]
     except CannotDecode as error:
@@ -258,7 +258,7 @@ async def read_all_as_of(engine: Engine) -> None:
 
 @many(160, 17_000)
 async def test_mutated_payloads_in_the_file(database: Path, seeds: Sequence[int]) -> None:
-    """What stands in the rows of a log may be anything: reads, verification and rebuilding say where it is wrong."""
+    """Reads return or refuse a mutated payload at its position, verification names it, and all else raises by name."""
     async with open_engine(database, durability="relaxed") as engine:
         for number in range(RUNS):
             await record_rich_run(engine, f"r{number}")
@@ -276,7 +276,7 @@ async def test_mutated_payloads_in_the_file(database: Path, seeds: Sequence[int]
 
 @many(500, 20_000)
 async def test_a_mutated_checkpoint(engine: Engine, seeds: Sequence[int]) -> None:
-    """It is none, or of another store, or does not hold, or says the same in other bytes."""
+    """A mutated checkpoint is refused, does not hold, or has the same position, root and runs."""
     await (await record_rich_run(engine, "r")).finalize()
     made = await engine.checkpoint()
     signed = structs.replace(made, signature=Signature(public_key="ab" * 32, value="cd" * 64))
@@ -293,7 +293,7 @@ async def test_a_mutated_checkpoint(engine: Engine, seeds: Sequence[int]) -> Non
 
 @many(100, 3000)
 async def test_mutated_evidence(engine: Engine, tmp_path: Path, seeds: Sequence[int]) -> None:
-    """It is no bundle, or does not hold, or what was changed is nothing that it is evidence of."""
+    """A mutated bundle is refused, does not hold, or differs in nothing that it is evidence of."""
     await record_rich_run(engine, "r")
     await export_evidence(engine, "r", tmp_path)
     bundle = tmp_path / "bundle.json"

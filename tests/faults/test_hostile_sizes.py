@@ -1,7 +1,7 @@
-"""The worst that can be done with few bytes: depth, lengths that claim gigabytes, mappings that are slow to build.
+"""The worst that few bytes can do: depth, lengths that claim gigabytes, mappings that are slow to build.
 
-Nothing here is timed. What takes time in proportion to the square of its size would not end: a mapping of a megabyte,
-whose keys have one hash, took a minute.
+Nothing here is timed. Work that grows with the square of the size would not end: a mapping of a megabyte whose keys
+have one hash took a minute.
 """
 
 import io
@@ -21,7 +21,7 @@ from tests.faults.colliding import tuples_of_one_hash
 SIZES = [pytest.param(2**15, id="32 KiB"), pytest.param(2**20, id="1 MiB", marks=pytest.mark.slow)]
 
 GROWTH_MAX = 80
-"""An empty mapping is one byte, and an object of 64 with a pointer of 8 to it: nothing grows more than that."""
+"""An empty mapping is one byte, and in memory an object of 64 with a pointer of 8 to it: nothing grows by more."""
 
 
 def _list(members: int) -> bytes:
@@ -68,8 +68,8 @@ WORST: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", WORST)
-def test_a_payload(name: str, size: int) -> None:
-    """It is read or refused, and takes memory in proportion to its size."""
+def test_a_hostile_payload(name: str, size: int) -> None:
+    """A hostile payload is decoded or refused, and takes memory in proportion to its size."""
     payload = b"\x82\xa6branch\xa0\xa7details\x81\xa1a" + WORST[name](size)
     assert _peak(lambda: _decode(payload)) < GROWTH_MAX * len(payload)
 
@@ -82,7 +82,7 @@ def _decode(payload: bytes) -> object:
 
 
 def _peak(work: Callable[[], object]) -> int:
-    """How many bytes were in use at most."""
+    """Return the largest number of bytes in use during the work."""
     tracemalloc.start()
     try:
         work()
@@ -122,13 +122,13 @@ WORST_LINES: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", WORST_LINES)
-def test_a_line_of_an_export(name: str, size: int) -> None:
-    """It is refused by its number, and takes memory in proportion to its size."""
+def test_a_hostile_line_of_an_export(name: str, size: int) -> None:
+    """A hostile line of an export is refused by its number, and takes memory in proportion to its size."""
     export = WORST_LINES[name](size)
     errors: list[ImportRefused] = []
     assert _peak(lambda: errors.extend(_refusals(export, size))) < 8 * len(export)
     line = export.count(b"\n", 0, -1) + 1
-    kind = ExportCutShort if name == "base64" else MalformedLine  # that one is a line like any other, of no event
+    kind = ExportCutShort if name == "base64" else MalformedLine  # that line is well formed
     assert [(type(error), error.line) for error in errors] == [(kind, line + (name == "base64"))]
 
 

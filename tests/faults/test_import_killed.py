@@ -1,4 +1,4 @@
-"""An import that is killed, or broken off by its own store: all of the file is there, or nothing."""
+"""An import that is killed, or that fails in its own store, takes in all of the file or nothing."""
 
 import asyncio
 import io
@@ -16,7 +16,7 @@ from engine.logs.sqlite_import import Importing
 from tests.exports import exported, imported, rows
 from tests.golden.make_database import fill
 
-# Prints a line at every pause, and waits for one before it goes on; at the end it says so.
+# Prints a line at every pause and waits for one before it goes on; prints `done` at the end.
 _IMPORTING = """
 import asyncio, sys
 from engine import open_engine
@@ -54,7 +54,7 @@ async def target(tmp_path: Path) -> AsyncIterator[Engine]:
 
 
 def kill_after(database: Path, export: Path, pauses: int) -> bool:
-    """Kill an import at a pause, or when it is done; say whether it was done."""
+    """Kill an import at a pause, or when it is done; return whether it was done."""
     with subprocess.Popen(
         [sys.executable, "-c", _IMPORTING, str(database), str(export)],
         stdin=subprocess.PIPE,
@@ -76,7 +76,7 @@ def kill_after(database: Path, export: Path, pauses: int) -> bool:
 
 
 async def check_killed(target: Engine, export: Path, pauses: int) -> bool:
-    """Kill an import and look at what is there; then the file is taken in, and the store is whole."""
+    """Kill an import; assert that all or nothing of it is recorded. Return whether it was done."""
     before = rows(target.path)
     done = await asyncio.to_thread(kill_after, target.path, export, pauses)
     assert (rows(target.path) == before) is not done
@@ -86,7 +86,7 @@ async def check_killed(target: Engine, export: Path, pauses: int) -> bool:
 
 
 async def test_an_import_killed_midway_leaves_nothing(target: Engine, export: Path) -> None:
-    """The store is as it was; the same import then goes through."""
+    """An import killed midway leaves the store as it was, and the same import then succeeds."""
     assert not await check_killed(target, export, 50)
     assert all(not run.existed for run in (await imported(target, export.read_bytes())).runs)
     assert await exported(target, "nightly", "forked", "empty") == export.read_bytes()
@@ -94,7 +94,7 @@ async def test_an_import_killed_midway_leaves_nothing(target: Engine, export: Pa
 
 @pytest.mark.slow
 async def test_an_import_killed_anywhere(target: Engine, export: Path) -> None:
-    """At every pause of it, one after another, until it is done."""
+    """An import killed at any of its pauses leaves the store as it was, and one killed when done is recorded."""
     pauses = 0
     while not await check_killed(target, export, pauses):
         pauses += 1
@@ -106,7 +106,7 @@ async def test_an_import_killed_anywhere(target: Engine, export: Path) -> None:
 async def test_an_import_that_breaks_off_leaves_nothing(
     target: Engine, export: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Whatever breaks it, after all was written: it is rolled back, and the engine goes on."""
+    """An import that fails after everything was written is rolled back, and the engine goes on."""
     run = Importing.run
 
     def breaking(self: Importing) -> object:
@@ -126,7 +126,7 @@ async def test_an_import_that_breaks_off_leaves_nothing(
 
 
 async def test_a_full_disk_is_told_and_leaves_nothing(target: Engine, export: Path) -> None:
-    """The file cannot grow: the error has a name, and the store is as it was."""
+    """An import for which the file cannot grow raises a typed error and leaves the store as it was."""
     before = rows(target.path)
     pages = await target._log.exclusively(  # type: ignore[attr-defined]
         lambda connection: connection.execute("PRAGMA page_count").fetchone()[0]

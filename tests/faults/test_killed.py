@@ -1,4 +1,4 @@
-"""`kill -9` of those who write, who hold the lock, and who rebuild: nothing acknowledged is lost, and others go on."""
+"""`kill -9` of processes that write, hold the lock or rebuild: nothing acknowledged is lost, and others go on."""
 
 import asyncio
 import logging
@@ -18,11 +18,11 @@ from tests.faults.children import killed, next_line, start_worker
 from tests.faults.survivor import Survivor, until_somebody_waits_for
 
 LOG = logging.getLogger(__name__)
-_SECONDS_MAX = 20  # no measure of anything: where it is passed, somebody waits for ever
+_SECONDS_MAX = 20  # not a measurement: a write that takes longer hangs
 
 
 async def _writers(database: Path, name: str, number: int) -> list[Process]:
-    """Start so many writers, and wait until each has acknowledged something."""
+    """Start `number` writers, and wait until each has acknowledged a write."""
     names = [f"{name}.{index}" for index in range(number)]
     workers = [await start_worker("write_until_killed", database, name) for name in names]
     for worker in workers:
@@ -36,7 +36,7 @@ async def _writers(database: Path, name: str, number: int) -> list[Process]:
 async def test_what_a_killed_writer_acknowledged_is_there(
     database: Path, engine: Engine, rounds: int, at_once: int
 ) -> None:
-    """Killed at any moment, one after another: every acknowledged write survives, and the others never stop."""
+    """Every write that a killed writer acknowledged is recorded, and other writers never stop."""
     chance, acknowledged = random.Random(1), 0
     async with Survivor(await engine.create_run("r")) as survivor:
         for number in range(rounds):
@@ -58,7 +58,7 @@ async def test_what_a_killed_writer_acknowledged_is_there(
 
 
 async def test_a_file_whose_every_writer_was_killed_opens_whole(database: Path) -> None:
-    """After `kill -9` of all processes, the next to open finds what they acknowledged."""
+    """After `kill -9` of all processes, the next one to open the file finds what they acknowledged."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
     lines = [line for worker in await _writers(database, "w", 2) for line in await killed(worker)]
@@ -69,7 +69,7 @@ async def test_a_file_whose_every_writer_was_killed_opens_whole(database: Path) 
 
 
 async def _kill_while_somebody_waits(engine: Engine, holder: Process) -> float:
-    """Kill who holds the lock while a write waits for it; return how long that took from then on, in seconds."""
+    """Kill the lock's holder while a write waits for it; return the seconds from then until the write is recorded."""
     assert await next_line(holder) == "held"
     run = await engine.run("r")
     waiting = asyncio.create_task(run.set_parameters({"waited": holder.pid}))
@@ -85,7 +85,7 @@ async def _kill_while_somebody_waits(engine: Engine, holder: Process) -> float:
 async def test_a_lock_holder_that_is_killed_has_recorded_nothing(
     database: Path, engine: Engine, place: str, kills: int
 ) -> None:
-    """In the middle of its transaction: the write that waited for the lock is recorded, and its own is not."""
+    """A lock holder killed in its transaction records nothing, and the write that waited for the lock is recorded."""
     run = await engine.create_run("r")
     waits = []
     for index in range(kills):
@@ -102,7 +102,7 @@ async def test_a_lock_holder_that_is_killed_has_recorded_nothing(
 async def test_a_lock_holder_that_is_killed_in_its_commit(
     database: Path, engine: Engine, preloaded: dict[str, str], kills: int
 ) -> None:
-    """At a write or a sync of its commit, or of the checkpoint in it: that write is there whole or not at all."""
+    """A writer killed at a write or a sync of its commit, or of the checkpoint in it, loses nothing acknowledged."""
     run = await engine.create_run("r")
     async with Survivor(run) as survivor:
         for index in range(kills):
@@ -116,7 +116,7 @@ async def test_a_lock_holder_that_is_killed_in_its_commit(
 
 
 async def _killed_by_itself(worker: Process) -> list[str]:
-    """Wait until the worker has killed itself, and return the lines that it had printed."""
+    """Wait until the worker has killed itself; return the lines that it printed."""
     output, errors = await worker.communicate()
     assert worker.returncode == -signal.SIGKILL, errors.decode()
     return output.decode().splitlines()
@@ -124,7 +124,7 @@ async def _killed_by_itself(worker: Process) -> list[str]:
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 async def test_a_rebuild_that_is_killed_leaves_the_views_whole(database: Path, engine: Engine, kills: int) -> None:
-    """While it folds: the old views serve, and what was left beside the file does no harm."""
+    """A rebuild killed while it folds leaves the old views in use, and the file that it leaves does no harm."""
     await populated(engine, "r", sets=2000)
     before = await (await engine.run("r")).compile()
     async with Survivor(await engine.create_run("other")) as survivor:
@@ -143,7 +143,7 @@ async def test_a_rebuild_that_is_killed_leaves_the_views_whole(database: Path, e
 async def test_a_rebuild_that_is_killed_in_the_swap_leaves_the_old_views(
     database: Path, engine: Engine, place: str, kills: int
 ) -> None:
-    """When old tables are gone, or the new rows in their place, and that is not committed; the lock is free then."""
+    """A rebuild killed while it swaps the tables, before its commit, leaves the old views and frees the lock."""
     await populated(engine, "r", sets=20)
     waits = []
     for _ in range(kills):
@@ -155,7 +155,7 @@ async def test_a_rebuild_that_is_killed_in_the_swap_leaves_the_old_views(
 
 
 async def _assert_rebuilt(engine: Engine) -> None:
-    """The views are true, can be made anew, and then nothing is left beside the file."""
+    """Assert that the views are true, can be rebuilt, and that nothing is then left beside the file."""
     assert await engine.verify_views() == []
     await engine.rebuild()
     assert await engine.verify_views() == []

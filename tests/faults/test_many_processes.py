@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
     [pytest.param(1, 2, id="2 seconds"), pytest.param(30, 10, id="5 minutes", marks=pytest.mark.slow)],
 )
 async def test_a_storm_leaves_the_file_whole(tmp_path: Path, unlocked_writes: Path, rounds: int, seconds: int) -> None:
-    """SQLite finds it whole, the chain and the views are, nothing acknowledged is lost, each checkpoint was locked."""
+    """After a storm the file is whole, no acknowledged write is lost, and every checkpoint was made under the lock."""
     total = Counter[str]()
     for number in range(rounds):
         total += await _storm(tmp_path / f"{number}.db", unlocked_writes, seconds, number)

@@ -1,4 +1,4 @@
-"""A migration that is broken off at any point: the file is the state store that it was, or the whole log."""
+"""A migration that is interrupted at any point leaves the state store as it was, or the whole log."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ from tests.legacy_state_rows import assert_holds, expected, values_of
 
 LOG = logging.getLogger(__name__)
 _ROOT = Path(__file__).parents[2]
-_INSTRUCTIONS = 5  # of SQLite's machine, between two looks at whether to break off
+_INSTRUCTIONS = 5  # of SQLite's virtual machine, between two calls of the progress handler
 _BREAKS = 12
 
 
@@ -44,7 +44,9 @@ def _padded(rows: old.Rows, bytes_each: int) -> old.Rows:
 async def test_a_killed_migration_leaves_the_old_file_or_the_new_one(
     tmp_path: Path, preloaded: dict[str, str], version: str, journal: str, padding: int, every: int
 ) -> None:
-    """`kill -9` before, or in the middle of, any change to the files: the next to open migrates it whole, and once."""
+    """After a migration is killed before, or halfway through, any change to the files, the next opening migrates the
+    file whole, and once.
+    """
     state_store = tmp_path / "state.db"
     rows = _padded(old.rich_rows(), padding) if padding else old.rich_rows()
     old.make(state_store, version, rows)
@@ -61,7 +63,7 @@ async def test_a_killed_migration_leaves_the_old_file_or_the_new_one(
 
 
 class _Breaking:
-    """Stands in for `connect`: its connections break off a transaction at a chosen point, as SQLite does on a fault."""
+    """Replaces `connect`: its connections interrupt a transaction at a chosen point, as SQLite does on a fault."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -80,7 +82,7 @@ class _Breaking:
 
 @pytest.fixture
 def no_garbage_collection() -> Iterator[None]:
-    """What an error keeps alive stays alive."""
+    """Disables garbage collection, so that what an error keeps alive stays alive."""
     gc.disable()
     yield
     gc.enable()
@@ -91,7 +93,7 @@ def no_garbage_collection() -> Iterator[None]:
 async def test_a_fault_in_the_middle_leaves_the_state_store(
     database: Path, monkeypatch: pytest.MonkeyPatch, journal: str
 ) -> None:
-    """Wherever SQLite breaks off, the old rows are all there and nothing else, and the next opening migrates them."""
+    """Wherever SQLite interrupts a migration, the state store's file is unchanged, and the next opening migrates it."""
     old.make(database, "4", old.rich_rows())
     old.change(database, f"PRAGMA journal_mode = {journal}")
     content = database.read_bytes()

@@ -1,7 +1,8 @@
-"""Power is cut at any write: what was acknowledged is there, chain and views are whole, and the file opens by itself.
+"""Power is cut at any write: acknowledged events survive, chain and views are whole, and the file opens by itself.
 
-A story happens once, with every change to its folder written down (`recorder.c`). Then the power is cut at points
-of that, each time with another part of what was not synced on the disk (`disk/simulated.py`), and the store is opened.
+A story runs once, while `recorder.c` records every change to its folder. Then the power is cut at points of the
+recording, each time with another part of the unsynced changes on the disk (`disk/simulated.py`), and the store is
+opened.
 """
 
 import logging
@@ -25,7 +26,7 @@ _SHOWN = 5
 
 
 def _cut_twice(recorder: Path, lefts: Sequence[Left], cuts: int, seed: int) -> list[str]:
-    """Cut the power, and again so many times while each of these is opened and written to; say what is wrong then."""
+    """Cut the power again, `cuts` times, while each of these is opened and written to; return what is wrong then."""
     recoveries = record(recorder, [left.files for left in lefts], "recover")
     found = list[str]()
     for left, recovery in zip(lefts, recoveries, strict=True):
@@ -40,27 +41,27 @@ def _some(recorded: Recorded, cuts: Sequence[Point]) -> list[Left]:
 
 @pytest.mark.parametrize("story", DURABLE)
 def test_nothing_is_lost(recorder: Path, story: str) -> None:
-    """After a cut anywhere, whatever of the changes under way has reached the disk."""
+    """A power cut at any change loses nothing acknowledged, whichever unsynced changes have reached the disk."""
     recorded = record_story(recorder, story)
     assert complaints(recorded, points(len(recorded.changes), 25, seed=1))[:_SHOWN] == []
 
 
 def test_nothing_is_lost_by_a_second_cut(recorder: Path) -> None:
-    """While the file that a first cut left is opened and written to."""
+    """A second power cut, while the file left by the first is opened and written to, loses nothing acknowledged."""
     recorded = record_story(recorder, "checkpoints")
     lefts = _some(recorded, points(len(recorded.changes), 4, seed=2))
     assert _cut_twice(recorder, lefts, 5, seed=3)[:_SHOWN] == []
 
 
 def test_a_build_that_acknowledges_before_the_commit_is_caught(recorder: Path) -> None:
-    """The cuts can tell."""
+    """The cuts catch an engine that acknowledges before its commit."""
     recorded = record_story(recorder, "commits", early=True)
     found = complaints(recorded, points(len(recorded.changes), 50, seed=4))
     assert any("Told" in each for each in found)
 
 
 def test_without_syncs_the_last_writes_may_be_lost_and_the_file_is_whole(recorder: Path) -> None:
-    """What `durability="relaxed"` means: the cuts find lost writes, and nothing else."""
+    """With `durability="relaxed"` a power cut may lose acknowledged writes, and does no other damage."""
     recorded = record_story(recorder, "relaxed")
     found = complaints(recorded, points(len(recorded.changes), 100, seed=5))
     assert found
@@ -70,7 +71,7 @@ def test_without_syncs_the_last_writes_may_be_lost_and_the_file_is_whole(recorde
 @pytest.mark.slow
 @pytest.mark.parametrize("story", DURABLE)
 def test_nothing_is_lost_at_thousands_of_points(recorder: Path, story: str) -> None:
-    """The same for 21,600 cuts in all."""
+    """In 21,600 power cuts, nothing acknowledged is lost."""
     recorded = record_story(recorder, story)
     cuts = points(len(recorded.changes), CUTS_A_STORY, seed=random.randrange(2**32))
     found = _in_all_processes([partial(complaints, recorded, some) for some in _shares(sorted(cuts))])
@@ -81,7 +82,7 @@ def test_nothing_is_lost_at_thousands_of_points(recorder: Path, story: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("story", DURABLE)
 def test_nothing_is_lost_by_thousands_of_second_cuts(recorder: Path, story: str) -> None:
-    """The same for 5,400 second cuts, five after each first one."""
+    """In 5,400 second power cuts, five after each first one, nothing acknowledged is lost."""
     recorded = record_story(recorder, story)
     lefts = _some(recorded, points(len(recorded.changes), SECOND_CUTS_A_STORY // 5, seed=random.randrange(2**32)))
     halves = lefts[::2], lefts[1::2]
@@ -92,7 +93,7 @@ def test_nothing_is_lost_by_thousands_of_second_cuts(recorder: Path, story: str)
 
 
 def _shares(cuts: Sequence[Point]) -> list[Sequence[Point]]:
-    # Neighbours together: what a cut leaves is often what the next one leaves, and surveyed once.
+    # Adjacent cuts go together: they often leave the same files, which are then surveyed only once.
     size = -(-len(cuts) // (os.cpu_count() or 1))
     return [cuts[start : start + size] for start in range(0, len(cuts), size)]
 

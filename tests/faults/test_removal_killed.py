@@ -1,4 +1,4 @@
-"""Removals that are broken off at any point: the store is as before or as after, and the removal can be done again."""
+"""Removals interrupted at any point: the store is as before or as after, and the removal can be repeated."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ _ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)], ids=["a few", "each"])
 @pytest.mark.parametrize("removal", REMOVALS)
 async def test_a_killed_removal_was_done_or_was_not(preloaded: dict[str, str], removal: str, every: int) -> None:
-    """`kill -9` before, or in the middle of, any change to the files: chains whole, views true, and it can be done."""
+    """A removal killed before, or halfway through, any change to the files is done whole or not at all."""
     command = [sys.executable, "-m", "tests.faults.removal_kills", removal, str(every)]
     done = await asyncio.to_thread(
         subprocess.run, command, env=preloaded, cwd=_ROOT, capture_output=True, text=True, check=False
@@ -39,7 +39,7 @@ async def test_a_killed_removal_was_done_or_was_not(preloaded: dict[str, str], r
 
 
 async def _two_runs(engine: Engine, index: int) -> tuple[str, str]:
-    """A run with a value, and an ended one that was forked from it."""
+    """Create a run with a value, and an ended run forked from it."""
     source, fork = f"source {index}", f"fork {index}"
     await engine.create_run(source, parameters={"x": "secret"}, status="RUNNING")
     await engine.fork_run(source, run_id=fork, status=COMPLETED)
@@ -48,7 +48,7 @@ async def _two_runs(engine: Engine, index: int) -> tuple[str, str]:
 
 @pytest.mark.parametrize("removal", ["erase", "delete", "collect", "compact"])
 async def test_a_cancelled_removal_was_done_or_was_not(database: Path, removal: str) -> None:
-    """Cancelled at any await: nothing is left half done or open, and others go on."""
+    """A removal cancelled at any await leaves chains and views whole and nothing open, and the engine goes on."""
     chance = random.Random(7)
     async with nothing_left(database.parent), open_engine(database) as engine:
         for index in range(30):
@@ -79,7 +79,7 @@ async def _write(database: Path, count: int) -> int:
 
 @pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)], ids=["few", "many"])
 async def test_other_processes_write_and_read_while_the_file_is_written_anew(database: Path, count: int) -> None:
-    """They wait, go on, and lose nothing; readers of this process see every state whole."""
+    """While one process compacts the file, another one loses no write, and reads return every run."""
     async with open_engine(database) as engine:
         for index in range(40):
             await _two_runs(engine, index)

@@ -192,15 +192,13 @@ def test_a_folder_without_room_for_it_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("note", ["", "0", "-1", f"{2**31}", "somebody"])
 def test_a_note_that_names_no_process_names_nobody(tmp_path: Path, note: str) -> None:
-    """A lock file whose text is no process id gives a RunLocked without a holder, because older hosts write other
-    notes.
-    """
+    """A lock file whose text is no process id gives a RunLocked without a holder: older hosts write other notes."""
     with RunLock(tmp_path) as held:
         held.path.write_text(note)
         assert refused(RunLock(tmp_path)).holder is None
 
 
-def test_a_full_disk_does_not_keep_anybody_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_prevent_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is taken even if the holder's id cannot be written to it."""
 
     def fail(_lock: FileLock, _note: str) -> None:

@@ -1,4 +1,4 @@
-"""Long runs of several processes, of which some are killed: at the end the store is what they were acknowledged."""
+"""Long runs of several processes, some of them killed: at the end the store is what they were acknowledged."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ NIGHTLY_SECONDS = float(os.environ.get("ANABRANCH_SOAK_SECONDS", "1800"))
     ],
 )
 async def test_what_processes_were_acknowledged_is_what_there_is(tmp_path: Path, seconds: float) -> None:
-    """Forks, reductions, attempts, erasures, deletions, rebuilds, subscriptions and kills: model and store agree."""
+    """After a soak with kills and every kind of move, model and store agree, and the resources in use are flat."""
     soaked = await Soak(tmp_path, seconds).run()
     LOG.info("%s", described(soaked))
     assert soaked.kills > 0
@@ -39,7 +39,7 @@ async def test_what_processes_were_acknowledged_is_what_there_is(tmp_path: Path,
 
 @pytest.fixture(scope="module")
 def soaked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a soak, found to agree."""
+    """The folder of a soak that was found to agree."""
     folder = tmp_path_factory.mktemp("soaked")
     asyncio.run(Soak(folder, 4).run())
     return folder
@@ -98,7 +98,7 @@ def _edit(path: Path, edit: Callable[[list[bytes]], list[bytes]]) -> None:
 async def test_what_does_not_agree_is_found(
     soaked: Path, tmp_path: Path, tamper: Callable[[Path], None], found: str
 ) -> None:
-    """The soak can fail."""
+    """The comparison finds events that are lost, unacknowledged, repeated or wrong, or that a subscriber missed."""
     folder = shutil.copytree(soaked, tmp_path / "copy")
     tamper(folder)
     async with open_engine(folder / "runs.db") as engine:
@@ -114,13 +114,13 @@ def _samples(**growth: int) -> list[Sample]:
 
 
 @pytest.mark.parametrize("name", ["resident_bytes", "descriptors", "threads", "wal_bytes", "scratch_files"])
-def test_what_grows_is_told(name: str) -> None:
-    """And what does not is not."""
+def test_growth_is_reported(name: str) -> None:
+    """`growing` names the one figure that grows, and nothing if all are flat."""
     assert growing(_samples(), 4) == []
     assert [each.split(":")[0] for each in growing(_samples(**{name: 5_000_000}), 4)] == [name]
 
 
-def test_what_grows_in_the_first_minute_is_not_told() -> None:
-    """A process imports and fills its caches then."""
+def test_growth_in_the_first_minute_is_not_reported() -> None:
+    """Growth is not reported if the second third of the samples began in the first minute, in which caches fill."""
     assert growing(_samples(seconds=1, resident_bytes=5_000_000), 4) == []
     assert growing(_samples(seconds=7, resident_bytes=5_000_000), 4) != []

@@ -29,12 +29,14 @@ async def _runs_as_another_process_sees_them(database: Path, creating: str) -> l
 
 
 async def test_a_second_engine_takes_no_locks_from_the_first(database: Path) -> None:
-    """POSIX locks end when the process closes any descriptor of the file: nothing may be lost by that."""
+    """Closing a second engine leaves the first one its locks, although POSIX ends a process's locks on a file when it
+    closes any descriptor of the file.
+    """
     async with open_engine(database) as first:
         await first.create_run("before")
         async with open_engine(database) as second:
             await second.create_run("second")
-        # Who closes last, as far as the kernel's locks tell, deletes the write-ahead log.
+        # A process that is the last to close, judging by the kernel's locks, deletes the write-ahead log.
         await _runs_as_another_process_sees_them(database, "other")
         await first.create_run("after")
         seen = await _runs_as_another_process_sees_them(database, "another")
@@ -44,7 +46,7 @@ async def test_a_second_engine_takes_no_locks_from_the_first(database: Path) -> 
 
 
 async def test_engines_that_open_a_new_file_at_once_share_it(database: Path) -> None:
-    """However they meet while the file is made."""
+    """Engines that open a new file at the same time share it."""
     async with open_engine(database) as one, open_engine(database) as two, open_engine(database) as three:
         await asyncio.gather(*(engine.create_run(f"run {index}") for index, engine in enumerate((one, two, three))))
         seen = await _runs_as_another_process_sees_them(database, "other")

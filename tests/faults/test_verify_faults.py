@@ -1,4 +1,4 @@
-"""Verifying while another process writes, cancelled at any point, and in little memory."""
+"""Verification while another process writes, cancelled at any point, and in little memory."""
 
 import asyncio
 import subprocess
@@ -40,7 +40,7 @@ asyncio.run(write())
 async def test_another_process_writes_meanwhile(
     engine: Engine, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From its first event to its last there is no false alarm, and what a checkpoint saw stays proven."""
+    """While another process writes, verification raises no false alarm, and what a checkpoint saw stays proven."""
     monkeypatch.setattr(sqlite_audit, "CHUNK_EVENTS", 3)
     checkpoint = await engine.checkpoint()
     writing = subprocess.Popen([sys.executable, "-c", _WRITING, str(database)])  # noqa: ASYNC220 - waits for nothing
@@ -56,7 +56,7 @@ async def test_another_process_writes_meanwhile(
 
 
 class CancellingReaders:
-    """Readers that cancel the task at the n-th job, which runs to its end all the same."""
+    """Readers that cancel the task at the n-th job, which still runs to its end."""
 
     def __init__(self, readers: Readers, jobs: int) -> None:
         self.readers = readers
@@ -72,7 +72,7 @@ class CancellingReaders:
 
 
 async def test_cancelled_at_any_job(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left behind, and the next verification is whole."""
+    """A verification cancelled at any job leaves nothing behind, and the next one is whole."""
     monkeypatch.setattr(sqlite_audit, "CHUNK_EVENTS", 3)
     async with nothing_left(database.parent), open_engine(database) as engine:
         await record_three_runs(engine)
@@ -91,7 +91,7 @@ async def test_cancelled_at_any_job(database: Path, monkeypatch: pytest.MonkeyPa
 
 
 class DeletingReaders:
-    """Readers that delete a run after the n-th job, and carry over what is read through it."""
+    """Readers that delete a run after the n-th job, carrying over what forks read through it."""
 
     def __init__(self, engine: Engine, readers: Readers, run_id: str, jobs: int) -> None:
         self.engine = engine
@@ -108,7 +108,7 @@ class DeletingReaders:
 
 
 async def _reduce_below_two_sources(engine: Engine) -> None:
-    """Two reductions in `f`, which sees through `s` an `x` of `s0`: the second finds that both sides changed it."""
+    """Reduce twice in `f`, which sees an `x` of `s0` through `s`; in the second, both sides have changed `x`."""
     await engine.create_run("s0", parameters={"x": 1})
     await engine.fork_run("s0", run_id="s")
     run = await engine.fork_run("s", run_id="f")
@@ -122,7 +122,7 @@ async def _reduce_below_two_sources(engine: Engine) -> None:
 
 @pytest.mark.parametrize("gone", ["s0", "s"])
 async def test_a_source_is_deleted_after_any_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
-    """What a run read through it cannot be proven then, which is no reason to say that it does not follow."""
+    """A source deleted between any two jobs of a verification causes no false alarm, although its values are gone."""
     monkeypatch.setattr(sqlite_audit, "CHUNK_EVENTS", 1)
     deleted = 1
     while True:
@@ -158,13 +158,13 @@ async def _set(engine: Engine, events: int) -> None:
 
 @pytest.mark.slow
 async def test_memory_is_bounded(engine: Engine) -> None:
-    """Of each event little more than the place of each value is kept: 50,000 of 250 bytes are verified in 4 MiB."""
+    """Verification keeps of an event little more than where its values stand: 50,000 of 250 bytes take under 4 MiB."""
     await _set(engine, 50_000)
     assert await _peak_bytes(engine) < 4 * 2**20
 
 
 async def test_one_event_is_held_at_a_time(engine: Engine) -> None:
-    """Large events are read one by one: forty of half a megabyte are verified in four."""
+    """Verification holds one large event at a time: forty of half a megabyte are verified in 4 MiB."""
     run = await engine.create_run("r")
     for _ in range(40):
         await run.set_parameters({"x": "t" * 500_000})

@@ -56,9 +56,7 @@ def _read_for_ever(connection: sqlite3.Connection) -> Any:
 
 
 async def test_short_reads_that_overlap_do_not_make_it_grow(engine: Engine, database: Path) -> None:
-    """Overlapping short reads, of which one is always active, do not let the write-ahead log grow beyond twice the
-    limit.
-    """
+    """Overlapping short reads, of which one is always active, do not let the log grow beyond twice its limit."""
     run = await engine.run("r")
     writing = asyncio.create_task(_write(run, 4 * LIMIT))
     reads = 0
@@ -75,7 +73,7 @@ async def test_short_reads_that_overlap_do_not_make_it_grow(engine: Engine, data
 
 
 async def test_reads_that_take_longer_than_the_writer_waits_at_first(engine: Engine, database: Path) -> None:
-    """On a machine with too much to do a short read takes long; beyond the limit the writer waits for it longer."""
+    """Beyond the limit, the writer waits longer for slow reads, as on a busy machine, and does not end them."""
     run = await engine.run("r")
     largest = 0
 
@@ -97,7 +95,7 @@ async def test_reads_that_take_longer_than_the_writer_waits_at_first(engine: Eng
 
 
 async def test_a_long_read_is_ended(engine: Engine, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its caller is told why, by the limit; nobody else notices, and the log is small again."""
+    """An endless read is ended by ReadOvertaken, which names the limit; writers go on, and the log shrinks again."""
     monkeypatch.setattr(wal_limit, "READ_SECONDS_MIN", 0.0)
     run = await engine.run("r")
     reading = asyncio.create_task(_readers(engine).run(_read_for_ever))
@@ -120,10 +118,8 @@ async def test_a_long_read_beside_little_writing_goes_on(engine: Engine, monkeyp
     assert await reading == (1_000_000,)
 
 
-async def test_a_reader_of_another_program_is_written_of(engine: Engine, database: Path) -> None:
-    """A foreign reader cannot be ended: writers go on, the log grows with a warning, and shrinks once the reader has
-    gone.
-    """
+async def test_a_foreign_reader_causes_a_warning(engine: Engine, database: Path) -> None:
+    """A foreign reader cannot be ended: writers go on, the log grows with a warning, and shrinks once it has gone."""
     run = await engine.run("r")
     with closing(sqlite3.connect(database, isolation_level=None)) as stranger, structlog.testing.capture_logs() as logs:
         stranger.execute("BEGIN")

@@ -1,6 +1,6 @@
-/* Counts the changes to a database's own file: those made by a thread that holds the write lock, and all others.
-   To be preloaded. In WAL mode only a checkpoint changes that file. WATCHED is the database's path, and COUNTS a file of
-   two 64-bit numbers: locked, unlocked. */
+/* Preloaded library: counts changes to a database's own file, by threads that hold the write lock and by others.
+   In WAL mode only a checkpoint changes that file. WATCHED is the database's path, and COUNTS a file of two 64-bit
+   numbers: locked, unlocked. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -111,7 +111,7 @@ async def check_compiled(engine: Engine, moves: Moves) -> None:
 async def _opened_at(engine: Engine, branch: Branch) -> int:
     async for recorded in engine.events(run_id="r", branch=branch.name):
         return recorded.position
-    raise AssertionError("a branch begins with an event")
+    raise AssertionError("the branch has no events")
 
 
 @QUICK

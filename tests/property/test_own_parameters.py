@@ -101,7 +101,7 @@ def test_own_parameters_are_the_last_rows_of_each_name(
         assert list(table.latest.own_of(stream_id, asked).items()) == list(latest.items())
 
 
-def test_much_is_let_go_of(connection: sqlite3.Connection) -> None:
+def test_the_cache_of_latest_rows_is_bounded(connection: sqlite3.Connection) -> None:
     """The cache bounds the size of its rows, and a row that replaces another counts once."""
     connection.execute("DELETE FROM parameters")
     latest = LatestRows(connection)

@@ -158,6 +158,6 @@ async def test_rows_are_the_same_after_a_migration_and_after_a_rebuild(version: 
 @pytest.mark.slow
 @MANY
 @given(st.sampled_from(old.VERSIONS), state_stores())
-async def test_very_many_state_stores_are_the_same_after_it(version: str, rows: Rows) -> None:
+async def test_many_state_stores_are_the_same_after_a_migration_and_after_a_rebuild(version: str, rows: Rows) -> None:
     """The views hold the rows of many more state stores after their migration, and the same rows after a rebuild."""
     await _check(version, rows)

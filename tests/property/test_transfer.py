@@ -122,6 +122,6 @@ async def _check_erased(source: Engine, versions: list[int], *, delete: bool) ->
 
 @settings(max_examples=10)
 @given(st.lists(st.integers(2, 7), max_size=4), st.booleans())
-def test_whatever_was_erased_or_deleted(versions: list[int], delete: bool) -> None:  # noqa: FBT001 - drawn
+def test_a_store_with_erasures_and_a_deletion_goes_along(versions: list[int], delete: bool) -> None:  # noqa: FBT001 - drawn
     """A store with erased events and a deleted run goes through an export unchanged."""
     check(lambda engine: _check_erased(engine, versions, delete=delete))

@@ -161,7 +161,9 @@ def run_with(limits: dict[Any, int], moves: list[Move], turns: list[int]) -> Non
 def test_two_writers_leave_the_views_and_the_history_whole(
     moves: list[Move], turns: list[int], limits: dict[Any, int]
 ) -> None:
-    """Whoever wrote, erased, deleted, took in or rebuilt last, and however little fits in memory."""
+    """Two engines that write, erase, delete, import and rebuild in turns leave no stale rows in memory, whatever the
+    cache sizes; the views and the history verify.
+    """
     run_with(limits, moves, turns)
 
 

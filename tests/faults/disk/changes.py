@@ -1,4 +1,4 @@
-"""What `recorder.c` wrote down: the changes that a process made to a folder, in their order."""
+"""The changes that a process made to a folder, in order, as `recorder.c` recorded them."""
 
 import struct
 from enum import StrEnum
@@ -11,17 +11,17 @@ _HEAD = struct.Struct("<cIIQ")
 class Kind(StrEnum):
     CREATED = "C"
     WRITTEN = "W"
-    TRUNCATED = "T"  # to `offset` bytes; it may be made longer
+    TRUNCATED = "T"  # to `offset` bytes, which may be more than before
     SYNCED = "S"
     SYNC_FAILED = "F"
     REMOVED = "U"
     RENAMED = "R"  # to the name in `data`
-    LINKED = "L"  # the same, and the old name stays
-    ACKNOWLEDGED = "A"  # no change: what the caller was told, as text in `data`
+    LINKED = "L"  # like RENAMED, but the old name stays
+    ACKNOWLEDGED = "A"  # not a change: what the caller was acknowledged, as text in `data`
 
 
 class Change(NamedTuple):
-    """One change; `name` is the file's in the folder, which is "" itself."""
+    """One change; `name` is a file's name in the folder, or "" for the folder itself."""
 
     kind: Kind
     name: str
@@ -30,7 +30,7 @@ class Change(NamedTuple):
 
 
 def read_changes(recording: Path) -> list[Change]:
-    """Return all changes that were written down."""
+    """Return all recorded changes."""
     data, start, changes = recording.read_bytes(), 0, list[Change]()
     while start < len(data):
         kind, name_size, size, offset = _HEAD.unpack_from(data, start)

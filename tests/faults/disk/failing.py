@@ -1,7 +1,6 @@
-"""Makes one change to the files after another fail, and looks at what the store is like afterwards.
+"""Makes one change to the files after another fail, and checks the store afterwards.
 
-Run with `recorder.c` preloaded: `python -m tests.faults.disk.failing FIRST EVERY`. It prints, as JSON, how many changes
-were made to fail in how many ways, and what was wrong then.
+Run with `recorder.c` preloaded: `python -m tests.faults.disk.failing FIRST EVERY`. It prints a `Report` as JSON.
 """
 
 import errno
@@ -33,7 +32,7 @@ _NONE_FAILED: Final = 3
 
 
 class Report(msgspec.Struct):
-    """`failed` is how often the story was told with a change that failed, `changes` how many it makes by itself."""
+    """`failed` counts the stories with a failed change, `changes` the changes of one story."""
 
     failed: int
     changes: int
@@ -41,7 +40,7 @@ class Report(msgspec.Struct):
 
 
 def fail_each(first: int, every: int) -> Report:
-    """Tell the story with change number `first` failing, then the one `every` later, and so on, in every way."""
+    """Run the story with change number `first` failing, then the one `every` later, and so on, in every way."""
     report, surveyor = Report(0, 0, []), Surveyor()
     for at in count(first, every):
         failed = [_failed(at, failure, surveyor, report) for failure in FAILURES]
@@ -49,11 +48,11 @@ def fail_each(first: int, every: int) -> Report:
         if not any(failed):
             report.changes = at
             return report
-    raise AssertionError("a story has an end")
+    raise AssertionError("unreachable: a story makes a finite number of changes")
 
 
 def _failed(at: int, failure: Failure, surveyor: Surveyor, report: Report) -> bool:
-    """Tell the story in a child in which that change fails; say whether it came to that."""
+    """Run the story in a child in which that change fails; return whether any change failed."""
     with unpacked({}) as recordings, unpacked({}) as database:
         recording = recordings.with_name("recording")
         status = _told_in_a_child(database, recording, at, failure)
@@ -82,7 +81,7 @@ def _told_in_a_child(database: Path, recording: Path, at: int, failure: Failure)
 
 
 def _complaints(files: Files, changes: Sequence[Change], surveyor: Surveyor) -> list[str]:
-    """Look at what the story left when the disk is well again, and at what is left if power is cut then."""
+    """Return what is wrong once the disk works again, and what would be wrong if power were cut at that time."""
     told = [msgspec.json.decode(each.data, type=Told) for each in changes if each.kind is Kind.ACKNOWLEDGED]
     end = Point(len(changes), Cut.DROPPED, 0)
     (cut,) = left_behind(Recorded({}, changes), [end])

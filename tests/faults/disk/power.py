@@ -1,4 +1,4 @@
-"""Records what happens to folders, cuts the power at points of it, and looks at what a cut leaves behind."""
+"""Records what happens to folders, cuts the power at points of the recording, and checks what each cut leaves."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ _ROOT: Final = Path(__file__).parents[3]
 
 
 class Recorded(NamedTuple):
-    """What a folder held at first and what then happened to it, and what had been acknowledged before."""
+    """The files of a folder at first, the changes to it, and what was acknowledged before."""
 
     files: Files
     changes: Sequence[Change]
@@ -34,7 +34,7 @@ class Recorded(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Power is cut before change number `at`."""
+    """A power cut before change number `at`."""
 
     at: int
     cut: Cut
@@ -42,7 +42,7 @@ class Point(NamedTuple):
 
 
 class Left(NamedTuple):
-    """What a cut left behind, and what had been acknowledged until then."""
+    """The files that a cut left, and what was acknowledged until then."""
 
     point: Point
     files: Files
@@ -50,7 +50,7 @@ class Left(NamedTuple):
 
 
 def record_story(recorder: Path, *stories: str, early: bool = False) -> Recorded:
-    """Let stories happen, one after the other, to what the first begins with."""
+    """Record stories, one after another, that begin with the files that the first one prepares."""
     with unpacked({}) as database:
         asyncio.run(STORIES[stories[0]].prepare(database))
         files = packed(database.parent)
@@ -59,7 +59,7 @@ def record_story(recorder: Path, *stories: str, early: bool = False) -> Recorded
 
 
 def record(recorder: Path, begin: Sequence[Files], *stories: str, early: bool = False) -> list[Recorded]:
-    """Let stories happen in a folder with these files, and in the next, each story in a process of its own."""
+    """Record the stories in a folder for each of these sets of files; each story runs in a process of its own."""
     with contextlib.ExitStack() as stack:
         folders = [stack.enter_context(unpacked(files)).parent for files in begin]
         recordings = stack.enter_context(unpacked({})).parent
@@ -79,14 +79,14 @@ def record(recorder: Path, begin: Sequence[Files], *stories: str, early: bool = 
 
 
 def points(changes: int, count: int, seed: int) -> list[Point]:
-    """Return that many points, spread evenly over a recording and over the kinds of cut."""
+    """Return `count` points, drawn over the whole recording and evenly over the kinds of cut."""
     dice = random.Random(seed)
     cuts = list(Cut)
     return [Point(dice.randint(0, changes), cuts[number % len(cuts)], dice.getrandbits(32)) for number in range(count)]
 
 
 def left_behind(recorded: Recorded, cuts: Sequence[Point]) -> Iterator[Left]:
-    """Yield what each cut leaves, in the order in which they come in the recording."""
+    """Yield what each cut leaves, in the order of the recording."""
     disk, told, done = SimulatedDisk(recorded.files), list(recorded.told), 0
     for point in sorted(cuts):
         for change in recorded.changes[done : point.at]:
@@ -98,14 +98,14 @@ def left_behind(recorded: Recorded, cuts: Sequence[Point]) -> Iterator[Left]:
 
 
 def _with_stray_memory(files: Files, point: Point) -> Files:
-    # Shared memory is nobody's: whatever is left of it, the first who opens the database makes it anew.
+    # Whatever is left of shared memory, the first to open the database rebuilds it.
     if point.cut is Cut.TORN and f"{DATABASE}-wal" in files:
         return {**files, f"{DATABASE}{_SHARED_MEMORY}": random.Random(point.seed).randbytes(32768)}
     return files
 
 
 class Surveyor:
-    """Surveys folders, each content once."""
+    """Surveys folders, each distinct content once."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Found] = {}
@@ -120,7 +120,7 @@ class Surveyor:
 
 @contextlib.contextmanager
 def unpacked(files: Files) -> Iterator[Path]:
-    """Give the path of the database in a folder with these files, on a fast disk where there is one."""
+    """Yield the path of the database in a temporary folder with these files, in memory where possible."""
     fast = _FAST_FOLDER if Path(_FAST_FOLDER).is_dir() else None
     with tempfile.TemporaryDirectory(dir=fast) as folder:
         for name, data in files.items():
@@ -129,12 +129,12 @@ def unpacked(files: Files) -> Iterator[Path]:
 
 
 def packed(folder: Path) -> Files:
-    """Return the files of a folder."""
+    """Return the files of a folder, without shared memory."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(_SHARED_MEMORY)}
 
 
 def complaints(recorded: Recorded, cuts: Sequence[Point]) -> list[str]:
-    """Return what is wrong after each of these cuts: what was acknowledged and is lost, and what does not fit."""
+    """Return what is wrong after each of these cuts: acknowledged events that are lost, and problems of the store."""
     surveyor, found = Surveyor(), list[str]()
     for left in left_behind(recorded, cuts):
         after = surveyor.find(left.files)

@@ -1,8 +1,8 @@
-"""A disk that power is cut from: what a folder may hold afterwards, by what POSIX promises and no more.
+"""A disk that loses power: what a folder may hold afterwards, by what POSIX promises and no more.
 
 A sync of a file makes its bytes durable, and a sync of the folder its names. Of everything else any part may have
-reached the disk, in any order, by sectors: only a sector is written whole or not, and hardly that. A sync that failed
-leaves the kernel believing that the pages are clean: they never reach the disk unless they are written again
+reached the disk, in any order, sector by sector; even a sector may hold neither its old nor its new bytes. A failed
+sync leaves the kernel believing that the pages are clean: they never reach the disk unless they are written again
 (https://wiki.postgresql.org/wiki/Fsync_Errors).
 """
 
@@ -16,11 +16,11 @@ from tests.faults.disk.changes import Change, Kind
 Pending = TypeVar("Pending")
 
 SECTOR_BYTES = 512
-_NOISE = 0.02  # of the sectors under way that hold neither what was there nor what was to come
+_NOISE = 0.02  # the share of unsynced sectors that hold neither their old nor their new bytes
 
 
 class Cut(StrEnum):
-    """What becomes of changes that were not synced."""
+    """What happens to changes that were not synced."""
 
     DROPPED = "dropped"
     KEPT = "kept"
@@ -47,7 +47,7 @@ class _File:
 
 
 class _Naming:
-    """A change of the folder: `name` is a file's from now on, or nobody's."""
+    """A change of the folder: from now on `name` is the file's, or is free."""
 
     def __init__(self, name: str, file: _File | None) -> None:
         self.name = name
@@ -55,7 +55,7 @@ class _Naming:
 
 
 class SimulatedDisk:
-    """A folder of files, all of them durable, to which changes are applied one by one."""
+    """A folder of files, all of them durable at first, to which changes are applied one by one."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._durable: dict[str, _File] = {name: _File(data) for name, data in files.items()}
@@ -82,7 +82,7 @@ class SimulatedDisk:
                 pass
 
     def after_cut(self, cut: Cut, dice: random.Random) -> dict[str, bytes]:
-        """Return files that the folder may hold if power is cut now, by name."""
+        """Return the files, by name, that the folder may hold if power is cut now."""
         names = dict(self._durable)
         for naming in _whole_ones(self._pending, cut, dice):
             _rename(names, naming)

@@ -1,7 +1,7 @@
-"""What a process does to a store while its changes are written down, and what it is told meanwhile.
+"""What a process does to a store while its changes are recorded, and what it is acknowledged meanwhile.
 
-Run with `recorder.c` preloaded: `python -m tests.faults.disk.stories STORY RECORDINGS`, and a folder on each line of
-its input. What happens to a folder is written down in the file of the same name in RECORDINGS.
+Run with `recorder.c` preloaded: `python -m tests.faults.disk.stories STORY RECORDINGS`, with a folder on each line of
+its input. The changes to a folder are recorded in the file of the same name in RECORDINGS.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from tests.exports import exported
 
 DATABASE: Final = "runs.db"
 FOR_GOOD: Final = 2**31
-"""How many changes fail when all do."""
+"""A number of failing changes that no story exceeds."""
 
 _GOLDEN: Final = Path(__file__).parents[2] / "golden" / "runs_v1.db"
-_RECORDER = ctypes.CDLL(None)  # what is preloaded is found like a part of the program
+_RECORDER = ctypes.CDLL(None)  # where the symbols of a preloaded library are found
 
 
 class Told(NamedTuple):
-    """Something that the store has acknowledged: an event, by its hash, or that a run is gone."""
+    """Something that the store acknowledged: an event, with its hash, or that a run is gone."""
 
     what: Literal["event", "gone"]
     run_id: str
@@ -49,7 +49,7 @@ class Told(NamedTuple):
 
 
 class Witness:
-    """Writes down what was acknowledged. `early` makes it a liar: a build that acknowledges before the commit."""
+    """Records what was acknowledged; `early` imitates an engine that acknowledges before the commit."""
 
     def __init__(self, *, early: bool = False) -> None:
         self.early = early
@@ -64,13 +64,13 @@ class Witness:
         )
 
     async def writes(self, branch: Branch, writing: Awaitable[Recorded], version: int) -> None:
-        """Await a write, which is the branch's event of that version, and acknowledge it."""
+        """Await a write that records the branch's event of that version, and acknowledge it."""
         if self.early:
             self.tell(Told("event", branch.run_id, branch.name, version))
         self.tell_recorded(await writing)
 
     async def tell_heads(self, engine: Engine) -> None:
-        """Acknowledge all that is there."""
+        """Acknowledge every event of the store."""
         async for each in engine.events():
             self.tell(Told("event", each.run_id, each.branch, each.stream_version, each.hash.hex()))
 
@@ -83,7 +83,7 @@ async def _write(branch: Branch, times: int, size: int, witness: Witness) -> Non
 
 
 async def _commits(database: Path, witness: Witness, durability: Durability = "full") -> None:
-    """A new file; branches that share commits, attempts, a reduction, and the end."""
+    """Create a file, and write by branches that share commits, attempts, a reduction and the finalisation."""
     async with open_engine(database, durability=durability) as engine:
         run = await engine.create_run("r", parameters={"lr": 0.1})
         branches = [await run.fork(name) for name in "abcd"]
@@ -98,12 +98,12 @@ async def _commits(database: Path, witness: Witness, durability: Durability = "f
 
 
 async def _relaxed(database: Path, witness: Witness) -> None:
-    """The same without syncs, of which nothing is promised but that the file is whole."""
+    """Do the same without syncs, which promises only that the file is whole."""
     await _commits(database, witness, "relaxed")
 
 
 async def _checkpoints(database: Path, witness: Witness) -> None:
-    """Checkpoints all the time, inside commits and at the last close, three times over."""
+    """Checkpoint all the time, inside commits and at the last close, three times over."""
     for name in ("a", "b", "c"):
         async with open_engine(database) as engine:
             run = await engine.run("r")
@@ -115,7 +115,7 @@ async def _checkpoints(database: Path, witness: Witness) -> None:
 
 
 async def _emptied_log(database: Path, witness: Witness) -> None:
-    """The write-ahead log is emptied because it reaches half of its limit."""
+    """Write until the write-ahead log is emptied because it reaches half of its limit."""
     async with open_engine(database, wal_bytes_max=WAL_BYTES_RANGE[0]) as engine:
         run = await engine.create_run("r")
         await _write(run, 30, 20_000, witness)
@@ -123,7 +123,7 @@ async def _emptied_log(database: Path, witness: Witness) -> None:
 
 
 async def _opens(database: Path, witness: Witness) -> None:
-    """What opening makes of a file of another time: a state store becomes a log, older views are made anew."""
+    """Open a file of an older version: a state store is migrated, older views are rebuilt."""
     async with open_engine(database) as engine:
         await witness.tell_heads(engine)
         run = await engine.create_run("new")
@@ -170,7 +170,7 @@ async def _import(database: Path, witness: Witness) -> None:
 
 
 async def _everything(database: Path, witness: Witness) -> None:
-    """Some of all of it, going on after every error that has a name: written to, looked after, closed, written to."""
+    """Do some of everything, going on after every typed error: write, maintain, close, open and write again."""
     for visit in ("first", "second"):
         with _named_errors():
             async with open_engine(database) as engine:
@@ -218,7 +218,7 @@ async def _sync_fails_for_good(database: Path, witness: Witness) -> None:
 
 
 async def _sync_fails(database: Path, witness: Witness, times: int) -> None:
-    """A commit's sync fails: then nothing is written any more, reads go on, and the process dies."""
+    """Let a commit's sync fail: later writes are refused, reads go on, and the process dies."""
     engine = await open_engine(database)
     run = await engine.run("r")
     await _write(run, 2, 100, witness)
@@ -234,7 +234,7 @@ async def _sync_fails(database: Path, witness: Witness, times: int) -> None:
 
 
 async def recover(database: Path, witness: Witness) -> None:
-    """What is done with a file after the power is back."""
+    """Use a file after the power is back."""
     async with open_engine(database) as engine:
         await witness.tell_heads(engine)
         run = await engine.create_run("after")
@@ -242,7 +242,7 @@ async def recover(database: Path, witness: Witness) -> None:
 
 
 async def _nothing(database: Path) -> None:
-    """There is no file yet."""
+    """Begin without a file."""
 
 
 async def _some_runs(database: Path) -> None:
@@ -297,7 +297,7 @@ Prepare: TypeAlias = Callable[[Path], Coroutine[None, None, None]]
 
 
 class Failure(NamedTuple):
-    """An errno, how many changes of which kinds fail by it, and whether a failed write does its first half."""
+    """An errno, how many changes of which kinds fail with it, and whether a failing write writes its first half."""
 
     name: str
     error: int
@@ -307,7 +307,7 @@ class Failure(NamedTuple):
 
 
 class Story(NamedTuple):
-    """`prepare` makes what is there before; `tell` is watched. A checkpoint is made every `wal_pages_max` pages."""
+    """`prepare` makes the first files; `tell` is recorded. A checkpoint is made every `wal_pages_max` pages."""
 
     prepare: Prepare
     tell: Tell
@@ -333,18 +333,18 @@ STORIES: Final[dict[str, Story]] = {
 
 
 def watch(folder: Path, recording: Path | None = None) -> None:
-    """Have the recorder write down what happens to a folder from now on; its counts begin at 0."""
+    """Have the recorder record the changes to a folder from now on, and count from 0."""
     _RECORDER.watch(os.fsencode(folder), b"" if recording is None else os.fsencode(recording))
 
 
 def fail(at: int, failure: "Failure") -> None:
-    """Have change number `at` to the watched folder fail, and those after it if that is the failure."""
+    """Make change number `at` to the watched folder fail, and as many more as the failure says."""
     times = ctypes.c_long(failure.times)
     _RECORDER.fail(ctypes.c_long(at), times, failure.error, failure.half, failure.kinds.encode())
 
 
 def changes_failed() -> int:
-    """Return how many changes were made to fail since the recorder began to watch."""
+    """Return how many changes have failed since the recorder began to watch."""
     failed: int = ctypes.c_long.in_dll(_RECORDER, "failed").value
     return failed
 

@@ -1,4 +1,4 @@
-"""What a store is like after something happened to its disk: does it open by itself, and is all that it told there?"""
+"""A survey of a store after a disk fault: whether it opens by itself, and holds all that was acknowledged."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,13 +11,13 @@ from tests.faults.disk.stories import Told
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The events that a store has, and what is wrong with it."""
+    """The events of a store, and its problems."""
 
     hashes: dict[tuple[str, str, int], str]
     problems: list[str]
 
     def lost(self, told: Iterable[Told]) -> list[str]:
-        """Return what was told and is not so."""
+        """Return the acknowledgements that do not hold."""
         return [str(each) for each in told if not self._holds(each)]
 
     def _holds(self, told: Told) -> bool:
@@ -28,7 +28,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 async def survey(database: Path) -> Found:
-    """Open a database in the usual way, and look at every event and every view."""
+    """Open a database in the usual way, and check every event and every view."""
     hashes = dict[tuple[str, str, int], str]()
     problems = list[str]()
     try:

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.soak SECONDS [FOLDER]`: a soak, and what became of it."""
+"""Run a soak and log its report: `python -m tests.faults.soak SECONDS [FOLDER]`."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""All that the workers of a soak were acknowledged, and that each move has recorded its events exactly once."""
+"""Everything that the workers of a soak were acknowledged; each move must have recorded its events exactly once."""
 
 import heapq
 from array import array
@@ -19,12 +19,12 @@ _CHECKPOINTS_KEPT: Final = 8
 
 
 class Acknowledged(Struct):
-    """What all journals say together.
+    """The sum of all journals.
 
-    `marks` holds, for each position that was acknowledged, half of its event's hash as a number, and `events` how many
-    there are of each run. `sources` are the runs that runs were forked from; `removals` the moves by which runs may
-    have been deleted, by key, with the run if it names one; `lost` the runs of moves that were made again and refused:
-    they may have been recorded before, and be gone with the run. `checkpoints` were taken on the way.
+    `marks` holds, for each acknowledged position, the first 8 bytes of its event's hash as a number, and `events` the
+    number of events of each run. `sources` are the runs that runs were forked from. `removals` are the moves that may
+    have deleted runs, by key, with the run if it names one. `lost` are the runs of moves that were repeated and
+    refused: they may have been recorded before, and deleted with the run. `checkpoints` were taken on the way.
     """
 
     marks: "array[int]"  # no generic before Python 3.12
@@ -40,10 +40,10 @@ class Acknowledged(Struct):
     checkpoints: list[str] = field(default_factory=list)
 
     def note(self, key: str, asked: Asked, answer: Done | Refused) -> None:
-        """Take in one move of one journal."""
+        """Add one move of one journal."""
         name = type(asked.move).__name__
         self.again += answer.again
-        if isinstance(asked.move, DeleteRun | Collect):  # refused ones too: a kill may have come after it was done
+        if isinstance(asked.move, DeleteRun | Collect):  # refused ones, too: they may have been done before a kill
             self.removals[key] = getattr(asked.move, "run_id", None)
         if isinstance(answer, Done):
             self.moves[name] += 1
@@ -74,7 +74,7 @@ class Acknowledged(Struct):
 
 
 def read_acknowledged(folder: Path, last_position: int) -> Acknowledged:
-    """Return what the journals in a folder say."""
+    """Return the sum of the journals in a folder."""
     acknowledged = Acknowledged(marks=array("Q", bytes(8 * (last_position + 1))))
     for path in sorted(folder.glob("*.journal")):
         for asked, answer in read_journal(path):
@@ -83,7 +83,7 @@ def read_acknowledged(folder: Path, last_position: int) -> Acknowledged:
 
 
 def replay(folder: Path, runs: set[str], carried_over: Iterable[Noted]) -> Model:
-    """Return what the moves make of some runs, and what deleting their sources has made of them."""
+    """Return the model of some runs, after their moves and after the deletion of their sources."""
     model = Model()
     by_the_store: Iterator[_Applied] = ((each.position, "", None, [each]) for each in carried_over)
     journals = map(_applied, sorted(folder.glob("*.journal")))
@@ -101,7 +101,7 @@ def replay(folder: Path, runs: set[str], carried_over: Iterable[Noted]) -> Model
 
 
 def _applied(path: Path) -> Iterator[_Applied]:
-    """Yield what a journal's moves recorded, in order; each erasure of an event by itself."""
+    """Yield what a journal's moves recorded, in order, each erasure of an event by itself."""
     for asked, answer in read_journal(path):
         if isinstance(answer, Done) and answer.events:
             for events in [[each] for each in answer.events] if isinstance(asked.move, Erase) else [answer.events]:

@@ -1,4 +1,4 @@
-"""The store after a soak, held to what its workers were acknowledged, and to what its subscribers saw."""
+"""Comparison of the store after a soak with what its workers were acknowledged and its subscribers saw."""
 
 import random
 import sqlite3
@@ -21,11 +21,11 @@ from tests.faults.soak.upkeep import is_deletion
 from tests.property.naive_reduction import key as exactly
 
 BY_THE_STORE: Final = ("PayloadErased", "SourceCarriedOver")
-"""What moves at one run may record in another."""
+"""The events that a move at one run may record in another."""
 
 
 class Agreed(Struct, frozen=True):
-    """What was compared: the events that there were in all, and what is left of them."""
+    """The acknowledged moves, and the numbers of all events, and of events and runs that are left or deleted."""
 
     acknowledged: Acknowledged
     events: int
@@ -35,7 +35,7 @@ class Agreed(Struct, frozen=True):
 
 
 async def assert_agreement(folder: Path, engine: Engine) -> Agreed:
-    """Raise unless the store is what the moves made it, neither more nor less, and every subscriber saw it come."""
+    """Assert that the store is exactly what the moves made it, and that every subscriber saw all of it."""
     last_position = await engine.last_position()
     acknowledged = read_acknowledged(folder, last_position)
     deleted = _assert_deleted_by_moves(engine.path, acknowledged)
@@ -57,7 +57,7 @@ async def assert_agreement(folder: Path, engine: Engine) -> Agreed:
 
 
 def _assert_deleted_by_moves(database: Path, acknowledged: Acknowledged) -> set[str]:
-    """Whatever is gone was taken out by a move that named it, or one that collects; return the runs."""
+    """Assert that each deleted run was deleted by a move that named it or collected; return these runs."""
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     try:
         deleted = connection.execute("SELECT run_id, reason, events FROM deleted_runs").fetchall()
@@ -80,7 +80,7 @@ async def _runs(engine: Engine) -> set[str]:
 
 
 def _assert_acknowledged(events: list[Noted], acknowledged: Acknowledged, runs: Collection[str]) -> None:
-    """Every event that is there was acknowledged, and every one that was acknowledged is there, the same."""
+    """Assert that exactly the acknowledged events are recorded, and that they are the same."""
     found, versions = Counter[str](), Counter[tuple[str, str]]()
     for each in events:
         mark = acknowledged.marks[each.position]
@@ -99,7 +99,7 @@ def _followed(path: Path) -> Iterator[Noted]:
 
 
 def _assert_followed(path: Path, events: list[Noted], acknowledged: Acknowledged, runs: Collection[str]) -> None:
-    """A subscriber saw each event that is there once, in order; and of what is gone, nothing that never was."""
+    """Assert that a subscriber saw each event that is left once, in order, and of deleted runs only real events."""
     coming, last = iter(events), 0
     for seen in _followed(path):
         assert seen.position > last, f"{path.name}: {seen} came after {last}"
@@ -145,7 +145,7 @@ def _assert_branch(model: Model, run_id: str, log: BranchLog) -> None:
 
 
 def _as_found(step: StepLog, carried: int) -> object:
-    """A step but for the attempts that it has from a source: they have got ids of their own."""
+    """Return a step without the attempts carried over from a source, which have new ids."""
     attempts = [(each.attempt_id, each.status, each.external_id) for each in step.attempts[carried:]]
     return step.status, step.message, len(step.attempts), attempts
 
@@ -160,7 +160,7 @@ def _as_inherited(step: StepLog) -> object:
 
 
 async def _assert_whole(engine: Engine, acknowledged: Acknowledged) -> None:
-    """The chains, the views, and what checkpoints saw on the way."""
+    """Assert that chains and views verify, and that the checkpoints taken on the way hold."""
     assert (await engine.verify()).problems == []
     assert await engine.verify_views() == []
     for since in acknowledged.checkpoints:

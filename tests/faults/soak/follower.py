@@ -1,4 +1,4 @@
-"""A subscriber that goes on from the last event that it noted, whatever became of its process meanwhile."""
+"""A subscriber that resumes after the last event that it noted, whatever became of its process."""
 
 import contextlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.faults.soak.journal import Lines, Noted, noted
 
 
 class Follower:
-    """Follows one run, or all, and notes each event in a file."""
+    """Follows one run, or all, and writes each event to a file."""
 
     def __init__(self, path: Path, run_id: str | None) -> None:
         self._lines = Lines(path)
@@ -20,9 +20,9 @@ class Follower:
         self._after = msgspec.json.decode(last[-1], type=Noted).position if last else 0
 
     async def follow(self, engine: Engine, until: int | None = None) -> None:
-        """Note what comes until the engine is closed, or the event at a position has come."""
+        """Note events until the engine is closed, or until the event at a position has come."""
         while until is None or self._after < until:
-            with contextlib.suppress(ReadOvertaken):  # then from where it was
+            with contextlib.suppress(ReadOvertaken):  # then resume after the last event noted
                 await self._follow(engine, until)
                 return
 

@@ -1,4 +1,4 @@
-"""A hand: makes one move after another, each noted before and after, and goes on where a kill broke it off."""
+"""A hand makes one move after another, notes each before and after, and resumes where a kill interrupted it."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,11 @@ from engine.errors import (
 from tests.faults.soak.journal import Asked, Done, Journal, Move, Refused, noted
 
 MAY_BE_REFUSED: Final = (RunNotFound, RunHasForks, ReductionImpossible, RebuildRunning, ReadOvertaken)
-"""What the doings of other workers, and erased values, may refuse a move with. Everything else ends the soak."""
+"""The errors that other workers' moves, or erased values, may cause. Any other error ends the soak."""
 
 
 class Hand:
-    """One sequence of moves. `next_key` is what the next one goes by."""
+    """One sequence of moves; `next_key` is the key of the next one."""
 
     def __init__(self, folder: Path, name: str, pause_seconds: float) -> None:
         self.name = name
@@ -37,18 +37,18 @@ class Hand:
         return f"{self.name} {self.journal.number + 1}"
 
     async def work(self, engine: Engine, turn: Callable[[], Awaitable[None]], over: asyncio.Event) -> None:
-        """Make the move that was broken off, then take turn after turn until it is over."""
+        """Repeat the move that was interrupted, then take turns until `over` is set."""
         if self.journal.unanswered is not None:
             await self._make(engine, self.journal.unanswered, again=True)
             self.journal.unanswered = None
         while not over.is_set():
-            with contextlib.suppress(ReadOvertaken):  # while it looked for what to do
+            with contextlib.suppress(ReadOvertaken):  # while the turn chose its move
                 await turn()
-            # Hosts pause, too: the soak is about time, not about load.
+            # Hosts pause, too: the soak tests duration, not load.
             await asyncio.sleep(self.chance.expovariate(1 / self._pause_seconds))
 
     async def make(self, engine: Engine, move: Move) -> bool:
-        """Make a move; say whether it was made, and not refused."""
+        """Make a move; return whether it was made, not refused."""
         return await self._make(engine, self.journal.ask(move), again=False)
 
     async def _make(self, engine: Engine, asked: Asked, *, again: bool) -> bool:
@@ -68,5 +68,5 @@ class Hand:
 
 
 def key(hand: str, asked: Asked) -> str:
-    """Return what a move goes by."""
+    """Return the key of a move."""
     return f"{hand} {asked.number}"

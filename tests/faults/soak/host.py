@@ -1,6 +1,6 @@
-"""What a host does: it opens runs, writes to their branches, reduces, ends them, and takes some out again.
+"""A host of the soak: it opens runs, writes to their branches, reduces, ends them, and erases or deletes some.
 
-What it has open is asked of the store when it begins, as a host would that was killed.
+It asks the store for its open runs when it begins, like a host that was killed.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ BIG_CHARACTERS: Final = 20_000
 
 
 class OpenRun(Struct):
-    """A run that the host is at: its branches by parent, and attempts that have not ended, with their branches."""
+    """A run in progress: its branches with their parents, and its unfinished attempts with their branches."""
 
     run_id: str
     parents: dict[str, str | None] = field(default_factory=lambda: {ROOT: None})
@@ -51,7 +51,7 @@ class OpenRun(Struct):
 
 
 class Host:
-    """One hand's doings on an open engine."""
+    """One hand's work on an open engine."""
 
     def __init__(self, hand: Hand, engine: Engine) -> None:
         self._hand = hand
@@ -92,7 +92,7 @@ class Host:
         return move or CreateRun(run_id, self._hand.name, self._values())
 
     async def _fork_run(self, run_id: str) -> Move | None:
-        """A fork of a run of anybody's that has ended, and is no fork itself, as some version of its root stood."""
+        """Return a fork of any run that has ended and is no fork itself, at a random version of its root branch."""
         ended = [each for each in await self._engine.runs(status=COMPLETED, limit=30) if each.original_run_id is None]
         if not ended:
             return None
@@ -110,7 +110,7 @@ class Host:
         return DeleteRun(self._chance.choice(ended.runs).run_id, carry_over=self._chance.random() < 0.7)
 
     def _in_the_shared_run(self) -> Iterator[Move]:
-        """Fork the shared run, write on the branch and on the root, and reduce the one into the other."""
+        """Fork the shared run, write to the branch and to the root, and reduce the branch into the root."""
         name = self._hand.next_key
         yield Fork(SHARED, ROOT, name)
         for _ in range(3):
@@ -173,7 +173,7 @@ class Host:
         return Erase(run.run_id, chosen.branch, chosen.stream_version)
 
     def _values(self) -> dict[str, Any]:
-        """Values that nobody else writes, so that it can be told where each came from."""
+        """Return values that no other move writes, which shows where each came from."""
         return {name: self._value(name) for name in self._chance.sample(NAMES, self._chance.randint(1, 3))}
 
     def _value(self, name: str) -> Any:
@@ -194,7 +194,7 @@ def _as_open(log: RunLog) -> OpenRun:
 
 def _add(run: OpenRun, log: BranchLog) -> None:
     for step in log.steps.values():
-        # Not those that were carried over from a source: the model knows how many there are, and no more of them.
+        # Without the attempts carried over from a source, of which the model knows only the number.
         own = [each for each in step.attempts if each.attempt_id == derived_id(run.run_id, str(each.operator_key))]
         run.attempts |= {each.attempt_id: log.branch for each in own if each.status not in TERMINAL_STATUSES}
     for name, branch in log.branches.items():

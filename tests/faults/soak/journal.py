@@ -1,7 +1,7 @@
-"""What a worker was acknowledged, line by line in a file: each move before it is made, and what came of it.
+"""What a worker was acknowledged, line by line in a file: each move before it is made, and its outcome.
 
-A line is one write to the page cache, which outlives `kill -9`. A line that a kill cut off was never written: whoever
-opens the journal next cuts it away and makes the move again that has no answer.
+A line is one write to the page cache, which survives `kill -9`. A line that a kill cut off was never written: the next
+to open the journal removes it, and repeats the move that has no outcome.
 """
 
 import os
@@ -53,9 +53,9 @@ _TAIL_BYTES: Final = 1 << 20
 
 
 class Noted(Struct, frozen=True, array_like=True):
-    """An event as far as it is noted: enough to find it again and to know that it is the same.
+    """The part of an event that is noted: enough to find it again and to know that it is the same.
 
-    `hash` is the first half of it; `erased` the version of its stream that it erased.
+    `hash` is its first 16 hexadecimal digits; `erased` is the stream version that a `PayloadErased` event erased.
     """
 
     position: int
@@ -68,7 +68,7 @@ class Noted(Struct, frozen=True, array_like=True):
 
     @property
     def mark(self) -> int:
-        """The hash as a number."""
+        """`hash` as a number."""
         return int(self.hash, 16)
 
 
@@ -85,7 +85,7 @@ def noted(recorded: RecordedEvent) -> Noted:
 
 
 class Asked(Struct, frozen=True, tag=True):
-    """A move about to be made; what it records stands behind the position `after`."""
+    """A move about to be made; what it records comes after the position `after`."""
 
     number: int
     after: int
@@ -93,7 +93,7 @@ class Asked(Struct, frozen=True, tag=True):
 
 
 class Done(Struct, frozen=True, tag=True):
-    """The move was acknowledged, after that many seconds; `again` when a kill had broken it off before."""
+    """The move was acknowledged after that many seconds; `again` if it was repeated after a kill."""
 
     number: int
     after: int
@@ -103,7 +103,7 @@ class Done(Struct, frozen=True, tag=True):
 
 
 class Refused(Struct, frozen=True, tag=True):
-    """The move was refused: nothing is recorded. If it was made `again`, it may have been, and be gone with its run."""
+    """The move was refused and recorded nothing. If `again`, it may have been recorded before, and deleted since."""
 
     number: int
     after: int
@@ -116,7 +116,7 @@ _LINES: Final = msgspec.json.Decoder(Asked | Done | Refused)
 
 
 class Lines:
-    """A file of lines that survive `kill -9`; opened again, it goes on after the last whole one."""
+    """A file of lines that survive `kill -9`; opened again, it continues after the last whole line."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -136,7 +136,7 @@ class Lines:
 class Journal:
     """The journal of one hand: the number of its last move, and the last position that it was acknowledged.
 
-    `unanswered` is the move that a kill broke off, if there is one.
+    `unanswered` is the move that a kill interrupted, if there is one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -154,7 +154,7 @@ class Journal:
         return asked
 
     def answer(self, answer: Answer) -> None:
-        """Note what came of it."""
+        """Note the outcome of a move."""
         self.after = answer.after
         self._lines.append(msgspec.json.encode(answer))
 
@@ -163,7 +163,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> Iterator[tuple[Asked, Answer]]:
-    """Yield every move with what came of it; all must have been answered."""
+    """Yield every move with its outcome; assert that each has one."""
     with path.open("rb") as file:
         for line in file:
             asked, answer = _LINES.decode(line), _LINES.decode(next(file))

@@ -1,4 +1,4 @@
-"""What keeps the store of the soak: rebuilds, verifications, compactions and collections, while others write."""
+"""The upkeep of the soak's store: rebuilds, verifications, compactions and collections, while others write."""
 
 from engine import Engine
 from tests.faults.soak.hand import Hand
@@ -7,7 +7,7 @@ from tests.faults.soak.upkeep import Collect, Compact, Open, Rebuild, Verify, Ve
 
 
 class Keeper:
-    """One hand's doings on an open engine."""
+    """One hand's upkeep of an open engine."""
 
     def __init__(self, hand: Hand, engine: Engine) -> None:
         self._hand = hand
@@ -15,7 +15,7 @@ class Keeper:
         self._since: str | None = None
 
     async def turn(self) -> None:
-        """Do what is due: first of all, note that the engine was opened."""
+        """Do a random chore; in the first turn, note that the engine was opened."""
         if self._since is None:
             self._since = await self._checkpoint()
             await self._hand.make(self._engine, Open())

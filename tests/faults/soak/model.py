@@ -1,7 +1,7 @@
-"""What the acknowledged moves make of the runs, as plainly as it can be said; the store is held to it at the end.
+"""A model of the runs: what the acknowledged moves make of them. The store is compared with it at the end.
 
-The moves of all workers are applied in the order of the positions that they were acknowledged. What a move says is
-taken from the move, and only where it stands from the events.
+The moves of all workers are applied in the order of their acknowledged positions. Values come from the moves; only
+versions come from the events.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class ModelAttempt(Struct):
 
 
 class ModelStep(Struct):
-    """A step with its own attempts, behind those that it has from a source that was deleted."""
+    """A step's own attempts, and `carried`, the number of those carried over from a deleted source."""
 
     status: str
     message: str = ""
@@ -47,7 +47,7 @@ class ModelStep(Struct):
 
 
 class Stood(Struct, frozen=True):
-    """How a step stood from a version of its branch on."""
+    """The state of a step from a version of its branch on."""
 
     version: int
     status: str
@@ -67,7 +67,7 @@ class ModelBranch(Struct):
     children: list[str] = field(default_factory=list)
 
     def own(self, version: int | None = None) -> dict[str, tuple[Parameter, int]]:
-        """Return the parameters that it set or reduced itself, up to a version, each with the version that did."""
+        """Return the parameters that the branch set or reduced itself, up to a version, with the versions that did."""
         return {
             name: (value, at)
             for at, values in self.writes.items()
@@ -76,7 +76,7 @@ class ModelBranch(Struct):
         }
 
     def note_step(self, name: str, version: int) -> None:
-        """Remember how a step stands, from a version on."""
+        """Record the state of a step from a version on."""
         step = self.steps[name]
         attempts = step.carried + len(step.attempts)
         self.stood.setdefault(name, []).append(Stood(version, step.status, step.message, attempts))
@@ -88,23 +88,23 @@ class ModelBranch(Struct):
 
 
 class Model:
-    """The branches of the runs that are looked at."""
+    """The branches of the runs to compare."""
 
     def __init__(self) -> None:
         self.branches: dict[Place, ModelBranch] = {}
 
     def apply(self, key: str, move: Move, events: Sequence[Noted]) -> None:
-        """Do what a move that was acknowledged has done."""
+        """Apply an acknowledged move."""
         _APPLIED[type(move)](self, key, move, events)
 
     def seen(self, place: Place, version: int | None = None) -> dict[str, Parameter]:
-        """Return what a branch sees, through its forks."""
+        """Return what a branch sees, forks resolved."""
         branch = self.branches[place]
         inherited = {} if branch.source is None else self.seen(branch.source, branch.source_version)
         return inherited | {name: value for name, (value, _) in branch.own(version).items()}
 
     def inherited_steps(self, place: Place) -> dict[str, Stood]:
-        """Return the steps that a forked run has from its source."""
+        """Return the steps that a forked run inherits from its source."""
         branch = self.branches[place]
         if branch.source is None or branch.source[0] == place[0]:
             return {}
@@ -112,12 +112,12 @@ class Model:
         return {name: stood for name, stood in found.items() if name not in branch.steps}
 
     def carry_over(self, run_id: str) -> None:
-        """Make a forked run's own what it has from its source, which is deleted."""
+        """Make the steps that a forked run inherits its own, because its source is deleted."""
         for name, stood in self.inherited_steps((run_id, ROOT)).items():
             self.branches[run_id, ROOT].steps[name] = ModelStep(stood.status, stood.message, stood.attempts)
 
     def erase(self, place: Place, version: int) -> None:
-        """Forget what an event set."""
+        """Erase what an event set."""
         writes = self.branches[place].writes
         if version in writes:
             writes[version] = dict.fromkeys(writes[version], ERASED)
@@ -132,7 +132,7 @@ class Model:
 
     def fork(self, _: str, move: Fork, __: Sequence[Noted]) -> None:
         parent, name = (move.run_id, move.parent), child_branch(move.parent, move.name)
-        head = max(self.branches[parent].writes, default=0)  # of what it wrote, no more can be seen than there is
+        head = max(self.branches[parent].writes, default=0)  # its last write: its later versions set nothing
         self.branches[move.run_id, name] = ModelBranch(parent, head)
         self.branches[parent].children.append(name)
 
@@ -150,7 +150,7 @@ class Model:
         inherited = self.inherited_steps((move.run_id, move.branch)).get(move.step)
         message = "" if inherited is None else inherited.message
         step = branch.steps.setdefault(move.step, ModelStep(RUNNING, message))
-        for each in events:  # another run may be forked in the middle of them
+        for each in events:  # another run may be forked between them
             if each.event_type == "AttemptCreated":
                 step.attempts.append(ModelAttempt(derived_id(move.run_id, key)))
                 step.status = RUNNING

@@ -1,7 +1,7 @@
-"""What a host does in the soak, as data: a move that a kill broke off is made again from its line in the journal.
+"""What a host does in the soak, as data, so that a move that a kill interrupted is repeated from the journal.
 
-A move goes by a key. Made twice under one key, it is recorded once: by the engine's own idempotency keys where a call
-takes one, elsewhere by looking at how things stand first, as a host would after a crash.
+A move has a key. Repeated under the same key, it is recorded once: by the engine's own idempotency keys where a call
+takes one, elsewhere by looking at the state first, as a host would after a crash.
 """
 
 from collections.abc import Collection
@@ -31,10 +31,10 @@ Events: TypeAlias = list[RecordedEvent]
 
 
 class Made(Struct, frozen=True, tag=True):
-    """A move. `recorded_once` are the types of which its key must have recorded exactly one event.
+    """A move. `recorded_once` lists the types of which it must have recorded exactly one event.
 
-    Its `perform` makes it and returns what its key has recorded, now or before; no event of it stands at or before the
-    position `after`.
+    Its `perform` makes it and returns what its key has recorded, now or before; all of that comes after the position
+    `after`.
     """
 
     recorded_once: ClassVar[tuple[str, ...]] = ()
@@ -45,7 +45,7 @@ async def _branch(engine: Engine, run_id: str, branch: str) -> Branch:
 
 
 async def recorded(engine: Engine, run_id: str, branch: str, types: Collection[type], after: int) -> Events:
-    """Return the events of a branch, of some types, behind a position."""
+    """Return the events of a branch, of some types, after a position."""
     return [each async for each in engine.events(run_id=run_id, branch=branch, types=types, after=after)]
 
 
@@ -114,7 +114,7 @@ class SetParameters(Made, frozen=True):
         return list(answer.events)
 
     async def _read_back(self, branch: Branch) -> None:
-        """A writer sees its own write at once, wherever nobody else writes."""
+        """A writer sees its own write at once, on any branch where no other worker writes."""
         if (self.run_id, self.branch) != (SHARED, ROOT):
             seen = await branch.parameters(names=self.values.keys())
             assert {name: each.value for name, each in seen.items()} == self.values
@@ -147,7 +147,7 @@ class StartAttempt(Made, frozen=True):
 
 
 class EndAttempt(Made, frozen=True):
-    """Two calls that take no key: what the attempt says of itself tells which of them was recorded."""
+    """Two calls that take no key; the attempt's own state tells which of them was recorded."""
 
     run_id: str
     branch: str

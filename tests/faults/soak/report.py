@@ -1,4 +1,4 @@
-"""A soak in words and figures."""
+"""A soak as text."""
 
 from statistics import median
 
@@ -9,7 +9,7 @@ _ROWS = 12
 
 
 def described(soaked: Soaked) -> str:
-    """Return what was done, how long the longest of each took, and what was held on to over time."""
+    """Return the number and the longest duration of each kind of move, and the resources over time."""
     agreed, acknowledged = soaked.agreed, soaked.agreed.acknowledged
     lines = [
         f"{acknowledged.moves.total():,} moves, {agreed.events:,} events, of which {agreed.events_left:,} are left in"

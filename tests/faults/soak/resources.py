@@ -1,4 +1,4 @@
-"""What a process holds and what lies in the store's folder, over time; and the rule by which it is flat."""
+"""What a process and the store's folder use over time, and the rule by which that is flat."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ from tests.faults.soak.worker import DATABASE
 
 WAL_BYTES_MAX: Final = 80 * 2**20
 WARM_UP_SECONDS: Final = 60.0
-"""What a process imports and caches in its first minute is no growth."""
+"""What a process imports and caches in its first minute does not count as growth."""
 
 GROWTH_MAX: Final = 1.2
 SLACK: Final = {"resident_bytes": 4 * 2**20, "descriptors": 4, "threads": 4}
-"""What the median may grow by in any case: a few readers more, a few pages."""
+"""How much a median may grow in any case: by a few readers, by a few pages."""
 
 
 class Sample(Struct, frozen=True):
-    """One look at a worker that is never killed, and at the folder. `wal_bytes` is that of the write-ahead log."""
+    """A measurement of a worker that is never killed, and of the folder; `wal_bytes` is of the write-ahead log."""
 
     seconds: float
     resident_bytes: int
@@ -43,7 +43,7 @@ class Sample(Struct, frozen=True):
 
 
 def look(seconds: float, pid: int, folder: Path) -> Sample | None:
-    """Return what there is now, None where the process has just ended. Needs `/proc`."""
+    """Return a measurement, or None if the process has just ended. Needs `/proc`."""
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     if "VmRSS" not in status:
         return None
@@ -68,12 +68,12 @@ def _size(path: Path) -> int:
 
 
 def growing(samples: Sequence[Sample], scratch_files_max: int) -> list[str]:
-    """Return what is not flat.
+    """Return a line for each figure that is not flat.
 
-    The median of the last third is at most 1.2 times that of the second, or a few more, when the second began after the
-    first minute. The write-ahead log is kept to 64 MiB, and a quarter more while there are readers; and a compaction
-    writes the whole file into it. Scratch files are no more than the processes are at: one that a kill has left is gone
-    with the next compaction.
+    The median of the last third may be 1.2 times that of the second third, or exceed it by `SLACK`; this is checked
+    only if the second third began after the first minute. The write-ahead log may have 64 MiB, a quarter more while
+    there are readers, and the size of the file, which a compaction writes into it. There may be as many scratch files
+    as processes: those that a kill left are gone with the next compaction.
     """
     third = len(samples) // 3
     second, last = samples[third : 2 * third], samples[2 * third :]

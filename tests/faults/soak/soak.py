@@ -1,4 +1,4 @@
-"""A soak: four processes on one store for as long as is asked, one of them killed every few seconds."""
+"""A soak: four processes work on one store for a given time, and one of them is killed every few seconds."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Soaked(Struct, frozen=True):
-    """What became of a soak. `samples` are of the worker that is never killed."""
+    """The result of a soak; `samples` are of the worker that is never killed."""
 
     agreed: Agreed
     samples: list[Sample]
@@ -37,7 +37,7 @@ class Soaked(Struct, frozen=True):
 
 
 class _Worker:
-    """One of the processes, started anew whenever it was killed."""
+    """One of the processes, restarted whenever it was killed."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class _Worker:
         self._was_killed = False
 
     async def live(self) -> None:
-        """Start it again and again; return once it ends by itself, as told.
+        """Start the process again and again, until it ends by itself, as told.
 
         Raises:
             AssertionError: it failed.
@@ -86,7 +86,7 @@ class _Worker:
         return self.process
 
     def kill(self) -> None:
-        """End it by `kill -9`, wherever it is."""
+        """Kill the process by `kill -9`, whatever it is doing."""
         if self.process is not None and self.process.returncode is None:
             self._was_killed = True
             self.started.clear()
@@ -94,7 +94,7 @@ class _Worker:
             self.kills += 1
 
     async def tell(self, line: str, expected: str) -> None:
-        """Say something to it and wait for its answer."""
+        """Send a line to the process and wait for the expected answer."""
         assert self.running.stdin is not None
         assert self.running.stdout is not None
         self.running.stdin.write(f"{line}\n".encode())
@@ -116,7 +116,7 @@ class Soak:
         self._begun = 0.0
 
     async def run(self) -> Soaked:
-        """Let the workers work for that long; return what was compared, and found equal."""
+        """Let the workers work for the given time; assert that store and model agree, and return the result."""
         await self._prepare()
         self._begun = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
@@ -137,7 +137,7 @@ class Soak:
         hand.journal.close()
 
     async def _disturb(self) -> None:
-        """Kill one or another, look at the one that is spared, and say how far it is."""
+        """Kill one worker or another, measure the one that is spared, and log the progress."""
         kill_at, report_at = KILL_EVERY_SECONDS, 0.0
         while (now := self._elapsed) < self._seconds:
             if now >= kill_at:
@@ -178,6 +178,6 @@ class Soak:
 
 
 def assert_flat(soaked: Soaked) -> None:
-    """Neither memory, threads, descriptors nor files grow."""
+    """Assert that memory, threads, descriptors and files do not grow."""
     growth = growing(soaked.samples, PROCESSES)
     assert growth == [], growth

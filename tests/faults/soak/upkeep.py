@@ -1,4 +1,4 @@
-"""What is done to the store as a whole in the soak, and what is taken out of it: as moves, like those of a host."""
+"""Upkeep of the soak's store and removals from it, as moves like those of a host."""
 
 from datetime import timedelta
 from typing import Final
@@ -14,7 +14,7 @@ COLLECTED_AFTER_SECONDS: Final = 4.0
 
 
 class Erase(Made, frozen=True):
-    """Erases an event and what carries it on; `by` says by which move, so that it is known after a kill, too."""
+    """Erases an event and its carried-over copies; `by` holds the move's key, which identifies them after a kill."""
 
     run_id: str
     branch: str
@@ -37,7 +37,7 @@ class Erase(Made, frozen=True):
         except RunNotFound:
             if at.run_id == self.run_id:
                 raise
-            return []  # a fork of somebody else's, deleted meanwhile
+            return []  # another worker's fork, deleted meanwhile
         return erasure.carried
 
     async def _erasures(self, engine: Engine, at: Origin, key: str, after: int) -> Events:
@@ -54,7 +54,7 @@ def _is_of(erasure: RecordedEvent, version: int, key: str) -> bool:
 
 
 class DeleteRun(Made, frozen=True):
-    """The key is the reason, which the store keeps."""
+    """Deletes a run; its key is the reason, which the store keeps."""
 
     run_id: str
     carry_over: bool
@@ -90,7 +90,7 @@ class Compact(Made, frozen=True):
 
 
 class Verify(Made, frozen=True):
-    """Verifies the store against a checkpoint that was taken before, while others write."""
+    """Verifies the store against an earlier checkpoint, while others write."""
 
     since: str
 
@@ -102,12 +102,12 @@ class Verify(Made, frozen=True):
 
 
 def is_deletion(problem: Problem) -> bool:
-    """Say whether a run was deleted since the checkpoint: as it stood there, or after it had gone on."""
+    """Return whether a problem is a run deleted since the checkpoint, unchanged or after it had grown."""
     return problem.kind == "deleted" or (problem.kind == "checkpoint" and problem.run_id is not None)
 
 
 class Open(Made, frozen=True):
-    """The engine was closed and is open again."""
+    """Notes that the engine was closed and is open again."""
 
     async def perform(self, engine: Engine, key: str, after: int) -> Events:
         await engine.last_position()

@@ -1,7 +1,7 @@
 """One process of the soak: `python -m tests.faults.soak.worker FOLDER NAME`, until it is killed or told to stop.
 
 It opens the store, works on it for some seconds with several hands, a keeper and two subscribers, closes it and opens
-it again. Told `stop`, it says `stopped` once nothing is in flight; told how far its subscribers have to come,
+it again. To `stop` it answers `stopped` once nothing is in flight; to the positions that its subscribers must reach,
 `finished`.
 """
 
@@ -47,7 +47,7 @@ class Worker:
                     working.create_task(self._keeper.work(engine, Keeper(self._keeper, engine).turn, over))
                     for hand in self._hands:
                         working.create_task(hand.work(engine, Host(hand, engine).turn, over))
-                await engine.close()  # which is what ends the subscriptions
+                await engine.close()  # which ends the subscriptions
 
     async def _end(self, over: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
@@ -55,7 +55,7 @@ class Worker:
         over.set()
 
     async def catch_up(self, until: list[int]) -> None:
-        """Let each subscriber come to its position."""
+        """Let each subscriber reach its position."""
         async with open_engine(self._database) as engine, asyncio.TaskGroup() as following:
             for follower, position in zip(self._followers, until, strict=True):
                 following.create_task(follower.follow(engine, position))
