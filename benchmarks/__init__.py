@@ -1,1 +1,1 @@
-"""Measurements that decisions were made on. Ratios within one run travel between machines; absolute figures do not."""
+"""Measurements behind decisions. Compare ratios within one run: absolute figures depend on the machine."""

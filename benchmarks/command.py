@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: anabranch beside what users would pick instead, and beside the limit, on the same work."""
+"""`python -m benchmarks`: anabranch, its alternatives and the limit do the same work."""
 
 import importlib
 import importlib.util
@@ -23,20 +23,20 @@ from benchmarks.works.work import Work
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 Chosen: TypeAlias = Sequence[tuple[Work, list[str]]]
-"""Works, each with those who take part."""
+"""Works, each with its participants."""
 
 _WIDTH_MIN: Final = 170
-"""Characters of a line: a table is not to be folded where its output is no terminal."""
+"""The least width in characters where the output is no terminal, so that tables are not folded."""
 
 Peers = Annotated[
-    list[str] | None, typer.Option("--peer", help="Only this one, or those with this in their name; repeatable.")
+    list[str] | None, typer.Option("--peer", help="Only this peer, or names that contain this; repeatable.")
 ]
 Works = Annotated[list[str] | None, typer.Option("--work", help="Only this work, such as W1; repeatable.")]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="How often each participant is measured.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write everything to this file; - is the standard output.")]
-Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a picture: a file that ends in .svg or .png.")]
-Folder = Annotated[Path, typer.Option(exists=True, file_okay=False, help="Where to write: a real disk.")]
-Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny sizes: is every result whole? Exit code 1 if not.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="How often to measure each participant.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write everything to this file; - is standard output.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw a plot to this file, which ends in .svg or .png.")]
+Folder = Annotated[Path, typer.Option(exists=True, file_okay=False, help="The folder to write in, on a real disk.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Only check that results are complete, with tiny sizes.")]
 Full = Annotated[bool, typer.Option("--full", help="Let W7 grow to three million events.")]
 
 
@@ -52,7 +52,7 @@ def main(
     smoke: Smoke = False,
     full: Full = False,
 ) -> None:
-    """Measure in interleaved rounds, print tables of medians, and say which goals are met."""
+    """Measure in interleaved rounds, print tables of medians, and print which goals are met."""
     scale = SMOKE if smoke else FULL if full else NORMAL
     chosen = _chosen(work or [], peer or [], scale)
     _check_plot(plot)
@@ -62,7 +62,7 @@ def main(
         _write(json, as_json(report))
     if plot is not None:
         panels = [(result, each.columns(scale)[0]) for (each, _), result in zip(chosen, report.works, strict=True)]
-        # matplotlib comes with an extra, and only for this
+        # only this needs matplotlib, which an extra installs
         importlib.import_module("benchmarks.plot").draw(plot, panels)
     if smoke and not report.is_whole:
         raise typer.Exit(1)
@@ -72,7 +72,7 @@ def _measure(chosen: Chosen, scale: Scale, *, rounds_of_each: int, folder: Path,
     here = machine.look(folder)
     console.print(here.in_words(), highlight=False)
     if here.is_memory_only:
-        console.print("This folder is in memory: syncing costs nothing there, and the figures say little.", style="red")
+        console.print("This folder is in memory, where a sync costs nothing, so the figures say little.", style="red")
     results: list[WorkResult] = []
     for work, participants in chosen:
         result = rounds.measure(
@@ -80,7 +80,7 @@ def _measure(chosen: Chosen, scale: Scale, *, rounds_of_each: int, folder: Path,
         )
         print_result(console, work, result, scale)
         results.append(result)
-    goals = [] if scale is SMOKE else judge(results)  # tiny sizes say nothing of speed
+    goals = [] if scale is SMOKE else judge(results)  # tiny sizes say nothing about speed
     print_goals(console, goals)
     print_left_out(console, not_installed())
     return Report(
@@ -102,7 +102,7 @@ def _chosen(names: Sequence[str], parts: Sequence[str], scale: Scale) -> Chosen:
     works = [work for name, work in known.items() if not names or name in {each.lower() for each in names}]
     chosen = [(work, _participants(work.participants(scale), parts)) for work in works]
     if not any(participants for _, participants in chosen):
-        raise typer.BadParameter(f"nobody who is installed is called {' or '.join(map(repr, parts))}")
+        raise typer.BadParameter(f"no installed participant is called {' or '.join(map(repr, parts))}")
     return [(work, participants) for work, participants in chosen if participants]
 
 
@@ -112,7 +112,7 @@ def _participants(names: Sequence[str], parts: Sequence[str]) -> list[str]:
 
 
 def _is_wanted(name: str, parts: Sequence[str]) -> bool:
-    """Say whether a participant is asked for: a peer by its whole name, or whoever has the part in its name."""
+    """Return whether a participant is selected: by the full name of its peer, or by a part of its own name."""
     peers = {peer.name for peer in PEERS}
     asked = {part for part in parts if part in peers}
     if _owner(name) in asked:
@@ -121,7 +121,7 @@ def _is_wanted(name: str, parts: Sequence[str]) -> bool:
 
 
 def _owner(name: str) -> str:
-    """Return the peer that a participant is, or that it is a way to use; a floor or a size belongs to anabranch."""
+    """Return the peer that a participant is or uses; a floor or a size belongs to anabranch."""
     peers = sorted((peer.name for peer in PEERS), key=len, reverse=True)
     other = name if name == one_transaction.NAME else ANABRANCH
     return next((peer for peer in peers if name.startswith(peer)), other)
@@ -131,7 +131,7 @@ def _check_plot(path: Path | None) -> None:
     if path is not None and path.suffix not in (".svg", ".png"):
         raise typer.BadParameter(f"{path} ends neither in .svg nor in .png")
     if path is not None and importlib.util.find_spec("matplotlib") is None:
-        raise typer.BadParameter("a picture needs matplotlib: pip install 'anabranch[bench]'")
+        raise typer.BadParameter("a plot needs matplotlib: pip install 'anabranch[bench]'")
 
 
 def _console(*, to_errors: bool) -> Console:

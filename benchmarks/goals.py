@@ -1,4 +1,4 @@
-"""What is to be reached: from the results of one run to what was measured and whether a goal is met."""
+"""The goals, and whether the results of a run meet them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -22,7 +22,7 @@ _OTHER_PROCESS_MS: Final = 100
 
 
 class Goal(Struct, frozen=True):
-    """A goal, what was measured, and whether that meets it; None where it was not measured."""
+    """A goal, what was measured, and whether that meets it, or None if it was not measured."""
 
     work: str
     goal: str
@@ -31,7 +31,7 @@ class Goal(Struct, frozen=True):
 
 
 def judge(results: Sequence[WorkResult]) -> list[Goal]:
-    """Compare the results with every goal of the works that were measured."""
+    """Compare the results with every goal of their works."""
     by_work = {result.work: result for result in results}
     return [goal for work, goals in _GOALS.items() if work in by_work for goal in goals(by_work[work])]
 
@@ -120,7 +120,7 @@ _GOALS: Final[Mapping[str, Callable[[WorkResult], Iterator[Goal]]]] = {
 }
 
 Figure: TypeAlias = tuple[str, str]
-"""A participant and the name of a figure of its."""
+"""A participant and the name of one of its figures."""
 
 
 def _at_least(result: WorkResult, goal: str, bound: float, figure: str, other: str) -> Goal:
@@ -153,6 +153,6 @@ def _below(result: WorkResult, goal: str, bound: float, *figure: str) -> Goal:
 
 
 def _sizes(result: WorkResult, prefix: str) -> list[int]:
-    """Return the sizes in the names of some figures, in order."""
+    """Return the sizes in the names of the figures with this prefix, in order."""
     names = {name for row in result.rows for name in row.figures if name.startswith(prefix)}
     return sorted(int(name.split("_")[1]) for name in names) or [0]

@@ -1,4 +1,4 @@
-"""Growing an anabranch store to a size: run after run of the usual work, many branches at once, without syncing."""
+"""Grows an anabranch store to a size: runs of the usual work, with many concurrent branches and without syncs."""
 
 import asyncio
 import itertools
@@ -12,11 +12,11 @@ from engine import Engine, open_engine
 _BRANCHES: Final = 256
 _OPERATIONS: Final = 10
 _EVENTS_OF_A_BRANCH: Final = 31
-"""About: five pairs of operations and the fork. Only how much is written before looking again depends on it."""
+"""An estimate: five pairs of operations and the fork. It affects only how much is written between two checks."""
 
 
 async def grow(path: Path, events: int) -> None:
-    """Make a store that holds at least that many events, and hardly more."""
+    """Create a store that holds at least `events` events, and hardly more."""
     async with open_engine(path, durability="relaxed") as engine:
         for number in itertools.count():
             left = events - await engine.last_position()
@@ -26,7 +26,7 @@ async def grow(path: Path, events: int) -> None:
 
 
 async def write_run(engine: Engine, run_id: str, branches: int, operations: int) -> None:
-    """Record a run whose branches are all written at once."""
+    """Record a run whose branches are all written concurrently."""
     run = await engine.create_run(run_id, parameters={"lr": 0.1, "seed": 7})
     writers = [AnabranchBranch(each) for each in await asyncio.gather(*map(run.fork, branch_names(branches)))]
     script = operations_of_a_branch(operations)

@@ -1,4 +1,4 @@
-"""Running a measurement in a process of its own, so that no peer's imports, heap or threads weigh on another's."""
+"""Runs a measurement in a process of its own, so that no peer's imports, heap or threads affect another's."""
 
 import contextlib
 import multiprocessing
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 MEETING_SECONDS_MAX: Final = 900.0
-"""How long a process waits for the others before it gives up on them."""
+"""How long a process waits for the others before it gives up."""
 
 _SPAWN: Final = multiprocessing.get_context("spawn")
 _meeting: "list[Barrier]" = []
@@ -28,13 +28,13 @@ def in_fresh_process(job: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def in_this_process(job: Callable[..., Result], *arguments: Any) -> Result:
-    """Run `job` here, and keep what it prints from the standard output, as in a process of its own."""
+    """Run `job` in this process, and keep its output from standard output, as in a process of its own."""
     with contextlib.redirect_stdout(sys.stderr):
         return job(*arguments)
 
 
 def in_fresh_processes(job: Callable[..., Result], arguments: Sequence[Sequence[Any]]) -> list[Result]:
-    """Run `job` in as many new processes as there are lists of arguments; in there, `meet` waits for all of them."""
+    """Run `job` in a new process for each list of arguments; there, `meet` waits for all of these processes."""
     count = len(arguments)
     barrier = _SPAWN.Barrier(count, timeout=MEETING_SECONDS_MAX)
     with ProcessPoolExecutor(count, mp_context=_SPAWN, initializer=_meet_at, initargs=(barrier,)) as processes:
@@ -43,13 +43,13 @@ def in_fresh_processes(job: Callable[..., Result], arguments: Sequence[Sequence[
 
 
 def meet() -> None:
-    """Wait until every process of this `in_fresh_processes` has come here; at once when there is no other."""
+    """Wait until every process of the same `in_fresh_processes` calls this; elsewhere return at once."""
     for barrier in _meeting:
         barrier.wait()
 
 
 def _keep_output_clean() -> None:
-    # Importing some packages prints; the standard output is for results.
+    # Some packages print when imported; standard output is for results.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
@@ -59,7 +59,7 @@ def _meet_at(barrier: "Barrier") -> None:
 
 
 def _leaving(job: Callable[..., Result], arguments: Sequence[Any]) -> Result:
-    # Who fails breaks the meeting, so that the others fail as well instead of waiting.
+    # A process that fails breaks the barrier, so that the others fail as well instead of waiting.
     try:
         return job(*arguments)
     except BrokenBarrierError as error:

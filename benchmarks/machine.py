@@ -1,4 +1,4 @@
-"""The machine that was measured on: what absolute figures depend on."""
+"""The machine that a run measured on, which absolute figures depend on."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ _MEMORY_FILE_SYSTEMS: Final = ("tmpfs", "ramfs")
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """Where and when. `sync_us` is the median of writing and syncing a block of 4 KiB, in microseconds."""
+    """The machine and the time. `sync_us` is the median of writing and syncing a block of 4 KiB, in microseconds."""
 
     measured_at: str
     processor: str
@@ -32,11 +32,11 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     @property
     def is_memory_only(self) -> bool:
-        """Whether the folder is in memory, where syncing costs nothing."""
+        """Whether the folder is in memory, where a sync costs nothing."""
         return self.file_system in _MEMORY_FILE_SYSTEMS
 
     def in_words(self) -> str:
-        """Return one line for people."""
+        """Return a description in one line."""
         return (
             f"{self.measured_at}, {self.cores} cores ({self.processor}), {self.system}, Python {self.python}, "
             f"SQLite {self.sqlite}, {self.file_system}, a synced block of 4 KiB takes {self.sync_us:.0f} µs"
@@ -44,7 +44,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 def look(folder: Path) -> Machine:
-    """Look at the machine, and at the disk below a folder."""
+    """Describe the machine, and the disk of a folder."""
     return Machine(
         measured_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         processor=_processor(),
@@ -64,7 +64,7 @@ def _processor() -> str:
 
 
 def _file_system(folder: Path) -> str:
-    """Return the type of the file system that the longest mount point above the folder has."""
+    """Return the file system type of the longest mount point above the folder."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     above = {point: kind for _, point, kind, *_ in mounts if folder.resolve().is_relative_to(point)}
     return above[max(above, key=len)] if above else sys.platform

@@ -1,7 +1,7 @@
-"""The logical work, written down once: what a branch does, whichever peer stores it.
+"""The logical work, defined once for all peers.
 
-A branch's operations take turns: set two parameters, one durable write; log a step with one attempt, one durable write,
-and finish it, another. So a pair of operations is three awaited durable writes.
+The operations of a branch alternate: set two parameters, one durable write; log a step with one attempt, one durable
+write, and finish it, another. So a pair of operations is three awaited durable writes.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ ROOT: Final = ""
 """The branch that the others are folded into."""
 
 PAIR: Final = 2
-"""Operations of a pair."""
+"""The number of operations in a pair."""
 
 Values: TypeAlias = Mapping[str, float]
 
 
 class BranchWriter(Protocol):
-    """What a branch of some peer's store can be asked to do. Each call returns when all of it is written."""
+    """A branch of a peer's store. Each call returns when all of it is written."""
 
     async def set_parameters(self, values: Values) -> None:
-        """Set parameters: one durable write."""
+        """Set parameters in one durable write."""
         ...
 
     async def log_step(self, step: str) -> None:
-        """Log a step with one attempt, one durable write; then finish both as completed, another."""
+        """Log a step with one attempt in one durable write; then finish both as completed in another."""
         ...
 
 
@@ -39,7 +39,7 @@ class SetParameters(Struct, frozen=True):
     values: dict[str, float]
 
     async def by(self, writer: BranchWriter) -> None:
-        """Have it done."""
+        """Perform the operation."""
         await writer.set_parameters(self.values)
 
 
@@ -49,7 +49,7 @@ class LogStep(Struct, frozen=True):
     step: str
 
     async def by(self, writer: BranchWriter) -> None:
-        """Have it done."""
+        """Perform the operation."""
         await writer.log_step(self.step)
 
 
@@ -57,7 +57,7 @@ Operation: TypeAlias = SetParameters | LogStep
 
 
 class Found(Struct, frozen=True):
-    """What a store holds of one branch: how often parameters were set, and how many steps are completed."""
+    """What a store holds of one branch: the numbers of parameter sets and of completed steps."""
 
     parameter_sets: int = 0
     completed_steps: int = 0
@@ -70,7 +70,7 @@ def operations_of_a_branch(count: int) -> list[Operation]:
 
 
 async def seconds_of(writers: Sequence[BranchWriter], operations: int) -> float:
-    """Have all branches do their operations at once, and return how long that took."""
+    """Have all branches do their operations concurrently; return how long that took, in seconds."""
     script = operations_of_a_branch(operations)
 
     async def perform(writer: BranchWriter) -> None:
@@ -83,23 +83,23 @@ async def seconds_of(writers: Sequence[BranchWriter], operations: int) -> float:
 
 
 def values_at(turn: int) -> dict[str, float]:
-    """Return the parameters that are set in one turn."""
+    """Return the parameters to set in one turn."""
     return {"epoch": turn, "loss": 1 / (turn + 1)}
 
 
 def step_at(turn: int) -> str:
-    """Return the name of the step that is logged in one turn."""
+    """Return the name of the step to log in one turn."""
     return f"step-{turn}"
 
 
 def folded(children: Iterable[Values]) -> dict[str, float]:
-    """Return what a run makes of its children's values: the last epoch and the least loss."""
+    """Return the reduction of the children's values: the largest epoch and the least loss."""
     epochs, losses = zip(*((child["epoch"], child["loss"]) for child in children), strict=True)
     return {"epoch": max(epochs), "loss": min(losses)}
 
 
 def branch_names(count: int, *, first: int = 0) -> list[str]:
-    """Return the names of some branches, by their numbers from `first` on."""
+    """Return `count` branch names, numbered from `first` on."""
     return [f"fit.branch-{number}" for number in range(first, first + count)]
 
 
@@ -109,7 +109,7 @@ def branch_number(name: str) -> int:
 
 
 def compare(found: Mapping[str, Found], branches: Sequence[str], operations: int) -> tuple[int, Counter[str]]:
-    """Return how many operations are missing in a store, and what else is wrong with it."""
+    """Return how many operations are missing in a store, and a message for each surplus."""
     due = operations // PAIR
     missing = 0
     wrong: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The results as a picture: a panel for each work, a bar for each participant, and the ends of its rounds."""
+"""The results as a plot: a panel for each work, and for each participant a bar with the range of its rounds."""
 
 import math
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ _OURS: Final = "#1f6f8b"
 _OTHERS: Final = "#b8b8b8"
 _TICKS_MAX: Final = 5
 _LOGARITHMIC_FROM: Final = 20
-"""How many times the least the most has to be."""
+"""The ratio of the largest median to the smallest from which the axis is logarithmic."""
 
 
 def draw(path: Path, panels: Sequence[Panel]) -> None:
-    """Draw the first figure of each work to a file; its suffix says in which format."""
+    """Draw the first figure of each work to a file, whose suffix gives the format."""
     columns = min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
     bars = max(len(result.rows) for result, _ in panels)
@@ -39,7 +39,7 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
         _draw_panel(axes, result, column)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "anabranch"}):  # text stays text, and ids are the same
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "anabranch"}):  # text stays text, and ids are reproducible
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

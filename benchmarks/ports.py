@@ -1,4 +1,4 @@
-"""What a peer is: something that can do the logical work of `benchmarks.operations` and say what it has kept."""
+"""The protocols of a peer: it does the logical work of `benchmarks.operations`, and reports what it has stored."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,36 +9,36 @@ from benchmarks.operations import BranchWriter, Found, Values
 
 
 class Store(Protocol):
-    """One peer's open store, holding one run."""
+    """One peer's open store, which holds one run."""
 
     async def branch(self, name: str) -> BranchWriter:
-        """Open a new branch of the run. It is not part of what is measured."""
+        """Open a new branch of the run; this is not measured."""
         ...
 
     async def found(self) -> dict[str, Found]:
-        """Return what the store itself holds of each branch, read back from it."""
+        """Return what the store holds of each branch, read back from the store itself."""
         ...
 
     async def durability(self) -> str:
-        """Return what a write that has returned survives, asked of the store where that is possible."""
+        """Return what a write that has returned survives, read from the store's settings where possible."""
         ...
 
 
 @runtime_checkable
 class ReadableStore(Store, Protocol):
-    """A store whose parameters can be read back one branch at a time."""
+    """A store that can read the parameters of single branches."""
 
     async def latest(self, branches: Sequence[str]) -> list[Values]:
-        """Return the parameters of each branch as they stand, with as few reads as the peer has a way for."""
+        """Return the current parameters of each branch, with as few reads as the peer allows."""
         ...
 
 
 @runtime_checkable
 class ReducingStore(ReadableStore, Protocol):
-    """A store that can fold children itself."""
+    """A store that can reduce children itself."""
 
     async def reduce(self, branches: Sequence[str]) -> None:
-        """Fold the parameters of some branches into the root, durably, as `benchmarks.operations.folded` does."""
+        """Fold the parameters of some branches into the root, durably, like `benchmarks.operations.folded`."""
         ...
 
 
@@ -46,13 +46,13 @@ class Peer(Protocol):
     """A way to store runs."""
 
     async def create(self, folder: Path) -> None:
-        """Make the store and the run in an empty folder, once, before any process opens it."""
+        """Create the store and the run in an empty folder, once, before any process opens it."""
         ...
 
     def open(self, folder: Path, *, shared: bool) -> AbstractAsyncContextManager[Store]:
-        """Open the store in a folder, in any number of processes.
+        """Open the store in a folder; several processes may have it open.
 
         Args:
-            shared: other processes write to it as well.
+            shared: whether other processes write to it as well.
         """
         ...

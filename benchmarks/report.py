@@ -1,4 +1,4 @@
-"""The whole of a run as one document: what `--json` writes."""
+"""The report of one run, which `--json` writes."""
 
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ FORMAT: Final = 1
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """One run. `versions` are those of the packages that the peers come with, by the peers' names.
+    """One run. `versions` are those of the peers' packages, by the peers' names.
 
     Each row of each work has its figures by name, and each figure its `median`, `least` and `most`, and all `rounds`.
     """
@@ -33,12 +33,12 @@ class Report(Struct, frozen=True, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing and nothing was raised."""
+        """Whether nothing is missing and there are no errors."""
         return not any(row.missing or row.errors for work in self.works for row in work.rows)
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the version of each peer's package, where there is one."""
+    """Return the version of each installed peer's package."""
     return {peer.name: f"{peer.distribution} {peer.version}" for peer in PEERS if peer.version is not None}
 
 

@@ -1,4 +1,4 @@
-"""What is measured: one round of one participant, and the rounds together. Also the shape of the JSON."""
+"""The measurements of one round and of all rounds together; also the shape of the JSON."""
 
 import statistics
 from collections import Counter
@@ -13,8 +13,8 @@ _HUNDREDTHS: Final = 100
 class Measured(Struct, frozen=True, kw_only=True):
     """One round of one participant. A figure's name ends in its unit.
 
-    `missing` counts operations that were acknowledged or asked for and are not in the store afterwards; `errors` counts
-    what was raised, or what is wrong with the answer.
+    `missing` counts operations that were asked for and are not in the store afterwards; `errors` counts exceptions and
+    wrong results.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Row(Struct, frozen=True, kw_only=True):
     errors: dict[str, int]
 
     def median(self, figure: str) -> float | None:
-        """Return the median of a figure, None where no round has it."""
+        """Return the median of a figure, or None if no round has it."""
         found = self.figures.get(figure)
         return None if found is None else found.median
 
@@ -55,24 +55,24 @@ class WorkResult(Struct, frozen=True, kw_only=True):
     rows: list[Row]
 
     def median(self, participant: str, figure: str) -> float | None:
-        """Return the median of a participant's figure, None where there is none."""
+        """Return the median of a participant's figure, or None if there is none."""
         return next((row.median(figure) for row in self.rows if row.participant == participant), None)
 
 
 class LeftOut(Struct, frozen=True):
-    """A peer that is not installed, and the extra that brings it."""
+    """A peer that is not installed, and the extra that installs it."""
 
     participant: str
     extra: str
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return the median and the ends of at least one value."""
+    """Return the median and the range of at least one value."""
     return Spread(statistics.median(values), min(values), max(values), list(values))
 
 
 def summed_up(participant: str, rounds: Sequence[Measured]) -> Row:
-    """Put the rounds of one participant together. A round that failed has no figures."""
+    """Combine the rounds of one participant; a round that failed has no figures."""
     names = dict.fromkeys(name for each in rounds for name in each.figures)
     errors: Counter[str] = Counter()
     for each in rounds:
@@ -94,7 +94,7 @@ def percentile(values: Sequence[float], hundredths: int) -> float:
 
 
 def latencies_ms(seconds: Sequence[float], prefix: str = "") -> Mapping[str, float]:
-    """Return the figures that describe some latencies, in milliseconds."""
+    """Return the percentiles and the maximum of some latencies, in milliseconds."""
     return {
         f"{prefix}p50_ms": percentile(seconds, 50) * 1000,
         f"{prefix}p99_ms": percentile(seconds, 99) * 1000,

@@ -1,4 +1,4 @@
-"""Rounds: every participant once, then every participant again, each time in another order."""
+"""Rounds: in each, every participant is measured once, and the order changes from round to round."""
 
 import contextlib
 import traceback
@@ -20,11 +20,11 @@ Progress: TypeAlias = Callable[[str], None]
 def measure(
     work: Work, participants: Sequence[str], scale: Scale, *, rounds: int, folder: Path, progress: Progress
 ) -> WorkResult:
-    """Measure a work in interleaved rounds: a change of the machine's pace falls on all participants alike.
+    """Measure a work in interleaved rounds, so that changes in the machine's pace affect all participants alike.
 
     Args:
-        folder: on the disk to be written to; everything below it is removed again.
-        progress: told of each measurement before it begins.
+        folder: on the disk to write to; everything made below it is removed again.
+        progress: called with a text before each measurement.
     """
     measured: dict[str, list[Measured]] = {participant: [] for participant in participants}
     rounds = min(rounds, work.rounds_max or rounds)
@@ -38,7 +38,7 @@ def measure(
 
 
 def rotated(items: Sequence[Item], places: int) -> Iterator[Item]:
-    """Yield all items, beginning that many places further on."""
+    """Yield all items, starting that many places further on."""
     for index in range(len(items)):
         yield items[(index + places) % len(items)]
 
@@ -58,12 +58,12 @@ def _once(work: Work, participant: str, scale: Scale, folder: Path, prepared: Pa
     with contextlib.nullcontext(prepared) if prepared is not None else _temporary(folder) as own:
         try:
             return _run(scale, work.measure, participant, own, scale)
-        except Exception as error:  # noqa: BLE001 - a participant that fails is a result: it is shown, the others go on
+        except Exception as error:  # noqa: BLE001 - a participant's failure is a result: it is shown, the others go on
             return Measured(errors={_in_one_line(error): 1})
 
 
 def _run(scale: Scale, job: Callable[..., Result], *arguments: Any) -> Result:
-    # Nobody is timed in a smoke, and most of its time would go into starting processes.
+    # A smoke run measures no times, and would spend most of its own on starting processes.
     return in_this_process(job, *arguments) if scale is SMOKE else in_fresh_process(job, *arguments)
 
 

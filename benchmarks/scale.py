@@ -1,4 +1,4 @@
-"""How large each work is."""
+"""The size of each work."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Scale(Struct, frozen=True, kw_only=True):
-    """The sizes of all works. `operations` are those of one branch and come in pairs."""
+    """The sizes of all works. `operations` counts those of one branch, which come in pairs."""
 
     branches: int = 64
     operations: int = 100

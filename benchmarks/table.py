@@ -1,4 +1,4 @@
-"""The results as tables for people."""
+"""The results as printed tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -19,7 +19,7 @@ _VERDICTS: Final[Mapping[bool | None, str]] = {
 
 
 def print_result(console: Console, work: Work, result: WorkResult, scale: Scale) -> None:
-    """Print one work's table: medians, the least and most of the rounds, and ratios to the first participant."""
+    """Print a work's table: medians, the range of the rounds, and ratios to the first participant."""
     first, *others = work.columns(scale)
     table = Table(title=f"{result.work}  {result.title}", title_justify="left", box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -39,10 +39,10 @@ def print_result(console: Console, work: Work, result: WorkResult, scale: Scale)
 
 
 def print_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
-    """Say which peers are not installed, and what brings them."""
+    """Print which peers are not installed, and how to install them."""
     for each in left_out:
-        bring = f"pip install 'anabranch[{each.extra}]'"
-        console.print(f"left out: {each.participant}, which is not installed: {bring}", markup=False)
+        install = f"pip install 'anabranch[{each.extra}]'"
+        console.print(f"left out: {each.participant} (not installed): {install}", markup=False)
 
 
 def _print_errors(console: Console, rows: Sequence[Row]) -> None:
@@ -73,10 +73,10 @@ def _ratio(row: Row, reference: Row | None, column: Column) -> str:
 
 
 def print_goals(console: Console, goals: Sequence[Goal]) -> None:
-    """Print which goals are met."""
+    """Print the goals, and whether each is met."""
     if not goals:
         return
-    table = Table(title="What is to be reached", title_justify="left", box=None, pad_edge=False)
+    table = Table(title="Goals", title_justify="left", box=None, pad_edge=False)
     for heading in ("work", "goal", "measured", ""):
         table.add_column(heading)
     for each in goals:

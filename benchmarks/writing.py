@@ -1,4 +1,4 @@
-"""Having a peer do the logical work in one process or several, measured, and checked against what it has kept."""
+"""Has a peer do the logical work in one process or several, measures it, and checks what the peer has stored."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ _SQLITE_SUFFIXES: Final = (".db", ".sqlite")
 
 
 class Share(Struct, frozen=True):
-    """What one process did: when, on the clock that all processes share, how long each operation took, and errors."""
+    """What one process did: start and end, on the clock that processes share, latencies in seconds, and errors."""
 
     began_ns: int
     ended_ns: int
@@ -34,7 +34,7 @@ class Share(Struct, frozen=True):
 
 
 class Kept(Struct, frozen=True):
-    """What the store holds afterwards."""
+    """What the store holds after the work."""
 
     durability: str
     missing: int
@@ -43,7 +43,7 @@ class Kept(Struct, frozen=True):
 
 
 def write(participant: str, folder: Path, scale: Scale, processes: int = 1) -> Measured:
-    """Have a peer do the work and return what it took. The branches are shared out among the processes."""
+    """Have a peer do the work, the branches divided among the processes, and return the measurement."""
     scale = _shortened(scale, entry(participant).shortened)
     if processes == 1:
         parts = [_process(participant, folder, scale, 0, 1)]
@@ -57,7 +57,7 @@ def write(participant: str, folder: Path, scale: Scale, processes: int = 1) -> M
 
 
 async def two_sets_of_branches(store: Store, count: int) -> list[list[BranchWriter]]:
-    """Return as many branches to warm up with as to be measured."""
+    """Return `count` branches to warm up with, and as many to measure."""
     return [[await store.branch(name) for name in branch_names(count, first=first)] for first in (count, 0)]
 
 
@@ -110,7 +110,7 @@ async def _take_part(
 
 
 async def _warm_up(peer: Peer, folder: Path, scale: Scale) -> None:
-    """Do a little of the work in another store: what is done once in a process is done by then."""
+    """Do a little of the work in another store, so that what happens once in a process is not measured."""
     folder.mkdir()
     await peer.create(folder)
     async with peer.open(folder, shared=False) as store:
@@ -151,7 +151,7 @@ async def _look(peer: Peer, folder: Path, scale: Scale) -> Kept:
 
 
 def _bytes_on_disk(folder: Path) -> int:
-    """Return what the files of a closed store take, in whole blocks, with every write-ahead log written back."""
+    """Return the size of a closed store's files, in whole blocks, after a checkpoint of every write-ahead log."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     for path in files:
         if path.suffix in _SQLITE_SUFFIXES:

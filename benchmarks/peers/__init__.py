@@ -1,1 +1,1 @@
-"""One file for each way to store runs that anabranch is compared with, and anabranch itself."""
+"""The ways to store runs that are compared, anabranch among them, one module for each."""

@@ -1,4 +1,4 @@
-"""anabranch as shipped: hash chain and views always on, through its public face."""
+"""anabranch as shipped, through its public API: the hash chain and the views are always on."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -21,32 +21,32 @@ RUN_ID: Final = "benchmark"
 
 
 class Anabranch(Struct, frozen=True):
-    """`benchmarks.ports.Peer`."""
+    """Implements `benchmarks.ports.Peer`."""
 
     durability: Durability = "full"
 
     async def create(self, folder: Path) -> None:
-        """Make the file and the run."""
+        """Create the file and the run."""
         async with open_engine(folder / FILE_NAME) as engine:
             await engine.create_run(RUN_ID)
 
     @asynccontextmanager
     async def open(self, folder: Path, *, shared: bool) -> AsyncIterator["AnabranchStore"]:
-        """Open an engine; it always expects other processes."""
+        """Open an engine, which always allows for other processes."""
         del shared
         async with open_engine(folder / FILE_NAME, durability=self.durability) as engine:
             yield AnabranchStore(engine, await engine.run(RUN_ID))
 
 
 class AnabranchStore:
-    """`benchmarks.ports.Store`."""
+    """Implements `benchmarks.ports.Store`."""
 
     def __init__(self, engine: Engine, run: Run) -> None:
         self._engine = engine
         self._run = run
 
     async def branch(self, name: str) -> "AnabranchBranch":
-        """Fork the run's root."""
+        """Fork the run's root branch."""
         return AnabranchBranch(await self._run.fork(name))
 
     async def found(self) -> dict[str, Found]:
@@ -63,7 +63,7 @@ class AnabranchStore:
         return sum(step.status == COMPLETED and [each.status for each in step.attempts] == completed for step in steps)
 
     async def latest(self, branches: Sequence[str]) -> list[Values]:
-        """Resolve each branch's parameters."""
+        """Read each branch's resolved parameters."""
         return [await self._latest(await self._run.branch(name)) for name in branches]
 
     async def _latest(self, branch: Branch) -> Values:
@@ -74,23 +74,23 @@ class AnabranchStore:
         await self._run.reduce(branches, rules={"epoch": "max", "loss": "min"})
 
     async def durability(self) -> str:
-        """Ask the connection that writes."""
+        """Read the settings of the connection that writes."""
         log = self._engine._log  # noqa: SLF001 - there is no public way to the setting in effect
-        assert isinstance(log, SqliteEventLog), "the embedded log"
+        assert isinstance(log, SqliteEventLog), "not the SQLite log"
         return await log.exclusively(of_connection)
 
 
 class AnabranchBranch:
-    """`benchmarks.operations.BranchWriter`."""
+    """Implements `benchmarks.operations.BranchWriter`."""
 
     def __init__(self, branch: Branch) -> None:
         self._branch = branch
 
     async def set_parameters(self, values: Values) -> None:
-        """One event."""
+        """Record one event."""
         await self._branch.set_parameters(values)
 
     async def log_step(self, step: str) -> None:
-        """An attempt as a block of code."""
+        """Run an attempt with an empty block."""
         async with self._branch.attempt(step):
             pass

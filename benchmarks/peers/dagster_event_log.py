@@ -23,10 +23,10 @@ _INFO: Final = 20
 
 
 class DagsterEventLog:
-    """`benchmarks.ports.Peer`."""
+    """Implements `benchmarks.ports.Peer`."""
 
     async def create(self, folder: Path) -> None:
-        """Make the run's file, and the index."""
+        """Create the run's file, and the index."""
         async with self.open(folder, shared=False) as store:
             await store.durability()
 
@@ -42,13 +42,13 @@ class DagsterEventLog:
 
 
 class DagsterStore:
-    """`benchmarks.ports.Store`."""
+    """Implements `benchmarks.ports.Store`."""
 
     def __init__(self, storage: SqliteEventLogStorage) -> None:
         self._storage = storage
 
     async def branch(self, name: str) -> "DagsterBranch":
-        """Return a branch, which is a prefix of step keys and nothing more."""
+        """Return a branch, which is only a prefix of step keys."""
         return DagsterBranch(self._storage, name)
 
     async def found(self) -> dict[str, Found]:
@@ -67,7 +67,7 @@ class DagsterStore:
         return {name: Found(sets[name], steps[name]) for name in {*sets, *steps}}
 
     async def latest(self, branches: Sequence[str]) -> list[Values]:
-        """Read the run's events of that kind; there is no way to those of one branch."""
+        """Read all of the run's events of that kind, since they cannot be read by branch."""
         return await asyncio.to_thread(self._last, branches)
 
     def _last(self, branches: Sequence[str]) -> list[Values]:
@@ -86,7 +86,7 @@ class DagsterStore:
             cursor = page.cursor
 
     async def durability(self) -> str:
-        """Ask a connection of the kind that events are stored with."""
+        """Read the settings of a connection like those that store events."""
         return await asyncio.to_thread(self._ask)
 
     def _ask(self) -> str:
@@ -96,18 +96,18 @@ class DagsterStore:
 
 
 class DagsterBranch:
-    """`benchmarks.operations.BranchWriter`."""
+    """Implements `benchmarks.operations.BranchWriter`."""
 
     def __init__(self, storage: SqliteEventLogStorage, name: str) -> None:
         self._storage = storage
         self._name = name
 
     async def set_parameters(self, values: Values) -> None:
-        """An event with metadata."""
+        """Record an event with metadata."""
         await self._event(DagsterEventType.ENGINE_EVENT, self._name, EngineEventData(metadata=dict(values)))
 
     async def log_step(self, step: str) -> None:
-        """The start of a step, which stands for its attempt too, and its success."""
+        """Record the start of a step, which also stands for its attempt, and its success."""
         key = f"{self._name}.{step}"
         await self._event(DagsterEventType.STEP_START, key)
         await self._event(DagsterEventType.STEP_SUCCESS, key, StepSuccessData(duration_ms=1.0))

@@ -23,16 +23,16 @@ _ATTEMPT_COMPLETED: Final = "AttemptCompleted"
 
 
 class EventsourcingRecorder:
-    """`benchmarks.ports.Peer`."""
+    """Implements `benchmarks.ports.Peer`."""
 
     async def create(self, folder: Path) -> None:
-        """Make the table."""
+        """Create the table."""
         async with _recorder(folder) as recorder:
             await asyncio.to_thread(recorder.create_table)
 
     @asynccontextmanager
     async def open(self, folder: Path, *, shared: bool) -> AsyncIterator["EventsourcingStore"]:
-        """Open the recorder with its pool of connections, one for each thread that asks."""
+        """Open the recorder with its pool of connections, one for each thread."""
         del shared
         async with _recorder(folder) as recorder:
             yield EventsourcingStore(recorder)
@@ -48,13 +48,13 @@ async def _recorder(folder: Path) -> AsyncIterator[SQLiteApplicationRecorder]:
 
 
 class EventsourcingStore:
-    """`benchmarks.ports.Store`."""
+    """Implements `benchmarks.ports.Store`."""
 
     def __init__(self, recorder: SQLiteApplicationRecorder) -> None:
         self._recorder = recorder
 
     async def branch(self, name: str) -> "EventsourcingBranch":
-        """Return the sequence of events of an aggregate."""
+        """Return an aggregate's sequence of events."""
         return EventsourcingBranch(self._recorder, name)
 
     async def found(self) -> dict[str, Found]:
@@ -71,7 +71,7 @@ class EventsourcingStore:
         return {name: Found(counts[name, _PARAMETERS_SET], counts[name, _ATTEMPT_COMPLETED]) for name in names}
 
     async def latest(self, branches: Sequence[str]) -> list[Values]:
-        """Read each branch's last event, which is to be one that set parameters."""
+        """Read each branch's last event, which must be one that set parameters."""
         return await asyncio.gather(*(asyncio.to_thread(self._last, name) for name in branches))
 
     def _last(self, name: str) -> Values:
@@ -80,7 +80,7 @@ class EventsourcingStore:
         return values
 
     async def durability(self) -> str:
-        """Ask one of the pool's connections."""
+        """Read the settings of one of the pool's connections."""
         return await asyncio.to_thread(self._ask)
 
     def _ask(self) -> str:
@@ -92,7 +92,7 @@ class EventsourcingStore:
 
 
 class EventsourcingBranch:
-    """`benchmarks.operations.BranchWriter`."""
+    """Implements `benchmarks.operations.BranchWriter`."""
 
     def __init__(self, recorder: SQLiteApplicationRecorder, name: str) -> None:
         self._recorder = recorder
@@ -100,11 +100,11 @@ class EventsourcingBranch:
         self._version = 0
 
     async def set_parameters(self, values: Values) -> None:
-        """One event."""
+        """Record one event."""
         await self._insert([(_PARAMETERS_SET, dict(values))])
 
     async def log_step(self, step: str) -> None:
-        """Two events for the step and its attempt, and one for the end of both."""
+        """Record two events for the step and its attempt, and one for the end of both."""
         attempt = {"step": step, "attempt": 1}
         await self._insert([("StepLogged", {"step": step}), ("AttemptStarted", attempt)])
         await self._insert([(_ATTEMPT_COMPLETED, {**attempt, "step_status": "COMPLETED"})])

@@ -21,33 +21,33 @@ _COMPLETED: Final = "COMPLETED"
 
 
 class LanggraphSaver:
-    """`benchmarks.ports.Peer`."""
+    """Implements `benchmarks.ports.Peer`."""
 
     async def create(self, folder: Path) -> None:
-        """Make the tables."""
+        """Create the tables."""
         async with self.open(folder, shared=False) as store:
             await store.set_up()
 
     @asynccontextmanager
     async def open(self, folder: Path, *, shared: bool) -> AsyncIterator["LanggraphStore"]:
-        """Open a saver with a connection of its own, which waits longer for others than it would by default."""
+        """Open a saver with its own connection, whose busy timeout is longer than the default."""
         del shared
         async with aiosqlite.connect(folder / _FILE_NAME, timeout=BUSY_TIMEOUT_SECONDS) as connection:
             yield LanggraphStore(AsyncSqliteSaver(connection))
 
 
 class LanggraphStore:
-    """`benchmarks.ports.Store`."""
+    """Implements `benchmarks.ports.Store`."""
 
     def __init__(self, saver: AsyncSqliteSaver) -> None:
         self._saver = saver
 
     async def set_up(self) -> None:
-        """Make the tables."""
+        """Create the tables."""
         await self._saver.setup()
 
     async def branch(self, name: str) -> "LanggraphBranch":
-        """Return a thread."""
+        """Return a thread of the saver."""
         await self._saver.setup()
         return LanggraphBranch(self._saver, name)
 
@@ -72,12 +72,12 @@ class LanggraphStore:
         return values
 
     async def durability(self) -> str:
-        """Ask the saver's connection."""
+        """Read the settings of the saver's connection."""
         return await durability_of(self._saver.conn)
 
 
 class LanggraphBranch:
-    """`benchmarks.operations.BranchWriter`."""
+    """Implements `benchmarks.operations.BranchWriter`."""
 
     def __init__(self, saver: AsyncSqliteSaver, name: str) -> None:
         self._saver = saver
@@ -85,7 +85,7 @@ class LanggraphBranch:
         self._turn = 0
 
     async def set_parameters(self, values: Values) -> None:
-        """One checkpoint, which holds all of the state."""
+        """Write one checkpoint, which holds the whole state."""
         self._turn += 1
         versions: Any = dict.fromkeys(values, self._turn)
         checkpoint = empty_checkpoint()
@@ -95,7 +95,7 @@ class LanggraphBranch:
         self._config = await self._saver.aput(self._config, checkpoint, metadata, versions)
 
     async def log_step(self, step: str) -> None:
-        """Writes to the checkpoint, as two tasks: those of one task would replace or ignore each other."""
+        """Write to the checkpoint as two tasks, because writes of one task would replace or ignore each other."""
         for status in ("RUNNING", _COMPLETED):
             told = {"step": step, "status": status}
             writes = [(_STEP, told), (_ATTEMPT, {**told, "attempt": 1})]

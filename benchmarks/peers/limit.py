@@ -1,7 +1,7 @@
-"""The limit: plain `sqlite3` on one thread, group commit of rows that were encoded beforehand, and nothing else.
+"""Limit (a): plain `sqlite3` on one thread, group commit of rows that were encoded beforehand, and nothing else.
 
-No decisions, hashes, views or stream heads on disk: what is left is the price of SQLite, of a thread, and of a future
-for each write. Across processes it takes a file lock around each transaction, as anabranch does.
+It has no decisions, hashes, views or stream heads on disk: what is left is the cost of SQLite, of a thread, and of a
+future for each write. With several processes it takes a file lock around each transaction, as anabranch does.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ _RowsOfAWrite: TypeAlias = tuple["LimitBranch", Sequence[EncodedRow]]
 
 
 class Limit:
-    """`benchmarks.ports.Peer`: limit (a)."""
+    """Limit (a), a `benchmarks.ports.Peer`."""
 
     async def create(self, folder: Path) -> None:
-        """Make the file with the events table alone."""
+        """Create the file with only the events table."""
         rows = await record_sample_rows(folder)
         with connected(folder / FILE_NAME) as connection:
             connection.execute(rows.create_table)
@@ -49,7 +49,7 @@ class Limit:
 
 @contextmanager
 def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """Connect as anabranch does by default, in autocommit mode; usable from any one thread at a time."""
+    """Connect with anabranch's default settings, in autocommit mode; any one thread at a time may use it."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -60,7 +60,7 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 class GroupCommit(Generic[Write]):
-    """What is asked for while a commit is under way becomes the next one. `commit` is called on a thread of its own."""
+    """Commits in groups: writes submitted during a commit form the next one. `commit` runs on its own thread."""
 
     def __init__(self, commit: Callable[[Sequence[Write]], None]) -> None:
         self._commit = commit
@@ -80,7 +80,7 @@ class GroupCommit(Generic[Write]):
         return future
 
     def end(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._batches.put(None)
         self._thread.join()
 
@@ -98,7 +98,7 @@ class GroupCommit(Generic[Write]):
                 future.set_exception(error)
         self._busy = False
         if self._pending:
-            self._loop.call_soon(self._begin)  # those just woken still get on this batch
+            self._loop.call_soon(self._begin)  # so that writers just woken join this batch
 
     def _commit_all(self) -> None:
         while (batch := self._batches.get()) is not None:
@@ -111,7 +111,7 @@ class GroupCommit(Generic[Write]):
 
 
 class _Commit:
-    """Inserts rows in one transaction, under the file lock where there is one."""
+    """Inserts rows in one transaction, under the file lock if there is one."""
 
     def __init__(self, connection: sqlite3.Connection, rows: SampleRows, lock: int | None) -> None:
         self._connection = connection
@@ -141,7 +141,7 @@ class _Commit:
 
 
 class LimitStore:
-    """`benchmarks.ports.Store`."""
+    """Implements `benchmarks.ports.Store`."""
 
     def __init__(self, connection: sqlite3.Connection, rows: SampleRows, commits: GroupCommit[_RowsOfAWrite]) -> None:
         self._connection = connection
@@ -149,7 +149,7 @@ class LimitStore:
         self._commits = commits
 
     async def branch(self, name: str) -> "LimitBranch":
-        """Return a stream, which is a number and nothing more."""
+        """Return a stream, which is only a number."""
         return LimitBranch(branch_number(name), self._rows, self._commits)
 
     async def found(self) -> dict[str, Found]:
@@ -157,12 +157,12 @@ class LimitStore:
         return count_operations(self._connection, self._rows)
 
     async def durability(self) -> str:
-        """Ask the connection, which nobody uses when nothing is being written."""
+        """Read the settings of the connection, which is idle when nothing is being written."""
         return of_connection(self._connection)
 
 
 class LimitBranch:
-    """`benchmarks.operations.BranchWriter`; `version` belongs to the thread that commits."""
+    """A `benchmarks.operations.BranchWriter`; only the thread that commits uses `version`."""
 
     def __init__(self, stream_id: int, rows: SampleRows, commits: GroupCommit[_RowsOfAWrite]) -> None:
         self.stream_id = stream_id
@@ -171,19 +171,19 @@ class LimitBranch:
         self._submit = commits.submit
 
     async def set_parameters(self, values: Values) -> None:
-        """Write the rows that anabranch would; the values are encoded already."""
+        """Write the rows that anabranch would write, whose values are already encoded."""
         del values
         await self._submit((self, self._rows.set_parameters))
 
     async def log_step(self, step: str) -> None:
-        """As above, twice."""
+        """Write the rows of the start, then those of the end."""
         del step
         await self._submit((self, self._rows.start_step))
         await self._submit((self, self._rows.finish_step))
 
 
 def count_operations(connection: sqlite3.Connection, rows: SampleRows) -> dict[str, Found]:
-    """Return how many whole operations each stream of an events table holds."""
+    """Return how many complete operations each stream of an events table holds."""
     counts = connection.execute(
         "SELECT stream_id, sum(event_type = ?), sum(event_type <> ?) FROM events GROUP BY stream_id",
         (rows.parameters_set, rows.parameters_set),

@@ -1,4 +1,4 @@
-"""The other limit: all rows of the work in one `executemany` and one transaction, and nobody waits for theirs."""
+"""Limit (b): all rows of the work in one `executemany` and one transaction, without awaiting single writes."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ NAME: Final = "limit (b): one transaction"
 
 
 async def write_in_one_transaction(folder: Path, scale: Scale) -> Measured:
-    """Write what all branches of the work write."""
+    """Write the rows of all branches of the work, and return the measurement."""
     rows = await record_sample_rows(folder)
     placed = _all_rows(rows, scale)
     with connected(folder / FILE_NAME) as connection:

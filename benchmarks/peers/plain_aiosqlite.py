@@ -1,7 +1,7 @@
-"""What a user would write by hand: plain aiosqlite, one shared connection, a commit for each write.
+"""What a user might write by hand: plain aiosqlite, one shared connection, a commit for each write.
 
-It is as durable, but has no order, versions, history or hashes, and one task's commit writes what another has half
-done.
+It is as durable, but has no order, versions, history or hashes, and one task's commit also commits what another task
+has half done.
 """
 
 import json
@@ -42,16 +42,16 @@ _COUNT_STEPS: Final = (
 
 
 class PlainAiosqlite:
-    """`benchmarks.ports.Peer`."""
+    """Implements `benchmarks.ports.Peer`."""
 
     async def create(self, folder: Path) -> None:
-        """Make the tables."""
+        """Create the tables."""
         async with connected(folder / FILE_NAME) as connection:
             await connection.executescript(_SCHEMA)
 
     @asynccontextmanager
     async def open(self, folder: Path, *, shared: bool) -> AsyncIterator["PlainStore"]:
-        """Connect once for all branches of the process."""
+        """Open one connection for all branches of the process."""
         del shared
         async with connected(folder / FILE_NAME) as connection:
             yield PlainStore(connection)
@@ -67,22 +67,22 @@ async def connected(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 
 
 class PlainStore:
-    """`benchmarks.ports.Store`."""
+    """Implements `benchmarks.ports.Store`."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
 
     async def branch(self, name: str) -> "PlainBranch":
-        """Return a branch, which is its name and nothing more."""
+        """Return a branch, which is only its name."""
         return PlainBranch(self._connection, name)
 
     async def found(self) -> dict[str, Found]:
-        """Count rows."""
+        """Count the rows of each branch."""
         sets, steps = await self._counts(_COUNT_SETS), await self._counts(_COUNT_STEPS)
         return {name: Found(sets.get(name, 0), steps.get(name, 0)) for name in {*sets, *steps}}
 
     async def latest(self, branches: Sequence[str]) -> list[Values]:
-        """Ask for all of them at once."""
+        """Read all branches with one query."""
         values: dict[str, dict[str, float]] = {name: {} for name in branches}
         rows = await self._connection.execute_fetchall(_LATEST, (json.dumps(branches),))
         for branch, name, value in rows:
@@ -93,19 +93,19 @@ class PlainStore:
         return {row[0]: row[1] for row in await self._connection.execute_fetchall(statement)}
 
     async def durability(self) -> str:
-        """Ask the connection."""
+        """Read the connection's settings."""
         return await durability_of(self._connection)
 
 
 class PlainBranch:
-    """`benchmarks.operations.BranchWriter`."""
+    """Implements `benchmarks.operations.BranchWriter`."""
 
     def __init__(self, connection: aiosqlite.Connection, name: str) -> None:
         self._connection = connection
         self._name = name
 
     async def set_parameters(self, values: Values) -> None:
-        """Insert a row for each of the two, with one statement."""
+        """Insert both rows with one statement, and commit."""
         (first, one), (second, other) = values.items()
         await self._connection.execute(_SET_TWO, (self._name, first, one, self._name, second, other))
         await self._connection.commit()
@@ -122,7 +122,7 @@ class PlainBranch:
 
 
 async def durability_of(connection: aiosqlite.Connection) -> str:
-    """Ask a connection for its settings in effect."""
+    """Return what the current settings of a connection guarantee."""
     ((journal_mode,),) = await connection.execute_fetchall("PRAGMA journal_mode")
     ((synchronous,),) = await connection.execute_fetchall("PRAGMA synchronous")
     return in_words(journal_mode, synchronous)

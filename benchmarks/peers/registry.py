@@ -1,4 +1,4 @@
-"""Which peers there are, what each needs, and how to get at one without importing the others' packages."""
+"""The peers, what each needs, and how to load one without importing the packages of the others."""
 
 import contextlib
 import importlib
@@ -19,10 +19,10 @@ EVENTSOURCING: Final = "eventsourcing recorder"
 
 
 class PeerEntry(Struct, frozen=True, kw_only=True):
-    """A peer by name: `path` is of the module and the class in it, `settings` are the class's arguments.
+    """A peer: `path` names its module and class, `settings` are the class's arguments.
 
-    `distribution` must be installed, and `extra` brings it. Where a peer is slow, each of its branches does only one in
-    `shortened` of the operations: what grows slower as it grows is the faster for it.
+    `distribution` must be installed, and `extra` installs it. On a slow peer, each branch does only one in `shortened`
+    of the operations; this favours peers that slow down as they grow.
     """
 
     name: str
@@ -34,7 +34,7 @@ class PeerEntry(Struct, frozen=True, kw_only=True):
 
     @property
     def version(self) -> str | None:
-        """The version that is installed, None where none is."""
+        """The installed version, or None."""
         try:
             return metadata.version(self.distribution)
         except metadata.PackageNotFoundError:
@@ -84,6 +84,6 @@ def load(name: str) -> Peer:
     """Import a peer's module and return the peer."""
     found = entry(name)
     module, _, attribute = found.path.partition(":")
-    with contextlib.redirect_stdout(io.StringIO()):  # some greet whoever imports them
+    with contextlib.redirect_stdout(io.StringIO()):  # some print when imported
         imported = importlib.import_module(module)
     return cast("Peer", getattr(imported, attribute)(*found.settings))

@@ -1,4 +1,4 @@
-"""runnable's `chunked-fs` run log store: a JSON file for each branch, written anew each time, on worker threads."""
+"""runnable's `chunked-fs` run log store: a JSON file for each branch, rewritten by each write, on worker threads."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,15 +18,15 @@ _SUCCESS: Final = "SUCCESS"
 
 
 class RunnableChunked:
-    """`benchmarks.ports.Peer`."""
+    """Implements `benchmarks.ports.Peer`."""
 
     async def create(self, folder: Path) -> None:
-        """Make the run."""
+        """Create the run."""
         await asyncio.to_thread(_store(folder).create_run_log, _RUN_ID)
 
     @asynccontextmanager
     async def open(self, folder: Path, *, shared: bool) -> AsyncIterator["RunnableStore"]:
-        """Return a store on the folder; it holds nothing open."""
+        """Return a store for the folder; it keeps nothing open."""
         del shared
         yield RunnableStore(_store(folder), folder)
 
@@ -36,20 +36,20 @@ def _store(folder: Path) -> ChunkedFileSystemRunLogStore:
 
 
 class RunnableStore:
-    """`benchmarks.ports.Store`."""
+    """Implements `benchmarks.ports.Store`."""
 
     def __init__(self, store: ChunkedFileSystemRunLogStore, folder: Path) -> None:
         self._store = store
         self._folder = folder
 
     async def branch(self, name: str) -> "RunnableBranch":
-        """Make the branch's file; the root has one."""
+        """Create the branch's file; the root already has one."""
         if name != ROOT:
             await asyncio.to_thread(self._store.add_branch_log, BranchLog(internal_name=name), _RUN_ID)
         return RunnableBranch(self._store, name)
 
     async def found(self) -> dict[str, Found]:
-        """Read each branch's log. It keeps the last values only: how often they were set is what they say."""
+        """Read each branch's log. It keeps only the last values, which tell how often they were set."""
         files = (self._folder / _RUN_ID).glob(f"{_FILE_PREFIX}*.json")
         names = [path.stem.removeprefix(_FILE_PREFIX) for path in files]
         return {name: self._count(name) for name in names}
@@ -69,24 +69,24 @@ class RunnableStore:
         return {name: parameter.value for name, parameter in parameters.items()}
 
     async def durability(self) -> str:
-        """Nothing in its source calls fsync."""
+        """Return that nothing is synced: its source never calls fsync."""
         return f"{NO_SYNC} (a file is written over)"
 
 
 class RunnableBranch:
-    """`benchmarks.operations.BranchWriter`."""
+    """Implements `benchmarks.operations.BranchWriter`."""
 
     def __init__(self, store: ChunkedFileSystemRunLogStore, name: str) -> None:
         self._store = store
         self._name = name
 
     async def set_parameters(self, values: Values) -> None:
-        """Read the branch's file, and write it with the values."""
+        """Read the branch's file, and rewrite it with the values."""
         parameters = {name: JsonParameter(kind="json", value=value) for name, value in values.items()}
         await asyncio.to_thread(self._store.set_parameters, _RUN_ID, parameters, self._name)
 
     async def log_step(self, step: str) -> None:
-        """Read the branch's file and write it with the step, twice."""
+        """Read the branch's file and rewrite it with the step, twice."""
         for status in ("PROCESSING", _SUCCESS):
             log = StepLog(
                 name=step,

@@ -1,6 +1,6 @@
-"""The rows of the events table that anabranch records for one pair of operations, encoded.
+"""The encoded rows of the events table that anabranch records for one pair of operations.
 
-They are recorded by anabranch itself and read back, so that the limit writes what today's engine writes.
+anabranch itself records them, and they are read back, so that the limit writes the rows of today's engine.
 """
 
 import sqlite3
@@ -15,16 +15,16 @@ from benchmarks.operations import step_at, values_at
 from engine import open_engine
 
 _TURN: Final = 50
-"""The pair that is recorded: its numbers and names are as long as most."""
+"""The turn of the pair to record, whose numbers and names are as long as most."""
 
 EncodedRow: TypeAlias = tuple[Any, ...]
 
 
 class SampleRows(Struct, frozen=True, kw_only=True):
-    """The rows of a pair's three writes, and the table that they are of.
+    """The rows of a pair's three writes, and their table.
 
-    `position`, `stream_id` and `stream_version` say which column holds what a writer fills in, and `parameters_set` is
-    the type of event that no other write records.
+    `position`, `stream_id` and `stream_version` are the indexes of the columns that a writer fills in; `parameters_set`
+    is the event type that only a set of parameters records.
     """
 
     create_table: str
@@ -48,7 +48,7 @@ class SampleRows(Struct, frozen=True, kw_only=True):
         return f"INSERT INTO events VALUES ({', '.join('?' * self.columns)})"
 
     def placed(self, row: EncodedRow, stream_id: int, stream_version: int) -> list[Any]:
-        """Return a row with its place in a stream; SQLite gives it the next position."""
+        """Return a row at its place in a stream; SQLite assigns the next position."""
         values = list(row)
         values[self.position] = None
         values[self.stream_id] = stream_id

@@ -1,1 +1,1 @@
-"""One file for each work that is measured."""
+"""The works to measure, one module for each."""

@@ -1,4 +1,4 @@
-"""W6: what a fork costs, by how many parameters the child inherits."""
+"""W6: the cost of a fork, by the number of parameters that the child inherits."""
 
 import asyncio
 import statistics
@@ -14,7 +14,7 @@ from engine import Branch, Run, open_engine
 from engine.logs.sqlite_opening import Durability
 
 _CHUNK: Final = 5_000
-"""Parameters of one event."""
+"""The number of parameters that one event sets."""
 
 
 def figure(inherited: int) -> str:
@@ -23,7 +23,7 @@ def figure(inherited: int) -> str:
 
 
 def measure(participant: str, folder: Path, scale: Scale) -> Measured:
-    """Fork runs with few and with many parameters in turns."""
+    """Fork runs with few and with many parameters by turns."""
     return asyncio.run(_measure("relaxed" if participant == RELAXED else "full", folder, scale))
 
 
@@ -51,7 +51,7 @@ async def _set(run: Run, count: int) -> None:
 async def _check(child: Branch, count: int) -> None:
     inherited = await child.parameters()
     if len(inherited) != count:
-        raise ValueError(f"a child of {count} parameters sees {len(inherited)}")
+        raise ValueError(f"a child that inherits {count} parameters sees {len(inherited)}")
 
 
 WORK: Final = Work(

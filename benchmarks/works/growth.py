@@ -1,4 +1,4 @@
-"""W7: what stays the same as a store grows: the rate of writes, opening, a fork, a read, and the memory that it takes.
+"""W7: what should not change as a store grows: the rate of writes, opening, a fork, a read, and memory.
 
 Each size is a store of its own, grown once for all rounds. A round adds a few thousand events to it.
 """
@@ -22,13 +22,13 @@ from benchmarks.works.work import Column, Work
 from engine import Engine, open_engine
 
 _WRITTEN_SHARE: Final = 5
-"""Of the operations of W1, one in five is written in each round."""
+"""Each round writes one in five of the operations of W1."""
 
 _KIB_OF_A_MIB: Final = 1024
 
 
 def name_of(events: int) -> str:
-    """Return the name of the participant of that size."""
+    """Return the name of the participant of a size."""
     return f"{events:,} events"
 
 
@@ -74,11 +74,11 @@ async def _open_and_close(path: Path) -> None:
 
 
 async def _read(engine: Engine) -> None:
-    """Read a branch's parameters, of the oldest run."""
+    """Read the parameters of a branch of the oldest run."""
     branch = await (await engine.run("run-0")).branch("fit.branch-0")
     found = await branch.parameters()
     if sorted(found) != ["epoch", "loss", "lr", "seed"]:
-        raise ValueError(f"a branch sees {sorted(found)}")
+        raise ValueError(f"a branch has the parameters {sorted(found)}")
 
 
 async def _timed(job: Callable[[], Awaitable[object]]) -> float:
@@ -100,7 +100,7 @@ async def _rebuild(path: Path) -> dict[str, float]:
 
 
 def resident_memory_max_mib() -> float:
-    """Return the most memory that this process has had resident, in MiB."""
+    """Return the peak of this process's resident memory, in MiB."""
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     (line,) = (line for line in status if line.startswith("VmHWM:"))
     return int(line.split()[1]) / _KIB_OF_A_MIB

@@ -1,7 +1,7 @@
-"""W11: what the parallel writes of W1 spend their time on: the same work with one part of the engine left out.
+"""W11: where the parallel writes of W1 spend their time: the same work with one part of the engine left out.
 
-A part is worth what the work takes less without it. What is written then is no store, and nothing of it is looked at.
-The other way round, all of its statements are run again without the engine.
+A part costs as much time as the work saves without it. The result is then no valid store, and is not checked. As a
+complement, all of the engine's statements are run again without the engine.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from projections.partitions import Partitions
 from projections.table import Table
 
 US_PER_PAIR: Final = Column("us_per_pair", "µs a pair", 1)
-"""Of a pair of operations: parameters set, a step logged with an attempt and finished."""
+"""The time of a pair of operations: setting parameters, and logging a step with an attempt and finishing it."""
 
 _APPEND: Final = "engine.logs.sqlite_append"
 
@@ -71,7 +71,7 @@ def _answered_at_once(_log: SqliteEventLog, requests: Sequence[Request]) -> asyn
 
 
 def _started(command: Command) -> RecordedEvent:
-    """What the engine looks for in the answer to a start; it looks at no other."""
+    """Return the event that the engine looks for in the answer to a start; it reads no other answer."""
     attempt_id = command.attempt_id if isinstance(command, StartAttempt) else ""
     event = AttemptCreated(branch=command.branch, step="step", attempt_id=attempt_id, attempt_index=1)
     return RecordedEvent(1, "", command.branch, 1, "", datetime.now(UTC), b"", event)

@@ -1,4 +1,4 @@
-"""W8: one lone writer, who waits for each write before the next: two parameters, or a bare row."""
+"""W8: a lone writer that awaits each write before the next: two parameters, or a bare row."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ _BRANCH: Final = "fit.branch-0"
 
 
 def measure(participant: str, folder: Path, scale: Scale) -> Measured:
-    """Write that often."""
+    """Write `scale.lone_writes` times."""
     if participant == BARE_ROW:
         return asyncio.run(_measure_bare(folder, scale.lone_writes))
     return asyncio.run(_measure_peer(participant, folder, scale.lone_writes))

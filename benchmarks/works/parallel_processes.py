@@ -1,4 +1,4 @@
-"""W2: one run, its branches shared out among several processes that write at once to one store."""
+"""W2: one run, its branches divided among several processes that write to one store concurrently."""
 
 from pathlib import Path
 from typing import Final

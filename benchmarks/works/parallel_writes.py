@@ -1,4 +1,4 @@
-"""W1: one run, all its branches written at once by one process."""
+"""W1: one run, all its branches written concurrently by one process."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ from benchmarks.writing import write
 
 OPERATIONS: Final = Column("operations_per_s", "op/s")
 OPERATIONS_OF_A_BRANCH: Final = Column("operations_of_a_branch", "op/branch")
-"""Fewer for the slowest peers, see `PeerEntry.shortened`."""
+"""Fewer for the slowest peers; see `PeerEntry.shortened`."""
 
 LATENCIES: Final = (Column("p50_ms", "p50 ms", 2), Column("p99_ms", "p99 ms", 2), Column("max_ms", "max ms", 1))
 

@@ -1,4 +1,4 @@
-"""W4: making every view of a log anew, beside the floor: decoding the events and inserting the rows with no logic."""
+"""W4: rebuilding every view of a log, beside the floor: decoding the events and inserting the rows, without logic."""
 
 import asyncio
 import sqlite3
@@ -28,7 +28,7 @@ def prepare(folder: Path, scale: Scale) -> None:
 
 
 def measure(participant: str, folder: Path, scale: Scale) -> Measured:
-    """Rebuild once, or do the least that any rebuild has to do."""
+    """Rebuild once, or do the least that any rebuild must do."""
     del scale
     path = folder / _FILE_NAME
     return _measure_floor(path) if participant == FLOOR else asyncio.run(_measure_rebuild(path))
@@ -41,9 +41,9 @@ async def _measure_rebuild(path: Path) -> Measured:
         events = await engine.rebuild()
         seconds = time.perf_counter() - began
         if events != await engine.last_position():
-            raise ValueError(f"{events} events were folded")
+            raise ValueError(f"only {events} events were folded")
     if _row_counts(path) != before:
-        raise ValueError(f"the views had {before} rows, and have {_row_counts(path)}")
+        raise ValueError(f"the views had {before} rows before the rebuild, and now {_row_counts(path)}")
     return Measured(figures={EVENTS_PER_S: events / seconds})
 
 

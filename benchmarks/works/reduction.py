@@ -1,6 +1,7 @@
 """W3: folding what many children have set into their parent, durably.
 
-anabranch reduces; elsewhere a user has to read every child's values, fold them, and write the result to the parent.
+anabranch reduces; with other peers a user must read every child's values, fold them, and write the result to the
+parent.
 """
 
 import asyncio
@@ -22,10 +23,10 @@ Fold: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 CHILD_BY_CHILD: Final = f"{PLAIN}, child by child"
 
 _TURNS: Final = 3
-"""How often the children set their values, and are folded; the first time is the warm-up."""
+"""How often the children set their values and are folded; the first turn is the warm-up."""
 
 _FIRST_CHILD_OF: Final = 10_000
-"""Each number of children has its own children, numbered from a multiple of this on."""
+"""Each number of children has its own children, which are numbered from a multiple of this on."""
 
 
 def figure(children: int) -> str:
@@ -34,7 +35,7 @@ def figure(children: int) -> str:
 
 
 def measure(participant: str, folder: Path, scale: Scale) -> Measured:
-    """Have few and many children fold."""
+    """Fold few and many children."""
     return asyncio.run(_measure(participant, folder, scale))
 
 
@@ -42,7 +43,7 @@ async def _measure(participant: str, folder: Path, scale: Scale) -> Measured:
     peer = load(PLAIN if participant == CHILD_BY_CHILD else participant)
     await peer.create(folder)
     async with peer.open(folder, shared=False) as store:
-        assert isinstance(store, ReadableStore), "the limit takes no part"
+        assert isinstance(store, ReadableStore), "the limit cannot read parameters"
         fold = await _way_to_fold(store, child_by_child=participant == CHILD_BY_CHILD)
         figures = {}
         for place, count in enumerate(scale.children):

@@ -1,4 +1,4 @@
-"""W5: the state of a run at a point in its middle, folded from its events, beside decoding those events alone."""
+"""W5: the state of a run at a point in its middle, folded from its events, beside decoding these events alone."""
 
 import asyncio
 import sqlite3
@@ -25,12 +25,12 @@ MICROSECONDS_PER_EVENT: Final = "us_per_event"
 _FILE_NAME: Final = "replay.db"
 _RUN_ID: Final = "replayed"
 _BRANCHES: Final = 4
-_EVENTS_OF_A_PAIR: Final = 6  # about: only the size of the run depends on it
+_EVENTS_OF_A_PAIR: Final = 6  # an estimate: it affects only the size of the run
 _TURNS: Final = 5
 
 
 def prepare(folder: Path, scale: Scale) -> None:
-    """Record a run, all of whose events are one after another."""
+    """Record a run whose events have consecutive positions."""
     asyncio.run(_record(folder / _FILE_NAME, scale.replayed_events))
 
 

@@ -17,7 +17,7 @@ BYTES_PER_OPERATION: Final = Column("bytes_per_operation", "bytes/operation")
 
 
 def measure(participant: str, folder: Path, scale: Scale) -> Measured:
-    """Do the work of W1, and look at the files."""
+    """Do the work of W1, and measure the files."""
     written = write(participant, folder, scale)
     size = written.figures["bytes_on_disk"]
     events = _events(folder / STORE_FOLDER)
@@ -30,7 +30,7 @@ def measure(participant: str, folder: Path, scale: Scale) -> Measured:
 
 
 def _events(folder: Path) -> int:
-    """Return the rows of the events table of anabranch's or the limit's file, 0 where there is none."""
+    """Return the number of rows in the events table of anabranch's or the limit's file, or 0 if there is none."""
     for path in folder.glob("*.db"):
         with closing(sqlite3.connect(path)) as connection:
             if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchone():

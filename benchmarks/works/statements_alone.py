@@ -1,7 +1,7 @@
-"""What anabranch's own statements take by themselves: recorded while the work is done, and run again in another file.
+"""The time of anabranch's own statements: recorded while the work is done, and run again on another file.
 
 Every row is written as the engine writes it, a batch in one transaction, by one thread, with a future for each write;
-nothing is checked, decided, encoded, hashed or folded. What is left is the price of keeping these rows.
+nothing is checked, decided, encoded, hashed or folded. What is left is the cost of keeping these rows.
 """
 
 import shutil
@@ -25,11 +25,11 @@ from engine.logs import forking
 REPEATED_FILE_NAME: Final = "repeated.db"
 
 _Statements: TypeAlias = list[tuple[str, list[Any]]]
-"""Of one transaction: SQL, and each of the rows that it was run with."""
+"""One transaction: each SQL statement, with the rows that it was run with."""
 
 
 async def repeat(folder: Path, scale: Scale) -> tuple[float, str]:
-    """Do the work, then repeat its statements; return how many seconds these took, and what a commit was worth."""
+    """Do the work, then repeat its statements; return how many seconds they took, and the durability of a commit."""
     peer = Anabranch()
     transactions = list[_Statements]()
     with patch.object(forking, "_Connection", _recording(transactions)):
@@ -50,7 +50,7 @@ async def repeat(folder: Path, scale: Scale) -> tuple[float, str]:
 
 
 def _recording(transactions: list[_Statements]) -> type[sqlite3.Connection]:
-    """Return a type of connection that notes what is written in each transaction."""
+    """Return a connection type that records what is written in each transaction."""
 
     class Recording(forking._Connection):  # noqa: SLF001 - there is no public way to see statements with their values
         @override
@@ -71,18 +71,18 @@ def _recording(transactions: list[_Statements]) -> type[sqlite3.Connection]:
 
 
 class _Repeated:
-    """`benchmarks.operations.BranchWriter`: waits for as many commits as the engine's own branches do."""
+    """A `benchmarks.operations.BranchWriter` that waits for as many commits as the engine's own branches do."""
 
     def __init__(self, commits: GroupCommit[None]) -> None:
         self._commits = commits
 
     async def set_parameters(self, values: Values) -> None:
-        """One commit."""
+        """Wait for one commit."""
         del values
         await self._commits.submit(None)
 
     async def log_step(self, step: str) -> None:
-        """Two commits."""
+        """Wait for two commits, one after the other."""
         del step
         await self._commits.submit(None)
         await self._commits.submit(None)
@@ -96,7 +96,7 @@ async def _seconds(connection: sqlite3.Connection, transactions: Sequence[_State
         await seconds_of([_Repeated(commits)] * scale.branches, scale.operations)
     finally:
         commits.end()
-    for statements in left:  # of batches that the engine happened to make more of
+    for statements in left:  # if the engine happened to make more batches
         _run(connection, statements)
     return time.perf_counter() - began
 
@@ -109,7 +109,7 @@ def _run(connection: sqlite3.Connection, statements: _Statements) -> None:
 
 
 def _check_same(repeated: sqlite3.Connection, original: Path) -> None:
-    """Raise where a table does not hold what the engine has written."""
+    """Raise RuntimeError if a table lacks a row that the engine has written."""
     repeated.execute("ATTACH ? AS original", (str(original),))
     for table in ("events", "streams", "parameters", "step_logs", "task_attempts", "branches", "view_checkpoints"):
         ((differing,),) = repeated.execute(

@@ -1,4 +1,4 @@
-"""W9: how long after a write has returned a subscriber has its event, in the same process and in another one."""
+"""W9: how long after a write has returned a subscriber receives its event, in the same process and in another."""
 
 import asyncio
 import time
@@ -22,12 +22,12 @@ OTHER_PROCESS: Final = "another process"
 _PAUSE_SECONDS: Final = 0.005
 _WAIT_SECONDS_MAX: Final = 30.0
 
-# By position, when an event was returned from its write, or seen: nanoseconds of the clock that processes share.
+# By position: when the write of an event returned, or when it was seen, in nanoseconds on the shared clock.
 Moments = dict[int, int]
 
 
 def measure(participant: str, folder: Path, scale: Scale) -> Measured:
-    """Write events, a few milliseconds apart, and follow them."""
+    """Write events a few milliseconds apart, and follow them."""
     asyncio.run(Anabranch().create(folder))
     if participant == SAME_PROCESS:
         returned, seen = asyncio.run(_both(folder, scale.followed_events))
@@ -38,7 +38,7 @@ def measure(participant: str, folder: Path, scale: Scale) -> Measured:
 
 
 def _lag(returned: Mapping[int, int], seen: Mapping[int, int]) -> Measured:
-    # A subscriber may have the event before the writer's own task is woken: it is not late, then.
+    # A subscriber may receive the event before the writer's own task wakes: that is no lag.
     lags = [max(0, seen[position] - moment) / 1e9 for position, moment in returned.items() if position in seen]
     missing = len(returned) - len(lags)
     return Measured(figures=dict(latencies_ms(lags)) if lags else {}, missing=missing)
@@ -80,7 +80,7 @@ async def _follow(engine: Engine, events: int) -> Moments:
                 if len(moments) == events:
                     break
     except TimeoutError:
-        pass  # what has not come by now counts as missing
+        pass  # events that have not come by now count as missing
     return moments
 
 

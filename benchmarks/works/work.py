@@ -1,4 +1,4 @@
-"""What a work is: a name, its participants, how to measure one of them once, and how its table reads."""
+"""A work: a name, its participants, how to measure one of them once, and the columns of its table."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ Measure: TypeAlias = Callable[[str, Path, Scale], Measured]
 
 
 class Column(Struct, frozen=True):
-    """A figure as a column of the table: its name, its heading, and how many digits stand behind the point."""
+    """A figure as a column of the table: its name, its heading, and the number of decimals."""
 
     figure: str
     heading: str
@@ -21,12 +21,11 @@ class Column(Struct, frozen=True):
 
 
 class Work(Struct, frozen=True, kw_only=True):
-    """A work to be measured.
+    """A work to measure.
 
     `measure` is called with a participant, a folder and the sizes, in a process of its own. The folder is empty, unless
-    there is `prepare`: then it is one folder for all rounds, made ready by that before the first. `columns` are the
-    figures in the table; ratios are of the first of them, to the first participant's. `rounds_max` is 1 for what is the
-    same in each round.
+    there is `prepare`, which fills one folder for all rounds before the first. `columns` are the figures in the table;
+    ratios are of the first column, to the first participant. `rounds_max` is 1 where every round gives the same result.
     """
 
     name: str

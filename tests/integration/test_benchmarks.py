@@ -159,7 +159,7 @@ def test_a_picture_has_a_panel_for_each_work_and_none_besides(tmp_path: Path) ->
     ("options", "said"),
     [
         (["--work", "W99"], "'W99' is none of W1, W2"),
-        (["--peer", "nobody"], "nobody who is installed is called 'nobody'"),
+        (["--peer", "nobody"], "no installed participant is called 'nobody'"),
         (["--plot", "picture.pdf"], "ends neither in .svg nor in .png"),
     ],
 )
