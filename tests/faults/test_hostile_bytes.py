@@ -258,7 +258,7 @@ async def read_all_as_of(engine: Engine) -> None:
 
 @many(160, 17_000)
 async def test_mutated_payloads_in_the_file(database: Path, seeds: Sequence[int]) -> None:
-    """Reads return or refuse a mutated payload at its position, verification names it, and all else raises by name."""
+    """Reads return or refuse a mutated payload at its position, verification names it, all else raises typed errors."""
     async with open_engine(database, durability="relaxed") as engine:
         for number in range(RUNS):
             await record_rich_run(engine, f"r{number}")

@@ -46,7 +46,7 @@ async def test_what_a_killed_writer_acknowledged_is_there(
                 await assert_recorded(engine, lines)
                 acknowledged += len(lines)
     LOG.info(
-        "%d writers killed, %d writes acknowledged, %d beside them, the longest waited %.0f ms",
+        "%d writers killed, %d writes acknowledged, %d by another writer, whose longest wait was %.0f ms",
         rounds * at_once,
         acknowledged,
         survivor.written,
@@ -110,7 +110,7 @@ async def test_a_lock_holder_that_is_killed_in_its_commit(
             worker = await start_worker("write_until_change", *arguments, environment=preloaded)
             lines = await _killed_by_itself(worker)
             await assert_recorded(engine, lines)
-    LOG.info("%d killed in a commit, the longest wait beside was %.0f ms", kills, survivor.longest_seconds * 1000)
+    LOG.info("%d killed in a commit, another writer's longest wait was %.0f ms", kills, survivor.longest_seconds * 1000)
     assert_whole(database)
     assert await engine.verify_views() == []
 
@@ -134,7 +134,7 @@ async def test_a_rebuild_that_is_killed_leaves_the_views_whole(database: Path, e
                 assert await next_line(worker)
             await killed(worker)
             assert await (await engine.run("r")).compile() == before
-    LOG.info("%d rebuilds killed, the longest wait beside was %.0f ms", kills, survivor.longest_seconds * 1000)
+    LOG.info("%d rebuilds killed, another writer's longest wait was %.0f ms", kills, survivor.longest_seconds * 1000)
     await _assert_rebuilt(engine)
 
 

@@ -1,4 +1,4 @@
-"""The lock of a run's folder has one holder; others do not wait, and its death frees it whatever it has started."""
+"""The lock of a run's folder has one holder, refuses others at once, and is free once its holder is dead."""
 
 import errno
 import os

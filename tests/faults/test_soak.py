@@ -54,7 +54,7 @@ def an_event_is_lost(folder: Path) -> None:
     connection.close()
 
 
-def an_event_is_nobodys(folder: Path) -> None:
+def an_event_is_unacknowledged(folder: Path) -> None:
     _edit(folder / "parent.journal", lambda lines: lines[:2])
 
 
@@ -86,13 +86,13 @@ def _edit(path: Path, edit: Callable[[list[bytes]], list[bytes]]) -> None:
 @pytest.mark.parametrize(
     ("tamper", "found"),
     [
-        (an_event_is_lost, "acknowledged and not there"),
-        (an_event_is_nobodys, "nobody was acknowledged"),
-        (a_move_is_acknowledged_twice, "and another move, too"),
+        (an_event_is_lost, "acknowledged but missing"),
+        (an_event_is_unacknowledged, "no move was acknowledged"),
+        (a_move_is_acknowledged_twice, "and another move were both acknowledged"),
         (another_value_was_asked_for, "there is"),
         (a_subscriber_sees_an_event_twice, "came after"),
-        (a_subscriber_misses_an_event, "w3.shared is not all that came"),
-        (a_subscriber_stops_early, "w3.all is not all that came"),
+        (a_subscriber_misses_an_event, "w3.shared does not hold the shared run's events"),
+        (a_subscriber_stops_early, "w3.all ends too early"),
     ],
 )
 async def test_what_does_not_agree_is_found(

@@ -43,7 +43,7 @@ async def test_another_process_writes_meanwhile(
     """While another process writes, verification raises no false alarm, and what a checkpoint saw stays proven."""
     monkeypatch.setattr(sqlite_audit, "CHUNK_EVENTS", 3)
     checkpoint = await engine.checkpoint()
-    writing = subprocess.Popen([sys.executable, "-c", _WRITING, str(database)])  # noqa: ASYNC220 - waits for nothing
+    writing = subprocess.Popen([sys.executable, "-c", _WRITING, str(database)])  # noqa: ASYNC220 - does not wait
     try:
         while writing.poll() is None:
             assert found(await engine.verify(since=checkpoint)) == []

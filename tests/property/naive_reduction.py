@@ -32,7 +32,9 @@ class ModelReduction(Struct):
 
 
 def key(value: Any) -> Any:
-    """Return a stand-in that is equal for two values exactly when their types and values are; every NaN is equal."""
+    """Return a stand-in that is equal for two values exactly if their types and values are; every NaN equals every
+    other.
+    """
     match value:
         case Parameter():
             return "parameter", value.kind, key(value.value)

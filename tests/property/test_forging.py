@@ -1,4 +1,4 @@
-"""Forged links and reductions in any history, with every hash computed anew: each is reported at the forged event."""
+"""Forged links and reductions in any history, with every hash recomputed: each is reported at the forged event."""
 
 import asyncio
 import tempfile

@@ -82,7 +82,7 @@ def folded(
 def test_folding_is_what_the_naive_model_says(
     family: tuple[list[ModelChild], dict[str, Parameter]], rules: dict[str, str], default: str, on_conflict: str
 ) -> None:
-    """Folding any children by any rules gives the model's values, sources and conflicts, whoever wins conflicts."""
+    """Folding any children by any rules gives the model's values, sources and conflicts, whichever side wins."""
     children, seen = family
     expected: ModelReduction | None = None
     found: Outcome | None = None

@@ -36,7 +36,7 @@ LIMITS = st.fixed_dictionaries(
         (sqlite_append, "_CAUGHT_UP_EVENTS_MAX"): st.sampled_from([2, 10_000]),
     }
 )
-"""Limits on what an engine caches, and on how many foreign events it catches up with before it reads all anew."""
+"""Limits on what an engine caches, and on how many foreign events it catches up with before it drops its caches."""
 
 
 class TakingTurns(Growing):
@@ -96,7 +96,7 @@ async def check(moves: Sequence[Move], turns: Sequence[int]) -> None:
             for move, turn in zip(moves, turns, strict=False):
                 growing.engine = (one, other)[turn]
                 await growing.grow([move])
-                if move.kind in {"erase", "delete"}:  # later moves would soon make it read everything anew
+                if move.kind in {"erase", "delete"}:  # later moves would soon make it drop its caches
                     assert await remembered((other, one)[turn]) == []
             await asyncio.gather(*[go_on(on(engine, each)) for each in growing.branches for engine in (one, other)])
             for engine in (one, other):

@@ -351,7 +351,7 @@ def changes_failed() -> int:
 
 def tell(story: str, database: Path, witness: Witness) -> None:
     """Run a story to its end."""
-    setattr(sqlite_opening, "WAL_PAGES_MAX", STORIES[story].wal_pages_max)  # noqa: B010 - it is final but for the stories
+    setattr(sqlite_opening, "WAL_PAGES_MAX", STORIES[story].wal_pages_max)  # noqa: B010 - final, except for the stories
     asyncio.run(STORIES[story].tell(database, witness))
 
 

@@ -27,7 +27,7 @@ class Acknowledged(Struct):
     refused: they may have been recorded before, and deleted with the run. `checkpoints` were taken on the way.
     """
 
-    marks: "array[int]"  # no generic before Python 3.12
+    marks: "array[int]"  # not generic before Python 3.12
     events: Counter[str] = field(default_factory=Counter)
     moves: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -68,7 +68,7 @@ class Acknowledged(Struct):
         once = {name: types[name] for name in move.recorded_once}
         assert once == dict.fromkeys(move.recorded_once, 1), f"{key}, {move}, has recorded {types}"
         for each in events:
-            assert self.marks[each.position] == 0, f"{key} was acknowledged {each}, and another move, too"
+            assert self.marks[each.position] == 0, f"{key} and another move were both acknowledged {each}"
             self.marks[each.position] = each.mark
             self.events[each.run_id] += 1
 

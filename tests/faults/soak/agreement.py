@@ -47,7 +47,7 @@ async def assert_agreement(folder: Path, engine: Engine) -> Agreed:
         _assert_followed(path, events, acknowledged, runs)
     for path in sorted(folder.glob("*.shared")):
         seen, expected = list(_followed(path)), [each for each in events if each.run_id == SHARED]
-        assert seen == expected, f"{path.name} is not all that came"
+        assert seen == expected, f"{path.name} does not hold the shared run's events"
     carried_over = [each for each in events if each.event_type == "SourceCarriedOver"]
     model = replay(folder, runs | {acknowledged.sources.get(each, each) for each in runs}, carried_over)
     for run_id in sorted(runs):
@@ -84,12 +84,12 @@ def _assert_acknowledged(events: list[Noted], acknowledged: Acknowledged, runs: 
     found, versions = Counter[str](), Counter[tuple[str, str]]()
     for each in events:
         mark = acknowledged.marks[each.position]
-        assert mark == each.mark or (mark == 0 and each.event_type in BY_THE_STORE), f"nobody was acknowledged {each}"
+        assert mark == each.mark or (mark == 0 and each.event_type in BY_THE_STORE), f"no move was acknowledged {each}"
         found[each.run_id] += mark != 0
         versions[each.run_id, each.branch] += 1
         assert each.version == versions[each.run_id, each.branch]
     expected = {run_id: acknowledged.events[run_id] for run_id in runs}
-    assert found == expected, f"acknowledged and not there: {Counter(expected) - found}"
+    assert found == expected, f"acknowledged but missing: {Counter(expected) - found}"
 
 
 def _followed(path: Path) -> Iterator[Noted]:
@@ -105,12 +105,12 @@ def _assert_followed(path: Path, events: list[Noted], acknowledged: Acknowledged
         assert seen.position > last, f"{path.name}: {seen} came after {last}"
         last = seen.position
         if seen.run_id in runs:
-            assert seen == next(coming, None), f"{path.name}: {seen} came before its time"
+            assert seen == next(coming, None), f"{path.name}: {seen} came too early"
         else:
             mark = acknowledged.marks[seen.position]
             unacknowledged = seen.event_type in BY_THE_STORE or seen.run_id in acknowledged.lost
             assert mark == seen.mark or (mark == 0 and unacknowledged), seen
-    assert next(coming, None) is None, f"{path.name} is not all that came"
+    assert next(coming, None) is None, f"{path.name} ends too early"
 
 
 def _assert_same(found: object, expected: object, *where: object) -> None:

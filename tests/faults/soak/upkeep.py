@@ -97,7 +97,7 @@ class Verify(Made, frozen=True):
     async def perform(self, engine: Engine, key: str, after: int) -> Events:
         verified = await engine.verify(since=Checkpoint.from_json(self.since))
         unexplained = [each for each in verified.problems if not is_deletion(each)]
-        assert unexplained == [], f"since {self.since} there is {unexplained}"
+        assert unexplained == [], f"problems since {self.since}: {unexplained}"
         return []
 
 
