@@ -94,7 +94,7 @@ def _terminate(main: asyncio.Task[Any]) -> None:
 
 
 async def _waiting_for_the_lock(path: Path, *, close: bool) -> None:
-    """A write waits for a lock that is never released when the main task ends."""
+    """The main task ends while a write waits for a lock that is never released."""
     lock = FileLock(beside(path, "-lock"))
     engine = await open_engine(path, busy_timeout=0.3 if close else 86_400)
     _KEPT.append(engine)

@@ -32,9 +32,7 @@ class ModelReduction(Struct):
 
 
 def key(value: Any) -> Any:
-    """Return a stand-in that is equal for two values exactly if their types and values are; every NaN equals every
-    other.
-    """
+    """Return a stand-in that is equal for two values exactly if they are the same: types count, all NaNs are equal."""
     match value:
         case Parameter():
             return "parameter", value.kind, key(value.value)
