@@ -1,6 +1,7 @@
 """When descriptors run out, calls raise typed errors, nothing is half written, and the engine goes on afterwards."""
 
 import contextlib
+import itertools
 import os
 import resource
 import subprocess
@@ -25,8 +26,12 @@ def _limited(kind: int, limit: int) -> Iterator[None]:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _descriptors() -> int:
-    return max(int(name) for name in os.listdir("/proc/self/fd")) + 1  # noqa: PTH208 - names, not paths
+def _limit_that_leaves(spare: int) -> int:
+    """Return the limit below which exactly that many descriptors are free."""
+    used = set(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208 - names, not paths
+    used.discard(max(used))  # the listing's own, closed by now
+    free = (number for number in itertools.count() if number not in used)
+    return next(itertools.islice(free, spare, None))
 
 
 async def test_a_read_without_a_free_descriptor_fails_by_name(database: Path) -> None:
@@ -62,30 +67,39 @@ async def test_a_compaction_that_cannot_look_for_leftovers_fails_by_name(databas
 
 
 async def test_opening_without_a_free_descriptor_fails_by_name(database: Path) -> None:
-    """With few free descriptors, opening a store succeeds or raises CannotOpen, and nothing stays open."""
+    """With too few free descriptors, opening a store raises CannotOpen, and nothing stays open."""
     async with open_engine(database) as engine:
         await engine.create_run("r")
+    opened = []
     async with nothing_left(database.parent):
-        for spare in range(8):
-            with _limited(resource.RLIMIT_NOFILE, _descriptors() + spare), contextlib.suppress(CannotOpen):
+        for spare in range(16):
+            with _limited(resource.RLIMIT_NOFILE, _limit_that_leaves(spare)), contextlib.suppress(CannotOpen):
                 async with open_engine(database):
-                    pass
+                    opened.append(spare)
+    assert opened
+    assert opened == list(range(opened[0], 16))
+    assert opened[0] > 0
     async with open_engine(database) as engine:
         assert await engine.last_position() == 1
 
 
 @pytest.mark.parametrize("what", ["rebuild", "verify_views"])
 async def test_making_views_without_a_free_descriptor_fails_by_name(database: Path, what: str) -> None:
-    """With few free descriptors, making views succeeds or raises a typed error; no file is left, the views are true."""
+    """With too few free descriptors, making views raises a typed error; no file is left, and the views are true."""
+    made = []
     async with nothing_left(database.parent), open_engine(database) as engine:
         await engine.create_run("r", parameters={"a": 1})
-        for spare in range(6):
+        for spare in range(16):
             with (
-                _limited(resource.RLIMIT_NOFILE, _descriptors() + spare),
+                _limited(resource.RLIMIT_NOFILE, _limit_that_leaves(spare)),
                 contextlib.suppress(ReadFailed, StoreUnavailable),
             ):
                 await getattr(engine, what)()
+                made.append(spare)
         assert await engine.verify_views() == []
+    assert made
+    assert made == list(range(made[0], 16))
+    assert made[0] > 0
     assert {path.name for path in database.parent.iterdir()} <= {"runs.db", "runs.db-lock", "runs.db-rebuild-lock"}
 
 

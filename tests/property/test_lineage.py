@@ -1,22 +1,19 @@
 """Lineages of random runs: every node is an event of the log, and its rule folds its sources into its value."""
 
-import asyncio
-import tempfile
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import Branch, Engine, RecordedEvent, open_engine
+from engine import Branch, Engine, RecordedEvent
 from engine.errors import ReductionImpossible
 from engine.events import ParametersReduced, ParametersSet
 from engine.lineage import LIMIT_MAX, Lineage, Written
 from engine.model import Origin, Parameter
 from tests.property.drawn import NAMES, PARAMETERS, RULE_NAMES
 from tests.property.naive_reduction import apply_rule, key
+from tests.property.test_forks import check
 
 QUICK = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(QUICK, max_examples=500)
@@ -63,17 +60,6 @@ async def _reduce(branch: Branch, drawn: dict[str, str], on_conflict: Any) -> No
         await branch.reduce(rules=rules, on_conflict=on_conflict)
     except ReductionImpossible:
         await branch.reduce(on_conflict=on_conflict)
-
-
-def check(use: Callable[[Engine], Awaitable[None]]) -> None:
-    """Call `use` with a fresh engine, in a temporary folder and an event loop of its own."""
-
-    async def on_engine(folder: str) -> None:
-        async with open_engine(Path(folder) / "runs.db", durability="relaxed") as engine:
-            await use(engine)
-
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(on_engine(folder))
 
 
 async def check_lineages(engine: Engine, moves: list[Any]) -> None:

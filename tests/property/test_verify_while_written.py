@@ -36,7 +36,7 @@ class Interleaved:
         return await self.readers.run(job)
 
 
-async def check(before: Sequence[Move], meanwhile: Sequence[Move], chunk: int) -> None:
+async def check(before: Sequence[Move], meanwhile: Sequence[Move]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with open_engine(Path(folder) / "runs.db", durability="relaxed") as engine:
             growing = Growing(engine)
@@ -53,7 +53,6 @@ async def check(before: Sequence[Move], meanwhile: Sequence[Move], chunk: int) -
             for run_id in runs:
                 with suppress(RunNotFound):
                     assert (await engine.verify(run_id)).problems == []
-            assert whole.root == (await engine.verify()).root or meanwhile
 
 
 @QUICK
@@ -61,7 +60,7 @@ async def check(before: Sequence[Move], meanwhile: Sequence[Move], chunk: int) -
 def test_writing_meanwhile_is_no_tampering(before: list[Move], meanwhile: list[Move], chunk: int) -> None:
     """Whatever is recorded, erased or deleted between two reads of a verification, it reports nothing but deletions."""
     with patch.object(sqlite_audit, "CHUNK_EVENTS", chunk), patch.object(sqlite_audit, "CHUNK_RUNS", 2):
-        asyncio.run(check(before, meanwhile, chunk))
+        asyncio.run(check(before, meanwhile))
 
 
 @pytest.mark.slow
@@ -70,4 +69,4 @@ def test_writing_meanwhile_is_no_tampering(before: list[Move], meanwhile: list[M
 def test_much_writing_meanwhile(before: list[Move], meanwhile: list[Move], chunk: int) -> None:
     """In many more histories, a verification interleaved with writes reports nothing but deletions."""
     with patch.object(sqlite_audit, "CHUNK_EVENTS", chunk), patch.object(sqlite_audit, "CHUNK_RUNS", 2):
-        asyncio.run(check(before, meanwhile, chunk))
+        asyncio.run(check(before, meanwhile))
