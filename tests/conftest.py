@@ -1,4 +1,4 @@
-"""Fixtures that every test may use, and what makes a run of all of them quick."""
+"""Fixtures that every test may use, and the set-up that keeps a full test run fast."""
 
 import gc
 import os
@@ -13,20 +13,20 @@ from hypothesis import HealthCheck, settings
 
 from engine import Engine, open_engine
 
-# The machine that runs the tests may be busy: neither a deadline nor the speed of drawing says anything of the code.
+# The machine that runs the tests may be busy, so neither a deadline nor slow data generation indicates a fault.
 settings.register_profile("anabranch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("anabranch")
 
 _SETTINGS = ("ANABRANCH_DB", "COLUMNS", "FORCE_COLOR", "NO_COLOR")
-"""What the command line reads of its environment."""
+"""The environment variables that the command line reads."""
 
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES_MIN = 2 * 2**30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make every run the same wherever it is started, and quick."""
-    # A shell has what it runs in the background ignore interrupts, and so would the processes that tests start.
+    """Make every test run independent of where it is started, and fast."""
+    # A shell makes its background processes ignore SIGINT, and the processes that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in _SETTINGS:
         os.environ.pop(name, None)
@@ -34,9 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _spare_disk_and_compiler(config: pytest.Config) -> None:
-    """Keep the many databases in memory, and what the many interpreters compile.
+    """Keep the test databases in memory, and let the interpreters that tests start share their bytecode.
 
-    The slow tests, which prove what a disk has to do with it, stay on the disk.
+    The slow tests stay on the disk, because they test what depends on a disk.
     """
     if config.option.markexpr == "not slow and not nightly" and _free_bytes(_MEMORY) > _MEMORY_BYTES_MIN:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
@@ -51,25 +51,25 @@ def _free_bytes(folder: Path) -> int:
 
 def _folder_of_this_run(config: pytest.Config, inside: Path | None = None) -> str:
     folder = tempfile.mkdtemp(prefix="anabranch-tests-", dir=inside)
-    Path(folder).chmod(0o711)  # some tests are users to whom only what they are given is open
+    Path(folder).chmod(0o711)  # some tests act as another user, who must reach the files inside
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))  # a process that was killed may still write
     return folder
 
 
 def pytest_collection_finish() -> None:
-    """Keep what stays until the end from the garbage collector, for which so many tests call."""
+    """Exclude the collected tests, which live until the end, from garbage collection; many tests call `gc.collect`."""
     _freeze()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """And, file by file, what is kept of the tests that have run."""
+    """After each file, exclude what pytest keeps of the finished tests from garbage collection."""
     if nextitem is not None and nextitem.path != item.path:
         _freeze()
 
 
 def _freeze() -> None:
-    gc.collect()  # what is garbage by now is to be told of
+    gc.collect()  # so that unclosed resources are reported before the rest is frozen
     gc.freeze()
 
 

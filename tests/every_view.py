@@ -1,4 +1,4 @@
-"""A run that has something in every table of the views."""
+"""Create a run that has a row in every view table."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from engine import Engine, Run
 
 
 async def populated(engine: Engine, run_id: str, *, sets: int = 20) -> Run:
-    """Record a run with a row in every view table; `sets` is how often its branch sets parameters."""
+    """Record a run with a row in every view table; its branch sets its parameters `sets` times."""
     run = await engine.create_run(run_id, parameters={"a": 1})
     branch = await run.fork("b")
     await asyncio.gather(*(branch.set_parameters({"a": value, "b": [value]}) for value in range(sets)))

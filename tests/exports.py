@@ -1,4 +1,4 @@
-"""Exports for tests: made, taken in, compared, and forged."""
+"""Make, import, compare and forge exports for tests."""
 
 import io
 import json
@@ -32,7 +32,7 @@ VIEWS = ("runs", "branches", "parameters", "step_logs", "removed_steps", "tasks"
 
 
 async def exported(engine: Engine, *run_ids: str, **options: Any) -> bytes:
-    """The whole export, of every run unless some are named."""
+    """Return the whole export as bytes, of every run unless some are named."""
     return b"".join([lines async for lines in engine.export_runs(run_ids or None, **options)])
 
 
@@ -41,30 +41,30 @@ async def imported(engine: Engine, export: bytes) -> Imported:
 
 
 def documents(export: bytes) -> list[dict[str, Any]]:
-    """The lines, as any program would read them."""
+    """Parse the lines of an export as plain JSON."""
     return [json.loads(line) for line in export.splitlines()]
 
 
 def rows(database: Path) -> list[str]:
-    """Everything in a database."""
+    """Dump the whole database as SQL statements."""
     with closing(sqlite3.connect(database)) as connection:
         return list(connection.iterdump())
 
 
 async def assert_same_runs(source: Engine, target: Engine) -> None:
-    """Every run of the one reads the same in the other: its events, and what they compile to."""
+    """Assert that every run of the source has the same events and the same compiled run log in the target."""
     events = [structs.replace(each, position=0) async for each in source.events()]
     found = [structs.replace(each, position=0) async for each in target.events()]
     assert {each.hash for each in found} == {each.hash for each in events}
     for run in [each.run_id for each in await source.runs(limit=1000)]:
-        of_source = [repr(each) for each in events if each.run_id == run]  # a NaN equals its own text
+        of_source = [repr(each) for each in events if each.run_id == run]  # a NaN equals itself as text
         assert [repr(each) for each in found if each.run_id == run] == of_source
         logs = [await (await engine.run(run)).compile() for engine in (source, target)]
         assert repr(logs[0]) == repr(logs[1])
 
 
 class Written(Struct, frozen=True):
-    """An event in any bytes at all."""
+    """An event whose payload may be any bytes."""
 
     branch: str
     event_type: str
@@ -72,12 +72,12 @@ class Written(Struct, frozen=True):
 
     @classmethod
     def of(cls, event: Event) -> "Written":
-        """As the engine writes it."""
+        """Encode the event as the engine does."""
         return cls(event.branch, type(event).__name__, encode_canonical(event))
 
 
 def forged(*events: Event | Written, run_id: str = "forged", carried_over: bool = False) -> bytes:
-    """An export of one run that says anything at all, with every hash as it should be."""
+    """Make an export of one run from any events, valid or not, in which every hash is correct."""
     lines: list[Line] = [
         Header(format=FORMAT, version=FORMAT_VERSION, readable=False),
         RunLine(run=run_id, carried_over=carried_over),
@@ -105,5 +105,5 @@ def _row(run_id: str, before: StoredEvent | None, event: Written) -> StoredEvent
 
 
 def joined(lines: Sequence[bytes]) -> bytes:
-    """Lines as a file; each has its line feed."""
+    """Join lines, each of which ends in a line feed, into the content of a file."""
     return b"".join(lines)

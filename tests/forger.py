@@ -1,4 +1,4 @@
-"""Somebody who can write the file and knows the format: history is written anew, and every hash with it."""
+"""Rewrite history and recompute every hash, as an attacker could who can write the file and knows the format."""
 
 import sqlite3
 from collections.abc import Callable, Collection
@@ -11,7 +11,7 @@ from engine.events import BranchForked, Event, ParametersReduced, RunFinalized, 
 from engine.model import Head
 
 Place: TypeAlias = tuple[str, str, int]
-"""A run, a branch and a version."""
+"""A run id, a branch name and a stream version."""
 
 Edit: TypeAlias = Callable[[Place, Event], Event]
 
@@ -30,11 +30,11 @@ def rewrite(
     only: Collection[tuple[str, str]] | None = None,
     relink: bool = False,
 ) -> None:
-    """Edit events and compute the hashes anew.
+    """Edit events and recompute the hashes.
 
     Args:
-        only: the runs and branches that are hashed anew; all unless given.
-        relink: first let links name the new hashes: without an edit, nothing within the file is wrong then.
+        only: the (run, branch) pairs to rehash; all unless given.
+        relink: before the edit, update the links to the new hashes, so that every link within the file is valid.
     """
     streams = {row[0]: _Stream(*row[1:]) for row in connection.execute("SELECT stream_id, run_id, branch FROM streams")}
     hashes: dict[Place, bytes] = {}
@@ -51,12 +51,12 @@ def rewrite(
 
 
 def change(place: Place, **fields: Any) -> Edit:
-    """The edit that sets fields of one event."""
+    """Return the edit that sets fields of one event."""
     return lambda where, event: structs.replace(event, **fields) if where == place else event
 
 
 def cut_off(connection: sqlite3.Connection, run_id: str, branch: str, after: int) -> None:
-    """Take away the last events of a stream, and let its row say that it ended there."""
+    """Delete the events of a stream after a version, and let the stream's row say that it ends there."""
     where = "stream_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
     connection.execute(f"DELETE FROM events WHERE {where} AND stream_version > ?", (run_id, branch, after))
     connection.execute(
@@ -67,7 +67,7 @@ def cut_off(connection: sqlite3.Connection, run_id: str, branch: str, after: int
 
 
 def delete_run(connection: sqlite3.Connection, run_id: str) -> None:
-    """Take away all rows of a run."""
+    """Delete all rows of a run from `events` and `streams`."""
     connection.execute(
         "DELETE FROM events WHERE stream_id IN (SELECT stream_id FROM streams WHERE run_id = ?)", (run_id,)
     )
@@ -75,14 +75,14 @@ def delete_run(connection: sqlite3.Connection, run_id: str) -> None:
 
 
 def close_gaps(connection: sqlite3.Connection) -> None:
-    """Number the positions anew, without gaps."""
+    """Renumber the positions without gaps."""
     positions = connection.execute("SELECT position FROM events ORDER BY position").fetchall()
     for new, (old,) in enumerate(positions, start=1):
         connection.execute("UPDATE events SET position = ? WHERE position = ?", (new, old))
 
 
 def _stand(connection: sqlite3.Connection, streams: dict[int, _Stream]) -> None:
-    """Let every stream's row say where its events end."""
+    """Store each stream's recomputed version and hash in its row."""
     for stream_id, stream in streams.items():
         new = stream.version, stream.hash, stream_id
         connection.execute("UPDATE streams SET version = ?, hash = ? WHERE stream_id = ?", new)

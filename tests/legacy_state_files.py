@@ -1,4 +1,4 @@
-"""Makers of state stores as the programs before this one left them: plain SQL, every version, nothing enforced."""
+"""Create state stores of every old schema version in plain SQL, without enforcing constraints."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ VERSIONS = ("1", "2", "3", "4")
 TABLES = ("runs", "tasks", "task_attempts", "external_runs")
 
 Rows: TypeAlias = dict[str, list[dict[str, Any]]]
-"""By table: each row by column."""
+"""The rows of each table; each row maps its columns to values."""
 
 _RUNS = """
 CREATE TABLE runs (
@@ -43,7 +43,7 @@ _TASK_COLUMNS_SINCE = {"1": "", "2": "current_attempt_id VARCHAR, ", "4": "opera
 
 
 def statements(version: str) -> list[str]:
-    """What makes the tables of that version."""
+    """Return the SQL statements that create the tables of a schema version."""
     tasks = "".join(columns for since, columns in _TASK_COLUMNS_SINCE.items() if version >= since)
     if version > "1":
         tasks += "download_patterns JSON, "
@@ -59,7 +59,10 @@ def statements(version: str) -> list[str]:
 
 
 def make(path: Path, version: str, rows: Mapping[str, Iterable[Mapping[str, Any]]], *also: str) -> None:
-    """Make a state store; columns that its version does not have are left out. `also` is SQL to run at the end."""
+    """Create a state store of a schema version, leaving out columns that this version lacks.
+
+    `also` is SQL to execute at the end.
+    """
     with contextlib.closing(sqlite3.connect(path)) as connection:
         for statement in statements(version):
             connection.execute(statement)
@@ -81,7 +84,7 @@ def _insert(connection: sqlite3.Connection, table: str, row: Mapping[str, Any]) 
 
 
 def change(path: Path, statement: str, *values: object) -> None:
-    """Change a file by hand, with no engine open on it."""
+    """Execute a statement on a file that no engine has open."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(statement, values)
         connection.commit()
@@ -163,7 +166,7 @@ def external_run(task_id: str, run_id: str, **columns: Any) -> dict[str, Any]:
 
 
 def rich_rows() -> Rows:
-    """Rows of every kind: unicode, NULLs, JSON with spaces, several runs, retries, and orphans of each table."""
+    """Return rows of every kind: Unicode, NULLs, JSON with spaces, several runs, retries, and orphans of each table."""
     return {
         "runs": [
             run("ä-run", status="COMPLETED", status_reason="tout va bien ✓", tags='{"team" : "é", "a": "1"}'),

@@ -1,4 +1,4 @@
-"""Rows of state tables as values that can be compared: before a migration, as they should be after it, and after it."""
+"""Rows of state tables as comparable values: before a migration, as expected after it, and as found after it."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 from tests.legacy_state_files import TABLES
 
 Values: TypeAlias = dict[str, dict[str, dict[str, Any]]]
-"""By table and by the row's key: each column's value."""
+"""The column values of each row, by table and by the row's key."""
 
 _KEYS = {"runs": "run_id", "tasks": "task_id", "task_attempts": "attempt_id", "external_runs": "task_id"}
 _TIMES = {"created_at", "submitted_at", "ended_at"}
@@ -28,7 +28,7 @@ _BACKFILLED = UUID("6df7afdd-8f9f-4b0c-9a2c-6f2b0c2b2b1a")
 
 
 def values_of(database: Path) -> Values:
-    """What the tables of a file hold, old or migrated; only to be asked of a file that no engine has open."""
+    """Return what the tables of a file hold, old or migrated; no engine may have the file open."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.row_factory = sqlite3.Row
         return {table: _table(connection, table) for table in TABLES}
@@ -44,7 +44,7 @@ def _table(connection: sqlite3.Connection, table: str) -> dict[str, dict[str, An
 def _value(column: str, value: Any) -> Any:
     if column in _JSON_EMPTY:
         parsed = json.loads(_JSON_EMPTY[column] if value is None else value)
-        # As text: a NaN equals itself then, and 1 is not 1.0.
+        # Compared as text, a NaN is equal to itself and 1 differs from 1.0.
         return json.dumps(json.loads(_JSON_EMPTY[column]) if parsed is None else parsed, sort_keys=True)
     if column in _TIMES and value is not None:
         moment = datetime.fromisoformat(value)
@@ -53,7 +53,7 @@ def _value(column: str, value: Any) -> Any:
 
 
 def expected(before: Values, version: str) -> Values:
-    """What the views should hold after the migration of a file of that version, column by column."""
+    """Return what the views should hold after the migration of a file of that schema version, column by column."""
     after = {table: {key: dict(row) for key, row in rows.items()} for table, rows in before.items()}
     if version == "1":
         _backfill(after)
@@ -77,7 +77,7 @@ def _backfill(after: Values) -> None:
 
 
 def assert_holds(after: Values, due: Values) -> None:
-    """Assert that the same rows are there, and in each the columns that are due."""
+    """Assert that both have the same rows, and that each row has the expected column values."""
     for table in TABLES:
         assert after[table].keys() == due[table].keys(), table
         for key, row in due[table].items():

@@ -1,4 +1,4 @@
-"""Hypothesis strategies that tests share: names and values that may be recorded, and some that may not."""
+"""Hypothesis strategies that tests share, for names and values that may be recorded."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ names = st.one_of(
     st.text("ab.0[], '%_/\\", min_size=1, max_size=8),
     st.text(_PRINTABLE, min_size=1, max_size=40).filter(lambda text: len(text.encode()) <= NAME_BYTES_MAX),
 )
-"""Any name: run ids, branches, steps, parameters, statuses."""
+"""Any valid name of a run, branch, step, parameter or status."""
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 """Any text that UTF-8 can encode, control characters included."""
@@ -30,7 +30,7 @@ values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
     max_leaves=8,
 )
-"""Any JSON value as the engine takes it: 64-bit integers, NaN and the infinities included."""
+"""Any JSON value that the engine accepts, including 64-bit integers, NaN and the infinities."""
 
 documents: st.SearchStrategy[dict[str, Any]] = st.dictionaries(texts, values, max_size=3)
 

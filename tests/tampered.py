@@ -1,4 +1,4 @@
-"""A finished store and somebody who writes to its file behind the engine's back, in SQL."""
+"""Tamper with a finished store in SQL, without the engine's knowledge."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from engine.findings import Problem, Verification
 TABLES = ("streams", "events", "deleted_runs")
 
 Found: TypeAlias = tuple[str, str | None, str | None, int | None, int | None]
-"""A problem's kind, run, branch, version and position."""
+"""A problem's kind, run id, branch, stream version and position."""
 
 
 class Tampered:
-    """The rows of a store, to be changed and put back."""
+    """The rows of a store, which a test changes and then restores."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -27,16 +27,16 @@ class Tampered:
         return [row[1] for row in self.connection.execute(f"PRAGMA table_info({table})")]
 
     def dicts(self, table: str) -> list[dict[str, Any]]:
-        """The rows as they were at first."""
+        """Return the original rows of a table as dicts."""
         return [dict(zip(self.columns[table], row, strict=True)) for row in self.rows[table]]
 
     def run(self, *statements: str) -> None:
-        """Carry out some SQL; each statement has to change something."""
+        """Execute SQL statements; each one has to change at least one row."""
         for statement in statements:
             assert self.connection.execute(statement).rowcount > 0, statement
 
     def restore(self) -> None:
-        """Put every row back."""
+        """Restore every row to its original state."""
         self.connection.execute("BEGIN")
         for table, rows in self.rows.items():
             self.connection.execute(f"DELETE FROM {table}")
@@ -47,7 +47,7 @@ class Tampered:
 
 @contextmanager
 def tampering(path: Path) -> Iterator[Tampered]:
-    """Open a store's file beside whoever else has it open."""
+    """Open a store's file on a connection of its own, even while others have it open."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
     try:
@@ -57,7 +57,7 @@ def tampering(path: Path) -> Iterator[Tampered]:
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """Copy a store as SQLite sees it, whoever has it open."""
+    """Copy a store with SQLite's backup, even while others have it open."""
     origin, copy = sqlite3.connect(source), sqlite3.connect(target)
     try:
         origin.backup(copy)
@@ -67,7 +67,7 @@ def copy_store(source: Path, target: Path) -> None:
 
 
 def found(verification: Verification) -> list[Found]:
-    """What was found, without the words."""
+    """Return the place of every problem, without its message."""
     return [place(problem) for problem in verification.problems]
 
 
@@ -76,7 +76,7 @@ def place(problem: Problem) -> Found:
 
 
 async def record_three_runs(engine: Engine) -> None:
-    """Two runs side by side and one forked from the first; the comments are the positions."""
+    """Record two separate runs and one forked from the first; each comment gives the position of the event."""
     run = await engine.create_run("r", parameters={"x": 0})  # 1, 2
     a = await run.fork("a")  # 3
     b = await run.fork("b")  # 4

@@ -1,4 +1,4 @@
-"""House rules, held by reading the source: who imports whom, what is never called, how long a file may be."""
+"""House rules, checked by reading the source: import direction, banned calls, and the length of a file."""
 
 import ast
 import re
@@ -21,8 +21,8 @@ _CONTRACTS = {
     for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 }
 
-# Each module may import from the rows before it, never from those behind it. Whether it may from its own row, which
-# `lint-imports` holds, is said where the rows are.
+# Each module may import from earlier rows, never from later ones. Whether it may import from its own row is configured
+# in pyproject.toml and checked by `lint-imports`.
 LAYERS = tuple(re.split(r" [:|] ", row) for row in reversed(_CONTRACTS["The write side is layered"]["layers"]))
 
 READ_SIDE_MAY_IMPORT = {
@@ -35,8 +35,8 @@ BANNED_CALLS = {
     *("__import__", "import_module", "importlib.import_module", "os.system"),
 }
 ALLOWED_CALLS = {
-    "engine/cli/document.py": {"print"},  # a command's answer is printed
-    "engine/cli/failures.py": {"print"},  # and so is why there is none
+    "engine/cli/document.py": {"print"},  # it prints a command's answer
+    "engine/cli/failures.py": {"print"},  # it prints a command's error
     "engine/logs/file_lock.py": {"time.sleep"},  # on the connection's own thread, while opening and closing
     "engine/logs/forking.py": {"time.sleep"},  # while one thread forks, or others use SQLite until it may
 }
@@ -71,14 +71,14 @@ def is_inside(module: str, package: str) -> bool:
 
 
 def layer_of(module: str) -> int | None:
-    """The place of a module in `LAYERS`; the package's own face stands with the composition that it re-exports."""
+    """Return a module's index in `LAYERS`; the package `engine` counts as the composition that it re-exports."""
     if module == "engine":
         return layer_of("engine.composition")
     return next((index for index, row in enumerate(LAYERS) if any(is_inside(module, each) for each in row)), None)
 
 
 def calls_of(path: Path) -> Iterator[str]:
-    """What a file calls, by name or by dotted name."""
+    """Yield the name or dotted name of everything that a file calls."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func)
@@ -94,21 +94,21 @@ def in_projections() -> list[Path]:
 
 @pytest.mark.parametrize("path", in_engine(), ids=str)
 def test_only_the_composition_knows_the_projections(path: Path) -> None:
-    """The write side says what happened; what it is folded into is put together in one place."""
+    """Only `engine.composition` imports the projections; no other module of the write side does."""
     if module_of(path) != "engine.composition":
         assert {module for module in imports_of(path) if is_inside(module, "projections")} == set()
 
 
 @pytest.mark.parametrize("path", in_projections(), ids=str)
 def test_the_read_side_knows_events_and_ports_only(path: Path) -> None:
-    """A projection cannot depend on how events come to be. The package itself comes in through the engine's face."""
+    """A projection imports from `engine` only what the import contract lists; an `__init__.py` also the face."""
     face = {"engine"} if path.name == "__init__.py" else set()
     assert {module for module in imports_of(path) if is_inside(module, "engine")} <= READ_SIDE_MAY_IMPORT | face
 
 
 _IMPORT_EACH_FIRST = """
 import os, sys
-import aiosqlite, anyio, msgspec, structlog  # which know of neither side
+import aiosqlite, anyio, msgspec, structlog  # which import neither side
 for module in sys.argv[1:]:
     child = os.fork()
     if child == 0:
@@ -120,7 +120,7 @@ for module in sys.argv[1:]:
 
 
 def test_either_side_may_be_imported_first() -> None:
-    """A projection can be imported by itself, without the engine before it."""
+    """Every module of the projections can be imported before the engine."""
     modules = [module_of(path) for path in in_projections()]
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT_EACH_FIRST, *modules], cwd=ROOT, capture_output=True, text=True, check=False
@@ -130,7 +130,7 @@ def test_either_side_may_be_imported_first() -> None:
 
 @pytest.mark.parametrize("path", [path for path in in_engine() if path != Path("engine/__init__.py")], ids=str)
 def test_imports_point_down_the_layers(path: Path) -> None:
-    """Every module of the engine has a layer, and imports nothing from a layer above its own."""
+    """Every module of the engine has a layer and imports nothing from a layer above its own."""
     own = layer_of(module_of(path))
     assert own is not None, f"{path} has no place in LAYERS"
     above = {module for module in imports_of(path) if is_inside(module, "engine") and (layer_of(module) or 0) > own}
@@ -139,7 +139,7 @@ def test_imports_point_down_the_layers(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=str)
 def test_packages_hold_re_exports_and_nothing_else(path: Path) -> None:
-    """An `__init__.py` is a docstring, imports and `__all__`."""
+    """An `__init__.py` holds a docstring, imports and `__all__` only."""
     for node in tree_of(path).body:
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
@@ -148,27 +148,27 @@ def test_packages_hold_re_exports_and_nothing_else(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_banned_calls_and_modules(path: Path) -> None:
-    """A library does not print, sleep on its threads, run data as code or read code as data."""
+    """No module calls a banned function or imports a banned module, except for the calls listed as allowed."""
     assert set(calls_of(path)) & BANNED_CALLS == ALLOWED_CALLS.get(str(path), set())
     assert {module.split(".")[0] for module in imports_of(path)} & BANNED_MODULES == set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_files_stay_short(path: Path) -> None:
-    """A file that outgrows the ceiling does more than one thing."""
+    """No source file is longer than `LINES_MAX` lines."""
     assert len((ROOT / path).read_text(encoding="utf-8").splitlines()) <= LINES_MAX
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_every_module_says_what_it_is(path: Path) -> None:
-    """A docstring at the top, unless the file is empty."""
+    """Every module that is not empty has a docstring."""
     tree = tree_of(path)
     assert not tree.body or ast.get_docstring(tree)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_names_say_what_things_are(path: Path) -> None:
-    """No manager, no helper, no utilities: a name that fits everything names nothing."""
+    """No module, class or function has a vague word such as "manager" or "helper" in its name."""
     defined = [node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     for name in [path.stem, *defined]:
         words = name.lower()
@@ -176,6 +176,6 @@ def test_names_say_what_things_are(path: Path) -> None:
 
 
 def test_the_layers_name_modules_that_exist() -> None:
-    """A module that goes takes its line with it."""
+    """Every module named in `LAYERS` exists."""
     existing = {module_of(path) for path in SOURCES}
     assert {each for row in LAYERS for each in row} <= existing

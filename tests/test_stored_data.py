@@ -1,4 +1,4 @@
-"""Stored data names no code: reading needs no class of the writer's, and nothing that is stored is ever run."""
+"""Stored data names no code: reading needs none of the writer's classes, and nothing stored is ever executed."""
 
 import contextlib
 import shutil
@@ -29,12 +29,12 @@ NAMES_OF_CODE: dict[str, Any] = {
     "text": "__import__('os').system('touch ran')",
     "template": "{self.__class__.__mro__} ${jndi:ldap://nowhere} %(x)s",
 }
-"""What other formats run when it is read."""
+"""Values that other formats execute when they are read."""
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: type(event).__name__)
 def test_an_event_is_a_name_and_data(event: Event) -> None:
-    """The type is a word from a fixed list; the payload does not say of which class it was made."""
+    """An event's type is a name from a fixed list, and its payload does not name the class that it was made from."""
     name, payload = type(event).__name__, encode_canonical(event)
     assert EVENT_TYPES[name] is type(event)
     assert name.isidentifier()
@@ -51,7 +51,7 @@ def _values(database: Path) -> Iterator[tuple[str, bytes]]:
 
 
 async def test_no_table_names_code(tmp_path: Path) -> None:
-    """Neither does yesterday's file, nor what today's code makes of it."""
+    """No value in a database names code or is pickled data, after today's engine has migrated the golden file."""
     database = Path(shutil.copy(DATABASE, tmp_path))
     async with open_engine(database):
         pass
@@ -62,7 +62,7 @@ async def test_no_table_names_code(tmp_path: Path) -> None:
 
 
 async def test_values_that_name_code_are_data(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come back as they were given, from the log and from the views, and nothing has run."""
+    """Values that name code come back as they were given, from the log and from the views, and are not executed."""
     monkeypatch.chdir(tmp_path)
     run = await engine.create_run("r", parameters=NAMES_OF_CODE, tags=NAMES_OF_CODE)
     await run.configure(NAMES_OF_CODE)
@@ -77,7 +77,7 @@ async def test_values_that_name_code_are_data(engine: Engine, tmp_path: Path, mo
 async def test_a_type_that_names_a_class_is_unknown(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever writes a class path into the log gets an error with the position, and no module is imported."""
+    """A class path as an event type in the log raises UnknownEventType with the position, and no module is imported."""
     (tmp_path / "trap.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     async with open_engine(database) as engine:

@@ -1,4 +1,4 @@
-"""What an engine and its handles can be asked for, one call each: for what refuses them all alike."""
+"""One call of each operation of an engine and its handles, for tests of conditions that refuse them all."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -34,4 +34,4 @@ USES: Final[Mapping[str, Callable[[Engine, Run], Awaitable[Any]]]] = {
     "compile": lambda _, run: run.compile(),
     "start_attempt": lambda _, run: run.start_attempt("s"),
 }
-"""By name; each takes an engine and its run `r`."""
+"""Each operation by its name; it takes an engine and that engine's run `r`."""

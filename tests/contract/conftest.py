@@ -11,7 +11,7 @@ from tests.contract.event_logs import LOGS, OpenLog
 
 @pytest.fixture(params=[*LOGS.values()], ids=[*LOGS])
 def open_log(request: pytest.FixtureRequest) -> OpenLog:
-    """How each log is opened: for tests that close it and open it again."""
+    """The function that opens each kind of log, for tests that close a log and open it again."""
     opened: OpenLog = request.param
     return opened
 

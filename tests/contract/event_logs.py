@@ -1,6 +1,6 @@
-"""The event logs that the contract is held against, and the requests that its tests make.
+"""The event logs that the contract tests run against, and the requests that these tests make.
 
-A log that is to be held to it needs one line in `LOGS`: how it is opened on a path of its own.
+To test another log, add a line to `LOGS` with the function that opens it on a path of its own.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def request(
 
 
 def create(run_id: str, **options: Any) -> Request:
-    """Open a run."""
+    """Request to open a run."""
     return request(run_id, OpenRun(), **options)
 
 
@@ -46,24 +46,24 @@ def fork(run_id: str, branch: str, parent: str = "", **options: Any) -> Request:
 
 
 def setting(value: Any, branch: str = "") -> Record:
-    """The command that sets the parameter x."""
+    """Command to set the parameter x."""
     return Record(branch=branch, events=(ParametersSet(branch=branch, values={"x": Parameter(value)}),))
 
 
 def put(run_id: str, value: Any, branch: str = "", **options: Any) -> Request:
-    """Set the parameter x."""
+    """Request to set the parameter x."""
     return request(run_id, setting(value, branch), **options)
 
 
 async def append(log: EventLog, *requests: Request) -> Sequence[Answer]:
-    """Append a batch of which every request has to be recorded."""
+    """Append a batch and assert that every request of it is recorded."""
     answers = await log.append(requests)
     assert [answer for answer in answers if not isinstance(answer, Recorded)] == []
     return answers
 
 
 async def append_one(log: EventLog, one: Request) -> Recorded:
-    """Append a request by itself, raising what it is refused with."""
+    """Append one request by itself; raise the error if it is refused."""
     (answer,) = await log.append([one])
     if isinstance(answer, Exception):
         raise answer
@@ -78,5 +78,5 @@ async def read(
 
 
 def values(events: Sequence[RecordedEvent]) -> list[Any]:
-    """What the events set x to, those that set nothing left out."""
+    """Return the values that the events set x to, skipping events that set no parameters."""
     return [each.event.values["x"].value for each in events if isinstance(each.event, ParametersSet)]

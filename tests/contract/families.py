@@ -1,4 +1,4 @@
-"""Runs whose children wrote, for the tests of where values came from."""
+"""Runs whose child branches have set parameters, for the tests of lineage."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Place = tuple[str, str, int]
 
 
 def place(written: Written | None) -> Place | None:
-    """The event that wrote a value: run, branch and version."""
+    """Return the run id, branch and stream version of the event that wrote a value."""
     return None if written is None else (written.run_id, written.branch, written.stream_version)
 
 
@@ -21,7 +21,7 @@ def branches(written: list[Lineage] | list[Written]) -> list[str]:
 
 
 async def family(engine: Engine, values: dict[str, Any]) -> tuple[Run, list[Branch]]:
-    """A run whose children set `x`, each to its own value."""
+    """Create a run whose child branches each set `x` to a value of their own."""
     run = await engine.create_run("r")
     children = [await run.fork(name) for name in values]
     for child in children:
@@ -30,5 +30,5 @@ async def family(engine: Engine, values: dict[str, Any]) -> tuple[Run, list[Bran
 
 
 def record(branch: str, value: Any, *, name: str = "x") -> Record:
-    """Set one parameter of a branch."""
+    """Command to set one parameter of a branch."""
     return Record(branch=branch, events=(ParametersSet(branch=branch, values={name: Parameter(value)}),))

@@ -1,4 +1,4 @@
-"""Both twins of the run log store behind one awaitable face, for one suite."""
+"""Both twins of the run log store behind one awaitable interface, so that one suite tests both."""
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,7 +31,7 @@ class Awaited:
 
 @asynccontextmanager
 async def opened(twin: str, database: Path) -> AsyncIterator[Any]:
-    """The twin of that name, `async` or `blocking`, on a file."""
+    """Open the `async` or the `blocking` twin on a file."""
     if twin == "async":
         async with open_engine(database) as engine:
             yield PartitionedRunLogStore(engine)
@@ -44,11 +44,11 @@ async def opened(twin: str, database: Path) -> AsyncIterator[Any]:
 
 
 async def recorded(database: Path) -> list[RecordedEvent]:
-    """Every event in a file, read by an engine of its own."""
+    """Return every event in a file, read by a separate engine."""
     async with open_engine(database) as engine:
         return [event async for event in engine.events()]
 
 
 def values(parameters: dict[str, Parameter]) -> dict[str, Any]:
-    """Parameters as plain values."""
+    """Return parameters as plain values."""
     return {name: parameter.value for name, parameter in parameters.items()}

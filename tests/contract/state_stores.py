@@ -1,4 +1,4 @@
-"""Both twins of the state store behind one awaitable face, and objects of a host's shapes, for one suite."""
+"""Both twins of the state store behind one awaitable interface, and objects of a host's shapes, for one suite."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ TWINS = ["async", "blocking"]
 
 @asynccontextmanager
 async def opened(twin: str, database: Path, factories: Factories | None = None) -> AsyncIterator[Any]:
-    """The twin of that name, `async` or `blocking`, on a file; unsynced, for there are hundreds of tests."""
+    """Open the `async` or the `blocking` twin on a file, with relaxed durability for the speed of many tests."""
     if twin == "async":
         async with open_engine(database, durability="relaxed") as engine:
             yield StateStore(engine, factories)
@@ -33,7 +33,7 @@ async def opened(twin: str, database: Path, factories: Factories | None = None) 
 
 
 def handle(run_id: Any = "r", **attributes: Any) -> SimpleNamespace:
-    """A run's handle as a host has it."""
+    """A run handle as a host passes it."""
     return SimpleNamespace(run_id=run_id, **{"workspace_slug": "lab", "root_path": Path("/data/r"), **attributes})
 
 
@@ -43,7 +43,7 @@ def metadata(**attributes: Any) -> SimpleNamespace:
 
 
 def workflow(*task_ids: str, **fields: Any) -> SimpleNamespace:
-    """A workflow of tasks that have these fields."""
+    """A workflow of tasks with these ids, all with the same fields."""
     return SimpleNamespace(tasks={task_id: task(task_id, **fields) for task_id in task_ids})
 
 
@@ -52,19 +52,19 @@ def task(task_id: Any, **fields: Any) -> SimpleNamespace:
 
 
 def external(task_id: Any = "a", **fields: Any) -> SimpleNamespace:
-    """The handle of an external run as a host has it."""
+    """A handle of an external run as a host passes it."""
     given: dict[str, Any] = {"operator_type": "slurm", "external_id": None, "status": "CREATED", "operator_data": {}}
     return SimpleNamespace(**{"task_id": task_id, **given, "relative_path": None, **fields})
 
 
 async def begin(store: Any, *task_ids: str, run_id: str = "r") -> None:
-    """Open a run with tasks of these ids."""
+    """Create a run with tasks of these ids."""
     await store.create_run(handle(run_id), metadata())
     await store.add_workflow(workflow(*task_ids), run_id)
 
 
 async def last_position(store: Any) -> int:
-    """How many events the store's file holds."""
+    """Return the last position in the store's file."""
 
     async def ask(twin: StateStore) -> int:
         return await twin._engine.last_position()

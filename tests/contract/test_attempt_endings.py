@@ -1,4 +1,4 @@
-"""How attempts end when their callers do not come through: cancelled while they start, or unable to record the end."""
+"""How attempts end: with their block, from elsewhere, by cancellation, or with an end that cannot be recorded."""
 
 import asyncio
 import fcntl
@@ -19,7 +19,7 @@ async def _never_ending(branch: Branch, step: str) -> None:
 
 
 async def test_an_attempt_that_is_cancelled_while_it_starts_does_not_stay_running(engine: Engine) -> None:
-    """Wherever its caller is cancelled: there is no attempt, or it has ended as cancelled."""
+    """A caller that is cancelled while it starts an attempt leaves no attempt, or one with status CANCELLED."""
     run = await engine.create_run("r")
     for turns in range(60):
         task = asyncio.ensure_future(_never_ending(run, f"step {turns}"))
@@ -42,7 +42,7 @@ async def _failing_behind_a_lock(branch: Branch, database: Path, error: BaseExce
 async def test_what_the_block_raises_is_raised_even_when_its_outcome_cannot_be_recorded(
     database: Path, error: BaseException
 ) -> None:
-    """The block's own error is not replaced by the store's, which stands in a note."""
+    """When the outcome cannot be recorded, the block's own error is raised, with the store's error in a note."""
     async with open_engine(database, busy_timeout=0.05) as engine:
         run = await engine.create_run("r")
         with pytest.raises(type(error)) as raised:
@@ -53,7 +53,7 @@ async def test_what_the_block_raises_is_raised_even_when_its_outcome_cannot_be_r
 @pytest.mark.parametrize("end", ["finish", "update"])
 @pytest.mark.parametrize("turns", range(4))
 async def test_an_attempt_that_its_block_finished_is_left_as_it_is(engine: Engine, end: str, turns: int) -> None:
-    """Also when the block is cancelled while it finishes it: that goes to its end, and the cancellation goes on."""
+    """A block that is cancelled while it ends its attempt leaves that end recorded and raises the cancellation."""
     run = await engine.create_run("r")
     finishing = asyncio.Event()
 
@@ -77,7 +77,7 @@ async def test_an_attempt_that_its_block_finished_is_left_as_it_is(engine: Engin
 
 
 class Wordless(Exception):
-    """An error whose text cannot be made."""
+    """An error whose `str()` raises."""
 
     @override
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class Wordless(Exception):
 
 
 async def test_an_error_without_a_text_ends_the_attempt_too(engine: Engine) -> None:
-    """What the block raised goes on to the caller, and the reason says what was wrong with its text."""
+    """An error whose text cannot be made is raised and fails the attempt; the reason names the error of its `str()`."""
     run = await engine.create_run("r")
     with pytest.raises(Wordless):
         async with run.attempt("s"):
@@ -96,7 +96,7 @@ async def test_an_error_without_a_text_ends_the_attempt_too(engine: Engine) -> N
 
 
 async def test_an_attempt_that_somebody_else_ended_is_left_as_it_is(engine: Engine) -> None:
-    """Who cancels it from outside has the last word over a block that goes on; the step is left alone with it."""
+    """The end of a block changes neither an attempt that was finished from elsewhere meanwhile nor its step."""
     run = await engine.create_run("r")
     async with run.attempt("s") as attempt:
         elsewhere = await run.find_attempt(attempt.attempt_id)
@@ -108,7 +108,7 @@ async def test_an_attempt_that_somebody_else_ended_is_left_as_it_is(engine: Engi
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_any_word_is_an_end(engine: Engine, elsewhere: bool) -> None:  # noqa: FBT001 - pytest gives it
-    """Hosts have words of their own: a block does not make a success of one, and the time of the end is kept."""
+    """Any status given to `finish`, also a host's own, ends the attempt; the block keeps it, with the end's time."""
     run = await engine.create_run("r")
     async with run.attempt("s") as attempt:
         ending = await run.find_attempt(attempt.attempt_id) if elsewhere else attempt
@@ -119,7 +119,10 @@ async def test_any_word_is_an_end(engine: Engine, elsewhere: bool) -> None:  # n
 
 
 async def test_any_word_is_an_end_where_the_step_stays(engine: Engine) -> None:
-    """Because another attempt is its current one by now, or because it has that status already."""
+    """A host's own status ends an attempt also when the step does not change.
+
+    The step does not change when another attempt is its current one, or when it has that status already.
+    """
     run = await engine.create_run("r")
     async with run.attempt("s") as attempt:
         await run.start_attempt("s")
@@ -135,7 +138,7 @@ async def test_any_word_is_an_end_where_the_step_stays(engine: Engine) -> None:
 
 @pytest.mark.parametrize("first", ["FAILED", "TIMED_OUT"])
 async def test_words_behind_an_end_are_none(engine: Engine, first: str) -> None:
-    """An attempt that goes on with any other word has not ended, and ends with its block."""
+    """An attempt that gets any other status after its end is open again and ends with its block."""
     run = await engine.create_run("r")
     async with run.attempt("s") as attempt:
         other = await run.find_attempt(attempt.attempt_id)
@@ -147,7 +150,7 @@ async def test_words_behind_an_end_are_none(engine: Engine, first: str) -> None:
 
 
 async def test_an_attempt_that_ended_with_any_word_is_active_no_more(engine: Engine) -> None:
-    """Nor one of those that a state store counts."""
+    """An attempt that `finish` ended with a host's own status is not active; one merely updated to such a status is."""
     run = await engine.create_run("r")
     going_on, ended = await run.start_attempt("s", operator_key="k8s"), await run.start_attempt("t", operator_key="k8s")
     await going_on.update(status="UPLOADING")
@@ -158,7 +161,7 @@ async def test_an_attempt_that_ended_with_any_word_is_active_no_more(engine: Eng
 
 
 async def test_an_attempt_that_was_taken_up_again_ends_with_its_block(engine: Engine) -> None:
-    """Although it has a time at which it ended before."""
+    """An attempt set to RUNNING again after its end completes with its block."""
     run = await engine.create_run("r")
     async with run.attempt("s") as attempt:
         other = await run.find_attempt(attempt.attempt_id)
@@ -168,7 +171,7 @@ async def test_an_attempt_that_was_taken_up_again_ends_with_its_block(engine: En
 
 
 async def test_a_block_of_a_retried_start_does_not_take_back_a_success(engine: Engine) -> None:
-    """Under the key of an attempt that has completed: what fails the second time leaves it completed."""
+    """A block entered under the idempotency key of a completed attempt leaves it completed, even when it fails."""
     run = await engine.create_run("r")
     async with run.attempt("s", idempotency_key="k"):
         pass
@@ -179,7 +182,7 @@ async def test_a_block_of_a_retried_start_does_not_take_back_a_success(engine: E
 
 
 async def test_an_end_without_a_reason_leaves_none_of_an_earlier_status(engine: Engine) -> None:
-    """Whoever reads that it completed does not read that it waits for a node."""
+    """`finish` without a reason removes the reason of the earlier status."""
     run = await engine.create_run("r")
     attempt = await run.start_attempt("s")
     await attempt.update(status="QUEUED", status_reason="waits for a node")
@@ -200,7 +203,7 @@ async def test_an_end_without_a_reason_leaves_none_of_an_earlier_status(engine: 
     ],
 )
 async def test_the_reason_says_what_went_wrong(engine: Engine, error: Exception, reason: str) -> None:
-    """Of a group, what its members did: that there was a group tells nobody anything."""
+    """The status reason gives the error's type and text; for an exception group, those of every leaf."""
     run = await engine.create_run("r")
     with pytest.raises(type(error)):
         async with run.attempt("s"):
@@ -210,7 +213,7 @@ async def test_the_reason_says_what_went_wrong(engine: Engine, error: Exception,
 
 
 async def test_a_block_serves_once(engine: Engine) -> None:
-    """Entered again, it would leave one of two attempts running for ever."""
+    """Entering the block of an attempt a second time raises AlreadyEntered and starts no second attempt."""
     run = await engine.create_run("r")
     block = run.attempt("s")
     async with block:

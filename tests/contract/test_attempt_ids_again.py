@@ -1,10 +1,10 @@
-"""An attempt's id that was removed with its step may be given again: both attempts are in the history."""
+"""An attempt id that was removed with its step may be used again; the history keeps both attempts."""
 
 from engine import Engine
 
 
 async def test_erasing_in_the_first_run_leaves_the_second_runs_attempt(engine: Engine) -> None:
-    """What is folded anew takes nothing of another run's."""
+    """Erasing in a run whose attempt was removed leaves another run's attempt of the same id in place."""
     one, other = await engine.create_run("one", parameters={"secret": 1}), await engine.create_run("other")
     await one.start_attempt("s", attempt_id="job-7")
     await one.remove_step("s")
@@ -15,7 +15,7 @@ async def test_erasing_in_the_first_run_leaves_the_second_runs_attempt(engine: E
 
 
 async def test_a_fork_that_gives_it_again_sees_both_in_the_past(engine: Engine) -> None:
-    """The source's, which it inherited before it was removed there, and its own."""
+    """A fork that reuses an inherited attempt's id shows both attempts, now and in the past."""
     source = await engine.create_run("source")
     await (await source.start_attempt("s", attempt_id="job-7")).finish()
     fork = await engine.fork_run("source", run_id="fork")
