@@ -1,4 +1,4 @@
-"""Attempts and their steps, through the handles."""
+"""Attempts and their steps, used through the handles."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 async def types_of(engine: Engine) -> list[type]:
-    """The events since the run was created, by type."""
+    """Return the types of the events since the run was created."""
     return [type(recorded.event) async for recorded in engine.events(after=1)]
 
 
 class TestBlock:
     async def test_an_attempt_is_created_running_and_completed(self, engine: Engine) -> None:
-        """The block's end is the attempt's; the step's status follows, and the times are stamped."""
+        """The end of the block completes the attempt; the step's status follows, and the times are stamped."""
         run = await engine.create_run("r")
         async with run.attempt("train", operator_key="local") as attempt:
             running = await run.step("train")
@@ -41,7 +41,7 @@ class TestBlock:
         assert await types_of(engine) == [StepLogged, AttemptCreated, AttemptUpdated]
 
     async def test_what_the_block_raises_goes_on_and_is_the_reason(self, engine: Engine) -> None:
-        """The attempt has failed, and says with what."""
+        """An error raised in the block is re-raised, fails the attempt and its step, and becomes the status reason."""
         run = await engine.create_run("r")
         with pytest.raises(RuntimeError, match="out of memory"):
             async with run.attempt("train"):
@@ -51,7 +51,7 @@ class TestBlock:
         assert (await run.step("train")).status == "FAILED"
 
     async def test_a_reason_is_cut_and_always_text(self, engine: Engine) -> None:
-        """An error's message may be endless, or hold what UTF-8 cannot encode."""
+        """A status reason made from an error is cut to 1000 characters and escapes what UTF-8 cannot encode."""
         run = await engine.create_run("r")
         with pytest.raises(RuntimeError):
             async with run.attempt("train"):
@@ -62,7 +62,7 @@ class TestBlock:
         assert len(log.status_reason) == 1000
 
     async def test_a_cancelled_block_is_a_cancelled_attempt(self, engine: Engine) -> None:
-        """The outcome is recorded although the task is cancelled, by asyncio or by a scope of anyio's."""
+        """A block that is cancelled, by asyncio or by an anyio scope, records its attempt as CANCELLED."""
         run = await engine.create_run("r")
         inside = asyncio.Event()
 
@@ -84,14 +84,14 @@ class TestBlock:
 
     @pytest.mark.parametrize("how", ["finish", "update"])
     async def test_an_attempt_that_the_block_finished_is_left_as_it_is(self, engine: Engine, how: str) -> None:
-        """The end of the block overrules nothing."""
+        """The end of the block leaves the status of an attempt that the block itself ended."""
         run = await engine.create_run("r")
         async with run.attempt("train") as attempt:
             await (attempt.finish("FAILED", "bad data") if how == "finish" else attempt.update(status="FAILED"))
         assert (await attempt.log()).status == "FAILED"
 
     async def test_the_first_end_is_the_end(self, engine: Engine) -> None:
-        """Times are stamped once; a status set again later does not move them."""
+        """A later status changes an ended attempt's status and reason, but not its `submitted_at` and `ended_at`."""
         attempt = await (await engine.create_run("r")).start_attempt("train")
         await attempt.finish("FAILED")
         before = await attempt.log()
@@ -101,7 +101,7 @@ class TestBlock:
         assert (after.status, after.status_reason) == ("COMPLETED", "after all")
 
     async def test_a_retry_is_the_next_attempt(self, engine: Engine) -> None:
-        """Attempts count from 1 for each step of a branch, and the last one is the step's current one."""
+        """Attempts are numbered from 1 for each step of a branch, and the latest is the step's current attempt."""
         run = await engine.create_run("r")
         with pytest.raises(ZeroDivisionError):
             async with run.attempt("train"):
@@ -113,7 +113,7 @@ class TestBlock:
         assert (step.status, step.current_attempt_id) == ("COMPLETED", second.attempt_id)
 
     async def test_an_older_attempt_that_ends_late_leaves_the_steps_status(self, engine: Engine) -> None:
-        """Only the current attempt speaks for the step."""
+        """Only the step's current attempt sets the step's status, not an older attempt that ends later."""
         run = await engine.create_run("r")
         first = await run.start_attempt("train")
         second = await run.start_attempt("train")
@@ -146,13 +146,13 @@ UPDATED: dict[str, Any] = {
 class TestFields:
     @pytest.mark.parametrize("name", FIELDS)
     async def test_every_field_can_be_given_at_the_start(self, engine: Engine, name: str) -> None:
-        """It is there when the attempt is read."""
+        """Every field given to `start_attempt` is there when the attempt is read."""
         attempt = await (await engine.create_run("r")).start_attempt("train", **{name: FIELDS[name]})
         assert getattr(await attempt.log(), name) == as_read(FIELDS[name])
 
     @pytest.mark.parametrize("name", LATER)
     async def test_every_field_can_be_updated_and_the_others_stay(self, engine: Engine, name: str) -> None:
-        """An update sets what it names."""
+        """An update sets the field that it names and leaves the others."""
         attempt = await (await engine.create_run("r")).start_attempt("train", **FIELDS)
         before = await attempt.log()
         value = UPDATED.get(name, "new")
@@ -163,7 +163,7 @@ class TestFields:
         assert {each: getattr(after, each) for each in untouched} == {each: getattr(before, each) for each in untouched}
 
     async def test_an_update_of_nothing_records_nothing(self, engine: Engine) -> None:
-        """Nor does it disturb the others of its commit."""
+        """An update without changes records no event and does not affect other requests in the same commit."""
         run = await engine.create_run("r")
         attempt = await run.start_attempt("train")
         recorded, other = await asyncio.gather(attempt.update(), run.set_parameters({"lr": 0.1}))
@@ -171,7 +171,7 @@ class TestFields:
         assert await types_of(engine) == [StepLogged, AttemptCreated, ParametersSet]
 
     async def test_an_event_that_updates_nothing_is_folded(self, engine: Engine) -> None:
-        """Such an event may come with an import."""
+        """The views fold an `AttemptUpdated` event without changes, which an import may contain."""
         run = await engine.create_run("r")
         attempt = await run.start_attempt("train")
         nothing = AttemptUpdated(branch="", step="train", attempt_id=attempt.attempt_id, changes=AttemptChanges())
@@ -180,7 +180,7 @@ class TestFields:
 
     @pytest.mark.parametrize("name", ["status_reason", "operator_key", "external_id", "operator_data", "ended_at"])
     async def test_a_field_that_may_be_missing_can_be_taken_away(self, engine: Engine, name: str) -> None:
-        """None is a value like any other; leaving a field out is something else."""
+        """An update with None clears an optional field."""
         attempt = await (await engine.create_run("r")).start_attempt("train", **FIELDS)
         await attempt.update(**{name: LATER[name]})
         nothing: dict[str, Any] = {name: None}
@@ -207,7 +207,7 @@ class TestFields:
     async def test_a_wrong_field_is_refused_and_records_nothing(
         self, engine: Engine, fields: dict[str, Any], error: type[Exception]
     ) -> None:
-        """An update is checked before it is sent."""
+        """An update with an unknown field or an invalid value raises a typed error and records nothing."""
         attempt = await (await engine.create_run("r")).start_attempt("train")
         last = await engine.last_position()
         with pytest.raises(error):
@@ -216,19 +216,19 @@ class TestFields:
 
     @pytest.mark.parametrize("name", ["status_reason", "submitted_at", "ended_at"])
     async def test_what_comes_later_cannot_be_given_at_the_start(self, engine: Engine, name: str) -> None:
-        """An attempt begins without an end."""
+        """`start_attempt` refuses the fields that belong to a later state of an attempt."""
         with pytest.raises(InvalidValue, match="begins with"):
             await (await engine.create_run("r")).start_attempt("train", **{name: LATER[name]})
 
 
 def as_read(value: Any) -> Any:
-    """Plain values of parameters come back as parameters."""
+    """Return the value as it is read back: plain parameter values come back as `Parameter`."""
     return {"lr": Parameter(0.1)} if value == {"lr": 0.1} else value
 
 
 class TestFinding:
     async def test_attempts_are_found_from_the_run_and_listed_by_branch(self, engine: Engine) -> None:
-        """A run's attempts are those of all its branches, in the order in which they were created."""
+        """A run finds and lists the attempts of all its branches in order of creation; a branch lists only its own."""
         run = await engine.create_run("r")
         branch = await run.fork("a")
         first = await run.start_attempt("one")
@@ -243,7 +243,7 @@ class TestFinding:
         assert await branch.attempts("one") == []
 
     async def test_an_attempt_belongs_to_its_run(self, engine: Engine) -> None:
-        """Another run does not find it, and cannot take its id either."""
+        """Another run neither finds an attempt nor can start one with the same id."""
         await (await engine.create_run("r")).start_attempt("one", attempt_id="mine")
         other = await engine.create_run("q")
         with pytest.raises(AttemptNotFound):
@@ -252,7 +252,7 @@ class TestFinding:
             await other.start_attempt("one", attempt_id="mine")
 
     async def test_an_attempt_of_a_removed_step_is_gone(self, engine: Engine) -> None:
-        """Its handle says so; a step of the same name begins at 1 again."""
+        """A removed step's attempt raises AttemptNotFound, and a new step of that name numbers from 1 again."""
         run = await engine.create_run("r")
         attempt = await run.start_attempt("one")
         await run.remove_step("one", "renamed")
@@ -266,7 +266,10 @@ class TestFinding:
 
 class TestStepDocuments:
     async def test_a_document_twice_is_recorded_once(self, engine: Engine) -> None:
-        """Only what differs is an event; a NaN, whatever its bits, does not differ from itself."""
+        """Logging the same step document again records nothing; a changed one records only what differs.
+
+        A NaN equals any other NaN, whatever its bits.
+        """
         run = await engine.create_run("r")
         document: dict[str, Any] = {
             "status": "RUNNING",
@@ -282,7 +285,7 @@ class TestStepDocuments:
         assert [type(each.event) for each in more.events] == [StepLogged]
 
     async def test_what_is_not_given_stays(self, engine: Engine) -> None:
-        """Who declares a step again, as after a restart, takes nothing back of how it went."""
+        """Logging a step again changes only the fields that are given and keeps its status and attempts."""
         run = await engine.create_run("r")
         await run.log_step("train", name="Train", step_type="map", message="m", mock=True, details={"k": 1})
         async with run.attempt("train"):
@@ -295,21 +298,21 @@ class TestStepDocuments:
         assert await run.step("train") == structs.replace(before, message="", mock=False, details={})
 
     async def test_a_document_without_a_spec_keeps_the_one_that_is_known(self, engine: Engine) -> None:
-        """A caller that knows nothing of tasks does not take a task away."""
+        """Logging a step without a spec keeps the spec that the step has."""
         run = await engine.create_run("r")
         await run.log_step("train", spec=TaskSpec(image="ubuntu"))
         await run.log_step("train", message="hello")
         assert (await run.step("train")).spec == TaskSpec(image="ubuntu")
 
     async def test_a_document_may_leave_attempts_out(self, engine: Engine) -> None:
-        """What it leaves out is not deleted."""
+        """Attempts that a later step document leaves out are kept."""
         run = await engine.create_run("r")
         await run.log_step("train", attempts=[AttemptDocument(message="1"), AttemptDocument(message="2")])
         await run.log_step("train", attempts=[AttemptDocument(message="changed")])
         assert [log.message for log in await run.attempts("train")] == ["changed", "2"]
 
     async def test_a_step_reads_like_its_document(self, engine: Engine) -> None:
-        """Every field of it is there, and steps come in the order in which they were first logged."""
+        """A step reads with every field of its document, and steps are listed in the order of first logging."""
         run = await engine.create_run("r")
         await run.log_step("z", name="Z", status="S", step_type="map", message="m", mock=True, details={"k": 1})
         await run.log_step("a")
@@ -319,7 +322,7 @@ class TestStepDocuments:
         assert steps["z"] == expected
 
     async def test_what_is_not_there_is_named(self, engine: Engine) -> None:
-        """The error carries the run, the branch and the step."""
+        """StepNotFound carries the run id, the branch and the step."""
         branch = await (await engine.create_run("r")).fork("a")
         with pytest.raises(StepNotFound) as caught:
             await branch.step("train")
@@ -327,7 +330,7 @@ class TestStepDocuments:
 
 
 async def test_attempts_of_one_commit_come_in_the_order_in_which_they_were_created(engine: Engine) -> None:
-    """A group commit has one time for all of its events: their positions tell their order."""
+    """Attempts recorded at the same time by one group commit are listed by position."""
     run = await engine.create_run("order")
     steps = ["z", "m", "a1"]
     await asyncio.gather(*(run.start_attempt(step) for step in steps))
@@ -335,7 +338,7 @@ async def test_attempts_of_one_commit_come_in_the_order_in_which_they_were_creat
 
 
 async def test_a_step_and_its_task_go_on_with_the_attempt(engine: Engine, database: Path) -> None:
-    """Both have the attempt's status, and the reason that stood there before is no reason of this one."""
+    """A step and its task take the status of the current attempt, and lose the reason of an earlier status."""
     run = await engine.create_run("r")
     await run.log_step("train", spec=TaskSpec())
 
@@ -355,7 +358,7 @@ async def test_a_step_and_its_task_go_on_with_the_attempt(engine: Engine, databa
 
 
 async def test_a_step_that_becomes_a_task_keeps_its_current_attempt(engine: Engine, database: Path) -> None:
-    """Also in the state view of tasks, for whoever reads that by SQL."""
+    """A step that gets a spec after its first attempt has that attempt as `current_attempt_id` in the `tasks` view."""
     run = await engine.create_run("late")
     attempt = await run.start_attempt("train")
     await run.log_step("train", status="RUNNING", spec=TaskSpec(command="python train.py"))
@@ -366,7 +369,7 @@ async def test_a_step_that_becomes_a_task_keeps_its_current_attempt(engine: Engi
 
 
 async def test_an_attempt_that_was_started_before_says_so(engine: Engine) -> None:
-    """Under the same key it is the same one: what ended stays as it ended, whatever the block does this time."""
+    """Starting under the key of an ended attempt gives that attempt, marked as a duplicate and unchanged."""
     run = await engine.create_run("r")
     first = await run.start_attempt("s", idempotency_key="k")
     assert not first.duplicate
@@ -378,7 +381,7 @@ async def test_an_attempt_that_was_started_before_says_so(engine: Engine) -> Non
 
 
 async def test_an_attempt_ends_with_what_it_made(engine: Engine) -> None:
-    """As one event: nobody sees it ended and without its outputs."""
+    """`finish` records the end and the outputs, metrics and message of an attempt as one event."""
     run = await engine.create_run("r")
     async with run.attempt("s") as attempt:
         recorded = await attempt.finish(outputs={"rows": 7}, metrics={"loss": 0.5}, message="done")
@@ -398,7 +401,7 @@ async def test_an_attempt_ends_with_what_it_made(engine: Engine) -> None:
 async def test_an_attempt_that_is_taken_up_again_in_its_block_ends_with_it(
     engine: Engine, raised: LookupError | None
 ) -> None:
-    """Whatever ends the block, the attempt ends with it, also when it had ended before and went on."""
+    """An attempt that its block ended and set to RUNNING again ends with the block, as COMPLETED or FAILED."""
     run = await engine.create_run("r")
     with contextlib.suppress(LookupError):
         async with run.attempt("s") as attempt:

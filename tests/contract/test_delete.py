@@ -1,4 +1,4 @@
-"""Deleting runs: whole or not at all, never under a fork that reads through them, and never to be confused later."""
+"""Deleting runs: completely or not at all, never while forks read through them, and never confused with a later run."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ def sql(database: Path, statement: str, *values: object) -> list[tuple[Any, ...]
 
 
 async def assert_sound(engine: Engine) -> None:
-    """The chains are whole, and the views are what the events say."""
+    """Assert that the hash chains are valid and that the views equal a rebuild from the events."""
     assert (await engine.verify()).problems == []
     assert await engine.verify_views() == []
 
@@ -39,7 +39,7 @@ async def run_ids(engine: Engine) -> list[str]:
 
 
 async def a_run(engine: Engine, run_id: str, *, status: str = COMPLETED) -> Run:
-    """A run with something in every table, which has ended."""
+    """Create a finished run with a row in every table."""
     run = await engine.create_run(run_id, parameters={"lr": 0.1, "x": 1}, description="d", tags={"k": run_id})
     await run.configure({"file": "p.py", "executor": {"n": 1}})
     branch = await run.fork("a")
@@ -54,7 +54,7 @@ async def a_run(engine: Engine, run_id: str, *, status: str = COMPLETED) -> Run:
 
 
 async def test_a_deleted_run_is_gone(engine: Engine) -> None:
-    """From every table of the file; that it was there, when it went and why stays on record."""
+    """A deleted run has no row left in any table; its deletion is recorded with time, reason and position range."""
     await a_run(engine, "r")
     rows = "SELECT count(*) FROM"
     assert await engine.delete_run("r", "a test") == DeletedRun(run_id="r", branches=2, events=14)
@@ -93,7 +93,7 @@ async def test_a_deleted_run_is_gone(engine: Engine) -> None:
 async def test_what_cannot_be_deleted_is_refused_by_name(
     engine: Engine, arguments: Any, error: type[Exception]
 ) -> None:
-    """Nothing is deleted."""
+    """Deleting an unknown run, or with an invalid reason, raises a typed error and deletes nothing."""
     await a_run(engine, "r")
     with pytest.raises(error):
         await engine.delete_run(*arguments)
@@ -107,7 +107,7 @@ async def _not_found(engine: Engine, run_id: str) -> RunNotFound:
 
 
 async def test_a_pinned_run_is_kept_until_it_is_unpinned(engine: Engine) -> None:
-    """Also from one who would carry it over; pinning twice says it once."""
+    """A pinned run cannot be deleted, not even with `carry_over`, until it is unpinned; pinning twice records once."""
     run = await a_run(engine, "r")
     assert (await engine.pin("r", "figures")).events
     assert not (await engine.pin("r", "figures")).events
@@ -122,7 +122,7 @@ async def test_a_pinned_run_is_kept_until_it_is_unpinned(engine: Engine) -> None
 
 
 async def test_a_run_that_others_read_through_is_kept(engine: Engine) -> None:
-    """The error names the forks, of whichever branch; when they are gone, it goes."""
+    """Deleting a run that has forks, of any branch, raises RunHasForks with their ids; without forks it is deleted."""
     await a_run(engine, "r")
     for fork, branch in (("f", None), ("g", "a")):
         await engine.fork_run("r", run_id=fork, branch=branch)
@@ -136,7 +136,7 @@ async def test_a_run_that_others_read_through_is_kept(engine: Engine) -> None:
 
 
 def plain(step: StepLog) -> Any:
-    """A step without what is another's once the run has it as its own: where it is from, its attempts' ids."""
+    """Return a step without what changes when a run takes it over: its origin and its attempts' ids."""
     return (
         *(step.step, step.name, step.status, step.message, step.spec, step.details),
         [_without_id(attempt) for attempt in step.attempts],
@@ -153,7 +153,7 @@ def described(info: RunInfo) -> tuple[Any, ...]:
 
 
 async def seen(branch: Branch, at: Any = None) -> Any:
-    """What a branch shows of itself at a point."""
+    """Return all that a branch shows of itself at a point."""
     log = await branch.compile(at=at)
     steps = {name: plain(step) for name, step in (await branch.steps(at=at)).items()}
     assert steps == {name: plain(step) for name, step in log.steps.items()}
@@ -163,13 +163,13 @@ async def seen(branch: Branch, at: Any = None) -> Any:
 
 
 async def history(branch: Branch) -> list[Any]:
-    """What a branch showed at each of its versions so far, by version, by position and by time."""
+    """Return what a branch shows at each of its stream versions."""
     points: list[Any] = list(range(1, (await branch.head()).stream_version + 1))
     return [await seen(branch, at) for at in points]
 
 
 async def _forks(engine: Engine) -> list[Branch]:
-    """Forks of a run, of one of its branches and of a fork; with steps that hide inherited ones, and branches."""
+    """Create forks of a run, of a branch and of a fork, with own branches and steps that hide inherited ones."""
     await a_run(engine, "r")
     f = await engine.fork_run("r", run_id="f")
     early = await engine.fork_run("f", run_id="early")
@@ -188,7 +188,7 @@ async def _forks(engine: Engine) -> list[Branch]:
 
 
 async def test_forks_see_what_they_saw(engine: Engine) -> None:
-    """Forks, forks of forks and their branches: now and at every version, parameters and steps; the views are true."""
+    """Deleting a run with `carry_over` changes nothing that its forks and theirs show, now or at any version."""
     branches = await _forks(engine)
     now = [await seen(branch) for branch in branches]
     before = [await history(branch) for branch in branches]
@@ -205,7 +205,7 @@ async def test_forks_see_what_they_saw(engine: Engine) -> None:
 
 
 async def test_points_by_position_and_by_time_are_as_they_were(engine: Engine) -> None:
-    """The carrying over comes later than all that it gives, and counts from the fork on all the same."""
+    """After `carry_over`, a fork shows the same at every earlier position and time."""
     (f, *_) = await _forks(engine)
     events = [each async for each in engine.events(run_id="f", branch="")]
     points: list[Any] = [Position(each.position) for each in events] + [each.recorded_at for each in events]
@@ -216,7 +216,7 @@ async def test_points_by_position_and_by_time_are_as_they_were(engine: Engine) -
 
 @pytest.mark.parametrize("order", [("r", "f", "late"), ("f", "r", "late"), ("late", "f", "r"), ("f", "late", "r")])
 async def test_chains_of_forks_are_deleted_in_any_order(engine: Engine, order: tuple[str, ...]) -> None:
-    """What remains sees what it saw, whoever goes first."""
+    """Runs in a chain of forks can be deleted in any order; the remaining ones show the same as before."""
     branches = {branch.run_id: branch for branch in await _forks(engine) if branch.name == ""}
     before: dict[str, Any] = {}
     for run_id in order:
@@ -230,7 +230,7 @@ async def test_chains_of_forks_are_deleted_in_any_order(engine: Engine, order: t
 
 
 async def test_a_steps_own_log_is_not_overwritten(engine: Engine) -> None:
-    """What a fork did anew is its own; the inherited step is what it was at points before."""
+    """A carried-over step is shown only at points before the fork logged that step itself."""
     (f, *_) = await _forks(engine)
     await engine.delete_run("r", "old", carry_over=True)
     assert [(await f.step("task", at=at)).message for at in (3, 4, None)] == ["m", "anew", "anew"]
@@ -238,7 +238,7 @@ async def test_a_steps_own_log_is_not_overwritten(engine: Engine) -> None:
 
 
 async def test_carried_attempts_are_the_runs_own(engine: Engine) -> None:
-    """They are listed first, can be found by their ids, and the next one is counted on from them."""
+    """Carried-over attempts are listed first, and a step's next attempt is numbered after them."""
     await a_run(engine, "r")
     f = await engine.fork_run("r", run_id="f")
     g = await engine.fork_run("r", run_id="g")
@@ -254,7 +254,7 @@ async def test_carried_attempts_are_the_runs_own(engine: Engine) -> None:
 
 
 async def test_carried_attempts_are_in_their_order(engine: Engine) -> None:
-    """Step by step, in each by their numbers, however often each was tried."""
+    """Carried-over attempts are listed step by step, in each step by their index."""
     run = await engine.create_run("r")
     for step, outcomes in (("a", ["FAILED", "FAILED", "FAILED", COMPLETED]), ("b", [COMPLETED])):
         for outcome in outcomes:
@@ -270,7 +270,7 @@ async def test_carried_attempts_are_in_their_order(engine: Engine) -> None:
 async def test_what_is_carried_over_can_be_more_than_an_event_holds(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is recorded in parts, together; steps of many attempts are divided, too, and configurations by their keys."""
+    """What exceeds one event is carried over in several, dividing even a step's attempts and a configuration by key."""
     monkeypatch.setattr(carried_over, "PART_BYTES_MAX", 600)
     parameters = {f"p{number}": "v" * 100 for number in range(20)}
     run = await engine.create_run("r", parameters=parameters, description="d", tags={"t": 1})
@@ -289,7 +289,7 @@ async def test_what_is_carried_over_can_be_more_than_an_event_holds(
 
 
 async def test_what_a_source_was_opened_with_is_carried_over(engine: Engine) -> None:
-    """Whatever the columns of a fork's row repeat of it: folded anew without the source, the row is the same."""
+    """A fork's row in `runs` keeps what the deleted source was created with, also after a rebuild."""
     opened: dict[str, Any] = {
         "dag_hash": "hash",
         "workspace_slug": "lab",
@@ -309,7 +309,7 @@ async def test_what_a_source_was_opened_with_is_carried_over(engine: Engine) -> 
 
 
 async def test_what_is_larger_than_a_part_is_one_by_itself(engine: Engine) -> None:
-    """No part says nothing: what comes first may be as large as an event can be."""
+    """A value larger than a part is carried over in an event of its own, and no part is empty."""
     large = {"a": "v" * carried_over.PART_BYTES_MAX, "b": "w" * carried_over.PART_BYTES_MAX}
     await engine.create_run("r", parameters=large)
     f = await engine.fork_run("r", run_id="f")
@@ -321,7 +321,7 @@ async def test_what_is_larger_than_a_part_is_one_by_itself(engine: Engine) -> No
 
 
 async def test_what_callers_recorded_in_several_events_is_carried_over_in_one(engine: Engine) -> None:
-    """The limit of an event is for what they record; what the source was opened with is told once."""
+    """A step whose events exceed the size limit together is carried over; the source's tags are recorded only once."""
     large = {"x": "v" * 900_000}
     run = await engine.create_run("r", tags={"t": "t" * 900_000}, parameters={"p": "v" * 900_000})
     async with run.attempt("s") as attempt:
@@ -338,7 +338,7 @@ async def test_what_callers_recorded_in_several_events_is_carried_over_in_one(en
 
 
 async def test_nothing_that_was_carried_over_is_at_work(engine: Engine) -> None:
-    """An attempt of the source that never ended is nobody's to wait for, and nothing was set during it."""
+    """A carried-over attempt that never ended is not unfinished in the fork until the fork updates it."""
     run = await engine.create_run("r")
     await run.start_attempt("s")
     await run.set_step_status("s", COMPLETED)
@@ -355,7 +355,7 @@ async def test_nothing_that_was_carried_over_is_at_work(engine: Engine) -> None:
 
 @pytest.mark.parametrize("erased", ["f", "g"])
 async def test_copies_of_all_that_was_carried_over_are_named(engine: Engine, erased: str) -> None:
-    """Of what the source was opened with, its steps and its configuration too."""
+    """Erasing a carried-over description, step or configuration names the other fork that holds a copy."""
     for name, value in {"description": "d", "step": "s", "config": "c"}.items():
         run = await engine.create_run(name, description=value if name == "description" else None)
         if name == "step":
@@ -370,7 +370,7 @@ async def test_copies_of_all_that_was_carried_over_are_named(engine: Engine, era
 
 
 async def test_what_was_carried_over_can_be_erased(engine: Engine) -> None:
-    """As any other event that holds values: it reads as erased, also in forks of the fork, and verifies."""
+    """A carried-over event can be erased; it then reads as erased, also in forks of the fork, and verifies."""
     branches = await _forks(engine)
     await engine.delete_run("r", "old", carry_over=True)
     (carried,) = [each async for each in engine.events(run_id="f", types=[SourceCarriedOver])]
@@ -385,7 +385,7 @@ async def test_what_was_carried_over_can_be_erased(engine: Engine) -> None:
 
 
 async def test_a_conflict_on_a_value_erased_before_it_was_carried_over_still_verifies(engine: Engine) -> None:
-    """The reduction recorded the value as the base, and nobody can know it any more: that is no forgery."""
+    """A reduction whose conflict's base was erased still verifies after the source was deleted with `carry_over`."""
     await engine.create_run("r", parameters={"x": 1})
     f = await engine.fork_run("r", run_id="f")
     child = await f.fork("a")
@@ -399,7 +399,7 @@ async def test_a_conflict_on_a_value_erased_before_it_was_carried_over_still_ver
 
 
 async def test_reductions_of_a_fork_still_verify(engine: Engine) -> None:
-    """Made before and after, over values that came from the source."""
+    """A fork's reductions over inherited values verify after `carry_over`, whether made before or after it."""
     await a_run(engine, "r")
     f = await engine.fork_run("r", run_id="f")
     child = await f.fork("c")
@@ -415,7 +415,7 @@ async def test_reductions_of_a_fork_still_verify(engine: Engine) -> None:
 
 
 async def test_cutting_a_fork_off_without_carrying_over_is_found(engine: Engine) -> None:
-    """A fork without a source has to say what it saw of it."""
+    """Verification finds a fork whose link to its source was removed without carrying anything over."""
     await a_run(engine, "r")
     await engine.fork_run("r", run_id="f")
     sql(engine.path, "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = 'f'")
@@ -424,7 +424,7 @@ async def test_cutting_a_fork_off_without_carrying_over_is_found(engine: Engine)
 
 @pytest.mark.parametrize("forgery", ["DELETE FROM deleted_runs", "UPDATE deleted_runs SET events = 12"])
 async def test_a_run_that_just_went_missing_is_found(engine: Engine, forgery: str) -> None:
-    """Only what is on record as deleted may be gone."""
+    """Verification finds a missing run whose deletion record was removed or changed."""
     await a_run(engine, "r")
     await a_run(engine, "s")
     await engine.delete_run("r", "old")
@@ -434,7 +434,10 @@ async def test_a_run_that_just_went_missing_is_found(engine: Engine, forgery: st
 
 
 async def test_a_checkpoint_still_holds_after_a_deletion(engine: Engine) -> None:
-    """It names the run as deleted, and nothing else. One from before the run's last events cannot be proved at all."""
+    """Verification since a checkpoint reports a deleted run as "deleted" only.
+
+    If the checkpoint was taken in the middle of that run, the problem is "checkpoint".
+    """
     run = await a_run(engine, "r")
     middle = await engine.checkpoint()
     await run.set_parameters({"later": 1})
@@ -448,7 +451,7 @@ async def test_a_checkpoint_still_holds_after_a_deletion(engine: Engine) -> None
 
 
 async def test_a_checkpoint_made_after_a_deletion_commits_to_its_record(engine: Engine) -> None:
-    """When and why a run went cannot be written anew either, nor that it went before the checkpoint."""
+    """Changing the reason or time of a deletion is found by verification since a later checkpoint."""
     await a_run(engine, "r")
     await a_run(engine, "s")
     before = await engine.checkpoint()
@@ -466,7 +469,7 @@ async def test_a_checkpoint_made_after_a_deletion_commits_to_its_record(engine: 
 async def test_whether_a_checkpoint_saw_a_deletion_is_no_matter_of_clocks(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
-    """A deletion may take its time before a checkpoint is taken and be committed after it; and clocks jump."""
+    """Whether a deletion came before or after a checkpoint does not depend on the clock, which may jump."""
     checkpoints = [await engine.checkpoint()]
     for run_id in ("q", "r", "s"):
         await a_run(engine, run_id)
@@ -482,7 +485,7 @@ async def test_whether_a_checkpoint_saw_a_deletion_is_no_matter_of_clocks(
 
 
 class _Clock:
-    """One that is some hours ahead."""
+    """A clock that is some hours ahead."""
 
     def __init__(self, hours: int) -> None:
         self._hours = hours
@@ -492,7 +495,7 @@ class _Clock:
 
 
 async def test_a_run_made_anew_under_a_deleted_ones_name_is_no_continuation(engine: Engine) -> None:
-    """The checkpoint saw another run of that name: that it was deleted is told."""
+    """Verification since a checkpoint reports a deleted run even if a new run has its id."""
     await engine.create_run("pay", parameters={"salary": 1000})
     checkpoint = await engine.checkpoint()
     await engine.delete_run("pay", "a mistake")
@@ -503,7 +506,7 @@ async def test_a_run_made_anew_under_a_deleted_ones_name_is_no_continuation(engi
 
 
 async def test_positions_and_streams_are_not_used_again(engine: Engine) -> None:
-    """Also when all that was recorded last is gone: cursors stay good, and what comes is new to them."""
+    """Positions and stream ids of a deleted run are not reused, even if it was recorded last."""
     await a_run(engine, "r")
     last = await engine.last_position()
     (before,) = sql(engine.path, "SELECT max(stream_id) FROM streams")
@@ -517,7 +520,7 @@ async def test_positions_and_streams_are_not_used_again(engine: Engine) -> None:
 
 
 async def test_a_run_of_the_same_name_is_another_run(engine: Engine) -> None:
-    """It has its own history; what was forked from the first one is none of its forks, and old keys are new."""
+    """A new run with a deleted run's id has its own history and keys; forks of the old run keep what they show."""
     await a_run(engine, "r")
     f = await engine.fork_run("r", run_id="f")
     before = await seen(f)
@@ -534,7 +537,7 @@ async def test_a_run_of_the_same_name_is_another_run(engine: Engine) -> None:
 
 
 async def test_handles_of_a_deleted_run_find_no_run(engine: Engine) -> None:
-    """Whatever they are asked or asked to record; it is the run that is told to be gone, not the branch."""
+    """Every read and write through a handle of a deleted run, or its branch or attempt, raises RunNotFound."""
     run = await a_run(engine, "r")
     branch, attempt = await run.branch("a"), await run.start_attempt("more")
     await engine.delete_run("r", "old")
@@ -547,7 +550,7 @@ async def test_handles_of_a_deleted_run_find_no_run(engine: Engine) -> None:
 
 
 async def test_other_engines_notice_at_once(database: Path) -> None:
-    """One that has the run's streams in memory writes nothing into them, and its other writes are recorded."""
+    """Another engine's write to a run that was just deleted raises RunNotFound; its other writes are recorded."""
     async with open_engine(database) as engine, open_engine(database) as other:
         gone, stays = await other.create_run("gone"), await other.create_run("stays")
         await gone.set_parameters({"x": 1})
@@ -562,7 +565,7 @@ async def test_other_engines_notice_at_once(database: Path) -> None:
 
 
 async def test_subscribers_go_on(engine: Engine) -> None:
-    """A deletion ends nobody's subscription to the store, and hides nothing that comes."""
+    """A subscription to the whole store continues after a deletion and yields the events of later runs."""
     await engine.create_run("r")
     events = engine.subscribe(after=0)
     assert (await anext(events)).run_id == "r"
@@ -574,7 +577,7 @@ async def test_subscribers_go_on(engine: Engine) -> None:
 
 
 async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
-    """By status and by age; never what goes on, is pinned or is read through; and says what it did."""
+    """`collect` deletes finished runs by status and age, and keeps active and pinned runs and those with forks."""
     for run_id, status in (("done", COMPLETED), ("bad", "FAILED"), ("on", "RUNNING"), ("pinned", COMPLETED)):
         await a_run(engine, run_id, status=status)
     await engine.pin("pinned")
@@ -591,7 +594,7 @@ async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
 
 
 async def test_runs_of_a_hosts_own_words_are_counted_and_taken_when_named(engine: Engine) -> None:
-    """What such a word means nobody else knows: the run may go on. What is too young is not counted."""
+    """`collect` counts old runs with a host's own status and deletes them only if that status is named."""
     for run_id, status in (("a", "DONE"), ("b", "DONE"), ("c", "RUNNING"), ("d", COMPLETED)):
         await a_run(engine, run_id, status=status)
     assert (await engine.collect(timedelta(days=1))).others == {}
@@ -602,7 +605,7 @@ async def test_runs_of_a_hosts_own_words_are_counted_and_taken_when_named(engine
 
 
 async def test_forks_go_before_what_they_were_forked_from(engine: Engine) -> None:
-    """A chain of runs that have all ended goes whole."""
+    """`collect` deletes a chain of finished forks whole, forks first."""
     await a_run(engine, "r")
     await engine.fork_run("r", run_id="f", status=COMPLETED)
     await engine.fork_run("f", run_id="g", status=COMPLETED)
@@ -611,7 +614,7 @@ async def test_forks_go_before_what_they_were_forked_from(engine: Engine) -> Non
 
 @pytest.mark.parametrize("kept", [False, True])
 async def test_a_dry_run_says_what_would_be_and_changes_nothing(engine: Engine, kept: bool) -> None:  # noqa: FBT001
-    """The answer is that of the run that follows."""
+    """A dry run of `collect` changes nothing and returns what the real run then returns."""
     await a_run(engine, "r")
     await engine.fork_run("r", run_id="f", status="RUNNING" if kept else COMPLETED)
     await a_run(engine, "s")
@@ -640,7 +643,7 @@ async def test_a_dry_run_says_what_would_be_and_changes_nothing(engine: Engine, 
     ids=str,
 )
 async def test_a_wrong_selection_deletes_nothing(engine: Engine, arguments: dict[str, Any]) -> None:
-    """It is refused before anything is looked at."""
+    """`collect` with an invalid argument raises InvalidValue and deletes nothing."""
     await a_run(engine, "r")
     with pytest.raises(InvalidValue):
         await engine.collect(**{"older_than": NO_AGE, **arguments})
@@ -651,7 +654,7 @@ async def test_a_wrong_selection_deletes_nothing(engine: Engine, arguments: dict
 async def test_what_changes_between_selection_and_deletion_is_looked_at_again(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """Whether a run has expired is decided under the lock that it is deleted under."""
+    """`collect` does not delete a run that stops qualifying between its selection and its deletion."""
     run = await a_run(engine, "r")
     expired = engine._removal.expired
 
@@ -673,7 +676,7 @@ async def test_what_changes_between_selection_and_deletion_is_looked_at_again(
 
 
 async def test_whether_a_run_may_go_is_what_the_log_says(engine: Engine) -> None:
-    """Not what a view says of it: a view that was changed can be made anew, a run that was deleted cannot."""
+    """Whether a run may be deleted is decided by the log, not by the `runs` view, which may have been changed."""
     pinned, on = await a_run(engine, "pinned"), await a_run(engine, "on")
     await engine.pin("pinned")
     await on.set_status("RUNNING")
@@ -688,7 +691,7 @@ async def test_whether_a_run_may_go_is_what_the_log_says(engine: Engine) -> None
 
 
 async def test_two_collectors_delete_each_run_once(database: Path) -> None:
-    """Between them they delete all; neither fails."""
+    """Two engines that collect at the same time delete each run once, and neither fails."""
     async with open_engine(database) as engine, open_engine(database) as other:
         for number in range(10):
             run = await engine.create_run(f"r{number}")
@@ -700,7 +703,7 @@ async def test_two_collectors_delete_each_run_once(database: Path) -> None:
 
 
 async def test_no_removal_reads_all_events(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every statement of a selection, a deletion and an erasure finds its events by an index."""
+    """No statement of a selection, a deletion or an erasure scans the events table."""
     statements: set[str] = set()
 
     def traced(connection: sqlite3.Connection) -> None:
@@ -722,7 +725,7 @@ async def test_no_removal_reads_all_events(engine: Engine, monkeypatch: pytest.M
 
 
 async def test_writing_and_reading_cost_the_same_however_many_runs_were_deleted(engine: Engine) -> None:
-    """No statement of theirs, nor of the next deletion, reads the whole table of what was deleted."""
+    """No statement of a write, a read or a deletion scans the table of deleted runs."""
     statements: set[str] = set()
     await a_run(engine, "r")
     log: Any = engine._log

@@ -1,4 +1,4 @@
-"""Erasing: what one event said is gone from the file for good, and everything that hangs on the event still holds."""
+"""Erasing: an event's payload is removed from the file for good, and all that refers to the event stays valid."""
 
 import asyncio
 import contextlib
@@ -40,13 +40,13 @@ def sql(database: Path, statement: str, *values: object) -> list[tuple[Any, ...]
 
 
 def assert_nowhere(database: Path, secret: str = SECRET) -> None:
-    """No file of the database's holds the bytes. To be called when no engine of this process has it open."""
+    """Assert that no file of the database contains the secret; no engine of this process may have it open."""
     for path in database.parent.iterdir():
         assert secret.encode() not in path.read_bytes(), path
 
 
 async def assert_sound(engine: Engine) -> None:
-    """The chains are whole, and the views are what the events say."""
+    """Assert that the hash chains are valid and that the views equal a rebuild from the events."""
     assert (await engine.verify()).problems == []
     assert await engine.verify_views() == []
 
@@ -56,7 +56,7 @@ async def version_of(run: Run) -> int:
 
 
 async def test_what_was_erased_is_gone_and_its_place_is_not(database: Path) -> None:
-    """The bytes are in no file, the event and its hash stand as before, and an event says who erased it and why."""
+    """Erasing removes the bytes from every file, keeps the event's hash, and records who erased it and why."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         await run.set_parameters({"key": SECRET, "lr": 0.1})
@@ -74,7 +74,7 @@ async def test_what_was_erased_is_gone_and_its_place_is_not(database: Path) -> N
 
 
 async def _everything(engine: Engine, database: Path) -> Run:
-    """A run that says the secret in every way that there is."""
+    """Create a run that holds the secret in every field that can hold text."""
     run = await engine.create_run(
         "r", tag=SECRET, workspace_slug=SECRET, root_path=SECRET, description=SECRET, tags={"t": [SECRET]}
     )
@@ -95,7 +95,7 @@ async def _everything(engine: Engine, database: Path) -> Run:
 
 
 async def _erase_all(engine: Engine) -> None:
-    """Erase every event that can be."""
+    """Erase every event that can be erased."""
     for each in [each async for each in engine.events()]:
         with contextlib.suppress(NotErasable):
             await engine.erase(each.run_id, each.branch, each.stream_version, "all of it", compact=False)
@@ -103,7 +103,7 @@ async def _erase_all(engine: Engine) -> None:
 
 
 async def test_every_way_of_saying_it_can_be_erased(database: Path) -> None:
-    """Erased event by event, no table, index or page that was once used holds it, nor after closing."""
+    """After every event was erased, no file holds the secret, and verification since earlier checkpoints succeeds."""
     async with open_engine(database) as engine:
         checkpoint = await engine.checkpoint()
         run = await _everything(engine, database)
@@ -122,7 +122,7 @@ async def test_every_way_of_saying_it_can_be_erased(database: Path) -> None:
 
 
 async def test_the_file_holds_no_trace_while_it_is_open(database: Path) -> None:
-    """Another process finds nothing in the file or in its write-ahead log, with the engine and a subscriber at work."""
+    """While an engine and a subscription are open, another process finds no trace in the file or its WAL."""
     async with open_engine(database) as engine:
         await _everything(engine, database)
         following = asyncio.create_task(anext(engine.subscribe(run_id="r", after=1_000)))
@@ -138,7 +138,7 @@ async def test_the_file_holds_no_trace_while_it_is_open(database: Path) -> None:
 
 @pytest.mark.parametrize("size", [10, 3_000, 50_000, 500_000], ids=str)
 async def test_neighbours_and_sizes_make_no_difference(database: Path, size: int) -> None:
-    """On a page with others, on pages of its own, overwritten before and after: it goes, the others stay."""
+    """A payload of any size, before and after other values of its parameter, is erased; other events stay."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         for number in range(30):
@@ -154,7 +154,7 @@ async def test_neighbours_and_sizes_make_no_difference(database: Path, size: int
 
 
 async def _overwriting_nothing(engine: Engine) -> None:
-    """Leave what is deleted where it is, as SQLite does by default; some systems' SQLite overwrites it."""
+    """Turn off `secure_delete`, which some builds of SQLite turn on, so that deleted bytes stay in the file."""
     log = engine._log
     assert isinstance(log, SqliteEventLog)
     await log.exclusively(lambda connection: connection.execute("PRAGMA secure_delete = OFF").fetchall())
@@ -162,7 +162,7 @@ async def _overwriting_nothing(engine: Engine) -> None:
 
 @pytest.mark.parametrize("size", [10, 3_000, 50_000], ids=str)
 async def test_rows_that_were_written_over_before_leave_no_trace(database: Path, size: int) -> None:
-    """The views' rows change all the time, and SQLite leaves their old bytes where they were: they go, too."""
+    """Erasing also removes old bytes of view rows that were updated and that SQLite left in the file."""
     async with open_engine(database) as engine:
         await _overwriting_nothing(engine)
         run = await engine.create_run("r")
@@ -177,7 +177,7 @@ async def test_rows_that_were_written_over_before_leave_no_trace(database: Path,
 
 
 async def test_erased_reads_as_erased_everywhere(engine: Engine) -> None:
-    """Parameters, their past, their sources, the compiled log, the SQL view, forks and branches."""
+    """An erased parameter reads as erased in every read, also in the past, in branches, in forks and in SQL."""
     run = await engine.create_run("r", parameters={"x": SECRET})
     branch = await run.fork("a")
     fork = await engine.fork_run("r", run_id="f")
@@ -197,7 +197,7 @@ async def test_erased_reads_as_erased_everywhere(engine: Engine) -> None:
 
 
 async def test_what_came_later_stands(engine: Engine) -> None:
-    """An erased value that was overwritten does not come back, nor does one that it overwrote."""
+    """Erasing an overwritten value leaves the current and the earlier value, and reads as erased in its own time."""
     run = await engine.create_run("r", parameters={"x": 1})
     await run.set_parameters({"x": 2})
     await run.set_parameters({"x": 3})
@@ -208,7 +208,7 @@ async def test_what_came_later_stands(engine: Engine) -> None:
 
 
 async def test_reductions_that_took_the_value_are_named(engine: Engine) -> None:
-    """They say it too, and the reductions of those: all have to be erased, and can be, in any order."""
+    """Erasing names the reductions that carry the value, direct and indirect; they can be erased in any order."""
     run = await engine.create_run("r")
     branch = await run.fork("a")
     inner = await branch.fork("inner")
@@ -226,7 +226,7 @@ async def test_reductions_that_took_the_value_are_named(engine: Engine) -> None:
 
 
 async def test_reductions_that_conflicted_on_the_value_are_named(database: Path) -> None:
-    """They keep all three sides: what was there at the fork, the parent's and the child's; in forks of the run, too."""
+    """Erasing names a reduction that keeps the value as a conflict's base, parent or child side, in forks too."""
     async with open_engine(database) as engine:
         source = await engine.create_run("s", parameters={"x": f"{SECRET} 0"})
         run = await engine.fork_run("s", run_id="r")
@@ -246,7 +246,7 @@ async def test_reductions_that_conflicted_on_the_value_are_named(database: Path)
 
 
 async def test_erasing_twice_erases_once(engine: Engine) -> None:
-    """One event tells of it; the second call says that it had been erased."""
+    """Erasing an event again returns `erased=False` and records nothing."""
     await engine.create_run("r", parameters={"x": SECRET})
     first = await engine.erase("r", None, 2, "a key")
     second = await engine.erase("r", None, 2, "again")
@@ -255,7 +255,7 @@ async def test_erasing_twice_erases_once(engine: Engine) -> None:
 
 
 async def test_a_retry_of_what_was_erased_is_still_a_retry(engine: Engine) -> None:
-    """The same key and content answer with what is left; nothing is recorded anew."""
+    """A retry under the key of an erased event is a duplicate and returns the erased event."""
     run = await engine.create_run("r")
     await run.set_parameters({"x": SECRET}, idempotency_key="k")
     await engine.erase("r", None, 2, "a key")
@@ -280,7 +280,7 @@ async def test_a_retry_of_what_was_erased_is_still_a_retry(engine: Engine) -> No
     ],
 )
 async def test_what_cannot_be_erased_is_refused_by_name(engine: Engine, arguments: Any, error: type[Exception]) -> None:
-    """Nothing has changed afterwards."""
+    """Erasing what is not there or not erasable, or with a bad argument, raises a typed error and changes nothing."""
     run = await engine.create_run("r", parameters={"x": 1})
     await run.fork("a")
     await engine.erase("r", None, 1, "its texts", compact=False)
@@ -292,7 +292,7 @@ async def test_what_cannot_be_erased_is_refused_by_name(engine: Engine, argument
 
 
 async def test_an_event_that_cannot_be_read_is_not_erased(engine: Engine) -> None:
-    """What of an unknown event would have to stay is not known: it is refused by the event's type and position."""
+    """Erasing an event of an unknown type raises UnknownEventType with the type and the position."""
     await engine.create_run("r", parameters={"x": SECRET})
     sql(engine.path, "UPDATE events SET event_type = 'FromTomorrow' WHERE position = 2")
     with pytest.raises(UnknownEventType) as raised:
@@ -301,7 +301,7 @@ async def test_an_event_that_cannot_be_read_is_not_erased(engine: Engine) -> Non
 
 
 async def test_nobody_can_set_an_erased_value(engine: Engine) -> None:
-    """What reads as erased was erased."""
+    """Setting a parameter to the erased value raises InvalidValue."""
     run = await engine.create_run("r")
     with pytest.raises(InvalidValue):
         await run.set_parameters({"x": ERASED})
@@ -309,7 +309,7 @@ async def test_nobody_can_set_an_erased_value(engine: Engine) -> None:
 
 @pytest.mark.parametrize("rule", ["sum", "mean", "collect", "concat", "merge", "unanimous", "min", "last", len])
 async def test_an_erased_value_is_not_reduced(engine: Engine, rule: str | Callable[[list[Any]], Any]) -> None:
-    """A rule that would take it is refused by name, and records nothing; a child that sets it anew is taken again."""
+    """A reduction whose rule would take an erased value is refused; once the child sets a new value, it succeeds."""
     run = await engine.create_run("r")
     a, b = await run.fork("a"), await run.fork("b")
     await a.set_parameters({"x": 1})
@@ -323,7 +323,7 @@ async def test_an_erased_value_is_not_reduced(engine: Engine, rule: str | Callab
 
 
 async def test_no_function_is_called_with_an_erased_value(engine: Engine) -> None:
-    """It would make something of a value that is none."""
+    """A reduction by a function is refused, and the function not called, when a value was erased."""
     called: list[list[Any]] = []
     run = await engine.create_run("r")
     await (await run.fork("a")).set_parameters({"x": 1})
@@ -337,7 +337,7 @@ async def test_no_function_is_called_with_an_erased_value(engine: Engine) -> Non
 async def test_a_rule_that_does_not_take_it_reduces_the_others(
     engine: Engine, rule: str, erased: str, value: int
 ) -> None:
-    """The first is the first, whatever was erased of the second, and the last is the last."""
+    """The rules `first` and `last` succeed when the erased value is not the one that they take."""
     run = await engine.create_run("r")
     a, b = await run.fork("a"), await run.fork("b")
     await a.set_parameters({"x": 1})
@@ -348,7 +348,7 @@ async def test_a_rule_that_does_not_take_it_reduces_the_others(
 
 
 async def test_a_reduction_of_what_was_erased_later_still_verifies(engine: Engine) -> None:
-    """Its value cannot be made again: that is no forgery. Neither are the conflicts that the value was part of."""
+    """A reduction verifies after its sources, its conflicts or the reduction itself were erased."""
     run = await engine.create_run("r", parameters={"x": 0})
     a, b = await run.fork("a"), await run.fork("b")
     await a.set_parameters({"x": 1})
@@ -378,7 +378,7 @@ TAMPERINGS = {
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)
 async def test_tampering_with_an_erasure_is_found(engine: Engine, tampering: str) -> None:
-    """Neither can something be erased unseen, nor can what is left be made to say something."""
+    """Verification finds a changed erasure mark, digest or remainder, and an event marked without being erased."""
     run = await engine.create_run("r", parameters={"x": 1})
     await run.set_parameters({"x": 2})
     await engine.erase("r", None, 2, "wrong", compact=False)
@@ -388,7 +388,7 @@ async def test_tampering_with_an_erasure_is_found(engine: Engine, tampering: str
 
 
 async def test_a_marked_event_of_whose_erasure_nothing_tells_is_found(engine: Engine) -> None:
-    """With the right digest the chain is whole: then it is the missing event that is reported."""
+    """Verification reports an event that is marked with its correct digest but has no recorded erasure."""
     await engine.create_run("r", parameters={"x": 1})
     (payload,) = sql(engine.path, "SELECT payload FROM events WHERE position = 2")[0]
     digest = payload_digest(payload)
@@ -398,7 +398,7 @@ async def test_a_marked_event_of_whose_erasure_nothing_tells_is_found(engine: En
 
 
 async def test_who_reads_an_older_state_is_told_of(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its bytes cannot go while a reader holds them: that is an error, and erasing again makes it good."""
+    """While a reader holds an old snapshot, erasing raises TracesLeft; erasing again afterwards removes the bytes."""
     monkeypatch.setattr(sqlite_removal, "READERS_WAITED_FOR_SECONDS", 0)
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"x": SECRET})
@@ -415,7 +415,7 @@ async def test_who_reads_an_older_state_is_told_of(database: Path, monkeypatch: 
 
 
 async def test_writers_go_on_while_a_reader_is_waited_for(database: Path) -> None:
-    """Waiting for a reader holds up nobody else; when the reader is done, the file is clean."""
+    """An erasure that waits for a reader does not block writers, and completes when the reader is done."""
     async with open_engine(database) as engine, open_engine(database, busy_timeout=1) as other:
         run = await engine.create_run("r", parameters={"x": SECRET})
         reader = sqlite3.connect(database, isolation_level=None)
@@ -434,7 +434,7 @@ async def test_writers_go_on_while_a_reader_is_waited_for(database: Path) -> Non
 
 @pytest.fixture
 def erased_while_folding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever folds the log anew is overtaken, once, by another engine that erases and deletes what was folded."""
+    """Let another engine erase and delete, once, what a rebuild or a comparison has already folded."""
     catch_up = sqlite_rebuild._Scratch.catch_up
     overtaken: list[bool] = []
 
@@ -453,7 +453,7 @@ def erased_while_folding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("erased_while_folding")
 @pytest.mark.parametrize("work", [Engine.rebuild, Engine.verify_views])
 async def test_folding_that_is_under_way_does_not_bring_it_back(database: Path, work: Any) -> None:
-    """What was folded before is folded again: neither views nor scratch files hold it, and no difference is told."""
+    """A rebuild or comparison that another engine's erasure overtakes leaves no trace and finds no difference."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r", parameters={"x": SECRET})
         gone = await engine.create_run("gone", parameters={"x": SECRET})
@@ -467,7 +467,7 @@ async def test_folding_that_is_under_way_does_not_bring_it_back(database: Path, 
 
 
 async def test_what_a_killed_rebuild_has_left_goes_too(database: Path) -> None:
-    """Its scratch file holds what the views held."""
+    """Erasing removes the scratch files that a killed rebuild or comparison has left."""
     leftover = database.with_name("runs.db-rebuild")
     compared = database.with_name("runs.db-compare-0123456789abcdef")
     async with open_engine(database) as engine:
@@ -479,7 +479,7 @@ async def test_what_a_killed_rebuild_has_left_goes_too(database: Path) -> None:
 
 
 async def test_a_file_that_another_program_writes_to_is_busy(database: Path) -> None:
-    """A removal that cannot begin says so, removes nothing, and can be asked for again."""
+    """An erasure or a deletion raises StoreBusy while another program holds the write lock, and succeeds later."""
     async with open_engine(database, busy_timeout=0.01) as engine:
         await engine.create_run("r", parameters={"x": SECRET})
         with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
@@ -492,7 +492,7 @@ async def test_a_file_that_another_program_writes_to_is_busy(database: Path) -> 
 
 
 async def test_other_engines_notice_at_once(database: Path) -> None:
-    """One that had read and written the value before sees it erased, and writes nothing of it back."""
+    """Another engine that has read and written the value sees it as erased at once and writes none of it back."""
     async with open_engine(database) as engine, open_engine(database) as other:
         run = await other.create_run("r", description=SECRET, parameters={"x": SECRET})
         await run.log_step("s", message=SECRET)
@@ -506,7 +506,7 @@ async def test_other_engines_notice_at_once(database: Path) -> None:
 
 
 async def test_deciding_on_what_was_erased_by_another_is_no_way_back(database: Path) -> None:
-    """What one engine remembers of a run is not carried over after another has erased it."""
+    """A deletion with `carry_over` does not carry over what another engine has erased."""
     async with open_engine(database) as engine, open_engine(database) as other:
         await other.create_run("r", description=SECRET, parameters={"x": SECRET})
         fork = await other.fork_run("r", run_id="f")
@@ -520,7 +520,7 @@ async def test_deciding_on_what_was_erased_by_another_is_no_way_back(database: P
 
 
 async def test_what_is_left_may_be_larger_than_what_was_said(database: Path) -> None:
-    """The limit of an event is for what callers record."""
+    """The remainder of an erased event may exceed the size limit of an event."""
     async with open_engine(database, event_bytes_max=4000) as engine:
         run = await engine.create_run("r")
         await run.set_parameters({f"p{number}": 1 for number in range(160)})
@@ -530,7 +530,7 @@ async def test_what_is_left_may_be_larger_than_what_was_said(database: Path) -> 
 
 
 async def test_events_of_an_older_version_are_erased_too(database: Path) -> None:
-    """A file of yesterday's, event by event: what is left reads under the version that the event was recorded as."""
+    """Events of older schema versions can be erased, and the remainder is still read and verified."""
     shutil.copyfile(YESTERDAYS, database)
     async with open_engine(database) as engine:
         versions = dict(sql(database, "SELECT event_type, min(schema_version) FROM events GROUP BY 1"))
@@ -555,7 +555,10 @@ def _moved(old: dict[str, Any]) -> dict[str, Any]:
 async def test_what_would_be_lifted_twice_is_not_erased(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, upcaster: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    """What is left has today's shape under yesterday's number: an upcaster that minds would make another of it."""
+    """Erasing an old event is refused when its upcaster would misread the remainder.
+
+    The remainder has today's shape under the old schema version.
+    """
     monkeypatch.setitem(SCHEMA_VERSIONS, "StepLogged", 1)
     await (await engine.create_run("r")).log_step("s", message="secret", details={"text": "secret"})
     monkeypatch.undo()
@@ -567,7 +570,7 @@ async def test_what_would_be_lifted_twice_is_not_erased(
 
 
 async def test_copies_that_were_carried_over_are_named(engine: Engine) -> None:
-    """A run whose source was deleted has what it saw of it: erasing the original tells of that copy."""
+    """Erasing names the copy in a run whose source was deleted with `carry_over`."""
     run = await engine.create_run("r1")
     await run.set_parameters({"token": "TOPSECRET"})
     await engine.fork_run("r1", run_id="r2")
@@ -583,7 +586,7 @@ async def test_copies_that_were_carried_over_are_named(engine: Engine) -> None:
 
 
 async def test_descriptions_of_a_step_that_say_the_same_are_named(engine: Engine) -> None:
-    """A step that is logged again repeats what was known of it, and a fork that takes one over what its source said."""
+    """Erasing a step's description names the later events that repeat it, in the run and in its forks."""
     run = await engine.create_run("r1")
     await run.log_step("s", status="COMPLETED", details={"token": "TOPSECRET"})
     await run.log_step("s", message="done")

@@ -1,4 +1,4 @@
-"""The contract of event logs: order, expected versions, refusals and reading."""
+"""The contract of event logs: order, expected versions, refusals and reads."""
 
 import asyncio
 from collections.abc import Sequence
@@ -38,18 +38,18 @@ from tests.contract.event_logs import (
 
 
 def errors(answers: Sequence[Answer]) -> list[type[Exception] | None]:
-    """The class of each refusal, None where the request was recorded."""
+    """Return the class of each refusal, and None where the request was recorded."""
     return [type(answer) if isinstance(answer, Exception) else None for answer in answers]
 
 
 class TestOrder:
     async def test_an_empty_log_ends_at_position_0(self, log: EventLog) -> None:
-        """Positions begin at 1; 0 is before everything."""
+        """An empty log has no events and its last position is 0."""
         assert await log.last_position() == 0
         assert await log.read(EventFilter(), 0, None, 10) == ([], 0)
 
     async def test_positions_and_stream_versions_have_no_gaps(self, log: EventLog) -> None:
-        """Each stream counts 1, 2, 3 …; so does a log whose order is dense."""
+        """Stream versions are 1, 2, 3 … without gaps; so are the positions of a log whose order is dense."""
         await append(log, create("r"), create("q"), fork("r", "a"), fork("r", "b"))
         await append(log, *(put(run, 1, branch) for run, branch in [("r", "a"), ("q", ""), ("r", ""), ("r", "a")]))
         found = await read(log)
@@ -62,19 +62,19 @@ class TestOrder:
             assert versions == list(range(1, len(versions) + 1))
 
     async def test_requests_of_a_batch_are_recorded_in_their_order(self, log: EventLog) -> None:
-        """A request sees what the requests before it in the same batch have done."""
+        """The requests of a batch are recorded in the order given."""
         await append(log, create("r"), *(put("r", value) for value in range(100)))
         assert values(await read(log)) == list(range(100))
 
     async def test_what_is_answered_is_what_is_read(self, log: EventLog) -> None:
-        """Positions, versions, ids, times and hashes of the answers are those of the log."""
+        """The recorded events in the answers equal those read from the log."""
         answers = await append(log, create("r"), request("r", setting(1), setting(2)), fork("r", "a"))
         answered = [event for answer in answers if isinstance(answer, Recorded) for event in answer.events]
         assert answered == await read(log)
         assert [answer.stream_version for answer in answers if isinstance(answer, Recorded)] == [1, 3, 1]
 
     async def test_the_envelope_is_whole(self, log: EventLog) -> None:
-        """An id that is unique, a time that is aware and in UTC, a hash of 32 bytes."""
+        """A recorded event has a unique id, an aware recorded time in UTC, and a hash of 32 bytes."""
         before = datetime.now(UTC)
         await append(log, create("r"), put("r", 1))
         found = await read(log)
@@ -84,14 +84,14 @@ class TestOrder:
         assert all(each.recorded_at.tzinfo is UTC for each in found)
 
     async def test_a_request_with_nothing_new_to_say_records_nothing(self, log: EventLog) -> None:
-        """It is answered all the same, with the version as it stands."""
+        """A request that changes nothing is answered with no events and the current version."""
         await append(log, create("r"))
         answer = await append_one(log, request("r", DescribeBranch(details={})))
         assert answer == Recorded((), 1)
         assert await log.last_position() == 1
 
     async def test_a_big_batch_is_recorded_whole(self, log: EventLog) -> None:
-        """As many requests as the log says that it takes, across more branches than one."""
+        """A batch of as many requests as the log allows, across several branches, is recorded whole and in order."""
         count = log.capabilities.batch_requests_max
         await append(log, create("r"), fork("r", "a"), fork("r", "b"))
         await append(log, *(put("r", value, ("", "a", "b")[value % 3]) for value in range(count)))
@@ -100,11 +100,11 @@ class TestOrder:
         assert [each.position for each in found] == list(range(4, count + 4))
 
     async def test_an_empty_batch_is_nothing(self, log: EventLog) -> None:
-        """No answers, no events."""
+        """An empty batch gets no answers."""
         assert list(await log.append([])) == []
 
     async def test_callbacks_are_called_after_an_append(self, log: EventLog) -> None:
-        """Subscribers are woken once what they wait for can be read."""
+        """The callbacks registered by `on_append` are called after an append."""
         called: list[int] = []
         log.on_append(lambda: called.append(1))
         await append(log, create("r"))
@@ -117,7 +117,7 @@ class TestExpectedVersion:
         [(ANY, True), (STREAM_EXISTS, True), (2, True), (NO_STREAM, False), (0, False), (1, False), (3, False)],
     )
     async def test_of_a_stream_that_exists(self, log: EventLog, expected: ExpectedVersion, holds: bool) -> None:  # noqa: FBT001 - a column of the table
-        """A stream at version 2 takes an append that expects 2, its existence, or anything."""
+        """A stream at version 2 accepts 2, ANY and STREAM_EXISTS; a conflict carries expected and actual version."""
         await append(log, create("r"), put("r", 1))
         (answer,) = await log.append([put("r", 2, expected=expected)])
         assert isinstance(answer, Recorded) is holds
@@ -134,18 +134,18 @@ class TestExpectedVersion:
         expected: ExpectedVersion,
         holds: bool,  # noqa: FBT001 - a column of the table
     ) -> None:
-        """It stands at version 0."""
+        """A stream that does not exist counts as version 0 and accepts 0, ANY and NO_STREAM."""
         (answer,) = await log.append([create("r", expected=expected)])
         assert isinstance(answer, Recorded) is holds
         assert holds or (isinstance(answer, VersionConflict) and answer.actual == 0)
 
     async def test_each_stream_is_guarded_by_itself(self, log: EventLog) -> None:
-        """Writes to one branch do not move another's version."""
+        """An append to one branch does not change the version that another branch expects."""
         await append(log, create("r"), fork("r", "a"), fork("r", "b"), put("r", 1, "a"), put("r", 1))
         await append(log, put("r", 2, "b", expected=1), put("r", 2, "a", expected=2), put("r", 2, expected=2))
 
     async def test_the_version_before_the_whole_request_is_what_counts(self, log: EventLog) -> None:
-        """A request of several commands is guarded once, before the first."""
+        """The expected version of a request with several commands is checked once, before the first command."""
         await append(log, create("r"))
         answer = await append_one(log, request("r", setting(1), setting(2), expected=1))
         assert answer.stream_version == 3
@@ -170,7 +170,7 @@ class TestExpectedVersion:
     async def test_in_a_race_as_many_win_as_the_expectation_allows(
         self, log: EventLog, make: Any, winners: int, batches: int
     ) -> None:
-        """Of many that expect the same of a stream, exactly one is recorded, wherever the others stand."""
+        """Of concurrent requests with the same expectation, exactly as many are recorded as it allows."""
         await append(log, create("r"))
         racing: list[Request] = [make(value) for value in range(20)]
         size = len(racing) // batches
@@ -206,7 +206,7 @@ class TestRefusals:
     async def test_a_refused_request_is_refused_alone(
         self, log: EventLog, refused: Request, error: type[Exception]
     ) -> None:
-        """Its neighbours in the batch are recorded, nothing of it remains, and positions stay without gaps."""
+        """A refused request records nothing; the other requests of its batch are recorded without gaps."""
         await append(log, create("r"), fork("r", "a"))
         answers = await log.append([put("r", "before"), refused, put("r", "after"), put("r", "a", "a")])
         assert errors(answers) == [None, error, None, None]
@@ -216,7 +216,7 @@ class TestRefusals:
         assert [each.stream_version for each in found] == [1, 1, 2, 3, 2]
 
     async def test_what_was_refused_leaves_its_names_free(self, log: EventLog) -> None:
-        """A run or a branch that a refused request opened half-way can be opened after it, in the same batch too."""
+        """A run or branch opened by a request that was refused half-way can be opened later in the same batch."""
         await append(log, create("r"))
         answers = await log.append(
             [
@@ -229,7 +229,7 @@ class TestRefusals:
         assert errors(answers) == [EventTooLarge, EventTooLarge, None, None]
 
     async def test_many_refusals_in_one_batch(self, log: EventLog) -> None:
-        """Each is answered by itself, however many fail half-way."""
+        """In a batch where every second request is refused half-way, each other request is recorded."""
         await append(log, create("r"))
         requests = [request("r", setting(value), setting(TOO_LARGE if value % 2 else value)) for value in range(20)]
         answers = await log.append(requests)
@@ -237,7 +237,7 @@ class TestRefusals:
         assert values(await read(log)) == [value for value in range(0, 20, 2) for _ in range(2)]
 
     async def test_an_event_as_large_as_the_limit_is_taken(self, log: EventLog) -> None:
-        """The limit is the largest size that passes; the error states both numbers."""
+        """An event of exactly the size limit is recorded; one byte more raises EventTooLarge with size and limit."""
         await append(log, create("r"))
         (answer,) = await log.append([put("r", "x" * log.capabilities.event_bytes_max)])
         assert isinstance(answer, EventTooLarge)
@@ -248,7 +248,7 @@ class TestRefusals:
         assert isinstance(over, EventTooLarge)
 
     async def test_a_value_that_cannot_be_encoded_is_refused_alone(self, log: EventLog) -> None:
-        """Handles check values beforehand; a log that is handed one all the same keeps its other requests."""
+        """A request with a value that cannot be encoded is refused; the other requests of its batch are recorded."""
         await append(log, create("r"))
         broken = Record(events=(ParametersSet(branch="", values={"x": Parameter(object())}),))
         answers = await log.append([put("r", 1), request("r", broken), put("r", 2)])
@@ -260,7 +260,7 @@ class TestRefusals:
 class TestReading:
     @pytest.fixture(autouse=True)
     async def _recorded(self, log: EventLog) -> None:
-        """Run r with a, a.b and c; run q with a branch of the same name."""
+        """Record a run r with the branches a, a.b and c, and a run q with a branch a."""
         await append(log, create("r"), create("q"), fork("r", "a"), fork("r", "a.b", "a"), fork("r", "c"))
         await append(log, fork("q", "a"), put("r", 1), put("r", 2, "a"), put("r", 3, "a.b"), put("r", 4, "c"))
         await append(log, put("q", 5), put("q", 6, "a"))
@@ -285,16 +285,16 @@ class TestReading:
     async def test_filters_by_run_branch_and_descendants(
         self, log: EventLog, wanted: EventFilter, found: list[int]
     ) -> None:
-        """A filter names streams exactly: never by the look of their names."""
+        """A filter selects events by run, branch, descendants and type, and matches names exactly."""
         assert values(await read(log, wanted)) == found
 
     async def test_a_branch_is_below_another_because_it_was_forked_from_it(self, log: EventLog) -> None:
-        """A dot in a name says nothing: `a.x` forked from the root is no descendant of `a`."""
+        """A branch named `a.x` that was forked from the root is no descendant of `a`."""
         await append(log, fork("r", "a.x"), put("r", 7, "a.x"))
         assert 7 not in values(await read(log, EventFilter("r", "a", descendants=True)))
 
     async def test_a_run_forked_from_another_is_no_descendant_of_its_branch(self, log: EventLog) -> None:
-        """Filters stay within their run."""
+        """A filter with descendants does not include runs forked from the run."""
         source = RunForked(branch="", source_run_id="r", source_branch="a", source_version=1, source_hash=b"")
         await append(log, request("new", OpenRun(event=source)), put("new", 7))
         found = await read(log, EventFilter("r", "", descendants=True))
@@ -310,12 +310,12 @@ class TestReading:
         ],
     )
     async def test_filters_by_type(self, log: EventLog, types: set[str], expected: set[type]) -> None:
-        """Any number of types, by name."""
+        """A filter selects events of any number of types, given by name."""
         found = await read(log, EventFilter(types=frozenset(types)))
         assert {type(each.event) for each in found} == expected
 
     async def test_after_is_exclusive_and_until_inclusive(self, log: EventLog) -> None:
-        """Reading on from the last position that was seen gives no duplicate and leaves no gap."""
+        """`after` is exclusive and `until` is inclusive."""
         positions = [each.position for each in await read(log)]
         assert [each.position for each in await read(log, after=positions[2], until=positions[5])] == positions[3:6]
         assert await read(log, after=positions[-1]) == []
@@ -323,7 +323,7 @@ class TestReading:
 
     @pytest.mark.parametrize("limit", [1, 2, 5, 100])
     async def test_reading_in_chunks_gives_all_of_it_once(self, log: EventLog, limit: int) -> None:
-        """Each chunk says how far it looked: the next one goes on from there, also where nothing passed the filter."""
+        """Reading in chunks, each from the position that the last one reached, gives every matching event once."""
         for wanted in (EventFilter(), EventFilter("q"), EventFilter("r", types=frozenset({"JobLogged"}))):
             gathered, after = [], 0
             while after < await log.last_position():
@@ -344,13 +344,13 @@ class TestReading:
     async def test_a_filter_that_names_nothing_is_an_error(
         self, log: EventLog, wanted: EventFilter, error: type[Exception]
     ) -> None:
-        """A misspelt name must not read like an empty run."""
+        """A filter that names an unknown run or branch raises an error instead of reading as empty."""
         with pytest.raises(error):
             await read(log, wanted)
 
 
 async def test_what_was_appended_is_there_after_reopening(open_log: OpenLog, database: Path) -> None:
-    """Events come back equal, and the next append goes on where the last one ended."""
+    """After reopening, the events are equal and the next append continues positions and versions."""
     async with open_log(database) as log:
         await append(log, create("r"), fork("r", "a"), put("r", 1, "a"))
         before = await read(log)
@@ -361,7 +361,7 @@ async def test_what_was_appended_is_there_after_reopening(open_log: OpenLog, dat
 
 
 async def test_two_logs_on_one_store_see_each_other(open_log: OpenLog, database: Path) -> None:
-    """Each append builds on what the other has written, however they take turns."""
+    """Two logs on one store see each other's appends, and of concurrent appends at one version one is recorded."""
     async with open_log(database) as one, open_log(database) as two:
         await append(one, create("r"))
         for turn in range(1, 6):
@@ -373,7 +373,7 @@ async def test_two_logs_on_one_store_see_each_other(open_log: OpenLog, database:
 
 
 async def test_a_closed_log_says_so(open_log: OpenLog, database: Path) -> None:
-    """Using it is an error of its own, and closing it again is nothing."""
+    """Using a closed log raises EngineClosed; closing it again does nothing."""
     async with open_log(database) as log:
         await log.close()
         await log.close()

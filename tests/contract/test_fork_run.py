@@ -1,4 +1,4 @@
-"""Forking a run from a point: the new run goes on from there, and both histories stay whole."""
+"""Forking a run from a point: the new run continues from there, and both histories stay valid."""
 
 import sqlite3
 import sys
@@ -24,7 +24,7 @@ from engine.point import Point
 
 @pytest.fixture
 async def run(engine: Engine) -> Run:
-    """A run that prepares, trains twice (the first try fails) and then reports."""
+    """A run that completes "prepare", fails and then completes "train", and fails "report"."""
     run = await engine.create_run("r", parameters={"lr": 0.1})
     async with run.attempt("prepare", outputs={"rows": Parameter(7)}):
         await run.set_parameters({"rows": 7})
@@ -38,7 +38,7 @@ async def run(engine: Engine) -> Run:
 
 
 async def forked_from(engine: Engine, run_id: str) -> tuple[str, str, int]:
-    """What a run's first event says of its source."""
+    """Return the source run, branch and version in a run's `RunForked` event."""
     (recorded,) = [each async for each in engine.events(run_id=run_id, types=[RunForked])]
     event = recorded.event
     assert isinstance(event, RunForked)
@@ -46,7 +46,7 @@ async def forked_from(engine: Engine, run_id: str) -> tuple[str, str, int]:
 
 
 async def version_of(engine: Engine, step: str) -> int:
-    """The version at which a step of the root branch was first logged."""
+    """Return the stream version at which a step of the root branch was first logged."""
     logged = [each async for each in engine.events(run_id="r", branch="", types=[StepLogged])]
     return next(
         each.stream_version for each in logged if isinstance(each.event, StepLogged) and each.event.step == step
@@ -54,7 +54,7 @@ async def version_of(engine: Engine, step: str) -> int:
 
 
 async def test_steps_that_had_succeeded_are_inherited(engine: Engine, run: Run) -> None:
-    """With their attempts and where they are from; what failed, or belongs to a branch below, is not."""
+    """A fork inherits its source's completed steps with their attempts; failed steps and branches are left out."""
     new = await engine.fork_run("r", run_id="new")
     version = (await run.head()).stream_version
     steps = await new.steps()
@@ -68,7 +68,7 @@ async def test_steps_that_had_succeeded_are_inherited(engine: Engine, run: Run) 
 
 
 async def test_nothing_is_copied(engine: Engine, run: Run) -> None:
-    """One event opens the run; its own attempts are none."""
+    """Forking a run records one event, and the fork has no attempts of its own."""
     before = await engine.last_position()
     new = await engine.fork_run("r", run_id="new")
     assert await engine.last_position() == before + 1
@@ -76,7 +76,7 @@ async def test_nothing_is_copied(engine: Engine, run: Run) -> None:
 
 
 async def test_the_state_is_that_of_the_point(engine: Engine, run: Run) -> None:
-    """By version, by position and by time: parameters and steps as they stood, whatever came later."""
+    """A run forked at a version, position or time has the source's parameters and steps as of that point."""
     version = await version_of(engine, "train")
     recorded = [each async for each in engine.events(run_id="r", branch="")][version - 1]
     points: dict[str, Point] = {"v": version, "p": Position(recorded.position), "t": recorded.recorded_at}
@@ -89,7 +89,7 @@ async def test_the_state_is_that_of_the_point(engine: Engine, run: Run) -> None:
 
 
 async def test_a_step_that_changes_later_is_inherited_as_it_was(engine: Engine, run: Run) -> None:
-    """Doing a step anew in the source, or removing it, changes nothing for the forked run."""
+    """Steps that the source changes, removes or completes after the fork do not change the fork's inherited steps."""
     new = await engine.fork_run("r", run_id="new")
     steps = await new.steps()
     await run.set_step_status("prepare", "FAILED")
@@ -101,7 +101,7 @@ async def test_a_step_that_changes_later_is_inherited_as_it_was(engine: Engine, 
 
 
 async def test_an_own_step_hides_the_inherited_one(engine: Engine, run: Run) -> None:
-    """It begins anew, with attempts of its own from 1; the source's is as it was."""
+    """A fork's own step hides the inherited one and numbers its attempts from 1; the source's step is unchanged."""
     new = await engine.fork_run("r", run_id="new")
     attempt = await new.start_attempt("prepare")
     step = await new.step("prepare")
@@ -112,9 +112,9 @@ async def test_an_own_step_hides_the_inherited_one(engine: Engine, run: Run) -> 
 
 
 async def test_a_configuration_is_gone_on_with(engine: Engine, run: Run) -> None:
-    """Key by key, as it was at the fork, through forks of forks and forks of branches; what a fork sets stands over it.
+    """A fork inherits the configuration as of the fork, key by key; keys that the fork sets take precedence.
 
-    Nothing of it is copied: the fork's own events, and its row, have what it was configured with itself.
+    Nothing of it is copied: the fork's row holds only what the fork configured itself.
     """
     await run.configure({"file": "p.py", "executor": {"n": 1}})
     f = await engine.fork_run("r", run_id="f")
@@ -136,7 +136,7 @@ async def test_a_configuration_is_gone_on_with(engine: Engine, run: Run) -> None
 
 
 async def test_a_configuration_that_is_erased_is_erased_for_forks(engine: Engine, run: Run) -> None:
-    """They read it, and have no copy; one that was carried over is named."""
+    """A configuration that is erased in the source reads as erased in forks; a carried-over copy is named."""
     version = (await run.configure({"token": "s3cret"})).stream_version
     g = await engine.fork_run("r", run_id="g")
     await engine.fork_run("r", run_id="f")
@@ -149,7 +149,7 @@ async def test_a_configuration_that_is_erased_is_erased_for_forks(engine: Engine
 
 
 async def test_forks_of_forks(engine: Engine, run: Run) -> None:
-    """Each sees what its source saw, and where it was really logged."""
+    """A fork of a fork inherits each step with the run and version where it was really logged."""
     second = await engine.fork_run("r", run_id="second", from_step="train")
     async with second.attempt("train"):
         pass
@@ -162,13 +162,13 @@ async def test_forks_of_forks(engine: Engine, run: Run) -> None:
 
 
 async def test_a_fork_of_a_branch_inherits_the_branch_s_own_steps(engine: Engine, run: Run) -> None:
-    """Not those of the branches above it."""
+    """A fork of a branch inherits that branch's own steps, not those of its ancestors."""
     new = await engine.fork_run("r", run_id="new", branch="a")
     assert {name: step.inherited_from for name, step in (await new.steps()).items()} == {"inside": Origin("r", "a", 2)}
 
 
 async def test_a_fork_of_a_branch_that_goes_on(engine: Engine, run: Run) -> None:
-    """It inherits what the branch had logged by then."""
+    """A fork of a branch keeps the steps as of the fork, whatever the branch logs or removes later."""
     source = await run.branch("a")
     new = await engine.fork_run("r", run_id="new", branch="a")
     before = await new.steps()
@@ -180,7 +180,7 @@ async def test_a_fork_of_a_branch_that_goes_on(engine: Engine, run: Run) -> None
 
 
 async def test_a_chain_of_forks_has_no_end(engine: Engine, run: Run) -> None:
-    """A run that was gone on from more often than calls may be nested still says what its first one did."""
+    """A chain of forks longer than the recursion limit allows still shows the first run's steps."""
     first = new = await engine.fork_run("r", run_id="fork")
     for number in range(sys.getrecursionlimit() // 4):
         source, new = new, await engine.fork_run(new.run_id, run_id=f"fork {number}")
@@ -192,7 +192,7 @@ async def test_a_chain_of_forks_has_no_end(engine: Engine, run: Run) -> None:
 
 
 async def test_branches_of_the_new_run_inherit_no_steps(engine: Engine, run: Run) -> None:
-    """As branches of one run do not see each other's steps."""
+    """A branch of a forked run inherits no steps."""
     new = await engine.fork_run("r", run_id="new")
     branch = await new.fork("b")
     assert await branch.steps() == {}
@@ -200,7 +200,7 @@ async def test_branches_of_the_new_run_inherit_no_steps(engine: Engine, run: Run
 
 
 async def test_going_on_from_a_step(engine: Engine, run: Run) -> None:
-    """The point is just before the step began: its first try, not its last."""
+    """`from_step` forks just before the step's first attempt began."""
     new = await engine.fork_run("r", run_id="new", from_step="train")
     assert await forked_from(engine, "new") == ("r", "", await version_of(engine, "train") - 1)
     assert list(await new.steps()) == ["prepare"]
@@ -208,7 +208,7 @@ async def test_going_on_from_a_step(engine: Engine, run: Run) -> None:
 
 
 async def test_a_task_that_was_declared_long_before_begins_with_its_first_attempt(engine: Engine) -> None:
-    """Tasks that are all declared first and run one after the other: going on from the second keeps the first."""
+    """A task begins with its first attempt, not its declaration; one never attempted begins at its declaration."""
     run = await engine.create_run("tasks")
     for task in ("one", "two", "three"):
         await run.log_step(task, status="PENDING", spec=TaskSpec(command=task))
@@ -222,7 +222,7 @@ async def test_a_task_that_was_declared_long_before_begins_with_its_first_attemp
 
 
 async def test_an_attempt_begins_a_step_whatever_its_status(engine: Engine) -> None:
-    """Also one that has not been submitted yet."""
+    """A step begins with its first attempt even if that is only CREATED."""
     run = await engine.create_run("tasks")
     await run.log_step("one")
     await run.set_parameters({"before": 1})
@@ -232,7 +232,7 @@ async def test_an_attempt_begins_a_step_whatever_its_status(engine: Engine) -> N
 
 
 async def test_a_step_that_was_removed_begins_anew(engine: Engine, run: Run) -> None:
-    """What was done between its removal and its new beginning is kept; removed for good, it never began."""
+    """A removed step that is attempted again begins at the new attempt; while it is removed, it is not found."""
     await run.remove_step("train", "wrong image")
     await run.set_parameters({"image": "right"})
     removed = await run.head()
@@ -246,7 +246,7 @@ async def test_a_step_that_was_removed_begins_anew(engine: Engine, run: Run) -> 
 
 
 async def test_both_histories_stay_whole(engine: Engine, run: Run) -> None:
-    """Neither the fork nor what the new run does changes the source; every hash and view still holds."""
+    """Neither forking nor writes to the fork change the source, and all hashes and views verify."""
     before, events = await run.compile(), [each async for each in engine.events(run_id="r")]
     new = await engine.fork_run("r", run_id="new", from_step="train")
     await new.log_step("train", status="FAILED")
@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
 async def test_what_cannot_be_forked_is_refused(
     engine: Engine, run: Run, wrong: dict[str, Any], error: type[Exception]
 ) -> None:
-    """By name, and nothing is recorded."""
+    """Forking from what is not there, or to a taken run id, raises a typed error and records nothing."""
     before = await engine.last_position()
     with pytest.raises(error):
         await engine.fork_run(**{"source_run_id": "r", "run_id": "new", **wrong})
@@ -285,14 +285,14 @@ async def test_what_cannot_be_forked_is_refused(
 
 
 async def test_a_retried_fork_is_the_same_fork(engine: Engine, run: Run) -> None:
-    """Under one idempotency key, also from a step."""
+    """Forking from a step twice under one idempotency key records one fork."""
     for _ in range(2):
         await engine.fork_run("r", run_id="new", from_step="train", idempotency_key="k")
     assert len([each async for each in engine.events(run_id="new")]) == 1
 
 
 async def test_a_fork_outlives_a_rebuild(engine: Engine, run: Run) -> None:
-    """What it inherits follows from events alone."""
+    """A rebuild does not change what a fork inherits."""
     new = await engine.fork_run("r", run_id="new", at=Position(await engine.last_position()))
     await run.remove_step("train")
     before = await new.compile()
@@ -301,7 +301,7 @@ async def test_a_fork_outlives_a_rebuild(engine: Engine, run: Run) -> None:
 
 
 async def test_a_source_that_is_deleted_leaves_what_was_seen_of_it(engine: Engine, run: Run) -> None:
-    """The new run keeps the parameters at every point, and from the deletion on has the steps as its own."""
+    """When the source is deleted with `carry_over`, the fork keeps its parameters and owns the inherited steps."""
     new = await engine.fork_run("r", run_id="new")
     await new.set_parameters({"own": 1})
     before = [await new.parameters(at=version) for version in (1, 2)]
@@ -316,7 +316,7 @@ async def test_a_source_that_is_deleted_leaves_what_was_seen_of_it(engine: Engin
 
 
 async def test_a_step_that_was_carried_over_begins_where_its_attempt_goes_on(engine: Engine) -> None:
-    """It has no attempt of the run's own, whose start would be its beginning."""
+    """`from_step` of a carried-over step forks just before the run first updates the carried-over attempt."""
     source = await engine.create_run("source")
     async with source.attempt("train") as attempt:
         pass
@@ -331,7 +331,7 @@ async def test_a_step_that_was_carried_over_begins_where_its_attempt_goes_on(eng
 
 
 async def test_where_histories_part(engine: Engine, run: Run) -> None:
-    """A fork parts from its source where it was forked; two forks where the earlier one was; strangers never met."""
+    """`parting` finds the last common point of two histories, and None for unrelated runs."""
     early, late = await engine.fork_run("r", run_id="early", at=2), await engine.fork_run("r", run_id="late")
     head = (await run.head()).stream_version
     await run.set_parameters({"lr": 1})
@@ -347,7 +347,7 @@ async def test_where_histories_part(engine: Engine, run: Run) -> None:
 async def test_a_source_that_is_made_anew_while_it_is_forked_is_not_the_one_that_was_asked_for(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its point was looked up before the lock was held: under it there is another run, and nothing is recorded."""
+    """`fork_run` raises SourceReplaced when its source is deleted and recreated while the point is looked up."""
     source = await engine.create_run("source", parameters={"x": 1})
     find = engine.views.head_at
 

@@ -1,4 +1,4 @@
-"""A retry of any write of the handles is safe, also where a write has to read something first."""
+"""Retries of the handles' writes under an idempotency key are safe, and guarded writes check the stream's version."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -68,7 +68,7 @@ GUARDED: dict[str, Guarded] = {
 
 
 async def prepared(engine: Engine) -> tuple[Run, Branch]:
-    """A run with an attempt under way, and a branch that has written."""
+    """Create a run with a running attempt, and a branch that has set a parameter."""
     run = await engine.create_run("r")
     await run.start_attempt("prepare", attempt_id="prepared")
     branch = await run.fork("a")
@@ -77,14 +77,14 @@ async def prepared(engine: Engine) -> tuple[Run, Branch]:
 
 
 def plainly(result: Any) -> Any:
-    """What a caller sees of a result: of a handle, the names that it stands for."""
+    """Return a result's visible attributes, so that handles can be compared."""
     names = ("run_id", "name", "attempt_id", "attempt_index", "stream_version", "values", "children", "events")
     return {name: getattr(result, name) for name in names if not callable(getattr(result, name, len))}
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 async def test_a_retry_gives_the_first_result_and_records_nothing(engine: Engine, write: Write) -> None:
-    """Whatever others have written in between: other branches, the same branch, its children."""
+    """A retry of a write returns the first result and records nothing, whatever other writes came in between."""
     run, branch = await prepared(engine)
     first = await write(engine, run, branch)
     await branch.set_parameters({"x": 100, "y": 1})
@@ -98,7 +98,7 @@ async def test_a_retry_gives_the_first_result_and_records_nothing(engine: Engine
 
 @pytest.mark.parametrize("write", GUARDED.values(), ids=GUARDED.keys())
 async def test_a_write_of_a_branch_may_be_guarded_by_where_its_stream_stands(engine: Engine, write: Guarded) -> None:
-    """At the version that the caller expects it is recorded, at another not at all."""
+    """A write with an expected version is recorded only when the branch's stream is at that version."""
     run, _ = await prepared(engine)
     last, version = await engine.last_position(), (await run.head()).stream_version
     for wrong in (NO_STREAM, version - 1, version + 1):
@@ -112,7 +112,10 @@ async def test_a_write_of_a_branch_may_be_guarded_by_where_its_stream_stands(eng
 
 @pytest.mark.parametrize("at", [None, datetime(2100, 1, 1, tzinfo=UTC)], ids=str)
 async def test_a_retried_fork_is_the_one_fork_wherever_its_point_is_by_now(engine: Engine, at: Point) -> None:
-    """What was named is the same, though the step has begun since and time has gone on."""
+    """A retried `fork_run` by step or time returns the first fork, even if the step has begun since.
+
+    Another point under the same key raises IdempotencyConflict.
+    """
     run, _ = await prepared(engine)
     await run.log_step("train", status="PENDING")
     step = "train" if at is None else None
@@ -136,7 +139,7 @@ async def test_a_retried_fork_is_the_one_fork_wherever_its_point_is_by_now(engin
 
 @pytest.mark.parametrize("point", [{"at": 2}, {"from_step": "train"}, {}], ids=str)
 async def test_a_retried_fork_outlives_its_source(engine: Engine, point: dict[str, Any]) -> None:
-    """What is recorded needs no source to be found again."""
+    """A retried `fork_run` returns the first fork even after its source was deleted."""
     run, _ = await prepared(engine)
     await run.log_step("train")
     first = await engine.fork_run("r", run_id="new", idempotency_key="k", **point)
@@ -150,7 +153,7 @@ async def test_a_retried_fork_outlives_its_source(engine: Engine, point: dict[st
 
 
 async def test_a_functions_error_is_none_of_a_retry(engine: Engine) -> None:
-    """It is not called on what is there by now: the outcome is recorded."""
+    """A retried reduction returns the recorded result and does not call its function."""
     run, branch = await prepared(engine)
     called = list[list[Any]]()
 
@@ -167,7 +170,7 @@ async def test_a_functions_error_is_none_of_a_retry(engine: Engine) -> None:
 
 
 async def test_a_function_for_another_name_is_other_content(engine: Engine) -> None:
-    """Which names a caller's functions are for belongs to what was asked."""
+    """Reducing under the same key with functions for other names raises IdempotencyConflict."""
     run, _ = await prepared(engine)
     await run.reduce(rules={"x": max}, idempotency_key="k")
     with pytest.raises(IdempotencyConflict):
@@ -177,7 +180,7 @@ async def test_a_function_for_another_name_is_other_content(engine: Engine) -> N
 
 
 async def test_a_run_is_forked_from_its_source_as_it_stands_then(engine: Engine) -> None:
-    """Without `at`, the source's head at the moment of recording is what the new run continues."""
+    """`fork_run` without `at` forks from the source's head."""
     run, _ = await prepared(engine)
     await run.set_parameters({"z": 1})
     head = await run.head()
@@ -188,7 +191,7 @@ async def test_a_run_is_forked_from_its_source_as_it_stands_then(engine: Engine)
 
 
 async def test_a_function_sees_children_that_come_while_it_is_called(engine: Engine) -> None:
-    """When a first child writes while the function's values are read, they are read again."""
+    """A child that first writes while a reduction reads its values is included in the function's call."""
     run = await engine.create_run("r")
     asked: list[list[Any]] = []
 
@@ -212,7 +215,7 @@ async def test_a_function_sees_children_that_come_while_it_is_called(engine: Eng
 
 
 async def test_a_reduction_says_that_it_was_recorded_before(engine: Engine) -> None:
-    """Then its values are those of that time, whatever the children have written since."""
+    """A retried reduction is marked as a duplicate and has its original values, though a child has written since."""
     run = await engine.create_run("r")
     child = await run.fork("a")
     await child.set_parameters({"x": 1})

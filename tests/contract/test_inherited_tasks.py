@@ -1,4 +1,4 @@
-"""What a forked run has from its source, as the stores show it and go on from it."""
+"""What a forked run inherits from its source, as the stores show it and build on it."""
 
 import asyncio
 import sqlite3
@@ -23,7 +23,7 @@ from tests.contract.state_stores import external, handle, workflow
 
 @pytest.fixture
 async def store(database: Any) -> AsyncIterator[StateStore]:
-    """Of a run `r` whose task `relax` is done and whose task `bands` is not, and of a fork of it."""
+    """A store with a run `r`, whose task `relax` is completed and `bands` failed, and a fork of it."""
     async with open_engine(database) as engine:
         store = StateStore(engine)
         await store.create_run(handle())
@@ -42,12 +42,12 @@ def engine(store: StateStore) -> Engine:
 
 
 async def _types(engine: Engine, run_id: str = "fork") -> list[type]:
-    """What was recorded for a fork behind its opening."""
+    """Return the types of the events of a run, without the first."""
     return [type(each.event) async for each in engine.events(run_id=run_id)][1:]
 
 
 async def test_what_succeeded_is_there(store: StateStore) -> None:
-    """Its status and its attempts too; what did not succeed is to be logged anew."""
+    """A fork shows its source's completed task with status and attempts, and does not show the failed one."""
     assert [(task.task_id, task.status) for task in await store.get_tasks("fork")] == [("relax", "COMPLETED")]
     assert await store.get_task_status("relax", "fork") == "COMPLETED"
     assert await store.get_task_status("bands", "fork") is None
@@ -55,7 +55,7 @@ async def test_what_succeeded_is_there(store: StateStore) -> None:
 
 
 async def test_an_inherited_attempt_is_the_sources(store: StateStore) -> None:
-    """However it is asked for, it says where it was made, and what it was when the run was forked."""
+    """An inherited attempt keeps its source's run id and its state as of the fork, however it is read."""
     (listed,) = await store.list_attempts("relax", "fork")
     assert (listed.run_id, listed.status) == ("r", "COMPLETED")
     assert await store.get_current_attempt("relax", "fork") == listed
@@ -69,7 +69,7 @@ async def test_an_inherited_attempt_is_the_sources(store: StateStore) -> None:
 
 
 async def test_the_workflow_again_keeps_what_succeeded(store: StateStore, engine: Engine) -> None:
-    """Only what is not there is recorded: who resumes a run does no task twice."""
+    """Adding the same workflow to a fork keeps the inherited task as completed and records only the missing task."""
     await store.add_workflow(workflow("relax", "bands"), "fork")
     found = [(task.task_id, task.status) for task in await store.get_tasks("fork")]
     assert found == [("relax", "COMPLETED"), ("bands", "PENDING")]
@@ -77,14 +77,14 @@ async def test_the_workflow_again_keeps_what_succeeded(store: StateStore, engine
 
 
 async def test_a_task_that_is_described_anew_is_to_be_done_again(store: StateStore) -> None:
-    """It is another task than the one that succeeded."""
+    """An inherited task that the fork describes differently is pending, without attempts."""
     await store.add_workflow(workflow("relax", image="new"), "fork")
     assert [(task.image, task.status) for task in await store.get_tasks("fork")] == [("new", "PENDING")]
     assert await store.list_attempts("relax", "fork") == []
 
 
 async def test_an_inherited_task_is_tried_again_as_what_it_is(store: StateStore, engine: Engine) -> None:
-    """A new attempt at it makes it the fork's own: with its specification and status, without the source's attempts."""
+    """A new attempt at an inherited task copies the task to the fork with its spec and status, without old attempts."""
     (before,) = await store.get_tasks("fork")
     attempt_id = await store.create_attempt("fork", "relax")
     (task,) = await store.get_tasks("fork")
@@ -96,7 +96,7 @@ async def test_an_inherited_task_is_tried_again_as_what_it_is(store: StateStore,
 
 
 async def test_the_status_of_an_inherited_task_can_be_set(store: StateStore, engine: Engine) -> None:
-    """Which makes it the fork's own; the status that it has already says nothing new."""
+    """A new status of an inherited task copies the task to the fork; the same status records nothing."""
     await store.update_task_status("relax", "COMPLETED", run_id="fork")
     assert await _types(engine) == []
     await store.update_task_status("relax", "PENDING", run_id="fork")
@@ -106,7 +106,7 @@ async def test_the_status_of_an_inherited_task_can_be_set(store: StateStore, eng
 
 
 async def test_an_inherited_task_can_be_removed(store: StateStore, engine: Engine) -> None:
-    """From the fork, now and for what is forked from it; at points before it is there."""
+    """A fork can remove an inherited task for itself and later forks; it is still there at earlier points."""
     await store.delete_task("relax", "fork")
     assert await _types(engine) == [StepRemoved]
     assert await store.get_tasks("fork") == []
@@ -124,7 +124,7 @@ async def test_an_inherited_task_can_be_removed(store: StateStore, engine: Engin
 
 
 async def test_an_own_task_that_is_removed_shows_no_source(store: StateStore) -> None:
-    """What is removed is gone, whoever had one of that name before."""
+    """Removing a fork's own task does not bring back the inherited one."""
     await store.create_attempt("fork", "relax")
     await store.delete_task("relax", "fork")
     assert await store.get_tasks("fork") == []
@@ -133,7 +133,7 @@ async def test_an_own_task_that_is_removed_shows_no_source(store: StateStore) ->
 
 
 async def test_an_inherited_task_may_have_an_external_run(store: StateStore) -> None:
-    """It makes the task the fork's own; cancelling none does not."""
+    """Registering an external run for an inherited task copies the task to the fork; cancelling none does not."""
     await store.cancel_external_runs("relax", "fork")
     await store.register_external_run(external("relax", external_id="1"), "fork")
     assert [task.status for task in await store.get_tasks("fork")] == ["COMPLETED"]
@@ -144,7 +144,7 @@ async def test_an_inherited_task_may_have_an_external_run(store: StateStore) -> 
 
 
 async def test_what_a_fork_sees_is_what_its_source_was_within_one_batch(engine: Engine) -> None:
-    """A run that is made, forked and gone on with by one call: what is still unwritten counts."""
+    """A fork sees what its source was at the fork, even when both are written in the same batch."""
     spec = TaskSpec(image="image")
     done = StepDocument(step="s", status="COMPLETED")
     await engine.write("source", OpenRun(), LogStep(document=done, spec=spec), Configure(config={"a": 1}))
@@ -169,14 +169,14 @@ async def test_what_a_fork_sees_is_what_its_source_was_within_one_batch(engine: 
 
 
 async def test_what_is_inherited_is_the_root_branchs(store: StateStore, engine: Engine) -> None:
-    """Of one run's tasks the root branch's is meant, also where a branch has one of that id."""
+    """The task of a forked run means the inherited one of the root branch, even if a branch has the same task id."""
     branch = await (await engine.run("fork")).fork("b")
     await branch.log_step("relax", status="RUNNING", spec=TaskSpec())
     assert await store.get_task_status("relax", "fork") == "COMPLETED"
 
 
 async def test_a_source_that_has_gone_on_is_seen_as_it_was(store: StateStore) -> None:
-    """What it says now is nothing to the fork."""
+    """Changes to a source's task after the fork do not affect the fork."""
     await store.update_task_status("relax", "CANCELLED", run_id="r")
     await store.add_workflow(workflow("relax", image="newer"), "r")
     await store.add_workflow(workflow("relax", "bands"), "fork")
@@ -185,7 +185,7 @@ async def test_a_source_that_has_gone_on_is_seen_as_it_was(store: StateStore) ->
 
 
 async def test_a_source_that_has_lost_an_event_is_said_to_have(store: StateStore, database: Path) -> None:
-    """What it was at the fork cannot be told any more; which version is missing can."""
+    """Reading a fork raises ReadFailed with the version when the source's event at the fork is missing."""
     await store.add_workflow(workflow("later"), "r")
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(
@@ -197,7 +197,7 @@ async def test_a_source_that_has_lost_an_event_is_said_to_have(store: StateStore
 
 
 async def test_what_was_skipped_is_done(store: StateStore, engine: Engine) -> None:
-    """A skipped task is inherited like one that succeeded, and a skipped attempt has ended."""
+    """A skipped task is inherited like a completed one, and a skipped attempt is not active."""
     await store.update_task_status("bands", "SKIPPED", run_id="r")
     attempt_id = await store.create_attempt("r", "relax")
     await store.update_attempt(attempt_id, status="SKIPPED")
@@ -207,7 +207,7 @@ async def test_what_was_skipped_is_done(store: StateStore, engine: Engine) -> No
 
 @pytest.fixture
 async def logs(database: Any) -> AsyncIterator[PartitionedRunLogStore]:
-    """Of a run `r` with a configuration and two steps that are done, and of a fork of it with a third one."""
+    """A store with a run `r` that has a configuration and two completed steps, and a fork of it with a third."""
     async with open_engine(database) as engine:
         store = PartitionedRunLogStore(engine)
         await store.create_run_log("r", dag_hash="h")
@@ -221,7 +221,7 @@ async def logs(database: Any) -> AsyncIterator[PartitionedRunLogStore]:
 
 
 async def test_a_log_that_is_handed_back_leaves_the_sources_steps_alone(logs: PartitionedRunLogStore) -> None:
-    """As hosts do at the end of a run: nothing is recorded, and what is inherited stays so, and in its place."""
+    """Writing back the log of a fork as it was read records nothing and leaves inherited steps inherited."""
     engine = logs._engine
     before, compiled = await _types(engine), await (await engine.run("fork")).compile()
     await logs.put_run_log(await logs.get_run_log_by_id("fork", full=True))
@@ -232,7 +232,7 @@ async def test_a_log_that_is_handed_back_leaves_the_sources_steps_alone(logs: Pa
 
 
 async def test_a_log_that_says_more_of_the_sources_steps_is_recorded(logs: PartitionedRunLogStore) -> None:
-    """Then the step is the fork's own, as the log has it."""
+    """A changed log of an inherited step is recorded as the fork's own step; the source's step is unchanged."""
     step = await logs.get_step_log("a", "fork")
     attempts = [*step.attempts, StepAttempt(status="FAIL", attempt_number=2)]
     await logs.add_step_log(structs.replace(step, status="FAIL", attempts=attempts), "fork")
@@ -242,7 +242,7 @@ async def test_a_log_that_says_more_of_the_sources_steps_is_recorded(logs: Parti
 
 
 async def test_a_fork_has_the_sources_configuration(logs: PartitionedRunLogStore) -> None:
-    """As it was when the run was forked, until it has one of its own; forks of forks have it, too."""
+    """A fork, or a fork of a fork, has the source's configuration as of the fork until it sets its own."""
     engine = logs._engine
     await logs.set_run_config("r", {"file": "later.py"})
     await engine.fork_run("fork", run_id="again", at=1)
@@ -256,7 +256,7 @@ async def test_a_fork_has_the_sources_configuration(logs: PartitionedRunLogStore
 
 
 async def test_a_fork_whose_source_is_gone_has_what_was_carried_over(logs: PartitionedRunLogStore) -> None:
-    """Its steps and its configuration."""
+    """A fork whose source was deleted with `carry_over` keeps the steps and the configuration."""
     await logs._engine.delete_run("r", "old", carry_over=True)
     assert await logs.get_run_config("fork") == {"file": "pipeline.py"}
     await logs.put_run_log(await logs.get_run_log_by_id("fork"))
@@ -264,7 +264,7 @@ async def test_a_fork_whose_source_is_gone_has_what_was_carried_over(logs: Parti
 
 
 async def test_a_configuration_is_found_however_often_a_run_was_gone_on_from(logs: PartitionedRunLogStore) -> None:
-    """More often than calls may be nested."""
+    """A configuration is found through a chain of forks longer than the recursion limit."""
     for number in range(sys.getrecursionlimit()):
         await logs._engine.fork_run(f"fork {number - 1}" if number else "fork", run_id=f"fork {number}")
     assert await logs.get_run_config(f"fork {number}") == {"file": "pipeline.py"}

@@ -1,4 +1,4 @@
-"""Where a value came from: the event that wrote it, what that was made of, and what it overwrote."""
+"""Lineage: the event that wrote a value, what it was made of, and what it overwrote."""
 
 import contextlib
 import sqlite3
@@ -20,7 +20,7 @@ from tests.contract.families import branches, family, place, record
 
 class TestEvent:
     async def test_a_value_names_the_event_that_set_it(self, engine: Engine) -> None:
-        """Run, branch, version, position, time, id and hash are those of the recorded event."""
+        """A value's lineage has the run, branch, version, position, time, id and hash of the event that set it."""
         run = await engine.create_run("r", parameters={"y": 1})
         recorded = (await run.set_parameters({"x": Parameter(2, "metric")})).events[0]
         found = await run.lineage("x")
@@ -29,14 +29,14 @@ class TestEvent:
             assert getattr(found, fact) == getattr(recorded, fact)
 
     async def test_a_set_value_was_made_of_nothing(self, engine: Engine) -> None:
-        """It has no sources, passed nothing over, had no conflict, and overwrote nothing when it was the first."""
+        """A value that was set has no sources, conflicts or history, and overwrote nothing if it was the first."""
         run = await engine.create_run("r", parameters={"x": 1})
         found = await run.lineage("x")
         assert (found.sources, found.passed_over, found.more, found.conflicts) == ([], [], 0, [])
         assert (found.overwrote, found.history, found.inherited_through) == (None, [], [])
 
     async def test_the_value_is_the_events_own(self, engine: Engine, database: Path) -> None:
-        """It stands beside the event's hash: a row of a view that somebody has changed is not shown as proven."""
+        """The lineage takes the value from the event, not from a view row that may have been changed."""
         run = await engine.create_run("r", parameters={"x": 1})
         with contextlib.closing(sqlite3.connect(database)) as outside, outside:
             outside.execute("UPDATE parameters SET value = '7'")
@@ -46,7 +46,7 @@ class TestEvent:
     async def test_a_value_is_that_of_the_point_that_is_asked_for(
         self, engine: Engine, at: int | None, value: int
     ) -> None:
-        """As of a version, as of the time at which that was recorded, or now."""
+        """The lineage is as of a version or a time if one is given, else as of now."""
         run = await engine.create_run("r", parameters={"x": 1})
         await run.set_status("RUNNING")
         later = await run.set_parameters({"x": 2})
@@ -57,7 +57,7 @@ class TestEvent:
 
 class TestForks:
     async def test_a_copy_names_what_was_carried_over_to_its_run(self, engine: Engine) -> None:
-        """Although that was recorded later: it counts from the run's beginning."""
+        """A copied parameter names the carried-over value as its source, although that was recorded later."""
         await engine.create_run("r0", parameters={"x": 1})
         run = await engine.fork_run("r0", run_id="r")
         await PartitionedRunLogStore(engine, inherited=False).copy_parameters_to_branch("r", None, "b")
@@ -66,7 +66,7 @@ class TestForks:
         assert (found.how, [(each.run_id, each.how) for each in found.sources]) == ("copied", [("r", "carried")])
 
     async def test_an_inherited_value_names_the_forks_that_it_came_through(self, engine: Engine) -> None:
-        """Nearest first, also from run to run: the points of the branches above at which the forks were made."""
+        """An inherited value lists the fork points that it came through, nearest first, across runs."""
         source = await engine.create_run("r0", parameters={"x": 1})
         a = await source.fork("a")
         run = await engine.fork_run("r0", run_id="r", branch="a")
@@ -77,7 +77,7 @@ class TestForks:
         assert found.inherited_through == [ForkPoint("r", "", 1), ForkPoint("r0", a.name, 1), ForkPoint("r0", "", 2)]
 
     async def test_a_branchs_own_value_came_through_no_fork(self, engine: Engine) -> None:
-        """However much it inherits."""
+        """A value that a branch set itself has no fork points."""
         run = await engine.create_run("r", parameters={"x": 1})
         child = await run.fork("a")
         await child.set_parameters({"x": 2})
@@ -85,13 +85,13 @@ class TestForks:
         assert (place(found), found.inherited_through) == (("r", "a", 2), [])
 
     async def test_a_siblings_value_is_not_seen(self, engine: Engine) -> None:
-        """What another branch set is no parameter here until it is reduced."""
+        """The lineage of a parameter that only child branches have set raises ParameterNotFound."""
         run, _ = await family(engine, {"a": 1, "b": 2})
         with pytest.raises(ParameterNotFound):
             await run.lineage("x")
 
     async def test_the_trail_ends_where_a_source_was_deleted(self, engine: Engine) -> None:
-        """The event is the one that kept what the deleted run had set; what the run set itself is found as before."""
+        """For a value of a deleted source, the lineage ends at the event that carried it over."""
         source = await engine.create_run("r0", parameters={"x": 1, "y": 1})
         await source.set_parameters({"x": 2})
         run = await engine.fork_run("r0", run_id="r")
@@ -125,7 +125,7 @@ class TestReduction:
     async def test_a_reduced_value_names_what_it_was_made_of(
         self, engine: Engine, rule: str, values: list[Any], taken: list[str], passed_over: list[str]
     ) -> None:
-        """The child events that the rule took, and those that it saw and did not take, in the children's order."""
+        """A reduced value names the child events that the rule took and those that it passed over, in order."""
         run, _ = await family(engine, dict(zip("abc", values, strict=True)))
         reduction = await run.reduce(rules={"x": rule})
         found = await run.lineage("x")
@@ -134,14 +134,14 @@ class TestReduction:
         assert [each.stream_version for each in found.sources] == [2] * len(taken)
 
     async def test_a_function_took_all_values(self, engine: Engine) -> None:
-        """It is recorded as the rule, and is not called again."""
+        """A value reduced by a function names all child events as sources and "function" as its rule."""
         run, _ = await family(engine, {"a": 1, "b": 2})
         await run.reduce(rules={"x": lambda values: {"of": values}})
         found = await run.lineage("x")
         assert (found.rule, branches(found.sources)) == ("function", ["a", "b"])
 
     async def test_children_that_wrote_nothing_under_the_name_have_no_part(self, engine: Engine) -> None:
-        """They were neither taken nor passed over."""
+        """A child that did not set the parameter is neither a source nor passed over."""
         run, (a, _) = await family(engine, {"a": 1, "b": 2})
         silent = await run.fork("silent")
         await silent.set_parameters({"y": 1})
@@ -150,7 +150,7 @@ class TestReduction:
         assert (branches(found.sources), found.passed_over, found.more) == (["a"], [], 0)
 
     async def test_a_source_is_the_childs_value_at_the_reduction(self, engine: Engine) -> None:
-        """What a child wrote afterwards has no part in it, taken or passed over."""
+        """Sources and passed-over values are the children's as of the reduction, whatever they set later."""
         run, children = await family(engine, {"a": 1, "b": 2})
         await run.reduce(rules={"x": "min"})
         for child in children:
@@ -162,7 +162,7 @@ class TestReduction:
         ]
 
     async def test_a_walk_is_in_the_order_of_the_answer(self, engine: Engine) -> None:
-        """Each value before its sources, those in the children's order, and then what it overwrote, newest first."""
+        """`walk` gives each value before its sources, and then what it overwrote, newest first."""
         run = await engine.create_run("r", parameters={"x": 0})
         children = [await run.fork(name) for name in "ab"]
         for values in ((1, 2), (3, 4)):
@@ -173,7 +173,7 @@ class TestReduction:
         assert [each.value.value for each in walked] == [7, 3, 4, 3, 1, 2, 0]
 
     async def test_a_reduction_is_followed_through_reductions(self, engine: Engine) -> None:
-        """From the root to the set at the bottom, and in another run below a forked one."""
+        """The lineage follows nested reductions down to the event that set the value, also from a forked run."""
         run = await engine.create_run("r")
         outer = await run.fork("outer")
         inner = await outer.fork("inner")
@@ -190,7 +190,7 @@ class TestReduction:
 
     @pytest.mark.parametrize(("rule", "taken"), [("last", [False, True]), ("sum", [True, True])])
     async def test_conflicts_say_whose_value_was_taken(self, engine: Engine, rule: str, taken: list[bool]) -> None:
-        """With the three sides of each."""
+        """A reduced value's conflicts have their three sides and say whether the child's value was taken."""
         run = await engine.create_run("r", parameters={"x": 0})
         for number, name in enumerate("ab", start=1):
             child = await run.fork(name)
@@ -206,7 +206,7 @@ class TestReduction:
 
 class TestOverwritten:
     async def test_a_value_names_what_the_branch_saw_before(self, engine: Engine) -> None:
-        """Its own value, or else the one that it inherited as of the fork; a reduction overwrites too."""
+        """A value names as overwritten the branch's earlier value, or else the one inherited as of the fork."""
         run = await engine.create_run("r", parameters={"x": 0})
         child = await run.fork("a")
         await run.set_parameters({"x": 10})
@@ -219,7 +219,7 @@ class TestOverwritten:
         assert place((await child.lineage("x", at=2)).overwrote) == ("r", "", 2)
 
     async def test_history_goes_back_to_the_first(self, engine: Engine) -> None:
-        """Newest first, through the forks, and each with its own sources."""
+        """`history` lists the overwritten values, newest first, through the forks, each with its own sources."""
         run = await engine.create_run("r", parameters={"x": 0})
         child = await run.fork("a")
         await child.set_parameters({"x": 1})
@@ -232,7 +232,7 @@ class TestOverwritten:
         assert [place(each.overwrote) for each in [found, *found.history]] == [("r", "", 3), ("r", "", 2), None]
 
     async def test_a_limit_shortens_history(self, engine: Engine) -> None:
-        """The last of it then names what it overwrote, which is where to go on."""
+        """`limit` shortens the history, whose last entry names what it overwrote."""
         run = await engine.create_run("r")
         for value in range(5):
             await run.set_parameters({"x": value})
@@ -242,7 +242,7 @@ class TestOverwritten:
 
 
 async def test_which_attempt_was_open_does_not_change_with_the_times_it_is_given(engine: Engine) -> None:
-    """An attempt's times may be what a caller says they are; which was open is told by the order of the events."""
+    """Which attempt was open when a value was set follows from the order of events, not from the attempt's times."""
     run = await engine.create_run("r")
     attempt = await run.start_attempt("train")
     await run.set_parameters({"x": 1})
@@ -255,7 +255,7 @@ async def test_which_attempt_was_open_does_not_change_with_the_times_it_is_given
 
 class TestErased:
     async def test_what_was_erased_is_shown_as_erased(self, engine: Engine) -> None:
-        """The value is gone; the event, its hash and what it was made of are not."""
+        """Erased values are shown as erased in the lineage; hashes, rules and sources stay."""
         run, _ = await family(engine, {"a": 1, "b": 2})
         await run.reduce(rules={"x": "sum"})
         before = await run.lineage("x")
@@ -267,7 +267,7 @@ class TestErased:
 
 
 class TestDuring:
-    """An event is recorded during an attempt when that alone was open on its branch."""
+    """An event is recorded during an attempt if that is the only open attempt of its branch."""
 
     @staticmethod
     async def inside(child: Branch, _run: Run) -> None:
@@ -333,7 +333,7 @@ class TestDuring:
     async def test_the_attempt_that_was_open(
         self, engine: Engine, write: Callable[[Branch, Run], Awaitable[None]], index: int
     ) -> None:
-        """Not one that had ended or not begun, not one of another branch, and none where it could be one of two."""
+        """`during` names the attempt if exactly one was open on the branch, else it is None."""
         run = await engine.create_run("r")
         child = await run.fork("a")
         await write(child, run)

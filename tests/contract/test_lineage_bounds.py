@@ -1,4 +1,4 @@
-"""How much of a lineage is told, what is refused, and what it costs."""
+"""The limits, refusals and cost of lineage queries."""
 
 import json
 import sqlite3
@@ -26,14 +26,14 @@ class TestBounds:
     async def test_what_a_limit_leaves_out_is_counted(
         self, engine: Engine, rule: str, limit: int, taken: int, passed_over: int, more: int
     ) -> None:
-        """What was taken comes before what was passed over."""
+        """`more` counts the values that the limit leaves out; sources take precedence over passed-over values."""
         run, _ = await family(engine, {f"b{number}": number for number in range(10)})
         await run.reduce(rules={"x": rule})
         found = await run.lineage("x", limit=limit)
         assert (len(found.sources), len(found.passed_over), found.more) == (taken, passed_over, more)
 
     async def test_going_on_from_where_a_depth_ended(self, engine: Engine) -> None:
-        """The branch of the last value, asked at its version, says the rest."""
+        """The lineage of the last value's branch at its version continues where `depth` ended."""
         await nest(engine, 5)
         run = await engine.run("r")
         whole = list((await run.lineage("x")).walk())
@@ -43,7 +43,7 @@ class TestBounds:
         assert [place(each) for each in [*above, *(await rest).walk()]] == [place(each) for each in whole]
 
     async def test_the_deepest_answer_can_be_printed_compared_and_encoded(self, engine: Engine) -> None:
-        """However deep branches are nested, an answer is not deeper than what handles nested structs can bear."""
+        """A lineage of the greatest allowed depth can be compared, printed and encoded as JSON."""
         await nest(engine, DEPTH_MAX + 50)
         run = await engine.run("r")
         found = await run.lineage("x", depth=DEPTH_MAX)
@@ -54,7 +54,7 @@ class TestBounds:
         assert json.dumps(plain(found), indent=2).count('"rule"') == len(nodes)
 
     async def test_a_history_of_thousands_is_a_flat_list(self, engine: Engine) -> None:
-        """Nothing is nested in it, so nothing is too deep."""
+        """A history of ten thousand values is a flat list and can be encoded as JSON."""
         await engine.create_run("r")
         await engine.write("r", *(record("", value) for value in range(10_000)))
         found = await (await engine.run("r")).lineage("x", history=True, limit=LIMIT_MAX)
@@ -68,7 +68,7 @@ class TestRefused:
     async def test_an_unknown_name_is_an_error_that_says_where_it_was_looked_for(
         self, engine: Engine, at: int | None
     ) -> None:
-        """Run, branch and name are attributes. A name that was set later is unknown as of before."""
+        """ParameterNotFound carries run, branch and name; a parameter set later is unknown as of an earlier version."""
         run = await engine.create_run("r")
         child = await run.fork("a")
         await child.set_parameters({"x" if at else "y": 1})
@@ -94,7 +94,7 @@ class TestRefused:
     async def test_what_is_no_question_is_refused_by_name(
         self, engine: Engine, asked: dict[str, Any], error: type[Exception]
     ) -> None:
-        """Each with a typed error."""
+        """An invalid name, point, `history`, `depth` or `limit` raises a typed error."""
         run = await engine.create_run("r", parameters={"x": 1})
         with pytest.raises(error):
             await run.lineage(**{"name": "x", **asked})
@@ -102,7 +102,7 @@ class TestRefused:
 
 class TestCost:
     async def test_the_cost_does_not_grow_with_the_log(self, engine: Engine) -> None:
-        """SQLite takes as many steps for the same answer after thousands of other events as it took before them."""
+        """A lineage query takes as many SQLite steps after thousands of other events as before them."""
         run, children = await family(engine, {"a": 1, "b": 2})
         await run.reduce(rules={"x": "min"})
         expected = await run.lineage("x")
@@ -116,7 +116,7 @@ class TestCost:
         assert await run.lineage("x") == expected
 
     async def test_ten_thousand_levels(self, engine: Engine) -> None:
-        """Any branch of the deepest nest can be asked, and says at once what was asked for."""
+        """In a nest of ten thousand branches, the lineage of the root and of a middle branch can be read."""
         await nest(engine, 10_000)
         run = await engine.run("r")
         assert len(list((await run.lineage("x")).walk())) == 33
@@ -127,7 +127,7 @@ class TestCost:
 
 
 async def nest(engine: Engine, levels: int) -> None:
-    """Fork a branch from a branch and so on, each of which sets `x`; reduce it up to the root, level by level."""
+    """Fork a chain of nested branches that each set `x`, and reduce it level by level up to the root."""
     await engine.create_run("r", parameters={"x": 0})
     parents = list(pairwise(["", *(f"b{level}" for level in range(1, levels + 1))]))
     commands: list[Command] = []
@@ -138,7 +138,7 @@ async def nest(engine: Engine, levels: int) -> None:
 
 
 def count_steps(engine: Engine, run_id: str) -> int:
-    """How many instructions SQLite takes to tell where `x` came from."""
+    """Count the SQLite instructions of a lineage query for `x`."""
     steps = 0
 
     def step() -> int:

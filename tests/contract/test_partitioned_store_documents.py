@@ -1,4 +1,4 @@
-"""Documents: written twice they record nothing, in part they delete nothing, and what cannot be read is refused."""
+"""Documents: repeated ones record nothing, partial ones delete nothing, and unreadable ones are refused."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ def store(engine: Engine) -> PartitionedRunLogStore:
 
 
 def nested_log() -> RunLog:
-    """A run log with something of everything in it."""
+    """A run log with every kind of content."""
     attempt = StepAttempt(attempt_number=1, status="SUCCESS", output_parameters={"y": Parameter(2)})
     inner = BranchLog(
         internal_name="map.1",
@@ -47,7 +47,7 @@ def nested_log() -> RunLog:
 
 
 async def test_a_whole_run_log_comes_back_as_it_was(store: PartitionedRunLogStore) -> None:
-    """Nothing of a nested run log is lost; a branch also sees what its parent had."""
+    """A nested run log is read back unchanged, except that a branch also has its parent's parameters."""
     given = nested_log()
     await store.put_run_log(given)
     found = await store.get_run_log_by_id("r", full=True)
@@ -59,7 +59,7 @@ async def test_a_whole_run_log_comes_back_as_it_was(store: PartitionedRunLogStor
 
 
 async def test_the_same_document_twice_records_nothing(store: PartitionedRunLogStore, engine: Engine) -> None:
-    """A log that is put again as it was, or as it is read back, appends no event."""
+    """Putting a document again, as it was given or as it is read back, records no event."""
     await store.put_run_log(nested_log())
     position = await engine.last_position()
     await store.put_run_log(nested_log())
@@ -74,7 +74,7 @@ async def test_the_same_document_twice_records_nothing(store: PartitionedRunLogS
 
 
 async def test_what_a_partial_log_leaves_out_stays(store: PartitionedRunLogStore) -> None:
-    """A log with little in it deletes nothing; what it says is merged."""
+    """Putting a partial run log merges what it holds and keeps everything that it leaves out."""
     await store.put_run_log(nested_log())
     before = await store.get_run_log_by_id("r", full=True)
     await store.put_run_log(RunLog(run_id="r", status="FAIL", parameters={"z": Parameter(3)}))
@@ -85,7 +85,7 @@ async def test_what_a_partial_log_leaves_out_stays(store: PartitionedRunLogStore
 
 
 async def test_a_log_may_change_the_tag_and_the_hash(store: PartitionedRunLogStore) -> None:
-    """What a run was opened with is not the last word on it."""
+    """`put_run_log` can change the tag and the DAG hash of an existing run."""
     await store.create_run_log("r", dag_hash="old", tag="old")
     await store.put_run_log(RunLog(run_id="r", dag_hash="new", tag="new"))
     found = await store.get_run_log_by_id("r")
@@ -93,13 +93,13 @@ async def test_a_log_may_change_the_tag_and_the_hash(store: PartitionedRunLogSto
 
 
 async def test_a_tag_may_be_none(store: PartitionedRunLogStore) -> None:
-    """Hosts tell no tag from an empty one."""
+    """A run log may have None as its tag."""
     assert (await store.create_run_log("r", tag=None)).tag is None
     assert (await store.get_run_log_by_id("r")).tag is None
 
 
 async def test_attempts_are_updated_in_their_order(store: PartitionedRunLogStore) -> None:
-    """A step handed in again says what became of its attempts, and which are new."""
+    """The attempts of a repeated step log update the known ones in order and add the others."""
     await store.add_step_log(StepLog(internal_name="s", attempts=[StepAttempt(status="RUNNING")]), "r")
     both = [StepAttempt(status="FAIL"), StepAttempt(attempt_number=2, status="SUCCESS")]
     await store.add_step_log(StepLog(internal_name="s", attempts=both), "r")
@@ -109,7 +109,7 @@ async def test_attempts_are_updated_in_their_order(store: PartitionedRunLogStore
 async def test_attempts_made_through_the_engine_have_its_number_and_times(
     store: PartitionedRunLogStore, engine: Engine
 ) -> None:
-    """An attempt that no document described is described by the engine."""
+    """An attempt made through the engine is read with the engine's index and times."""
     run = await engine.create_run("r")
     async with run.attempt("s"):
         pass
@@ -120,7 +120,7 @@ async def test_attempts_made_through_the_engine_have_its_number_and_times(
 
 
 async def test_an_attempt_has_the_times_of_its_document(store: PartitionedRunLogStore, engine: Engine) -> None:
-    """Whichever face it is looked at through; a text without a time zone is of this machine's."""
+    """An attempt has the times of its document; a time without zone is in the machine's local time."""
     said = StepAttempt(status="SUCCESS", start_time="2026-01-01T10:00:00+02:00", end_time="2026-01-01 12:30:00.5")
     await store.add_step_log(StepLog(internal_name="s", attempts=[said]), "r")
     [attempt] = await (await engine.run("r")).attempts()
@@ -133,7 +133,7 @@ async def test_an_attempt_has_the_times_of_its_document(store: PartitionedRunLog
 async def test_a_time_that_is_none_is_the_hosts_own_text(
     store: PartitionedRunLogStore, engine: Engine, text: str
 ) -> None:
-    """It is kept, and the attempt has the times of the log."""
+    """A time that cannot be parsed is kept as text, and the attempt has the time of recording."""
     said = StepAttempt(status="SUCCESS", start_time=text, end_time=text)
     await store.add_step_log(StepLog(internal_name="s", attempts=[said]), "r")
     [attempt] = await (await engine.run("r")).attempts()
@@ -142,7 +142,7 @@ async def test_a_time_that_is_none_is_the_hosts_own_text(
 
 
 async def test_an_end_that_is_handed_in_later_is_the_attempts(store: PartitionedRunLogStore, engine: Engine) -> None:
-    """The step's log is handed in twice: while it runs, and when it has ended."""
+    """A step log put again with an end updates the attempt's end once."""
     began = StepAttempt(status="RUNNING", start_time="2026-01-01 10:00:00")
     await store.add_step_log(StepLog(internal_name="s", attempts=[began]), "r")
     ended = structs.replace(began, status="SUCCESS", end_time="2026-01-01 11:00:00")
@@ -156,7 +156,7 @@ async def test_an_end_that_is_handed_in_later_is_the_attempts(store: Partitioned
 
 
 async def test_an_attempt_that_is_taken_up_again_reads_as_its_document(store: PartitionedRunLogStore) -> None:
-    """Whatever times it had before: each document comes back as it was handed in, and twice it says nothing new."""
+    """Each step log for the same attempt is read back as given, whatever times the attempt had before."""
     for said in (
         StepAttempt(status="SUCCESS", start_time="2026-01-01 10:00:00", end_time="2026-01-01 10:00:09"),
         StepAttempt(status="RUNNING", start_time="2026-01-01 10:00:00"),
@@ -171,7 +171,7 @@ async def test_an_attempt_that_is_taken_up_again_reads_as_its_document(store: Pa
 async def test_a_log_that_is_handed_back_as_it_was_read_says_nothing_new(
     store: PartitionedRunLogStore, engine: Engine
 ) -> None:
-    """Not of an attempt that another face goes on with either: its end is seen here, too."""
+    """Putting back a step log as it was read records nothing; an end by the engine is then read as its end time."""
     run = await engine.create_run("r")
     attempt = await run.start_attempt("s")
     before = await run.head()
@@ -183,7 +183,7 @@ async def test_a_log_that_is_handed_back_as_it_was_read_says_nothing_new(
 
 
 async def test_mappings_are_documents_too(store: PartitionedRunLogStore) -> None:
-    """A document may be a mapping, whole or in part."""
+    """A document may be a mapping instead of an object."""
     await store.add_step_log({"internal_name": "s", "attempts": [{"status": "FAIL"}]}, "r")
     await store.add_branch_log({"internal_name": "b"}, "r")
     await store.add_branch_log({"run_id": "r", "status": "FAIL"}, "r")
@@ -192,7 +192,7 @@ async def test_mappings_are_documents_too(store: PartitionedRunLogStore) -> None
 
 
 async def test_objects_inside_documents_are_kept_by_their_attributes(store: PartitionedRunLogStore) -> None:
-    """What the host puts into a catalog is kept whole, whatever it is."""
+    """Objects in a data catalog are recorded with all their attributes."""
     item = SimpleNamespace(name="data.csv", data_hash="h", more={"a": 1})
     struct = StepAttempt(attempt_number=7)
     await store.add_step_log(SimpleNamespace(internal_name="s", data_catalog=[item, struct]), "r")
@@ -213,7 +213,7 @@ async def test_objects_inside_documents_are_kept_by_their_attributes(store: Part
     ],
 )
 async def test_what_is_no_document_is_refused(store: PartitionedRunLogStore, bad: Any) -> None:
-    """A document that cannot be recorded is named, and opens nothing."""
+    """An unreadable step log raises InvalidValue and creates no run."""
     with pytest.raises(InvalidValue):
         await store.add_step_log(bad, "r")
     with pytest.raises(RunNotFound):
@@ -229,7 +229,7 @@ async def test_what_is_no_document_is_refused(store: PartitionedRunLogStore, bad
     ],
 )
 async def test_what_is_no_job_log_is_refused(store: PartitionedRunLogStore, bad: Any) -> None:
-    """A job's log that cannot be recorded opens no run."""
+    """An unreadable job log raises InvalidValue and creates no run."""
     with pytest.raises(InvalidValue):
         await store.add_job_log("r", bad)
     with pytest.raises(RunNotFound):
@@ -246,7 +246,7 @@ async def test_what_is_no_job_log_is_refused(store: PartitionedRunLogStore, bad:
     ],
 )
 async def test_what_no_document_can_be_read_from_is_refused(store: PartitionedRunLogStore, bad: Any) -> None:
-    """Also where it is not the shape that is wrong, but what is in it."""
+    """Text that UTF-8 cannot encode, and a parameter list instead of a mapping, raise InvalidValue."""
     with pytest.raises(InvalidValue):
         await store.add_step_log(bad, "r")
     with pytest.raises(InvalidValue, match="is not a mapping"):
@@ -254,14 +254,14 @@ async def test_what_no_document_can_be_read_from_is_refused(store: PartitionedRu
 
 
 class Model:
-    """As a host's model, such as pydantic's, has it."""
+    """An object with the dump method of a host's model class, such as pydantic's."""
 
     def model_dump(self, *, mode: str) -> dict[str, str]:
         return {"mode": mode}
 
 
 async def test_a_class_is_none_of_its_objects(store: PartitionedRunLogStore) -> None:
-    """A name that is easily written for an object of it."""
+    """A class passed in place of an instance raises InvalidValue."""
     await store.put_run_log(RunLog(run_id="r"))
     await store.set_parameters("r", {"m": Model()})
     for bad in (store.put_run_log(Model), store.set_parameters("r", {"m": Model}), store.add_job_log("r", Model)):
@@ -274,7 +274,7 @@ async def test_a_class_is_none_of_its_objects(store: PartitionedRunLogStore) -> 
 async def test_a_model_is_a_parameter_only_with_both_of_its_attributes(
     store: PartitionedRunLogStore, attribute: str
 ) -> None:
-    """A host's model that has a kind, or a value, of its own is the value of a parameter."""
+    """A model that has only a `kind` or only a `value` attribute is the value of a parameter, not a parameter."""
     model = Model()
     setattr(model, attribute, "its own")
     await store.put_run_log(RunLog(run_id="r"))
@@ -285,7 +285,7 @@ async def test_a_model_is_a_parameter_only_with_both_of_its_attributes(
 async def test_a_relative_name_keeps_what_else_was_said_of_the_branch(
     store: PartitionedRunLogStore, engine: Engine
 ) -> None:
-    """Recording a log's own name adds to the branch's details."""
+    """Adding a branch log under a relative name keeps the other details of the branch."""
     run = await engine.create_run("r")
     branch = await (await run.fork("a")).fork("b")
     await branch.describe({"note": "kept"})
@@ -293,11 +293,11 @@ async def test_a_relative_name_keeps_what_else_was_said_of_the_branch(
     assert (await branch.compile()).details == {"note": "kept", "internal_name": "b"}
 
 
-# A store that opens nothing, and branches that have only their own: what a host with rules of its own asks for
+# Stores with `open_missing=False` or `inherited=False`, for hosts with other rules
 
 
 async def test_a_strict_store_opens_nothing(engine: Engine) -> None:
-    """Without `open_missing`, writing to what is not open says so."""
+    """With `open_missing=False`, writing to an unknown run or branch raises an error."""
     store = PartitionedRunLogStore(engine, open_missing=False)
     with pytest.raises(RunNotFound):
         await store.set_parameters("r", {"x": 1})
@@ -312,7 +312,7 @@ async def test_a_strict_store_opens_nothing(engine: Engine) -> None:
 
 
 async def test_branches_may_have_only_their_own(engine: Engine) -> None:
-    """Without `inherited`, a branch has what was set in it, also where that equals what its parent has."""
+    """With `inherited=False`, a branch shows what was set in it, also where that equals its parent's value."""
     store = PartitionedRunLogStore(engine, inherited=False)
     await store.set_parameters("r", {"x": 1, "y": 1})
     await store.set_parameters("r", {"x": 1}, "b")
@@ -323,7 +323,7 @@ async def test_branches_may_have_only_their_own(engine: Engine) -> None:
 
 
 async def test_a_forked_run_keeps_its_source_s_parameters_even_so(engine: Engine) -> None:
-    """What a run inherits from the run it was forked from is its own in every mode."""
+    """With `inherited=False`, a forked run still has its source's parameters."""
     await engine.create_run("source", parameters={"x": 1})
     await engine.fork_run("source", run_id="r")
     store = PartitionedRunLogStore(engine, inherited=False)
@@ -331,11 +331,11 @@ async def test_a_forked_run_keeps_its_source_s_parameters_even_so(engine: Engine
     assert values((await store.get_run_log_by_id("r")).parameters) == {"x": 1}
 
 
-# What the stores ask of the engine
+# Engine operations that the stores use
 
 
 async def test_a_log_may_be_compiled_without_what_is_below(engine: Engine) -> None:
-    """`nested=False` leaves the branches out, `inherited=False` what comes through forks."""
+    """`compile` leaves out branches with `nested=False`, and inherited parameters with `inherited=False`."""
     run = await engine.create_run("r", parameters={"x": 1})
     branch = await run.fork("a")
     await branch.set_parameters({"y": 2})
@@ -346,7 +346,10 @@ async def test_a_log_may_be_compiled_without_what_is_below(engine: Engine) -> No
 
 
 async def test_a_store_that_inherits_nothing_copies_what_it_shows(engine: Engine) -> None:
-    """Of a branch that is its own alone; and what is set to a copied value then is a write, as any other."""
+    """With `inherited=False`, a copy takes only the source's own parameters, once.
+
+    A parameter that the target then sets to its copied value is a write.
+    """
     store = PartitionedRunLogStore(engine, inherited=False)
     for run_id, source in (("r", None), ("r", "a")):
         with pytest.raises(RunNotFound):
@@ -372,7 +375,7 @@ async def test_a_store_that_inherits_nothing_copies_what_it_shows(engine: Engine
 async def test_copies_are_told_from_writes_wherever_reductions_are_looked_at(
     store: PartitionedRunLogStore, engine: Engine
 ) -> None:
-    """By rules and functions, when they are verified, in views made anew, and when the run is taken in elsewhere."""
+    """A copied parameter is told from a write in the event, the lineage, reductions, verification and a rebuild."""
     run = await engine.create_run("r", parameters={"p": 1, "q": 1})
     a, b = await run.fork("a"), await run.fork("b")
     await run.set_parameters({"p": 2, "q": 2})
@@ -411,7 +414,7 @@ async def test_several_commands_open_and_fill_a_run_together(engine: Engine) -> 
 async def test_what_the_same_request_has_set_is_not_set_again(
     engine: Engine, unless: Literal["resolved", "own"]
 ) -> None:
-    """A merge sees what the commands before it have written, though nothing of it is in the file yet."""
+    """`MergeParameters` omits values that an earlier command of the same request has set."""
     again = MergeParameters(values={"x": Parameter(1), "y": Parameter(2)}, unless=unless)
     recorded = await engine.write("r", OpenRun(parameters={"x": Parameter(1)}), again)
     assert recorded.events[-1].event == ParametersSet(branch="", values={"y": Parameter(2)})
@@ -422,7 +425,7 @@ async def test_what_the_same_request_has_set_is_not_set_again(
     [("a.b.c", "a.b"), ("a.b.c.d", "a.b"), ("a.x", "a"), ("ab", ""), ("x.a", ""), (".a", ""), ("a.", "a"), ("..", "")],
 )
 async def test_the_nearest_open_prefix_is_a_branch_s_parent(engine: Engine, name: str, parent: str) -> None:
-    """A fork without a parent is of the longest dotted prefix that is open, else of the root."""
+    """A fork without a parent is of the longest open dotted prefix of its name, else of the root."""
     forks = (Fork(branch=branch, parent=None) for branch in ("a", "a.b", name))
     await engine.write("r", OpenRun(), *forks)
     branch = await (await engine.run("r")).branch(name)
@@ -430,7 +433,7 @@ async def test_the_nearest_open_prefix_is_a_branch_s_parent(engine: Engine, name
 
 
 async def test_branches_are_nested_deeper_than_calls_may_be(engine: Engine) -> None:
-    """Their logs are whole and can be put back, and each is folded into its parent, the deepest first."""
+    """Branches nested deeper than the recursion limit can be reduced, read and put back."""
     store = PartitionedRunLogStore(engine, inherited=False)  # looking through that many forks for each takes long
     depth = sys.getrecursionlimit() + 100
     names = [f"b{number}" for number in range(depth)]

@@ -1,4 +1,4 @@
-"""The partitioned store beside a model that copies everything, and any document there and back."""
+"""Property tests of the partitioned store, against a model that copies everything, and of reading documents back."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ steps = st.builds(
 
 
 class CopyingModel:
-    """What each branch inherited, copied at its opening; what it set itself; what of it was copied; its parent."""
+    """A model that keeps, for each branch, copies of inherited values, own values, copied names and the parent."""
 
     def __init__(self) -> None:
         self.inherited: dict[str, dict[str, int]] = {"": {}}
@@ -79,7 +79,7 @@ class CopyingModel:
             self.copied[branch] = set()
 
     def set(self, branch: str, given: dict[str, int]) -> set[str]:
-        """Return the names that are set: what is seen already is not."""
+        """Set the values that differ from the visible ones and return their names."""
         self.open(branch)
         seen = self.seen(branch)
         new = {name: value for name, value in given.items() if seen.get(name) != value}
@@ -107,7 +107,7 @@ class CopyingModel:
 
 
 def prefixes(branch: str) -> list[str]:
-    """The names that a branch's parent may have, the longest first and the root last."""
+    """Return the names that a branch's parent may have, longest first and the root last."""
     parts = branch.split(".")
     return [".".join(parts[:length]) for length in range(len(parts) - 1, -1, -1)]
 
@@ -123,7 +123,7 @@ async def copy(store: PartitionedRunLogStore, model: CopyingModel, run_id: str, 
 
 
 async def apply(operation: Operation, store: PartitionedRunLogStore, model: CopyingModel, run_id: str) -> None:
-    """Do an operation on both, leaving out what the store would rightly refuse."""
+    """Apply an operation to both store and model, unless the store would refuse it."""
     kind, branch, given_values = operation
     if kind == "set":
         await store.set_parameters(run_id, given_values, branch)
@@ -143,7 +143,7 @@ async def apply(operation: Operation, store: PartitionedRunLogStore, model: Copy
 async def test_every_branch_sees_what_it_would_had_everything_been_copied(
     engine: Engine, asked: list[Operation]
 ) -> None:
-    """Forks that copy nothing, and reductions of own writes, cannot be told from copies and their merging."""
+    """Every branch shows the same as in a model that copies all parameters on a fork."""
     store, model = PartitionedRunLogStore(engine), CopyingModel()
     run_id = f"r{await engine.last_position()}"
     await store.create_run_log(run_id)
@@ -161,7 +161,7 @@ async def test_every_branch_sees_what_it_would_had_everything_been_copied(
 async def test_any_run_log_comes_back_as_it_was(
     engine: Engine, logged: list[StepLog], given_parameters: dict[str, Parameter]
 ) -> None:
-    """A run log is read as it was put, from structs or from their plain mappings; the second time records nothing."""
+    """Any run log is read back as it was put; putting it again as plain mappings records nothing."""
     store = PartitionedRunLogStore(engine)
     given_log = RunLog(
         run_id=f"r{await engine.last_position()}",

@@ -12,7 +12,7 @@ from engine.model import Parameter, Source
 
 
 async def family(engine: Engine) -> tuple[Branch, list[Branch]]:
-    """A parent that has moved on since its two children forked and wrote."""
+    """Create a parent with two children that have each set `x`; the parent has changed `stale` since."""
     run = await engine.create_run("r", parameters={"x": 0, "stale": "old"})
     children = [await run.fork(name) for name in ("a", "b")]
     for number, child in enumerate(children, start=1):
@@ -23,7 +23,7 @@ async def family(engine: Engine) -> tuple[Branch, list[Branch]]:
 
 class TestReduction:
     async def test_a_stale_inherited_copy_overwrites_nothing(self, engine: Engine) -> None:
-        """Only what a child set itself is folded."""
+        """A reduction folds only what the children set themselves, not inherited values."""
         run, _ = await family(engine)
         reduction = await run.reduce(rules={"x": "sum"})
         assert reduction.values == {"x": Parameter(3)}
@@ -31,14 +31,14 @@ class TestReduction:
         assert await run.parameters() == {"x": Parameter(3), "stale": Parameter("fresh")}
 
     async def test_children_are_taken_in_the_order_given(self, engine: Engine) -> None:
-        """As handles or by their names."""
+        """Children are reduced in the order given, as handles or by name."""
         run, (a, b) = await family(engine)
         assert (await run.reduce([b, a])).values == {"x": Parameter(1)}
         assert (await run.reduce(["b"])).values == {"x": Parameter(2)}
         assert (await run.reduce([])).values == {}
 
     async def test_a_branch_of_another_run_is_refused(self, engine: Engine) -> None:
-        """It is not taken for the branch of the same name in this run."""
+        """A branch of another run raises InvalidValue, even if this run has a branch of that name."""
         run, _ = await family(engine)
         other = await engine.create_run("other")
         stranger = await other.fork("a")
@@ -46,7 +46,7 @@ class TestReduction:
             await run.reduce([stranger])
 
     async def test_conflicts_can_be_an_error_or_left_to_the_parent(self, engine: Engine) -> None:
-        """Both name every conflict; the error records nothing."""
+        """`on_conflict="error"` names every conflict and records nothing; `"parent"` keeps the parent's value."""
         run, _ = await family(engine)
         await run.set_parameters({"x": 100})
         last = await engine.last_position()
@@ -60,7 +60,7 @@ class TestReduction:
 
     @pytest.mark.parametrize("erased", ["base parent", "parent child", "child", "base parent child"])
     async def test_what_was_erased_agrees_with_nothing(self, engine: Engine, erased: str) -> None:
-        """Whether it was changed cannot be told any more: where the parent's is to be kept, it is."""
+        """An erased base, parent or child value always counts as a conflict; `"parent"` keeps the parent's value."""
         run = await engine.create_run("r", parameters={"x": "base"})
         child = await run.fork("a")
         await child.set_parameters({"x": "child"})
@@ -75,7 +75,7 @@ class TestReduction:
         assert (await engine.verify()).problems == []
 
     async def test_what_a_child_set_as_it_was_is_its_own_write(self, engine: Engine) -> None:
-        """It takes no fresh value from the parent unasked: where the parent's is to be kept, it is."""
+        """Setting a parameter to its inherited value is a write and conflicts with a change of the parent."""
         run = await engine.create_run("r", parameters={"x": 1})
         child = await run.fork("a")
         await child.set_parameters({"x": 1})
@@ -106,7 +106,7 @@ class TestReduction:
     async def test_what_cannot_be_reduced_is_refused(
         self, engine: Engine, ask: Callable[[Branch], Awaitable[Any]], error: type[Exception]
     ) -> None:
-        """The error is typed and nothing is recorded."""
+        """An invalid child, name, rule, option or result raises a typed error and records nothing."""
         run, _ = await family(engine)
         last = await engine.last_position()
         with pytest.raises(error):
@@ -114,7 +114,7 @@ class TestReduction:
         assert await engine.last_position() == last
 
     async def test_a_grandchild_is_reduced_by_its_parent(self, engine: Engine) -> None:
-        """A branch is reduced into the one that it was forked from, from nested to parent to root."""
+        """A branch can be reduced only into the branch that it was forked from."""
         run = await engine.create_run("r")
         outer = await run.fork("outer")
         inner = await outer.fork("inner")
@@ -126,7 +126,7 @@ class TestReduction:
         assert await run.parameters() == {"x": Parameter(1)}
 
     async def test_a_function_is_asked_again_when_a_child_writes_meanwhile(self, engine: Engine) -> None:
-        """What is recorded was made of the heads that it names."""
+        """A reduction by a function is made of the child heads that it names, even if a child writes meanwhile."""
         run, (a, _) = await family(engine)
         asked: list[list[int]] = []
         writing: list[asyncio.Task[Any]] = []

@@ -1,4 +1,4 @@
-"""A run's log put by several callers at once: what each was told is recorded, is."""
+"""Run logs that several callers put at once."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ LATER = RunLog(run_id="r", tag="weekly")
 
 @pytest.mark.parametrize("logs", [(BARE, TAGGED), (TAGGED, BARE), (BARE, BARE, TAGGED), (BARE, LATER, TAGGED)])
 async def test_a_tag_and_a_hash_survive_whoever_opens_the_run(engine: Engine, logs: tuple[RunLog, ...]) -> None:
-    """Put at once is the same as put one after the other: what a log leaves out stays as another said."""
+    """Run logs put at once give the same as if put in turn: what one leaves out stays as another set it."""
     store = PartitionedRunLogStore(engine)
     await asyncio.gather(*(store.put_run_log(log) for log in logs))
     found = await store.get_run_log_by_id("r")
@@ -22,7 +22,7 @@ async def test_a_tag_and_a_hash_survive_whoever_opens_the_run(engine: Engine, lo
 
 
 async def test_putting_a_run_log_again_records_nothing(engine: Engine) -> None:
-    """What the run was opened with is known, and so is what it became."""
+    """Putting the same run log twice records nothing the second time."""
     store = PartitionedRunLogStore(engine)
     for log in (TAGGED, LATER, RunLog(run_id="none", tag=None)):
         await store.put_run_log(log)

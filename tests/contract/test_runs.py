@@ -1,4 +1,4 @@
-"""Runs, branches and what is read of them, through the handles."""
+"""Runs and branches, and reads of them, through the handles."""
 
 import contextlib
 import sqlite3
@@ -30,7 +30,7 @@ JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 
 class TestRuns:
     async def test_a_run_is_its_own_root_branch(self, engine: Engine) -> None:
-        """Both spellings of the root give the same branch."""
+        """A run is its own root branch, which both None and "" name."""
         run = await engine.create_run("r", parameters={"lr": 0.1})
         root = await run.branch(None)
         assert (run.name, root.name, root.run_id) == ("", "", "r")
@@ -39,7 +39,7 @@ class TestRuns:
         assert root is run
 
     async def test_what_a_run_is_created_with_is_its_info(self, engine: Engine) -> None:
-        """Each field, as it was given."""
+        """`info` returns every field that a run was created with."""
         fields: dict[str, Any] = {
             "tag": "nightly",
             "status": "RUNNING",
@@ -56,14 +56,14 @@ class TestRuns:
         assert (info.run_id, info.finalized, info.status_reason) == ("r", False, None)
 
     async def test_a_run_that_may_exist_is_returned_as_it_is(self, engine: Engine) -> None:
-        """`exist_ok` changes nothing of it."""
+        """`create_run` with `exist_ok` returns an existing run unchanged."""
         await engine.create_run("r", parameters={"x": 1}, tag="old")
         again = await engine.create_run("r", parameters={"x": 2}, tag="new", exist_ok=True)
         assert await again.parameters() == {"x": Parameter(1)}
         assert (await again.info()).tag == "old"
 
     async def test_a_branch_that_may_exist_is_returned_as_it_is(self, engine: Engine) -> None:
-        """As `exist_ok` of a run; who asks for one of that name is not told of what it sees."""
+        """`fork` with `exist_ok` returns an existing branch unchanged, unless it was forked from another parent."""
         run = await engine.create_run("r", parameters={"x": 1})
         await (await run.fork("a", exist_ok=True)).set_parameters({"y": 2})
         await run.set_parameters({"x": 3})
@@ -74,13 +74,13 @@ class TestRuns:
         with pytest.raises(BranchExists):
             await run.fork("a")
         await run.fork("p.q")
-        with pytest.raises(BranchExists):  # it sees the run's parameters, and none of p's
+        with pytest.raises(BranchExists):  # `p.q` was forked from the root, not from `p`
             await (await run.fork("p")).fork("q", exist_ok=True)
         with pytest.raises(InvalidValue, match="exist_ok"):
             await run.fork("b", exist_ok="yes")  # type: ignore[arg-type]
 
     async def test_configuration_is_merged_and_the_job_replaced(self, engine: Engine) -> None:
-        """What differs is recorded, and nothing twice."""
+        """`configure` merges, `log_job` replaces, and neither records what is already so."""
         run = await engine.create_run("r")
         await run.configure({"a": 1, "b": {"c": 1}})
         await run.configure({"b": {"d": 2}})
@@ -92,7 +92,7 @@ class TestRuns:
         assert (await run.log_job({"two": 2})).events == ()
 
     async def test_finalising_records_every_head_and_closes_nothing(self, engine: Engine) -> None:
-        """The status is set with it, and the run can be written on."""
+        """`finalize` records the status and every branch's head, and the run can still be written to."""
         run = await engine.create_run("r")
         branch = await run.fork("a")
         recorded = await run.finalize("COMPLETED")
@@ -104,7 +104,7 @@ class TestRuns:
         await branch.set_parameters({"x": 1})
 
     async def test_a_status_is_recorded_when_it_changes(self, engine: Engine) -> None:
-        """A reason makes it worth recording again."""
+        """`set_status` records a change of the status or a new reason, and nothing otherwise."""
         run = await engine.create_run("r")
         assert (await run.set_status("CREATED")).events == ()
         await run.set_status("FAILED", "why")
@@ -113,7 +113,7 @@ class TestRuns:
         assert len((await run.set_status("FAILED", "because")).events) == 1
 
     async def test_an_unknown_run_or_branch_is_named(self, engine: Engine) -> None:
-        """Reading and forking what is not there are errors, each of its own type."""
+        """Reading or forking an unknown run, branch or version raises the error of its kind."""
         with pytest.raises(RunNotFound):
             await engine.run("nobody")
         run = await engine.create_run("r")
@@ -150,14 +150,14 @@ class TestPages:
         ],
     )
     async def test_runs_are_filtered_newest_first(self, engine: Engine, filters: dict[str, Any], expected: str) -> None:
-        """Both ends of a range of times belong to it."""
+        """`runs` filters by status, tag and an inclusive range of creation times, and lists the newest run first."""
         page = await engine.runs(**filters)
         assert [info.run_id for info in page.runs] == [f"r{number}" for number in expected]
         assert page.cursor is None
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 5])
     async def test_pages_give_every_run_once(self, engine: Engine, limit: int) -> None:
-        """The cursor of a page asks for the next; a run that comes in between does not move it."""
+        """Following the cursors lists every run once, even if a run is created in between."""
         page = await engine.runs(limit=limit)
         seen = [info.run_id for info in page.runs]
         await engine.create_run("late")
@@ -179,14 +179,14 @@ class TestPages:
         ],
     )
     async def test_a_wrong_page_is_refused(self, engine: Engine, wrong: dict[str, Any]) -> None:
-        """The error is typed."""
+        """An invalid limit, cursor or time raises InvalidValue."""
         with pytest.raises(InvalidValue):
             await engine.runs(**wrong)
 
 
 class TestBranches:
     async def test_a_fork_is_named_below_its_parent(self, engine: Engine) -> None:
-        """Children come in the order in which they were forked."""
+        """A fork's name is prefixed with its parent's, and children are listed in the order of forking."""
         run = await engine.create_run("r")
         fit = await run.fork("fit", status="RUNNING")
         inner = await fit.fork("z")
@@ -196,7 +196,7 @@ class TestBranches:
         assert (log.status, list(log.branches)) == ("RUNNING", ["fit.z", "fit.a"])
 
     async def test_a_fork_records_the_head_that_it_continues(self, engine: Engine) -> None:
-        """The parent's version and hash are in the event."""
+        """`BranchForked` records the parent's version and hash."""
         run = await engine.create_run("r", parameters={"x": 1})
         head = await run.head()
         await run.fork("a")
@@ -205,7 +205,7 @@ class TestBranches:
         assert (recorded.event.parent_version, recorded.event.parent_hash) == (head.stream_version, head.hash)
 
     async def test_sources_name_who_set_what_a_branch_sees(self, engine: Engine) -> None:
-        """The branch and version of the event, of another run too where the run was forked from it."""
+        """`sources` gives the run, branch and version of the event that set each visible parameter."""
         run = await engine.create_run("r", parameters={"x": 1, "y": 1})
         a = await run.fork("a")
         await a.set_parameters({"y": 2})
@@ -214,7 +214,7 @@ class TestBranches:
         assert await new.sources() == await a.sources()
 
     async def test_a_run_is_forked_as_of_a_time(self, engine: Engine) -> None:
-        """As it stood then: what was recorded later is not seen."""
+        """A run forked at a time has the parameters as of then; `at=True` raises InvalidValue."""
         run = await engine.create_run("r", parameters={"x": 1})
         then = [recorded.recorded_at async for recorded in engine.events()][-1]
         while (await run.set_parameters({"x": 2})).events[0].recorded_at == then:
@@ -225,14 +225,14 @@ class TestBranches:
             await engine.fork_run("r", run_id="newer", at=True)
 
     async def test_a_description_is_kept_with_the_branch(self, engine: Engine) -> None:
-        """The same again records nothing."""
+        """`describe` sets a branch's details, and repeating them records nothing."""
         branch = await (await engine.create_run("r")).fork("a")
         await branch.describe({"k": [1]})
         assert (await branch.describe({"k": [1]})).events == ()
         assert (await branch.compile()).details == {"k": [1]}
 
     async def test_isolation(self, engine: Engine) -> None:
-        """Neither its parent nor its sibling sees what a branch writes, and it does not see what they write."""
+        """A branch sees neither its sibling's nor its parent's later writes, and they do not see its own."""
         run = await engine.create_run("r")
         a, b = await run.fork("a"), await run.fork("b")
         await a.set_parameters({"x": 1})
@@ -254,14 +254,14 @@ class TestBranches:
         assert await run.head() == head
 
     async def test_a_time_before_the_stream_is_no_point_of_it(self, engine: Engine) -> None:
-        """The error carries the point and the last version."""
+        """A read at a time before the run raises PointNotFound with the point and the head version."""
         run = await engine.create_run("r")
         with pytest.raises(PointNotFound) as caught:
             await run.parameters(at=JANUARY)
         assert (caught.value.point, caught.value.head_version) == (JANUARY, 1)
 
     async def test_external_runs_belong_to_steps(self, engine: Engine, database: Path) -> None:
-        """One for a task; without the step, or before it is registered, there is none."""
+        """An external run needs its task to be registered, and needs to be registered to be updated."""
         run = await engine.create_run("r")
         with pytest.raises(TaskNotFound):
             await run.write(
@@ -293,7 +293,7 @@ class TestBranches:
 class TestOpening:
     @pytest.mark.parametrize("as_url", [str, lambda path: f"sqlite:///{path}"])
     async def test_a_path_or_a_url(self, database: Path, as_url: Callable[[Path], str]) -> None:
-        """Both name the same file; an engine may be awaited and closed, too."""
+        """An engine opens a path or a sqlite URL, and may be awaited and closed instead of used in a block."""
         engine = await open_engine(as_url(database))
         await engine.create_run("r")
         await engine.close()
@@ -301,17 +301,17 @@ class TestOpening:
 
     @pytest.mark.parametrize("url", ["postgresql://host/db", "sqlite://host/db", "sqlite://", "sqlite:///"])
     def test_another_url_is_refused(self, url: str) -> None:
-        """Nothing is opened by guessing."""
+        """A URL of another scheme or form raises InvalidValue."""
         with pytest.raises(InvalidValue, match="is not a URL like sqlite:///"):
             _ = open_engine(url)
 
     def test_another_durability_is_refused(self) -> None:
-        """The choice is between two."""
+        """An unknown durability raises InvalidValue."""
         with pytest.raises(InvalidValue, match="durability"):
             _ = open_engine("runs.db", durability="none")  # type: ignore[arg-type]
 
     async def test_events_are_filtered_by_class_or_name(self, engine: Engine) -> None:
-        """A name that is no event's is refused, and so is a branch without its run."""
+        """`events` filters by event class or name, and refuses an unknown type and a branch without its run id."""
         await (await engine.create_run("r")).fork("a")
         for types in ([BranchForked], ["BranchForked"]):
             assert [each.branch async for each in engine.events(types=types)] == ["a"]

@@ -1,4 +1,4 @@
-"""Attempts in the state store, for the async store and its blocking twin alike."""
+"""Attempts in the state store, tested on the async store and its blocking twin."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ async def store(request: pytest.FixtureRequest, database: Path) -> AsyncIterator
 
 
 async def test_an_attempt_comes_back_as_it_was_given(store: Any) -> None:
-    """Every field that an attempt begins with is read back; nothing has been submitted or has ended."""
+    """A new attempt is read back with every field given, and without times of submission and end."""
     attempt_id = await store.create_attempt(
         "r",
         "a",
@@ -56,7 +56,7 @@ async def test_an_attempt_comes_back_as_it_was_given(store: Any) -> None:
 
 
 async def test_attempts_are_numbered_per_task(store: Any) -> None:
-    """Each task counts its attempts 1, 2, 3, in the order they were created."""
+    """Each task's attempts are numbered 1, 2, 3 … in order of creation."""
     made = [await store.create_attempt("r", task_id) for task_id in "abaa"]
     assert [(each.attempt_id, each.attempt_index) for each in await store.list_attempts("a")] == [
         (made[0], 1),
@@ -68,7 +68,7 @@ async def test_attempts_are_numbered_per_task(store: Any) -> None:
 
 
 async def test_a_new_attempt_becomes_the_current_one(store: Any) -> None:
-    """The task points at its newest attempt; the task's own status is left alone."""
+    """A new attempt becomes its task's current attempt and leaves the task's status unchanged."""
     assert await store.get_current_attempt("a") is None
     for _ in range(2):
         attempt_id = await store.create_attempt("r", "a", status="RUNNING")
@@ -78,7 +78,7 @@ async def test_a_new_attempt_becomes_the_current_one(store: Any) -> None:
 
 
 async def test_an_attempt_needs_its_task(store: Any) -> None:
-    """An unknown task and an unknown run are refused by name."""
+    """Creating an attempt of an unknown task or run raises an error that names it, and records nothing."""
     before = await last_position(store)
     with pytest.raises(TaskNotFound, match="'unknown'") as caught:
         await store.create_attempt("r", "unknown")
@@ -89,7 +89,7 @@ async def test_an_attempt_needs_its_task(store: Any) -> None:
 
 
 async def test_a_task_of_another_run_is_not_attempted(store: Any) -> None:
-    """The run that is given is the one that is meant, also when only another has the task."""
+    """Creating an attempt fails when the given run has no such task, even if another run has."""
     await store.create_run(handle("s"))
     with pytest.raises(TaskNotFound, match="'a' in run 's'"):
         await store.create_attempt("s", "a")
@@ -99,7 +99,7 @@ async def test_a_task_of_another_run_is_not_attempted(store: Any) -> None:
 
 
 async def test_an_update_changes_only_what_is_given(store: Any) -> None:
-    """What is not given stays as it is."""
+    """`update_attempt` leaves the fields that it is not given."""
     attempt_id = await store.create_attempt("r", "a", operator_key="k", operator_data={"a": 1})
     created = await store.get_attempt(attempt_id)
     await store.update_attempt(attempt_id, external_id="job-7", relative_path=PurePosixPath("x/y"))
@@ -110,7 +110,7 @@ async def test_an_update_changes_only_what_is_given(store: Any) -> None:
 
 
 async def test_every_field_can_be_updated(store: Any) -> None:
-    """Each argument of an update becomes the attribute of its name."""
+    """`update_attempt` sets each field that it is given."""
     changes = {
         "status": "SUBMITTED",
         "operator_type": "Local",
@@ -127,14 +127,14 @@ async def test_every_field_can_be_updated(store: Any) -> None:
 
 
 async def test_operator_data_can_be_emptied(store: Any) -> None:
-    """An empty mapping is a value like any other, not the lack of one."""
+    """`update_attempt` with an empty mapping empties the operator data."""
     attempt_id = await store.create_attempt("r", "a", operator_data={"old": True})
     await store.update_attempt(attempt_id, operator_data={})
     assert (await store.get_attempt(attempt_id)).operator_data == {}
 
 
 async def test_submission_is_stamped_when_the_status_first_leaves_created(store: Any) -> None:
-    """Later changes of the status leave the time of submission as it is."""
+    """`submitted_at` is set when the status first leaves CREATED, and does not change later."""
     attempt_id = await store.create_attempt("r", "a")
     await store.update_attempt(attempt_id, external_id="1")
     assert (await store.get_attempt(attempt_id)).submitted_at is None
@@ -148,7 +148,7 @@ async def test_submission_is_stamped_when_the_status_first_leaves_created(store:
 
 @pytest.mark.parametrize("status", TERMINAL)
 async def test_the_end_is_stamped_when_the_status_first_becomes_terminal(store: Any, status: str) -> None:
-    """An attempt ends once, however it ends."""
+    """`ended_at` is set when the status first becomes terminal, and does not change later."""
     attempt_id = await store.create_attempt("r", "a")
     await store.update_attempt(attempt_id, status="RUNNING")
     assert (await store.get_attempt(attempt_id)).ended_at is None
@@ -161,7 +161,7 @@ async def test_the_end_is_stamped_when_the_status_first_becomes_terminal(store: 
 
 
 async def test_an_attempt_may_be_created_in_any_status(store: Any) -> None:
-    """One that begins beyond created was submitted, one that begins as terminal has ended."""
+    """An attempt created beyond CREATED is submitted at its creation; one created as terminal has ended then."""
     running = await store.get_attempt(await store.create_attempt("r", "a", status="RUNNING"))
     assert (running.submitted_at, running.ended_at) == (running.created_at, None)
     failed = await store.get_attempt(await store.create_attempt("r", "a", status="FAILED"))
@@ -169,7 +169,7 @@ async def test_an_attempt_may_be_created_in_any_status(store: Any) -> None:
 
 
 async def test_the_same_update_again_records_nothing(store: Any) -> None:
-    """An orchestrator that polls says the same again and again."""
+    """Repeating an update records nothing."""
     attempt_id = await store.create_attempt("r", "a")
     changes = {"status": "RUNNING", "operator_data": {"loss": float("nan"), "x": [1]}, "external_id": "1"}
     await store.update_attempt(attempt_id, **changes)
@@ -180,7 +180,7 @@ async def test_the_same_update_again_records_nothing(store: Any) -> None:
 
 
 async def test_unknown_attempts(store: Any) -> None:
-    """Who asks gets None; who writes gets a ValueError that names the attempt."""
+    """Reading an unknown attempt returns None; updating one raises AttemptNotFound, a ValueError."""
     assert await store.get_attempt("unknown") is None
     for changes in ({"status": "FAILED"}, {}):
         with pytest.raises(AttemptNotFound, match="'unknown'") as caught:
@@ -192,7 +192,7 @@ async def test_unknown_attempts(store: Any) -> None:
 
 
 async def test_active_attempts_are_those_that_have_not_ended(store: Any) -> None:
-    """Every status but the terminal ones is active, in the order of creation."""
+    """Attempts in any status but a terminal one are active, and are listed in the order of creation."""
     active = [await store.create_attempt("r", "b", status=status) for status in ("CREATED", "RUNNING", "WAITING")]
     for status in TERMINAL:
         await store.create_attempt("r", "a", status=status)
@@ -202,7 +202,7 @@ async def test_active_attempts_are_those_that_have_not_ended(store: Any) -> None
 
 
 async def test_the_tasks_that_were_attempted(store: Any) -> None:
-    """They are a set of ids; tasks without attempts are not in it."""
+    """`get_attempt_task_ids` returns the set of task ids that have attempts."""
     assert await store.get_attempt_task_ids("r") == set()
     for status in ("FAILED", "CREATED"):
         await store.create_attempt("r", "a", status=status)
@@ -211,7 +211,7 @@ async def test_the_tasks_that_were_attempted(store: Any) -> None:
 
 
 async def test_active_attempts_are_counted_by_operator(store: Any) -> None:
-    """Attempts that have ended do not count; those without an operator count under the empty text."""
+    """Active attempts are counted by operator key; those without one count under ""."""
     for operator_key in ("hpc", "hpc", "local", None):
         await store.create_attempt("r", "a", operator_key=operator_key)
     await store.create_attempt("r", "a", operator_key="local", status="COMPLETED")
@@ -220,7 +220,7 @@ async def test_active_attempts_are_counted_by_operator(store: Any) -> None:
 
 
 async def test_attempts_of_another_run_are_its_own(store: Any) -> None:
-    """What is asked of a run leaves out every other run."""
+    """Queries of one run leave out the attempts of other runs."""
     await begin(store, "a", run_id="s")
     await store.create_attempt("s", "a", operator_key="hpc")
     assert await store.get_active_attempts("r") == []
@@ -230,7 +230,7 @@ async def test_attempts_of_another_run_are_its_own(store: Any) -> None:
 
 
 async def test_orphans_were_created_and_never_submitted(store: Any) -> None:
-    """An attempt with an external id, or one that has gone on, is no orphan."""
+    """An orphaned attempt is CREATED, has no external id and is older than the timeout."""
     orphan = await store.create_attempt("r", "a")
     submitted = await store.create_attempt("r", "a")
     await store.update_attempt(submitted, external_id="job-7")
@@ -241,7 +241,7 @@ async def test_orphans_were_created_and_never_submitted(store: Any) -> None:
 
 
 async def test_an_orphan_is_as_old_as_the_timeout_or_older(engine: Engine) -> None:
-    """The clock that is given says how old an attempt is."""
+    """An attempt is orphaned once its age by the given clock reaches the timeout."""
     created = StateStore(engine)
     await begin(created, "a")
     attempt = await created.get_attempt(await created.create_attempt("r", "a"))
@@ -262,13 +262,13 @@ async def test_an_orphan_is_as_old_as_the_timeout_or_older(engine: Engine) -> No
     ids=["naive", "a number"],
 )
 async def test_a_clock_says_an_aware_time(engine: Engine, now: Any, problem: str) -> None:
-    """What is none is refused by name, whether there are attempts or not."""
+    """A clock that returns anything but an aware time raises InvalidValue."""
     with pytest.raises(InvalidValue, match=problem):
         await StateStore(engine, clock=lambda: now).find_orphaned_attempts("r")
 
 
 async def test_a_clock_can_be_called(engine: Engine) -> None:
-    """What cannot is refused where it is given."""
+    """A clock that is not callable raises InvalidValue when the store is made."""
     bad: Any = datetime.now(UTC)
     with pytest.raises(InvalidValue, match=r"clock: .* not a function"):
         StateStore(engine, clock=bad)
@@ -276,20 +276,20 @@ async def test_a_clock_can_be_called(engine: Engine) -> None:
 
 @pytest.mark.parametrize("seconds", [1e11, 8e13, -1e11])
 async def test_a_timeout_may_be_longer_than_history(store: Any, seconds: float) -> None:
-    """No attempt is three thousand years old, and each is older than one that will be created then."""
+    """A timeout of thousands of years finds no orphan; a negative one of that size finds every one."""
     await store.create_attempt("r", "a")
     assert len(await store.find_orphaned_attempts("r", seconds)) == (1 if seconds < 0 else 0)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e300, "60", None])
 async def test_a_timeout_is_a_number_of_seconds(store: Any, seconds: Any) -> None:
-    """What is none is refused by name."""
+    """A timeout that is not a finite number of seconds within range raises InvalidValue."""
     with pytest.raises(InvalidValue, match="timeout_seconds"):
         await store.find_orphaned_attempts("r", seconds)
 
 
 async def test_orphans_are_ended_as_failed_init(store: Any) -> None:
-    """They are marked with the reason, and the number of those that were is returned."""
+    """`mark_attempts_failed_init` ends attempts as FAILED_INIT with the reason and returns their number."""
     ids = [await store.create_attempt("r", "a") for _ in range(3)]
     assert await store.mark_attempts_failed_init(ids[:2]) == 2
     assert await store.mark_attempts_failed_init(iter(ids[2:]), reason="lost") == 1
@@ -303,7 +303,7 @@ async def test_orphans_are_ended_as_failed_init(store: Any) -> None:
 
 
 async def test_an_attempt_that_has_ended_meanwhile_is_left_alone(store: Any) -> None:
-    """Marking twice, or one that is named twice, counts once and records one event."""
+    """`mark_attempts_failed_init` skips ended attempts and counts a repeated id once."""
     ended = await store.create_attempt("r", "a", status="COMPLETED")
     orphan = await store.create_attempt("r", "a")
     before = await last_position(store)
@@ -314,7 +314,7 @@ async def test_an_attempt_that_has_ended_meanwhile_is_left_alone(store: Any) -> 
 
 
 async def test_an_attempt_that_was_submitted_meanwhile_is_left_alone(store: Any) -> None:
-    """A job that runs outside is not called lost because somebody looked a moment too early."""
+    """`mark_attempts_failed_init` skips attempts that were submitted or have an external id."""
     submitted = await store.create_attempt("r", "a")
     await store.update_attempt(submitted, status="SUBMITTED", external_id="job-7")
     prepared = await store.create_attempt("r", "a")
@@ -324,7 +324,7 @@ async def test_an_attempt_that_was_submitted_meanwhile_is_left_alone(store: Any)
 
 
 async def test_marking_goes_across_runs(store: Any) -> None:
-    """The attempts may be of several runs, or none."""
+    """`mark_attempts_failed_init` takes attempts of several runs, or none."""
     await begin(store, "a", run_id="s")
     ids = [await store.create_attempt(run_id, "a") for run_id in "rsr"]
     assert await store.mark_attempts_failed_init(ids) == 3
@@ -332,7 +332,7 @@ async def test_marking_goes_across_runs(store: Any) -> None:
 
 
 async def test_marking_an_unknown_attempt_marks_none(store: Any) -> None:
-    """All are looked up before the first is marked."""
+    """`mark_attempts_failed_init` with an unknown id raises AttemptNotFound and marks no attempt."""
     orphan = await store.create_attempt("r", "a")
     with pytest.raises(AttemptNotFound, match="'unknown'"):
         await store.mark_attempts_failed_init([orphan, "unknown"])
@@ -340,7 +340,7 @@ async def test_marking_an_unknown_attempt_marks_none(store: Any) -> None:
 
 
 async def test_a_task_that_is_described_anew_keeps_its_attempts(store: Any) -> None:
-    """An upsert of the workflow is no reason to count from 1 again."""
+    """A task that a workflow describes again keeps its attempts and their numbering."""
     await store.create_attempt("r", "a")
     await store.add_workflow(workflow("a", image="new"), "r")
     await store.create_attempt("r", "a")

@@ -1,4 +1,4 @@
-"""What the state store refuses: a typed error that names the value, and nothing recorded, method by method."""
+"""Invalid input to the state store, method by method: each raises a typed error and records nothing."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import date, datetime, timedelta, timezone
@@ -76,7 +76,7 @@ BY_NAME: dict[str, Call] = {
 
 @pytest.mark.parametrize("call", BY_NAME)
 async def test_a_bad_name_is_refused(store: Any, call: str) -> None:
-    """Names and statuses are printable texts of 1 to 512 bytes."""
+    """An invalid name or status raises InvalidName; valid ones are printable and have 1 to 512 bytes."""
     before = await last_position(store)
     for bad in NAMES:
         with pytest.raises(InvalidName):
@@ -108,7 +108,7 @@ BY_TEXT: dict[str, Call] = {
 
 @pytest.mark.parametrize("call", BY_TEXT)
 async def test_a_bad_text_is_refused(store: Any, call: str) -> None:
-    """Texts are what UTF-8 can encode; other types are not turned into texts."""
+    """A text that UTF-8 cannot encode, or a value that is no text, raises InvalidValue."""
     before = await last_position(store)
     for bad in TEXTS:
         with pytest.raises(InvalidValue):
@@ -126,7 +126,7 @@ BY_DOCUMENT: dict[str, Call] = {
 
 @pytest.mark.parametrize("call", BY_DOCUMENT)
 async def test_a_bad_document_is_refused(store: Any, call: str) -> None:
-    """Documents are mappings of JSON values; an empty list or an empty text is none."""
+    """A document that is not a mapping of JSON values raises InvalidValue."""
     before = await last_position(store)
     for bad in DOCUMENTS:
         with pytest.raises(InvalidValue):
@@ -143,7 +143,7 @@ TOO_LARGE: dict[str, Call] = {
 
 @pytest.mark.parametrize("call", TOO_LARGE)
 async def test_a_huge_value_is_refused(store: Any, call: str) -> None:
-    """An event has a limit, and its error says both sizes."""
+    """A value larger than an event's limit raises EventTooLarge, which names the limit."""
     before = await last_position(store)
     with pytest.raises(EventTooLarge, match="limit is 1048576 bytes"):
         await TOO_LARGE[call](store, {"a": HUGE})
@@ -152,7 +152,7 @@ async def test_a_huge_value_is_refused(store: Any, call: str) -> None:
 
 @pytest.mark.parametrize("call", BY_DOCUMENT)
 async def test_what_no_json_has_but_floats_do_is_recorded(store: Any, call: str) -> None:
-    """NaN and the infinities are values like any other."""
+    """NaN and the infinities are recorded like any other value."""
     before = await last_position(store)
     await BY_DOCUMENT[call](store, {"loss": [float("nan"), float("-inf")]})
     assert await last_position(store) == before + 1
@@ -178,7 +178,7 @@ BAD_TASKS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("name", BAD_TASKS)
 async def test_a_field_of_a_task_has_its_type(store: Any, name: str) -> None:
-    """No number is taken for a flag, no text for a list; the error says which field."""
+    """A task's field of the wrong type raises InvalidValue."""
     before = await last_position(store)
     for bad in BAD_TASKS[name]:
         with pytest.raises(InvalidValue):
@@ -188,7 +188,7 @@ async def test_a_field_of_a_task_has_its_type(store: Any, name: str) -> None:
 
 @pytest.mark.parametrize("bad", [None, 7, "r", {}, SimpleNamespace(), ["r"]])
 async def test_what_has_none_of_the_attributes_is_refused(store: Any, bad: Any) -> None:
-    """The error says what is missing."""
+    """An object that lacks a required attribute raises InvalidValue, which names the attribute."""
     before = await last_position(store)
     refused: dict[str, Callable[[], Any]] = {
         "has no run_id": lambda: store.create_run(bad),
@@ -205,7 +205,7 @@ async def test_what_has_none_of_the_attributes_is_refused(store: Any, bad: Any) 
 
 @pytest.mark.parametrize("bad", [7, "PENDING", SimpleNamespace(statsu="PENDING")])
 async def test_metadata_says_something(store: Any, bad: Any) -> None:
-    """An object that has none of its attributes was meant to be something else."""
+    """Metadata with none of the known attributes raises InvalidValue."""
     before = await last_position(store)
     with pytest.raises(InvalidValue, match="created_at"):
         await store.create_run(handle("new"), bad)
@@ -214,14 +214,14 @@ async def test_metadata_says_something(store: Any, bad: Any) -> None:
 
 @pytest.mark.parametrize("tasks", [None, 7, "ab", ["a"], {"a"}])
 async def test_a_workflow_has_a_mapping_of_tasks(store: Any, tasks: Any) -> None:
-    """Tasks come by their ids."""
+    """A workflow whose tasks are not a mapping raises InvalidValue."""
     with pytest.raises(InvalidValue, match=r"workflow\.tasks"):
         await store.add_workflow(SimpleNamespace(tasks=tasks), "r")
 
 
 @pytest.mark.parametrize("bad", [{"cores": "two"}, {"env": {"A": object()}}, {"command": 5}])
 async def test_a_task_that_cannot_be_recorded_is_named(store: Any, bad: dict[str, Any]) -> None:
-    """Among many tasks of a workflow; none of them is recorded."""
+    """A workflow with one invalid task raises InvalidValue, which names the task, and records none of the tasks."""
     before = await last_position(store)
     tasks = {"good": SimpleNamespace(command="run"), "fit model": SimpleNamespace(**bad)}
     with pytest.raises(InvalidValue, match="task 'fit model'"):
@@ -236,7 +236,7 @@ WEST, EAST = timezone(timedelta(hours=-12)), timezone(timedelta(hours=14))
     "bad", ["2026-01-01", 7, date(2026, 1, 1), datetime.max.replace(tzinfo=WEST), datetime.min.replace(tzinfo=EAST)]
 )
 async def test_a_time_of_creation_is_a_time(store: Any, bad: Any) -> None:
-    """A text, a day and a moment outside the years 1 to 9999 in UTC are none."""
+    """A creation time that is no datetime, or outside the years 1 to 9999 in UTC, raises InvalidValue."""
     before = await last_position(store)
     with pytest.raises(InvalidValue, match="time"):
         await store.create_run(handle("new"), metadata(created_at=bad))
@@ -244,7 +244,7 @@ async def test_a_time_of_creation_is_a_time(store: Any, bad: Any) -> None:
 
 
 async def test_several_ids_are_not_one_text(store: Any) -> None:
-    """One id given as several ids would be its letters."""
+    """A single string given as attempt ids raises InvalidValue, as does a value that is no collection."""
     with pytest.raises(InvalidValue, match="attempt_ids"):
         await store.mark_attempts_failed_init(store.attempt_id)
     for bad in (None, 7):
@@ -253,7 +253,7 @@ async def test_several_ids_are_not_one_text(store: Any) -> None:
 
 
 async def test_every_error_of_bad_input_is_a_value_error(store: Any) -> None:
-    """A host that catches ValueError catches them."""
+    """The errors for invalid input are ValueErrors."""
     assert issubclass(InvalidInput, ValueError)
     assert issubclass(AmbiguousTask, InvalidInput)
     with pytest.raises(ValueError, match="run id"):

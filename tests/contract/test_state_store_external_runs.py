@@ -1,4 +1,4 @@
-"""External runs in the state store, in the old way, for the async store and its blocking twin alike."""
+"""External runs (the legacy interface) in the state store, tested on the async store and its blocking twin."""
 
 import enum
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ async def store(request: pytest.FixtureRequest, database: Path) -> AsyncIterator
 
 
 async def test_an_external_run_comes_back_as_it_was_given(store: Any) -> None:
-    """Its status may be an enumeration's member; its path is read back as a path."""
+    """An external run is read back as given; its status may be an enum member, and its path is a `Path`."""
     data = {"host": "login1", "loss": [None, 1.5]}
     given = external(
         "a", external_id="77", status=Status.SUBMITTED, operator_data=data, relative_path=PurePosixPath("a/x")
@@ -42,7 +42,7 @@ async def test_an_external_run_comes_back_as_it_was_given(store: Any) -> None:
 
 
 async def test_what_was_not_said_of_it_is_empty(store: Any) -> None:
-    """A task without an external run has None; one that says little has no id and no path."""
+    """A task without an external run has None; omitted fields of an external run have their defaults."""
     assert await store.get_external_run("a") is None
     await store.register_external_run(external("a"), "r")
     found = await store.get_external_run("a")
@@ -50,7 +50,7 @@ async def test_what_was_not_said_of_it_is_empty(store: Any) -> None:
 
 
 async def test_registering_again_is_the_newer_one(store: Any) -> None:
-    """A task has one external run: the one that was registered last."""
+    """Registering again replaces a task's external run."""
     await store.register_external_run(external("a", external_id="1", status="FAILED"), "r")
     await store.register_external_run(external("a", external_id="2", operator_type="local"), "r")
     found = await store.get_external_run("a")
@@ -58,7 +58,7 @@ async def test_registering_again_is_the_newer_one(store: Any) -> None:
 
 
 async def test_an_update_says_how_it_stands(store: Any) -> None:
-    """Everything but the operator is what the handle says."""
+    """`update_external_run` replaces everything but the operator type."""
     await store.register_external_run(external("a"), "r")
     changes = {"external_id": "9", "operator_data": {"a": 1}, "relative_path": Path("b")}
     await store.update_external_run(external("a", status=Status.COMPLETED, operator_type="other", **changes))
@@ -68,7 +68,7 @@ async def test_an_update_says_how_it_stands(store: Any) -> None:
 
 
 async def test_the_same_again_records_nothing(store: Any) -> None:
-    """Neither a registration, an update nor a cancellation that says what is so already."""
+    """Repeating a registration, an update or a cancellation records nothing."""
     given = external("a", external_id="1", operator_data={"nan": float("nan")})
     await store.register_external_run(given, "r")
     before = await last_position(store)
@@ -81,7 +81,7 @@ async def test_the_same_again_records_nothing(store: Any) -> None:
 
 
 async def test_active_external_runs_are_those_that_have_not_ended(store: Any) -> None:
-    """Terminal ones and those of other runs are left out."""
+    """`get_active_external_runs` leaves out ended external runs and those of other runs."""
     await begin(store, "c", run_id="s")
     await store.register_external_run(external("a", status="RUNNING"), "r")
     await store.register_external_run(external("b"), "r")
@@ -95,7 +95,7 @@ async def test_active_external_runs_are_those_that_have_not_ended(store: Any) ->
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "FAILED_INIT", "CANCELLED"])
 async def test_cancelling_touches_only_active_ones(store: Any, status: str) -> None:
-    """What has ended stays as it ended."""
+    """Cancelling leaves an ended external run unchanged and records nothing."""
     await store.register_external_run(external("a", status=status), "r")
     before = await last_position(store)
     await store.cancel_external_runs("a")
@@ -104,7 +104,7 @@ async def test_cancelling_touches_only_active_ones(store: Any, status: str) -> N
 
 
 async def test_cancelling_keeps_what_else_is_known(store: Any) -> None:
-    """Only the status changes, and only of that task's external run."""
+    """Cancelling changes only the status, and only of that task's external run."""
     await store.register_external_run(external("a", external_id="1", operator_data={"a": 1}, relative_path="p"), "r")
     await store.register_external_run(external("b"), "r")
     await store.cancel_external_runs("a")
@@ -115,7 +115,7 @@ async def test_cancelling_keeps_what_else_is_known(store: Any) -> None:
 
 
 async def test_a_task_without_an_external_run_has_none_to_cancel(store: Any) -> None:
-    """Cancelling what is not there is nothing; updating it is an error that names the task."""
+    """For a task without an external run, cancelling does nothing and updating raises ExternalRunNotFound."""
     before = await last_position(store)
     await store.cancel_external_runs("a")
     with pytest.raises(ExternalRunNotFound, match="'a'"):
@@ -124,7 +124,7 @@ async def test_a_task_without_an_external_run_has_none_to_cancel(store: Any) -> 
 
 
 async def test_an_external_run_needs_its_task(store: Any) -> None:
-    """An unknown task and an unknown run are refused by name."""
+    """An external run of an unknown task or run raises an error that names it, and records nothing."""
     before = await last_position(store)
     with pytest.raises(TaskNotFound, match="'unknown' in run 'r'"):
         await store.register_external_run(external("unknown"), "r")
@@ -136,7 +136,7 @@ async def test_an_external_run_needs_its_task(store: Any) -> None:
 
 
 async def test_an_update_has_to_say_the_status(store: Any) -> None:
-    """A handle without one does not put an external run back to its beginning."""
+    """Updating with a handle that has no status raises ValueError and records nothing."""
     await store.register_external_run(external("a", status="RUNNING"), "r")
     before = await last_position(store)
     with pytest.raises(ValueError, match="has no status"):

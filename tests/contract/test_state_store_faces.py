@@ -1,4 +1,4 @@
-"""One model behind all faces: what the handles log, the state store sees, and the other way round."""
+"""One model behind all interfaces: the state store shows what the handles log, and the other way round."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ def store(engine: Engine) -> StateStore:
 
 
 async def test_a_step_with_a_specification_is_a_task(engine: Engine, store: StateStore) -> None:
-    """A step that a handle logs with a specification, in any branch, is a task of its run."""
+    """A step with a spec, logged through a handle in any branch, is a task of its run."""
     run = await engine.create_run("r")
     branch = await run.fork("map.0")
     await run.log_step("a", spec=TaskSpec(image="x"), status="RUNNING")
@@ -31,7 +31,7 @@ async def test_a_step_with_a_specification_is_a_task(engine: Engine, store: Stat
 
 
 async def test_a_task_in_a_branch_is_written_where_it_is(engine: Engine, store: StateStore) -> None:
-    """The state store names no branch: it finds the task's."""
+    """The state store writes to a task in the branch where the task was logged."""
     branch = await (await engine.create_run("r")).fork("map.0")
     await branch.log_step("b", spec=TaskSpec(image="y"))
     await store.update_task_status("b", "RUNNING")
@@ -49,7 +49,7 @@ async def test_a_task_in_a_branch_is_written_where_it_is(engine: Engine, store: 
 
 
 async def test_an_attempt_of_a_handle_is_seen(engine: Engine, store: StateStore) -> None:
-    """An attempt that a block of code was, counts like those that the state store creates."""
+    """The state store shows and counts attempts made through a handle."""
     await begin(store, "a")
     await store.create_attempt("r", "a")
     async with (await engine.run("r")).attempt("a", operator_key="local") as attempt:
@@ -62,7 +62,7 @@ async def test_an_attempt_of_a_handle_is_seen(engine: Engine, store: StateStore)
 
 
 async def test_an_attempt_of_a_step_that_is_no_task_is_seen(engine: Engine, store: StateStore) -> None:
-    """A step without a specification has attempts too; it is in no list of tasks, and gets none from here."""
+    """The state store lists the attempts of a step without a spec, but neither lists the step nor attempts it."""
     async with (await engine.create_run("r")).attempt("plain") as attempt:
         assert [each.attempt_id for each in await store.list_attempts("plain")] == [attempt.attempt_id]
     assert await store.get_attempt_task_ids("r") == {"plain"}
@@ -72,7 +72,7 @@ async def test_an_attempt_of_a_step_that_is_no_task_is_seen(engine: Engine, stor
 
 
 async def test_a_step_that_becomes_a_task_keeps_what_it_was(engine: Engine, store: StateStore) -> None:
-    """A workflow that describes a step which was tried before keeps its status and its attempts."""
+    """A step that a workflow makes a task keeps its status and its attempts."""
     async with (await engine.create_run("r")).attempt("a") as attempt:
         pass
     await store.add_workflow(workflow("a"), "r")
@@ -83,7 +83,7 @@ async def test_a_step_that_becomes_a_task_keeps_what_it_was(engine: Engine, stor
 
 
 async def test_what_the_state_store_writes_is_in_the_run_log(engine: Engine, store: StateStore) -> None:
-    """The compiled log and the run log store show tasks as steps."""
+    """The compiled log and the run log store show a task of the state store as a step."""
     await begin(store, "a")
     attempt_id = await store.create_attempt("r", "a")
     compiled = await (await engine.run("r")).compile()
@@ -103,7 +103,7 @@ USES: dict[str, Callable[[StateStore], Any]] = {
 
 @pytest.mark.parametrize("use", USES)
 async def test_a_task_in_two_branches_alone_is_ambiguous(engine: Engine, store: StateStore, use: str) -> None:
-    """Where nothing says which is meant, none is taken; the error names the branches."""
+    """A task that two branches have, but not the root, raises AmbiguousTask with the branches."""
     run = await engine.create_run("r")
     for name in ("x", "y"):
         await (await run.fork(name)).log_step("a", spec=TaskSpec())
@@ -113,7 +113,7 @@ async def test_a_task_in_two_branches_alone_is_ambiguous(engine: Engine, store: 
 
 @pytest.mark.parametrize("use", USES)
 async def test_the_task_of_the_root_is_the_runs_own(engine: Engine, store: StateStore, use: str) -> None:
-    """A task of that id in a branch takes nothing from the one that the state store added to the run itself."""
+    """A task id that both the root and a branch have means the root's task."""
     await begin(store, "a")
     await (await (await engine.run("r")).fork("x")).log_step("a", spec=TaskSpec())
     await USES[use](store)
@@ -123,14 +123,14 @@ async def test_the_task_of_the_root_is_the_runs_own(engine: Engine, store: State
 
 
 async def test_a_plain_step_makes_no_task_ambiguous(engine: Engine, store: StateStore) -> None:
-    """Only tasks count: a step of the same name in another run is none."""
+    """A step without a spec in another run does not make a task id ambiguous."""
     await begin(store, "a")
     await (await engine.create_run("s")).log_step("a")
     assert await store.get_task_status("a") == "PENDING"
 
 
 async def test_a_run_of_another_face_has_a_handle(engine: Engine, store: StateStore) -> None:
-    """A run that no state store created is there, with nothing said of its folder."""
+    """The state store returns a run that a handle created, without workspace and root path."""
     await engine.create_run("r", tags={"a": 1}, description="d")
     run, metadata = await store.get_run("r"), await store.get_run_metadata("r")
     assert run is not None
@@ -142,7 +142,7 @@ async def test_a_run_of_another_face_has_a_handle(engine: Engine, store: StateSt
 
 
 async def test_a_step_is_found_beside_a_task_of_another_run(engine: Engine, store: StateStore) -> None:
-    """A task elsewhere does not hide the plain step of that name in the run that was asked for."""
+    """With a run given, a step without a spec is found there although another run has a task of that id."""
     run = await engine.create_run("r")
     async with run.attempt("x"):
         pass

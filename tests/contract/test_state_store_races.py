@@ -1,4 +1,4 @@
-"""What happens between finding a task and writing to it: whoever is too late hears what is gone."""
+"""Races between finding a task and writing to it: a write that is too late raises an error."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,7 +27,7 @@ WRITES: dict[str, tuple[Write, type[AnabranchError]]] = {
 
 
 async def begun(engine: Engine) -> tuple[StateStore, str]:
-    """A run with a task that has an external run and an attempt, whose id comes with it."""
+    """Create a run with a task that has an external run and an attempt; return the attempt's id with the store."""
     store = StateStore(engine)
     await begin(store, "a")
     await store.register_external_run(external("a", status="RUNNING"), "r")
@@ -38,7 +38,7 @@ async def begun(engine: Engine) -> tuple[StateStore, str]:
 async def test_a_task_that_is_deleted_after_it_was_found(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, write: str
 ) -> None:
-    """The error is the one of a task, an external run or an attempt that was never there; nothing is recorded."""
+    """Writing to a task that is deleted after it was found raises the error for an unknown one and records nothing."""
     store, attempt_id = await begun(engine)
     late, other = StateStore(engine), TaskPlaces(engine.views)
 
@@ -58,7 +58,7 @@ async def test_a_task_that_is_deleted_after_it_was_found(
 
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_task_that_is_deleted_and_added_while_it_is_written_to(engine: Engine, write: str) -> None:
-    """In whatever order they come, each is recorded whole or refused as missing."""
+    """A write beside a deletion and an addition of its task is recorded or raises a NotFound error."""
     store, attempt_id = await begun(engine)
     call, _ = WRITES[write]
     for _ in range(5):
@@ -72,7 +72,7 @@ async def test_a_task_that_is_deleted_and_added_while_it_is_written_to(engine: E
 
 
 async def test_attempts_that_are_created_at_once_have_numbers_of_their_own(engine: Engine) -> None:
-    """In one process too: no number is given twice, and the current one is the last."""
+    """Attempts created concurrently get different indexes, and the last is the current one."""
     store, first = await begun(engine)
     created = await asyncio.gather(*(store.create_attempt("r", "a") for _ in range(50)))
     attempts = await store.list_attempts("a")

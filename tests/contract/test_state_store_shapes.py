@@ -1,4 +1,4 @@
-"""What the state store takes may be any object with the attributes; what it returns, any class of the host's."""
+"""The state store takes any object with the right attributes and returns objects of the host's classes."""
 
 import enum
 from collections.abc import AsyncIterator, Callable
@@ -51,7 +51,7 @@ def struct(fields: dict[str, Any]) -> object:
 
 
 class Properties:
-    """Attributes that are computed."""
+    """An object with computed attributes."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self._fields = fields
@@ -76,7 +76,7 @@ SHAPES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_any_object_with_the_attributes_is_taken(engine: Engine, shape: str) -> None:
-    """Runs, metadata, workflows, tasks and external runs are asked for their attributes, whatever their class."""
+    """The state store accepts objects of any class, and mappings, by their attributes or keys."""
     make, store = SHAPES[shape], StateStore(engine)
     await store.create_run(make(RUN), make(METADATA))
     await store.add_workflow(make({"tasks": {"a": make(TASK)}}), "r")
@@ -94,7 +94,7 @@ async def test_any_object_with_the_attributes_is_taken(engine: Engine, shape: st
 
 
 async def test_what_the_store_returns_it_also_takes(engine: Engine) -> None:
-    """Its own structs go back in, and then say nothing new."""
+    """Objects that the store returned can be given back to it and record nothing."""
     store = StateStore(engine)
     await store.create_run(handle(), metadata())
     await store.add_workflow(workflow("a", dependencies=["b"], memory_gb=2), "r")
@@ -109,7 +109,7 @@ async def test_what_the_store_returns_it_also_takes(engine: Engine) -> None:
 
 
 async def test_a_task_is_named_by_its_key_unless_it_says_its_id(engine: Engine) -> None:
-    """The workflow's key is the id of a task that has none of its own."""
+    """A task without `task_id` has its key in the workflow as its id."""
     store = StateStore(engine)
     await store.create_run(handle())
     await store.add_workflow({"tasks": {"a": {"image": "x"}, "key": {"image": "x", "task_id": "own"}}}, "r")
@@ -126,7 +126,7 @@ class Text(enum.StrEnum):
 
 @pytest.mark.parametrize("status", [State.RUNNING, Text.RUNNING])
 async def test_a_status_may_be_a_member_of_an_enumeration(engine: Engine, status: Any) -> None:
-    """Wherever a status is given, its value is what is recorded, as plain text."""
+    """A status given as an enum member is recorded as its plain text value, by every method."""
     store = StateStore(engine)
     await store.create_run(handle(), metadata(status=status))
     await store.add_workflow(workflow("a"), "r")
@@ -143,13 +143,13 @@ async def test_a_status_may_be_a_member_of_an_enumeration(engine: Engine, status
 
 
 class OtherText(str):
-    """As the texts of other libraries are, and no enumeration."""
+    """A subclass of `str`, as other libraries have them, that is no enumeration."""
 
     __slots__ = ()
 
 
 async def test_ids_may_be_texts_of_other_classes(engine: Engine) -> None:
-    """Whoever has a task's or an attempt's id from elsewhere writes to it, as it is read by it."""
+    """Task and attempt ids may be instances of a subclass of `str`."""
     store, task_id = StateStore(engine), OtherText("a")
     await store.create_run(handle(), metadata())
     await store.add_workflow(workflow("a"), "r")
@@ -169,7 +169,7 @@ async def test_ids_may_be_texts_of_other_classes(engine: Engine) -> None:
 
 @dataclass
 class HostRun:
-    """It takes fewer fields than there are, and has one of its own."""
+    """A class that takes only some of the fields and has one of its own."""
 
     run_id: str
     root_path: Path | None
@@ -214,7 +214,7 @@ async def store(request: pytest.FixtureRequest, database: Path) -> AsyncIterator
 
 
 async def test_factories_make_what_is_returned(store: Any) -> None:
-    """Each is given the fields that it takes; all of them, where it takes any."""
+    """A factory gets the fields that it accepts, or all if it accepts any."""
     await store.register_external_run(external("a", status="RUNNING", relative_path="p"), "r")
     assert await store.get_run("r") == HostRun("r", Path("/data/r"))
     assert await store.get_run_metadata("r") == HostMetadata(created_at=BEGUN, status="PENDING", tags={"team": "x"})
@@ -226,7 +226,7 @@ async def test_factories_make_what_is_returned(store: Any) -> None:
 
 
 async def test_a_factory_makes_every_attempt_that_is_returned(store: Any) -> None:
-    """One attempt or many: all are of the host's class."""
+    """Every method that returns attempts makes them with the factory."""
     attempt_id = await store.create_attempt("r", "a")
     one = await store.get_attempt(attempt_id)
     assert type(one) is dict
@@ -238,13 +238,13 @@ async def test_a_factory_makes_every_attempt_that_is_returned(store: Any) -> Non
 
 
 async def test_what_is_not_there_is_made_by_nobody(store: Any) -> None:
-    """None stays None."""
+    """Reading what is unknown returns None and calls no factory."""
     for read in (store.get_run, store.get_run_metadata, store.get_attempt, store.get_external_run):
         assert await read("unknown") is None
 
 
 def test_a_factory_can_be_called() -> None:
-    """What cannot is refused where it is given, not where it is first needed."""
+    """A factory that is not callable raises InvalidValue when `Factories` is made."""
     bad: Any = "HostRun"
     with pytest.raises(InvalidValue, match="factory run: 'HostRun'"):
         Factories(run=bad)
@@ -252,7 +252,7 @@ def test_a_factory_can_be_called() -> None:
 
 @pytest.mark.parametrize("bad", [HostRun, {"run": HostRun}, False], ids=["a class", "a mapping", "False"])
 async def test_factories_are_factories(engine: Engine, database: Path, bad: Any) -> None:
-    """What is something else is refused where it is given, by both twins."""
+    """Both twins refuse a value that is not `Factories` when they are made."""
     for make in (lambda: StateStore(engine, bad), lambda: SQLiteStateStore(database, bad)):
         with pytest.raises(InvalidValue, match="not Factories"):
             make()
@@ -260,7 +260,7 @@ async def test_factories_are_factories(engine: Engine, database: Path, bad: Any)
 
 @pytest.mark.parametrize("twin", TWINS)
 async def test_times_are_naive_for_hosts_that_compute_so(database: Path, twin: str) -> None:
-    """Who takes its own `utcnow()` from what a store returns gets no error: times are in UTC, without a zone."""
+    """With `naive_times`, a store returns times in UTC without a time zone."""
     async with opened(twin, database, Factories(naive_times=True, attempt=dict)) as store:
         await store.create_run(handle(), metadata())
         await store.add_workflow(workflow("a"), "r")
@@ -279,7 +279,7 @@ def positional(run_id: str, /, root_path: Path | None = None) -> str:
 
 
 async def test_a_factory_is_given_what_it_takes_by_name(engine: Engine) -> None:
-    """What it takes by place alone is not given, and it says itself what is missing."""
+    """A factory gets no positional-only argument, so a required one makes the call fail with a TypeError."""
     store = StateStore(engine, Factories(run=positional))
     await store.create_run(handle())
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'run_id'"):
@@ -287,7 +287,7 @@ async def test_a_factory_is_given_what_it_takes_by_name(engine: Engine) -> None:
 
 
 def test_one_factory_alone_leaves_the_others(database: Path) -> None:
-    """What has no factory is one of the store's own structs, frozen."""
+    """Without a factory, a store returns its own frozen struct."""
     with SQLiteStateStore(database, Factories(metadata=dict)) as store:
         store.create_run(handle())
         run, found = store.get_run("r"), store.get_run_metadata("r")

@@ -1,4 +1,4 @@
-"""Tasks in the state store, for the async store and its blocking twin alike."""
+"""Tasks in the state store, tested on the async store and its blocking twin."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ async def store(request: pytest.FixtureRequest, database: Path) -> AsyncIterator
         yield twin
 
 
-# What the methods on one task have in common: each is called with a task's id, and perhaps a run's.
+# The methods on one task; each is called with a task id and optionally a run id.
 WRITES: dict[str, Callable[..., Any]] = {
     "update_task_status": lambda store, *place: store.update_task_status(place[0], "RUNNING", *place[1:]),
     "delete_task": lambda store, *place: store.delete_task(*place),
@@ -35,7 +35,7 @@ READS: dict[str, Callable[..., Any]] = {
 
 
 async def test_a_task_comes_back_as_it_was_given(store: Any) -> None:
-    """Every field of a task is read back under the same attribute name."""
+    """A task is read back with every field given."""
     given: dict[str, Any] = {
         "files": {"in.txt": "text", "deep": {"a": [1, None]}},
         "env": {"A": "1"},
@@ -57,7 +57,7 @@ async def test_a_task_comes_back_as_it_was_given(store: Any) -> None:
 
 
 async def test_a_task_that_says_little_has_the_defaults(store: Any) -> None:
-    """What a task does not say is what it would be by default; its type is its class's name."""
+    """Omitted fields of a task have their defaults; the task type is the name of the object's class."""
     await store.create_run(handle())
     await store.add_workflow(workflow("a"), "r")
     (found,) = await store.get_tasks("r")
@@ -66,14 +66,14 @@ async def test_a_task_that_says_little_has_the_defaults(store: Any) -> None:
 
 
 async def test_tasks_come_in_the_order_they_were_added(store: Any) -> None:
-    """Neither their ids nor later changes reorder them."""
+    """Tasks are listed in the order in which they were first added."""
     await begin(store, "c", "a")
     await store.add_workflow(workflow("b", "c", image="new"), "r")
     assert [each.task_id for each in await store.get_tasks("r")] == ["c", "a", "b"]
 
 
 async def test_adding_a_known_task_describes_it_anew(store: Any) -> None:
-    """A task is updated to what the workflow says now; its status and its attempts stay."""
+    """Adding a known task again updates its spec and keeps its status and current attempt."""
     await begin(store, "a")
     await store.update_task_status("a", "RUNNING")
     attempt_id = await store.create_attempt("r", "a")
@@ -83,7 +83,7 @@ async def test_adding_a_known_task_describes_it_anew(store: Any) -> None:
 
 
 async def test_adding_the_same_workflow_again_records_nothing(store: Any) -> None:
-    """Only what is new becomes an event; a set of dependencies has no order."""
+    """Adding the same workflow again records nothing, whatever the order of a set of dependencies."""
     await store.create_run(handle())
     fields = {"memory_gb": float("nan"), "files": {"b": 1, "a": 2}}
     await store.add_workflow(workflow("a", dependencies={"x", "y", "z"}, **fields), "r")
@@ -93,7 +93,7 @@ async def test_adding_the_same_workflow_again_records_nothing(store: Any) -> Non
 
 
 async def test_a_workflow_is_recorded_whole_or_not_at_all(store: Any) -> None:
-    """One bad task keeps out its neighbours."""
+    """A workflow with an invalid task records no task."""
     await store.create_run(handle())
     tasks = {"a": task("a"), "b": task("b", cores="many")}
     with pytest.raises(ValueError, match="cores"):
@@ -104,13 +104,13 @@ async def test_a_workflow_is_recorded_whole_or_not_at_all(store: Any) -> None:
 
 @pytest.mark.parametrize("task_ids", [(), ("a",)])
 async def test_a_workflow_needs_its_run(store: Any, task_ids: tuple[str, ...]) -> None:
-    """Tasks are added to a run that is there, also when there are none."""
+    """Adding a workflow, even an empty one, to an unknown run raises RunNotFound."""
     with pytest.raises(RunNotFound, match="'unknown'"):
         await store.add_workflow(workflow(*task_ids), "unknown")
 
 
 async def test_a_status_is_set(store: Any) -> None:
-    """A task's status is what was said last; saying it again records nothing."""
+    """`update_task_status` sets the task's status; setting it again records nothing."""
     await begin(store, "a", "b")
     assert await store.get_task_status("a") == "PENDING"
     await store.update_task_status("a", "WAITING_EXTERNAL")
@@ -121,7 +121,7 @@ async def test_a_status_is_set(store: Any) -> None:
 
 
 async def test_a_deleted_task_takes_what_hangs_on_it_along(store: Any, database: Path) -> None:
-    """The task, its attempts and its external run are gone; others stay, and so does the history."""
+    """Deleting a task removes its attempts and its external run from all reads; the history keeps their events."""
     await begin(store, "a", "b")
     attempt_id = await store.create_attempt("r", "a")
     await store.register_external_run(external("a"), "r")
@@ -135,7 +135,7 @@ async def test_a_deleted_task_takes_what_hangs_on_it_along(store: Any, database:
 
 
 async def test_a_deleted_task_may_be_added_again(store: Any) -> None:
-    """It begins anew: as pending, without attempts, which are numbered from 1."""
+    """A task added again after its deletion is pending and numbers its attempts from 1."""
     await begin(store, "a")
     await store.create_attempt("r", "a")
     await store.update_task_status("a", "FAILED")
@@ -149,7 +149,7 @@ async def test_a_deleted_task_may_be_added_again(store: Any) -> None:
 
 @pytest.mark.parametrize("write", WRITES)
 async def test_writing_to_an_unknown_task_names_it(store: Any, write: str) -> None:
-    """The error is a ValueError that names the task, and nothing is recorded."""
+    """Writing to an unknown task raises a ValueError that names the task, and records nothing."""
     await begin(store, "a")
     before = await last_position(store)
     for place in (("unknown",), ("unknown", "r")):
@@ -160,7 +160,7 @@ async def test_writing_to_an_unknown_task_names_it(store: Any, write: str) -> No
 
 @pytest.mark.parametrize("read", READS)
 async def test_reading_an_unknown_task_gives_nothing(store: Any, read: str) -> None:
-    """A task that is not there has no status, no attempts and no external run, in any run."""
+    """Reading an unknown task, or one of an unknown run, returns nothing."""
     await begin(store, "a")
     for place in (("unknown",), ("a", "unknown"), ("unknown", "r")):
         assert not await READS[read](store, *place)
@@ -169,7 +169,7 @@ async def test_reading_an_unknown_task_gives_nothing(store: Any, read: str) -> N
 
 @pytest.mark.parametrize("use", [*WRITES, *READS])
 async def test_a_task_in_two_runs_is_ambiguous(store: Any, use: str) -> None:
-    """A task's id alone is not enough when two runs have it; the error names both, unless the caller says which."""
+    """A task id that two runs have raises AmbiguousTask with both runs, unless a run is given."""
     await begin(store, "a", run_id="r")
     await begin(store, "a", run_id="s")
     await store.register_external_run(external("a"), "s")
@@ -181,7 +181,7 @@ async def test_a_task_in_two_runs_is_ambiguous(store: Any, use: str) -> None:
 
 
 async def test_the_run_says_which_task_is_meant(store: Any) -> None:
-    """Tasks of one id in two runs are two tasks."""
+    """With a run given, reads and writes of a task id affect only that run's task."""
     await begin(store, "a", run_id="r")
     await begin(store, "a", run_id="s")
     await store.update_task_status("a", "RUNNING", run_id="s")
@@ -193,7 +193,7 @@ async def test_the_run_says_which_task_is_meant(store: Any) -> None:
 
 
 async def test_an_unknown_run_is_named_before_the_task(store: Any) -> None:
-    """Who says a run that is not there hears that."""
+    """Writing with an unknown run raises RunNotFound; with a known run and an unknown task, TaskNotFound."""
     await begin(store, "a")
     with pytest.raises(RunNotFound, match="'unknown'"):
         await store.update_task_status("a", "RUNNING", run_id="unknown")

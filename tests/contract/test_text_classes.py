@@ -1,4 +1,4 @@
-"""Text of other classes than `str` through the handles: members of a `StrEnum`, texts of other libraries."""
+"""Subclasses of `str`, such as members of a `StrEnum`, given to the handles."""
 
 import enum
 
@@ -15,7 +15,7 @@ class Word(enum.StrEnum):
 
 
 async def test_a_name_of_another_class_is_the_same_name(engine: Engine) -> None:
-    """A run, a branch, a step and a status may be members of an enumeration; plain names mean the same ones."""
+    """A name given as a `StrEnum` member is the same name as its plain text."""
     run = await engine.create_run(Word.RUN, status=Word.DONE, tag=Word.LOSS, parameters={Word.LOSS: Word.DONE})
     branch = await run.fork(Word.BRANCH)
     await branch.log_step(Word.STEP, status=Word.DONE, message=Word.LOSS)
@@ -29,7 +29,7 @@ async def test_a_name_of_another_class_is_the_same_name(engine: Engine) -> None:
 
 
 async def test_a_handle_made_by_a_name_of_another_class_writes(engine: Engine) -> None:
-    """What a handle was made with is what it goes on to write."""
+    """A handle made with a `StrEnum` member has a plain `str` run id and can write."""
     created = await engine.create_run(Word.RUN)
     found = await engine.run(Word.RUN)
     forked = await engine.fork_run(Word.RUN, run_id=Word.BRANCH, branch=None, at=1)

@@ -1,4 +1,4 @@
-"""Times and numbers of other classes than `datetime` and `int`: of date libraries, of enumerations."""
+"""Subclasses of `datetime` and `int`, such as those of date libraries and enumerations."""
 
 import enum
 from datetime import UTC, datetime, timedelta, timezone
@@ -8,7 +8,7 @@ from engine.stores import StateStore
 
 
 class Timestamp(datetime):
-    """As pandas and pendulum have them."""
+    """A subclass of `datetime`, as pandas and pendulum have them."""
 
 
 class Version(enum.IntEnum):
@@ -21,7 +21,7 @@ PLAIN = datetime(2026, 3, 1, 12, 30, 15, 250, tzinfo=UTC)
 
 
 async def test_a_time_of_another_class_is_the_same_time(engine: Engine) -> None:
-    """It is recorded as the plain time in UTC, by every face."""
+    """A time of a subclass of `datetime` is recorded as the plain time in UTC, by handles and state store."""
     run = await engine.create_run("r", created_at=WHEN)
     attempt = await run.start_attempt("s")
     await attempt.update(submitted_at=WHEN, ended_at=WHEN)
@@ -36,7 +36,7 @@ async def test_a_time_of_another_class_is_the_same_time(engine: Engine) -> None:
 
 
 async def test_a_version_of_another_class_is_the_same_version(engine: Engine) -> None:
-    """A point of a run, an event to erase, a place to go on from."""
+    """A version given as an `IntEnum` member is the same version as its plain integer."""
     run = await engine.create_run("r", parameters={"x": 1})
     await run.set_parameters({"x": 2}, expected_version=Version.SECOND)
     forked = await engine.fork_run("r", run_id="forked", at=Version.SECOND)

@@ -1,4 +1,4 @@
-"""Reads as of a version, a position or a time: everything that a branch or a run is, as it stood then."""
+"""Reads of a run or branch as of a version, a position or a time."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 async def run(engine: Engine) -> Run:
-    """A run of two branches that has gone through every kind of change; other runs were recorded in between."""
+    """A run with two branches and every kind of change, and another run recorded in between."""
     run = await engine.create_run("r", parameters={"x": 1}, tag="nightly")
     await engine.create_run("other", parameters={"x": "other's"})
     a = await run.fork("a")
@@ -34,13 +34,13 @@ async def run(engine: Engine) -> Run:
 
 
 async def event_of(engine: Engine, kind: type, branch: str | None = None) -> RecordedEvent:
-    """The run's first event of a type."""
+    """Return the run's first event of a type."""
     found = [each async for each in engine.events(run_id="r", branch=branch, types=[kind])]
     return found[0]
 
 
 async def test_a_whole_run_is_compiled_as_it_stood(engine: Engine, run: Run) -> None:
-    """Status, branches, steps, attempts and parameters of every branch, as of one event of the root branch."""
+    """`compile` at a version of the root shows every branch's status, steps, attempts and parameters as of then."""
     began = await event_of(engine, RunStatusChanged)
     log = await run.compile(at=began.stream_version)
     assert (log.status, log.stream_version, list(log.branches), log.config) == (
@@ -56,7 +56,7 @@ async def test_a_whole_run_is_compiled_as_it_stood(engine: Engine, run: Run) -> 
 
 
 async def test_what_was_removed_since_is_there_again(engine: Engine, run: Run) -> None:
-    """History stays whole: a step that is gone now is seen as of when it was there."""
+    """A removed step is shown at the points at which it existed, and only there."""
     logged = await event_of(engine, StepLogged, "")
     assert "report" not in await run.steps()
     assert (await run.steps(at=logged.stream_version))["report"].status == "FAILED"
@@ -66,7 +66,7 @@ async def test_what_was_removed_since_is_there_again(engine: Engine, run: Run) -
 
 
 async def test_attempts_are_seen_as_they_went(engine: Engine, run: Run) -> None:
-    """An attempt under way then is under way, with what was known of it."""
+    """Attempts read at a point have the status and fields that they had then."""
     a = await run.branch("a")
     events = [each async for each in engine.events(run_id="r", types=[AttemptCreated, AttemptUpdated])]
     then = [(await a.attempts("train", at=each.stream_version))[0] for each in events]
@@ -80,7 +80,7 @@ async def test_attempts_are_seen_as_they_went(engine: Engine, run: Run) -> None:
 
 
 async def test_a_step_goes_on_with_its_attempt(engine: Engine) -> None:
-    """At no version has an attempt begun or ended and its step has not: also of a second try."""
+    """At every version, a step has the status of its latest attempt."""
     run = await engine.create_run("r")
     for status in ("FAILED", "COMPLETED"):
         attempt = await run.start_attempt("train")
@@ -94,7 +94,7 @@ async def test_a_step_goes_on_with_its_attempt(engine: Engine) -> None:
 
 
 async def test_children_are_those_forked_by_then(engine: Engine, run: Run) -> None:
-    """A branch has no children before they were forked from it."""
+    """`children` at a position lists only branches forked by then."""
     forks = [each async for each in engine.events(run_id="r", types=[BranchForked])]
     assert await run.children(at=Position(forks[0].position - 1)) == []
     assert await run.children(at=Position(forks[0].position)) == ["a"]
@@ -102,7 +102,7 @@ async def test_children_are_those_forked_by_then(engine: Engine, run: Run) -> No
 
 
 async def test_the_head_is_now(run: Run) -> None:
-    """The last version, the last position and a time to come all mean the run as it stands."""
+    """Reads at the last version, or at a time in the future, equal reads of the present."""
     now = await run.compile()
     for point in (now.stream_version, FAR_AHEAD):
         assert await run.compile(at=point) == now
@@ -111,31 +111,31 @@ async def test_the_head_is_now(run: Run) -> None:
 
 
 async def test_a_point_of_a_branch_is_when_its_event_was_recorded(engine: Engine, run: Run) -> None:
-    """Below a branch everything is as it stood at the branch's own event, whatever came later elsewhere."""
+    """A compiled branch shows its descendants as of the position of the branch's own event."""
     a = await run.branch("a")
     inner = await a.fork("inner")
     head = await a.head()
     await inner.set_parameters({"y": 1})
-    assert (await a.compile(at=head.stream_version)).branches == {}  # the child is known by its own events
+    assert (await a.compile(at=head.stream_version)).branches == {}  # the child's first event came later
     await a.set_parameters({"z": 1})
     log = await a.compile(at=head.stream_version + 1)
     assert log.branches["a.inner"].parameters["y"] == Parameter(1)
 
 
 async def test_a_root_alone_needs_no_branches(run: Run) -> None:
-    """`nested=False` leaves them out of what was, too."""
+    """`compile` at a version with `nested=False` leaves out branches and keeps the parameters."""
     log = await run.compile(at=(await run.head()).stream_version, nested=False)
     assert (log.branches, log.parameters) == ({}, (await run.compile()).parameters)
 
 
 async def test_the_run_s_row_is_as_it_stood(run: Run) -> None:
-    """Its status, and whether it had been finalised."""
+    """`info` at a version has the run's status and finalization as of then."""
     info = await run.info(at=1)
     assert (info.status, info.finalized, info.tag) == ("CREATED", False, "nightly")
 
 
 async def test_a_forked_run_is_seen_through_its_source(engine: Engine, run: Run) -> None:
-    """What it inherits is as of the fork, in its own past too, and through forks of forks."""
+    """A forked run's past has the inherited parameters as of the fork, through forks of forks."""
     second = await engine.fork_run("r", run_id="second", branch="a", tag="again")
     await second.set_parameters({"own": 1})
     third = await engine.fork_run("second", run_id="third")
@@ -147,7 +147,7 @@ async def test_a_forked_run_is_seen_through_its_source(engine: Engine, run: Run)
 
 
 async def test_what_a_run_is_described_as_comes_down_through_forks_of_forks(engine: Engine) -> None:
-    """Its past tells the same of it as the present does."""
+    """A fork of a fork has the first run's description and tags, now and in the past."""
     await engine.create_run("r", description="the first", root_path="/data", workspace_slug="lab", tags={"k": 1})
     await engine.fork_run("r", run_id="second")
     third = await engine.fork_run("second", run_id="third")
@@ -162,7 +162,7 @@ NOT_POINTS: list[Any] = [True, "3", 1.0, datetime(2026, 1, 1), b"3"]  # noqa: DT
 
 @pytest.mark.parametrize("point", NO_POINTS, ids=repr)
 async def test_a_point_that_is_not_there_is_refused(run: Run, point: Any) -> None:
-    """Beyond the end or before the beginning, for every read; the error carries the point and the head."""
+    """A read at a point outside the branch's history raises PointNotFound with the point and the head version."""
     late = await run.branch("b")
     for read in (late.compile, late.steps, late.attempts, late.children, late.parameters, late.sources, late.head):
         with pytest.raises(PointNotFound) as caught:
@@ -172,7 +172,7 @@ async def test_a_point_that_is_not_there_is_refused(run: Run, point: Any) -> Non
 
 @pytest.mark.parametrize("point", NOT_POINTS, ids=repr)
 async def test_what_is_no_point_is_refused(run: Run, point: Any) -> None:
-    """The error names the value."""
+    """A read at a value that is no point raises InvalidValue."""
     for read in (run.compile, run.steps, run.attempts, run.children, run.parameters, run.all_attempts, run.info):
         with pytest.raises(InvalidValue):
             await read(at=point)
@@ -180,13 +180,13 @@ async def test_what_is_no_point_is_refused(run: Run, point: Any) -> None:
 
 @pytest.mark.parametrize("n", [0, -1, True, 1.0, "1"])
 def test_a_position_counts_from_one(n: Any) -> None:
-    """Anything else is refused where it is made."""
+    """`Position` of anything but an integer from 1 raises InvalidValue."""
     with pytest.raises(InvalidValue):
         Position(n)
 
 
 async def test_looking_back_records_nothing(engine: Engine, run: Run) -> None:
-    """The log stays as it is, and the views as they are."""
+    """Reads of the past record nothing and leave the views unchanged."""
     before = await engine.last_position()
     for version in range(1, (await run.head()).stream_version + 1):
         assert isinstance(await run.compile(at=version), RunLog)
@@ -195,7 +195,7 @@ async def test_looking_back_records_nothing(engine: Engine, run: Run) -> None:
 
 
 async def test_a_clock_that_was_set_back_hides_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A time means the last event recorded by then and all before it, for every read alike."""
+    """A time means the last event recorded by then and all before it, even if the clock was set back."""
     seconds = 300
     monkeypatch.setattr("time.time_ns", lambda: seconds * 10**9)
     run = await engine.create_run("clocks")
@@ -207,14 +207,14 @@ async def test_a_clock_that_was_set_back_hides_nothing(engine: Engine, monkeypat
     then = datetime.fromtimestamp(200, UTC)
     assert await run.parameters(at=then) == {"x": Parameter(1)}
     assert (await run.compile(at=then)).parameters == {"x": Parameter(1)}
-    assert await run.children(at=then) == ["a"]  # it was forked before, though by a later clock
+    assert await run.children(at=then) == ["a"]  # its fork comes earlier in the log, though with a later time
     assert (await branch.head(at=then)).stream_version == 1
     with pytest.raises(PointNotFound):
         await run.parameters(at=datetime.fromtimestamp(99, UTC))
 
 
 async def test_what_was_erased_is_erased_in_the_past(engine: Engine, run: Run) -> None:
-    """No point brings it back, nor a fork."""
+    """An erased message reads as erased at every point, in forks too."""
     recorded = await run.log_step("secret", status="COMPLETED", message="the password")
     version = recorded.stream_version
     forked = await engine.fork_run("r", run_id="forked")
@@ -225,7 +225,7 @@ async def test_what_was_erased_is_erased_in_the_past(engine: Engine, run: Run) -
 
 
 async def test_a_step_as_it_was_whatever_others_said_of_it(engine: Engine) -> None:
-    """What is recorded of another step may hold its name: in a reason, a message, or a longer name."""
+    """A step's past is not affected by other steps whose name, reason or message contains its name."""
     run = await engine.create_run("r")
     await run.log_step("fit", status="COMPLETED")
     await run.log_step("fit again")
