@@ -1,4 +1,4 @@
-"""Runs from one store into another: what goes along, and that it is the same there."""
+"""Transfer of runs from one store to another by export and import."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ from tests.golden.make_database import fill
 
 @pytest.fixture
 async def source(engine: Engine) -> Engine:
-    """A store with some of everything: three runs, one forked from a branch of another."""
+    """A store with three runs of every kind of event, one forked from a branch of another."""
     await fill(engine)
     return engine
 
@@ -36,7 +36,7 @@ async def target(tmp_path: Path) -> AsyncIterator[Engine]:
 async def test_an_export_of_what_was_imported_is_the_same_to_the_byte(
     source: Engine, target: Engine, *, readable: bool
 ) -> None:
-    """Positions in the run, ids, times, versions, payloads and hashes are kept."""
+    """Exporting an imported store gives the same bytes as the export that was imported."""
     export = await exported(source, readable=readable)
     await imported(target, export)
 
@@ -49,7 +49,7 @@ def view_rows(engine: Engine) -> list[str]:
 
 
 async def test_what_was_imported_is_whole_and_its_views_are_true(source: Engine, target: Engine) -> None:
-    """Every hash is found right again, and views made anew from the events say what the import made."""
+    """An imported store verifies, and its views equal a rebuild."""
     await imported(target, await exported(source))
     live = view_rows(target)
 
@@ -60,7 +60,7 @@ async def test_what_was_imported_is_whole_and_its_views_are_true(source: Engine,
 
 
 async def test_an_export_is_the_same_every_time(source: Engine) -> None:
-    """Nothing in it says when or where it was made; the order in which runs are named changes nothing."""
+    """An export is deterministic and does not depend on the order in which runs are named."""
     export = await exported(source)
 
     assert await exported(source) == export
@@ -68,7 +68,7 @@ async def test_an_export_is_the_same_every_time(source: Engine) -> None:
 
 
 async def test_a_line_has_an_event_with_its_envelope(source: Engine) -> None:
-    """Any program can read it; the payload is the bytes that were hashed, and beside it is what they say."""
+    """An event line has the envelope, the payload's bytes and a readable copy of the event."""
     lines = [line for line in documents(await exported(source, "nightly")) if line["line"] == "event"]
     recorded = [each async for each in source.events(run_id="nightly")]
 
@@ -83,7 +83,7 @@ async def test_a_line_has_an_event_with_its_envelope(source: Engine) -> None:
 
 
 async def test_behind_a_run_are_its_heads_and_behind_all_their_number(source: Engine) -> None:
-    """So a file that was cut off can be told from one that is whole."""
+    """A run in an export ends with its heads and counts, and the export with its totals, so truncation shows."""
     lines = documents(await exported(source))
     nightly = [line for line in lines if line.get("run") == "nightly"]
     heads = [(line["branch"], line["stream_version"]) for line in nightly if line["line"] == "head"]
@@ -94,7 +94,7 @@ async def test_behind_a_run_are_its_heads_and_behind_all_their_number(source: En
 
 
 async def test_what_is_imported_takes_new_positions_in_its_store(source: Engine, target: Engine) -> None:
-    """The order of the whole log goes on, without a gap."""
+    """Imported events get the next positions of the target store, without gaps."""
     await target.create_run("before")
     await imported(target, await exported(source))
 
@@ -103,7 +103,7 @@ async def test_what_is_imported_takes_new_positions_in_its_store(source: Engine,
 
 
 async def test_an_imported_run_goes_on(source: Engine, target: Engine) -> None:
-    """It is written to, forked and reduced like one that was recorded here, also by its forks."""
+    """An imported run can be forked, written to, reduced and finalized like any other."""
     await imported(target, await exported(source))
     run = await target.run("nightly")
     branch = await run.fork("after")
@@ -117,7 +117,7 @@ async def test_an_imported_run_goes_on(source: Engine, target: Engine) -> None:
 
 
 async def test_a_run_that_is_there_already_is_left_as_it_is(source: Engine, target: Engine) -> None:
-    """When it is the same in every byte; what is missing of the file is taken in."""
+    """An import skips a run that exists with identical events and imports the others."""
     await imported(target, await exported(source, "nightly"))
     found = await imported(target, await exported(source))
 
@@ -131,7 +131,7 @@ async def test_a_run_that_is_there_already_is_left_as_it_is(source: Engine, targ
 
 @pytest.mark.parametrize("moved", ["source", "target"])
 async def test_a_run_with_another_history_is_refused(source: Engine, target: Engine, moved: str) -> None:
-    """Also when one is only the beginning of the other: nothing is merged, and nothing else of the file taken in."""
+    """An import that meets a run with a longer or shorter history raises DifferentRunExists and records nothing."""
     await imported(target, await exported(source, "nightly"))
     await (await (source if moved == "source" else target).run("nightly")).set_parameters({"x": 1})
     before, export = rows(target.path), await exported(source)
@@ -145,7 +145,7 @@ async def test_a_run_with_another_history_is_refused(source: Engine, target: Eng
 
 
 async def test_another_run_of_the_same_name_is_refused(engine: Engine, target: Engine) -> None:
-    """Also when it says the same: it was recorded at another time."""
+    """An import that meets another run of the same id raises DifferentRunExists, even if its content is equal."""
     for each in (engine, target):
         await each.create_run("r1", parameters={"lr": 0.1})
 
@@ -154,7 +154,7 @@ async def test_another_run_of_the_same_name_is_refused(engine: Engine, target: E
 
 
 async def test_a_fork_needs_what_it_was_forked_from(source: Engine, target: Engine) -> None:
-    """In the store with the same hash at that version, or before it in the file."""
+    """Importing a forked run raises SourceMissing without its source at that version and hash."""
     alone = await exported(source, "forked")
     with pytest.raises(SourceMissing, match=r"^line 3: run 'forked' was forked from version 2 of run 'nightly'"):
         await imported(target, alone)
@@ -166,7 +166,7 @@ async def test_a_fork_needs_what_it_was_forked_from(source: Engine, target: Engi
 
 
 async def test_sources_go_along_when_asked(source: Engine, target: Engine) -> None:
-    """Before their forks, over as many forks as there are."""
+    """An export with `with_sources` includes all direct and indirect sources, each before its forks."""
     await source.fork_run("forked", run_id="again")
     export = await exported(source, "again", with_sources=True)
 
@@ -178,7 +178,7 @@ async def test_sources_go_along_when_asked(source: Engine, target: Engine) -> No
 
 
 async def test_an_attempt_id_that_another_run_has_is_refused(engine: Engine, target: Engine) -> None:
-    """Attempt ids are unique in a store."""
+    """An import with an attempt id that another run of the store has raises ImportedAttemptExists."""
     for each, run_id in ((engine, "r1"), (target, "r2")):
         await (await each.create_run(run_id)).start_attempt("train", attempt_id="a1")
     before = rows(target.path)
@@ -190,7 +190,7 @@ async def test_an_attempt_id_that_another_run_has_is_refused(engine: Engine, tar
 
 
 async def test_an_attempt_id_may_have_been_another_runs_before(engine: Engine, target: Engine) -> None:
-    """Where its step was removed, the id is free again: whichever of the runs stands first in the file."""
+    """An attempt id that was freed with its step and reused can be imported, whichever run comes first."""
     for first, second in (("a", "b"), ("d", "c")):
         runs = {run_id: await engine.create_run(run_id) for run_id in sorted((first, second))}
         await runs[first].start_attempt("train", attempt_id=f"job-{first}")
@@ -204,7 +204,7 @@ async def test_an_attempt_id_may_have_been_another_runs_before(engine: Engine, t
 
 
 async def test_more_ids_than_are_remembered(engine: Engine, target: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which of them will be removed is not waited for, and nothing is taken in."""
+    """An import with more reused attempt ids than it can remember is refused and records nothing."""
     monkeypatch.setattr("engine.logs.sqlite_import._HELD_ELSEWHERE_MAX", 1)
     later, earlier = await engine.create_run("later"), await engine.create_run("earlier")
     for attempt_id in ("a1", "a2"):
@@ -218,18 +218,18 @@ async def test_more_ids_than_are_remembered(engine: Engine, target: Engine, monk
 
 
 async def test_an_unknown_run_cannot_be_exported(source: Engine) -> None:
-    """It is named, and no line is given."""
+    """Exporting an unknown run raises RunNotFound."""
     with pytest.raises(RunNotFound):
         await exported(source, "nightly", "r9")
 
 
 async def test_an_empty_store_has_an_export(engine: Engine, target: Engine) -> None:
-    """Of no runs."""
+    """The export of an empty store can be imported and has no runs."""
     assert (await imported(target, await exported(engine))).runs == ()
 
 
 async def test_what_was_erased_stays_erased(source: Engine, target: Engine) -> None:
-    """Its digest goes along with what is left of it, and with the event that says who erased it."""
+    """An erased event is exported as its remainder and digest, and imports and verifies."""
     await source.erase("nightly", "", 2, "a secret")
     export = await exported(source)
     await imported(target, export)
@@ -242,7 +242,7 @@ async def test_what_was_erased_stays_erased(source: Engine, target: Engine) -> N
 
 
 async def test_a_fork_of_a_run_that_was_deleted_stands_alone(source: Engine, target: Engine) -> None:
-    """What it saw was carried over to it: it needs no source."""
+    """A fork whose source was deleted with `carry_over` is exported and imported without a source."""
     await source.fork_run("nightly", run_id="whole")
     await source.delete_run("nightly", "too old", carry_over=True)
     export = await exported(source, with_sources=True)
@@ -255,7 +255,7 @@ async def test_a_fork_of_a_run_that_was_deleted_stands_alone(source: Engine, tar
 
 
 async def test_what_a_fork_saw_is_what_it_saw_wherever_it_stands_in_the_file(engine: Engine, target: Engine) -> None:
-    """At every point: its own steps are told from those that were carried over, and come behind them."""
+    """An imported fork with carried-over steps shows the same steps in the same order at every version."""
     run = await engine.create_run("r")
     for step in ("a", "b", "c", "d", "e", "f"):
         async with run.attempt(step):
@@ -275,7 +275,7 @@ async def test_what_a_fork_saw_is_what_it_saw_wherever_it_stands_in_the_file(eng
 
 
 async def test_a_run_that_was_deleted_can_come_back(source: Engine) -> None:
-    """From an export; the deletion stays on record, and the store is whole."""
+    """A deleted run can be imported from an export; its deletion stays on record."""
     export = await exported(source, "empty")
     await source.delete_run("empty", "a mistake")
     await imported(source, export)
@@ -288,7 +288,7 @@ async def test_a_run_that_was_deleted_can_come_back(source: Engine) -> None:
 async def test_a_run_erased_from_during_its_export_is_not_half_exported(
     source: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the event that says so would be missing: the export ends with an error."""
+    """An export raises ExportOvertaken when an event of the run is erased meanwhile."""
     monkeypatch.setattr("engine.logs.sqlite_export.PIECE_EVENTS", 5)
     found = source.export_runs(["nightly"])
     await anext(found)
@@ -302,7 +302,7 @@ async def test_a_run_erased_from_during_its_export_is_not_half_exported(
 async def test_a_run_deleted_during_its_export_is_not_half_exported(
     source: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is what is left of it taken for a run."""
+    """An export raises ExportOvertaken when the run is deleted meanwhile."""
     monkeypatch.setattr("engine.logs.sqlite_export.PIECE_EVENTS", 5)
     found = source.export_runs(["nightly"])
     await anext(found)
@@ -316,7 +316,7 @@ async def test_a_run_deleted_during_its_export_is_not_half_exported(
 async def test_what_comes_during_an_export_is_left_out(
     source: Engine, target: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run is given as it stood when it was begun."""
+    """An export leaves out events that are recorded after it began with the run."""
     export = await exported(source, "nightly")
     monkeypatch.setattr("engine.logs.sqlite_export.PIECE_EVENTS", 5)
     found = source.export_runs(["nightly"])
@@ -328,7 +328,7 @@ async def test_what_comes_during_an_export_is_left_out(
 
 
 async def test_pieces_are_as_good_as_the_whole(source: Engine, target: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However few events are in memory at a time, the result is the same."""
+    """Exports and imports in small pieces give the same result as in one."""
     export = await exported(source)
     monkeypatch.setattr("engine.logs.sqlite_export.PIECE_BYTES", 1000)
     monkeypatch.setattr("engine.logs.sqlite_import.PIECE_EVENTS", 3)
@@ -340,7 +340,7 @@ async def test_pieces_are_as_good_as_the_whole(source: Engine, target: Engine, m
 
 
 async def test_progress_is_told(source: Engine, target: Engine) -> None:
-    """In events for an export, in bytes for an import; both end at the whole."""
+    """Progress is reported in events for an export and in bytes for an import, up to the total."""
     given, taken = list[tuple[int, int]](), list[tuple[int, int]]()
     export = await exported(source, progress=lambda *each: given.append(each))
     await target.import_runs(io.BytesIO(export), progress=lambda *each: taken.append(each))
@@ -352,7 +352,7 @@ async def test_progress_is_told(source: Engine, target: Engine) -> None:
 
 
 async def test_the_views_say_how_far_they_are(source: Engine, target: Engine) -> None:
-    """A view's checkpoint is that of the last event, as after any write."""
+    """After an import, every view's checkpoint is the last position."""
     await imported(target, await exported(source))
 
     last = await target.last_position()
@@ -361,7 +361,7 @@ async def test_the_views_say_how_far_they_are(source: Engine, target: Engine) ->
 
 
 async def test_another_engine_on_the_file_sees_what_was_imported(source: Engine, target: Engine) -> None:
-    """It forgets what it knew, as after any write of another process."""
+    """Another engine on the target file can write to an imported run at once."""
     async with open_engine(target.path) as other:
         await other.create_run("mine")
         await imported(target, await exported(source))
@@ -371,7 +371,7 @@ async def test_another_engine_on_the_file_sees_what_was_imported(source: Engine,
 
 
 async def test_followers_are_told(source: Engine, target: Engine) -> None:
-    """What was imported is what comes next to somebody who follows the log."""
+    """A subscription yields imported events."""
     found = target.subscribe(run_id=None)
     coming = asyncio.ensure_future(anext(found))
     await imported(target, await exported(source))
@@ -381,7 +381,7 @@ async def test_followers_are_told(source: Engine, target: Engine) -> None:
 
 
 class _Held(io.BytesIO):
-    """A file whose last lines are held back; `reached` says that they are waited for."""
+    """A file that blocks before its last lines; `reached` is set when a reader waits for them."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -401,7 +401,7 @@ class _Held(io.BytesIO):
 async def test_an_import_that_is_cancelled_leaves_nothing(
     source: Engine, target: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends at its next pause; the store can be written to at once."""
+    """A cancelled import records nothing, and the store can be written to at once."""
     monkeypatch.setattr("engine.logs.sqlite_import.PIECE_EVENTS", 1)
     file, before = _Held(await exported(source)), rows(target.path)
     importing = asyncio.ensure_future(target.import_runs(file))

@@ -1,4 +1,4 @@
-"""Files that no export wrote: each is refused by name and line, and the store stays as it was."""
+"""Invalid export files: an import refuses each with an error that names the line, and records nothing."""
 
 import base64
 import io
@@ -49,7 +49,7 @@ from tests.exports import Written, exported, forged, imported, rows
 
 @pytest.fixture
 async def lines(tmp_path: Path) -> list[bytes]:
-    """The lines of an export of two small runs, the second forked from the first."""
+    """The lines of an export of two small runs, the second of them forked from the first."""
     async with open_engine(tmp_path / "source.db", durability="relaxed") as engine:
         run = await engine.create_run("r1", parameters={"lr": 0.1})
         branch = await run.fork("fit")
@@ -70,14 +70,14 @@ async def target(tmp_path: Path) -> AsyncIterator[Engine]:
 
 @contextmanager
 def unchanged(engine: Engine) -> Iterator[None]:
-    """Hold a store to staying as it is, in every table."""
+    """Assert that the block leaves every table of the store unchanged."""
     before = rows(engine.path)
     yield
     assert rows(engine.path) == before
 
 
 async def refusal(engine: Engine, export: bytes) -> ImportRefused:
-    """How an export is refused."""
+    """Import an export that is refused, check that the message names the line, and return the error."""
     with pytest.raises(ImportRefused) as error:
         await imported(engine, export)
     assert f"line {error.value.line}: " in str(error.value)
@@ -85,7 +85,7 @@ async def refusal(engine: Engine, export: bytes) -> ImportRefused:
 
 
 async def test_a_file_cut_after_any_line(lines: list[bytes], target: Engine) -> None:
-    """It is told where the rest is missing."""
+    """An export cut after any line raises ExportCutShort at the first missing line."""
     with unchanged(target):
         for count in range(1, len(lines)):
             error = await refusal(target, b"".join(lines[:count]))
@@ -93,7 +93,7 @@ async def test_a_file_cut_after_any_line(lines: list[bytes], target: Engine) -> 
 
 
 async def test_a_file_cut_inside_any_line(lines: list[bytes], target: Engine) -> None:
-    """Also where only the last line feed is missing."""
+    """An export whose last line lacks only its line feed raises ExportCutShort at that line."""
     with unchanged(target):
         for number, line in enumerate(lines[1:], start=2):
             error = await refusal(target, b"".join(lines[: number - 1]) + line[:-1])
@@ -101,7 +101,7 @@ async def test_a_file_cut_inside_any_line(lines: list[bytes], target: Engine) ->
 
 
 async def test_any_two_lines_swapped(lines: list[bytes], target: Engine) -> None:
-    """No line can stand where another stood."""
+    """An export with any two lines swapped is refused at one of the lines concerned."""
     with unchanged(target):
         for first, second in combinations(range(len(lines)), 2):
             swapped = list(lines)
@@ -112,7 +112,7 @@ async def test_any_two_lines_swapped(lines: list[bytes], target: Engine) -> None
 
 
 async def test_any_line_left_out_or_twice(lines: list[bytes], target: Engine) -> None:
-    """Every line is needed, once."""
+    """An export with any line missing or repeated is refused."""
     with unchanged(target):
         for place, line in enumerate(lines):
             for export in (lines[:place] + lines[place + 1 :], [*lines[:place], line, *lines[place:]]):
@@ -122,7 +122,7 @@ async def test_any_line_left_out_or_twice(lines: list[bytes], target: Engine) ->
 
 
 async def test_a_run_twice_in_one_file(lines: list[bytes], target: Engine) -> None:
-    """Also when it is the same run."""
+    """An export that holds a run twice is refused."""
     run = lines[1:-5]
     export = b"".join([lines[0], *run, *run, *lines[-5:]])
 
@@ -142,7 +142,7 @@ async def flip(engine: Engine, export: bytes, place: int, bit: int) -> None:
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 async def test_a_bit_flipped_anywhere(lines: list[bytes], target: Engine, place: float, bit: int) -> None:
-    """There is no bit in the file that could be another."""
+    """An export with any bit flipped is refused with an error that names the line."""
     export = b"".join(lines)
     with unchanged(target):
         await flip(target, export, int(place * len(export)), bit)
@@ -150,7 +150,7 @@ async def test_a_bit_flipped_anywhere(lines: list[bytes], target: Engine, place:
 
 @pytest.mark.slow
 async def test_a_bit_of_every_byte_flipped(lines: list[bytes], target: Engine) -> None:
-    """The same, for every byte of the file, and in every bit of one event."""
+    """An export with one bit flipped in any byte, or any bit in one event's line, is refused."""
     export = b"".join(lines)
     event = next(line for line in lines if line.startswith(b'{"line":"event"'))
     begin = export.index(event)
@@ -179,7 +179,7 @@ async def test_a_bit_of_every_byte_flipped(lines: list[bytes], target: Engine) -
     ],
 )
 async def test_another_header(target: Engine, header: bytes, kind: type[ImportRefused]) -> None:
-    """A file of another kind is told from an export of another version, and that from one that was edited."""
+    """A header of another format, a newer version or malformed content is refused, each with its own error."""
     with unchanged(target):
         error = await refusal(target, header)
     assert (type(error), error.line) == (kind, 1)
@@ -209,14 +209,14 @@ async def test_another_header(target: Engine, header: bytes, kind: type[ImportRe
     ids=lambda line: line[:24],
 )
 async def test_a_line_that_no_export_writes(lines: list[bytes], target: Engine, line: bytes) -> None:
-    """Whatever is wrong with it, it is named by its number."""
+    """A line that is not exactly as an export writes it raises MalformedLine with its number."""
     with unchanged(target):
         error = await refusal(target, lines[0] + line)
     assert (type(error), error.line) == (MalformedLine, 2)
 
 
 async def test_a_file_that_cannot_be_read_on(lines: list[bytes], target: Engine) -> None:
-    """What the caller's own file raises is the caller's: no row of the store has to do with it."""
+    """An error raised by the caller's file is passed on, and nothing is imported."""
 
     class Broken(io.BytesIO):
         @override
@@ -232,7 +232,7 @@ async def test_a_file_that_cannot_be_read_on(lines: list[bytes], target: Engine)
 
 
 async def test_a_line_is_read_only_as_far_as_a_line_may_be_long(lines: list[bytes], tmp_path: Path) -> None:
-    """A file without an end of line is not read into memory."""
+    """A line longer than the limit is refused without being read to its end."""
     file = io.BytesIO(lines[0] + b"x" * 5_000_000)
     async with open_engine(tmp_path / "small.db", event_bytes_max=1000) as engine:
         with pytest.raises(MalformedLine, match="longer than 73536 bytes"):
@@ -241,7 +241,7 @@ async def test_a_line_is_read_only_as_far_as_a_line_may_be_long(lines: list[byte
 
 
 async def test_an_event_that_is_larger_than_the_store_accepts(lines: list[bytes], tmp_path: Path) -> None:
-    """The limit is that of the engine that takes it in."""
+    """An event over the importing engine's size limit raises EventTooLarge."""
     async with open_engine(tmp_path / "source.db") as engine:
         await engine.create_run("large", parameters={"x": "y" * 2000})
         export = await exported(engine, "large")
@@ -252,7 +252,7 @@ async def test_an_event_that_is_larger_than_the_store_accepts(lines: list[bytes]
 
 
 def edited(lines: list[bytes], number: int, **changes: object) -> bytes:
-    """The export with some members of a line changed, and the line written as an export writes it."""
+    """Return the export with some fields of a line changed, in the format of an export."""
     line = json.loads(lines[number - 1]) | changes
     text = json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
     return b"".join([*lines[: number - 1], text, *lines[number:]])
@@ -287,27 +287,27 @@ def edited(lines: list[bytes], number: int, **changes: object) -> bytes:
     ids=repr,
 )
 async def test_an_event_that_was_edited(lines: list[bytes], target: Engine, changes: dict[str, object]) -> None:
-    """What people read of an event, and every part of its envelope, is held to what was hashed."""
+    """An event line with any field changed, its readable copy included, is refused."""
     assert json.loads(lines[3])["type"] == "ParametersSet"
     with unchanged(target), pytest.raises((ImportRefused, CannotDecode), match="line 4: "):
         await imported(target, edited(lines, 4, **changes))
 
 
 async def test_an_event_of_an_unknown_type(lines: list[bytes], target: Engine) -> None:
-    """It is refused by name, never dropped."""
+    """An event of an unknown type raises UnknownEventType."""
     with unchanged(target), pytest.raises(UnknownEventType, match="'FutureEvent' version 2: line 4: no such event"):
         await imported(target, edited(lines, 4, type="FutureEvent"))
 
 
 async def test_an_event_of_a_newer_version(lines: list[bytes], target: Engine) -> None:
-    """The error says up to which version it could be read."""
+    """An event of a newer schema version raises NewerEventVersion, which names the newest readable version."""
     with unchanged(target), pytest.raises(NewerEventVersion, match=r"version 99: line 4: .* up to version 2"):
         await imported(target, edited(lines, 4, schema_version=99))
 
 
 @pytest.mark.parametrize("changes", [{"runs": 1}, {"events": 1}])
 async def test_an_end_that_counts_otherwise(lines: list[bytes], target: Engine, changes: dict[str, object]) -> None:
-    """Whole runs that were cut out of a file, or put into it, are missed."""
+    """An end line with wrong totals is refused."""
     with unchanged(target):
         error = await refusal(target, edited(lines, len(lines), **changes))
     assert (type(error), error.line) == (LineOutOfPlace, len(lines))
@@ -358,7 +358,7 @@ def attempt(step: str = "train", index: int = 1) -> AttemptCreated:
     ],
 )
 async def test_a_forged_history_with_every_hash_right(target: Engine, events: list[Event], problem: str) -> None:
-    """Links have to lead somewhere, and events to follow on what is there: hashes alone do not make a history."""
+    """A forged history with correct hashes but broken links or references raises HistoryBroken."""
     with unchanged(target):
         error = await refusal(target, forged(*events))
     assert isinstance(error, HistoryBroken)
@@ -366,7 +366,7 @@ async def test_a_forged_history_with_every_hash_right(target: Engine, events: li
 
 
 async def test_a_forged_reduction(target: Engine) -> None:
-    """Its values follow from the children's events, or it is none."""
+    """A reduction whose values do not follow from its children's events raises HistoryBroken."""
     root = json.loads(forged(CREATED).splitlines()[2])["hash"]
     child = BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes.fromhex(root))
     written = ParametersSet(branch="fit", values={"loss": Parameter(1)})
@@ -385,7 +385,7 @@ async def test_a_forged_reduction(target: Engine) -> None:
 
 
 async def test_a_forged_erasure(target: Engine) -> None:
-    """An event whose payload is another than the one that was hashed, and no event says why."""
+    """A replaced payload that is marked as erased, without a recorded erasure, raises HistoryBroken."""
     written = forged(CREATED, ParametersSet(branch="", values={"x": Parameter(1)})).splitlines(keepends=True)
     line = json.loads(written[3])
     digest = payload_digest(base64.b64decode(line["payload"])).hex()
@@ -398,7 +398,7 @@ async def test_a_forged_erasure(target: Engine) -> None:
 
 
 async def test_a_forged_source(target: Engine) -> None:
-    """A run forked from nowhere, or from another place of a run that is there; or said to stand alone, and does not."""
+    """A run with a forged source hash raises SourceMissing; a false `carried_over` mark raises HistoryBroken."""
     event = RunForked(branch="", source_run_id="own", source_branch="", source_version=1, source_hash=bytes(32))
     with unchanged(target):
         assert isinstance(await refusal(target, forged(event)), SourceMissing)
@@ -409,13 +409,13 @@ async def test_a_forged_source(target: Engine) -> None:
 
 
 async def test_an_attempt_twice(target: Engine) -> None:
-    """In one run, too."""
+    """A run that uses an attempt id twice raises ImportedAttemptExists."""
     with unchanged(target), pytest.raises(ImportedAttemptExists, match=r"^line 6: attempt 'a1'"):
         await imported(target, forged(CREATED, STEP, attempt(), attempt(index=2)))
 
 
 def carrying(*attempt_ids: str) -> bytes:
-    """A run that was given attempts of its source, under any ids."""
+    """An export of a run to which attempts with these ids were carried over."""
     forked = RunForked(branch="", source_run_id="gone", source_branch="", source_version=1, source_hash=bytes(32))
     when = datetime(2026, 1, 1, tzinfo=UTC)
     attempts = [
@@ -429,7 +429,7 @@ def carrying(*attempt_ids: str) -> bytes:
 
 @pytest.mark.parametrize("ids", [("a1", "own"), ("a1", "a1")], ids=["of another run", "twice"])
 async def test_an_attempt_that_is_carried_over_and_is_there(target: Engine, ids: tuple[str, str]) -> None:
-    """What a run was given of its source has ids of its own, as every attempt does."""
+    """A carried-over attempt whose id is taken, by another run or in the same run, raises ImportedAttemptExists."""
     await (await target.run("own")).start_attempt("x", attempt_id="own")
     with unchanged(target), pytest.raises(ImportedAttemptExists, match=rf"attempt '{ids[1]}'"):
         await imported(target, carrying(*ids))
@@ -437,7 +437,7 @@ async def test_an_attempt_that_is_carried_over_and_is_there(target: Engine, ids:
 
 
 async def test_two_attempts_of_one_number(target: Engine) -> None:
-    """Where the views cannot hold what is said, it is the file's fault: nothing is unknown of the outcome."""
+    """Two attempts of one step with the same index raise HistoryBroken."""
     other = AttemptCreated(branch="", step="train", attempt_id="a2", attempt_index=1)
     with unchanged(target):
         error = await refusal(target, forged(CREATED, STEP, attempt(), other))
@@ -459,7 +459,7 @@ async def test_two_attempts_of_one_number(target: Engine) -> None:
     ids=lambda event: type(event).__name__,
 )
 async def test_a_name_that_could_not_be_given(target: Engine, event: Event) -> None:
-    """The names in events are held to what every other way in holds them to."""
+    """An event with an invalid name raises MalformedLine."""
     with unchanged(target):
         error = await refusal(target, forged(CREATED, STEP, event))
     assert (type(error), error.line) == (MalformedLine, 5)
@@ -468,23 +468,23 @@ async def test_a_name_that_could_not_be_given(target: Engine, event: Event) -> N
 @pytest.mark.parametrize(
     "payload",
     [
-        b"\x82\xa6branch\xa0\xa6values\x80",  # the fields in another order
+        b"\x82\xa6branch\xa0\xa6values\x80",  # fields in another order
         b"\x83\xa6values\x80\xa6values\x80\xa6branch\xa0",  # a field twice
         b"\x82\xa6values\x81\xa1x\x82\xa5value\x01\xa4kind\xa4json\xa6branch\xa0",  # a default spelled out
-        b"\x82\xa6values\x81\xa1x\x82\xa5value\x01\xa2\xff\xff\xc0\xa6branch\xa0",  # a field that is none
+        b"\x82\xa6values\x81\xa1x\x82\xa5value\x01\xa2\xff\xff\xc0\xa6branch\xa0",  # a key that is no text
         b"\x82\xa6values\x81\xa1x\x81\xa5value\xcc\x01\xa6branch\xa0",  # a number longer than it needs
-        b"\x82\xa6values\x81\xa1x\x81\xa5value\xca\x3f\x80\x00\x00\xa6branch\xa0",  # a shorter float
+        b"\x82\xa6values\x81\xa1x\x81\xa5value\xca\x3f\x80\x00\x00\xa6branch\xa0",  # a float of 32 bits
     ],
 )
 async def test_a_payload_that_says_the_same_in_other_bytes(target: Engine, payload: bytes) -> None:
-    """A payload is accepted only as we write it: then every reader of the file reads the same."""
+    """A payload that is not in canonical encoding raises MalformedLine."""
     with unchanged(target):
         error = await refusal(target, forged(CREATED, Written("", "ParametersSet", payload)))
     assert (type(error), error.line) == (MalformedLine, 4)
 
 
 async def test_a_good_run_before_a_bad_one_is_not_taken_in(lines: list[bytes], target: Engine) -> None:
-    """All runs of a file, or none; afterwards the store takes in the file as it should be."""
+    """A valid run before an invalid one is not imported; the corrected export then is."""
     last = len(lines) - 3
     assert json.loads(lines[last - 1])["type"] == "RunForked"
     with unchanged(target):

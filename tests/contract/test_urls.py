@@ -1,4 +1,4 @@
-"""A store's URL: which file it names, and what no URL of a store is."""
+"""Which file the URL of a store names, and which URLs are refused."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from engine.errors import InvalidValue
     [("my%20runs.db", "my runs.db"), ("a%23b%3Fc.db", "a#b?c.db"), ("%E6%97%A5.db", "日.db"), ("100%.db", "100%.db")],
 )
 async def test_a_url_names_the_file_that_it_quotes(tmp_path: Path, quoted: str, name: str) -> None:
-    """What a URL cannot hold stands in it as `%` and two digits."""
+    """A URL's percent-encoded path is decoded."""
     async with open_engine(f"sqlite:///{tmp_path}/{quoted}"):
         assert (tmp_path / name).is_file()
 
 
 async def test_a_path_is_no_url(tmp_path: Path) -> None:
-    """A plain path is taken letter by letter."""
+    """A plain path is not decoded."""
     async with open_engine(f"{tmp_path}/a%20b#c?d.db"):
         assert (tmp_path / "a%20b#c?d.db").is_file()
 
@@ -34,13 +34,13 @@ async def test_a_path_is_no_url(tmp_path: Path) -> None:
     ],
 )
 async def test_what_would_be_left_out_of_a_url_is_refused(tmp_path: Path, rest: str, reason: str) -> None:
-    """No part of a URL is ignored: another file would be opened than the one that was meant."""
+    """A URL with a query, a fragment or bytes that are not UTF-8 raises InvalidValue and creates no file."""
     with pytest.raises(InvalidValue, match=reason):
         await open_engine(f"sqlite:///{tmp_path}/{rest}")
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_cannot_be_parsed_is_refused() -> None:
-    """A malformed host is the caller's mistake, by name."""
+    """A URL that cannot be parsed raises InvalidValue."""
     with pytest.raises(InvalidValue, match="is not a URL"):
         await open_engine("sqlite://[runs/a.db")

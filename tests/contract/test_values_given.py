@@ -1,4 +1,4 @@
-"""What is recorded is what was given, whatever the caller does with it afterwards."""
+"""Values are recorded as they were given, whatever the caller does with them afterwards."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from engine import AttemptDocument, Engine, Parameter
 
 @pytest.mark.parametrize("as_given", [lambda value: value, Parameter], ids=["plain", "parameter"])
 async def test_a_value_changed_under_way_is_recorded_as_it_was(engine: Engine, as_given: Any) -> None:
-    """A list that the caller goes on filling while the write is under way is recorded as it was given."""
+    """A parameter value that the caller changes while the write is under way is recorded as it was given."""
     run = await engine.create_run("r")
     losses = [[0.3]]
     writing = asyncio.ensure_future(run.set_parameters({"losses": as_given(losses)}))
@@ -22,7 +22,7 @@ async def test_a_value_changed_under_way_is_recorded_as_it_was(engine: Engine, a
 
 
 async def test_details_changed_under_way_are_recorded_as_they_were(engine: Engine) -> None:
-    """So is what else a step and its attempts carry."""
+    """Details of a step or attempt that the caller changes during the write are recorded as they were given."""
     run = await engine.create_run("r")
     step, attempt = {"files": ["a"]}, {"files": ["b"]}
     writing = asyncio.ensure_future(run.log_step("s", details=step, attempts=[AttemptDocument(details=attempt)]))

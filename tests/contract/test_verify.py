@@ -1,4 +1,4 @@
-"""`Engine.verify`: a clean store has no problem, and each kind of tampering has the one that it is called by."""
+"""`Engine.verify` finds no problem in a clean store, and the right problem for each kind of tampering."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -17,14 +17,14 @@ Forge = Callable[[sqlite3.Connection], None]
 
 @pytest.fixture
 async def store(engine: Engine, database: Path) -> AsyncIterator[Tampered]:
-    """The rows of that store."""
+    """The rows of the store of `record_three_runs`."""
     await record_three_runs(engine)
     with tampering(database) as tampered:
         yield tampered
 
 
 async def test_a_clean_store_has_no_problem(engine: Engine, store: Tampered) -> None:
-    """And is checked whole: every run, stream and event."""
+    """A clean store has no problems, and every run, stream and event is checked."""
     verification = await engine.verify()
     assert found(verification) == []
     assert (verification.runs, verification.streams, verification.events) == (3, 6, 15)
@@ -131,20 +131,20 @@ TAMPERINGS: dict[str, tuple[str, list[Found]]] = {
 
 @pytest.mark.parametrize("name", TAMPERINGS)
 async def test_each_kind_of_tampering_is_found_where_it_was_done(engine: Engine, store: Tampered, name: str) -> None:
-    """One problem for each stream that is broken, and none anywhere else."""
+    """Each kind of tampering is reported where it was done and nowhere else."""
     statement, expected = TAMPERINGS[name]
     store.run(statement)
     assert sorted(map(str, found(await engine.verify()))) == sorted(map(str, expected))
 
 
 async def test_two_versions_that_changed_places(engine: Engine, store: Tampered) -> None:
-    """Neither is missing: one stands before the other."""
+    """Two swapped stream versions are reported as one order problem."""
     store.run(ROW.format("stream_version = 5 - stream_version", 8), ROW.format("stream_version = 2", 9))
     assert found(await engine.verify()) == [("order", "r", "a", 3, 8)]
 
 
 async def test_a_branch_that_is_gone_with_its_events(engine: Engine, store: Tampered) -> None:
-    """Its positions are missing, and so is what a reduction and a finalisation name."""
+    """A branch deleted with its events leaves missing positions and a broken link of the reduction."""
     store.run(
         "DELETE FROM events WHERE stream_id = (SELECT stream_id FROM streams WHERE branch = 'b')",
         "DELETE FROM streams WHERE branch = 'b'",
@@ -158,7 +158,7 @@ async def test_a_branch_that_is_gone_with_its_events(engine: Engine, store: Tamp
 
 
 async def test_a_run_that_is_gone_with_its_events(engine: Engine, store: Tampered) -> None:
-    """Its positions are missing; of the last run nothing is."""
+    """A run deleted with its events leaves missing positions; if it was the last, nothing is found."""
     delete_run(store.connection, "q")
     assert found(await engine.verify()) == [("missing event", None, None, None, 12)]
     delete_run(store.connection, "f")
@@ -166,14 +166,14 @@ async def test_a_run_that_is_gone_with_its_events(engine: Engine, store: Tampere
 
 
 async def test_a_source_that_is_gone(engine: Engine, store: Tampered) -> None:
-    """A run says what it was forked from."""
+    """A fork whose source run was deleted has a broken link."""
     delete_run(store.connection, "r")
     assert ("link", "f", "", 1, 14) in found(await engine.verify())
     assert found(await engine.verify("f")) == [("link", "f", "", 1, 14)]
 
 
 async def test_only_the_run_that_was_asked_for(engine: Engine, store: Tampered) -> None:
-    """What is wrong with another run is not looked at; a run that is not there is refused."""
+    """Verifying one run ignores problems of other runs; an unknown run raises RunNotFound."""
     store.run(ROW.format("payload = NULL", 13))
     verification = await engine.verify("r")
     assert (verification.problems, verification.runs, verification.events) == ([], 1, 11)
@@ -183,7 +183,7 @@ async def test_only_the_run_that_was_asked_for(engine: Engine, store: Tampered) 
 
 
 async def test_only_the_first_of_a_stream(engine: Engine, store: Tampered) -> None:
-    """Of several bad events of one stream the first is reported."""
+    """Of several bad events in one stream, only the first is reported."""
     store.run("UPDATE events SET recorded_at = 7 WHERE position > 5")
     assert [(problem.branch, problem.position) for problem in (await engine.verify("r")).problems] == [
         ("a.inner", 6),
@@ -196,7 +196,7 @@ async def test_only_the_first_of_a_stream(engine: Engine, store: Tampered) -> No
 async def test_pieces_of_any_size_find_the_same(
     engine: Engine, store: Tampered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where one piece ends and the next begins changes nothing, with runs and events alike."""
+    """The size of the pieces in which a store is read does not change the result."""
     checkpoint = await engine.checkpoint()
     whole = await engine.verify(since=checkpoint)
     store.run(ROW.format("payload = NULL", 8))
@@ -212,7 +212,7 @@ async def test_pieces_of_any_size_find_the_same(
 
 
 async def test_progress_ends_at_the_end(engine: Engine, store: Tampered, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts the events that were looked at, of the store or of the run."""
+    """Progress counts the events of the store, or of the one run, up to the total."""
     monkeypatch.setattr(sqlite_audit, "CHUNK_EVENTS", 4)
     told: list[tuple[int, int]] = []
     await engine.verify(progress=lambda done, total: told.append((done, total)))
@@ -224,7 +224,7 @@ async def test_progress_ends_at_the_end(engine: Engine, store: Tampered, monkeyp
 
 
 async def test_verifying_changes_nothing(engine: Engine, store: Tampered, database: Path) -> None:
-    """Every table of a tampered store is as it was."""
+    """Verification changes no table of a tampered store."""
     store.run(ROW.format("payload = x'c1'", 8))
     before = list(store.connection.iterdump())
     await engine.verify()
@@ -238,14 +238,14 @@ SWAP = (
 
 
 async def swapped(engine: Engine, database: Path, one: int, other: int) -> list[Found]:
-    """Exchange the positions of two events."""
+    """Exchange the positions of two events and return the problems found."""
     with tampering(database) as store:
         store.run(*(statement.format(one, other) for statement in SWAP))
     return found(await engine.verify())
 
 
 async def test_a_fork_that_changed_places_with_its_parents_next_event(engine: Engine, database: Path) -> None:
-    """A link names its stream as it stood then: order between streams that it ties is found."""
+    """A fork swapped in position with a later event of its parent is found."""
     run = await engine.create_run("r")
     await run.fork("a")
     await run.set_parameters({"x": 1})
@@ -253,21 +253,21 @@ async def test_a_fork_that_changed_places_with_its_parents_next_event(engine: En
 
 
 async def test_a_forked_run_before_its_source(engine: Engine, database: Path) -> None:
-    """A run cannot go on from what was recorded after it."""
+    """A forked run whose position comes before its source's event is found."""
     await (await engine.create_run("r")).set_parameters({"x": 1})
     await engine.fork_run("r", run_id="f")
     assert await swapped(engine, database, 2, 3) == [("link", "f", "", 1, 2)]
 
 
 async def test_order_that_nothing_ties(engine: Engine, database: Path) -> None:
-    """The limit of all this: two runs that have nothing to do with each other may change places unseen."""
+    """A known limit: two unrelated runs that swap positions are not found."""
     await engine.create_run("r")
     await engine.create_run("q")
     assert await swapped(engine, database, 1, 2) == []
 
 
 async def test_a_broken_source_is_reported_once(engine: Engine, database: Path) -> None:
-    """What was reduced in a run forked from it is not called forged as well."""
+    """A broken source is reported once, and a fork's reduction over it is not reported as well."""
     await (await engine.create_run("r", parameters={"x": 0})).set_parameters({"x": 1})
     run = await engine.fork_run("r", run_id="f", at=2)
     await (await run.fork("a")).set_parameters({"x": 2})
@@ -279,7 +279,7 @@ async def test_a_broken_source_is_reported_once(engine: Engine, database: Path) 
 
 
 async def test_a_run_that_is_said_to_be_deleted_is_checked(engine: Engine, store: Tampered) -> None:
-    """As long as it is there."""
+    """A run that is recorded as deleted but still exists is checked."""
     store.run(
         "INSERT INTO deleted_runs SELECT stream_id, 'q', stream_id, 12, 13, 2, hash, 13, 0, 'x', x'' FROM streams"
         " WHERE run_id = 'q'",

@@ -1,4 +1,4 @@
-"""`Engine.verify` against forgers, who compute right hashes: links and reductions do not follow from what they say."""
+"""`Engine.verify` against forgers who recompute hashes: links and reductions no longer match."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -58,7 +58,7 @@ def dropped_name(connection: sqlite3.Connection) -> None:
     [forged_values, forged_sources, forged_rules, unknown_rule, rule_without_value, forged_conflicts, dropped_name],
 )
 async def test_a_forged_reduction(engine: Engine, store: Tampered, forge: Forge) -> None:
-    """Whatever hashes are right: the reduction does not follow from the children's events."""
+    """A forged reduction is found although all hashes and links are correct."""
     forge(store.connection)
     rewrite(store.connection, lambda _, event: event, relink=True)
     assert found(await engine.verify()) == [("reduction", "r", "", 3, 10)]
@@ -68,7 +68,7 @@ async def test_a_forged_reduction(engine: Engine, store: Tampered, forge: Forge)
 async def test_a_conflict_that_was_none_before(
     engine: Engine, store: Tampered, schema_version: int, problems: list[Any]
 ) -> None:
-    """What a child set as it was at the fork did not conflict in reductions of version 1: these stay proven."""
+    """A reduction of schema version 1 verifies under the old conflict rule, without the conflict of today's rule."""
     run = await engine.create_run("again", parameters={"x": 1})
     child = await run.fork("a")
     await child.set_parameters({"x": 1})
@@ -85,19 +85,19 @@ async def test_a_conflict_that_was_none_before(
 
 
 async def test_a_child_that_is_rewritten(engine: Engine, store: Tampered) -> None:
-    """With its own hashes right, and its row: what it was folded into names another hash."""
+    """A rewritten child, with its own hashes correct, breaks the link of its reduction."""
     rewrite(store.connection, change(("r", "b", 2), values={"x": Parameter(6), "y": Parameter(2)}), only=[("r", "b")])
     assert found(await engine.verify()) == [("link", "r", "", 3, 10)]
 
 
 async def test_a_child_that_is_rewritten_with_its_links(engine: Engine, store: Tampered) -> None:
-    """With all hashes right: what was folded from it is something else."""
+    """A rewritten child, with all hashes and links correct, no longer matches its reduction's values."""
     rewrite(store.connection, change(("r", "b", 2), values={"x": Parameter(6), "y": Parameter(2)}), relink=True)
     assert found(await engine.verify()) == [("reduction", "r", "", 3, 10)]
 
 
 async def test_a_parent_that_is_rewritten(engine: Engine, store: Tampered) -> None:
-    """What was forked from it names another hash, and so does its own finalisation."""
+    """A rewritten parent breaks the links of its forks and of its finalization."""
     rewrite(store.connection, change(("r", "", 2), values={"x": Parameter(9)}), only=[("r", "")])
     assert found(await engine.verify()) == [
         ("link", "r", "a", 1, 3),
@@ -107,7 +107,7 @@ async def test_a_parent_that_is_rewritten(engine: Engine, store: Tampered) -> No
 
 
 async def test_a_source_that_is_rewritten(engine: Engine, store: Tampered) -> None:
-    """A forked run names its source's hash."""
+    """A rewritten source branch breaks the links of its reduction and of the run forked from it."""
     rewrite(store.connection, change(("r", "a", 2), values={"y": Parameter(4)}), only=[("r", "a")])
     assert found(await engine.verify()) == [("link", "r", "", 3, 10), ("link", "f", "", 1, 14)]
 
@@ -134,7 +134,7 @@ FORGED_LINKS: dict[str, tuple[tuple[str, str, int], dict[str, Any], tuple[str, s
 
 @pytest.mark.parametrize("name", FORGED_LINKS)
 async def test_a_forged_link(engine: Engine, store: Tampered, name: str) -> None:
-    """Links that do not match are found where they are, with every hash along the stream right."""
+    """A forged link is found at its event although all hashes of its stream are correct."""
     where, fields, expected = FORGED_LINKS[name]
     rewrite(store.connection, change(where, **fields), only=[where[:2]])
     kinds = {problem.kind for problem in (await engine.verify()).problems}
@@ -143,7 +143,7 @@ async def test_a_forged_link(engine: Engine, store: Tampered, name: str) -> None
 
 
 async def test_a_grandchild_is_no_child(engine: Engine, store: Tampered) -> None:
-    """A reduction folds what was forked from its own branch."""
+    """A forged reduction of a grandchild is found as a broken link."""
     rows = store.connection.execute("SELECT hash FROM events WHERE position = 6").fetchall()
     fields = {"rules": {"x": "last"}, "values": {"x": Parameter(1)}, "sources": {"x": [Source("a.inner", 2)]}}
     children = [Head("a.inner", 2, rows[0][0])]
@@ -152,7 +152,7 @@ async def test_a_grandchild_is_no_child(engine: Engine, store: Tampered) -> None
 
 
 async def test_a_cut_off_tail(engine: Engine, store: Tampered) -> None:
-    """With the row put right it shows in positions and in whoever names what is gone; at the very end in nothing."""
+    """A cut-off tail is found by missing positions and by links to it; at the end of the log it is not found."""
     cut_off(store.connection, "r", "b", 1)
     assert found(await engine.verify()) == [("missing event", None, None, None, 7), ("link", "r", "", 3, 10)]
     store.restore()
@@ -161,7 +161,7 @@ async def test_a_cut_off_tail(engine: Engine, store: Tampered) -> None:
 
 
 async def test_positions_that_were_numbered_anew(engine: Engine, store: Tampered) -> None:
-    """Then only links show that something is gone."""
+    """If positions are renumbered after a cut, only the broken link of the reduction is found."""
     cut_off(store.connection, "r", "b", 1)
     close_gaps(store.connection)
     assert found(await engine.verify()) == [("link", "r", "", 3, 9)]

@@ -1,4 +1,4 @@
-"""`Engine.verify` on clean stores of every shape, on what was erased and deleted, and on what only looks like it."""
+"""`Engine.verify` on clean stores of every shape, on erased and deleted events, and on forgeries of these."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -102,7 +102,7 @@ async def erased(engine: Engine) -> None:
 
 
 async def set_again_and_erased(engine: Engine) -> None:
-    """What was erased still hides what was set before it."""
+    """An erased value still hides the value set before it."""
     run = await engine.create_run("r", parameters={"x": 0})
     child = await run.fork("a")
     await child.set_parameters({"x": 1})
@@ -112,7 +112,7 @@ async def set_again_and_erased(engine: Engine) -> None:
 
 
 async def erased_at_the_source(engine: Engine) -> None:
-    """A run forked from it conflicts with what nobody can read any more."""
+    """A forked run has a conflict whose base was erased in its source."""
     source = await engine.create_run("r", parameters={"x": 0})
     await source.set_parameters({"x": 1})
     run = await engine.fork_run("r", run_id="f")
@@ -158,7 +158,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
 async def test_a_clean_store_of_every_shape(engine: Engine, shape: Shape) -> None:
-    """Nothing is wrong with it, run by run and as a whole, nor with what its checkpoint saw."""
+    """A clean store of any shape verifies, as a whole since a checkpoint and run by run."""
     await shape(engine)
     verification = await engine.verify(since=await engine.checkpoint())
     assert verification.problems == []
@@ -168,14 +168,14 @@ async def test_a_clean_store_of_every_shape(engine: Engine, shape: Shape) -> Non
 
 
 async def test_a_store_of_tasks(database: Path) -> None:
-    """With all that a state store records."""
+    """A store with all that a state store records verifies."""
     await record_tasks(database)
     async with open_engine(database) as engine:
         assert (await engine.verify()).problems == []
 
 
 async def test_a_run_finalized_in_parts(engine: Engine, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parts together name every branch; one that is forged is found."""
+    """A finalization in several parts verifies."""
     monkeypatch.setattr("engine.decisions._FINALIZED_BYTES_MAX", 150)
     run = await engine.create_run("r")
     for number in range(7):
@@ -187,7 +187,7 @@ async def test_a_run_finalized_in_parts(engine: Engine, database: Path, monkeypa
 
 
 async def test_what_looks_erased_and_is_not_told_of(engine: Engine, database: Path) -> None:
-    """A payload exchanged behind its own digest is no erasure."""
+    """A replaced or removed payload with its original digest, but no recorded erasure, is found."""
     await record_three_runs(engine)
     left = encode_canonical(ParametersSet(branch="b", values={"x": Parameter(6), "y": Parameter(2)}))
     with tampering(database) as store:
@@ -201,7 +201,7 @@ async def test_what_looks_erased_and_is_not_told_of(engine: Engine, database: Pa
 
 
 async def test_what_is_left_of_an_erased_event_is_held_to_what_was_left(engine: Engine, database: Path) -> None:
-    """Whoever writes into what is left of it is found out where it stands."""
+    """A changed or removed remainder of an erased event is found at that event."""
     await record_three_runs(engine)
     await engine.erase("r", "b", 2, "asked to")
     left = encode_canonical(ParametersSet(branch="b", values={"x": Parameter(6), "y": Parameter(2)}))
@@ -214,9 +214,9 @@ async def test_what_is_left_of_an_erased_event_is_held_to_what_was_left(engine: 
 
 
 async def test_what_was_made_of_what_is_left_is_not_named_before_it(engine: Engine, database: Path) -> None:
-    """A reduction does not follow from what somebody wrote into what is left of an erased event: that is reported.
+    """A forged remainder of an erased event is reported instead of the reduction that does not follow from it.
 
-    Nothing but the event that says what was erased, later in the same branch, shows where it was.
+    The erasure is recorded later in the same branch than the reduction.
     """
     run = await engine.create_run("r", parameters={"x": 1})
     child = await run.fork("a")
@@ -231,7 +231,7 @@ async def test_what_was_made_of_what_is_left_is_not_named_before_it(engine: Engi
 
 
 async def test_links_hold_in_what_is_left_of_an_erased_event(engine: Engine, database: Path) -> None:
-    """A reduction whose values were erased still names its children."""
+    """A reduction that was erased does not report its link when a child's last hash is changed."""
     await record_three_runs(engine)
     await engine.erase("r", "", 3, "asked to")
     with tampering(database) as store:
@@ -241,7 +241,7 @@ async def test_links_hold_in_what_is_left_of_an_erased_event(engine: Engine, dat
 
 
 async def test_a_deletion_is_told_and_leaves_its_checkpoints_true(engine: Engine) -> None:
-    """A checkpoint that saw all of a run that is deleted later proves the rest, and the run is named."""
+    """Verification since a checkpoint names a run deleted later and has no other problem."""
     await record_three_runs(engine)
     checkpoint = await engine.checkpoint()
     await engine.delete_run("q", "expired")
@@ -251,7 +251,7 @@ async def test_a_deletion_is_told_and_leaves_its_checkpoints_true(engine: Engine
 
 
 async def test_more_is_missing_than_was_deleted(engine: Engine, database: Path) -> None:
-    """A deletion covers its own events, not those that somebody took beside it."""
+    """Events missing besides a recorded deletion are found, and so is a changed or removed deletion record."""
     await record_three_runs(engine)
     await engine.delete_run("q", "expired")
     with tampering(database) as store:
@@ -269,14 +269,14 @@ async def test_more_is_missing_than_was_deleted(engine: Engine, database: Path) 
 
 
 async def test_times_and_ids_are_not_looked_at_beyond_their_hash(engine: Engine) -> None:
-    """Whatever time a host says that a run is from, its history is whole."""
+    """Runs with any creation time verify."""
     for number, year in enumerate((1, 1970, 9999)):
         await engine.create_run(f"r{number}", created_at=datetime(year, 1, 2, tzinfo=UTC))
     assert (await engine.verify()).problems == []
 
 
 async def test_nothing_left_of_an_erased_event(engine: Engine, database: Path) -> None:
-    """What it set is unknown then: what was made of it is not called forged, in its run or in one forked from it."""
+    """A removed remainder of an erased event is reported alone, not the reduction over it, in a fork too."""
     await erased_at_the_source(engine)
     with tampering(database) as store:
         store.run("UPDATE events SET payload = NULL WHERE position = 3")
@@ -285,7 +285,7 @@ async def test_nothing_left_of_an_erased_event(engine: Engine, database: Path) -
 
 
 async def test_a_fork_is_checked_with_what_it_reads_through(engine: Engine, database: Path) -> None:
-    """What a forked run shows of its source is no truer than the source."""
+    """Verifying a fork also checks its direct and indirect sources."""
     run = await engine.create_run("r", parameters={"x": "AAAA"})
     await engine.fork_run(run.run_id, run_id="f")
     await engine.fork_run("f", run_id="g")
@@ -296,7 +296,7 @@ async def test_a_fork_is_checked_with_what_it_reads_through(engine: Engine, data
 
 
 async def test_a_reduction_over_a_tampered_source_is_not_called_forged(engine: Engine, database: Path) -> None:
-    """From its first bad version on a source proves nothing: what a fork's reduction had from it is not held to it."""
+    """A tampered source is reported alone, not a fork's reduction whose conflict has its value as base."""
     await engine.create_run("r", parameters={"x": "AAAA"})
     fork = await engine.fork_run("r", run_id="f")
     child = await fork.fork("a")

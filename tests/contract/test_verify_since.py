@@ -1,4 +1,4 @@
-"""`Engine.verify` with a checkpoint: what is whole in itself, and not what the checkpoint saw."""
+"""`Engine.verify` with a checkpoint: rewritten stores that are valid in themselves are found."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -61,7 +61,7 @@ REWRITES = [
 
 @pytest.mark.parametrize("forge", REWRITES)
 async def test_what_only_a_checkpoint_shows(engine: Engine, store: Tampered, forge: Forge) -> None:
-    """A rewrite with care is whole in itself, and not what the checkpoint saw."""
+    """A careful rewrite is found only by verification since a checkpoint."""
     checkpoint = await engine.checkpoint()
     forge(store.connection)
     assert found(await engine.verify()) == []
@@ -71,7 +71,7 @@ async def test_what_only_a_checkpoint_shows(engine: Engine, store: Tampered, for
 
 @pytest.mark.parametrize("forge", REWRITES)
 async def test_what_was_rewritten_and_grew_again(engine: Engine, database: Path, forge: Forge) -> None:
-    """New events at the old positions hide nothing, also from the engine that writes them."""
+    """A careful rewrite is found since a checkpoint even after new events took the old positions."""
     await record_three_runs(engine)
     checkpoint = await engine.checkpoint()
     with tampering(database) as store:
@@ -84,7 +84,7 @@ async def test_what_was_rewritten_and_grew_again(engine: Engine, database: Path,
 
 
 async def test_what_came_after_the_checkpoint_is_fine(engine: Engine, store: Tampered) -> None:
-    """New runs, new branches and new events in old ones leave what the checkpoint saw as it was."""
+    """New runs, branches and events after a checkpoint are no problem."""
     checkpoints = [await engine.checkpoint()]
     run = await engine.run("r")
     await (await run.fork("late")).set_parameters({"x": 1})
@@ -96,7 +96,7 @@ async def test_what_came_after_the_checkpoint_is_fine(engine: Engine, store: Tam
 
 
 async def test_a_checkpoint_of_nothing(engine: Engine) -> None:
-    """An empty store has one, too."""
+    """A checkpoint of an empty store holds, also after runs were recorded."""
     checkpoint = await engine.checkpoint()
     assert (checkpoint.position, checkpoint.runs) == (0, 0)
     assert found(await engine.verify(since=checkpoint)) == []
@@ -105,7 +105,7 @@ async def test_a_checkpoint_of_nothing(engine: Engine) -> None:
 
 
 async def test_a_checkpoint_for_another_store_or_one_run(engine: Engine, tmp_path: Path) -> None:
-    """Both are refused by name."""
+    """A checkpoint of another store, or one given together with a run, is refused."""
     await record_three_runs(engine)
     async with open_engine(tmp_path / "other.db") as other:
         checkpoint = await other.checkpoint()

@@ -1,6 +1,6 @@
-"""Makes the golden database of one schema version: `python -m tests.golden.make_database FILE`.
+"""Make the golden database of one schema version: `python -m tests.golden.make_database FILE`.
 
-It is made once, by the code of its time, and then only ever read: a later version must open it and say the same.
+It is made once by the code of that version; later versions must open it and read the same.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ RUNS = ("nightly", "forked", "empty")
 
 
 async def create(engine: Engine) -> Run:
-    """Create the first run, under a key."""
+    """Create the first run, under an idempotency key."""
     return await engine.create_run(
         "nightly",
         parameters={"lr": 0.1, "nan": math.nan, "data": Parameter("s3://bucket/key", "object")},
@@ -35,7 +35,7 @@ async def create(engine: Engine) -> Run:
 
 
 async def fill(engine: Engine) -> None:
-    """Record some of everything."""
+    """Record at least one event of most kinds."""
     run = await create(engine)
     await run.configure({"executor": "local"})
     await run.log_job({"name": "job"})
@@ -65,12 +65,12 @@ async def fill(engine: Engine) -> None:
 
 
 async def compiled(engine: Engine) -> dict[str, object]:
-    """Every run's log as JSON that tells NaN from null."""
+    """Return every run's compiled log, still with NaN apart from None."""
     return {name: msgspec.to_builtins(await (await engine.run(name)).compile()) for name in RUNS}
 
 
 async def make(path: Path) -> None:
-    """Make the database and, beside it, what its runs compile to."""
+    """Make the database and, beside it, a JSON file of the compiled runs."""
     async with open_engine(path) as engine:
         await fill(engine)
         text = as_json(await compiled(engine))
@@ -81,7 +81,7 @@ async def make(path: Path) -> None:
 
 
 def as_json(value: object) -> str:
-    """The text that is kept."""
+    """Return the JSON text that is stored."""
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Today's code reads yesterday's log: events of every type and version, and a whole database."""
+"""Today's code reads old logs: events of every type and schema version, and a whole database."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ def name_of(golden: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=name_of)
 def test_every_golden_event_decodes_to_what_it_said(golden: dict[str, Any]) -> None:
-    """Payloads of every version are read as the same event, field by field; fields added since are at their default."""
+    """Golden payloads of every version decode to the recorded fields; fields added since have their defaults."""
     event = decode_event(golden["type"], golden["version"], bytes.fromhex(golden["payload"]))
     assert type(event) is EVENT_TYPES[golden["type"]]
     found = plainly(event)
@@ -40,21 +40,21 @@ def _default(field: structs.FieldInfo) -> Any:
     "golden", [each for each in GOLDEN if SCHEMA_VERSIONS[each["type"]] == each["version"]], ids=name_of
 )
 def test_events_of_todays_version_encode_to_the_same_bytes(golden: dict[str, Any]) -> None:
-    """The canonical encoding does not drift: what was written yesterday would be written so today."""
+    """Golden events of today's version encode to the same bytes."""
     payload = bytes.fromhex(golden["payload"])
     assert encode_canonical(decode_event(golden["type"], golden["version"], payload)) == payload
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=name_of)
 def test_hashes_are_what_they_were(golden: dict[str, Any]) -> None:
-    """A chain that was whole yesterday is whole today."""
+    """The hash of a golden event is the recorded one."""
     payload = bytes.fromhex(golden["payload"])
     found = chained(golden["type"], golden["version"], golden["event"]["branch"], payload)
     assert found == golden["hash"]
 
 
 def test_every_type_has_golden_samples_at_every_version() -> None:
-    """A version that goes up brings its samples with it, and keeps the older ones."""
+    """The golden file has samples of every event type at every schema version."""
     every = {(name, version) for name, current in SCHEMA_VERSIONS.items() for version in range(1, current + 1)}
     assert {(golden["type"], golden["version"]) for golden in GOLDEN} == every
     assert missing() == []
@@ -62,7 +62,7 @@ def test_every_type_has_golden_samples_at_every_version() -> None:
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
 def test_samples_leave_no_field_at_its_default(event_type: str) -> None:
-    """Between them, the samples of a type set every field to something."""
+    """The samples of an event type together give every optional field more than one value."""
     samples = [each for each in SAMPLES if type(each).__name__ == event_type]
     assert len(samples) > 1
     optional = [field.name for field in structs.fields(samples[0]) if not field.required]
@@ -72,7 +72,7 @@ def test_samples_leave_no_field_at_its_default(event_type: str) -> None:
 
 @pytest.fixture
 def copied(database: Path) -> Path:
-    """A copy of the golden database, for the original must stay as it is."""
+    """A copy of the golden database, so that the original stays unchanged."""
     shutil.copyfile(DATABASE, database)
     return database
 
@@ -83,13 +83,13 @@ def expected() -> str:
 
 
 async def test_the_golden_database_opens_and_compiles_to_the_same(copied: Path, expected: str) -> None:
-    """Every run, as it was compiled by the code that made the file, and forks with their sources' configuration."""
+    """The golden database compiles to the JSON that was stored when it was made."""
     async with open_engine(copied) as engine:
         assert as_json(await compiled(engine)) == expected
 
 
 async def test_its_views_are_true_and_can_be_rebuilt(copied: Path, expected: str) -> None:
-    """Today's fold of yesterday's events is what yesterday's fold was."""
+    """The views of the golden database are correct, and a rebuild leaves the compiled runs unchanged."""
     async with open_engine(copied) as engine:
         assert await engine.verify_views() == []
         await engine.rebuild()
@@ -97,7 +97,7 @@ async def test_its_views_are_true_and_can_be_rebuilt(copied: Path, expected: str
 
 
 async def test_it_can_be_written_on(copied: Path) -> None:
-    """A run of an older file goes on where it ended; its idempotency keys are still known."""
+    """A run of the golden database can be written to, and its idempotency keys are still known."""
     async with open_engine(copied) as engine:
         last = await engine.last_position()
         run = await engine.run("nightly")
@@ -109,7 +109,7 @@ async def test_it_can_be_written_on(copied: Path) -> None:
 
 
 async def test_every_run_of_it_has_its_events(copied: Path) -> None:
-    """No event of the file is beyond today's code."""
+    """Every event of the golden database can be read, and every run has events."""
     async with open_engine(copied) as engine:
         assert await _runs_with_events(engine) == set(RUNS)
 

@@ -1,4 +1,4 @@
-"""What must finish, finishes."""
+"""`finish` lets work complete although its caller is cancelled."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from engine.cancellation import finish
 
 
 async def test_the_result_or_the_error_is_the_works() -> None:
-    """Without a cancellation, finishing is awaiting."""
+    """`finish` returns the work's result or raises its error."""
 
     async def answer() -> int:
         return 42
@@ -24,7 +24,10 @@ async def test_the_result_or_the_error_is_the_works() -> None:
 
 @pytest.mark.parametrize("failing", [False, True])
 async def test_a_cancelled_task_waits_for_the_work_and_is_cancelled_then(failing: bool) -> None:  # noqa: FBT001 - a column of the table
-    """However often it is cancelled; what the work failed with is the cancellation's cause."""
+    """A task cancelled in `finish`, even repeatedly, waits for the work and raises the cancellation then.
+
+    An error of the work becomes the cancellation's cause.
+    """
     gate, done = asyncio.Event(), []
 
     async def work() -> None:
@@ -47,7 +50,7 @@ async def test_a_cancelled_task_waits_for_the_work_and_is_cancelled_then(failing
 
 
 async def test_a_cancelled_scope_waits_for_the_work_too() -> None:
-    """The scope's cancellation is delivered after it."""
+    """A scope cancelled during `finish` waits for the work and is cancelled then."""
     gate, done = asyncio.Event(), []
 
     async def work() -> None:
@@ -69,7 +72,7 @@ async def test_a_cancelled_scope_waits_for_the_work_too() -> None:
 
 
 async def test_cancelling_all_there_is_does_not_cancel_the_work() -> None:
-    """Every task but one's own, as graceful shutdowns do: the work is no task."""
+    """Cancelling every other task, as graceful shutdowns do, does not cancel the work."""
     gate, done = asyncio.Event(), []
 
     async def work() -> None:
@@ -89,7 +92,7 @@ async def test_cancelling_all_there_is_does_not_cancel_the_work() -> None:
 
 
 async def test_what_the_work_catches_stays_with_it() -> None:
-    """Errors go through the work as if it were awaited, its own cancellation too."""
+    """The work can catch errors and cancellations of what it awaits; a cancelled future raises through `finish`."""
 
     async def fail() -> None:
         await asyncio.sleep(0)

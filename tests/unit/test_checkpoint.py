@@ -1,4 +1,4 @@
-"""Checkpoints as text, and their signatures."""
+"""Checkpoints as JSON, and their signatures."""
 
 import sys
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ CHECKPOINT = Checkpoint(
 
 
 def written(key: Any, path: Path) -> tuple[Path, Path]:
-    """Write both halves of a key as PEM files."""
+    """Write the private and the public key as PEM files."""
     private, public = path.with_suffix(".key"), path.with_suffix(".pub")
     pem = serialization.Encoding.PEM
     private.write_bytes(
@@ -39,12 +39,12 @@ def written(key: Any, path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
-    """A private and a public key."""
+    """The paths of a private and a public key."""
     return written(ed25519.Ed25519PrivateKey.generate(), tmp_path / "mine")
 
 
 def test_a_checkpoint_is_one_line_of_json(keys: tuple[Path, Path]) -> None:
-    """It comes back as it was, signed or not."""
+    """A checkpoint, signed or not, is written as one line of JSON and read back unchanged."""
     for checkpoint in (CHECKPOINT, sign(CHECKPOINT, keys[0])):
         text = checkpoint.to_json()
         assert "\n" not in text
@@ -67,7 +67,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_no_checkpoint_is_refused(name: str) -> None:
-    """By name, before anything is looked at with it."""
+    """A checkpoint document with an invalid field raises InvalidValue."""
     document = msgspec.json.decode(CHECKPOINT.to_json()) | BROKEN[name]
     with pytest.raises(InvalidValue):
         Checkpoint.from_json(msgspec.json.encode(document))
@@ -75,7 +75,7 @@ def test_what_is_no_checkpoint_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("field", ["store_id", "position", "runs", "deletions", "root", "created_at"])
 def test_a_field_that_is_missing(field: str) -> None:
-    """A checkpoint has all of them."""
+    """A checkpoint document without a required field raises InvalidValue."""
     document = msgspec.json.decode(CHECKPOINT.to_json())
     del document[field]
     with pytest.raises(InvalidValue):
@@ -83,7 +83,7 @@ def test_a_field_that_is_missing(field: str) -> None:
 
 
 def test_a_text_that_is_cut() -> None:
-    """Wherever it ends."""
+    """A checkpoint's text cut at any place raises InvalidValue."""
     text = CHECKPOINT.to_json()
     for end in range(len(text)):
         with pytest.raises(InvalidValue):
@@ -92,13 +92,13 @@ def test_a_text_that_is_cut() -> None:
 
 @given(st.binary(max_size=30))
 def test_any_bytes_are_refused(text: bytes) -> None:
-    """With the same error, whatever they are."""
+    """Random bytes raise InvalidValue."""
     with pytest.raises(InvalidValue):
         Checkpoint.from_json(text)
 
 
 def test_a_signature_holds(keys: tuple[Path, Path]) -> None:
-    """With the key that it names, and with the one that was kept."""
+    """A signed checkpoint verifies with the key that it names and with the right public key."""
     signed = Checkpoint.from_json(sign(CHECKPOINT, keys[0]).to_json())
     check_signature(signed)
     check_signature(signed, keys[1])
@@ -116,7 +116,7 @@ CHANGED: dict[str, Any] = {
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_a_signature_covers_every_field(keys: tuple[Path, Path], field: str) -> None:
-    """A checkpoint that was changed is not signed as it stands."""
+    """A signed checkpoint with any field changed raises SignatureInvalid."""
     changed = structs.replace(sign(CHECKPOINT, keys[0]), **{field: CHANGED[field]})
     for key in (None, keys[1]):
         with pytest.raises(SignatureInvalid):
@@ -124,7 +124,7 @@ def test_a_signature_covers_every_field(keys: tuple[Path, Path], field: str) -> 
 
 
 def test_a_signature_of_another_key(keys: tuple[Path, Path], tmp_path: Path) -> None:
-    """Whoever signs with a key of their own is believed by nobody who kept the right one."""
+    """A checkpoint signed with another key raises SignatureInvalid against the right public key."""
     other = written(ed25519.Ed25519PrivateKey.generate(), tmp_path / "other")
     forged = sign(structs.replace(CHECKPOINT, position=14), other[0])
     check_signature(forged)
@@ -134,7 +134,7 @@ def test_a_signature_of_another_key(keys: tuple[Path, Path], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("changes", [{"value": "zz"}, {"value": ""}, {"public_key": "00"}, {"public_key": "zz"}])
 def test_a_signature_that_is_none(keys: tuple[Path, Path], changes: dict[str, str]) -> None:
-    """What is not even a signature does not hold either."""
+    """A malformed signature raises SignatureInvalid."""
     signed = sign(CHECKPOINT, keys[0])
     assert signed.signature is not None
     with pytest.raises(SignatureInvalid):
@@ -142,18 +142,18 @@ def test_a_signature_that_is_none(keys: tuple[Path, Path], changes: dict[str, st
 
 
 def test_no_signature(keys: tuple[Path, Path]) -> None:
-    """Where one is asked for, there has to be one."""
+    """An unsigned checkpoint raises SignatureInvalid when a signature is required."""
     with pytest.raises(SignatureInvalid):
         check_signature(CHECKPOINT, keys[1])
 
 
 def test_signing_again_replaces_the_signature(keys: tuple[Path, Path]) -> None:
-    """A signature is not over another."""
+    """Signing a signed checkpoint gives the same as signing it once."""
     assert sign(sign(CHECKPOINT, keys[0]), keys[0]) == sign(CHECKPOINT, keys[0])
 
 
 def test_keys_that_are_none(keys: tuple[Path, Path], tmp_path: Path) -> None:
-    """A file that holds no key, the other half of one, or one of another kind is refused by name."""
+    """A file with no key, the wrong half of a pair or another kind of key raises InvalidValue."""
     curve = written(ec.generate_private_key(ec.SECP256R1()), tmp_path / "curve")
     (tmp_path / "text").write_text("no key")
     signed = sign(CHECKPOINT, keys[0])
@@ -168,7 +168,7 @@ def test_keys_that_are_none(keys: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_without_the_extra(keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has no cryptography is told what to install."""
+    """Signing and checking raise SigningUnavailable without the cryptography package."""
     signed = sign(CHECKPOINT, keys[0])
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
     with pytest.raises(SigningUnavailable):

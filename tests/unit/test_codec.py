@@ -1,4 +1,4 @@
-"""Events as bytes: canonical encoding, the hash chain, schema versions and hostile payloads."""
+"""The codec: canonical encoding, the hash chain, schema versions and hostile payloads."""
 
 import contextlib
 import math
@@ -40,7 +40,7 @@ from tests.strategies import documents, names, parameters
 
 @given(st.dictionaries(names, parameters, max_size=4))
 def test_equal_events_have_equal_bytes_whatever_the_order_of_their_values(values: dict[str, Parameter]) -> None:
-    """Canonical bytes do not depend on the order in which a caller wrote a mapping."""
+    """Canonical bytes do not depend on the order of a mapping's keys."""
     forwards = ParametersSet(branch="a", values=values)
     backwards = ParametersSet(branch="a", values=dict(reversed(values.items())))
     assert encode_canonical(forwards) == encode_canonical(backwards)
@@ -57,30 +57,30 @@ def test_equal_events_have_equal_bytes_whatever_the_order_of_their_values(values
     ],
 )
 def test_a_text_at_its_default_is_left_out_wherever_it_came_from(left: object, right: object) -> None:
-    """Equal values have equal bytes, also when a default was read from a file and not written in the code."""
+    """A string equal to a field's default is left out, even if it is another object than the default."""
     assert encode_canonical(left) == encode_canonical(right)
 
 
 @given(documents)
 def test_an_event_decodes_to_itself_and_to_the_same_bytes(details: dict[str, Any]) -> None:
-    """Encoding loses nothing: what is decoded encodes to the same bytes again."""
+    """A decoded event encodes to the same bytes again."""
     payload = encode_canonical(BranchLogged(branch="a", details=details))
     assert encode_canonical(decode_event("BranchLogged", 1, payload)) == payload
 
 
 def test_fields_at_their_default_are_left_out() -> None:
-    """A field added later with a default leaves the bytes of older events as they were."""
+    """Fields at their default are left out, so a new field with a default keeps the bytes of older events."""
     payload = encode_canonical(StepLogged(branch="", step="s", name="s"))
     assert msgspec.msgpack.decode(payload) == {"branch": "", "step": "s", "name": "s"}
 
 
 def test_a_payload_carries_no_type() -> None:
-    """The type stands in the envelope, so a payload alone says nothing of the writer's classes."""
+    """A payload does not contain the event's type, which is in the envelope."""
     assert b"ParametersSet" not in encode_canonical(ParametersSet(branch="", values={}))
 
 
 def test_link_is_the_documented_formula() -> None:
-    """hash = blake2b-256(previous ‖ header ‖ blake2b-256(payload)), the header an array of seven."""
+    """`link` is blake2b-256(previous ‖ header ‖ blake2b-256(payload)) with a header array of seven fields."""
     previous, payload, event_id = bytes(range(32)), b"payload", bytes(16)
     digest = blake2b(payload, digest_size=32).digest()
     header = msgspec.msgpack.encode(["r", "a.b", 7, "BranchLogged", 1, event_id, 1_700_000_000_000_000])
@@ -90,7 +90,7 @@ def test_link_is_the_documented_formula() -> None:
 
 
 async def test_the_chain_of_a_recorded_run_can_be_computed_from_the_formula_alone(engine: Engine) -> None:
-    """Whoever knows the docstring can check a stream: nothing of the engine but the recorded facts is needed."""
+    """The hashes of a recorded run can be recomputed from the recorded events with the formula alone."""
     run = await engine.create_run("r", parameters={"a": math.nan})
     branch = await run.fork("b")
     await branch.set_parameters({"x": 1})
@@ -117,7 +117,7 @@ async def test_the_chain_of_a_recorded_run_can_be_computed_from_the_formula_alon
 
 @pytest.mark.parametrize("changed", range(9))
 def test_the_hash_commits_to_every_field(changed: int) -> None:
-    """Changing any one of the previous hash, the header's fields and the payload's digest changes the hash."""
+    """Changing the previous hash, any header field or the payload's digest changes the hash."""
     fields: list[Any] = [GENESIS_HASH, "r", "b", 1, "RunCreated", 1, bytes(16), 5, payload_digest(b"")]
     others: list[Any] = [b"\x01" * 32, "q", "c", 2, "RunForked", 2, b"\x01" * 16, 6, payload_digest(b"x")]
     before = link(*fields)
@@ -127,7 +127,7 @@ def test_the_hash_commits_to_every_field(changed: int) -> None:
 
 @pytest.fixture
 def lifted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretends that `BranchLogged` is at version 3: version 1 had `notes`, version 2 `info`."""
+    """Make `BranchLogged` version 3, with `notes` in version 1 and `info` in version 2."""
     monkeypatch.setitem(SCHEMA_VERSIONS, "BranchLogged", 3)
     monkeypatch.setitem(UPCASTERS, ("BranchLogged", 1), lambda old: {"branch": old["branch"], "info": old["notes"]})
     monkeypatch.setitem(UPCASTERS, ("BranchLogged", 2), lambda old: {"branch": old["branch"], "details": old["info"]})
@@ -136,7 +136,7 @@ def lifted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("lifted")
 @pytest.mark.parametrize(("version", "field"), [(1, "notes"), (2, "info"), (3, "details")])
 def test_upcasters_lift_old_payloads_one_version_at_a_time(version: int, field: str) -> None:
-    """An event of any older version is read as today's event."""
+    """A payload of any older version is decoded as today's event."""
     payload = encode_canonical({"branch": "b", field: {"a": [1, math.inf]}})
     assert decode_event("BranchLogged", version, payload) == BranchLogged(branch="b", details={"a": [1, math.inf]})
 
@@ -153,7 +153,7 @@ def test_upcasters_lift_old_payloads_one_version_at_a_time(version: int, field: 
     ],
 )
 def test_an_old_payload_that_cannot_be_lifted_is_malformed(payload: bytes) -> None:
-    """An upcaster that meets what it does not expect gives the same typed error as the decoder."""
+    """An old payload that its upcaster cannot handle raises MalformedPayload."""
     with pytest.raises(MalformedPayload):
         decode_event("BranchLogged", 1, payload, 9)
 
@@ -161,28 +161,28 @@ def test_an_old_payload_that_cannot_be_lifted_is_malformed(payload: bytes) -> No
 @pytest.mark.usefixtures("lifted")
 @pytest.mark.parametrize("version", [0, -1])
 def test_a_version_that_never_was_is_malformed(version: int) -> None:
-    """There is no upcaster for it."""
+    """A schema version below 1 raises MalformedPayload with the position."""
     with pytest.raises(MalformedPayload) as caught:
         decode_event("BranchLogged", version, encode_canonical({"branch": "b"}), 9)
     assert caught.value.position == 9
 
 
 def test_an_unknown_type_is_reported_by_name_and_position() -> None:
-    """It is never silently dropped."""
+    """An unknown event type raises UnknownEventType with type, version and position."""
     with pytest.raises(UnknownEventType, match="'RunPaused' version 1 at position 42") as caught:
         decode_event("RunPaused", 1, b"\x80", 42)
     assert (caught.value.event_type, caught.value.schema_version, caught.value.position) == ("RunPaused", 1, 42)
 
 
 def test_a_newer_version_is_reported_by_name_and_position() -> None:
-    """The error says which version was found and which one this code reads up to."""
+    """A newer schema version raises NewerEventVersion with the version found, the newest known and the position."""
     with pytest.raises(NewerEventVersion, match=r"'BranchLogged' version 99 at position 7.*up to version 1") as caught:
         decode_event("BranchLogged", 99, b"\x80", 7)
     assert (caught.value.schema_version, caught.value.position) == (99, 7)
 
 
 def test_outside_a_log_there_is_no_position() -> None:
-    """A payload decoded by itself stands nowhere."""
+    """Decoding outside a log raises errors without a position."""
     with pytest.raises(CannotDecode) as caught:
         decode_event("RunPaused", 1, b"")
     assert caught.value.position is None
@@ -200,16 +200,16 @@ def test_outside_a_log_there_is_no_position() -> None:
         b"\x81\xa6branch\x05",
         b"\x81\xa6branch\xa1\xff",  # no UTF-8
         b"\x82\xa6branch\xa0\xa5extra\x01",
-        b"\x82\xa6branch\xa0\xa7details" + b"\x81\xa1a" * 5_000 + b"\xc0",  # deeper than the interpreter's stack
+        b"\x82\xa6branch\xa0\xa7details" + b"\x81\xa1a" * 5_000 + b"\xc0",  # deeper than the interpreter's stack allows
         b"\x82\xa6branch\xa0\xa7details\x81\xa1a" + b"\x91" * 100_000,
-        b"\x82\xa6branch\xa0\xa7details\xdf\xff\xff\xff\xff",  # a mapping of four billion
-        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xdd\xff\xff\xff\xff",  # a list of four billion
-        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12,  # no such time
+        b"\x82\xa6branch\xa0\xa7details\xdf\xff\xff\xff\xff",  # a mapping of four billion entries
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xdd\xff\xff\xff\xff",  # a list of four billion items
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12,  # an invalid time
         b"\x82\xa6branch\xa0\xa7details\x81\xa1a\x81\x01\x02",  # a key that is a number
-        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\x82\x91\x01\x02\xa1a\x02",  # and one that is a list
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\x82\x91\x01\x02\xa1a\x02",  # a key that is a list
         b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xc4\x01a",  # bytes
         b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xd4\x05\x01",  # an extension
-        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xd6\xff\x00\x00\x00\x01",  # a time, which is one
+        b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xd6\xff\x00\x00\x00\x01",  # a valid time, which is not JSON
         b"\x82\xa6branch\xa0\xa7details\x81\xa1a\xcf\x80\x00\x00\x00\x00\x00\x00\x00",  # 2 to the power of 63
         b"\x82\xa6branch\xa0\xa7details" + b"\x81\xa1a" * 130 + b"\xc0",
         encode_canonical(BranchLogged(branch="b")) + b"\x00",
@@ -217,7 +217,7 @@ def test_outside_a_log_there_is_no_position() -> None:
     ],
 )
 def test_hostile_bytes_are_malformed(payload: bytes) -> None:
-    """Whatever is wrong with a payload, the error is typed and names the position."""
+    """Any invalid payload raises MalformedPayload with the position."""
     with pytest.raises(MalformedPayload) as caught:
         decode_event("BranchLogged", 1, payload, 3)
     assert caught.value.position == 3
@@ -233,14 +233,14 @@ def test_hostile_bytes_are_malformed(payload: bytes) -> None:
     ],
 )
 def test_what_could_never_be_recorded_is_malformed(event_type: str, fields: dict[str, Any], reason: str) -> None:
-    """What the types of an event leave open is JSON of 64-bit integers, and a time is one: views can hold it."""
+    """A payload with a value that is not JSON, an integer over 64 bits or an invalid time raises MalformedPayload."""
     payload = encode_canonical({"branch": "", **fields})
     with pytest.raises(MalformedPayload, match=reason):
         decode_event(event_type, SCHEMA_VERSIONS[event_type], payload, 3)
 
 
 def test_a_document_may_hold_values_of_the_greatest_depth() -> None:
-    """Where a host's document is put into one of ours, it gets deeper than what callers may give."""
+    """A value of the greatest depth, nested inside a document's details, can be decoded."""
     value: Any = 1
     for _ in range(VALUE_DEPTH_MAX):
         value = [value]
@@ -265,7 +265,7 @@ ENVELOPE: dict[str, Any] = {
 @pytest.mark.parametrize("column", [column for column in ENVELOPE if column != "position"])
 @pytest.mark.parametrize("value", [None, "text", b"bytes", 2**62, -(2**63), 0.5])
 def test_a_damaged_envelope_is_an_error_at_its_position(column: str, value: object) -> None:
-    """A column of a damaged file may hold anything at all."""
+    """A damaged envelope column raises CannotDecode with the position."""
     if type(value) is type(ENVELOPE[column]) and column not in {
         "event_type",
         "recorded_at",
@@ -280,7 +280,7 @@ def test_a_damaged_envelope_is_an_error_at_its_position(column: str, value: obje
 
 @given(st.sampled_from(sorted(EVENT_TYPES)), st.integers(-2, 3), st.binary(max_size=60))
 def test_random_bytes_give_an_event_or_cannot_decode(event_type: str, version: int, payload: bytes) -> None:
-    """No other exception ever comes out of the decoder."""
+    """Decoding random bytes gives an event of the type or raises CannotDecode, never another error."""
     event: Event | None = None
     with contextlib.suppress(CannotDecode):
         event = decode_event(event_type, version, payload)
@@ -289,7 +289,7 @@ def test_random_bytes_give_an_event_or_cannot_decode(event_type: str, version: i
 
 @given(st.data())
 def test_damaged_payloads_give_an_event_or_cannot_decode(data: st.DataObject) -> None:
-    """The same holds for real payloads in which bytes were changed, cut off or put in."""
+    """Decoding a damaged payload gives an event of the type or raises CannotDecode, never another error."""
     payload = bytearray(encode_canonical(BranchLogged(branch="b", details=data.draw(documents))))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(payload)))
@@ -302,24 +302,24 @@ def test_damaged_payloads_give_an_event_or_cannot_decode(data: st.DataObject) ->
 
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_times_are_microseconds_and_come_back(moment: datetime) -> None:
-    """No aware time loses a microsecond."""
+    """A time in UTC is converted to microseconds and back unchanged."""
     assert from_microseconds(to_microseconds(moment)) == moment
 
 
 def test_a_time_in_another_zone_is_the_same_moment() -> None:
-    """What is recorded is UTC."""
+    """A time in another zone is converted to the same moment in UTC."""
     there = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
     assert from_microseconds(to_microseconds(there)) == datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_a_naive_time_is_refused() -> None:
-    """Guessing a zone would shift history."""
+    """A naive time raises InvalidValue."""
     with pytest.raises(InvalidValue, match="has no time zone"):
         to_microseconds(datetime(2026, 1, 1))  # noqa: DTZ001 - the case
 
 
 def test_every_event_has_a_version_and_every_older_one_an_upcaster() -> None:
-    """There is a way up from each version that was ever written."""
+    """Every event type has a schema version, and every older version has an upcaster."""
     assert SCHEMA_VERSIONS.keys() == EVENT_TYPES.keys()
     steps = {(name, version) for name, current in SCHEMA_VERSIONS.items() for version in range(1, current)}
     assert steps == UPCASTERS.keys()

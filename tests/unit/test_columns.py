@@ -1,4 +1,4 @@
-"""How values stand in the view tables."""
+"""The encoding of values in the columns of view tables."""
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
@@ -15,7 +15,7 @@ offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(
 
 
 class SummerTimeEnds(tzinfo):
-    """A zone in the hour that comes twice: first two hours ahead of UTC, then one."""
+    """A time zone in the hour that occurs twice: first two hours ahead of UTC, then one."""
 
     @override
     def utcoffset(self, dt: datetime | None) -> timedelta:
@@ -32,18 +32,18 @@ class SummerTimeEnds(tzinfo):
 
 @given(values)
 def test_json_comes_back_as_it_was(value: Any) -> None:
-    """To the byte that is recorded: NaN and the infinities, -0.0 and 1.0 beside 1, whatever is nested in what."""
+    """Any value is read back from its JSON column unchanged, including NaN, the infinities, -0.0 and 1.0."""
     assert same(from_json(to_json(value)), value)
 
 
 @given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=offsets | st.just(UTC)))  # noqa: DTZ001 - naive bounds
 def test_a_time_is_the_same_moment_in_utc(moment: datetime) -> None:
-    """Whatever zone it was given in."""
+    """A time of any zone is read back from its column as the same moment in UTC."""
     assert from_text(to_text(moment)) == moment.astimezone(UTC)
 
 
 def test_the_hour_that_comes_twice_in_autumn_is_two_hours() -> None:
-    """Python takes both for equal, and a table of texts by time must not."""
+    """The two moments of an hour that occurs twice have different texts, although Python compares them as equal."""
     zone = SummerTimeEnds()
     twice = [datetime(2026, 10, 25, 2, 30, tzinfo=zone, fold=fold) for fold in (0, 1)]
     assert twice[0] == twice[1]

@@ -1,4 +1,4 @@
-"""What differs between two compiled logs."""
+"""The difference between two compiled logs."""
 
 import math
 from datetime import UTC, datetime
@@ -46,7 +46,7 @@ def log(name: str = "", *below: BranchLog, status: str = "CREATED", steps: Any =
 
 
 def test_parameters_are_added_removed_and_changed() -> None:
-    """Each with both values; what is the same is left out."""
+    """A difference lists added, removed and changed parameters with both values, and leaves out equal ones."""
     found = difference(
         log(same=1, gone=1, new_value=1, new_kind=1), log(same=1, new_value=2, new_kind=_metric(1), new=1)
     )
@@ -64,14 +64,14 @@ def _metric(value: Any) -> Parameter:
 
 
 def test_values_are_told_apart_as_they_are_recorded() -> None:
-    """1, 1.0 and True are three values; every NaN is one."""
+    """1, 1.0 and True differ; NaN equals NaN."""
     assert difference(log(x=math.nan), log(x=math.nan)).branches == {}
     assert difference(log(x=1), log(x=1.0))
     assert difference(log(x=1), log(x=True))
 
 
 def test_steps_are_added_removed_and_changed() -> None:
-    """By status and by the statuses of their attempts."""
+    """A difference lists added and removed steps, and those whose status or attempts' statuses differ."""
     before = log(steps=[step("a", "COMPLETED", "COMPLETED"), step("b", "FAILED", "FAILED"), step("c", "CREATED")])
     after = log(
         steps=[step("a", "COMPLETED", "COMPLETED"), step("b", "COMPLETED", "FAILED", "COMPLETED"), step("d", "CREATED")]
@@ -85,7 +85,7 @@ def test_steps_are_added_removed_and_changed() -> None:
 
 SPEC = TaskSpec(command="run", env={"N": "1"}, dependencies=["a", "b"])
 BOTH = {"a.b": 1, "a": {"b": 1}}
-"""Two members to which one path would lead, were names not quoted."""
+"""Two members that would have the same path if names were not quoted."""
 
 FIELDS: list[tuple[str, Any, Any, Any]] = [
     ("spec.command", {"spec": structs.replace(SPEC, command="stop")}, "run", "stop"),
@@ -109,7 +109,7 @@ FIELDS: list[tuple[str, Any, Any, Any]] = [
 def test_a_step_differs_by_what_it_was_and_what_was_said_of_it(
     path: str, changes: dict[str, Any], before: Any, after: Any
 ) -> None:
-    """Every field of it, as deep as both sides have it; 1 and 1.0 are two values."""
+    """A step's differing fields are listed by their full path, with both values; 1 and 1.0 differ."""
     also: dict[str, dict[str, Any]] = {"details.list": {"list": []}, 'details["a.b"]': BOTH, "details.a.b": BOTH}
     one = structs.replace(step("s", "COMPLETED"), spec=SPEC, details={"size": 1, **also.get(path, {})})
     found = difference(log(steps=[one]), log(steps=[structs.replace(one, **changes)])).branches[""].steps["s"]
@@ -119,7 +119,7 @@ def test_a_step_differs_by_what_it_was_and_what_was_said_of_it(
 
 
 def test_a_step_differs_by_what_came_of_it() -> None:
-    """The outputs of its attempts, one by one; not their ids, times and places."""
+    """A step's attempts differ by their outputs, not by their ids, times, places and operator data."""
     one = step("s", "COMPLETED", "FAILED", "COMPLETED")
     first, second = one.attempts
     other = structs.replace(
@@ -135,7 +135,7 @@ def test_a_step_differs_by_what_came_of_it() -> None:
 
 
 def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
-    """Details and reasons of a branch; of two runs how they were configured and their job, too."""
+    """Branches differ by status reason and details, and runs also by tags, hash, configuration and job."""
     found = difference(log(), structs.replace(log(), details={"note": 1}, status_reason="why"))
     assert found.branches[""].fields == {
         "status_reason": FieldDifference(None, "why"),
@@ -173,7 +173,7 @@ def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
 
 
 def test_a_branch_that_is_on_one_side_only() -> None:
-    """It has no status on the other side, and all that it holds differs."""
+    """A branch on one side only has no status on the other, and all of its content differs."""
     found = difference(log(), log("", log("a", x=1, status="RUNNING")))
     assert found.branches == {
         "a": BranchDifference(None, "RUNNING", {"x": ParameterDifference(None, Parameter(1))}, {}),
@@ -181,14 +181,14 @@ def test_a_branch_that_is_on_one_side_only() -> None:
 
 
 def test_two_branches_are_compared_by_what_is_below_each() -> None:
-    """`fit.a.inner` with `fit.b.inner`; a branch whose name is not below its parent's keeps its whole name."""
+    """Branches below two compared branches are matched by their relative names, others by their full names."""
     before = log("fit.a", log("fit.a.inner", x=1), log("elsewhere", y=1))
     after = log("fit.b", log("fit.b.inner", x=2), log("elsewhere", y=2))
     assert list(difference(before, after).branches) == ["inner", "elsewhere"]
 
 
 def test_nothing_differs_from_itself() -> None:
-    """And that is false in a condition."""
+    """The difference of a log from itself is empty and false."""
     one = log("", log("a", x=1), steps=[step("s", "COMPLETED", "COMPLETED")], y=math.nan)
     assert not difference(one, one)
     assert difference(one, one).branches == {}
@@ -198,14 +198,14 @@ VALUES = st.dictionaries(st.sampled_from(["x", "y", "z"]), parameters, max_size=
 
 
 def applied(before: dict[str, Any], changes: dict[str, ParameterDifference]) -> dict[str, Any]:
-    """The parameters as the difference says they become."""
+    """Apply a difference to parameters."""
     after = {**before, **{name: each.after for name, each in changes.items()}}
     return {name: value for name, value in after.items() if value is not None}
 
 
 @given(VALUES, VALUES)
 def test_a_difference_leads_from_one_side_to_the_other(before: Any, after: Any) -> None:
-    """Applied to the first side it gives the second, and the other way round it is its mirror image."""
+    """A difference applied to one side gives the other, and the opposite difference mirrors it."""
     left, right = log(**before), log(**after)
     there, back = difference(left, right), difference(right, left)
     changes = there.branches[""].parameters if there else {}

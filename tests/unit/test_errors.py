@@ -1,4 +1,4 @@
-"""The error tree: its drawing, its facts, its messages."""
+"""The error tree: its drawing in the docstring, and the errors' attributes and messages."""
 
 import inspect
 import pickle
@@ -30,19 +30,19 @@ SAMPLES: dict[str, Any] = {
     "collections.abc.Sequence[tuple[str, str]]": (("r1", ""), ("r2", "a")),
     "collections.abc.Sequence[object]": (CONFLICT,),
 }
-"""A fact for each type that an error takes."""
+"""A sample argument for each type that an error takes."""
 
 CALLERS_TEXTS = {"run_id", "branch", "step", "attempt_id", "value", "name", "idempotency_key", "point", "rule"}
 
 
 def classes() -> dict[str, type[AnabranchError]]:
-    """Every error of the module, by name."""
+    """Return every error class of the module by name."""
     members = inspect.getmembers(errors, inspect.isclass)
     return {name: member for name, member in members if issubclass(member, AnabranchError)}
 
 
 def drawn() -> dict[str, str]:
-    """The tree in the module's docstring: the name of each class and of the one above it."""
+    """Return the tree in the module's docstring: the name of each class and of its base."""
     parents, above = {}, ["AnabranchError"]
     for line in (errors.__doc__ or "").splitlines():
         marker = max(line.find("├── "), line.find("└── "))
@@ -57,26 +57,26 @@ def drawn() -> dict[str, str]:
 
 
 def test_the_docstring_draws_the_tree_that_exists() -> None:
-    """Every class is drawn once, below the class it derives from."""
+    """The tree drawn in the docstring has every error class once, below its base."""
     existing = {name: error.__bases__[0].__name__ for name, error in classes().items() if error is not AnabranchError}
     assert drawn() == existing
 
 
 def leaves() -> list[type[AnabranchError]]:
-    """The errors that are raised: the groups above them only serve to catch."""
+    """Return the errors that are raised, without the groups that are only caught."""
     inner = {base for error in classes().values() for base in error.__mro__[1:]}
     return [error for error in classes().values() if error not in inner]
 
 
 def facts(error: type[AnabranchError]) -> dict[str, Any]:
-    """A fact for everything that the error is made from."""
+    """Return a sample value for each argument of an error."""
     taken = inspect.signature(error).parameters.values()
     return {each.name: SAMPLES[str(inspect.formatannotation(each.annotation))] for each in taken}
 
 
 @pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
 def test_facts_are_attributes(error: type[AnabranchError]) -> None:
-    """Whoever catches an error reads what it was made from; nobody has to parse a message."""
+    """Every argument of an error is an attribute of it."""
     given = facts(error)
     raised = error(**given)
     assert {name: getattr(raised, name) for name in given} == given
@@ -85,7 +85,7 @@ def test_facts_are_attributes(error: type[AnabranchError]) -> None:
 
 @pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
 def test_errors_cross_processes(error: type[AnabranchError]) -> None:
-    """What a worker of a pool raises arrives whole: its class, its message, its facts and its notes."""
+    """A pickled error is restored with its class, message, attributes and notes."""
     raised = error(**facts(error))
     raised.add_note("while the report was written")
     arrived = pickle.loads(pickle.dumps(raised))
@@ -94,7 +94,7 @@ def test_errors_cross_processes(error: type[AnabranchError]) -> None:
 
 @pytest.mark.parametrize("error", leaves(), ids=lambda error: error.__name__)
 def test_a_callers_text_in_a_message_is_escaped_and_cut(error: type[AnabranchError]) -> None:
-    """A hostile name can neither move the cursor of a terminal nor flood it."""
+    """A caller's text in a message is escaped and cut."""
     given = facts(error)
     hostile = dict.fromkeys(given.keys() & CALLERS_TEXTS, "\x1b[2J\u202e" * 1000)
     message = str(error(**given | hostile))
@@ -103,14 +103,14 @@ def test_a_callers_text_in_a_message_is_escaped_and_cut(error: type[AnabranchErr
 
 
 def test_a_long_text_is_shown_by_both_its_ends() -> None:
-    """Names that begin alike often differ at their ends: of 80 characters or fewer all are shown."""
+    """A text of up to 80 characters is shown whole; a longer one by its beginning and end."""
     longest = "a" * 78
     assert str(errors.RunNotFound(longest)) == f"no run '{longest}'"
     assert str(errors.RunNotFound("a" * 500 + ".z9")) == f"no run '{'a' * 49}…{'a' * 26}.z9'"
 
 
 def test_names_in_other_letters_are_shown_as_they_are() -> None:
-    """Who reads an error is to know the name again; only what cannot be printed is escaped, whoever shows it."""
+    """Printable Unicode is shown as it is; only unprintable characters are escaped."""
 
     class Hostile:
         @override
@@ -122,25 +122,25 @@ def test_names_in_other_letters_are_shown_as_they_are() -> None:
 
 
 def test_a_path_is_shown_whole() -> None:
-    """It is there to be opened; its control characters are escaped."""
+    """A path is shown whole, with its control characters escaped."""
     path = Path("/data", "a" * 200, "\x1b[2J", "b" * 200, "runs.db")
     assert str(errors.DiskFull(path)) == f"the disk is full: '/data/{'a' * 200}/\\x1b[2J/{'b' * 200}/runs.db'"
 
 
 def test_a_run_that_was_deleted_says_when_and_why() -> None:
-    """The reason is a caller's text like any other."""
+    """RunNotFound for a deleted run states when and why it was deleted, with the reason escaped."""
     error = errors.RunNotFound("r", datetime(2026, 1, 2, 3, tzinfo=UTC), "too \x1b[2J old")
     assert str(error) == r"no run 'r': it was deleted at 2026-01-02 03:00:00 UTC, 'too \x1b[2J old'"
 
 
 @pytest.mark.parametrize("group", [NotFound, InvalidInput])
 def test_wrong_input_is_a_value_error_too(group: type[AnabranchError]) -> None:
-    """A caller that knows nothing of the engine may catch `ValueError`."""
+    """NotFound and InvalidInput are ValueErrors."""
     assert issubclass(group, ValueError)
 
 
 def test_a_reduction_conflict_names_every_conflict() -> None:
-    """All names are in the message, once each and in order."""
+    """The message of ReductionConflict names each parameter once, in order."""
     conflicts: Sequence[ParameterConflict] = [
         ParameterConflict(name, branch, None, Parameter(1), Parameter(2))
         for name, branch in [("b", "x"), ("a", "x"), ("b", "y")]
@@ -158,11 +158,11 @@ class Unspeakable:
 
 @pytest.mark.parametrize("value", [Unspeakable(), [Unspeakable()]])
 def test_what_says_nothing_of_itself_is_shown_by_its_type(value: object) -> None:
-    """A caller's object that fails to say what it is does not take the place of the error about it."""
+    """A value whose `repr` raises is shown by its type."""
     assert str(InvalidValue("where", value, "is bad")) == f"where: <{type(value).__name__}> is bad"
 
 
 def test_a_time_is_shown_as_people_write_it() -> None:
-    """With its zone, where it has one: also one that is too far away to be told in UTC."""
+    """A time is shown in ISO format with its zone, even if it cannot be expressed in UTC."""
     last = datetime.max.replace(microsecond=0, tzinfo=timezone(-timedelta(hours=1)))
     assert str(InvalidValue("time", last, "is late")) == "time: 9999-12-31T23:59:59-01:00 is late"

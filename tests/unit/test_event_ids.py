@@ -1,4 +1,4 @@
-"""Event ids: UUIDs of version 7, ordered by time, then random."""
+"""Event ids are UUIDs of version 7, ordered by time."""
 
 import time
 import uuid
@@ -9,7 +9,7 @@ from engine.event_ids import EventIds, as_milliseconds, new_event_id
 
 
 def test_ids_are_version_7_and_ordered_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RFC 9562: 48 bits of milliseconds, the version, the variant, then chance."""
+    """An id begins with 48 bits of milliseconds, so ids are ordered by time, and is otherwise random."""
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123 * 1_000_000)
     earlier = new_event_id()
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_124 * 1_000_000)
@@ -19,7 +19,7 @@ def test_ids_are_version_7_and_ordered_by_time(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_id_of_a_maker_is_fresh_and_version_7() -> None:
-    """Randomness is drawn for many ids at once: each has its own, with the version and the variant in their places."""
+    """Ids taken from one `EventIds` at the same time are all different and of version 7."""
     ids, milliseconds = EventIds(), as_milliseconds(1_700_000_000_123_456)
     taken = [ids.take(milliseconds) for _ in range(1000)]
     assert len({each[6:] for each in taken}) == 1000

@@ -1,4 +1,4 @@
-"""The expected-version rule, as a table."""
+"""The expected-version rule as a table of cases."""
 
 import pytest
 
@@ -22,24 +22,24 @@ from engine.expected_version import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersi
 def test_each_expectation_holds_for_exactly_these_versions(
     expected: ExpectedVersion, versions_that_hold: set[int]
 ) -> None:
-    """A stream at version 0 does not exist; a number holds for that version alone."""
+    """Each expectation holds for exactly these stream versions; version 0 means that the stream does not exist."""
     assert {version for version in (0, 1, 2, 100) if holds(expected, version)} == versions_that_hold
 
 
 @pytest.mark.parametrize("value", [ANY, NO_STREAM, STREAM_EXISTS, 0, 1, 2**63])
 def test_what_can_be_expected_passes(value: ExpectedVersion) -> None:
-    """A constant or a version of 0 or more."""
+    """The constants and integers from 0 are valid expectations."""
     assert check_expected_version(value) is value
 
 
 @pytest.mark.parametrize("value", [-1, True, False, "ANY", None, 1.0, b"1", [1]])
 def test_what_can_never_be_expected_is_refused(value: object) -> None:
-    """A wrong expectation must not pass for no check at all."""
+    """Any other value as an expectation raises InvalidValue."""
     with pytest.raises(InvalidValue, match="expected_version"):
         check_expected_version(value)
 
 
 def test_the_constants_show_their_names() -> None:
-    """A conflict's message reads `expected version NO_STREAM`."""
+    """The constants are shown by their names."""
     assert [str(each) for each in (ANY, NO_STREAM, STREAM_EXISTS)] == ["ANY", "NO_STREAM", "STREAM_EXISTS"]
     assert repr(NO_STREAM) == "NO_STREAM"

@@ -1,4 +1,4 @@
-"""Why a run stands as it does: tables of cases, and the rules that every run obeys."""
+"""Explanations of a run's state: tables of cases, and properties of every run."""
 
 import sys
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ def attempt(status: str, *, index: int = 1, created_at: datetime = NOW, **fields
 def task(
     name: str, *dependencies: str, status: str = "PENDING", attempts: Iterable[AttemptLog] = (), **fields: Any
 ) -> PlacedStep:
-    """A task; `external_run` and `branch` are those of the placed step, other fields those of the specification."""
+    """A task; `external_run` and `branch` belong to the placed step, other fields to the spec."""
     branch, external_run = fields.pop("branch", ""), fields.pop("external_run", None)
     spec = TaskSpec(dependencies=list(dependencies), **fields)
     made = StepLog(step=name, name=name, status=status, spec=spec, attempts=list(attempts))
@@ -93,7 +93,7 @@ ALONE = [
     (task("t", attempts=[attempt("no such word")]), "running"),
     (task("t", attempts=[attempt("no such word", ended_at=NOW)]), "ended"),
     (step("s", status="TIMED_OUT", attempts=[attempt("TIMED_OUT", ended_at=NOW)]), "ended"),
-    (task("t", attempts=[attempt("RUNNING", ended_at=NOW)]), "running"),  # it was taken up again
+    (task("t", attempts=[attempt("RUNNING", ended_at=NOW)]), "running"),  # set to RUNNING again after its end
     (task("t", attempts=[attempt("COMPLETED")]), None),
     (task("t", attempts=[attempt("FAILED_INIT")]), "failed"),
     (task("t", status="RUNNING", attempts=[attempt("CANCELLED")]), "cancelled"),
@@ -127,7 +127,7 @@ ALONE = [
 
 @pytest.mark.parametrize(("one", "kind"), ALONE)
 def test_a_step_alone(one: PlacedStep, kind: str | None) -> None:
-    """A last status counts, else that of the current attempt, else that of the external run."""
+    """A step's kind follows from its final status, else its current attempt's, else its external run's."""
     assert [finding.kind for finding in explained(one).findings] == ([] if kind is None else [kind])
 
 
@@ -155,12 +155,12 @@ DEPENDENT = [
 
 @pytest.mark.parametrize(("first", "second", "kind"), DEPENDENT)
 def test_a_task_that_depends_on_another(first: PlacedStep, second: PlacedStep, kind: str) -> None:
-    """What has not begun is judged by what it depends on."""
+    """The kind of a task that has not begun follows from its dependencies."""
     assert of(explained(first, second), "b").kind == kind
 
 
 def test_the_root_cause_is_named_through_the_chain() -> None:
-    """c waits for b, b waits for a, and a failed: a is the cause of both, with its last attempt's reason."""
+    """Blocked tasks name the failed task at the root of their chain, which has its last attempt's reason."""
     tries = [attempt("FAILED"), attempt("FAILED", index=2, status_reason="no memory", operator_key="slurm")]
     found = explained(task("c", "b"), task("b", "a"), task("a", status="FAILED", attempts=tries))
 
@@ -181,26 +181,26 @@ def test_the_root_cause_is_named_through_the_chain() -> None:
     ],
 )
 def test_an_operator_is_named_by_its_key_or_else_by_its_type(operator: dict[str, Any], name: str | None) -> None:
-    """An attempt may say either, or neither."""
+    """A job's operator is the attempt's operator key, else its type, else None."""
     job = of(explained(task("t", attempts=[attempt("RUNNING", **operator)])), "t").job
     assert job is not None
     assert job.operator == name
 
 
 def test_a_message_stands_in_for_a_reason() -> None:
-    """Hosts that give no reason give a message."""
+    """An attempt's message is the reason if it has no status reason."""
     found = explained(task("a", status="FAIL", attempts=[attempt("FAIL", message="exit code 1")]))
     assert of(found, "a").reason == "exit code 1"
 
 
 def test_an_attempt_that_went_well_is_no_reason() -> None:
-    """Where the step failed all the same, what was said of the step counts."""
+    """A failed step whose attempt completed has the step's own reason."""
     failed = step("s", status="FAILED", status_reason="no output", attempts=[attempt("COMPLETED", message="5 rows")])
     assert of(explained(failed), "s").reason == "no output"
 
 
 def test_the_worst_dependency_is_the_cause() -> None:
-    """Of several that are not met the one that failed is named, not the one that still runs; all are listed."""
+    """Of several unmet dependencies, a missing or failed one is the cause before a running one; all are listed."""
     found = explained(
         task("runs", status="RUNNING"), task("failed", status="FAILED"), task("b", "runs", "failed", "nope", "nope")
     )
@@ -213,7 +213,7 @@ def test_the_worst_dependency_is_the_cause() -> None:
 
 
 def test_only_those_in_a_cycle_are_in_it() -> None:
-    """What depends on a cycle is blocked by it; a member leads to the next one."""
+    """Only the members of a cycle have the kind "cycle"; tasks that depend on one are blocked."""
     found = explained(
         task("a", "b"), task("b", "c"), task("c", "a"), task("behind", "b"), task("done", status="SUCCESS")
     )
@@ -222,12 +222,12 @@ def test_only_those_in_a_cycle_are_in_it() -> None:
 
 
 def test_a_cycle_through_what_has_finished_is_none() -> None:
-    """A dependency that is met holds nobody up, whatever it depends on itself."""
+    """A dependency that has completed is met, even if it is part of a cycle."""
     assert kinds(explained(task("a", "b", status="COMPLETED"), task("b", "a"))) == {"b": "ready"}
 
 
 def test_a_dependency_is_looked_for_up_the_branches() -> None:
-    """A task of a branch may depend on one of its own branch, else of those that it was forked from."""
+    """A dependency is looked up in the task's own branch, then in the branches above it."""
     found = explained(
         task("prepare", status="FAILED"),
         task("train", "prepare", branch="fit.a"),
@@ -246,7 +246,7 @@ def test_a_dependency_is_looked_for_up_the_branches() -> None:
 
 
 def test_a_failed_branch_is_told_where_no_step_tells_why() -> None:
-    """Above a step that failed, its branch and those that it was forked from add nothing."""
+    """A failed branch is reported only if no step in or below it failed."""
     found = explained(
         step("train", "map.1", status="FAIL", attempts=[attempt("FAIL", message="no data")]),
         branches=[branch("map", "", "FAIL"), branch("map.1", "map", "FAIL"), branch("map.2", "map", "FAIL", "killed")],
@@ -258,7 +258,7 @@ def test_a_failed_branch_is_told_where_no_step_tells_why() -> None:
 
 
 def test_deep_chains_do_not_recurse() -> None:
-    """Ten thousand tasks in a row, the last given first, are as good as two."""
+    """A chain of ten thousand dependent tasks is explained without recursion."""
     depth = 10_000
     assert depth > sys.getrecursionlimit()
     chain = [task(str(number), str(number - 1)) for number in range(depth, 0, -1)]
@@ -270,7 +270,7 @@ def test_deep_chains_do_not_recurse() -> None:
 
 
 def test_long_cycles_end() -> None:
-    """Ten thousand tasks that wait for each other in a ring are all in the cycle."""
+    """All of ten thousand tasks in one ring have the kind "cycle"."""
     found = explained(*[task(str(number), str((number + 1) % 10_000)) for number in range(10_000)])
     assert {each.kind for each in found.findings} == {"cycle"}
 
@@ -281,7 +281,7 @@ NAMES = "abcdef"
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[PlacedStep]:
-    """Tasks that depend on any of each other, themselves, and one that is not there."""
+    """Tasks that depend on any of each other, on themselves, or on a missing one."""
     made = []
     for name in NAMES:
         tries = [
@@ -303,7 +303,7 @@ def runs(draw: st.DrawFn) -> list[PlacedStep]:
 
 @given(runs())
 def test_every_unfinished_task_is_in_exactly_one_finding(steps: list[PlacedStep]) -> None:
-    """Nothing that is left to do is left out or told twice; what succeeded is not told."""
+    """Every unfinished task has exactly one finding, and a completed one has none."""
     found = explained(*steps)
     told = [each.step for each in found.findings]
 
@@ -317,7 +317,7 @@ def test_every_unfinished_task_is_in_exactly_one_finding(steps: list[PlacedStep]
 
 @given(runs())
 def test_every_wait_leads_to_its_cause(steps: list[PlacedStep]) -> None:
-    """Going through what each task waits for arrives at its root after as many tasks as it says."""
+    """Following `through` from a waiting task reaches its root after `between` tasks."""
     found = {each.place: each for each in explained(*steps).findings}
     for finding in found.values():
         assert (finding.root is None) == (finding.kind not in {"blocked", "waiting"})
@@ -330,7 +330,7 @@ def test_every_wait_leads_to_its_cause(steps: list[PlacedStep]) -> None:
 
 
 def reachable(graph: dict[Place, list[Place]], start: Place) -> set[Place]:
-    """What can be reached from a key in one step or more, the slow and plain way."""
+    """Return what can be reached from a key in one step or more, by a simple search."""
     seen: set[Place] = set()
     waiting = list(graph[start])
     while waiting:
@@ -346,7 +346,7 @@ KEYS = st.sampled_from([Place("", name) for name in NAMES])
 
 @given(st.dictionaries(KEYS, st.lists(KEYS, max_size=4)))
 def test_components_come_in_order(graph: dict[Place, list[Place]]) -> None:
-    """Keys come together exactly when each can be reached from the other, and after all that they wait for."""
+    """`in_order` gives strongly connected components, each after all that it depends on."""
     known = {key: [each for each in neighbours if each in graph] for key, neighbours in graph.items()}
     before: set[Place] = set()
     for component in in_order(graph):

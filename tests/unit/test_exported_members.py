@@ -1,4 +1,4 @@
-"""The public face: what `__all__` says is what exists, and all of it is documented."""
+"""The public interface: `__all__` matches what exists, and all of it is documented."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ HANDLES = [engine.Engine, engine.Run, engine.Branch, engine.Attempt]
 
 
 def packages() -> list[str]:
-    """Both packages and every package below them."""
+    """Return both packages and every package inside them."""
     return [
         ".".join(found.parent.relative_to(ROOT).parts)
         for top in ("engine", "projections")
@@ -25,7 +25,7 @@ def packages() -> list[str]:
 
 @pytest.mark.parametrize("name", packages())
 def test_what_all_says_is_what_exists(name: str) -> None:
-    """Every name in a package's `__all__` is there, once."""
+    """Every name in a package's `__all__` exists and occurs once."""
     package = importlib.import_module(name)
     exported = getattr(package, "__all__", [])
     assert len(exported) == len(set(exported))
@@ -34,7 +34,7 @@ def test_what_all_says_is_what_exists(name: str) -> None:
 
 @pytest.mark.parametrize("name", packages())
 def test_nothing_public_is_left_out_of_all(name: str) -> None:
-    """What a package imports to re-export stands in its `__all__`."""
+    """Every public name of a package is in its `__all__`."""
     package = importlib.import_module(name)
     public = {
         each for each, member in vars(package).items() if not each.startswith("_") and not inspect.ismodule(member)
@@ -44,14 +44,14 @@ def test_nothing_public_is_left_out_of_all(name: str) -> None:
 
 @pytest.mark.parametrize("name", engine.__all__)
 def test_every_exported_class_and_function_has_a_docstring(name: str) -> None:
-    """What callers import says what it is."""
+    """Every exported class and function has a docstring."""
     member = getattr(engine, name)
     if inspect.isclass(member) or inspect.isfunction(member):
         assert inspect.getdoc(member)
 
 
 def public_methods(handle: type) -> list[str]:
-    """The names of a handle's own methods and properties that callers may use."""
+    """Return the names of a handle's public methods and properties."""
     return [
         name
         for name, member in inspect.getmembers(handle)
@@ -65,14 +65,14 @@ def public_methods(handle: type) -> list[str]:
     ids=lambda each: getattr(each, "__name__", each),
 )
 def test_every_method_of_a_handle_has_a_docstring(handle: type, method: str) -> None:
-    """One line of what it does, at least, unless its name says it all (`run_id`)."""
+    """Every public method and property of a handle but `run_id` has a docstring."""
     if method != "run_id":
         assert inspect.getdoc(getattr(handle, method))
 
 
 @pytest.mark.parametrize("handle", HANDLES, ids=lambda handle: handle.__name__)
 def test_no_method_takes_a_boolean_by_position(handle: type) -> None:
-    """`engine.create_run("r", True)` would say nothing to its reader: flags go by keyword."""
+    """No public method of a handle takes a boolean as a positional argument."""
     for method in public_methods(handle):
         member = getattr(handle, method)
         if not callable(member):
@@ -87,5 +87,5 @@ def test_no_method_takes_a_boolean_by_position(handle: type) -> None:
 
 @pytest.mark.parametrize("top", [engine, projections], ids=lambda package: package.__name__)
 def test_both_packages_ship_their_types(top: ModuleType) -> None:
-    """`py.typed` tells type checkers to read the annotations."""
+    """Both packages contain `py.typed`."""
     assert (importlib.resources.files(top) / "py.typed").is_file()

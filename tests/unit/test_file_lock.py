@@ -1,4 +1,4 @@
-"""The lock that writers of all processes queue for."""
+"""The file lock that the writers of all processes queue for."""
 
 import fcntl
 import threading
@@ -15,7 +15,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def is_free(path: Path) -> bool:
-    """Whether somebody else could take the lock."""
+    """Whether another lock on the path can be acquired."""
     other = FileLock(path)
     try:
         return other.try_acquire()
@@ -24,7 +24,7 @@ def is_free(path: Path) -> bool:
 
 
 def test_it_is_held_inside_the_block_and_free_after(path: Path) -> None:
-    """Leaving the block frees it, an exception too."""
+    """The lock is held inside the block and released when the block ends or raises."""
     lock = FileLock(path)
     with lock.held():
         assert not is_free(path)
@@ -37,7 +37,7 @@ def test_it_is_held_inside_the_block_and_free_after(path: Path) -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_file_that_was_removed_is_made_anew(path: Path, again: bool) -> None:  # noqa: FBT001 - pytest gives it
-    """A lock on one that nobody can find keeps nobody out; one on another file of that name is the same lock."""
+    """A lock whose file was removed or replaced is taken on the file that is at the path now."""
     lock = FileLock(path)
     path.unlink()
     if again:
@@ -50,7 +50,7 @@ def test_a_file_that_was_removed_is_made_anew(path: Path, again: bool) -> None: 
 
 
 def test_a_second_lock_waits_for_the_first(path: Path) -> None:
-    """Two locks on one path never overlap."""
+    """A second lock on a path waits until the first is released."""
     order: list[str] = []
     first, second = FileLock(path), FileLock(path)
 
@@ -69,7 +69,7 @@ def test_a_second_lock_waits_for_the_first(path: Path) -> None:
 
 
 def test_try_acquire_takes_it_only_when_free_and_keeps_it_until_closed(path: Path) -> None:
-    """It never waits."""
+    """`try_acquire` fails while another lock is held, and holds the lock until it is closed."""
     holder, other = FileLock(path), FileLock(path)
     assert holder.try_acquire()
     assert not other.try_acquire()
@@ -79,7 +79,7 @@ def test_try_acquire_takes_it_only_when_free_and_keeps_it_until_closed(path: Pat
 
 
 def test_closing_frees_it_and_closing_twice_is_nothing(path: Path) -> None:
-    """The descriptor goes back to the system once."""
+    """Closing releases the lock, and closing again does nothing."""
     lock = FileLock(path)
     assert lock.try_acquire()
     lock.close()
@@ -88,7 +88,7 @@ def test_closing_frees_it_and_closing_twice_is_nothing(path: Path) -> None:
 
 
 def test_a_closed_lock_cannot_be_taken(path: Path) -> None:
-    """Using it is a mistake of this code, and says so."""
+    """Using a closed lock raises ValueError."""
     lock = FileLock(path)
     lock.close()
     with pytest.raises(ValueError, match="is closed"), lock.held():
@@ -96,13 +96,13 @@ def test_a_closed_lock_cannot_be_taken(path: Path) -> None:
 
 
 def test_only_the_owner_may_read_the_file(path: Path) -> None:
-    """The lock file has mode 0600, like the database."""
+    """The lock file has mode 0600."""
     FileLock(path).close()
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_no_program_started_by_this_process_inherits_it(path: Path) -> None:
-    """The descriptor is closed on exec, else a child could hold the lock for ever."""
+    """The lock's descriptor is closed on exec, so no child process can keep the lock."""
     lock = FileLock(path)
     (opened,) = (int(each.name) for each in Path("/proc/self/fd").iterdir() if is_link(each, path))
     assert fcntl.fcntl(opened, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
@@ -110,7 +110,7 @@ def test_no_program_started_by_this_process_inherits_it(path: Path) -> None:
 
 
 def is_link(link: Path, path: Path) -> bool:
-    """Whether the descriptor is of that file; the listing's own is closed by the time it is looked at."""
+    """Whether a descriptor is open on the path; the listing's own descriptor may be closed by now."""
     try:
         return link.readlink() == path
     except FileNotFoundError:

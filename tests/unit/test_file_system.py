@@ -1,4 +1,4 @@
-"""Where a database may live."""
+"""Where a database file may be placed."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ MOUNTS = """\
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Path:
-    """A made-up table of mounts, in the form of proc(5)'s mountinfo."""
+    """A made-up mount table in the format of mountinfo in proc(5)."""
     path = tmp_path / "mountinfo"
     path.write_text(MOUNTS, encoding="utf-8")
     return path
@@ -48,13 +48,13 @@ def mounts(tmp_path: Path) -> Path:
     ],
 )
 def test_a_folder_is_on_the_deepest_and_latest_mount_above_it(mounts: Path, folder: str, file_system: str) -> None:
-    """Mount points are compared part by part, with their escapes undone; a later mount covers an earlier one."""
+    """A folder is on the deepest and latest mount above it; escapes in mount points are decoded."""
     assert mounted_as(Path(folder), mounts) == file_system
 
 
 @pytest.mark.parametrize("folder", ["/data/runs", "/mnt/with space", "/mnt/donn\u00e9es"])
 def test_a_network_file_system_is_refused_by_name(mounts: Path, folder: str) -> None:
-    """The error says which file system it is."""
+    """A folder on a network file system raises NetworkFileSystem with the file system and the path."""
     with pytest.raises(NetworkFileSystem) as caught:
         refuse_network(Path(folder), mounts)
     assert caught.value.file_system in NETWORK_FILE_SYSTEMS
@@ -62,12 +62,12 @@ def test_a_network_file_system_is_refused_by_name(mounts: Path, folder: str) -> 
 
 
 def test_a_local_file_system_passes(mounts: Path) -> None:
-    """A disk mounted below a network file system is a disk."""
+    """A local disk mounted below a network file system is accepted."""
     refuse_network(Path("/data/local"), mounts)
 
 
 def test_a_table_that_is_not_utf_8_is_read_all_the_same(tmp_path: Path) -> None:
-    """Mount points are bytes; one that nobody can decode must not keep others from opening their files."""
+    """A mount table with bytes that are not UTF-8 can be read."""
     table = tmp_path / "mountinfo"
     table.write_bytes(MOUNTS.encode() + b"40 22 0:44 / /mnt/\xff rw - nfs server:/b rw\n")
     assert mounted_as(Path("/data"), table) == "nfs4"
@@ -75,13 +75,13 @@ def test_a_table_that_is_not_utf_8_is_read_all_the_same(tmp_path: Path) -> None:
 
 
 def test_without_a_table_nothing_is_refused(tmp_path: Path) -> None:
-    """Other systems have no such table."""
+    """Without a mount table, as on other systems, every folder is accepted."""
     assert mounted_as(Path("/data"), tmp_path / "missing") is None
     refuse_network(Path("/data"), tmp_path / "missing")
 
 
 def test_a_file_that_is_mounted_by_itself_is_refused(mounts: Path) -> None:
-    """As `docker -v runs.db:/data/runs.db` does it: the files beside it are others than those of who mounted it."""
+    """A file that is a mount point itself, as with `docker -v runs.db:/data/runs.db`, raises CannotOpen."""
     with pytest.raises(CannotOpen, match="mount its folder"):
         refuse_mounted_alone(Path("/mnt/with space"), mounts)
     refuse_mounted_alone(Path("/mnt/with space/runs.db"), mounts)
@@ -89,7 +89,7 @@ def test_a_file_that_is_mounted_by_itself_is_refused(mounts: Path) -> None:
 
 
 def test_a_missing_file_is_made_with_its_folders_for_the_owner_alone(tmp_path: Path) -> None:
-    """The file has mode 0600, and the call says that it is new."""
+    """A missing file is created with its folders, empty and with mode 0600, and the call returns true."""
     path = tmp_path / "a" / "b" / "runs.db"
     assert prepare_file(path, allow_network=False)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -97,7 +97,7 @@ def test_a_missing_file_is_made_with_its_folders_for_the_owner_alone(tmp_path: P
 
 
 def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
-    """Neither its content nor its mode is touched."""
+    """An existing file keeps its content and mode, and the call returns false."""
     path = tmp_path / "runs.db"
     path.write_bytes(content := b"content" * 100)
     path.chmod(0o640)
@@ -106,7 +106,7 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
-    """The error is typed and names the path."""
+    """A path below a file raises FolderNotWritable with the path."""
     (tmp_path / "file").touch()
     with pytest.raises(FolderNotWritable) as caught:
         prepare_file(tmp_path / "file" / "runs.db", allow_network=False)
@@ -114,13 +114,13 @@ def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    """A folder where the file should be is reported as that."""
+    """A folder at the file's path raises CannotOpen."""
     with pytest.raises(CannotOpen, match="it is a folder"):
         prepare_file(tmp_path, allow_network=False)
 
 
 def test_a_folder_that_cannot_be_synced_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite would pass over the failure, and a power cut could then lose the file."""
+    """A folder that cannot be synced raises FolderNotWritable, because the file could be lost in a power failure."""
 
     def fail(_descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_synced_is_reported(tmp_path: Path, monkeypatch:
 
 
 def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    """Whatever happens, the descriptor goes back."""
+    """Syncing a folder leaves no descriptor open, even when it fails."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     sync_folder(tmp_path)
     with pytest.raises(NotADirectoryError):
@@ -140,7 +140,7 @@ def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_read_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files may be put into it: that they are there is no error. Any other failure is one."""
+    """A folder without read permission is skipped by `sync_folder_if_readable`; any other error is raised."""
     opened = os.open
 
     def refuse(error: type[OSError]) -> None:
@@ -171,7 +171,7 @@ def test_a_folder_that_may_not_be_read_is_not_synced(tmp_path: Path, monkeypatch
     ],
 )
 def test_the_files_of_a_database_are_known_by_name(suffix: str) -> None:
-    """Itself, and what SQLite or the engine keeps beside it; others may be called after it, too."""
+    """The database and the files that SQLite and the engine keep beside it are recognized; similar names are not."""
     assert is_own_name(f"runs.db{suffix}", "runs.db")
     assert not is_own_name(f"runs.db-2026{suffix}", "runs.db")
     assert not is_own_name(f"runs.db{suffix}.jsonl", "runs.db")

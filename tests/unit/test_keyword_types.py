@@ -1,4 +1,4 @@
-"""The types of keyword arguments name what is taken: no more and no less."""
+"""The typed dictionaries of keyword arguments name exactly the arguments that are accepted."""
 
 import inspect
 from typing import get_type_hints
@@ -10,22 +10,22 @@ from engine.model import NOT_BEGUN_WITH, AttemptChanges
 
 
 def keywords(function: object) -> set[str]:
-    """What a function takes by keyword alone."""
+    """Return the keyword-only parameters of a function."""
     parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
     return {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
 def test_an_attempt_is_updated_by_its_fields() -> None:
-    """All that an update may change, and of a new attempt all but what none begins with."""
+    """`AttemptUpdates` names all fields of `AttemptChanges`, and `AttemptFields` those allowed at the start."""
     assert get_type_hints(AttemptUpdates).keys() == set(AttemptChanges.__struct_fields__)
     assert get_type_hints(AttemptFields).keys() == set(AttemptChanges.__struct_fields__) - set(NOT_BEGUN_WITH)
 
 
 def test_a_block_takes_what_a_start_takes() -> None:
-    """Under the same names."""
+    """`StartOptions` names every keyword of `start_attempt` and every attempt field."""
     assert get_type_hints(StartOptions).keys() == {*keywords(Branch.start_attempt), *get_type_hints(AttemptFields)}
 
 
 def test_whatever_opens_an_engine_takes_its_options() -> None:
-    """Those of `open_engine`."""
+    """`OpenOptions` names every keyword of `open_engine`."""
     assert get_type_hints(OpenOptions).keys() == keywords(open_engine)

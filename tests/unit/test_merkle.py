@@ -1,4 +1,4 @@
-"""The tree over a store's runs is RFC 6962's, and a leaf holds a run's id and its heads."""
+"""The Merkle tree over a store's runs follows RFC 6962; a leaf covers a run's id and its heads."""
 
 from hashlib import sha256
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.model import Head
 from engine.proof.merkle import Tree, run_leaf
 
-# The test vectors that implementations of RFC 6962 share: inputs, and the roots over the first 0 to 8 of them.
+# The common test vectors for RFC 6962: inputs, and the roots over the first 0 to 8 of them.
 INPUTS = [bytes.fromhex(each) for each in (
     "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f",
 )]  # fmt: skip
@@ -32,7 +32,7 @@ def leaf(data: bytes) -> bytes:
 
 
 def tree_hash(data: list[bytes]) -> bytes:
-    """The definition as section 2.1 of RFC 6962 has it, word by word."""
+    """The recursive definition of section 2.1 of RFC 6962."""
     if not data:
         return sha256().digest()
     if len(data) == 1:
@@ -52,14 +52,14 @@ def grown(data: list[bytes]) -> Tree:
 
 @pytest.mark.parametrize("size", range(9))
 def test_known_roots(size: int) -> None:
-    """The published ones, for every size up to a full tree of four levels."""
+    """The roots of the first 0 to 8 test inputs are the published ones."""
     assert grown(INPUTS[:size]).root().hex() == ROOTS[size]
     assert tree_hash(INPUTS[:size]).hex() == ROOTS[size]
 
 
 @given(st.lists(st.binary(max_size=4), max_size=70))
 def test_the_root_is_that_of_the_recursive_definition(data: list[bytes]) -> None:
-    """At every size on the way, and asking for it changes nothing."""
+    """At every size, the root equals the recursive definition, and reading it does not change the tree."""
     tree = Tree()
     for size, each in enumerate(data, start=1):
         tree.add(leaf(each))
@@ -68,13 +68,13 @@ def test_the_root_is_that_of_the_recursive_definition(data: list[bytes]) -> None
 
 
 def test_a_tree_keeps_few_hashes() -> None:
-    """One for each binary digit of its size that is set."""
+    """A tree keeps one hash for each set bit of its size."""
     tree = grown([b""] * 1000)
     assert len(tree._complete) == (1000).bit_count()
 
 
 def test_what_a_leaf_holds() -> None:
-    """The run's id, and of each stream its branch, version and hash, in the order in which they were opened."""
+    """A leaf hashes the run's id and the branch, version and hash of each head, in the order given."""
     heads = [Head("", 3, bytes(32)), Head("a", 1, b"\x01" * 32)]
     data = msgspec.msgpack.encode(["r", [["", 3, bytes(32)], ["a", 1, b"\x01" * 32]]])
     assert run_leaf("r", heads) == leaf(data)
@@ -92,5 +92,5 @@ def test_what_a_leaf_holds() -> None:
     ],
 )
 def test_every_part_of_a_leaf_counts(run_id: str, heads: list[Head]) -> None:
-    """A run's id, each head, and their order."""
+    """A leaf changes with the run's id, with any head and with the order of the heads."""
     assert run_leaf(run_id, heads) != run_leaf("r", [Head("", 3, b"h"), Head("a", 1, b"i")])
