@@ -471,7 +471,7 @@ async def test_a_name_that_could_not_be_given(target: Engine, event: Event) -> N
         b"\x82\xa6branch\xa0\xa6values\x80",  # fields in another order
         b"\x83\xa6values\x80\xa6values\x80\xa6branch\xa0",  # a field twice
         b"\x82\xa6values\x81\xa1x\x82\xa5value\x01\xa4kind\xa4json\xa6branch\xa0",  # a default spelled out
-        b"\x82\xa6values\x81\xa1x\x82\xa5value\x01\xa2\xff\xff\xc0\xa6branch\xa0",  # a key that is no text
+        b"\x82\xa6values\x81\xa1x\x82\xa5value\x01\xa2\xff\xff\xc0\xa6branch\xa0",  # a field name that is not UTF-8
         b"\x82\xa6values\x81\xa1x\x81\xa5value\xcc\x01\xa6branch\xa0",  # a number longer than it needs
         b"\x82\xa6values\x81\xa1x\x81\xa5value\xca\x3f\x80\x00\x00\xa6branch\xa0",  # a float of 32 bits
     ],

@@ -231,7 +231,7 @@ async def test_what_was_made_of_what_is_left_is_not_named_before_it(engine: Engi
 
 
 async def test_links_hold_in_what_is_left_of_an_erased_event(engine: Engine, database: Path) -> None:
-    """A reduction that was erased does not report its link when a child's last hash is changed."""
+    """A child's changed last hash is reported at that event even if the reduction over it was erased."""
     await record_three_runs(engine)
     await engine.erase("r", "", 3, "asked to")
     with tampering(database) as store:

@@ -1,7 +1,7 @@
-"""Sample events of every type, from which a golden file of their bytes is made once for each schema version.
+"""Sample events of every type, from which the golden file of encoded events is made once for each schema version.
 
-`python -m tests.golden.samples` adds the samples of versions that the file does not have yet; what is in the file is
-never made anew: it is what yesterday's code has written.
+`python -m tests.golden.samples` adds the samples of versions that the file does not have yet. Samples already in the
+file are never regenerated, because they are what older code wrote.
 """
 
 import json
@@ -278,7 +278,7 @@ SAMPLES: tuple[Event, ...] = (
 
 
 def as_golden(event: Event) -> dict[str, Any]:
-    """What is kept of a sample: its bytes, what they say, and the hash of the event after a stream's beginning."""
+    """Return what is stored of a sample, including its hash as the first event of a stream."""
     event_type, payload = type(event).__name__, encode_canonical(event)
     version = SCHEMA_VERSIONS[event_type]
     return {
@@ -291,13 +291,13 @@ def as_golden(event: Event) -> dict[str, Any]:
 
 
 def chained(event_type: str, version: int, branch: str, payload: bytes) -> str:
-    """The hash of the first event of a stream, in hexadecimal digits, at a fixed time and id."""
+    """Return the hex hash of an event as the first of its stream, at a fixed time and id."""
     digest = payload_digest(payload)
     return link(GENESIS_HASH, "golden", branch, 1, event_type, version, EVENT_ID, RECORDED_AT, digest).hex()
 
 
 def plainly(event: Event) -> Any:
-    """Every field of an event, defaults too, as JSON that tells all values apart."""
+    """Return every field of an event, including defaults, as JSON that tells all values apart."""
     fields = {name: getattr(event, name) for name in sorted(event.__struct_fields__)}
     return _plain(fields)
 
@@ -322,7 +322,7 @@ _WRITTEN: dict[type, Callable[[Any], str]] = {
 
 
 def golden_events() -> list[dict[str, Any]]:
-    """The samples as they were written, of every type and version."""
+    """Return the stored samples of every type and version."""
     found: list[dict[str, Any]] = (
         json.loads(GOLDEN_EVENTS.read_text(encoding="utf-8")) if GOLDEN_EVENTS.exists() else []
     )
@@ -330,7 +330,7 @@ def golden_events() -> list[dict[str, Any]]:
 
 
 def missing(samples: Iterable[Event] = SAMPLES) -> list[dict[str, Any]]:
-    """Samples of today's versions of which the file has none."""
+    """Return the samples of today's versions that the file lacks."""
     known = {(golden["type"], golden["version"]) for golden in golden_events()}
     made = map(as_golden, samples)
     return [golden for golden in made if (golden["type"], golden["version"]) not in known]

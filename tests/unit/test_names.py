@@ -1,4 +1,4 @@
-"""The names that callers give."""
+"""The rule for the names that callers give."""
 
 import enum
 import unicodedata
@@ -36,7 +36,7 @@ from tests.strategies import names
     ],
 )
 def test_printable_text_is_a_name_and_comes_back_unchanged(name: str) -> None:
-    """Any printable Unicode text of 1 to 512 bytes is a name; nothing is normalised."""
+    """Any printable Unicode text of 1 to 512 bytes is a name and is not normalized."""
     assert check_name(name, "run id") == name
 
 
@@ -59,7 +59,7 @@ def test_printable_text_is_a_name_and_comes_back_unchanged(name: str) -> None:
     ],
 )
 def test_unprintable_characters_are_refused_by_place(character: str) -> None:
-    """A character of the categories Cc, Cf, Cs, Zl and Zp is refused, and the error says which and where."""
+    """A character of the categories Cc, Cf, Cs, Zl or Zp raises InvalidName, which states its index."""
     with pytest.raises(InvalidName, match="at index 2") as caught:
         check_name(f"ab{character}c", "step name")
     assert caught.value.what == "step name"
@@ -79,14 +79,14 @@ def test_unprintable_characters_are_refused_by_place(character: str) -> None:
     ],
 )
 def test_what_can_never_be_a_name_is_refused_with_the_reason(name: object, reason: str) -> None:
-    """The error's message states the limit or the type that was broken."""
+    """An empty, too long or non-text name raises InvalidName with the reason."""
     with pytest.raises(InvalidName, match=reason) as caught:
         check_name(name, "run id")
     assert caught.value.reason == reason
 
 
 def test_a_long_name_is_cut_in_the_message_and_whole_in_the_error() -> None:
-    """A message stays readable; the fact stays exact."""
+    """A long name is cut in the message of InvalidName and whole in its attribute."""
     with pytest.raises(InvalidName) as caught:
         check_name("x" * 10_000, "run id")
     assert len(str(caught.value)) < 200
@@ -95,7 +95,7 @@ def test_a_long_name_is_cut_in_the_message_and_whole_in_the_error() -> None:
 
 @given(st.text(max_size=40))
 def test_the_rule_is_the_unicode_category(text: str) -> None:
-    """A text is refused exactly when it is empty, too long, or holds a character of a refused category."""
+    """A text is refused exactly when it is empty or holds a character of a refused category."""
     refused = not text or any(unicodedata.category(each) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for each in text)
     if refused:
         with pytest.raises(InvalidName):
@@ -106,7 +106,7 @@ def test_the_rule_is_the_unicode_category(text: str) -> None:
 
 @given(names)
 def test_every_name_survives_utf_8(name: str) -> None:
-    """What passes the check can be encoded, within the limit, and decoded to the same text."""
+    """Every accepted name can be encoded in UTF-8 within the limit and decoded again."""
     assert len(name.encode()) <= NAME_BYTES_MAX
     assert check_name(name, "branch name").encode().decode() == name
 
@@ -116,7 +116,7 @@ class Stage(str, enum.Enum):  # noqa: UP042 - unlike a StrEnum's, its `str()` is
 
 
 def test_a_name_of_another_class_of_text_is_the_plain_text_that_it_is() -> None:
-    """Whichever spelling of a name is checked first, everyone gets plain text, which can be recorded."""
+    """A name given as an instance of a subclass of `str` becomes plain text."""
     checked = check_name(Stage.FIT, "step name"), check_name("fit", "step name"), child_branch("a", Stage.FIT)
     assert checked == ("fit", "fit", "a.fit")
     assert {type(name) for name in checked} == {str}
@@ -124,12 +124,12 @@ def test_a_name_of_another_class_of_text_is_the_plain_text_that_it_is() -> None:
 
 @pytest.mark.parametrize("root", [None, "", ROOT])
 def test_the_root_branch_has_two_spellings(root: str | None) -> None:
-    """Both `None` and `""` mean the root branch."""
+    """Both None and "" mean the root branch."""
     assert check_branch(root) == ROOT
 
 
 def test_a_branch_name_is_checked_like_any_other() -> None:
-    """Only the root may be empty; every other branch name follows the rule of names."""
+    """A branch name follows the rule for names, except that the root may be empty."""
     assert check_branch("fit.a") == "fit.a"
     with pytest.raises(InvalidName, match="branch name"):
         check_branch("fit.\n")
@@ -142,18 +142,18 @@ def test_a_branch_name_is_checked_like_any_other() -> None:
     [(ROOT, "a", "a"), ("a", "b", "a.b"), ("a.b", "0.5", "a.b.0.5"), (ROOT, "a.b", "a.b")],
 )
 def test_a_child_branch_is_named_below_its_parent(parent: str, name: str, child: str) -> None:
-    """The full name is the parent's, a dot and the child's; below the root it is the child's alone."""
+    """A child's full name is its parent's name, a dot and its own name; below the root it is its own name alone."""
     assert child_branch(parent, name) == child
 
 
 def test_the_full_name_of_a_child_keeps_to_the_limit() -> None:
-    """The limit holds for the whole name, not for each part."""
+    """The size limit applies to a child's full name."""
     with pytest.raises(InvalidName, match="the limit is 512"):
         child_branch("x" * 300, "y" * 300)
 
 
 @pytest.mark.parametrize("name", [None, "", 3])
 def test_a_child_needs_a_name_of_its_own(name: object) -> None:
-    """The root is nobody's child."""
+    """A child branch without a name raises InvalidName."""
     with pytest.raises(InvalidName, match="branch name"):
         child_branch("a", name)

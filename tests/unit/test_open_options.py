@@ -31,7 +31,7 @@ from engine.errors import InvalidValue
     ids=str,
 )
 def test_what_cannot_be_meant_is_refused_at_once(options: dict[str, Any]) -> None:
-    """By name, with the value; nothing has been opened by then."""
+    """An invalid option raises InvalidValue, which names the option, when `open_engine` is called."""
     with pytest.raises(InvalidValue) as caught:
         _ = open_engine(**{"path": "runs.db", **options})
     assert caught.value.where in options

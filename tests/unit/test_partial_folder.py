@@ -1,4 +1,4 @@
-"""The folder of a backup: nobody else's, gone at the end, and told from one that was abandoned."""
+"""The temporary folder of a backup: private, removed at the end, and recognized when it was abandoned."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from engine.logs.partial_folder import PartialFolder, abandoned, remove_abandone
 
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
-    """What a backup that was killed two minutes ago has left in `tmp_path`."""
+    """The folder that a backup killed two minutes ago has left in `tmp_path`."""
     folder = PartialFolder(tmp_path)
     (folder.path / "copy.db").write_bytes(b"x" * 100)
     folder._lock.close()
@@ -26,7 +26,7 @@ def _aged(path: Path) -> Path:
 
 
 def test_a_folder_is_its_owners_alone_and_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
-    """Mode 0700, whatever the umask lets through."""
+    """A partial folder has mode 0700 and is removed with its content."""
     folder = PartialFolder(tmp_path)
     assert folder.path.stat().st_mode & 0o777 == 0o700
     (folder.path / "copy.db").touch()
@@ -35,7 +35,7 @@ def test_a_folder_is_its_owners_alone_and_goes_with_all_that_is_in_it(tmp_path: 
 
 
 def test_what_was_abandoned_is_found_and_removed(tmp_path: Path, killed: Path) -> None:
-    """The folder with all that is in it, and nothing beside it."""
+    """An abandoned folder is found and removed with its content, and nothing else is."""
     (tmp_path / "runs.db").touch()
     assert abandoned(tmp_path) == [killed]
     assert partial_folder.bytes_in(killed) == 100
@@ -44,7 +44,7 @@ def test_what_was_abandoned_is_found_and_removed(tmp_path: Path, killed: Path) -
 
 
 def test_what_is_in_use_or_new_or_not_ours_is_kept(tmp_path: Path, killed: Path) -> None:
-    """A folder that is locked, one of just now, a link, a file, and other names; without its lock it is whose it is."""
+    """A folder that is locked, new or named otherwise is kept, and so are links and files."""
     in_use = PartialFolder(tmp_path)
     _aged(in_use.path)
     new = PartialFolder(tmp_path)
@@ -61,7 +61,7 @@ def test_what_is_in_use_or_new_or_not_ours_is_kept(tmp_path: Path, killed: Path)
 
 
 def test_where_nothing_can_be_looked_at_nothing_is_found(tmp_path: Path) -> None:
-    """A folder that is not there has no leftovers, and removing twice is no error."""
+    """A missing folder has no abandoned ones, and removing a partial folder twice is no error."""
     assert abandoned(tmp_path / "nowhere") == []
     folder = PartialFolder(tmp_path)
     folder.remove()

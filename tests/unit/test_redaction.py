@@ -1,4 +1,4 @@
-"""What is left of an erased event: where it stands and what hangs on it, and nothing that it said."""
+"""The remainder of an erased event keeps its structure and links, and none of its content."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ HOLDS_NOTHING = {"BranchForked", "PayloadErased", "RunFinalized"}
 SAMPLES_ERASABLE = [each for each in SAMPLES if type(each).__name__ not in HOLDS_NOTHING]
 GOLDEN_ERASABLE = [each for each in golden_events() if each["type"] not in HOLDS_NOTHING]
 
-# What an event is about, how it stands and what it is linked to. Everything else goes, fields of tomorrow too.
+# The fields that stay: identity, status and links. All others are erased, including fields added in the future.
 STAYS: dict[str, set[str]] = {
     "RunCreated": {"status", "dag_hash", "original_run_id", "use_cached", "created_at"},
     "RunForked": {"source_run_id", "source_branch", "source_version", "source_hash", "status"},
@@ -53,13 +53,13 @@ def name_of(event: Event) -> str:
 
 
 def test_every_type_is_erasable_or_holds_nothing() -> None:
-    """A new type of event has to say which it is."""
+    """Every event type is listed as erasable or as having nothing to erase."""
     assert STAYS.keys() | HOLDS_NOTHING == EVENT_TYPES.keys()
 
 
 @pytest.mark.parametrize("event", [each for each in SAMPLES if name_of(each) in HOLDS_NOTHING], ids=name_of)
 def test_what_holds_nothing_cannot_be_erased(event: Event) -> None:
-    """Where branches begin, what was finalised, and what was erased by whom: these are the history itself."""
+    """Erasing an event without content raises NotErasable with its type."""
     with pytest.raises(NotErasable) as raised:
         redacted(event)
     assert raised.value.event_type == name_of(event)
@@ -67,7 +67,7 @@ def test_what_holds_nothing_cannot_be_erased(event: Event) -> None:
 
 @pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
 def test_what_stays_is_as_it_was(event: Event) -> None:
-    """The fields of the table above."""
+    """The remainder keeps the type and the fields listed in `STAYS`."""
     left = redacted(event)
     assert type(left) is type(event)
     for field in {"branch", *STAYS[name_of(event)]}:
@@ -76,7 +76,7 @@ def test_what_stays_is_as_it_was(event: Event) -> None:
 
 @pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
 def test_nothing_that_was_said_is_left(event: Event) -> None:
-    """Of all other fields no text, number or document is left, only names, and that something stood there."""
+    """The remainder holds no text or number of the erased fields."""
     kept = {"branch", *STAYS[name_of(event)]}
     if name_of(event) == "AttemptUpdated":
         kept |= {"changes"}
@@ -86,7 +86,7 @@ def test_nothing_that_was_said_is_left(event: Event) -> None:
 
 
 def _said(value: Any, key: str = "") -> set[str]:
-    """The texts and numbers inside a value that are its content: not names, statuses and what is empty."""
+    """Return the content inside a value: its texts and numbers, without names, statuses and empty values."""
     if isinstance(value, Parameter):
         return set() if value == ERASED else _said(value.value)
     if isinstance(value, Struct):
@@ -102,7 +102,7 @@ def _said(value: Any, key: str = "") -> set[str]:
 
 @pytest.mark.parametrize("changes", [each.changes for each in SAMPLES if hasattr(each, "changes")])
 def test_an_update_still_sets_the_same_fields(changes: AttemptChanges) -> None:
-    """So that what an erased update overwrote does not come back; what it set to nothing is nothing still."""
+    """An erased update sets the same fields, so that values that it overwrote do not come back."""
     event = next(structs.replace(each, changes=changes) for each in SAMPLES if hasattr(each, "changes"))
     left = getattr(redacted(event), "changes")  # noqa: B009 - the union of all events has no such attribute
     for field in changes.__struct_fields__:
@@ -115,20 +115,20 @@ def test_an_update_still_sets_the_same_fields(changes: AttemptChanges) -> None:
 
 @pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
 def test_names_of_parameters_stay(event: Event) -> None:
-    """Each with the erased value, so that it is still known which event set it."""
+    """The remainder keeps the names of parameters, each with the erased value."""
     values = getattr(event, "values", {})
     assert getattr(redacted(event), "values", {}) == dict.fromkeys(values, ERASED)
 
 
 @pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
 def test_redacting_twice_is_redacting_once(event: Event) -> None:
-    """What is left has nothing that could be taken from it."""
+    """Redacting a remainder leaves it unchanged."""
     assert redacted(redacted(event)) == redacted(event)
 
 
 @pytest.mark.parametrize("golden", GOLDEN_ERASABLE, ids=lambda golden: f"{golden['type']}-{golden['version']}")
 def test_what_is_left_reads_under_the_version_it_was_recorded_as(golden: dict[str, Any]) -> None:
-    """The version is hashed and stays, while what is left is written by today's code: upcasters must let it pass."""
+    """The remainder of a golden event decodes unchanged under the schema version that the event was recorded with."""
     event_type, version = golden["type"], golden["version"]
     left = redacted(decode_event(event_type, version, bytes.fromhex(golden["payload"])))
     assert decode_event(event_type, version, encode_canonical(left)) == left

@@ -1,4 +1,4 @@
-"""The reduction rules, each in a table; conflicts, sources and refusals."""
+"""The reduction rules as tables of cases; conflicts, sources and refusals."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from engine.ports import OwnParameter
 from engine.reduction import FUNCTION_RULE, RULES, Child, Outcome, check_rule, fold
 
 FORKED_AT = 5
-"""The version of the parent that every child is forked from."""
+"""The parent's stream version that every child is forked from."""
 
 
 def child(branch: str, own: Mapping[str, Any], base: Mapping[str, Any] | None = None, *, version: int = 2) -> Child:
@@ -38,7 +38,7 @@ def reduced(*children: Child, parent: Mapping[str, Any] | None = None, rule: str
 
 
 def folded(rule: str, values: list[Any]) -> tuple[Parameter, list[str]]:
-    """What a rule makes of the values of children a, b, c …, and the branches that it came from."""
+    """Return a rule's result for the values of children a, b, c …, and the branches that it came from."""
     outcome = reduced(
         *(child(branch, {"x": value}) for branch, value in zip("abcdefgh", values, strict=False)), rule=rule
     )
@@ -92,7 +92,7 @@ OBJECT = Parameter("s3://bucket/key", "object")
     ],
 )
 def test_each_rule_by_its_cases(rule: str, values: list[Any], expected: Parameter, sources: str) -> None:
-    """A rule takes the children's values in their order, and names the children that its result came from."""
+    """A rule folds the children's values in order and names the children that its result came from."""
     value, branches = folded(rule, values)
     assert same(value, expected)
     assert branches == list(sources)
@@ -117,7 +117,7 @@ def test_each_rule_by_its_cases(rule: str, values: list[Any], expected: Paramete
     ],
 )
 def test_what_a_rule_cannot_fold_is_refused_by_name(rule: str, values: list[Any], reason: str) -> None:
-    """The error names the parameter, the rule, and the branch whose value does not fit."""
+    """A value that a rule cannot fold raises ReductionImpossible with the parameter, the rule and the reason."""
     with pytest.raises(ReductionImpossible) as caught:
         folded(rule, values)
     assert (caught.value.name, caught.value.rule) == ("x", rule)
@@ -125,7 +125,7 @@ def test_what_a_rule_cannot_fold_is_refused_by_name(rule: str, values: list[Any]
 
 
 def test_collecting_too_deep_is_refused() -> None:
-    """A result keeps to the limits of values: here, of nesting."""
+    """A result that is nested too deeply raises ReductionImpossible."""
     deep: Any = 1
     for _ in range(64):
         deep = [deep]
@@ -134,32 +134,32 @@ def test_collecting_too_deep_is_refused() -> None:
 
 
 def test_one_rule_for_each_name_and_a_default_for_the_rest() -> None:
-    """`rules` go by parameter name; what was applied is recorded for every name."""
+    """`rules` apply by parameter name and the default to the rest; the outcome records the rule of every name."""
     outcome = reduced(child("a", {"x": 1, "y": 1}), child("b", {"x": 2, "y": 2}), rules={"x": "sum"}, rule="first")
     assert outcome.values == {"x": Parameter(3), "y": Parameter(1)}
     assert outcome.rules == {"x": "sum", "y": "first"}
 
 
 def test_a_rule_for_a_name_that_nobody_wrote_is_no_error() -> None:
-    """Which children write what may depend on the run."""
+    """A rule for a name that no child set is ignored."""
     assert reduced(child("a", {}), rules={"x": "sum"}).values == {}
 
 
 def test_a_child_that_did_not_write_a_name_takes_no_part() -> None:
-    """The mean is over those who wrote, and inherited copies count for nothing."""
+    """Children that did not set a name themselves take no part in its reduction."""
     outcome = reduced(child("a", {"x": 1}), child("b", {}, base={"x": 100}), child("c", {"x": 2}), rule="mean")
     assert outcome.values == {"x": Parameter(1.5)}
     assert outcome.sources == {"x": [Source("a", 2), Source("c", 2)]}
 
 
 def test_sources_name_the_version_that_wrote() -> None:
-    """A source is an event: a branch and the version of its stream."""
+    """A source is a branch and the stream version that set the value."""
     outcome = reduced(child("a", {"x": 1}, version=7), child("b", {"x": 2}, version=9), rule="max")
     assert outcome.sources == {"x": [Source("b", 9)]}
 
 
 def test_a_computed_value_replaces_the_rule() -> None:
-    """What a caller's function made is recorded as the rule `function`, from all who wrote."""
+    """A computed value is recorded with the rule `function` and all children that set the name as sources."""
     outcome = reduced(child("a", {"x": 1}), child("b", {"x": 2}), computed={"x": Parameter("made")})
     assert outcome.values == {"x": Parameter("made")}
     assert outcome.rules == {"x": FUNCTION_RULE}
@@ -172,15 +172,15 @@ BASE, PARENT, CHILD = Parameter("base"), Parameter("parent"), Parameter("child")
 @pytest.mark.parametrize(
     ("base", "parent", "own", "conflicts"),
     [
-        (None, None, CHILD, False),  # the child alone
-        (BASE, BASE, CHILD, False),  # the child alone changed it
+        (None, None, CHILD, False),  # only the child set it
+        (BASE, BASE, CHILD, False),  # only the child changed it
         (BASE, PARENT, BASE, True),  # the parent changed it, and the child set it as it was
-        (BASE, BASE, BASE, False),  # nobody did
-        (BASE, CHILD, CHILD, False),  # both, to the same
-        (None, CHILD, CHILD, False),  # both made it, the same
+        (BASE, BASE, BASE, False),  # neither changed it
+        (BASE, CHILD, CHILD, False),  # both changed it to the same value
+        (None, CHILD, CHILD, False),  # both created it with the same value
         (BASE, PARENT, CHILD, True),  # both changed it
-        (None, PARENT, CHILD, True),  # both made it
-        (BASE, Parameter("base", "object"), CHILD, True),  # a kind is part of what changes
+        (None, PARENT, CHILD, True),  # both created it
+        (BASE, Parameter("base", "object"), CHILD, True),  # a change of kind is a change
         (Parameter(1), Parameter(1.0), Parameter(2), True),
         (Parameter(math.nan), Parameter(math.nan), Parameter(2), False),
     ],
@@ -191,7 +191,7 @@ def test_a_conflict_is_found_three_ways(
     own: Parameter,
     conflicts: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    """A conflict is a name that the parent changed since the fork, and that the child set to something else."""
+    """A name conflicts if the parent changed it since the fork and the child set it to something else."""
     one = child("a", {"x": own}, {} if base is None else {"x": base})
     outcome = reduced(one, parent={} if parent is None else {"x": parent})
     assert outcome.conflicts == ([ParameterConflict("x", "a", base, parent, own)] if conflicts and parent else [])
@@ -199,20 +199,20 @@ def test_a_conflict_is_found_three_ways(
 
 
 def test_numbers_are_added_one_after_the_other() -> None:
-    """On every Python: `sum` rounds otherwise from 3.12 on, and a reduction is made again when it is verified."""
+    """Numbers are added in order without compensation, because `sum` differs between Python versions."""
     tenths = [child(name, {"x": 0.1}) for name in "abcdefghij"]
     assert reduced(*tenths, rules={"x": "sum"}).values == {"x": Parameter(0.9999999999999999)}
     assert reduced(*tenths, rules={"x": "mean"}).values == {"x": Parameter(0.09999999999999999)}
 
 
 def test_every_child_in_conflict_is_listed() -> None:
-    """One entry for each name and child, in the children's order."""
+    """Conflicts are listed for each name and child, in the children's order."""
     outcome = reduced(child("b", {"x": 1, "y": 1}), child("a", {"x": 2}), parent={"x": 0, "y": 1})
     assert [(conflict.name, conflict.branch) for conflict in outcome.conflicts] == [("x", "b"), ("x", "a")]
 
 
 def test_keeping_the_parents_leaves_a_name_in_conflict_alone() -> None:
-    """The name is neither set nor given a rule; the conflict is listed all the same, and other names are folded."""
+    """With `keep_parent`, a conflicting name is listed but not folded; other names are."""
     outcome = reduced(child("a", {"x": 1, "y": 1}), child("b", {"x": 2}), parent={"x": 0}, keep_parent=True)
     assert outcome.values == {"y": Parameter(1)}
     assert outcome.rules.keys() == outcome.sources.keys() == {"y"}
@@ -220,24 +220,24 @@ def test_keeping_the_parents_leaves_a_name_in_conflict_alone() -> None:
 
 
 def test_a_name_kept_is_not_folded_at_all() -> None:
-    """A rule that could not fold it does not come into play."""
+    """With `keep_parent`, the rule is not applied to a conflicting name, so it cannot fail on it."""
     one = child("a", {"x": "no number"})
     assert reduced(one, parent={"x": 0}, keep_parent=True, rule="sum").values == {}
 
 
 def test_no_children_make_nothing() -> None:
-    """Folding nothing is allowed."""
+    """Reducing no children gives an empty outcome."""
     assert reduced() == Outcome({}, {}, {}, [])
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_built_in_rules_pass_the_check(rule: str) -> None:
-    """Every built-in rule may be asked for."""
+    """Every built-in rule is accepted."""
     check_rule("x", rule)
 
 
 @pytest.mark.parametrize("rule", ["median", "", "LAST", FUNCTION_RULE])
 def test_other_rules_are_refused_before_anything_is_read(rule: str) -> None:
-    """The error lists the rules that there are."""
+    """Any other rule raises ReductionImpossible, which lists the built-in rules."""
     with pytest.raises(ReductionImpossible, match="none of last, first, collect"):
         check_rule("x", rule)

@@ -1,4 +1,4 @@
-"""Chunks of rows: by number and by bytes, and none is lost between them."""
+"""Chunks of rows, limited by number and by bytes."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from engine.row_chunks import chunks
 
 @pytest.fixture(autouse=True, scope="module")
 def small() -> Iterator[None]:
-    """A limit that a few rows reach."""
+    """Set a byte limit that a few rows reach."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_chunks, "CHUNK_BYTES_MAX", 100)
         yield
@@ -22,7 +22,7 @@ def small() -> Iterator[None]:
 
 @given(st.lists(st.none() | st.binary(max_size=60), max_size=60), st.integers(1, 30))
 def test_every_row_comes_once_and_the_last_chunk_says_so(payloads: list[bytes | None], rows_max: int) -> None:
-    """Together the chunks are the rows in order; none holds more rows than asked for, nor many over the bytes."""
+    """Chunks give every row once and in order; each keeps to the row limit and nearly to the byte limit."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE events (position INTEGER PRIMARY KEY, payload BLOB)")
         connection.executemany("INSERT INTO events (payload) VALUES (?)", [(payload,) for payload in payloads])

@@ -1,4 +1,4 @@
-"""SQLite's errors, told apart by their codes."""
+"""SQLite's errors are translated by their codes."""
 
 import sqlite3
 from pathlib import Path
@@ -34,13 +34,13 @@ from engine.logs.sqlite_errors import opening_failed, translate
     ],
 )
 def test_a_code_is_an_error_of_ours(code: int | None, error: type[AnabranchError]) -> None:
-    """The message text is never read; what has no meaning of its own may have been recorded."""
+    """Each SQLite code is translated to its error without reading the message; an unknown one is OutcomeUnknown."""
     failure = sqlite3.OperationalError("database is locked")
     if code is not None:
         failure.sqlite_errorcode = code
     opening = opening_failed(failure, Path("runs.db"), busy_timeout=2)
     assert type(opening) is error
     assert getattr(opening, "path", None) == Path("runs.db")
-    # A write cannot promise that the file was left as it was.
+    # After a failed write, it is not known whether the file was changed.
     writing = translate(failure, Path("runs.db"), busy_timeout=2)
     assert type(writing) is (OutcomeUnknown if issubclass(error, CannotOpen) else error)

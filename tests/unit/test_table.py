@@ -19,7 +19,7 @@ class Note(Struct):
 
 
 class Notes:
-    """A table keyed by stream and name, on a connection that keeps what it is told."""
+    """A table keyed by stream and name, on a connection that records its statements."""
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -31,7 +31,7 @@ class Notes:
         self.connection.set_trace_callback(self.said.append)
 
     def insert(self, *rows: tuple[Any, ...]) -> None:
-        """Write rows as another process does."""
+        """Insert rows directly, as another process would."""
         self.connection.executemany("INSERT INTO notes VALUES (?, ?, ?, ?)", rows)
         self.said.clear()
 
@@ -39,7 +39,7 @@ class Notes:
         self.table.add((stream_id, name), Note(stream_id, name, text, count))
 
     def change(self, stream_id: int, name: str, **columns: Any) -> None:
-        """Change a row that is there."""
+        """Change an existing row."""
         row = self.table.edit(stream_id, name)
         assert row is not None
         for column, value in columns.items():
@@ -49,13 +49,13 @@ class Notes:
         return self.connection.execute("SELECT * FROM notes ORDER BY stream_id, name").fetchall()
 
     def reads(self) -> list[str]:
-        """Return the reads since the last call."""
+        """Return the SELECT statements since the last call."""
         found = [statement for statement in self.said if statement.startswith("SELECT")]
         self.said.clear()
         return found
 
     def writes(self) -> list[str]:
-        """Flush, and return what was said to the database."""
+        """Flush, and return the statements executed."""
         self.said.clear()
         self.table.flush()
         return self.said[:]
@@ -69,7 +69,7 @@ def notes() -> Iterator[Notes]:
 
 
 def test_a_new_row_is_written_without_its_nulls(notes: Notes) -> None:
-    """Binding a NULL is not free, and a column that is not named is NULL."""
+    """A new row is inserted without its NULL columns."""
     notes.add(1, "a", "x")
     (statement,) = notes.writes()
     assert statement == "INSERT INTO notes (stream_id, name, text) VALUES (1, 'a', 'x')"
@@ -77,7 +77,7 @@ def test_a_new_row_is_written_without_its_nulls(notes: Notes) -> None:
 
 
 def test_a_change_of_nothing_writes_nothing(notes: Notes) -> None:
-    """A row that is as it was is no statement without columns, whether it was set or set back."""
+    """A row that was not changed, or was changed back, is not written."""
     notes.insert((1, "a", "x", 1), (1, "b", "x", 1))
     text = notes.table.get(1, "a")
     assert text is not None
@@ -88,7 +88,7 @@ def test_a_change_of_nothing_writes_nothing(notes: Notes) -> None:
 
 
 def test_a_row_that_changes_many_times_is_written_once_with_what_changed(notes: Notes) -> None:
-    """Columns that did not change are left alone, also another's hand's."""
+    """A row changed several times is updated once, in its changed columns only."""
     notes.insert((1, "a", "x", 1))
     for count in (2, 3):
         notes.change(1, "a", count=count)
@@ -97,7 +97,7 @@ def test_a_row_that_changes_many_times_is_written_once_with_what_changed(notes: 
 
 
 def test_changes_of_different_columns_are_written_together(notes: Notes) -> None:
-    """One row is one statement, whichever of its columns changed when."""
+    """Changes of several columns of a row are written by one statement."""
     notes.insert((1, "a", "x", 1))
     notes.change(1, "a", count=None)
     notes.change(1, "a", text="y")
@@ -106,7 +106,7 @@ def test_changes_of_different_columns_are_written_together(notes: Notes) -> None
 
 
 def test_a_new_row_that_changes_is_only_inserted(notes: Notes) -> None:
-    """It is written as it stands when it is written."""
+    """A new row that changes before the flush is inserted once with its final values."""
     notes.add(1, "a", "x")
     notes.change(1, "a", text=None, count=2)
     assert len(notes.writes()) == 1
@@ -114,7 +114,7 @@ def test_a_new_row_that_changes_is_only_inserted(notes: Notes) -> None:
 
 
 def test_nothing_is_written_twice(notes: Notes) -> None:
-    """A flush leaves nothing to the next."""
+    """A flush writes only what changed since the last one."""
     notes.add(1, "a", "x")
     notes.table.flush()
     notes.change(1, "a", text="y")
@@ -123,14 +123,14 @@ def test_nothing_is_written_twice(notes: Notes) -> None:
 
 
 def test_a_row_that_is_not_there_is_not_changed(notes: Notes) -> None:
-    """Who asked is told."""
+    """Editing a missing row returns None and writes nothing."""
     assert notes.table.edit(1, "a") is None
     assert notes.writes() == []
 
 
 @pytest.mark.parametrize("there", ["written", "new", "changed", "absent"])
 def test_what_is_put_stands_whatever_stood_there(notes: Notes, there: str) -> None:
-    """Of the old row nothing is left."""
+    """`put` replaces a written, new, changed or absent row completely."""
     if there != "absent":
         notes.add(1, "a", "x", 1)
     if there in {"written", "changed"}:
@@ -146,7 +146,7 @@ def test_what_is_put_stands_whatever_stood_there(notes: Notes, there: str) -> No
 @pytest.mark.parametrize("written", [True, False])
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_row_is_removed_and_added_again_in_one_batch(notes: Notes, *, written: bool, whole: bool) -> None:
-    """It is gone at once, and the new one has nothing of it."""
+    """A removed row is gone at once, and a row added again under its key keeps nothing of it."""
     if whole:
         notes.table.opened(1)
     notes.add(1, "a", "x", 1)
@@ -163,7 +163,7 @@ def test_a_row_is_removed_and_added_again_in_one_batch(notes: Notes, *, written:
 
 @pytest.mark.parametrize("state", ["new", "changed"])
 def test_a_row_that_is_removed_before_it_is_written_stays_away(notes: Notes, state: str) -> None:
-    """Nothing that was still to be written of it comes after."""
+    """A row that is removed before the flush is not written."""
     if state == "new":
         notes.add(1, "a", "x")
     else:
@@ -175,7 +175,7 @@ def test_a_row_that_is_removed_before_it_is_written_stays_away(notes: Notes, sta
 
 
 def test_the_rows_of_a_stream_are_read_together_and_then_known(notes: Notes) -> None:
-    """Also which are not there: neither a hit nor a miss is looked up again."""
+    """All rows of a stream are read at once; later hits and misses need no read."""
     notes.insert((1, "a", "x", 1), (1, "b", "y", 2), (2, "a", "z", 3))
     assert notes.table.get(1, "a") == Note(1, "a", "x", 1)
     assert len(notes.reads()) == 1
@@ -185,7 +185,7 @@ def test_the_rows_of_a_stream_are_read_together_and_then_known(notes: Notes) -> 
 
 
 def test_of_a_stream_that_was_opened_nothing_is_read(notes: Notes) -> None:
-    """It has the rows that were put here, and no others."""
+    """The rows of a newly opened stream are never read from the file."""
     notes.table.opened(1)
     notes.add(1, "a", "x")
     assert notes.table.get(1, "b") is None
@@ -195,7 +195,7 @@ def test_of_a_stream_that_was_opened_nothing_is_read(notes: Notes) -> None:
 
 
 def test_reading_a_stream_leaves_alone_what_is_newer_in_memory(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that has changed is not read over; nor is one lost that is yet to be written."""
+    """Reading a stream keeps changed and new rows in memory."""
     monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 0)
     notes.insert((1, "a", "x", 1))
     notes.change(1, "a", text="y")
@@ -208,7 +208,7 @@ def test_reading_a_stream_leaves_alone_what_is_newer_in_memory(notes: Notes, mon
 
 
 def test_of_a_long_stream_each_row_is_read_by_itself(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it is long is found out once; a miss is then looked up each time."""
+    """The rows of a long stream are read one by one, and a miss is read each time."""
     monkeypatch.setattr(table, "_STREAM_ROWS_MAX", 1)
     notes.insert((1, "a", "x", 1), (1, "b", "y", 2))
     assert notes.table.get(1, "a") == Note(1, "a", "x", 1)
@@ -221,7 +221,7 @@ def test_of_a_long_stream_each_row_is_read_by_itself(notes: Notes, monkeypatch: 
 
 
 def test_forgetting_some_streams_makes_them_be_read_anew(notes: Notes) -> None:
-    """What another process wrote is then seen: a row that changed, one that is new, and one that is gone."""
+    """A forgotten stream is read again and shows rows that another process changed, added or deleted."""
     notes.insert((1, "a", "x", 1), (1, "b", "y", 2))
     assert notes.table.get(1, "c") is None
     notes.connection.execute("UPDATE notes SET text = 'theirs' WHERE name = 'a'")
@@ -237,7 +237,7 @@ def test_forgetting_some_streams_makes_them_be_read_anew(notes: Notes) -> None:
 def test_a_stream_is_forgotten_however_it_came_to_be_known(
     notes: Notes, monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
-    """By its rows, or by there being none."""
+    """A stream can be forgotten whether it was opened, found empty, written or long."""
     if known == "opened":
         notes.table.opened(1)
     elif known == "empty":
@@ -256,7 +256,7 @@ def test_a_stream_is_forgotten_however_it_came_to_be_known(
 
 @pytest.mark.parametrize("written_by_us", [True, False])
 def test_a_row_that_is_known_by_itself_is_forgotten_with_its_stream(notes: Notes, *, written_by_us: bool) -> None:
-    """Whether it was read or written here."""
+    """In a table keyed by name, a row that was read or written is forgotten with its stream."""
     by_name = Table(notes.connection, "notes", Note, ("name",))
     if written_by_us:
         by_name.add(("a",), Note(1, "a", "x", 1))
@@ -270,7 +270,7 @@ def test_a_row_that_is_known_by_itself_is_forgotten_with_its_stream(notes: Notes
 
 
 def test_forgetting_streams_that_nothing_is_known_of_keeps_the_others(notes: Notes) -> None:
-    """Another process that writes elsewhere costs this one nothing."""
+    """Forgetting other streams leaves a known stream in memory."""
     notes.insert((1, "a", "x", 1))
     notes.table.get(1, "a")
     notes.reads()
@@ -281,7 +281,7 @@ def test_forgetting_streams_that_nothing_is_known_of_keeps_the_others(notes: Not
 
 
 def test_forgetting_all_drops_what_is_not_written(notes: Notes) -> None:
-    """As after a rollback: the file is what is true."""
+    """Forgetting all drops unwritten changes, as after a rollback."""
     notes.insert((1, "a", "x", 1))
     notes.change(1, "a", text="y")
     notes.add(1, "b", "new")
@@ -292,7 +292,7 @@ def test_forgetting_all_drops_what_is_not_written(notes: Notes) -> None:
 
 
 def test_clearing_streams_takes_their_rows_out_of_the_table(notes: Notes) -> None:
-    """Of others too what was not written is dropped: it is done before a fold begins anew."""
+    """Clearing a stream deletes its rows from the table and leaves those of other streams."""
     notes.insert((1, "a", "x", 1), (2, "a", "y", 2))
     notes.table.get(1, "a")
     notes.table.clear([1])
@@ -304,7 +304,7 @@ def test_clearing_streams_takes_their_rows_out_of_the_table(notes: Notes) -> Non
 def test_what_is_beyond_the_limits_is_written_and_then_forgotten(
     notes: Notes, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    """Memory is bounded by rows and by characters, and a row that was forgotten is read again as it was."""
+    """Beyond the limit of rows or characters, rows are written, forgotten, and read again when needed."""
     monkeypatch.setattr(table, limit, 2)
     for name in ("a", "b", "c"):
         notes.add(1, name, "text")
@@ -316,7 +316,7 @@ def test_what_is_beyond_the_limits_is_written_and_then_forgotten(
 def test_streams_that_are_known_to_be_empty_count_against_the_limit(
     notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of many small branches is not kept in memory by their names alone."""
+    """Streams known to be empty count towards the limit of rows."""
     monkeypatch.setattr(table, "_CACHED_ROWS_MAX", 10)
     for stream_id in range(11):
         notes.table.opened(stream_id)
@@ -325,7 +325,7 @@ def test_streams_that_are_known_to_be_empty_count_against_the_limit(
 
 
 def test_a_row_that_grows_counts_against_the_limit(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changes in place may become large; once all is forgotten, the count begins anew."""
+    """A row that grows counts towards the limit of characters; the count restarts once all is forgotten."""
     notes.insert((1, "a", "x", 1))
     monkeypatch.setattr(table, "_CACHED_CHARACTERS_MAX", 100)
     notes.change(1, "a", text="y" * 101)
@@ -338,7 +338,7 @@ def test_a_row_that_grows_counts_against_the_limit(notes: Notes, monkeypatch: py
 
 
 def test_a_table_that_is_not_keyed_by_its_stream_looks_up_each_miss(notes: Notes) -> None:
-    """It is not known of any stream which rows it has."""
+    """A table that is not keyed by stream reads the file for each miss."""
     by_name = Table(notes.connection, "notes", Note, ("name",))
     by_name.opened(2)
     assert by_name.get("b") is None

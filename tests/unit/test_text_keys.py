@@ -1,4 +1,4 @@
-"""Large payloads of unknown origin: their keys are looked at before anybody builds mappings of them."""
+"""Large payloads of unknown origin: their keys are checked before they are decoded to mappings."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ LARGE = 300
 
 
 def large(member: Any) -> bytes:
-    """A payload that is looked at, with a member that may be anything."""
+    """A payload large enough to be checked, with any value as a member."""
     return msgspec.msgpack.encode({"many": dict.fromkeys(map(str, range(LARGE)), "x" * 20), "member": member})
 
 
 @given(values)
 def test_json_passes(member: Any) -> None:
-    """Whatever could be recorded is decoded as before."""
+    """A payload of JSON values passes the check."""
     payload = large(member)
     check_keys(payload)
     assert msgspec.msgpack.encode(msgspec.msgpack.decode(payload)) == payload
@@ -29,14 +29,14 @@ def test_json_passes(member: Any) -> None:
 @pytest.mark.parametrize("key", [0, -1, 2**40, 0.5, None, True, b"a", (1, 2), ()], ids=repr)
 @pytest.mark.parametrize("before", [[], [1, "é", b"\xff" * 300, 0.5, None, 2**63, {"a": [{}]}, ["x" * 70_000]]])
 def test_a_key_that_is_no_text_is_refused(key: Any, before: list[Any]) -> None:
-    """Wherever it stands behind values of all kinds and lengths."""
+    """A key that is no text raises ValueError, whatever values come before it."""
     with pytest.raises(ValueError, match="a key is not text"):
         check_keys(large([*before, {"a": {key: 1}}]))
 
 
 @given(st.data())
 def test_bytes_that_are_no_message_pack_are_left_to_the_decoder(data: st.DataObject) -> None:
-    """It refuses them, and says why."""
+    """Bytes that are not MessagePack pass, or raise only the error about keys."""
     payload = large([1, {"a": "b"}])
     payload = payload[: data.draw(st.integers(0, len(payload)))] + data.draw(st.binary(max_size=20)) + b"\xdf" * 4096
     try:
@@ -46,5 +46,5 @@ def test_bytes_that_are_no_message_pack_are_left_to_the_decoder(data: st.DataObj
 
 
 def test_a_small_payload_is_not_looked_at() -> None:
-    """In four kilobytes nothing takes long."""
+    """A small payload is not checked."""
     check_keys(msgspec.msgpack.encode({(1, 2): 3}))

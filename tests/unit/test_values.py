@@ -1,4 +1,4 @@
-"""What may be recorded as a value, and what is refused by name."""
+"""Which values may be recorded, and which are refused."""
 
 import enum
 import math
@@ -28,7 +28,7 @@ from tests.strategies import documents, values
 
 
 def nested(depth: int, *, of: type = list) -> Any:
-    """A value of `depth` containers, one inside the other."""
+    """Return a value of `depth` nested containers."""
     value: Any = 1
     for _ in range(depth):
         value = [value] if of is list else {"k": value}
@@ -44,7 +44,7 @@ class Colour(enum.IntEnum):
 
 
 class Inexact(float):
-    """A number that is not exactly a `float`, as NumPy's 64-bit ones are, and says of itself what it likes."""
+    """A subclass of `float`, such as NumPy's 64-bit floats, with a misleading `__float__` and `__repr__`."""
 
     @override
     def __float__(self) -> float:
@@ -56,7 +56,7 @@ class Inexact(float):
 
 
 class Array:
-    """Something like an array: it can say what it holds."""
+    """An array-like object with `tolist`."""
 
     def tolist(self) -> list[int]:
         return [1]
@@ -90,21 +90,21 @@ class Array:
     ],
 )
 def test_json_values_can_be_recorded_and_read_back(value: Any) -> None:
-    """Each value passes, and the views' text gives back the same bytes."""
+    """A JSON value within the limits is accepted and read back from the views' text unchanged."""
     check_value(value, "here")
     assert same(from_json(to_json(value)), value)
 
 
 @given(values)
 def test_every_value_comes_back_from_the_views_exactly(value: Any) -> None:
-    """The text that a view keeps stands for one value: 1, 1.0, True, 0.0 and -0.0 stay apart, NaN stays NaN."""
+    """Every value is read back from the views' text exactly: 1, 1.0, True, 0.0 and -0.0 stay apart, NaN stays NaN."""
     check_value(value, "here")
     assert same(from_json(to_json(value)), value)
 
 
 @given(documents)
 def test_equal_documents_have_equal_text_whatever_their_order(document: dict[str, Any]) -> None:
-    """Views rebuilt from events are compared byte by byte, so the order of keys must not show."""
+    """The views' text of a document does not depend on the order of its keys."""
     backwards = dict(reversed(document.items()))
     assert to_json(document) == to_json(backwards)
 
@@ -138,7 +138,7 @@ def test_equal_documents_have_equal_text_whatever_their_order(document: dict[str
     ],
 )
 def test_what_cannot_be_recorded_is_refused_with_the_reason(value: Any, reason: str) -> None:
-    """The error names the place and the reason, and the message stays short."""
+    """A value that cannot be recorded raises InvalidValue with the place and the reason, in a short message."""
     with pytest.raises(InvalidValue, match=reason) as caught:
         check_value(value, "parameter 'x'")
     assert caught.value.where.startswith("parameter 'x'")
@@ -146,7 +146,7 @@ def test_what_cannot_be_recorded_is_refused_with_the_reason(value: Any, reason: 
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:
-    """It is nested without end, and so deeper than the limit."""
+    """A value that contains itself raises InvalidValue as nested too deeply."""
     value: list[Any] = []
     value.append(value)
     with pytest.raises(InvalidValue, match="nested deeper"):
@@ -154,7 +154,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
 
 
 def test_mappings_and_lists_of_other_classes_are_taken_as_what_they_are() -> None:
-    """A subclass of `dict`, `list` or `tuple` is recorded as a plain mapping or list."""
+    """An `OrderedDict` or a tuple is recorded as a plain mapping or list."""
     check_value(OrderedDict(a=(1, 2)), "here")
     assert same(OrderedDict(a=(1, 2)), {"a": [1, 2]})
 
@@ -170,14 +170,14 @@ def test_mappings_and_lists_of_other_classes_are_taken_as_what_they_are() -> Non
     ],
 )
 def test_numbers_of_other_classes_are_taken_as_what_they_are(value: Any, plain: Any) -> None:
-    """A subclass of `int` or `float` is recorded as the plain number, bit for bit."""
+    """An instance of a subclass of `int` or `float` is recorded as the plain number, bit for bit."""
     found = check_value(value, "here")
     assert same(found, plain)
     assert type(found) is type(plain)
 
 
 def test_text_is_refused_when_it_is_none_or_cannot_be_encoded() -> None:
-    """Texts that are no names may hold anything that UTF-8 can encode."""
+    """A text may hold anything that UTF-8 can encode; other text and other types raise InvalidValue."""
     assert check_text("\x00 any", "message") == "\x00 any"
     with pytest.raises(InvalidValue, match="message: 5 is int, not text"):
         check_text(5, "message")
@@ -191,27 +191,27 @@ class Metric(enum.StrEnum):
 
 
 def test_text_of_another_class_is_recorded_as_plain_text() -> None:
-    """A member of a `StrEnum` is the text that it is: as a text, a value, a key, a parameter's name and its kind."""
+    """A `StrEnum` member is recorded as plain text, whether as text, value, key, parameter name or kind."""
     given = check_parameters({Metric.LOSS: Parameter({Metric.LOSS: [Metric.LOSS]}, Metric.METRIC)})  # type: ignore[arg-type]
     assert same(given, {"loss": Parameter({"loss": ["loss"]}, "metric")})
     assert type(check_text(Metric.LOSS, "message")) is str
 
 
 def test_plain_values_become_json_parameters() -> None:
-    """A plain value is a parameter of the kind json; a `Parameter` is taken as it is."""
+    """A plain value becomes a parameter of kind json, and a `Parameter` is kept."""
     metric = Parameter(0.5, "metric")
     assert check_parameters({"a": 1, "b": metric}) == {"a": Parameter(1), "b": metric}
 
 
 def test_any_mapping_will_do_for_parameters_and_documents() -> None:
-    """A mapping that is no dict is copied into one."""
+    """Any mapping is accepted as parameters or as a document."""
     assert check_parameters(MappingProxyType({"a": 1})) == {"a": Parameter(1)}
     assert check_document(MappingProxyType({"a": 1}), "details") == {"a": 1}
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "ab", [("a", 1)], {1}])
 def test_what_is_no_mapping_is_refused(wrong: object) -> None:
-    """Parameters and documents are mappings."""
+    """Parameters or a document that is not a mapping raises InvalidValue."""
     with pytest.raises(InvalidValue, match="is not a mapping"):
         check_parameters(wrong)
     with pytest.raises(InvalidValue, match="is not a mapping"):
@@ -220,7 +220,7 @@ def test_what_is_no_mapping_is_refused(wrong: object) -> None:
 
 @pytest.mark.parametrize("name", ["", "a\n", 5, None, "x" * 513])
 def test_a_parameters_name_is_a_name(name: Any) -> None:
-    """The rule of names holds for parameters."""
+    """An invalid parameter name raises InvalidName."""
     with pytest.raises(InvalidName, match="parameter name"):
         check_parameters({name: 1})
 
@@ -236,7 +236,7 @@ def test_a_parameters_name_is_a_name(name: Any) -> None:
     ],
 )
 def test_a_parameter_is_refused_by_name(parameter: Parameter, reason: str) -> None:
-    """The error names the parameter and what is wrong with its kind or value."""
+    """A parameter with an invalid kind or value raises InvalidValue, which names the parameter."""
     with pytest.raises(InvalidValue, match=reason) as caught:
         check_parameter(parameter, "loss")
     assert "'loss'" in caught.value.where
@@ -262,5 +262,5 @@ def test_a_parameter_is_refused_by_name(parameter: Parameter, reason: str) -> No
     ],
 )
 def test_same_means_the_same_bytes_but_for_the_bits_of_a_nan(left: object, right: object, equal: bool) -> None:  # noqa: FBT001 - a column of the table
-    """Two values are the same when their canonical bytes are; there is one NaN, whatever its bits."""
+    """Two values are the same if their canonical bytes are equal; all NaNs are the same."""
     assert same(left, right) is equal

@@ -1,4 +1,4 @@
-"""A dict that knows what is only inherited: merging, copying, pickling."""
+"""`VisibleParameters`: a dict that knows which values are only inherited, when merged, copied or pickled."""
 
 import copy
 import pickle
@@ -31,12 +31,12 @@ def pickled(visible: VisibleParameters) -> VisibleParameters:
 
 
 def test_it_is_a_dict_of_everything_that_is_seen() -> None:
-    """To whoever reads it, it is the dict of all values."""
+    """It equals the dict of all visible values."""
     assert dict(branch()) == {"own": parameter(1), "x": parameter("old")}
 
 
 def test_its_own_is_what_is_not_just_inherited() -> None:
-    """Set by the branch, added or changed here: own. Inherited and untouched: not."""
+    """`own` gives the values that were set, added or changed, without inherited ones."""
     visible = branch()
     visible["added"] = parameter(2)
     assert set(visible.own()) == {"own", "added"}
@@ -46,14 +46,14 @@ def test_its_own_is_what_is_not_just_inherited() -> None:
 
 @pytest.mark.parametrize("copied", [lambda visible: visible.copy(), copy.copy, deep, pickled])
 def test_copies_keep_the_knowledge(copied: Callable[[VisibleParameters], VisibleParameters]) -> None:
-    """However it is copied, what was inherited stays so."""
+    """A copy of any kind knows which values are inherited."""
     made = copied(branch())
     assert isinstance(made, VisibleParameters)
     assert (dict(made), made.own()) == (dict(branch()), branch().own())
 
 
 def test_a_deep_copy_is_apart() -> None:
-    """Changing a value in a copy makes it own there, and leaves the original alone."""
+    """Changing a value in a deep copy makes it own there and leaves the original unchanged."""
     visible = branch()
     made = copy.deepcopy(visible)
     made["x"].value = "new"
@@ -74,7 +74,7 @@ def combined(parent: VisibleParameters, other: Any) -> VisibleParameters:
 def test_merging_takes_only_what_the_other_has_of_its_own(
     merge: Callable[[VisibleParameters, Any], VisibleParameters],
 ) -> None:
-    """A stale inherited value does not come along."""
+    """Merging another `VisibleParameters` takes only its own values, not stale inherited ones."""
     parent = VisibleParameters({"x": parameter("fresh")})
     assert merge(parent, branch()) == {"x": parameter("fresh"), "own": parameter(1)}
 
@@ -84,12 +84,12 @@ def test_merging_takes_only_what_the_other_has_of_its_own(
 def test_merging_anything_else_is_a_dict_s(
     merge: Callable[[VisibleParameters, Any], VisibleParameters], other: Any
 ) -> None:
-    """A plain dict, or pairs, are merged whole."""
+    """Merging a plain dict or pairs takes all of them."""
     assert merge(VisibleParameters({"x": 0}), other) == {"x": 1}
 
 
 def test_updating_takes_keywords() -> None:
-    """Like any dict's `update`."""
+    """`update` accepts keyword arguments."""
     visible = VisibleParameters()
     visible.update(x=1)
     assert visible == {"x": 1}

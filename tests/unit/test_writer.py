@@ -1,4 +1,4 @@
-"""Group commit, on a log that is kept in memory and commits when it is told to."""
+"""Group commit, tested on an in-memory log that commits when it is told to."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from engine.writer import Finished, Writer
 
 
 class StubLog:
-    """Records nothing but the batches it is given; each waits for `release`."""
+    """A log that only keeps the batches it is given; each one commits after `release`."""
 
     def __init__(self, *, batch_requests_max: int = 100) -> None:
         self.capabilities = Capabilities(1000, batch_requests_max, dense_order=True)
@@ -61,18 +61,18 @@ def request(name: str) -> Request:
 
 
 def submit(writer: Writer, *names: str) -> list[asyncio.Task[Recorded]]:
-    """Submit a request of each name, each from its own task."""
+    """Submit one request for each name, each from its own task."""
     return [asyncio.create_task(writer.submit(request(name))) for name in names]
 
 
 async def settle() -> None:
-    """Let every task run until it waits for something that is not there yet."""
+    """Let every task run until it has to wait."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 async def test_what_comes_while_a_batch_commits_becomes_the_next_batch() -> None:
-    """Nothing lingers: the first request goes alone, the others together behind it, in their order."""
+    """The first request commits alone at once; those submitted meanwhile form the next batch, in order."""
     log = StubLog()
     writer = Writer(log)
     first = submit(writer, "a")
@@ -86,7 +86,7 @@ async def test_what_comes_while_a_batch_commits_becomes_the_next_batch() -> None
 
 
 async def test_a_batch_keeps_to_what_the_log_can_take() -> None:
-    """Capabilities are data: the largest batch is the log's to say."""
+    """A batch holds no more requests than the log's `batch_requests_max`."""
     log = StubLog(batch_requests_max=2)
     log.release()
     writer = Writer(log)
@@ -95,7 +95,7 @@ async def test_a_batch_keeps_to_what_the_log_can_take() -> None:
 
 
 async def test_a_full_queue_makes_callers_wait_and_drops_nothing() -> None:
-    """The bound is on requests that are under way; those beyond it are recorded later, in order."""
+    """Requests beyond the queue's limit wait and are recorded later, in order."""
     log = StubLog()
     writer = Writer(log, queued_requests_max=2)
     tasks = submit(writer, "a", "b", "c", "d", "e")
@@ -108,7 +108,7 @@ async def test_a_full_queue_makes_callers_wait_and_drops_nothing() -> None:
 
 
 async def test_each_answer_reaches_its_own_caller() -> None:
-    """A refusal is raised where its request came from; its neighbours are recorded."""
+    """Each caller gets the answer to its own request, and only the refused one raises."""
     log = StubLog()
     log.answer = lambda name: RunNotFound(name) if name == "b" else Recorded((), ord(name))
     log.release()
@@ -120,7 +120,7 @@ async def test_each_answer_reaches_its_own_caller() -> None:
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("gone"), RuntimeError("a fault of the log")])
 async def test_an_error_of_the_log_reaches_every_caller_and_the_next_batch_goes_on(failure: Exception) -> None:
-    """No caller waits for ever, and the writer is not broken by it."""
+    """An error of the log is raised in every caller of the batch, and the next batch is recorded."""
     log = StubLog()
     log.failure = failure
     log.release()
@@ -132,7 +132,7 @@ async def test_an_error_of_the_log_reaches_every_caller_and_the_next_batch_goes_
 
 
 async def test_a_caller_cancelled_while_queued_takes_its_request_back() -> None:
-    """The log never sees it."""
+    """A request whose caller is cancelled while it is queued is never sent to the log."""
     log = StubLog()
     writer = Writer(log)
     first, second, third = submit(writer, "a", "b", "c")
@@ -149,7 +149,7 @@ async def test_a_caller_cancelled_while_queued_takes_its_request_back() -> None:
 
 
 async def test_a_caller_cancelled_just_before_its_batch_is_taken_takes_its_request_back() -> None:
-    """Also when it has not run since: what is taken next goes on to those behind it."""
+    """A request whose caller is cancelled just before the next batch is taken is not sent; the one behind it is."""
     log = StubLog(batch_requests_max=1)
     writer = Writer(log)
     first, gone, kept = submit(writer, "a", "gone", "kept")
@@ -167,7 +167,7 @@ async def test_a_caller_cancelled_just_before_its_batch_is_taken_takes_its_reque
 
 
 async def test_a_caller_cancelled_during_the_commit_has_its_request_recorded() -> None:
-    """The batch is not torn: the log finishes it, and the other callers get their answers."""
+    """A caller that is cancelled during the commit does not stop the batch; the other callers get their answers."""
     log = StubLog()
     writer = Writer(log)
     gone, kept = submit(writer, "gone", "kept")
@@ -181,7 +181,7 @@ async def test_a_caller_cancelled_during_the_commit_has_its_request_recorded() -
 
 
 async def test_a_batch_whose_callers_are_all_cancelled_is_taken_back() -> None:
-    """The log is told once nobody waits for it any more, and the queue goes on."""
+    """The append of a batch is cancelled once all of its callers are, and the next batch is recorded."""
     log = StubLog()
     writer = Writer(log)
     callers = submit(writer, "a", "b")
@@ -199,7 +199,7 @@ async def test_a_batch_whose_callers_are_all_cancelled_is_taken_back() -> None:
 
 
 async def test_a_batch_that_somebody_follows_to_the_end_is_not_taken_back() -> None:
-    """Though every caller is cancelled: one of them is yet to learn what was recorded."""
+    """A batch with a `submit_to_the_end` caller is not cancelled, even when all of its callers are."""
     log = StubLog()
     writer = Writer(log)
     followed = asyncio.create_task(writer.submit_to_the_end(request("followed")))
@@ -216,7 +216,7 @@ async def test_a_batch_that_somebody_follows_to_the_end_is_not_taken_back() -> N
 
 
 async def test_a_caller_cancelled_before_its_turn_gives_its_place_away() -> None:
-    """Callers that wait for a full queue can be cancelled, and do not take places with them."""
+    """A caller that is cancelled while it waits for room in the queue takes no place in it."""
     log = StubLog()
     writer = Writer(log, queued_requests_max=1)
     first, second, third = submit(writer, "a", "b", "c")
@@ -228,7 +228,7 @@ async def test_a_caller_cancelled_before_its_turn_gives_its_place_away() -> None
 
 
 async def test_closing_records_what_is_queued() -> None:
-    """A request that was taken is not dropped."""
+    """`close` waits until all queued requests are recorded."""
     log = StubLog()
     writer = Writer(log)
     tasks = submit(writer, "a")
@@ -245,7 +245,7 @@ async def test_closing_records_what_is_queued() -> None:
 
 
 async def test_after_closing_requests_are_refused() -> None:
-    """Those that waited for a full queue, too."""
+    """After `close`, new requests and those still waiting for room raise EngineClosed."""
     log = StubLog()
     writer = Writer(log, queued_requests_max=1)
     first, waiting = submit(writer, "a", "b")
@@ -263,7 +263,7 @@ async def test_after_closing_requests_are_refused() -> None:
 
 
 async def test_cancelling_the_close_does_not_cancel_the_commit() -> None:
-    """The commit is shielded; the requests are recorded all the same."""
+    """Cancelling `close` does not cancel the commit."""
     log = StubLog()
     writer = Writer(log)
     (task,) = submit(writer, "a")
@@ -277,7 +277,7 @@ async def test_cancelling_the_close_does_not_cancel_the_commit() -> None:
 
 
 async def test_a_log_that_is_cancelled_cancels_every_caller_of_the_batch() -> None:
-    """One that records in a task of its own, which somebody cancels: nobody is left waiting for an answer."""
+    """A cancellation inside the log cancels every caller of the batch."""
     log = StubLog()
     log.failure = asyncio.CancelledError()
     log.release()
@@ -287,7 +287,7 @@ async def test_a_log_that_is_cancelled_cancels_every_caller_of_the_batch() -> No
 
 
 def submit_to_the_end(writer: Writer, name: str) -> asyncio.Task[Finished]:
-    """Submit a request that is waited for to its end, from a task of its own."""
+    """Submit a request with `submit_to_the_end`, from a task of its own."""
     return asyncio.create_task(writer.submit_to_the_end(request(name)))
 
 
@@ -296,7 +296,7 @@ def submit_to_the_end(writer: Writer, name: str) -> asyncio.Task[Finished]:
 async def test_to_the_end_a_cancelled_caller_still_learns_what_was_recorded(
     queued_requests_max: int, times: int
 ) -> None:
-    """However often it is cancelled, and wherever it waits; the cancellation is its to raise then."""
+    """`submit_to_the_end` returns the result together with the cancellation, however often the caller is cancelled."""
     log = StubLog()
     writer = Writer(log, queued_requests_max=queued_requests_max)
     (first,) = submit(writer, "a")
@@ -314,7 +314,7 @@ async def test_to_the_end_a_cancelled_caller_still_learns_what_was_recorded(
 
 
 async def test_to_the_end_in_a_cancelled_scope() -> None:
-    """An anyio scope cancels again and again, and is told of what was recorded all the same."""
+    """`submit_to_the_end` in a cancelled anyio scope returns the result together with the cancellation."""
     log = StubLog()
     writer = Writer(log)
     finished: list[Finished] = []
@@ -330,7 +330,7 @@ async def test_to_the_end_in_a_cancelled_scope() -> None:
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("gone"), asyncio.CancelledError()])
 async def test_to_the_end_a_cancelled_caller_of_a_failed_request_is_cancelled(failure: BaseException) -> None:
-    """Nothing was recorded: what came of it is the cause. A log that is cancelled is no reason to wait for ever."""
+    """`submit_to_the_end` of a failed request raises the caller's cancellation with the failure as its cause."""
     log = StubLog()
     log.failure = failure
     writer = Writer(log)
@@ -345,7 +345,7 @@ async def test_to_the_end_a_cancelled_caller_of_a_failed_request_is_cancelled(fa
 
 
 async def test_to_the_end_a_failure_is_raised() -> None:
-    """Who is not cancelled gets the error as from any request."""
+    """`submit_to_the_end` raises the failure of the log if the caller is not cancelled."""
     log = StubLog()
     log.failure = StoreUnavailable("gone")
     log.release()
@@ -354,7 +354,7 @@ async def test_to_the_end_a_failure_is_raised() -> None:
 
 
 async def test_to_the_end_a_cancellation_that_comes_with_the_answer_loses_nothing() -> None:
-    """The answer is there and its caller has not run yet: it learns both."""
+    """A cancellation that arrives together with the answer is returned with the result by `submit_to_the_end`."""
     log = StubLog()
     writer = Writer(log)
     task = submit_to_the_end(writer, "a")
@@ -367,7 +367,7 @@ async def test_to_the_end_a_cancellation_that_comes_with_the_answer_loses_nothin
 
 
 async def test_who_is_queued_outlives_a_log_that_is_cancelled() -> None:
-    """The batch is lost with the log's task; what is behind it goes on to be recorded."""
+    """When the log's task is cancelled, its batch is cancelled and the next queued request is recorded."""
     log = StubLog(batch_requests_max=1)
     writer = Writer(log)
     first, behind = submit_to_the_end(writer, "a"), submit_to_the_end(writer, "b")
@@ -384,7 +384,7 @@ async def test_who_is_queued_outlives_a_log_that_is_cancelled() -> None:
 async def test_a_log_that_refuses_at_once_refuses_every_caller_and_the_next_batch_goes_on(
     monkeypatch: pytest.MonkeyPatch, refused: Exception
 ) -> None:
-    """What it raises instead of beginning is the answer to each."""
+    """An error that `append` itself raises reaches every caller of the batch, and the next batch is recorded."""
     log = StubLog()
     log.release()
     writer = Writer(log)
@@ -399,7 +399,7 @@ async def test_a_log_that_refuses_at_once_refuses_every_caller_and_the_next_batc
 
 
 async def test_to_the_end_in_front_of_a_closed_writer_a_cancelled_caller_is_cancelled() -> None:
-    """That it was closed meanwhile is the cause."""
+    """A cancelled caller that a closed writer refuses raises its cancellation with EngineClosed as the cause."""
     log = StubLog()
     writer = Writer(log, queued_requests_max=1)
     first, waiting = submit(writer, "a")[0], submit_to_the_end(writer, "b")
