@@ -38,7 +38,7 @@ ALLOWED_CALLS = {
     "engine/cli/document.py": {"print"},  # it prints a command's answer
     "engine/cli/failures.py": {"print"},  # it prints a command's error
     "engine/logs/file_lock.py": {"time.sleep"},  # on the connection's own thread, while opening and closing
-    "engine/logs/forking.py": {"time.sleep"},  # while one thread forks, or others use SQLite until it may
+    "engine/logs/forking.py": {"time.sleep"},  # while another thread forks, or while a fork waits for SQLite
 }
 BANNED_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "subprocess"}
 
@@ -101,7 +101,7 @@ def test_only_the_composition_knows_the_projections(path: Path) -> None:
 
 @pytest.mark.parametrize("path", in_projections(), ids=str)
 def test_the_read_side_knows_events_and_ports_only(path: Path) -> None:
-    """A projection imports from `engine` only what the import contract lists; an `__init__.py` also the face."""
+    """A projection imports from `engine` only the listed modules; an `__init__.py` may import `engine` itself."""
     face = {"engine"} if path.name == "__init__.py" else set()
     assert {module for module in imports_of(path) if is_inside(module, "engine")} <= READ_SIDE_MAY_IMPORT | face
 

@@ -51,7 +51,7 @@ def _values(database: Path) -> Iterator[tuple[str, bytes]]:
 
 
 async def test_no_table_names_code(tmp_path: Path) -> None:
-    """No value in a database names code or is pickled data, after today's engine has migrated the golden file."""
+    """No value in a database names code or is pickled data, after today's engine has opened the golden file."""
     database = Path(shutil.copy(DATABASE, tmp_path))
     async with open_engine(database):
         pass

@@ -107,7 +107,7 @@ async def test_an_attempt_that_somebody_else_ended_is_left_as_it_is(engine: Engi
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-async def test_any_word_is_an_end(engine: Engine, elsewhere: bool) -> None:  # noqa: FBT001 - pytest gives it
+async def test_any_status_ends_an_attempt(engine: Engine, elsewhere: bool) -> None:  # noqa: FBT001 - pytest passes it
     """Any status given to `finish`, also a host's own, ends the attempt; the block keeps it, with the end's time."""
     run = await engine.create_run("r")
     async with run.attempt("s") as attempt:
@@ -118,7 +118,7 @@ async def test_any_word_is_an_end(engine: Engine, elsewhere: bool) -> None:  # n
     assert log.ended_at is not None
 
 
-async def test_any_word_is_an_end_where_the_step_stays(engine: Engine) -> None:
+async def test_any_status_ends_an_attempt_whose_step_does_not_change(engine: Engine) -> None:
     """A host's own status ends an attempt also when the step does not change.
 
     The step does not change when another attempt is its current one, or when it has that status already.
@@ -137,7 +137,7 @@ async def test_any_word_is_an_end_where_the_step_stays(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("first", ["FAILED", "TIMED_OUT"])
-async def test_words_behind_an_end_are_none(engine: Engine, first: str) -> None:
+async def test_any_status_after_an_end_reopens_the_attempt(engine: Engine, first: str) -> None:
     """An attempt that gets any other status after its end is open again and ends with its block."""
     run = await engine.create_run("r")
     async with run.attempt("s") as attempt:
@@ -149,7 +149,7 @@ async def test_words_behind_an_end_are_none(engine: Engine, first: str) -> None:
     assert ((await attempt.log()).status, (await run.step("s")).status) == ("COMPLETED", "COMPLETED")
 
 
-async def test_an_attempt_that_ended_with_any_word_is_active_no_more(engine: Engine) -> None:
+async def test_an_attempt_that_ended_with_any_status_is_not_active(engine: Engine) -> None:
     """An attempt that `finish` ended with a host's own status is not active; one merely updated to such a status is."""
     run = await engine.create_run("r")
     going_on, ended = await run.start_attempt("s", operator_key="k8s"), await run.start_attempt("t", operator_key="k8s")

@@ -349,7 +349,7 @@ async def test_nothing_that_was_carried_over_is_at_work(engine: Engine) -> None:
     assert await engine.views.tasks.unfinished("f") == []
     assert (await f.lineage("own")).during is None
     (left,) = await f.attempts("s")
-    await (await f.find_attempt(left.attempt_id)).update(status="RUNNING")  # until the fork takes it up
+    await (await f.find_attempt(left.attempt_id)).update(status="RUNNING")  # the fork continues it
     assert [each.log.attempt_id for each in await engine.views.tasks.unfinished("f")] == [left.attempt_id]
 
 

@@ -138,7 +138,7 @@ async def test_the_file_holds_no_trace_while_it_is_open(database: Path) -> None:
 
 @pytest.mark.parametrize("size", [10, 3_000, 50_000, 500_000], ids=str)
 async def test_neighbours_and_sizes_make_no_difference(database: Path, size: int) -> None:
-    """A payload of any size, before and after other values of its parameter, is erased; other events stay."""
+    """A payload of any size, recorded between other events, is erased from the file, and the other events stay."""
     async with open_engine(database) as engine:
         run = await engine.create_run("r")
         for number in range(30):

@@ -83,7 +83,7 @@ async def test_the_state_is_that_of_the_point(engine: Engine, run: Run) -> None:
     for name, point in points.items():
         new = await engine.fork_run("r", run_id=name, at=point)
         found = (await forked_from(engine, name))[2]
-        assert found == version if name != "t" else found >= version  # a commit records several at one time
+        assert found == version if name != "t" else found >= version  # events of a commit share a time
         assert list(await new.steps()) == ["prepare"]
         assert await new.parameters() == {"lr": Parameter(0.1), "rows": Parameter(7)}
 
@@ -128,7 +128,7 @@ async def test_a_configuration_is_gone_on_with(engine: Engine, run: Run) -> None
         assert (await f.compile()).config == {"file": "p.py", "executor": {"n": 3}}
         assert (await f.compile(at=1)).config == {"file": "p.py", "executor": {"n": 1}}
         assert (await g.compile()).config == {"file": "p.py", "executor": {"n": 2}}
-        assert (await of_branch.compile()).config == {}  # the branch was forked before there was one
+        assert (await of_branch.compile()).config == {}  # it was forked before the run was configured
         await engine.rebuild()
     with closing(sqlite3.connect(engine.path)) as connection:
         rows = dict(connection.execute("SELECT run_id, config FROM runs"))

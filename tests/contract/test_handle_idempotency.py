@@ -152,7 +152,7 @@ async def test_a_retried_fork_outlives_its_source(engine: Engine, point: dict[st
         await engine.fork_run("r", run_id="other", idempotency_key="k", **point)
 
 
-async def test_a_functions_error_is_none_of_a_retry(engine: Engine) -> None:
+async def test_a_retried_reduction_does_not_call_its_function(engine: Engine) -> None:
     """A retried reduction returns the recorded result and does not call its function."""
     run, branch = await prepared(engine)
     called = list[list[Any]]()

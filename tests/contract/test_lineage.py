@@ -84,7 +84,7 @@ class TestForks:
         found = await child.lineage("x")
         assert (place(found), found.inherited_through) == (("r", "a", 2), [])
 
-    async def test_a_siblings_value_is_not_seen(self, engine: Engine) -> None:
+    async def test_a_childs_value_is_not_seen(self, engine: Engine) -> None:
         """The lineage of a parameter that only child branches have set raises ParameterNotFound."""
         run, _ = await family(engine, {"a": 1, "b": 2})
         with pytest.raises(ParameterNotFound):

@@ -91,7 +91,7 @@ class TestRefused:
             ({"limit": LIMIT_MAX + 1}, InvalidValue),
         ],
     )
-    async def test_what_is_no_question_is_refused_by_name(
+    async def test_an_invalid_query_is_refused(
         self, engine: Engine, asked: dict[str, Any], error: type[Exception]
     ) -> None:
         """An invalid name, point, `history`, `depth` or `limit` raises a typed error."""

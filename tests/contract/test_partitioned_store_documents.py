@@ -130,7 +130,7 @@ async def test_an_attempt_has_the_times_of_its_document(store: PartitionedRunLog
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "9999-12-31T23:59:59-12:00", "0001-01-01", "2026-13-01"])
-async def test_a_time_that_is_none_is_the_hosts_own_text(
+async def test_a_time_that_cannot_be_parsed_is_kept_as_text(
     store: PartitionedRunLogStore, engine: Engine, text: str
 ) -> None:
     """A time that cannot be parsed is kept as text, and the attempt has the time of recording."""
@@ -260,7 +260,7 @@ class Model:
         return {"mode": mode}
 
 
-async def test_a_class_is_none_of_its_objects(store: PartitionedRunLogStore) -> None:
+async def test_a_class_in_place_of_an_object_is_refused(store: PartitionedRunLogStore) -> None:
     """A class passed in place of an instance raises InvalidValue."""
     await store.put_run_log(RunLog(run_id="r"))
     await store.set_parameters("r", {"m": Model()})
@@ -362,7 +362,7 @@ async def test_a_store_that_inherits_nothing_copies_what_it_shows(engine: Engine
     assert values(await store.get_parameters("r", "a.b")) == {"y": 2}
     before = await engine.last_position()
     await store.copy_parameters_to_branch("r", "a", "a.b")
-    assert await engine.last_position() == before, "it has that copy already"
+    assert await engine.last_position() == before, "the branch has that copy already"
     for branch in ("m.0", "m.1"):
         await store.copy_parameters_to_branch("r", None, branch)
     await store.set_parameters("r", {"x": 5}, "m.0")
@@ -434,7 +434,7 @@ async def test_the_nearest_open_prefix_is_a_branch_s_parent(engine: Engine, name
 
 async def test_branches_are_nested_deeper_than_calls_may_be(engine: Engine) -> None:
     """Branches nested deeper than the recursion limit can be reduced, read and put back."""
-    store = PartitionedRunLogStore(engine, inherited=False)  # looking through that many forks for each takes long
+    store = PartitionedRunLogStore(engine, inherited=False)  # resolving through so many forks is slow
     depth = sys.getrecursionlimit() + 100
     names = [f"b{number}" for number in range(depth)]
     parents = ["", *names[:-1]]

@@ -267,7 +267,7 @@ async def test_a_clock_says_an_aware_time(engine: Engine, now: Any, problem: str
         await StateStore(engine, clock=lambda: now).find_orphaned_attempts("r")
 
 
-async def test_a_clock_can_be_called(engine: Engine) -> None:
+async def test_a_clock_that_cannot_be_called_is_refused(engine: Engine) -> None:
     """A clock that is not callable raises InvalidValue when the store is made."""
     bad: Any = datetime.now(UTC)
     with pytest.raises(InvalidValue, match=r"clock: .* not a function"):

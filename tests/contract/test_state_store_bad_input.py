@@ -204,7 +204,7 @@ async def test_what_has_none_of_the_attributes_is_refused(store: Any, bad: Any) 
 
 
 @pytest.mark.parametrize("bad", [7, "PENDING", SimpleNamespace(statsu="PENDING")])
-async def test_metadata_says_something(store: Any, bad: Any) -> None:
+async def test_metadata_without_a_known_attribute_is_refused(store: Any, bad: Any) -> None:
     """Metadata with none of the known attributes raises InvalidValue."""
     before = await last_position(store)
     with pytest.raises(InvalidValue, match="created_at"):
@@ -243,7 +243,7 @@ async def test_a_time_of_creation_is_a_time(store: Any, bad: Any) -> None:
     assert await last_position(store) == before
 
 
-async def test_several_ids_are_not_one_text(store: Any) -> None:
+async def test_one_text_is_not_taken_for_several_ids(store: Any) -> None:
     """A single string given as attempt ids raises InvalidValue, as does a value that is no collection."""
     with pytest.raises(InvalidValue, match="attempt_ids"):
         await store.mark_attempts_failed_init(store.attempt_id)

@@ -37,7 +37,7 @@ async def test_a_run_without_metadata_begins_now_as_created(store: Any) -> None:
 
 async def test_a_naive_time_of_creation_is_utc(store: Any) -> None:
     """A naive creation time is taken as UTC."""
-    await store.create_run(handle(), metadata(created_at=datetime(2026, 1, 2, 3, 4, 5)))  # noqa: DTZ001 - that is it
+    await store.create_run(handle(), metadata(created_at=datetime(2026, 1, 2, 3, 4, 5)))  # noqa: DTZ001 - the case
     assert (await store.get_run_metadata("r")).created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 

@@ -243,7 +243,7 @@ async def test_what_is_not_there_is_made_by_nobody(store: Any) -> None:
         assert await read("unknown") is None
 
 
-def test_a_factory_can_be_called() -> None:
+def test_a_factory_that_cannot_be_called_is_refused() -> None:
     """A factory that is not callable raises InvalidValue when `Factories` is made."""
     bad: Any = "HostRun"
     with pytest.raises(InvalidValue, match="factory run: 'HostRun'"):
@@ -251,7 +251,7 @@ def test_a_factory_can_be_called() -> None:
 
 
 @pytest.mark.parametrize("bad", [HostRun, {"run": HostRun}, False], ids=["a class", "a mapping", "False"])
-async def test_factories_are_factories(engine: Engine, database: Path, bad: Any) -> None:
+async def test_anything_but_factories_is_refused(engine: Engine, database: Path, bad: Any) -> None:
     """Both twins refuse a value that is not `Factories` when they are made."""
     for make in (lambda: StateStore(engine, bad), lambda: SQLiteStateStore(database, bad)):
         with pytest.raises(InvalidValue, match="not Factories"):

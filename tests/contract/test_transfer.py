@@ -21,7 +21,7 @@ from tests.golden.make_database import fill
 
 @pytest.fixture
 async def source(engine: Engine) -> Engine:
-    """A store with three runs of every kind of event, one forked from a branch of another."""
+    """A store with events of most types in three runs, one of them forked from a branch of another."""
     await fill(engine)
     return engine
 

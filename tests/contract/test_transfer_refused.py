@@ -92,7 +92,7 @@ async def test_a_file_cut_after_any_line(lines: list[bytes], target: Engine) -> 
             assert (type(error), error.line) == (ExportCutShort, count + 1)
 
 
-async def test_a_file_cut_inside_any_line(lines: list[bytes], target: Engine) -> None:
+async def test_a_file_cut_before_any_line_feed(lines: list[bytes], target: Engine) -> None:
     """An export whose last line lacks only its line feed raises ExportCutShort at that line."""
     with unchanged(target):
         for number, line in enumerate(lines[1:], start=2):

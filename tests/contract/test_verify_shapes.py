@@ -268,7 +268,7 @@ async def test_more_is_missing_than_was_deleted(engine: Engine, database: Path) 
         assert found(await engine.verify()) == [("missing event", None, None, None, 12)]
 
 
-async def test_times_and_ids_are_not_looked_at_beyond_their_hash(engine: Engine) -> None:
+async def test_runs_of_any_creation_time_verify(engine: Engine) -> None:
     """Runs with any creation time verify."""
     for number, year in enumerate((1, 1970, 9999)):
         await engine.create_run(f"r{number}", created_at=datetime(year, 1, 2, tzinfo=UTC))

@@ -65,7 +65,7 @@ async def fill(engine: Engine) -> None:
 
 
 async def compiled(engine: Engine) -> dict[str, object]:
-    """Return every run's compiled log, still with NaN apart from None."""
+    """Return every run's compiled log as plain values, in which NaN stays NaN."""
     return {name: msgspec.to_builtins(await (await engine.run(name)).compile()) for name in RUNS}
 
 

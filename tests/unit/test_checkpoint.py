@@ -133,7 +133,7 @@ def test_a_signature_of_another_key(keys: tuple[Path, Path], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("changes", [{"value": "zz"}, {"value": ""}, {"public_key": "00"}, {"public_key": "zz"}])
-def test_a_signature_that_is_none(keys: tuple[Path, Path], changes: dict[str, str]) -> None:
+def test_a_malformed_signature_is_refused(keys: tuple[Path, Path], changes: dict[str, str]) -> None:
     """A malformed signature raises SignatureInvalid."""
     signed = sign(CHECKPOINT, keys[0])
     assert signed.signature is not None
@@ -152,7 +152,7 @@ def test_signing_again_replaces_the_signature(keys: tuple[Path, Path]) -> None:
     assert sign(sign(CHECKPOINT, keys[0]), keys[0]) == sign(CHECKPOINT, keys[0])
 
 
-def test_keys_that_are_none(keys: tuple[Path, Path], tmp_path: Path) -> None:
+def test_invalid_keys_are_refused(keys: tuple[Path, Path], tmp_path: Path) -> None:
     """A file with no key, the wrong half of a pair or another kind of key raises InvalidValue."""
     curve = written(ec.generate_private_key(ec.SECP256R1()), tmp_path / "curve")
     (tmp_path / "text").write_text("no key")

@@ -198,7 +198,7 @@ def test_outside_a_log_there_is_no_position() -> None:
         b"\x90",
         b"\xc0",
         b"\x81\xa6branch\x05",
-        b"\x81\xa6branch\xa1\xff",  # no UTF-8
+        b"\x81\xa6branch\xa1\xff",  # not UTF-8
         b"\x82\xa6branch\xa0\xa5extra\x01",
         b"\x82\xa6branch\xa0\xa7details" + b"\x81\xa1a" * 5_000 + b"\xc0",  # deeper than the interpreter's stack allows
         b"\x82\xa6branch\xa0\xa7details\x81\xa1a" + b"\x91" * 100_000,

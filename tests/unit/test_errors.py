@@ -22,7 +22,7 @@ SAMPLES: dict[str, Any] = {
     "int": 3,
     "float": 0.5,
     "object": 2**70,
-    inspect.formatannotation(Path): PATH,  # spelled otherwise by newer Pythons
+    inspect.formatannotation(Path): PATH,  # newer Python versions spell it differently
     "int | None": 5,
     "str | None": "r1",
     "datetime.datetime | None": datetime(2026, 1, 2, tzinfo=UTC),

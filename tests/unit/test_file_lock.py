@@ -36,7 +36,7 @@ def test_it_is_held_inside_the_block_and_free_after(path: Path) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_file_that_was_removed_is_made_anew(path: Path, again: bool) -> None:  # noqa: FBT001 - pytest gives it
+def test_a_file_that_was_removed_is_made_anew(path: Path, again: bool) -> None:  # noqa: FBT001 - pytest passes it
     """A lock whose file was removed or replaced is taken on the file that is at the path now."""
     lock = FileLock(path)
     path.unlink()

@@ -30,7 +30,7 @@ from engine.errors import InvalidValue
     ],
     ids=str,
 )
-def test_what_cannot_be_meant_is_refused_at_once(options: dict[str, Any]) -> None:
+def test_an_invalid_option_is_refused_at_once(options: dict[str, Any]) -> None:
     """An invalid option raises InvalidValue, which names the option, when `open_engine` is called."""
     with pytest.raises(InvalidValue) as caught:
         _ = open_engine(**{"path": "runs.db", **options})

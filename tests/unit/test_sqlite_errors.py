@@ -33,7 +33,7 @@ from engine.logs.sqlite_errors import opening_failed, translate
         (None, OutcomeUnknown),
     ],
 )
-def test_a_code_is_an_error_of_ours(code: int | None, error: type[AnabranchError]) -> None:
+def test_each_code_is_translated_to_its_error(code: int | None, error: type[AnabranchError]) -> None:
     """Each SQLite code is translated to its error without reading the message; an unknown one is OutcomeUnknown."""
     failure = sqlite3.OperationalError("database is locked")
     if code is not None:
