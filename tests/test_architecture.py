@@ -40,6 +40,7 @@ ALLOWED_CALLS = {
     "engine/logs/file_lock.py": {"time.sleep"},  # on the connection's own thread, while opening and closing
     "engine/logs/forking.py": {"time.sleep"},  # while another thread forks, or while a fork waits for SQLite
 }
+DEFINITIONS = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 BANNED_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "subprocess"}
 
 
@@ -169,7 +170,7 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_names_say_what_things_are(path: Path) -> None:
     """No module, class or function has a vague word such as "manager" or "helper" in its name."""
-    defined = [node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    defined = [node.name for node in ast.walk(tree_of(path)) if isinstance(node, DEFINITIONS)]
     for name in [path.stem, *defined]:
         words = name.lower()
         assert not any(word in words for word in ("manager", "helper", "utils", "misc", "common")), name

@@ -1,6 +1,5 @@
 """Reductions through the handles: what is folded, in which order, and what is refused."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -124,20 +123,3 @@ class TestReduction:
         await outer.reduce()
         await run.reduce()
         assert await run.parameters() == {"x": Parameter(1)}
-
-    async def test_a_function_is_asked_again_when_a_child_writes_meanwhile(self, engine: Engine) -> None:
-        """A reduction by a function is made of the child heads that it names, even if a child writes meanwhile."""
-        run, (a, _) = await family(engine)
-        asked: list[list[int]] = []
-        writing: list[asyncio.Task[Any]] = []
-
-        def largest(values: list[int]) -> int:
-            if not asked:  # its write is queued before the reduction is
-                writing.append(asyncio.ensure_future(a.set_parameters({"x": 50})))
-            asked.append(values)
-            return max(values)
-
-        reduction = await run.reduce(rules={"x": largest})
-        await asyncio.gather(*writing)
-        assert reduction.values["x"].value == max(asked[-1])
-        assert {head.branch: head.stream_version for head in reduction.children}["a"] == (3 if len(asked) > 1 else 2)

@@ -1,7 +1,6 @@
 """`Engine.verify` finds no problem in a clean store, and the right problem for each kind of tampering."""
 
-import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from engine.errors import RunNotFound
 from engine.logs import sqlite_audit
 from tests.forger import delete_run
 from tests.tampered import Found, Tampered, found, record_three_runs, tampering
-
-Forge = Callable[[sqlite3.Connection], None]
 
 
 @pytest.fixture

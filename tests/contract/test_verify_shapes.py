@@ -174,7 +174,7 @@ async def test_a_store_of_tasks(database: Path) -> None:
         assert (await engine.verify()).problems == []
 
 
-async def test_a_run_finalized_in_parts(engine: Engine, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_finalized_in_parts(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finalization in several parts verifies."""
     monkeypatch.setattr("engine.decisions._FINALIZED_BYTES_MAX", 150)
     run = await engine.create_run("r")
