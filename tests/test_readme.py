@@ -13,6 +13,7 @@ import engine
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SQL_GUIDE = (ROOT / "docs/sql.md").read_text()
+RECORDING_GUIDE = (ROOT / "docs/recording.md").read_text()
 HOSTS_GUIDE = (ROOT / "docs/hosts.md").read_text()
 AUDITING_GUIDE = (ROOT / "docs/auditing.md").read_text()
 
@@ -31,6 +32,13 @@ def test_the_example_prints_what_the_readme_says(tmp_path: Path) -> None:
     assert ran.stderr == ""
 
 
+def test_the_commands_of_one_write_print_what_the_guide_says(tmp_path: Path) -> None:
+    """The guide's example of several writes at once prints the block below it."""
+    example = blocks("python", RECORDING_GUIDE)[0]
+    ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == (blocks("text", RECORDING_GUIDE)[0], "")
+
+
 def test_the_sql_for_readers_of_the_file_runs(tmp_path: Path) -> None:
     """The guide's query shows what a branch sees and where it comes from."""
     example = tmp_path / "example.py"
@@ -39,7 +47,7 @@ def test_the_sql_for_readers_of_the_file_runs(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "runs.db")
     rows = connection.execute(blocks("sql", SQL_GUIDE)[0]).fetchall()
     connection.close()
-    assert [(name, value, branch) for name, value, branch, _ in rows] == [
+    assert [(name, value, branch) for name, value, _, branch, _ in rows] == [
         ("epochs", "3", "fit.a"),
         ("loss", "0.3", "fit.a"),
         ("lr", "0.1", ""),
@@ -69,7 +77,7 @@ HANDLES = {"engine": engine.Engine, "run": engine.Run, "branch": engine.Branch, 
 
 def test_the_methods_in_the_table_are_there() -> None:
     """A name without a handle before it is of the handle before."""
-    (table,) = re.findall(r"^## The API$(.*?)^Every write", README, flags=re.MULTILINE | re.DOTALL)
+    (table,) = re.findall(r"^## The API$(.*?)^Writes through", README, flags=re.MULTILINE | re.DOTALL)
     handle, missing = "engine", []
     for name in re.findall(
         r"`([a-z_.]+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line)
