@@ -1,4 +1,4 @@
-"""The command line's entry: parsing, and how it ends when parsing fails."""
+"""The entry point of the command line: the commands, parsing, and exit codes for usage errors."""
 
 import sys
 from collections.abc import Sequence
@@ -34,22 +34,22 @@ from engine.cli.failures import USAGE, leave_quietly, report, report_unwritten
 from engine.cli.options import DatabaseInFront, Version
 from engine.cli.streams import prepare_streams
 
-_HELP: Final = """Look into runs recorded by anabranch.
+_HELP: Final = """Inspect runs recorded by anabranch.
 
 \b
   anabranch demo                 record a census of this folder as a run
   anabranch runs                 list the runs, the last recorded first
-  anabranch show RUN             one run, and where its parameters come from
-  anabranch explain RUN          what failed or holds it up, and why
+  anabranch show RUN             show one run, and where its parameters come from
+  anabranch explain RUN          say what failed or is blocked, and why
 
-Every command reads the database named by --db or ANABRANCH_DB, anabranch.db in the current folder otherwise, takes
+Every command uses the database given by --db or ANABRANCH_DB (by default anabranch.db in the current folder), accepts
 --json, and shows times in UTC.
 
-In JSON times are ISO 8601, hashes hexadecimal, and NaN and the infinities the texts "NaN", "Infinity", "-Infinity";
-`events --json` prints one object on each line.
+In JSON, times are ISO 8601, hashes are hexadecimal, and NaN and the infinities are the strings "NaN", "Infinity" and
+"-Infinity". `events --json` prints one object per line.
 
-Exit codes: 0 done; 1 an error with a name, or a check found differences; 2 the command line is wrong; 130 interrupted;
-141 the reader of the output has gone. Errors are one line on the standard error output."""
+Exit codes: 0 success; 1 an error, or a check that found differences; 2 wrong usage; 130 interrupted; 141 the reader of
+the output has closed it. An error is one line on standard error."""
 
 app = typer.Typer(
     help=_HELP,
@@ -62,12 +62,12 @@ app = typer.Typer(
 
 exports = typer.Typer(
     cls=export.ExportGroup,
-    help="""Write what is recorded into files: runs, or the evidence of one.
+    help="""Export runs, or the evidence of one run, to files.
 
 \b
-  anabranch export RUN... --to FILE            (anabranch export runs --help says more)
+  anabranch export RUN... --to FILE            (see anabranch export runs --help)
   anabranch export evidence RUN --to FOLDER""",
-    short_help="Write what is recorded into files.",
+    short_help="Export runs or evidence to files.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -75,7 +75,7 @@ exports = typer.Typer(
 
 @app.callback()
 def in_front(context: typer.Context, *, db: DatabaseInFront = None, version: Version = False) -> None:
-    """Keep what stands in front of the command for the command; `--version` has its own callback."""
+    """Pass a `--db` given before the command on to it; `--version` has its own callback."""
     _ = version
     context.obj = db
 
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `anabranch` and return its exit code; see `failures.py` for the codes.
 
     Args:
-        arguments: without the program's name; those of the process unless given, whose streams are then its own.
+        arguments: without the program's name. None takes those of the process, and prepares its standard streams.
     """
     if arguments is None:
         prepare_streams()
@@ -128,12 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except BrokenPipeError:
         return leave_quietly()
-    except OSError as error:  # of the last line, such as that of --help
+    except OSError as error:  # raised by writing the last lines, such as those of --help
         return report_unwritten(error, as_json="--json" in given)
     return code or 0
 
 
 def _one_line(error: TyperException) -> str:
     context = getattr(error, "ctx", None)
-    hint = "" if context is None else f" ({context.command_path} --help says what there is)"
+    hint = "" if context is None else f" (see {context.command_path} --help)"
     return f"{' '.join(error.format_message().split())}{hint}"

@@ -1,4 +1,4 @@
-"""`anabranch backup`: a copy of the whole database, made while others write to it, and proven."""
+"""`anabranch backup`: a verified copy of the whole database, made while others write to it."""
 
 import time
 from pathlib import Path
@@ -20,20 +20,20 @@ from engine.plain_json import plain
 
 
 def backup(
-    to: Annotated[Path, typer.Argument(metavar="TO", help="The file to make.", dir_okay=False, show_default=False)],
+    to: Annotated[Path, typer.Argument(metavar="TO", help="The file to create.", dir_okay=False, show_default=False)],
     *,
     db: Database = DEFAULT_DATABASE,
     json: AsJson = False,
 ) -> None:
-    """Copy the whole database into one file, as it stands at one moment, while others go on writing.
+    """Copy a consistent snapshot of the whole database into one file, while others go on writing.
 
-    The copy is proven before it gets its name: SQLite looks its pages through, every hash is computed anew, and the
-    views are compared with the events. However this ends, TO is a whole copy or is not there; a file that is there is
-    never overwritten. It is synced to the disk, and nobody but its owner can read it. A network file system will do.
+    The copy is verified before it gets its name: SQLite checks its pages, every hash is recomputed, and the views are
+    compared with the events. Whatever happens, TO is either a complete copy or does not exist; an existing file is
+    never overwritten. The copy is synced to disk and readable by its owner only. It may be on a network file system.
 
-    A copy is used like any database: --db TO. To restore it, stop everything that uses the database, move that and the
-    files beside it away, and put the copy in its place. `verify --since` takes checkpoints of either. `cp` is no
-    backup: of a file that is written to it makes broken copies, and copies that lack the last writes.
+    Use a copy like any database: --db TO. To restore it, stop everything that uses the database, move the database and
+    the files beside it away, and put the copy in its place. `verify --since` accepts checkpoints of either. Do not back
+    up with `cp`: while others write, its copies are corrupt or lack the last writes.
 
     \b
       anabranch backup /mnt/backups/monday.db --db runs.db
@@ -59,10 +59,10 @@ def _print(made: BackedUp, name: str, seconds: float) -> None:
     terminal.print(
         f"backed up {visible(name)} to {visible(str(made.path))} in {duration_text(seconds)}", soft_wrap=True
     )
-    held = f"{counted(made.events, 'event')} of {counted(made.runs, 'run')}, the last at position {made.position:,}"
+    held = f"{counted(made.events, 'event')} of {counted(made.runs, 'run')}, up to position {made.position:,}"
     rows = [
         ("holds", Text(f"{held}; {made.bytes:,} bytes")),
-        ("proven", Text("every page, hash, link and reduction, and the views row by row", "green")),
+        ("verified", Text("every page, hash, link and reduction, and the views row by row", "green")),
         ("root", Text(made.root, "dim")),
     ]
     terminal.show(facts(rows))

@@ -19,7 +19,7 @@ from engine.plain_json import plain
 from engine.point import Point
 
 _LIMIT_SHOWN: Final = 100
-"""How much a terminal is shown of a wide reduction or a long history; `--json` has ten times that."""
+"""How many nodes of a wide reduction or a long history are shown on a terminal; `--json` shows ten times as many."""
 
 
 def blame(
@@ -29,15 +29,15 @@ def blame(
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
     at: AtPoint = None,
-    history: Annotated[bool, typer.Option("--history", help="Go back through all that the value overwrote.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Also trace all values that it overwrote.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Show where a value came from.
+    """Show where a parameter's value came from.
 
-    The event that wrote it (branch@version), its time and hash, and the attempt during which it was recorded, where
-    exactly one was open on that branch. Below a reduction stand the child events that it was made of, and what it saw
-    and passed over; then what both sides of a fork had changed, and what the value overwrote. Long values are cut;
-    --json has all of them.
+    Shows the event that wrote it (branch@version), its time and hash, and the attempt during which it was recorded, if
+    exactly one was open on that branch. Below a reduction are the child events it was made from and those it passed
+    over, then the conflicts between child and parent, and the value it overwrote. Long values are cut; --json shows
+    them in full.
 
     \b
       anabranch blame r1 loss --branch fit.a --at 3
@@ -63,7 +63,7 @@ def blame(
 
 
 async def _hint(engine: Engine, seen_by: Branch, name: str, point: Point) -> str:
-    """Return what was meant, perhaps: a later point, another branch, or a name that is much like it."""
+    """Return a hint to what the caller may have meant: a later point, another branch, or a similar name."""
     if point is not None and await seen_by.parameters(names=[name]):
         return "it was written after that point"
     log = await (await engine.run(seen_by.run_id)).compile(inherited=False)

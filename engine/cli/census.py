@@ -1,8 +1,8 @@
 """The demo's orchestrator: a census of a folder, recorded as a run while it is taken.
 
-One branch for each top-level entry, and below it one for each sub-folder, all at once. Each branch tries its steps
-twice: the first attempt fails when anything cannot be read, the second counts what cannot be read and goes on. When
-its children are done, a branch reduces what they counted; so does the root at last.
+Each top-level entry gets a branch, and each sub-folder one below it; all run concurrently. A branch tries each step up
+to twice: the first attempt fails when anything cannot be read, the second counts what cannot be read and goes on. When
+its children are done, a branch reduces what they counted; the root does so last.
 """
 
 import os
@@ -27,7 +27,7 @@ ATTEMPTS_MAX: Final = 2
 BRANCHES_MAX: Final = 1000
 CHILDREN_MAX: Final = 250
 EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
-"""What the database is to be opened with: a reduction names every child for every parameter, and names may be long."""
+"""The limit to open the database with: a reduction names every child for every parameter, and names may be long."""
 DEPTH_MAX: Final = 4
 
 _SCANNED_AT_ONCE: Final = 256
@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 
 class MadeToFail(Exception):
-    """What the demo raises in one first attempt, so that there is a retry to look at."""
+    """Raised on purpose in one first attempt, so that the demo shows a retry."""
 
 
 class CannotRead(Exception):
@@ -50,7 +50,7 @@ class CannotRead(Exception):
 
 
 class Watcher(Protocol):
-    """Told how the census goes, from the event loop."""
+    """Receives the progress of the census, on the event loop."""
 
     def begun(self, entries: list[str]) -> None: ...
     def found(self, entry: str, files: int) -> None: ...
@@ -59,10 +59,10 @@ class Watcher(Protocol):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What is counted and how.
+    """What to count and how.
 
-    `depth` is how many levels below the top-level entries have branches of their own; `jobs` how many branches read at
-    once.
+    `depth` is how many levels below the top-level entries get branches of their own; `jobs` is how many branches read
+    at once.
     """
 
     folder: str
@@ -72,7 +72,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 async def take_census(engine: Engine, plan: Plan, watcher: Watcher) -> Run:
-    """Count what is in a folder, as a run, and return the run when it is finalised.
+    """Count the contents of a folder as a run, and return the finalised run.
 
     Raises:
         OSError: the folder itself cannot be listed.
@@ -239,7 +239,7 @@ class _Census:
         while True:
             try:
                 return await parent.fork(name, status=RUNNING)
-            except BranchExists:  # a folder `a` with a folder `b` beside a file `a.b`: both are the branch a.b
+            except BranchExists:  # a folder `a` with a folder `b`, next to a file `a.b`: both would be the branch a.b
                 number += 1
                 name = f"{segment}~{number}"
 

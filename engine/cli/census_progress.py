@@ -1,4 +1,4 @@
-"""Progress bars for the census: one for all top-level entries, one for each that is being counted."""
+"""Progress bars for the census: one for all top-level entries, and one for each entry being counted."""
 
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,7 @@ _NAME_CELLS = 20
 
 
 class CensusProgress:
-    """A `census.Watcher` that draws on a terminal, and nothing where there is none. A context manager."""
+    """A `census.Watcher` that draws on a terminal and is silent elsewhere. A context manager."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._bars = Progress(

@@ -1,4 +1,4 @@
-"""What `anabranch doctor` looks at, one check after the other. None waits for anybody longer than a moment."""
+"""The checks of `anabranch doctor` that read the database. No check waits for another process longer than a moment."""
 
 import asyncio
 import contextlib
@@ -24,23 +24,22 @@ from engine.views import STATE_SCHEMA_VERSION, PlacedAttempt
 
 Result = TypeVar("Result")
 
-RESTORE: Final = "stop whoever writes to it, keep it with the files beside it, and put a backup in its place"
+RESTORE: Final = "stop every writer, keep the file and the files beside it, and put a backup in its place"
 
-_VIEWS_FIRST: Final = f"{RESTORE}; no rebuild brings an event back, and the views may be the last to tell what it said"
+_RESTORE_HISTORY: Final = f"{RESTORE}; no rebuild restores an event, and only the views may still hold what it said"
 
-_KEPT_BESIDE: Final = (
-    "a retry under such a key is refused: who makes one has to look at what was recorded; the disk may fail, so that a"
-    " backup is due"
+_CHECK_RETRIES: Final = (
+    "a retry with such a key is refused: check by hand what was recorded; the disk may be failing, so make a backup"
 )
 
 _NAMED_MAX: Final = 5
-_WRITTEN_AT_ONCE_MAX: Final = 500
+_BATCH_MAX: Final = 500
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """What was looked at, what was found, and what to do about it.
+    """What was checked, what was found, and what to do about it.
 
-    `details` are facts for scripts, of a shape of the check's own.
+    `details` are facts for scripts; their shape depends on the check.
     """
 
     name: str
@@ -51,23 +50,23 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 async def checked(name: str, checking: Awaitable[Check]) -> Check:
-    """Return what a check says; one that cannot be made is a finding, too."""
+    """Return the result of a check; a check that raises is a finding."""
     try:
         return await checking
-    except Exception as error:  # noqa: BLE001 - a doctor does not die of what the patient has
+    except Exception as error:  # noqa: BLE001 - damage that breaks one check must not hide the others
         text = f"cannot be checked: {type(error).__name__}: {said(error)}"
         return Check(name=name, state="found", text=text, advice=_advice(error))
 
 
 def said(error: Exception) -> str:
-    """Return what an error says, without the advice to ask the doctor."""
+    """Return an error's message, without its advice to run `anabranch doctor`."""
     return f"reading it failed: {error.cause}" if isinstance(error, ReadFailed) else str(error)
 
 
 def _advice(error: Exception) -> str:
     match error:
         case CannotDecode() | EventOutOfPlace():
-            return f"anabranch verify names what is lost, and no rebuild brings it back: {RESTORE}"
+            return f"anabranch verify names what is lost, and no rebuild restores it: {RESTORE}"
         case sqlite3.Error() | ReadFailed():
             return f"{RESTORE}; anabranch verify names what is lost"
         case _:
@@ -75,15 +74,16 @@ def _advice(error: Exception) -> str:
 
 
 async def check_file(engine: Engine) -> Check:
-    """Ask SQLite whether the log's tables and their indexes are whole."""
+    """Check with SQLite that the log's tables and their indexes are intact."""
     advice = f"{RESTORE}; anabranch verify names what is lost"
-    return await _asked(engine, damage_in_log, "file", "SQLite finds the log's tables whole", "is damaged", advice)
+    return await _asked(engine, damage_in_log, "file", "SQLite finds the log's tables intact", "is damaged", advice)
 
 
 async def check_pages(engine: Engine) -> Check:
-    """Ask SQLite whether every page of the file is one table's, or free, and no page both."""
-    advice = f"anabranch rebuild mends it where it is the views' alone; else {RESTORE}"
-    return await _asked(engine, damage_in_pages, "pages", "each is one table's, or free", "are damaged", advice)
+    """Check with SQLite that every page of the file is either free or belongs to one table."""
+    advice = f"anabranch rebuild repairs damage that is only in the views; otherwise {RESTORE}"
+    well = "each belongs to one table, or is free"
+    return await _asked(engine, damage_in_pages, "pages", well, "are damaged", advice)
 
 
 async def _asked(
@@ -97,7 +97,7 @@ async def _asked(
 
 
 async def check_history(engine: Engine, progress: Callable[[str], Progress]) -> Check:
-    """Compute every hash anew: no file that SQLite finds whole has to be one that lost no event."""
+    """Recompute every hash: a file that SQLite finds intact may still have lost events."""
     found = await engine.verify(progress=progress("verifying"))
     if not found.problems:
         return Check(name="history", text=f"{counted(found.events, 'event')}: every hash, link and reduction holds")
@@ -105,30 +105,30 @@ async def check_history(engine: Engine, progress: Callable[[str], Progress]) -> 
     more = len(found.problems) - _NAMED_MAX
     rest = f"; and {counted(more, 'more problem')}" if more > 0 else ""
     if not found.in_history:
-        text = f"holds, and what is kept beside it does not: {first}{rest}"
-        return Check(name="history", state="found", text=text, advice=_KEPT_BESIDE, details=found.problems)
-    text = f"is not whole: {first}{rest}"
-    return Check(name="history", state="found", text=text, advice=_VIEWS_FIRST, details=found.problems)
+        text = f"holds, but records kept beside it are damaged: {first}{rest}"
+        return Check(name="history", state="found", text=text, advice=_CHECK_RETRIES, details=found.problems)
+    text = f"is damaged: {first}{rest}"
+    return Check(name="history", state="found", text=text, advice=_RESTORE_HISTORY, details=found.problems)
 
 
 async def check_schema(engine: Engine) -> Check:
-    """Look whether `schema_info` says what readers of the state views rely on, and nothing is hooked onto the log."""
+    """Check that `schema_info` has the version that readers of the state views expect, and the log has no triggers."""
     triggers = await asyncio.to_thread(_read, engine, _triggers)
     if triggers:
         named = ", ".join(f"{name} on {table}" for name, table in triggers)
-        text = f"somebody else's {counted(len(triggers), 'trigger')} may change what is recorded: {named}"
-        return Check(name="schema", state="found", text=text, advice="remove them: DROP TRIGGER", details=triggers)
+        text = f"{counted(len(triggers), 'foreign trigger')} may change what is recorded: {named}"
+        return Check(name="schema", state="found", text=text, advice="remove with DROP TRIGGER", details=triggers)
     found = await asyncio.to_thread(_read, engine, _schema_versions)
     if found == [STATE_SCHEMA_VERSION]:
-        return Check(name="schema", text=f"the state views are of version {STATE_SCHEMA_VERSION}")
-    says = f"says {', '.join(found)}" if found else "says nothing"
-    advice = "anabranch doctor --fix makes it anew with the views"
-    text = f"schema_info {says}, and the version is {STATE_SCHEMA_VERSION}: who reads the state views goes by it"
+        return Check(name="schema", text=f"the state views have version {STATE_SCHEMA_VERSION}")
+    says = f"has version {', '.join(found)}" if found else "has no version"
+    advice = "anabranch doctor --fix rebuilds it with the views"
+    text = f"schema_info {says}, not {STATE_SCHEMA_VERSION}: readers of the state views rely on it"
     return Check(name="schema", state="found", text=text, advice=advice, details=found)
 
 
 def _triggers(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Those on the log's tables: what is on the views' goes when these are made anew."""
+    """Return the triggers on the log's tables; those on the views' tables go when the views are rebuilt."""
     rows = connection.execute("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger' ORDER BY name")
     return [(name, table) for name, table in rows if table in LOG_TABLES]
 
@@ -144,26 +144,26 @@ def _read(engine: Engine, reading: Callable[[sqlite3.Connection], Result]) -> Re
 
 
 async def check_views(engine: Engine, progress: Callable[[str], Progress], *, fix: bool) -> Check:
-    """Fold the log anew and compare it with the views; make those anew when they differ."""
+    """Fold the log and compare the result with the views; with `fix`, rebuild views that differ."""
     wrong, differences = await _compared(engine, progress)
     if not wrong:
-        return Check(name="views", text="say what the events say, row by row")
+        return Check(name="views", text="match the events, row by row")
     if fix:
         await engine.rebuild(progress("rebuilding"))
         still, remaining = await _compared(engine, progress)
         if not still:
-            return Check(name="views", state="fixed", text=f"made anew from the events ({wrong})", details=differences)
+            return Check(name="views", state="fixed", text=f"rebuilt from the events ({wrong})", details=differences)
         wrong, differences = still, remaining
-    text = f"do not say what the events say, which is what counts: {wrong}"
-    advice = "anabranch doctor --fix, or anabranch rebuild, makes them anew from the events, if those are whole"
+    text = f"do not match the events, which are authoritative: {wrong}"
+    advice = "anabranch doctor --fix, or anabranch rebuild, rebuilds them from the events, if those are intact"
     return Check(name="views", state="found", text=text, advice=advice, details=differences)
 
 
 async def _compared(engine: Engine, progress: Callable[[str], Progress]) -> tuple[str, list[ViewDifference]]:
-    """Return what is wrong with the views, as a text that is empty when nothing is."""
+    """Return a text of how the views differ from the events, empty when they match; and the differences."""
     try:
         differences = await engine.verify_views(progress("comparing"))
-    except ReadFailed as error:  # a table may be lost altogether
+    except ReadFailed as error:  # a whole table may be lost
         return said(error), []
     rows = (
         f"{each.table}: {counted(each.missing, 'row')} missing, {each.unexpected:,} unexpected" for each in differences
@@ -172,7 +172,7 @@ async def _compared(engine: Engine, progress: Callable[[str], Progress]) -> tupl
 
 
 async def check_attempts(engine: Engine, orphaned_seconds: float, *, fix: bool) -> Check:
-    """Look for attempts that nobody will submit any more, in any run; mark them as failed before they began."""
+    """Look for orphaned attempts in all runs; with `fix`, mark them FAILED_INIT."""
     orphans = await _orphans(engine, orphaned_seconds)
     after = duration_text(orphaned_seconds)
     if not orphans:
@@ -186,7 +186,7 @@ async def check_attempts(engine: Engine, orphaned_seconds: float, *, fix: bool) 
             return Check(name="attempts", state="fixed", text=text, details=details)
     verb = "was" if len(orphans) == 1 else "were"
     text = f"{counted(len(orphans), 'attempt')} {verb} created {after} ago or earlier and never submitted: "
-    advice = "where nobody is about to submit them, anabranch doctor --fix marks them FAILED_INIT"
+    advice = "anabranch doctor --fix marks them FAILED_INIT; make sure that nothing is about to submit them"
     return Check(name="attempts", state="found", text=text + _names(orphans), advice=advice, details=details)
 
 
@@ -206,7 +206,7 @@ def _names(orphans: Sequence[PlacedAttempt]) -> str:
 
 
 async def _mark(engine: Engine, orphans: Sequence[PlacedAttempt]) -> int:
-    """Mark those that are orphaned still, as the write lock sees it, and return how many were."""
+    """Mark the attempts that are still orphaned, decided under the write lock, and return how many were."""
     by_run: dict[str, list[PlacedAttempt]] = {}
     for each in orphans:
         by_run.setdefault(each.run_id, []).append(each)
@@ -219,8 +219,8 @@ async def _mark(engine: Engine, orphans: Sequence[PlacedAttempt]) -> int:
 
 
 def _batches(attempts: Sequence[PlacedAttempt]) -> Iterator[Sequence[PlacedAttempt]]:
-    for start in range(0, len(attempts), _WRITTEN_AT_ONCE_MAX):
-        yield attempts[start : start + _WRITTEN_AT_ONCE_MAX]
+    for start in range(0, len(attempts), _BATCH_MAX):
+        yield attempts[start : start + _BATCH_MAX]
 
 
 def _marking(orphan: PlacedAttempt) -> ChangeAttempt:

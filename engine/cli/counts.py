@@ -1,4 +1,4 @@
-"""What a compiled run log holds, counted."""
+"""Counts of what a compiled run log holds."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from engine.model import FAILED_STATUSES, AttemptLog, BranchLog, RunLog, branche
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """Of a run with all its branches; the root is one of them."""
+    """The counts of a run with all its branches, including the root."""
 
     events: int
     branches: int
@@ -21,7 +21,7 @@ def attempts_of(log: BranchLog) -> list[AttemptLog]:
 
 
 def count(log: RunLog) -> Counts:
-    """Count what a run holds. Streams have no gaps: their last versions add up to the number of events."""
+    """Count what a run holds. Streams have no gaps, so their last versions add up to the number of events."""
     logs = list(branches_of(log))
     attempts = [attempt for each in logs for attempt in attempts_of(each)]
     return Counts(

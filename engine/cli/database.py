@@ -1,8 +1,8 @@
 """Which database file a command uses.
 
-`--db PATH`, else the environment variable `ANABRANCH_DB`, else `anabranch.db` in the current folder. The demo and an
-import make a file that is missing; every other command refuses one that is missing or empty. What is no database of
-ours is left alone.
+It is `--db PATH`, else the environment variable `ANABRANCH_DB`, else `anabranch.db` in the current folder. The demo and
+an import create a missing file; every other command refuses a missing or empty one. Files that are not anabranch
+databases are left untouched.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ DEFAULT_DATABASE: Final = Path("anabranch.db")
 _log = get_logger(__name__)
 
 _PAGE_RUNS: Final = 1000
-_LOOKED_THROUGH: Final = 20_000  # runs, the last recorded first: a fifth of a second
+_SIMILAR_AMONG_MAX: Final = 20_000  # runs to search for similar ids: a fifth of a second
 
 
 class DatabaseNotFound(CannotOpen):
-    """There is no database to read; a `CannotOpen` of the command line's own."""
+    """There is no database to read. Only the command line raises this `CannotOpen`."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "there is no such database (--db or ANABRANCH_DB names it; `anabranch demo` makes one)")
+        super().__init__(path, "no such database (set --db or ANABRANCH_DB; `anabranch demo` creates one)")
 
 
 @contextlib.asynccontextmanager
 async def existing(path: Path) -> AsyncIterator[Engine]:
-    """Open a database that is there already: one that may not be written, to be read only.
+    """Open an existing database; one that may not be written is opened read-only.
 
     Raises:
         DatabaseNotFound, and what `open_engine` raises
@@ -58,7 +58,7 @@ async def existing(path: Path) -> AsyncIterator[Engine]:
             raise await _explained(engine, error) from error
         except BranchNotFound as error:
             if error.branch == branch_text(ROOT):
-                error.add_note("without --branch it is the root")
+                error.add_note("omit --branch for the root branch")
             raise
 
 
@@ -69,27 +69,27 @@ async def _opened(path: Path) -> Engine:
         try:
             engine = await open_engine(path, read_only=True)
         except CannotOpen as also:
-            error.add_note(f"nor can it be opened to be read only: {also.reason}")
+            error.add_note(f"opening it read-only failed, too: {also.reason}")
             raise error from also
-        _log.warning("read only: the file, or its folder, may not be written", path=str(path))
+        _log.warning("opened read-only: no permission to write the file or its folder", path=str(path))
         return engine
 
 
 async def _explained(engine: Engine, error: RunNotFound) -> RunNotFound:
-    """Return the error with when and why the run was deleted, or which runs of the last have ids much like it."""
+    """Return the error with when and why the run was deleted, or with similar ids of runs."""
     try:
         await engine.run(error.run_id)
     except RunNotFound as told:
         error = told
     if error.deleted_at is None:
-        known = [run_id async for run_id in ids_of_runs(engine, _LOOKED_THROUGH)]
+        known = [run_id async for run_id in ids_of_runs(engine, _SIMILAR_AMONG_MAX)]
         if hint := did_you_mean(error.run_id, known):
             error.add_note(hint)
     return error
 
 
 async def ids_of_runs(engine: Engine, runs_max: int | None = None) -> AsyncIterator[str]:
-    """Yield the ids of the runs, the last recorded first: of every run, or of about so many."""
+    """Yield the ids of all runs, the last recorded first; with `runs_max`, stop after the page that reaches it."""
     page, read = await engine.runs(limit=_PAGE_RUNS), 0
     while True:
         for run in page:
@@ -101,7 +101,7 @@ async def ids_of_runs(engine: Engine, runs_max: int | None = None) -> AsyncItera
 
 
 def check_there(path: Path) -> None:
-    """Raise where there is nothing that could be a database.
+    """Check that there is a file that could be a database.
 
     Raises:
         CannotOpen
@@ -113,22 +113,22 @@ def check_there(path: Path) -> None:
 
 
 def check_ours(path: Path, *, allow_network: bool = False) -> None:
-    """Raise where a file is nobody's database or somebody else's: opening it would leave a lock beside it.
+    """Check that a file is an anabranch database: opening any other file would leave a lock file beside it.
 
-    What cannot be read like this is left for the opening to say.
+    A file that cannot be read passes: opening it raises the proper error.
 
     Raises:
         CannotOpen
     """
     path = resolved(path)
     if not allow_network:
-        refuse_network(path.parent)  # nobody is to share SQLite's memory there
+        refuse_network(path.parent)  # SQLite's shared memory does not work there
     try:
-        # Else SQLite would make a write-ahead log beside a database that has been closed, and leave it there, as ours.
+        # Unless it is opened as immutable, SQLite leaves a write-ahead log of ours beside a database that was closed.
         is_closed = not beside(path, WAL).exists() and _is_in_wal_mode(path)
         with inside_sqlite(), contextlib.closing(connect_read_only(path, immutable=is_closed)) as connection:
             in_snapshot(connection, lambda each: _check_schema(each, path))
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over the names in a damaged schema
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 fails to decode the names in a damaged schema
         if code_of(error) == sqlite3.SQLITE_NOTADB:
             raise NotADatabase(path, str(error)) from error
 

@@ -1,4 +1,4 @@
-"""The ids of runs that nobody has named: a stem and the time; where that is taken, counted: `…-2`, `…-3`."""
+"""Default run ids: a stem and the time, with a number appended while the id is taken: `…-2`, `…-3`."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ _COUNT_BYTES: Final = len("-999999")
 
 
 def dated(stem: str, kind: str = "") -> str:
-    """Return `STEM-KIND-date-time`; a long stem is cut between characters, so that the id fits when counted, too."""
+    """Return `STEM-KIND-date-time`; a long stem is cut between characters, to leave room for an appended number."""
     end = f"{kind and f'-{kind}'}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     kept = stem.encode(errors="surrogatepass")[: NAME_BYTES_MAX - _COUNT_BYTES - len(end)]
     return f"{kept.decode(errors='ignore')}{end}"

@@ -1,4 +1,4 @@
-"""`anabranch demo`: a real, parallel workflow, recorded while it runs, shown, and replayed from its events."""
+"""`anabranch demo`: a real, parallel workflow that is recorded while it runs, shown, and replayed from its events."""
 
 import shlex
 import time
@@ -35,7 +35,7 @@ _BRANCHES_SHOWN_MAX = 60
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What the demo did: `seconds` until the run was finalised, and in which ways its replay came out differently."""
+    """What the demo did: `seconds` until the run was finalised, and how its replay differs from it."""
 
     run_id: str
     log: RunLog
@@ -56,22 +56,22 @@ def demo(
     *,
     db: Database = DEFAULT_DATABASE,
     depth: Annotated[
-        int, typer.Option(min=0, max=DEPTH_MAX, metavar="N", help="Levels of sub-folders with branches of their own.")
+        int, typer.Option(min=0, max=DEPTH_MAX, metavar="N", help="How many levels of sub-folders get branches.")
     ] = 2,
-    jobs: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many branches read at once.")] = 8,
+    jobs: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many branches read files at once.")] = 8,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also what is left out: version control, virtualenvs, caches.")
+        bool, typer.Option("--all", help="Include version control, virtualenvs and caches, which are skipped.")
     ] = False,
     json: AsJson = False,
 ) -> None:
     """Record a census of a folder as a run, and replay it.
 
-    Every top-level entry is a branch, and sub-folders are branches below it, all at once. One attempt is made to fail
-    and tried again; what cannot be read is a failed attempt too. What branches counted is reduced into their parents:
-    sums, maxima, merged mappings, and rules of the demo's own. In the end the run is replayed from its events alone,
-    twice: into fresh views, and by a fold that knows nothing of views. The exit code is 1 unless both agree.
+    Every top-level entry is a branch with its sub-folders as branches below it; all run concurrently. One attempt fails
+    on purpose and is retried; unreadable files fail attempts, too. The counts are reduced into the parent branches by
+    sums, maxima, merged mappings and custom rules. Finally the run is replayed from its events alone, twice: into fresh
+    views, and by a fold that is independent of the views. The exit code is 1 unless both agree.
 
-    The run is added to the database, which is made when it is missing. Nothing in the folder is changed.
+    The run is added to the database, which is created if it does not exist. Nothing in the folder is changed.
 
     \b
       anabranch demo
@@ -139,13 +139,13 @@ def _print(terminal: Terminal, result: Result, plan: Plan, db: Path) -> None:
         "",
         branch_tree(result.log, levels=None if counts.branches <= _BRANCHES_SHOWN_MAX else 1),
         "",
-        "Its final parameters, and the branch that supplied each:",
+        "Its final parameters, and the branches that supplied them:",
         "",
         parameters_table(result.run_id, result.parameters, without=("KIND", "SET BY")),
         "",
         *_numbers(counts, result.seconds),
     )
-    terminal.show(*_verdict(result), "", "Look into it:", "")
+    terminal.show(*_verdict(result), "", "Inspect it with:", "")
     terminal.out("\n".join(_next_commands(result.run_id, db)), highlight=False)
 
 
@@ -175,7 +175,7 @@ def _next_commands(run_id: str, db: Path) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Return a word as a shell takes it; what cannot be seen as an escape, as bash has it in `$''`."""
+    """Return a word quoted for a shell; one with hidden characters as bash's `$'…'`, with those escaped."""
     if not any(map(is_hidden, text)):
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")

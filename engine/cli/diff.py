@@ -1,4 +1,4 @@
-"""`anabranch diff`: what differs between two points of a run, two branches, or two runs."""
+"""`anabranch diff`: the differences between two points of a run, two branches, or two runs."""
 
 import sys
 import unicodedata
@@ -26,18 +26,18 @@ from engine.plain_json import plain
 from engine.reports.difference import BranchDifference, Difference, FieldDifference, StepOutcome, difference
 
 _SIDE_CELLS_MIN: Final = 24
-"""What a side of a difference has room for on a terminal of the usual 80 columns."""
+"""The width of one side of a difference on a terminal of 80 columns."""
 
 _ALIKE_SHOWN: Final = 12
-"""Characters of what two long texts begin with that are shown before the first that differs."""
+"""How many characters of the common beginning of two long texts are shown before the first difference."""
 
 
 _Row: TypeAlias = tuple[str, str, str | None, str | None]
-"""What differs: the branch, what of it, and what that is on both sides; None where there is none."""
+"""One difference: the branch, what differs in it, and both values; None on a side that has none."""
 
 
 class Compared(Struct, frozen=True):
-    """Two places, what differs between them, and where their histories part, when they are of different branches."""
+    """Two places, their differences, and, for different branches, the last event that both share."""
 
     before: Place
     after: Place
@@ -51,24 +51,25 @@ def _side(name: str, what: str, metavar: str) -> Any:
 
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="RUN, RUN@POINT, RUN:BRANCH or RUN:BRANCH@POINT.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The same; what A is compared with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with; same forms.")],
     *,
     db: Database = DEFAULT_DATABASE,
-    a_branch: Annotated[str | None, _side("--a-branch", "The branch of A, given apart.", "BRANCH")] = None,
-    a_at: Annotated[str | None, _side("--a-at", "The point of A, given apart.", "POINT")] = None,
-    b_branch: Annotated[str | None, _side("--b-branch", "The branch of B, given apart.", "BRANCH")] = None,
-    b_at: Annotated[str | None, _side("--b-at", "The point of B, given apart.", "POINT")] = None,
+    a_branch: Annotated[str | None, _side("--a-branch", "The branch of A, given separately.", "BRANCH")] = None,
+    a_at: Annotated[str | None, _side("--a-at", "The point of A, given separately.", "POINT")] = None,
+    b_branch: Annotated[str | None, _side("--b-branch", "The branch of B, given separately.", "BRANCH")] = None,
+    b_at: Annotated[str | None, _side("--b-at", "The point of B, given separately.", "POINT")] = None,
     json: AsJson = False,
 ) -> None:
     """Show what differs between two points, branches or runs.
 
-    Parameters as they are seen, statuses, and steps with their specifications and attempts, for the branches that are
-    named and all below them, and what else was recorded of those or of the run, such as its tags and its configuration;
-    not ids, times, folders, nor what an operator calls its jobs. Of a run and its fork also the last event that both
-    share. A POINT is a version of the branch (17), a position of the log (p123) or a time.
+    Compares the visible parameters, statuses, steps with their specifications and attempts, and other recorded fields
+    such as tags and configuration, of the two branches and all branches below them. Ignores ids, times, folders, and
+    operators' names for their jobs. For a run and its fork, also shows the last event that both share. A POINT is a
+    stream version (17), a log position (p123), a time (ISO 8601, UTC) or an age (2h).
 
-    Where the id of a run holds @ or : itself, the longest id that is there is taken; the options say it apart. Exit
-    code 0 means that nothing differs, 1 that something does. --json has whole values, and all of a branch that is new.
+    If a run's id itself contains @ or :, the longest id that exists is taken; the options avoid the ambiguity. The exit
+    code is 0 if nothing differs, else 1. --json has full values, and the whole content of a branch that only one side
+    has.
 
     \b
       anabranch diff r1@17 r1
@@ -113,7 +114,7 @@ def _print(compared: Compared) -> None:
     terminal = output()
     if compared.parting is not None:
         shared = origin_text(compared.parting, compared.before.branch.run_id)
-        terminal.show(Text(f"they part after {shared}", "dim"))
+        terminal.show(Text(f"their histories part after {shared}", "dim"))
     if not compared.difference:
         terminal.print("nothing differs")
         return
@@ -125,7 +126,7 @@ def _print(compared: Compared) -> None:
 
 def _rows(name: str, branch: BranchDifference) -> list[_Row]:
     if branch.status_before is None or branch.status_after is None:
-        # All that it holds is new, or gone; `--json` has it.
+        # Only one side has the branch: summarise it, `--json` has all of it.
         return [(name, "branch", _held(branch, branch.status_before), _held(branch, branch.status_after))]
     rows: list[_Row] = []
     if branch.status_before != branch.status_after:
@@ -179,8 +180,8 @@ def _side_cell(text: str | None) -> Text:
 
 
 def told_apart(one: str, other: str, characters_max: int) -> tuple[str, str]:
-    """Return two texts so that it is seen where they differ: what both begin with is left out where they are long, and
-    characters that look alike are shown by their numbers.
+    """Return two texts with their difference visible: a long common beginning is cut, and characters that look alike
+    are shown as escapes.
     """
     if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
         one, other = (text.encode("ascii", "backslashreplace").decode() for text in (one, other))

@@ -1,4 +1,4 @@
-"""`anabranch doctor`: whether a database is well, and what to do where it is not."""
+"""`anabranch doctor`: check the health of a database, and say how to repair it."""
 
 import asyncio
 from functools import partial
@@ -48,7 +48,7 @@ from engine.reports.standing import ORPHANED_SECONDS
 
 _BUSY_SECONDS: Final = 1.0
 _UNREADABLE: Final = NotADatabase, CannotDecode, EventOutOfPlace, ReadFailed
-"""Why a store cannot be opened that is damaged; views of another version are made anew on opening."""
+"""Errors that opening a damaged store raises."""
 
 _STYLES: Final = {"ok": "green", "found": "red", "fixed": "yellow"}
 
@@ -56,22 +56,22 @@ _STYLES: Final = {"ok": "green", "found": "red", "fixed": "yellow"}
 def doctor(
     *,
     db: Database = DEFAULT_DATABASE,
-    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be put right safely.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired safely.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="After how long an attempt without a job is orphaned.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Age at which an unsubmitted attempt is orphaned.")
     ] = ORPHANED_SECONDS,
     json: AsJson = False,
 ) -> None:
-    """Say what is wrong with a database, and what to do.
+    """Check a database for problems, and say what to do.
 
-    It looks at the file, every hash in it, who may read it, where it is, how much room there is, its syncs and its
-    write-ahead log, its locks, what killed rebuilds, comparisons, backups and imports have left, whether the views say
-    what the events say, and for attempts of any run that were created and never submitted.
+    Checks the file, every hash in it, its permissions, its file system, the free disk space, failed syncs, the
+    write-ahead log, the locks, leftovers of killed rebuilds, comparisons, backups and imports, whether the views match
+    the events, and whether any run has attempts that were created and never submitted.
 
-    With --fix it takes the files from all but their owner, removes leftovers that nobody can be using, makes the views
-    anew, and marks orphaned attempts as FAILED_INIT. What is recorded stays; where an event is lost, so do the views.
+    --fix restricts the files to their owner, removes leftovers that cannot be in use, rebuilds the views, and marks
+    orphaned attempts FAILED_INIT. It never changes recorded events, nor the views of a log that has lost events.
 
-    Others may go on writing meanwhile, and it waits for nobody. The exit code is 1 when something remains to be done.
+    Others may go on writing meanwhile, and it waits for no lock. The exit code is 1 if a problem remains.
 
     \b
       anabranch doctor --db runs.db
@@ -81,9 +81,9 @@ def doctor(
     async def command() -> int:
         check_there(db)
         path = resolved(db)
-        had_failed = SyncFailureMark(path).is_set()  # opening it may clear that up
+        had_failed = SyncFailureMark(path).is_set()  # opening may clear the mark
         try:
-            # On a network file system, too: that is a finding.
+            # A network file system is a finding, not an error.
             await asyncio.to_thread(check_ours, path, allow_network=True)
             async with open_engine(path, busy_timeout=_BUSY_SECONDS, allow_network=True) as engine:
                 with event_bars() as bars:
@@ -108,7 +108,7 @@ async def _examine(
     write_lock = await checked("write lock", asyncio.to_thread(check_write_lock, path))
     progress = partial(reporting, bars)
     history = await checked("history", check_history(engine, progress))
-    # Else a fix would only wait for the lock, or write to a file that is to be kept as it is.
+    # Otherwise a fix would wait for the lock, or write to a damaged file that should be kept as it is.
     writing = fix and file.state == history.state == write_lock.state == "ok"
     return [
         file,
@@ -130,10 +130,10 @@ async def _examine(
 
 
 async def _examine_from_outside(path: Path, error: AnabranchError) -> list[Check]:
-    """Look at where a file is that is no store, or none any more."""
+    """Check the surroundings of a file that cannot be opened as a store."""
     text = said(error) if isinstance(error, CannotOpen) else f"cannot be opened: {said(error)}"
     return [
-        Check(name="file", state="found", text=text, advice=f"where it is the one that is meant, {RESTORE}"),
+        Check(name="file", state="found", text=text, advice=f"if --db names the right file, {RESTORE}"),
         await checked("file system", asyncio.to_thread(check_file_system, path)),
         await checked("disk", asyncio.to_thread(check_disk, path)),
     ]
@@ -158,6 +158,6 @@ def _verdict(checks: list[Check], path: Path) -> Text:
     fixed = sum(check.state == "fixed" for check in checks)
     name = visible(path.name)
     if found:
-        return Text(f"{name}: {counted(found, 'finding')} to look at", "red")
-    put_right = f", now that {counted(fixed, 'finding')} {'was' if fixed == 1 else 'were'} put right" if fixed else ""
-    return Text(f"{name} is well{put_right}", "green")
+        return Text(f"{name}: {counted(found, 'problem')} found", "red")
+    repaired = f"; {counted(fixed, 'problem')} {'was' if fixed == 1 else 'were'} fixed" if fixed else ""
+    return Text(f"{name} is healthy{repaired}", "green")

@@ -1,4 +1,4 @@
-"""What the log holds as JSON for scripts: values as in `engine.plain_json`, what a terminal would obey as escapes."""
+"""JSON output for scripts: values as in `engine.plain_json`, control characters as escapes."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from engine.plain_json import plain
 
 
 def event_document(recorded: RecordedEvent) -> dict[str, Any]:
-    """Return a recorded event: its envelope, its `type`, and its own fields under `event`."""
+    """Return a recorded event: its `type`, its envelope, and its own fields under `event`."""
     return {"type": type(recorded.event).__name__, **plain(recorded)}
 
 
@@ -33,5 +33,5 @@ def json_text(document: Any, *, indent: int | None = 2) -> str:
 
 
 def print_json(document: Any, *, indent: int | None = 2) -> None:
-    """Write a document to the standard output, at once."""
+    """Write a document to standard output and flush it."""
     print(json_text(document, indent=indent), flush=True)  # noqa: T201 - the command's answer

@@ -1,11 +1,11 @@
-"""Characters that a terminal would obey, or a reader could not see, made visible."""
+"""Escapes for control characters and invisible characters."""
 
 import json
 from typing import Final
 
 from engine.names import is_hidden
 
-_DELETE: Final = "\x7f"  # JSON lets it stand as it is
+_DELETE: Final = "\x7f"  # `json` does not escape it
 
 
 def visible(text: str) -> str:
@@ -16,7 +16,7 @@ def visible(text: str) -> str:
 
 
 def json_visible(text: str) -> str:
-    """Return JSON text with every hidden character inside it as a JSON escape; line feeds between its parts stay."""
+    """Return JSON text with every hidden character as a JSON escape; line feeds stay: they only separate its parts."""
     if text.isascii() and _DELETE not in text:
         return text
     return "".join(

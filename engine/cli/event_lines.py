@@ -16,10 +16,10 @@ _STREAM_CELLS_MIN, _STREAM_CELLS_MAX, _RUN_CELLS_MAX = 16, 28, 28
 
 
 class EventLines:
-    """Prints events under each other; a line with the date comes before the first of each day.
+    """Prints one line per event, and a line with the date before the first event of each day.
 
     Args:
-        with_runs: each line names its run, too.
+        with_runs: each line also names its run.
     """
 
     def __init__(self, terminal: Terminal, *, with_runs: bool = False) -> None:
@@ -47,7 +47,7 @@ class EventLines:
         return line.append(f" {event_text(recorded.event)}")
 
     def _stream(self, recorded: RecordedEvent) -> Text:
-        # The column grows with the branches that are met: what comes is not known when the first line is printed.
+        # The column grows as longer names come: they are not known when the first line is printed.
         branch = branch_text(recorded.branch)
         where = f"{visible(recorded.run_id)}: {branch}" if self._with_runs else branch
         version = f"@{recorded.stream_version}"

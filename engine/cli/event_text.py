@@ -1,4 +1,4 @@
-"""What an event says, in a few words."""
+"""Summaries of events in a few words."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -39,7 +39,7 @@ _VALUE_CHARACTERS_MAX: Final = 40
 
 
 def event_text(event: Event) -> str:
-    """Return one line, safe to print, that says what the event says."""
+    """Return a summary of an event as one line that is safe to print."""
     return shortened(_SUMMARIES[type(event)](event), _CHARACTERS_MAX)
 
 

@@ -1,4 +1,4 @@
-"""`anabranch events`: the history of a run, as it was recorded and as it is being recorded."""
+"""`anabranch events`: the history of a run, optionally followed as it grows."""
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -21,18 +21,18 @@ def events(
     *,
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
-    descendants: Annotated[bool, typer.Option("--descendants", help="Also those of the branches below.")] = False,
+    descendants: Annotated[bool, typer.Option("--descendants", help="Include the branches below --branch.")] = False,
     types: Annotated[
-        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only of this type, such as ParametersSet.")
+        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only this event type, such as ParametersSet.")
     ] = None,
-    after: Annotated[int, typer.Option(min=0, metavar="POSITION", help="Only those after this position.")] = 0,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events come, until interrupted.")] = False,
+    after: Annotated[int, typer.Option(min=0, metavar="POSITION", help="Only events after this position.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new events until interrupted.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Print a run's events in the order of recording.
+    """Print a run's events in the order they were recorded.
 
-    Each line has the event's position in the file, its time, its stream (branch@version), its type, and what it says.
-    With --json each line is one JSON object with all of it.
+    Each line has the event's position in the log, its time, its stream (branch@version), its type and a summary. With
+    --json, each line is a JSON object with the whole event.
 
     \b
       anabranch events r1 --branch fit.a --follow

@@ -1,4 +1,4 @@
-"""`anabranch export evidence`: what a run did, tied to the log by hashes."""
+"""`anabranch export evidence`: a record of what a run did, tied to the log by hashes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,26 +30,26 @@ def evidence(
         Path | None, typer.Option(metavar="FOLDER", help="Write bundle.json and report.md here.", file_okay=False)
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Hold the bundle in this folder against the log.")
+        Path | None, typer.Option(metavar="FOLDER", help="Check the bundle in this folder against the log.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what an earlier export has written.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the files of an earlier export.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Write down what a run did, with every attempt and the hash of every stream's head; or check what was written.
+    """Write evidence of what a run did, with every attempt and every stream's head hash; or check it.
 
     The bundle holds the tasks with their specifications and attempts, whether their artifacts exist now, the other
-    steps branch by branch, and where the log stood. The check computes the run's hashes anew, looks for every head that
-    the bundle names, and compares what bundle.json says with what the log said there; the exit code is 1 when they
-    differ. The report is for people, and is not checked.
+    steps branch by branch, and the log's position. --check recomputes the run's hashes, looks up every head that the
+    bundle names, and compares bundle.json with the log as of those heads; the exit code is 1 if they differ. The report
+    is for people, and is not checked.
 
     \b
       anabranch export evidence r1 --to evidence/
       anabranch export evidence --check evidence/
     """
     if (to is None) == (check is None):
-        raise typer.BadParameter("either --to FOLDER or --check FOLDER is needed")
+        raise typer.BadParameter("give either --to FOLDER or --check FOLDER")
     if to is not None and run_id is None:
-        raise typer.BadParameter("--to FOLDER needs the run: anabranch export evidence RUN --to FOLDER")
+        raise typer.BadParameter("--to FOLDER needs a run: anabranch export evidence RUN --to FOLDER")
 
     async def command() -> int:
         async with existing(db) as engine:
@@ -84,17 +84,16 @@ def _print_check(found: EvidenceCheck, *, as_json: bool) -> int:
         check = {"run_id": found.run_id, "holds": found.holds, "problems": problems, "heads": heads}
         print_json({**check, "differing": found.differing, "erased": found.erased})
     elif found.holds:
-        text = f"the log holds the history of {counted(len(found.heads), 'stream')} as the bundle names it"
+        text = f"the log holds the history of {counted(len(found.heads), 'stream')} that the bundle describes"
         output().print(text, style="green")
         if found.erased:
             places = visible(", ".join(found.erased))
-            text = f"not compared, because the log's words were erased: {places}"
+            text = f"not compared, because it was erased from the log: {places}"
             output().print(text, style="yellow", soft_wrap=True)
     else:
         rows = [*map(_problem_row, found.problems), *(_head_row(head) for head in found.heads if not head.holds)]
         rows += [
-            (cell(""), cell(""), cell(f"the bundle's {place} is not what the log said", "red"))
-            for place in found.differing
+            (cell(""), cell(""), cell(f"the bundle's {place} differs from the log", "red")) for place in found.differing
         ]
         output().show(table(("BRANCH", "VERSION", "WHAT"), rows, flexible=("BRANCH", "WHAT"), right=("VERSION",)))
     return OK if found.holds else FAILED
@@ -106,6 +105,6 @@ def _problem_row(problem: Problem) -> tuple[Text, ...]:
 
 
 def _head_row(head: HeadFound) -> tuple[Text, ...]:
-    has = "no such event" if head.found is None else f"the hash {head.found[:12]}…"
-    text = f"the bundle has the hash {head.hash[:12]}…, the log {has}"
+    has = "no such event" if head.found is None else f"{head.found[:12]}…"
+    text = f"the bundle has the hash {head.hash[:12]}…, the log has {has}"
     return branch_cell(head.branch), cell(head.stream_version), cell(text, "red")

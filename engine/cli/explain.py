@@ -31,16 +31,16 @@ def explain(
     db: Database = DEFAULT_DATABASE,
     at: AtPoint = None,
     limit: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many of each kind, and behind each cause, are shown at most.")
+        int, typer.Option(min=1, metavar="N", help="Show at most N causes of each kind, and N tasks behind each.")
     ] = 10,
     json: AsJson = False,
 ) -> None:
-    """Say what failed or holds up a run, and why.
+    """Say what failed or is blocked in a run, and why.
 
-    One line first, then every cause with the tasks that wait for it: what failed and the reason of its last attempt,
-    dependencies that are not there, tasks that depend on each other, attempts that were created an hour ago or earlier
-    and never submitted, what is running and since when, and what is ready to run. With --at, why it stood as it did
-    then: a version is one of the root branch.
+    After a one-line summary come the causes, each with the tasks that wait for it: failures with the reason of the last
+    attempt, missing dependencies, tasks that depend on each other, attempts created at least an hour ago and never
+    submitted, what is running and for how long, and what is ready to run. With --at, explains the run as of that point;
+    a version is one of the root branch.
 
     \b
       anabranch explain r1
@@ -73,7 +73,7 @@ def _nothing_found(explanation: Explanation) -> str:
     return f"its job is {explanation.job}" if explanation.job else _NOTHING
 
 
-_NOTHING: Final = "no step or branch of it failed, and none waits"
+_NOTHING: Final = "no step or branch failed, and none is waiting"
 
 
 def _parts(findings: Sequence[Finding]) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _parts(findings: Sequence[Finding]) -> Iterator[str]:
     blocking = [each for each in failed if not each.allowed]
     yield f"{_counted(blocking)} failed{_blocks('failed', findings, len(blocking))}" if blocking else ""
     allowed = len(failed) - len(blocking)
-    yield f"{counted(allowed, 'task')} failed, which {'it' if allowed == 1 else 'they'} may" if allowed else ""
+    yield f"{counted(allowed, 'task')} failed, which is allowed" if allowed else ""
     for kind, (one, many) in _VERBS.items():
         of_kind = [each for each in findings if each.kind == kind]
         verb = one if len(of_kind) == 1 else many
@@ -96,10 +96,10 @@ def _counted(findings: Sequence[Finding]) -> str:
 
 _WHATS: Final[dict[Literal["task", "step", "branch"], str]] = {"task": "tasks", "step": "steps", "branch": "branches"}
 _VERBS: Final[dict[Kind, tuple[str, str]]] = {
-    "missing": ("depends on what is not there", "depend on what is not there"),
+    "missing": ("depends on a missing task", "depend on missing tasks"),
     "cycle": ("depends on itself", "depend on each other"),
     "cancelled": ("is cancelled", "are cancelled"),
-    "ended": ("ended with a status that tells no outcome", "ended with statuses that tell no outcome"),
+    "ended": ("ended with an unrecognised status", "ended with unrecognised statuses"),
     "orphaned": ("is orphaned", "are orphaned"),
     "running": ("is running", "are running"),
     "waiting": ("waits", "wait"),
@@ -139,10 +139,10 @@ def _add_waiting(node: Tree, waiting: Sequence[Finding], limit: int) -> None:
 
 _MORE: Final[dict[Kind, str]] = {
     "failed": "that failed",
-    "missing": "that depend on what is not there",
+    "missing": "that depend on missing tasks",
     "cycle": "that depend on each other",
     "cancelled": "that are cancelled",
-    "ended": "that ended with statuses that tell no outcome",
+    "ended": "that ended with unrecognised statuses",
     "orphaned": "that are orphaned",
     "running": "that are running",
     "ready": "that are ready to run",
@@ -154,7 +154,7 @@ def _line(finding: Finding, now: datetime) -> Text:
     match finding.kind:
         case "missing":
             names = ", ".join(map(_shown_name, finding.missing))
-            line.append(f"depends on {names}, which {'is' if len(finding.missing) == 1 else 'are'} not there")
+            line.append(f"depends on {names}, which {'does' if len(finding.missing) == 1 else 'do'} not exist")
         case "cycle":
             line.append(_around(finding))
         case "ready":
@@ -171,15 +171,15 @@ def _line(finding: Finding, now: datetime) -> Text:
 def _failure(finding: Finding) -> str:
     tries = f"attempt {finding.job.attempt_index}" if finding.job and finding.job.attempt_index else ""
     where = _where(finding.job)
-    parts = [f"{tries}{where}".strip(), _shown_reason(finding.reason or "no reason was given")]
-    may = "; it may fail" if finding.allowed else ""
-    return ": ".join(part for part in parts if part) + may
+    parts = [f"{tries}{where}".strip(), _shown_reason(finding.reason or "no reason was recorded")]
+    allowed = "; allowed to fail" if finding.allowed else ""
+    return ": ".join(part for part in parts if part) + allowed
 
 
 def _waiting_line(finding: Finding) -> Text:
     line = _beginning(finding)
-    assert finding.through is not None, "what has a root leads there"
-    assert finding.root is not None, "this has a root"
+    assert finding.through is not None, "a finding with a root has a way there"
+    assert finding.root is not None, "only findings with a root wait for one"
     line.append(f"waits for {_shown_place(finding.through)}")
     if finding.between:
         way = "which waits" if finding.between == 1 else f"and through {finding.between:,} tasks"
@@ -208,7 +208,7 @@ def _shown_reason(reason: str) -> str:
 def _around(finding: Finding) -> str:
     if finding.through is None or finding.through == finding.place:
         return "depends on itself"
-    return f"depends on {_shown_place(finding.through)}, and that in the end on {_shown_place(finding.place)}"
+    return f"depends on {_shown_place(finding.through)}, which in turn depends on {_shown_place(finding.place)}"
 
 
 def _where(job: Job | None) -> str:

@@ -1,4 +1,4 @@
-"""`anabranch export`: runs as files, to be taken in elsewhere or read by the host's own tools."""
+"""`anabranch export`: runs as files, to be imported elsewhere or read by the host's own tools."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -37,7 +37,7 @@ class ExportGroup(TyperGroup):
 
 
 class Format(StrEnum):
-    """What an export is made of: events, or the compiled log."""
+    """What an export holds: events, or compiled logs."""
 
     JSONL = "jsonl"
     JSON = "json"
@@ -45,11 +45,11 @@ class Format(StrEnum):
 
 def runs(
     run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN", help="The runs' ids.", show_default=False)
+        list[str] | None, typer.Argument(metavar="RUN", help="The ids of the runs.", show_default=False)
     ] = None,
     *,
     db: Database = DEFAULT_DATABASE,
-    every: Annotated[bool, typer.Option("--all", help="Every run.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Export every run.")] = False,
     kind: Annotated[
         Format, typer.Option("--format", help="Events with their envelopes, or compiled run logs.")
     ] = Format.JSONL,
@@ -57,28 +57,28 @@ def runs(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write here; - is the standard output. A folder, for several run logs.",
+            help="The file to write, or - for standard output; a folder for several run logs.",
             show_default="-",
         ),
     ] = None,
     with_sources: Annotated[
-        bool, typer.Option("--with-sources", help="Also the runs that they were forked from.")
+        bool, typer.Option("--with-sources", help="Include the runs that they were forked from.")
     ] = False,
     compact: Annotated[
-        bool, typer.Option("--compact", help="Only the events' bytes, not what they say: half as long.")
+        bool, typer.Option("--compact", help="Leave out the events' readable form: half the size.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     json: AsJson = False,
 ) -> None:
     """Export runs: one, several, or all.
 
-    jsonl is for `anabranch import`: a line for each event with its position in the run, its id, time, hash, and the
-    bytes that were hashed. The same runs give the same bytes. A run forked from another needs its source in the file
-    or in the store that takes it in: --with-sources. Idempotency keys stay behind.
+    jsonl is for `anabranch import`: one line per event with its position in the run, its id, time, hash, and the bytes
+    that were hashed. Exporting the same runs again gives the same bytes. A forked run needs its source, either in the
+    file (--with-sources) or in the importing store. Idempotency keys are not exported.
 
     json is the compiled log as runnable's own store writes it: `runnable timeline FILE` draws it.
 
-    A run called `evidence` or `runs` needs the word before it: export runs evidence.
+    To export a run named `evidence` or `runs`, put `runs` before it: anabranch export runs evidence.
 
     \b
       anabranch export r1 --to r1.jsonl
@@ -86,12 +86,12 @@ def runs(
       anabranch export r1 --format json --to .run_log_store/r1.json
     """
     if bool(run_ids) == every:
-        raise typer.BadParameter("either RUN... or --all is needed")
+        raise typer.BadParameter("give either RUN... or --all")
     target = None if to is None or str(to) == "-" else to
 
     async def command() -> None:
         if target is not None and _is_of_database(target, db):
-            raise typer.BadParameter("--to is the database itself, or a file of its own beside it")
+            raise typer.BadParameter("--to names the database itself, or one of the files that belong to it")
         async with existing(db) as engine:
             if kind is Format.JSONL:
                 chosen = None if every else run_ids
@@ -117,8 +117,8 @@ async def _export_events(
     engine: Engine, run_ids: list[str] | None, target: Path | None, *, with_sources: bool, readable: bool, force: bool
 ) -> None:
     opened = standard_output() if target is None else whole_file(target, overwrite=force)
-    through_it = target is None and output().is_terminal  # the lines would run through a bar
-    with event_bars(shown=not through_it) as bars, opened as file:
+    on_terminal = target is None and output().is_terminal  # a bar would be mixed up with the lines
+    with event_bars(shown=not on_terminal) as bars, opened as file:
         found = engine.export_runs(
             run_ids, with_sources=with_sources, readable=readable, progress=reporting(bars, "exporting")
         )
@@ -128,13 +128,13 @@ async def _export_events(
 
 
 async def _named(engine: Engine, asked: list[str] | None) -> list[str]:
-    """Return the runs that are asked for, every run when none is."""
+    """Return the requested run ids without duplicates, or all run ids if none is requested."""
     return list(dict.fromkeys(asked)) if asked else [run_id async for run_id in ids_of_runs(engine)]
 
 
 async def _export_logs(engine: Engine, run_ids: list[str], target: Path | None, *, force: bool) -> None:
     if target is None and len(run_ids) > 1:
-        raise typer.BadParameter("several run logs need a folder: --to FOLDER")
+        raise typer.BadParameter("several run logs need --to FOLDER")
     for run_id in run_ids:
         text = await host_json(engine, run_id)
         opened = standard_output() if target is None else _log_file(target, run_id, len(run_ids), force=force)
@@ -149,17 +149,17 @@ def _log_file(target: Path, run_id: str, logs: int, *, force: bool) -> AbstractC
 
 
 def _file_name(run_id: str) -> str:
-    """Return the name of a run's file: another for every run, none with a slash, none longer than a file's may be."""
-    # What a run is called is data. Where it cannot be a file's name it is quoted, and so is what looks like that.
+    """Return a run's file name: unique to the run, without slashes, and within the length limit of file names."""
+    # An id may be any text: one with slashes is quoted, and so is one that could be mistaken for a quoted id.
     name = quote(run_id, safe=_FILE_NAME_CHARACTERS) if "/" in run_id or "%" in run_id else run_id
     if len(name.encode()) > _FILE_NAME_BYTES_MAX:
         digest = blake2b(run_id.encode(), digest_size=16).hexdigest()
-        name = f"{name.encode()[:_CUT_TO_BYTES].decode(errors='ignore')}%~{digest}"  # nothing is quoted as %~
+        name = f"{name.encode()[:_CUT_TO_BYTES].decode(errors='ignore')}%~{digest}"  # quoting never produces %~
     return f"{name}.json"
 
 
 _FILE_NAME_CHARACTERS: Final = " !#$&'()+,;=@[]{}~"
-_FILE_NAME_BYTES_MAX: Final = 250  # of 255, and there is a suffix
+_FILE_NAME_BYTES_MAX: Final = 250  # 255 with the suffix
 _CUT_TO_BYTES: Final = 100
 
 

@@ -1,13 +1,13 @@
 """How commands end: exit codes for scripts, and errors as one line.
 
-    0    done
-    1    an error with a name (RunNotFound, DatabaseNotFound, …), or a check that found differences
-    2    the command line itself is wrong
+    0    success
+    1    an error (RunNotFound, DatabaseNotFound, …), or a check that found differences
+    2    wrong usage
     130  interrupted (Ctrl-C)
-    141  the reader of the output has gone (as in `anabranch events RUN | head`)
+    141  the reader of the output has closed it (as in `anabranch events RUN | head`)
 
-An error is one line on the standard error output, `anabranch: Name: message`, and with `--json` one line of JSON,
-`{"error": {"type": "Name", "message": "…"}}`. The standard output then holds nothing, or the lines written before it.
+An error is one line on standard error, `anabranch: Name: message`, or with `--json` one line of JSON,
+`{"error": {"type": "Name", "message": "…"}}`. Standard output then holds nothing, or the lines written before it.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ READER_GONE: Final = 141
 
 
 def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
-    """Run a command to its end on an event loop of its own and leave with its exit code.
+    """Run a command on an event loop of its own and exit with its exit code.
 
     Raises:
         typer.Exit
@@ -46,12 +46,12 @@ def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
         message = "; ".join([str(error), *getattr(error, "__notes__", [])])
         code = report(type(error).__name__, message, as_json=as_json)
     except RecursionError:
-        code = report("NestedTooDeeply", "branches are nested deeper than JSON can be written", as_json=as_json)
+        code = report("NestedTooDeeply", "branches are nested too deeply to be written as JSON", as_json=as_json)
     raise typer.Exit(code or OK)
 
 
 async def _alone(command: Coroutine[Any, Any, int | None]) -> int | None:
-    # Of tasks that failed together the first error is told: one line says why.
+    # When several tasks fail, report only the first error, in one line.
     try:
         return await command
     except ExceptionGroup as group:
@@ -59,14 +59,14 @@ async def _alone(command: Coroutine[Any, Any, int | None]) -> int | None:
 
 
 def first_error(error: Exception) -> Exception:
-    """Return the first error of a group of groups, or the error itself."""
+    """Return the first error inside nested groups, or the error itself."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def report(name: str, message: str, *, as_json: bool) -> int:
-    """Write an error to the standard error output and return the exit code that goes with it."""
+    """Write an error to standard error and return its exit code."""
     line = f"anabranch: {name}: {visible(message)}"
     if as_json:
         line = json_text({"error": {"type": name, "message": message}}, indent=None)
@@ -75,21 +75,21 @@ def report(name: str, message: str, *, as_json: bool) -> int:
 
 
 def report_unwritten(error: OSError, *, as_json: bool) -> int:
-    """`report` for an error that the standard output itself may have caused: what it did not take is let go of."""
+    """`report` for an error that standard output itself may have caused; its unwritten output is discarded."""
     code = report(type(error).__name__, str(error), as_json=as_json)
     try:
         sys.stdout.flush()
     except OSError:
-        _let_go_of_output()
+        _discard_output()
     return code
 
 
 def leave_quietly() -> int:
-    """Return the exit code for a reader of the output who has gone."""
-    _let_go_of_output()
+    """Discard the remaining output, and return the exit code for a reader that has closed it."""
+    _discard_output()
     return READER_GONE
 
 
-def _let_go_of_output() -> None:
-    # Python flushes the standard output once more at its end, which would complain.
+def _discard_output() -> None:
+    # Otherwise Python's flush of standard output at exit would fail and complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What `anabranch doctor` finds about a database's files and where they are, without opening them."""
+"""The checks of `anabranch doctor` that look at a database's files and file system, without opening the database."""
 
 import contextlib
 import shutil
@@ -18,48 +18,48 @@ from engine.logs.sync_failures import SyncFailureMark
 from engine.logs.wal_limit import WAL_BYTES_MAX
 
 DISK_BYTES_MIN: Final = 2 * WAL_BYTES_MAX
-"""What the write-ahead log may take, and once more."""
+"""Twice what the write-ahead log may take."""
 
 _OWN_FILES: Final = "", WAL, SHARED_MEMORY, LOCK
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
-_MENDED: Final = (3, 51, 3)
-_MENDED_BEFORE: Final[dict[tuple[int, ...], int]] = {(3, 50): 7, (3, 44): 6}
-"""Releases of earlier series that have the same fix."""
+_FIXED_IN: Final = (3, 51, 3)
+_BACKPORTED_IN: Final[dict[tuple[int, ...], int]] = {(3, 50): 7, (3, 44): 6}
+"""The first patch releases of earlier series that have the same fix."""
 
 _LOCKS: Final = Path("/proc/locks")
 _READERS_BYTES: Final = range(123, 128)
-"""Where SQLite's readers lock the `-shm` file (https://sqlite.org/walformat.html#wal_locks)."""
+"""The bytes of the `-shm` file that SQLite's readers lock (https://sqlite.org/walformat.html#wal_locks)."""
 
 
 def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Check:
-    """Say what the SQLite in use is exposed to."""
+    """Check whether the SQLite in use has the WAL-reset bug."""
     name = ".".join(map(str, version))
-    exposed = version < _MENDED and version[2] < _MENDED_BEFORE.get(version[:2], sys.maxsize)
+    exposed = version < _FIXED_IN and version[2] < _BACKPORTED_IN.get(version[:2], sys.maxsize)
     details = {"version": name, "wal_reset_bug": exposed, "see": "https://sqlite.org/wal.html#walresetbug"}
     if not exposed:
-        return Check(name="SQLite", text=f"{name}, in which the WAL-reset bug is mended", details=details)
+        return Check(name="SQLite", text=f"{name}, in which the WAL-reset bug is fixed", details=details)
     text = (
-        f"{name} has the WAL-reset bug, mended in 3.51.3: two connections that write and checkpoint at the same moment"
-        " can corrupt a file. anabranch does both under its write lock only, which is safe; other programs that write"
-        " to the file or checkpoint it are not"
+        f"{name} has the WAL-reset bug, fixed in 3.51.3: two connections that write and checkpoint at the same moment"
+        " can corrupt a file. anabranch is safe, because it does both under its write lock only; other programs that"
+        " write to or checkpoint the file are not"
     )
     return Check(name="SQLite", text=text, details=details)
 
 
 def check_permissions(database: Path, *, fix: bool) -> Check:
-    """Look whether others than the owner may read or write the files; take that from them."""
+    """Check that only the owner may read or write the files; with `fix`, remove the others' permissions."""
     modes = {path: mode for path, mode in _modes(database).items() if mode & _OTHERS}
     if not modes:
-        return Check(name="permissions", text="nobody but the owner can read or write it")
+        return Check(name="permissions", text="only the owner can read or write it")
     details = {str(path): f"{mode:03o}" for path, mode in modes.items()}
     named = ", ".join(f"{path.name} ({mode:03o})" for path, mode in modes.items())
     if fix:
         for path, mode in modes.items():
             with contextlib.suppress(FileNotFoundError):
                 path.chmod(mode & ~_OTHERS)
-        return Check(name="permissions", state="fixed", text=f"taken from all but the owner: {named}", details=details)
-    text = f"the group, or everybody, may use {named}: all values and texts of all runs are in there"
+        return Check(name="permissions", state="fixed", text=f"restricted to the owner: {named}", details=details)
+    text = f"other users have access to {named}, which hold all values and texts of all runs"
     advice = f"anabranch doctor --fix, or chmod 600 {' '.join(path.name for path in modes)}"
     return Check(name="permissions", state="found", text=text, advice=advice, details=details)
 
@@ -74,47 +74,48 @@ def _modes(database: Path) -> dict[Path, int]:
 
 
 def check_file_system(database: Path) -> Check:
-    """Look whether the folder is on a file system whose locks and syncs can be relied on."""
+    """Check that the folder is on a file system with reliable locks and syncs."""
     kind = mounted_as(database.parent)
     details = {"kind": kind}
     if kind is None:
-        return Check(name="file system", text="this system does not say of what kind it is", details=details)
+        return Check(name="file system", text="this system does not report its type", details=details)
     if kind not in NETWORK_FILE_SYSTEMS:
-        return Check(name="file system", text=f"{kind}, on this machine", details=details)
-    text = f"{kind}, over the network: locks and syncs do not hold there, and two machines that write damage the file"
-    advice = "keep it on a disk of the machine that writes; only backups may be there"
+        return Check(name="file system", text=f"{kind}, local", details=details)
+    text = f"{kind}, a network file system: locks and syncs are unreliable, and two machines that write damage the file"
+    advice = "move it to a local disk of the machine that writes; only backups may be here"
     return Check(name="file system", state="found", text=text, advice=advice, details=details)
 
 
 def check_syncs(database: Path, *, had_failed: bool) -> Check:
-    """Look whether the disk took all that was written to it, as far as it told. `had_failed` before this opening."""
+    """Check whether a sync of the file is known to have failed. `had_failed` is whether one had before this opening."""
     mark = SyncFailureMark(database).path
     if mark.exists():
-        text = "one failed, and what is in the file is not whole: it is read, and nothing is written to it"
+        text = "one failed, and the file is damaged: it can be read, but not written to"
         advice = f"anabranch verify says what is wrong; {RESTORE}, or remove {mark.name} to write to it as it is"
         return Check(name="syncs", state="found", text=text, advice=advice, details={"mark": str(mark)})
     if had_failed:
-        text = (
-            "one had failed; all was written once more just now, and is whole. Engines that saw it are to be reopened"
-        )
+        text = "one had failed; opening the file has rewritten everything. Reopen the engines that saw the failure"
         return Check(name="syncs", text=text)
     return Check(name="syncs", text="none is known to have failed")
 
 
 def check_disk(database: Path) -> Check:
-    """Look how much room is left."""
+    """Check how much disk space is left."""
     free, size = shutil.disk_usage(database.parent).free, database.stat().st_size
     details = {"free_bytes": free, "database_bytes": size}
     if free < DISK_BYTES_MIN:
-        text = f"only {decimal(free)} are free: a write that finds no room is refused by DiskFull, and not recorded"
-        advice = "make room beside it: deleting takes some; anabranch gc --older-than 30d --dry-run shows what is old"
+        text = f"only {decimal(free)} free: a write that does not fit raises DiskFull and is not recorded"
+        advice = (
+            "free space outside the database first, because deleting runs needs some;"
+            " anabranch gc --older-than 30d --dry-run lists old runs"
+        )
         return Check(name="disk", state="found", text=text, advice=advice, details=details)
-    less = ", less than the file has: a rebuild, a compaction or a backup here may not fit" if free < size else ""
+    less = ", less than the file's size: a rebuild, a compaction or a backup may not fit here" if free < size else ""
     return Check(name="disk", text=f"{decimal(free)} free{less}", details=details)
 
 
 def check_log_size(database: Path) -> Check:
-    """Look whether somebody keeps the write-ahead log from being begun anew, and who that is."""
+    """Check whether a reader keeps the write-ahead log from being reset, and which process that is."""
     name = "write-ahead log"
     size = 0
     with contextlib.suppress(FileNotFoundError):
@@ -122,23 +123,23 @@ def check_log_size(database: Path) -> Check:
     if size <= WAL_BYTES_MAX:
         return Check(name=name, text=decimal(size) if size else "empty", details={"bytes": size})
     readers = reading(beside(database, SHARED_MEMORY))
-    who = f"{counted(len(readers), 'process', 'processes')} ({', '.join(map(str, readers))})" if readers else "somebody"
+    named = f"{counted(len(readers), 'process', 'processes')} ({', '.join(map(str, readers))})"
     text = (
-        f"{decimal(size)}, and should stay below {decimal(WAL_BYTES_MAX)}: it grows as long as somebody reads an older"
-        f" state of the file. At the moment {who} may be reading"
+        f"{decimal(size)}, and should stay below {decimal(WAL_BYTES_MAX)}: it grows while a reader holds an older"
+        f" snapshot of the file. At the moment {named if readers else 'an unknown process'} may be reading"
     )
-    advice = f"end what reads it for long; `lsof {database.name}-shm` in its folder names who has it open"
+    advice = f"end long-running readers; `lsof {database.name}-shm` in its folder lists all processes that have it open"
     return Check(name=name, state="found", text=text, advice=advice, details={"bytes": size, "readers": readers})
 
 
 def reading(shared_memory: Path) -> list[int]:
-    """Return the processes that are reading a database, as far as this system tells."""
+    """Return the ids of the processes that are reading a database, as far as this system reports them."""
     try:
         inode = shared_memory.stat().st_ino
         locks = _LOCKS.read_text(encoding="ascii").splitlines()
     except OSError:
         return []
-    # "1: POSIX  ADVISORY  READ 4711 fe:00:131 124 124": the process, the device and the inode, the first and last byte
+    # "1: POSIX  ADVISORY  READ 4711 fe:00:131 124 124": the process, device and inode, first and last byte
     fields = [line.split() for line in locks]
     return sorted({int(each[4]) for each in fields if _is_reader(each, inode)})
 

@@ -1,4 +1,4 @@
-"""Where a command's bytes go: the standard output, or a file that is there whole or not at all."""
+"""Where a command writes bytes: standard output, or a file that is complete or does not exist."""
 
 import contextlib
 import sys
@@ -21,13 +21,13 @@ class FileIsThere(AlreadyExists):
 
 
 class ByteSink(Protocol):
-    """Where bytes are written to."""
+    """Anything that bytes can be written to."""
 
     def write(self, written: bytes, /) -> int: ...
 
 
 class _Terminal:
-    """A terminal that JSON is shown on: what it would obey comes as escapes, and is no longer what a file has."""
+    """A terminal that shows JSON with control characters as escapes, so not byte for byte what a file would hold."""
 
     def write(self, written: bytes) -> int:
         return sys.stdout.write(json_visible(written.decode()))
@@ -35,7 +35,7 @@ class _Terminal:
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[ByteSink]:
-    """Give the standard output for the bytes of lines of JSON: exact into a file or a pipe, safe on a terminal."""
+    """Yield standard output for lines of JSON: byte-exact into a file or a pipe, escaped on a terminal."""
     sys.stdout.flush()
     yield _Terminal() if sys.stdout.isatty() else sys.stdout.buffer
     sys.stdout.flush()
@@ -43,7 +43,7 @@ def standard_output() -> Iterator[ByteSink]:
 
 
 def whole_file(path: Path, *, overwrite: bool) -> AbstractContextManager[BinaryIO]:
-    """Give a file that takes its name when it is complete; see `engine.logs.whole_file`.
+    """Open a file that gets its name once it is complete; see `engine.logs.whole_file`.
 
     Raises:
         FileIsThere, OSError

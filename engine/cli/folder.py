@@ -1,6 +1,6 @@
-"""What the census reads of a folder: blocking, so it runs on worker threads. Links are never followed.
+"""Reading a folder for the census. All of it blocks, so it runs on worker threads. Links are never followed.
 
-Only regular files are opened, and a name may be any bytes: what is recorded of it is made visible and kept short.
+Only regular files are opened. A name may be any bytes: it is recorded escaped and shortened.
 """
 
 import itertools
@@ -18,10 +18,10 @@ SKIPPED_FOLDERS: Final = frozenset(
     {".bzr", ".cache", ".eggs", ".git", ".hg", ".hypothesis", ".import_linter_cache", ".mypy_cache", ".nox"}
     | {".pytest_cache", ".ruff_cache", ".svn", ".tox", ".venv", "__pycache__", "node_modules", "venv"}
 )
-_MARKS: Final = ("pyvenv.cfg", "CACHEDIR.TAG")  # what a virtual environment and a cache have inside
+_MARKS: Final = ("pyvenv.cfg", "CACHEDIR.TAG")  # files that mark a virtual environment and a cache
 
 TEXT_BYTES_MAX: Final = 32 * 1024 * 1024
-"""Larger files are not read: they count no lines."""
+"""Larger files are not read, and count as having no lines."""
 
 _SNIFFED_BYTES: Final = 8192
 _READ_BYTES: Final = 1024 * 1024
@@ -30,9 +30,9 @@ _SHOWN_CHARACTERS_MAX: Final = 200
 
 
 class Skip(Struct, frozen=True):
-    """What is left out: folders by name or by what marks them as disposable, and the census's own database.
+    """What to leave out: folders by name or by a marker file inside, and the census's own database.
 
-    `database` is an absolute path; the files beside it whose names go on with `-` belong to it.
+    `database` is an absolute path; files whose paths continue it with `-` belong to it.
     """
 
     folders: frozenset[str] = SKIPPED_FOLDERS
@@ -47,7 +47,7 @@ class Skip(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """One thing met on the way. `shown` is its path below the census's folder; `problem` says why it is unreadable.
+    """One entry. `shown` is its path below the census's folder; `problem` says why it cannot be read.
 
     Links, pipes, sockets and devices are `"other"`.
     """
@@ -61,9 +61,9 @@ class Found(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """What one branch looks at: some entries, each `(path, shown)`, and what is in them.
+    """What one branch counts: some entries, each `(path, shown)`, and their contents.
 
-    `below` takes what is in sub-folders too.
+    `below` includes the contents of sub-folders.
     """
 
     starts: tuple[tuple[str, str], ...]
@@ -71,10 +71,10 @@ class Place(Struct, frozen=True):
 
 
 def entries(folder: str, shown: str, skip: Skip) -> list[Found]:
-    """Return what is in a folder: its sub-folders first, then the rest, each in the order of their names.
+    """Return the entries of a folder: sub-folders first, then the rest, each sorted by name.
 
     Raises:
-        OSError: it cannot be listed.
+        OSError: the folder cannot be listed.
     """
     with os.scandir(folder) as scanned:
         names = sorted(entry.name for entry in scanned)
@@ -87,7 +87,7 @@ def entries(folder: str, shown: str, skip: Skip) -> list[Found]:
 
 
 def look_at(path: str, shown: str) -> Found:
-    """Return what an entry is, without following it when it is a link."""
+    """Return what kind of entry a path is, without following links."""
     shown = short(legible(shown))
     try:
         facts = os.lstat(path)
@@ -101,7 +101,7 @@ def look_at(path: str, shown: str) -> Found:
 
 
 def scan(place: Place, skip: Skip) -> Iterator[Found]:
-    """Yield what a place holds, folder after folder."""
+    """Yield the contents of a place, folder by folder."""
     waiting = [look_at(path, shown) for path, shown in reversed(place.starts)]
     while waiting:
         found = waiting.pop()
@@ -117,14 +117,14 @@ def scan(place: Place, skip: Skip) -> Iterator[Found]:
 
 
 def take(found: Iterator[Found], count: int) -> list[Found]:
-    """Return the next `count` things found, fewer at the end."""
+    """Return the next `count` entries, fewer at the end."""
     return list(itertools.islice(found, count))
 
 
 def count_lines(files: list[Found]) -> tuple[int, list[Found]]:
-    """Return how many lines the text files have together, and the files that cannot be read.
+    """Return the total number of lines of the text files, and the files that cannot be read.
 
-    A file with a zero byte near its start is taken for binary, and has none.
+    A file with a zero byte near its start counts as binary, and has no lines.
     """
     lines, problems = 0, []
     for file in files:
@@ -141,7 +141,7 @@ def lines_of(path: str) -> int:
     Raises:
         OSError
     """
-    # NONBLOCK, NOFOLLOW: what was a file a moment ago may be a pipe or a link by now.
+    # NONBLOCK, NOFOLLOW: since it was listed, a pipe or a link may have replaced the file.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
         if os.fstat(descriptor).st_size > TEXT_BYTES_MAX:
@@ -157,17 +157,17 @@ def lines_of(path: str) -> int:
 
 
 def legible(name: str) -> str:
-    """Return a file's name or path as text: bytes that are no UTF-8 as `\\xff`, hidden characters escaped too."""
+    """Return a file's name or path as text, with hidden characters and bytes that are not UTF-8 escaped (`\\xff`)."""
     return visible(os.fsencode(name).decode(errors="backslashreplace"))
 
 
 def short(text: str) -> str:
-    """Return a text that is kept within what is recorded of a path."""
+    """Return a text cut to the length at which paths are recorded."""
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}…"
 
 
 def branch_name(name: str) -> str:
-    """Return an entry's name as the last part of a branch's name: printable, and short enough to be nested."""
+    """Return an entry's name as a segment of a branch name: printable, and short enough for nested branches."""
     shown = legible(name)
     if len(shown.encode()) <= _SEGMENT_BYTES_MAX:
         return shown

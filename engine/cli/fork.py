@@ -1,4 +1,4 @@
-"""`anabranch fork`: a run that goes on from a point of another."""
+"""`anabranch fork`: a run that continues from a point of another."""
 
 from collections.abc import Coroutine
 from typing import Annotated, Any
@@ -30,7 +30,7 @@ def fork(
     at: AtPoint = None,
     from_step: Annotated[
         str | None,
-        typer.Option("--from-step", metavar="STEP", help="To just before this step began.", show_default=False),
+        typer.Option("--from-step", metavar="STEP", help="Fork just before this step began.", show_default=False),
     ] = None,
     branch: BranchName = None,
     new_id: Annotated[
@@ -40,10 +40,10 @@ def fork(
     tag: Annotated[str, typer.Option(metavar="TAG", help="The new run's tag.", show_default=False)] = "",
     json: AsJson = False,
 ) -> None:
-    """Open a run that goes on from a point of another run.
+    """Fork a new run from a point of another run.
 
-    Nothing is copied: the new run sees the parameters as they stood, and the steps that had succeeded as inherited.
-    Nothing changes in the source. Without --at or --from-step it goes on from the source as it stands now.
+    Nothing is copied: the new run sees the parameters as of that point, and inherits the steps that had succeeded. The
+    source does not change. Without --at or --from-step, the new run continues from the source's present state.
 
     \b
       anabranch fork r1 --from-step train --as r2
@@ -69,18 +69,18 @@ def fork(
 
 
 async def _where_it_is(engine: Engine, missing: StepNotFound) -> str:
-    """Say where a step is instead, or which are in the branch."""
+    """Return a hint to where a missing step is, or to similar names."""
     log = await (await engine.run(missing.run_id)).compile(inherited=False)
     having = {each.branch: each.steps[missing.step] for each in branches_of(log) if missing.step in each.steps}
     inherited = next((step.inherited_from for step in having.values() if step.inherited_from is not None), None)
     if inherited is not None:
-        return f"it is inherited from {origin_text(inherited, missing.run_id)}: that run can be forked before it"
+        return f"it is inherited from {origin_text(inherited, missing.run_id)}: fork that run instead"
     if missing.branch in having:
         return "it began after that point"
     if having:
         return f"it is in {in_branches(list(having))}"
     known = [step for each in branches_of(log) if each.branch == missing.branch for step in each.steps]
-    return did_you_mean(missing.step, known) or "anabranch steps lists what there is"
+    return did_you_mean(missing.step, known) or "anabranch steps lists the steps"
 
 
 async def _document(forked: Run, event: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from engine.transfer.lines import format_version
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An export; - is the standard input.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The export, or - for standard input.")],
     *,
     db: Database = DEFAULT_DATABASE,
     event_bytes_max: Annotated[
@@ -42,14 +42,14 @@ def import_(
     ] = EVENT_BYTES_MAX,
     json: AsJson = False,
 ) -> None:
-    """Take in what `anabranch export` wrote, making the database when there is none.
+    """Import an export, creating the database if it does not exist.
 
-    Every hash, link and reduction is checked on the way. All runs of the file are taken in, or none: when a line is
-    missing, moved or edited, when a run exists with another history, or when this is interrupted, the store is as it
-    was: where there was none, there is none. A run that exists already, the same in every byte, is left as it is.
+    Every hash, link and reduction is checked. Either all runs of the file are imported or none: if a line is missing,
+    moved or edited, if a run exists with a different history, or if the import is interrupted, the database is left
+    unchanged, and is not created. A run that already exists with an identical history is left as it is.
 
-    Runs keep their ids, which are part of every hash: there is no renaming. They get new positions in the file, and
-    idempotency keys are not taken along. Others who write wait meanwhile.
+    Runs keep their ids, which are part of every hash and so cannot be changed. Their events get new positions, and
+    idempotency keys are not imported. Other writers wait meanwhile.
 
     \b
       anabranch import runs.jsonl --db archive.db
@@ -85,7 +85,7 @@ async def _imported_into(opening: AbstractAsyncContextManager[Engine], file: Bin
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file; what comes through a pipe is kept in one first, for nobody should wait for it."""
+    """Open a file; a pipe's content is first copied to a file, so that no writer waits for the pipe."""
     if str(path) != "-" and path.is_file():
         with path.open("rb") as file:
             yield file
@@ -113,4 +113,4 @@ def _print(imported: Imported, *, as_json: bool) -> None:
     output().print(f"imported {counted(new, 'run')} with {counted(imported.events, 'event')}, every hash checked")
     if known:
         was = "was" if known == 1 else "were"
-        output().print(f"{counted(known, 'run')} of the file {was} there already, the same in every byte")
+        output().print(f"{counted(known, 'run')} of the file {was} already there, identical in every byte")

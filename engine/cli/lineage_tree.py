@@ -1,4 +1,4 @@
-"""A lineage as a tree: the value, below it what it was made of and what was passed over, and what it overwrote."""
+"""A lineage as a tree: the value, and below it its sources, the values passed over, and the value it overwrote."""
 
 import shlex
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ _PASSED_OVER_SHOWN_MAX: Final = 8
 
 
 class LineageTree:
-    """Draws one parameter's, for readers of one run, whose id goes without saying."""
+    """Draws the lineage of one parameter, and omits the id of the run that the caller looks at."""
 
     def __init__(self, run_id: str, name: str) -> None:
         self._run_id = run_id
         self._name = name
 
     def draw(self, found: Lineage, seen_by: str) -> Tree:
-        """Return where the value came from that a branch sees."""
+        """Return the tree of the value that the branch `seen_by` sees."""
         root = Tree(self._head(found, seen_by), guide_style="dim")
         waiting: list[tuple[Tree, Lineage]] = [(root, found)]
         while waiting:
@@ -80,14 +80,14 @@ class LineageTree:
             yield _line(f"{text}  {time_text(before.recorded_at)}", "dim")
         elif found.history and found.history[-1].overwrote is not None:
             before = found.history[-1].overwrote
-            going_on = f"{self._command(before)} --history"
-            yield _whole_line(f"… and what was there before, {self._where(before)}: {going_on} goes on from there")
+            command = f"{self._command(before)} --history"
+            yield _whole_line(f"… and earlier values, from {self._where(before)}: see {command}")
 
     def _more(self, node: Lineage) -> Text:
         more = f"… {counted(node.more, 'more child branch', 'more child branches')}"
         if node.sources:
-            return _line(f"{more}, not looked into (--json looks into more)", "dim")
-        return _whole_line(f"{more}: {self._command(node)} goes on from there")
+            return _line(f"{more}, not shown (--json shows more)", "dim")
+        return _whole_line(f"{more}: see {self._command(node)}")
 
     def _command(self, written: Written) -> str:
         """Return the command that shows where a value came from."""
@@ -104,7 +104,7 @@ def _line(text: str, style: str = "") -> Text:
 
 
 def _whole_line(text: str) -> Text:
-    """Return what is there to be copied: it is wrapped, and not cut."""
+    """Return a line that is wrapped instead of cut, so that a command in it can be copied."""
     return Text(text, style="dim", overflow="fold")
 
 
@@ -120,7 +120,7 @@ def _how(node: Lineage) -> str:
         return "carried over from a run that was deleted"
     seen = len(node.sources) + len(node.passed_over)
     if not seen + node.more:
-        return f"reduced by {visible(str(node.rule))} from what the caller gave{during}"
+        return f"reduced by {visible(str(node.rule))} from the caller's values{during}"
     branches = counted(seen + node.more, "branch", "branches")
     return f"reduced by {visible(str(node.rule))} from {'up to ' if node.more else ''}{branches}{during}"
 
@@ -133,6 +133,6 @@ def _during(attempt: During) -> str:
 
 def _conflict(conflict: ConflictOutcome) -> Text:
     outcome = "taken" if conflict.taken else "not taken"
-    base = "" if conflict.base is None else f"{_value(conflict.base)} "
-    sides = f"{base}to {_value(conflict.child)} there, to {_value(conflict.parent)} here"
+    base = "" if conflict.base is None else f" (was {_value(conflict.base)})"
+    sides = f"child {_value(conflict.child)}, parent {_value(conflict.parent)}{base}"
     return _line(f"conflict with {branch_text(conflict.branch)}, {outcome}: {sides}", "yellow")

@@ -1,7 +1,7 @@
-"""What `anabranch doctor` finds beside a database: locks, who holds them, and what killed processes have left.
+"""The checks of `anabranch doctor` beside a database: locks and their holders, and leftovers of killed processes.
 
-A lock is tried, not waited for. The database itself is not opened here: closing it would drop the locks that SQLite
-holds on it in this process.
+Locks are tried, not waited for. The database file itself is not opened here: closing it would drop the locks that
+SQLite holds on it in this process.
 """
 
 import contextlib
@@ -30,17 +30,17 @@ def check_write_lock(database: Path) -> Check:
     return Check(
         name="write lock",
         state="found",
-        text=f"was not free for {_WRITE_LOCK_SECONDS:g} s: somebody writes much, or was stopped while writing",
-        advice=f"look again; if it stays, `lsof {path.name}` in its folder names who has it",
+        text=f"was not free for {_WRITE_LOCK_SECONDS:g} s: a process writes a lot, or was suspended while writing",
+        advice=f"try again; if it stays taken, `lsof {path.name}` in its folder lists its holder",
         details={"path": str(path)},
     )
 
 
 def check_run_lock(database: Path) -> Check:
-    """Try the lock of the run's folder, and say who has it."""
+    """Try the lock of the run's folder, and report its holder."""
     path = database.with_name(RUN_LOCK_NAME)
     if not path.exists():
-        return Check(name="run lock", text="nobody has ever taken it")
+        return Check(name="run lock", text="has never been taken")
     holder = noted_holder(path)
     with _tried(path, 0) as free:
         if free:
@@ -48,20 +48,20 @@ def check_run_lock(database: Path) -> Check:
     alive = None if holder is None else _is_alive(holder)
     details = {**_lock_details(path, holder), "alive": alive}
     if holder is None:
-        return Check(name="run lock", text="is held; its file does not say by whom", details=details)
+        return Check(name="run lock", text="is held; its file does not name the holder", details=details)
     if alive:
         return Check(name="run lock", text=f"is held by process {holder}, which is alive", details=details)
     return Check(
         name="run lock",
         state="found",
-        text=f"is held, but process {holder}, which took it, is dead: a child that it started has inherited it",
-        advice=f"`lsof {path.name}` in its folder names the child; the lock is free when that has ended",
+        text=f"is held, but process {holder}, which took it, is dead: one of its child processes has inherited it",
+        advice=f"`lsof {path.name}` in its folder lists the child; the lock is freed when it ends",
         details=details,
     )
 
 
 def check_leftovers(database: Path, *, fix: bool) -> Check:
-    """Look for what killed rebuilds, comparisons, backups and imports have left; remove what nobody can be using."""
+    """Look for leftovers of killed rebuilds, comparisons, backups and imports; with `fix`, remove the unused ones."""
     scratch = sorted(path for path in database.parent.iterdir() if is_scratch_name(path.name, database.name))
     backups = abandoned(database.parent)
     with _no_rebuild(database, scratch) as no_rebuild:
@@ -79,14 +79,14 @@ def check_leftovers(database: Path, *, fix: bool) -> Check:
     details = [str(path) for path in left]
     if fix:
         return Check(name="leftovers", state="fixed", text=f"removed {named}", details=details)
-    text = f"of killed rebuilds, comparisons, backups or imports, which take up room and nothing else: {named}"
+    text = f"of killed rebuilds, comparisons, backups or imports; they only take up space: {named}"
     advice = "anabranch doctor --fix removes them"
     return Check(name="leftovers", state="found", text=text, advice=advice, details=details)
 
 
 @contextlib.contextmanager
 def _no_rebuild(database: Path, scratch: list[Path]) -> Iterator[bool]:
-    """Keep rebuilds away while there are scratch files, and say whether there is none under way."""
+    """Block rebuilds while scratch files are examined, and yield whether none is running."""
     if not scratch:
         yield True
         return
@@ -119,7 +119,7 @@ def _is_alive(process_id: int) -> bool:
 
 
 def _is_zombie(process_id: int) -> bool:
-    # A process that has ended and whose parent has not asked how; it holds nothing any more.
+    # A zombie has ended and holds no locks; its parent just has not waited for it yet.
     try:
         stat = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""A database that is there with all that it is made for, or not at all."""
+"""Creating a database together with its first content, or not at all."""
 
 import asyncio
 import contextlib
@@ -17,24 +17,24 @@ from engine.logs.partial_folder import PartialFolder
 
 
 class MadeMeanwhile(AlreadyExists):
-    """Somebody else has made the database; nothing was done to it."""
+    """Another process has created the database; it was not touched."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(path)} was made by somebody else meanwhile; nothing was done to it")
+        super().__init__(f"another process has created {shown(path)} meanwhile; it was not touched")
 
 
 def is_free(path: Path) -> bool:
-    """Say whether there is neither a database of that name nor what SQLite would take for a part of a new one."""
+    """Return whether neither the file exists nor any that SQLite would take for a part of a new database."""
     return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *WOULD_JOIN))
 
 
 @contextlib.asynccontextmanager
 async def new_database(path: Path, *, event_bytes_max: int) -> AsyncIterator[Engine]:
-    """Open a store that takes its name once it is closed; when anything fails before, nothing is left of it.
+    """Open a new store that gets its name once it is closed; if anything fails before, nothing is left of it.
 
     Raises:
-        MadeMeanwhile: and the name is somebody else's.
+        MadeMeanwhile: another process has taken the name.
         CannotOpen, and what `open_engine` raises
     """
     with _disk_full_of(path):
@@ -54,13 +54,13 @@ def _begun(path: Path) -> tuple[Path, PartialFolder]:
         make_folders(target.parent)
         refuse_network(target.parent)
         with contextlib.suppress(FileNotFoundError):
-            target.lstat()  # a name that can be none is refused before anything is done
+            target.lstat()  # an invalid name is refused before anything is done
         return target, PartialFolder(target.parent)
 
 
 def _take_name(made: Path, target: Path) -> None:
     with _writing(target):
-        if beside(made, WAL).exists():  # closing it did not come to the end of that
+        if beside(made, WAL).exists():  # closing it failed to write all of it into the file
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if not is_free(target):
             raise MadeMeanwhile(target)
@@ -81,7 +81,7 @@ def _writing(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _disk_full_of(path: Path) -> Iterator[None]:
-    """Raise that the disk is full about the database that is meant, not about what stands in for it."""
+    """Raise DiskFull with the path of the intended database, not of the temporary one."""
     try:
         yield
     except DiskFull:

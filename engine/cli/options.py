@@ -14,7 +14,7 @@ from engine.cli.escapes import visible
 
 
 def _nearest(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
-    # What stands behind the command goes before what stands in front of it, and both before the environment.
+    # A --db after the command takes precedence over one before it, and both over the environment.
     given = context.get_parameter_source(str(parameter.name))
     in_front: Path | None = context.obj
     return value if in_front is None or (given is not None and given.name == "COMMANDLINE") else in_front
@@ -49,14 +49,14 @@ Version = Annotated[
         "--version", help="Print the version.", is_eager=True, callback=lambda value: _print_version(wanted=value)
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
 BranchName = Annotated[
     str | None,
     typer.Option("--branch", metavar="BRANCH", help="The branch's full name; '' is the root.", show_default=False),
 ]
 Statuses = Annotated[
-    str | None, typer.Option("--status", metavar="STATUS", help="Only those of this status.", show_default=False)
+    str | None, typer.Option("--status", metavar="STATUS", help="Only those with this status.", show_default=False)
 ]
 
 
@@ -65,7 +65,7 @@ AtPoint = Annotated[
     typer.Option(
         "--at",
         metavar="POINT",
-        help="A version of the stream (17), a position of the log (p123), a time (ISO 8601, UTC) or an age (2h).",
+        help="A stream version (17), a log position (p123), a time (ISO 8601, UTC) or an age (2h).",
         show_default=False,
     ),
 ]
@@ -76,7 +76,7 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 
 
 def as_time(text: str) -> datetime:
-    """Return an ISO 8601 time; without a zone it is UTC, which is also what every command shows.
+    """Parse an ISO 8601 time; without a zone it is in UTC, as in the output of every command.
 
     Raises:
         typer.BadParameter
@@ -89,7 +89,7 @@ def as_time(text: str) -> datetime:
 
 
 def as_age(text: str) -> timedelta | datetime:
-    """Return an age, such as `30d`, or else a time.
+    """Parse an age, such as `30d`, or else a time.
 
     Raises:
         typer.BadParameter
@@ -97,18 +97,18 @@ def as_age(text: str) -> timedelta | datetime:
     match = re.fullmatch(r"([0-9]+)([smhdw])", text)
     if match is not None:
         if len(match[1]) > _AGE_DIGITS_MAX:
-            raise typer.BadParameter(f"{visible(repr(text))} is over 999,999 {_UNITS[match[2]]}")
+            raise typer.BadParameter(f"{visible(repr(text))} is more than 999,999 {_UNITS[match[2]]}")
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
         return as_time(text)
     except typer.BadParameter as error:
         raise typer.BadParameter(
-            f"{visible(repr(text))} is no age (30s, 90m, 12h, 30d, 4w) and no ISO 8601 time"
+            f"{visible(repr(text))} is neither an age (30s, 90m, 12h, 30d, 4w) nor an ISO 8601 time"
         ) from error
 
 
 def as_time_or_ago(text: str) -> datetime:
-    """Return a time, or that of so long ago.
+    """Parse a time; an age is that long before now.
 
     Raises:
         typer.BadParameter
@@ -123,7 +123,7 @@ def as_time_or_ago(text: str) -> datetime:
 
 
 def as_point(text: str | None) -> Point:
-    """Return a stream version, `p` and a number as a position, or else a time or that of so long ago; None is now.
+    """Parse a point: a stream version, `p` and a number for a position, a time, or an age; None is now.
 
     Raises:
         typer.BadParameter

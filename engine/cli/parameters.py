@@ -1,4 +1,4 @@
-"""`anabranch params`, and the table of parameters that other commands show too."""
+"""`anabranch params`, and the table of parameters that other commands also show."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
@@ -28,11 +28,11 @@ def params(
     at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
-    """Show a branch's parameters, and where each is from.
+    """Show a branch's parameters, and where each comes from.
 
-    A parameter was set by an event (branch@version): on this branch, or on one above it before the fork. Where that
-    event was a reduction, its rule and the child events that supplied the value are shown too. Long values are cut;
-    --json has all of them.
+    Each parameter was set by an event (branch@version), on this branch or, before the fork, on one above it. If that
+    event was a reduction, its rule and the child events that supplied the value are shown, too. Long values are cut;
+    --json shows them in full.
 
     \b
       anabranch params r1 --branch fit.a --at 3
@@ -67,10 +67,10 @@ def parameters_document(found: Mapping[str, Supplied]) -> dict[str, Any]:
 
 
 def parameters_table(run_id: str, found: Mapping[str, Supplied], *, without: Collection[str] = ()) -> Table:
-    """Return parameters as rows: name, kind, value, the event that set it, the rule, and what supplied it.
+    """Return a table of parameters: name, kind, value, the event that set it, the rule, and the events behind it.
 
     Args:
-        without: the headers of columns that are left out.
+        without: the headers of columns to leave out.
     """
     kept = [header for header in _HEADERS if header not in without]
     rows = (_row(run_id, name, each) for name, each in found.items())
@@ -89,18 +89,18 @@ def _row(run_id: str, name: str, each: Supplied) -> dict[str, Text]:
 
 
 def origin_text(origin: Origin, run_id: str) -> str:
-    """Return `branch@version`, with the run before it where it is another one."""
+    """Return `branch@version`, preceded by the run if it is not `run_id`."""
     elsewhere = "" if origin.run_id == run_id else f"{origin.run_id}: "
     return f"{elsewhere}{branch_text(origin.branch)}@{origin.stream_version}"
 
 
 def origins_text(origins: Iterable[Origin], run_id: str) -> str:
-    """Return the branches that supplied a value, counted where they are many."""
+    """Return the branch that supplied a value, or the number and names of several."""
     found = list(origins)
     if not found:
         return "the caller"
     if len(found) == 1:
         return origin_text(found[0], run_id)
     names = ", ".join(branch_text(each.branch) for each in found)
-    elsewhere = "" if found[0].run_id == run_id else f" of {found[0].run_id}"  # they went into one reduction
+    elsewhere = "" if found[0].run_id == run_id else f" of {found[0].run_id}"  # all are of one reduction
     return shortened(f"{counted(len(found), 'branch', 'branches')}{elsewhere}: {names}")

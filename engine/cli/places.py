@@ -1,4 +1,4 @@
-"""How a command names a point of a branch: `RUN`, `RUN@POINT`, `RUN:BRANCH` or `RUN:BRANCH@POINT`."""
+"""Points of a branch on the command line: `RUN`, `RUN@POINT`, `RUN:BRANCH` or `RUN:BRANCH@POINT`."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from engine.point import Point
 
 
 class Named(Struct, frozen=True):
-    """What the command line says of a place; a branch or a point that is given apart is taken out of nothing."""
+    """A place as the command line names it; `text` holds no branch, or no point, that is given separately."""
 
     text: str
     branch: str | None = None
@@ -22,7 +22,7 @@ class Named(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """A branch, and the point of it that is meant, which `said` says for people."""
+    """A branch and a point of it; `said` is both as text for people."""
 
     branch: Branch
     at: Point
@@ -30,14 +30,13 @@ class Place(Struct, frozen=True):
 
 
 async def find_place(engine: Engine, named: Named) -> Place:
-    """Return the place that is meant.
+    """Return the place that the command line names.
 
-    A run's id may hold `@` and `:` itself: of the ways to read the text, the one with the longest id of a run that is
-    there is taken.
+    A run's id may itself contain `@` and `:`: among the possible readings, the longest id of an existing run is taken.
 
     Raises:
         RunNotFound, BranchNotFound
-        typer.BadParameter: what stands behind the last `@` is no point.
+        typer.BadParameter: the text after the last `@` is not a point.
     """
     for run_id, branch, at in _readings(named):
         try:

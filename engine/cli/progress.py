@@ -1,4 +1,4 @@
-"""Progress bars for what takes long, on the standard error output; none where that is no terminal."""
+"""Progress bars for long operations, on standard error; none if that is not a terminal."""
 
 from rich.progress import (
     BarColumn,
@@ -17,7 +17,7 @@ from engine.ports import Progress as Report
 
 
 def event_bars(*, shown: bool = True) -> Progress:
-    """Return bars that count events. A context manager, like all of these."""
+    """Return bars that count events. All bars are context managers."""
     return _bars(MofNCompleteColumn(), TextColumn("events"), shown=shown)
 
 
@@ -27,7 +27,7 @@ def byte_bars() -> Progress:
 
 
 def share_bars() -> Progress:
-    """Return bars that say which part is done, of work that is counted now in this, now in that."""
+    """Return bars that show percentages, for work that is counted in varying units."""
     return _bars(TaskProgressColumn())
 
 
@@ -38,13 +38,13 @@ def _bars(*columns: ProgressColumn, shown: bool = True) -> Progress:
 
 
 def reporting(bars: Progress, description: str) -> Report:
-    """Return what moves a new bar when the engine calls it."""
+    """Add a bar, and return the callback that moves it."""
     task = bars.add_task(description, total=None)
     return lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def reporting_each(bars: Progress) -> BackupProgress:
-    """Return what moves a bar for each kind of work that the engine names when it calls it."""
+    """Return a callback that moves one bar for each kind of work it is called with."""
     tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: int, total: int) -> None:

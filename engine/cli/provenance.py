@@ -1,4 +1,4 @@
-"""Where parameters come from: the event that set each, and through reductions the child events behind it."""
+"""Where parameters come from: the event that set each, and the child events behind it if that was a reduction."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -14,17 +14,17 @@ Reductions: TypeAlias = Mapping[Origin, "ReducedBy"]
 
 
 class ReducedBy(Struct, frozen=True):
-    """What a reduction says of its values: the rule and the child events, by parameter name."""
+    """The rules and the child events of a reduction, by parameter name."""
 
     rules: dict[str, str]
     sources: dict[str, list[Origin]]
 
 
 class Supplied(Struct, frozen=True):
-    """A parameter, the event that set it on the branch or above it, and what is behind that event.
+    """A parameter, the event that set it on the branch or above it, and the events behind that one.
 
-    `rule` is the reduction's, None where the value was set. `supplied_by` are the events that the value came from: as
-    long as a reduction took it from a single child event, that event is looked into in turn.
+    `rule` is that of the reduction, None if the value was set directly. `supplied_by` are the events that the value
+    came from: a reduction that took it from a single child event is followed to that event.
     """
 
     parameter: Parameter
@@ -34,7 +34,7 @@ class Supplied(Struct, frozen=True):
 
 
 async def supplied_parameters(engine: Engine, branch: Branch, at: Point = None) -> dict[str, Supplied]:
-    """Return what a branch sees at a point, each with where it came from, by name.
+    """Return the parameters that a branch sees at a point, with their sources, by name.
 
     Raises:
         PointNotFound
@@ -67,7 +67,7 @@ def _supplied(name: str, parameter: Parameter, set_by: Origin, reductions: Reduc
 
 
 def _behind(name: str, origin: Origin, reductions: Reductions) -> list[Origin]:
-    # A child's event is older than the reduction that names it, so this comes to an end.
+    # A child's event is older than the reduction that names it, so the loop ends.
     while (reduced := reductions.get(origin)) is not None:
         sources = reduced.sources.get(name, [])
         if len(sources) != 1:

@@ -1,4 +1,4 @@
-"""`anabranch rebuild`: every view made anew from the events."""
+"""`anabranch rebuild`: rebuild every view from the events."""
 
 import time
 from collections.abc import Sequence
@@ -21,28 +21,28 @@ from engine.ports import ViewDifference
 
 
 class HistoryNotWhole(AnabranchError):
-    """Events are lost or were changed; the views were not made anew."""
+    """Events are lost or were changed; the views were not rebuilt."""
 
     def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
         self.path = path
         self.problems = tuple(problems)
         super().__init__(
-            f"nothing was rebuilt: {counted(len(problems), 'problem')} in the history of {shown(path)}, which"
-            " `anabranch verify` names, and the views may be the last to tell what it was; --force rebuilds them"
+            f"nothing was rebuilt: the history of {shown(path)} has {counted(len(problems), 'problem')} (see `anabranch"
+            " verify`), and only the views may still hold what was lost; --force rebuilds them anyway"
         )
 
 
 def rebuild(
     *,
     db: Database = DEFAULT_DATABASE,
-    force: Annotated[bool, typer.Option("--force", help="Also from events that are not whole.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Rebuild even if events are lost.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Make every view anew from the events, and check them.
+    """Rebuild every view from the events, and check the result.
 
-    Others may go on writing meanwhile. Every hash is computed first: where an event is lost, the views may be the last
-    to tell what it said, and they are left alone. In the end the log is folded once more and compared row by row. The
-    exit code is 1 when nothing was rebuilt, or the comparison finds a difference.
+    Others may go on writing meanwhile. Every hash is verified first: if events are lost, only the views may still hold
+    what they said, and nothing is rebuilt. Finally the log is folded once more and compared with the views row by row.
+    The exit code is 1 if nothing was rebuilt, or if the comparison finds a difference.
 
     \b
       anabranch rebuild --db runs.db
@@ -70,6 +70,6 @@ def _print(events: int, seconds: float, differences: list[ViewDifference]) -> No
     terminal = output()
     terminal.print(f"rebuilt every view from {counted(events, 'event')} in {duration_text(seconds)}")
     if not differences:
-        terminal.print("checked: the views say what the events say, row by row", style="green")
+        terminal.print("checked: the views match the events, row by row", style="green")
     for each in differences:
         terminal.print(f"{each.table}: {each.missing:,} rows missing, {each.unexpected:,} unexpected", style="red")

@@ -1,4 +1,4 @@
-"""A run folded from its events alone, by code that shares nothing with the views: does it come to the same?"""
+"""An independent replay: folds a run from its events, sharing no code with the views, and compares the results."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,7 +25,7 @@ from engine.plain_json import plain
 
 
 class ReplayedBranch(Struct):
-    """A branch as its events say: `writes` are the parameters it set, with the version of its stream that did."""
+    """A branch according to its events: `writes` are the parameters it set, each with the event's stream version."""
 
     parent: str | None
     parent_version: int
@@ -44,13 +44,13 @@ class Replay:
         self.events = 0
 
     async def feed(self, events: AsyncIterator[RecordedEvent]) -> None:
-        """Fold events in the order in which they come."""
+        """Fold events in the order given."""
         async for recorded in events:
             self.events += 1
             self._apply(recorded)
 
     def parameters(self, name: str) -> dict[str, Parameter]:
-        """Return what a branch sees: its own writes before what it saw of its parent when it was forked."""
+        """Return what a branch sees: its own writes, then those its parent saw at the fork."""
         seen: dict[str, Parameter] = {}
         until, branch = self.branches[name].version, self.branches.get(name)
         while branch is not None:
@@ -64,9 +64,9 @@ class Replay:
         return seen
 
     def differences(self, log: RunLog) -> list[str]:
-        """Say in which ways a compiled run log differs from what the events say: nothing when they agree."""
+        """Return how a compiled run log differs from the events; an empty list if they agree."""
         logs = {each.branch: each for each in branches_of(log)}
-        found = [f"branch {name!r} is in one of them only" for name in sorted(logs.keys() ^ self.branches.keys())]
+        found = [f"branch {name!r} exists on one side only" for name in sorted(logs.keys() ^ self.branches.keys())]
         for name in sorted(logs.keys() & self.branches.keys()):
             replayed, compiled = self.branches[name], logs[name]
             facts = {
@@ -101,7 +101,7 @@ class Replay:
             case AttemptUpdated() if event.changes.status is not UNSET:
                 branch.attempts[event.attempt_id] = event.step, event.changes.status
             case _:
-                pass  # the rest changes nothing that is compared
+                pass  # other events change nothing that is compared
         if isinstance(event, AttemptCreated | AttemptUpdated) and event.step_status is not None:
             branch.steps[event.step] = event.step_status
 

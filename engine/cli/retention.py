@@ -1,4 +1,4 @@
-"""Taking things out of the file: `anabranch erase`, `delete`, `gc`, `compact`; and keeping them in: `pin`, `unpin`."""
+"""Removing data: `anabranch erase`, `delete`, `gc` and `compact`; and protecting runs: `pin` and `unpin`."""
 
 import sys
 from collections.abc import Coroutine
@@ -18,14 +18,14 @@ from engine.names import ROOT
 from engine.plain_json import plain
 from engine.removal import Collected, Compaction, DeletedRun
 
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays on record.", show_default=False)]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept on record.", show_default=False)]
 OptionalReason = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help="Why; it stays on record.", show_default=False)
+    str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept on record.", show_default=False)
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can be asked.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation; required without a terminal.")]
 KeepSize = Annotated[
     bool,
-    typer.Option("--keep-size", help="Leave the file as large as it is: new events use the space."),
+    typer.Option("--keep-size", help="Do not shrink the file; new events reuse the space."),
 ]
 
 _MEGABYTE = 1_000_000
@@ -33,7 +33,7 @@ _MEGABYTE = 1_000_000
 
 def erase(
     run_id: RunId,
-    version: Annotated[int, typer.Argument(metavar="VERSION", help="The event's version in its branch.")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="The event's stream version.")],
     *,
     reason: Reason,
     db: Database = DEFAULT_DATABASE,
@@ -42,13 +42,13 @@ def erase(
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Erase what one event said, for good.
+    """Erase the content of one event permanently.
 
-    Its values, texts and documents go, from every part of the file; its place in the history stays, and every hash and
-    checkpoint still verifies. `anabranch events RUN` shows the versions. Copies of the file are not touched.
+    Its values, texts and documents are removed from every part of the file; its place in the history stays, and every
+    hash and checkpoint still verifies. `anabranch events RUN` shows the versions. Copies of the file are not touched.
 
-    Other events that say some of the same are named: reductions of it, and what was carried over to forks of a run that
-    was deleted, which may have it from elsewhere. The exit code is 1 when there is one.
+    Lists other events that may hold the same content: reductions of it, and values carried over to forks of a deleted
+    run, which may come from elsewhere. The exit code is 1 if there are any.
 
     \b
       anabranch erase r1 7 --branch fit.a --reason "holds a person's name"
@@ -61,20 +61,20 @@ def erase(
             print_json(plain(erasure))
             return FAILED if erasure.carried else OK
         where = f"version {version} of {branch_text(branch or ROOT)} in {visible(run_id)}"
-        output().print(f"{'erased' if erasure.erased else 'had been erased before:'} {where}")
+        output().print(f"{'erased' if erasure.erased else 'already erased:'} {where}")
         for each in erasure.carried:
             place = f"version {each.stream_version} of {branch_text(each.branch)} in {visible(each.run_id)}"
-            said = f"{place} holds the same: where it is from there, erase that, too"
+            said = f"{place} holds the same content: if it comes from the erased event, erase it, too"
             output().print(said, style="red", soft_wrap=True)
         return FAILED if erasure.carried else OK
 
     if not yes:
-        _confirm(f"erase version {version} of {branch_text(branch or ROOT)} in {visible(run_id)} for good")
+        _confirm(f"permanently erase version {version} of {branch_text(branch or ROOT)} in {visible(run_id)}")
     run(command(), as_json=json)
 
 
 def pin(run_id: RunId, *, db: Database = DEFAULT_DATABASE, reason: OptionalReason = None, json: AsJson = False) -> None:
-    """Keep a run from being deleted.
+    """Protect a run from deletion.
 
     \b
       anabranch pin r1 --reason "the paper's figures"
@@ -85,7 +85,7 @@ def pin(run_id: RunId, *, db: Database = DEFAULT_DATABASE, reason: OptionalReaso
 def unpin(
     run_id: RunId, *, db: Database = DEFAULT_DATABASE, reason: OptionalReason = None, json: AsJson = False
 ) -> None:
-    """Let a run be deleted again.
+    """Allow a pinned run to be deleted again.
 
     \b
       anabranch unpin r1
@@ -101,7 +101,7 @@ def _set_pin(run_id: str, db: Database, reason: str | None, *, pinned: bool, as_
             print_json({"run_id": run_id, "pinned": pinned, "changed": bool(recorded.events)})
         else:
             stands = "is pinned" if pinned else "is not pinned"
-            was = "" if recorded.events else ", as it was"
+            was = "" if recorded.events else ", as before"
             ignored = "" if reason is None or recorded.events else ": the reason is not recorded"
             output().print(f"{visible(run_id)} {stands}{was}{ignored}", soft_wrap=True)
 
@@ -114,7 +114,7 @@ def delete(
     reason: Reason,
     db: Database = DEFAULT_DATABASE,
     carry_over: Annotated[
-        bool, typer.Option("--carry-over", help="First give runs forked from it what they see of it.")
+        bool, typer.Option("--carry-over", help="First copy into its forks what they inherit from it.")
     ] = False,
     keep_size: KeepSize = False,
     yes: Yes = False,
@@ -122,8 +122,8 @@ def delete(
 ) -> None:
     """Delete a run with its whole history.
 
-    That it was there, when it went and why stays on record. A pinned run is refused, and so is one that other runs were
-    forked from and read through, unless what they see is carried over.
+    The run's id, the time and the reason stay on record. A pinned run is refused, and so is one with forks that still
+    read from it, unless --carry-over is given.
 
     \b
       anabranch delete r1 --reason "a test"
@@ -137,7 +137,7 @@ def delete(
             print_json({**plain(deleted), "compaction": plain(compaction)})
             return
         what = f"{counted(deleted.events, 'event')} in {counted(deleted.branches, 'branch', 'branches')}"
-        output().print(f"deleted {visible(run_id)}: {what}{_given_back(compaction)}")
+        output().print(f"deleted {visible(run_id)}: {what}{_freed(compaction)}")
 
     if not yes:
         _confirm(f"delete {visible(run_id)} with its whole history")
@@ -147,24 +147,25 @@ def delete(
 def gc(
     *,
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="30d, 12h, 4w, 90m; or a time: whose last event is that old.")
+        str, typer.Option(metavar="AGE", help="Age of the last event: 30d, 12h, 4w, 90m; or a time.")
     ],
     db: Database = DEFAULT_DATABASE,
     status: Annotated[
         list[str] | None,
-        typer.Option(metavar="STATUS", help="Only runs of this status; may be given again.", show_default=False),
+        typer.Option(metavar="STATUS", help="Only runs with this status; repeatable.", show_default=False),
     ] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays on record.")] = "expired",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, and say what would be.")] = False,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept on record.")] = "expired",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
     keep_size: KeepSize = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Delete the runs that ended long ago.
+    """Delete runs that ended long ago.
 
-    How a run ended its status says, as COMPLETED and FAILED do; runs of other words are counted, and --status names
-    them. Never one that is pinned or not ended, nor one that another run was forked from and reads through. Ages count
-    from what this machine's clock says now; a clock that was set back when a run was recorded makes it no older.
+    A run has ended if its status is a final one, such as COMPLETED or FAILED. Old runs with other statuses are only
+    counted; --status selects them. A run that is pinned, that has not ended, or with forks that still read from it is
+    never deleted. Ages count from this machine's present clock; a clock that was set back while a run was recorded does
+    not make it older.
 
     \b
       anabranch gc --older-than 30d --dry-run
@@ -195,7 +196,7 @@ def gc(
 
 
 def _first(command: Coroutine[Any, Any, None]) -> None:
-    """Run what comes before the question, outside of any event loop."""
+    """Run the dry run that precedes the question, whose own success must not end the process."""
     try:
         run(command, as_json=False)
     except typer.Exit as ended:
@@ -204,9 +205,9 @@ def _first(command: Coroutine[Any, Any, None]) -> None:
 
 
 def compact(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
-    """Write the file anew without its unused parts.
+    """Rewrite the file without its unused space.
 
-    It needs room for a second copy, and writers wait meanwhile.
+    Needs disk space for a second copy. Writers wait meanwhile.
 
     \b
       anabranch compact --db runs.db
@@ -218,7 +219,7 @@ def compact(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
         if json:
             print_json(plain(compaction))
         else:
-            output().print(f"the file is {_size(compaction.bytes_after)}{_given_back(compaction)}")
+            output().print(f"the file is {_size(compaction.bytes_after)}{_freed(compaction)}")
 
     run(command(), as_json=json)
 
@@ -229,19 +230,19 @@ def _print_collected(collected: Collected, compaction: Compaction | None, *, dry
         rows = [(cell(each.run_id), cell(each.branches), cell(each.events)) for each in collected.deleted]
         terminal.show(table(("RUN", "BRANCHES", "EVENTS"), rows, flexible=("RUN",), right=("BRANCHES", "EVENTS")))
     verb = "would delete" if dry_run else "deleted"
-    terminal.print(f"{verb} {counted(len(collected.deleted), 'run')}{_given_back(compaction)}")
+    terminal.print(f"{verb} {counted(len(collected.deleted), 'run')}{_freed(compaction)}")
     if collected.others:
         named = ", ".join(f"{visible(status)} {count:,}" for status, count in sorted(collected.others.items()))
-        terminal.print(f"as old, and of other statuses (--status): {named}", style="dim", soft_wrap=True)
+        terminal.print(f"equally old, with other statuses (--status): {named}", style="dim", soft_wrap=True)
     for run_id, why in collected.kept.items():
         terminal.print(f"kept {visible(run_id)}: {visible(why)}", style="yellow")
 
 
-def _given_back(compaction: Compaction | None) -> str:
+def _freed(compaction: Compaction | None) -> str:
     if compaction is None:
         return ""
-    back = f"; {_size(max(0, compaction.bytes_before - compaction.bytes_after))} given back"
-    return back if compaction.complete else f"{back}, the rest when the readers that hold it up are done"
+    freed = f"; {_size(max(0, compaction.bytes_before - compaction.bytes_after))} freed"
+    return freed if compaction.complete else f"{freed}, the rest once the current readers are done"
 
 
 def _size(size: int) -> str:
@@ -250,15 +251,15 @@ def _size(size: int) -> str:
 
 def _check_answerable(what: str) -> None:
     if not sys.stdin.isatty():
-        raise typer.BadParameter(f"--yes is needed to {what} where nobody can be asked")
+        raise typer.BadParameter(f"--yes is needed to {what}, because there is no terminal to confirm it on")
 
 
 def _confirm(what: str) -> None:
-    """Ask; unless the answer is yes, leave."""
+    """Ask for confirmation; exit unless the answer is yes."""
     _check_answerable(what)
     try:
         agreed = typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True)
-    except typer.Abort as error:  # Ctrl-C, or the end of the input
+    except typer.Abort as error:  # Ctrl-C, or end of input
         raise typer.Exit(INTERRUPTED) from error
     if not agreed:
         typer.echo("nothing was done", err=True)

@@ -25,30 +25,30 @@ def runs(
     *,
     db: Database = DEFAULT_DATABASE,
     with_status: Statuses = None,
-    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with this tag.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only runs with this tag.")] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Created at this time or later; or so long ago: 1d.")
+        str | None, typer.Option(metavar="TIME", help="Created at this time or later; a time, or an age (1d).")
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Created at this time or earlier.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many at most.")] = 20,
-    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on where a page ended.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Show at most N runs.")] = 20,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue after the previous page.")] = None,
     deleted: Annotated[
-        bool, typer.Option("--deleted", help="Those that were deleted, and why; times are of the deletion.")
+        bool, typer.Option("--deleted", help="List deleted runs and why; times are those of deletion.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """List runs, the last recorded first; or those that were deleted, the last deleted first.
+    """List runs, the last recorded first; or deleted runs, the last deleted first.
 
-    CREATED, --since and --until go by when a run was created, which may be long before it was recorded: an import keeps
-    it. Times are ISO 8601, in UTC unless they say otherwise, or ages (90m, 12h, 30d, 4w). Where there are more runs
-    than the limit, the cursor of the next page is given.
+    CREATED, --since and --until refer to the time of creation, which may be long before the time of recording: an
+    import keeps it. Times are ISO 8601, in UTC if they have no zone, or ages (90m, 12h, 30d, 4w). If there are more
+    runs than the limit, the cursor of the next page is printed.
 
     \b
       anabranch runs --status FAILED --since 2026-01-31
       anabranch runs --deleted
     """
     if deleted and (with_status or tag or cursor):
-        raise typer.BadParameter("of a run that was deleted only when, why and how many events are known")
+        raise typer.BadParameter("--deleted cannot be combined with --status, --tag or --cursor")
     first, last = as_time_or_ago(since) if since else None, as_time_or_ago(until) if until else None
 
     async def command() -> None:
@@ -87,7 +87,7 @@ def _print_deleted(found: Sequence[Deletion], limit: int) -> None:
     )
     terminal.show(table(("RUN", "DELETED (UTC)", "EVENTS", "REASON"), rows, flexible=("REASON",), right=("EVENTS",)))
     if len(found) > limit:
-        terminal.print(f"{len(found) - limit:,} more: --limit shows more, --until earlier ones", style="dim")
+        terminal.print(f"{len(found) - limit:,} more: use --limit, or --until for earlier ones", style="dim")
 
 
 def _print(page: RunPage, none: str) -> None:
@@ -104,7 +104,7 @@ def _print(page: RunPage, none: str) -> None:
 
 
 def _run_cells_max(terminal: Terminal) -> int:
-    # On a terminal an id that is longer leaves room for how the run stands.
+    # On a terminal, a longer id must leave room for the other columns.
     return _RUN_CELLS_MAX if is_cut(terminal) else sys.maxsize
 
 
@@ -121,7 +121,7 @@ def _row(info: RunInfo, cells_max: int) -> tuple[Text, ...]:
 
 
 def _took(info: RunInfo) -> str:
-    """Return how long it was from a run's creation until it ended, or until now where it is at work."""
+    """Return how long a run took from its creation to its end, or, while it is active, until now."""
     if info.status in ACTIVE_STATUSES:
         return so_far_text(info.created_at, datetime.now(UTC))
     if info.status_changed_at is None or not has_ended(info.status, info.status_changed_at):

@@ -25,7 +25,7 @@ from engine.reports.standing import said_of_job
 
 
 class Finalized(Struct, frozen=True):
-    """When a run was last finalised, and the hash that commits to all of it."""
+    """The last finalisation of a run: its time, and the hash that commits to the whole run."""
 
     at: datetime
     stream_version: int
@@ -34,7 +34,7 @@ class Finalized(Struct, frozen=True):
 
 
 class Milestones(Struct):
-    """What the root stream says of the run as a whole."""
+    """Events of the root stream that concern the run as a whole."""
 
     forked_from: Origin | None = None
     finalized: Finalized | None = None
@@ -50,13 +50,13 @@ class Overview(Struct, frozen=True):
 
 
 def show(run_id: RunId, *, db: Database = DEFAULT_DATABASE, at: AtPoint = None, json: AsJson = False) -> None:
-    """Show one run: how it stands, and its parameters.
+    """Show one run: its status, counts and parameters.
 
-    For each parameter the event that set it is shown (branch@version) and, where that was a reduction, the rule and the
-    child events that supplied the value. The hash of a finalised run commits to every event up to there.
+    Each parameter is shown with the event that set it (branch@version) and, if that was a reduction, the rule and the
+    child events that supplied the value. The hash of a finalised run commits to every event up to the finalisation.
 
-    With --at, all of it as it stood then: a version is one of the root branch, whose event counts with all events of
-    the run before it.
+    With --at, shows the run as of that point. A version is one of the root branch, and includes all events of the run
+    that were recorded before it.
 
     \b
       anabranch show r1 --at 17

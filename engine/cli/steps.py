@@ -30,10 +30,10 @@ def steps(
     at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
-    """List a run's steps and their last outcomes.
+    """List a run's steps and their latest outcomes.
 
-    Branch by branch, in the order in which they were first logged. With --at, as they stood then: a version is one of
-    the branch that is named, else of the root.
+    Steps are listed branch by branch, in the order they were first logged. With --at, lists them as of that point; a
+    version is one of the given branch, or else of the root.
 
     \b
       anabranch steps r1 --status FAILED
@@ -66,16 +66,17 @@ def attempts(
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
     step: Annotated[
-        str | None, typer.Option("--step", "--task", metavar="STEP", help="Only those at this step or task.")
+        str | None, typer.Option("--step", "--task", metavar="STEP", help="Only attempts at this step or task.")
     ] = None,
     with_status: Statuses = None,
     at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
-    """List a run's attempts, in the order in which they were recorded.
+    """List a run's attempts in the order they were recorded.
 
-    Those at inherited steps are the source's: where they are is said beneath. The outcome is why an attempt failed, or
-    else what it put out. With --at, as they stood then: a version is one of the branch that is named, else of the root.
+    Attempts at inherited steps belong to the source run, which is named below the list. OUTCOME is why an attempt
+    failed, or else its outputs. With --at, lists the attempts as of that point; a version is one of the given branch,
+    or else of the root.
 
     \b
       anabranch attempts r1 --status FAILED
@@ -110,13 +111,13 @@ def attempts(
 
 
 async def _inherited(engine: Engine, run_id: str, step: str | None, at: Point) -> list[StepLog]:
-    """The steps that a forked run has from its source, or the one that is named: the root branch alone has any."""
+    """Return the steps that a forked run inherits, or only the one named. Only the root branch can have any."""
     steps = (await (await engine.run(run_id)).steps(at=at)).values()
     return [each for each in steps if each.inherited_from is not None and step in (None, each.step)]
 
 
 def _inherited_text(steps: list[StepLog], run_id: str) -> str:
-    """Say where the attempts at inherited steps are: in the runs that made them."""
+    """Return where the attempts at inherited steps are: in the runs that made them."""
     origins = {each.inherited_from for each in steps if each.inherited_from is not None}
     named = ", ".join(sorted(origin_text(origin, run_id) for origin in origins))
     return visible(f"{counted(sum(len(each.attempts) for each in steps), 'attempt')} at inherited steps: {named}")
@@ -176,9 +177,9 @@ def _outcome(attempt: AttemptLog) -> str:
 
 
 def _took(attempt: AttemptLog, now: datetime | None) -> str:
-    """Return how long an attempt took, or has taken by now; None of somebody who looks at the past."""
+    """Return how long an attempt took, or has taken so far. `now` is None for a view of the past."""
     began, ended = attempt.submitted_at or attempt.created_at, attempt.ended_at
     if ended is None:
         return "" if now is None or attempt.status == CREATED else so_far_text(began, now)
-    # What was recorded with its end already, and without times of its own, took nobody knows how long.
+    # An attempt recorded after its end, without times of its own, has an unknown duration.
     return "" if ended == began else elapsed_text(began, ended)

@@ -1,4 +1,4 @@
-"""The standard streams as every command needs them, however the command was started."""
+"""Prepares the standard streams, however the command was started."""
 
 import io
 import os
@@ -9,14 +9,14 @@ _MODES: Final = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
 
 def prepare_streams() -> None:
-    """Make the standard streams ones that can be used.
+    """Make the standard streams safe to use.
 
-    What was started with a stream closed reads or writes nothing there, and opens no file under its number, into which
-    a stray line would go. What Python was told not to buffer is written whole all the same, or fails: an unbuffered
-    stream takes as much as there is room for, and says how much, which nobody looks at. A name that the terminal's
-    encoding lacks is no error.
+    - A closed stream is opened on the null device; otherwise the next file opened would get its descriptor number, and
+      stray output would go into it.
+    - An unbuffered stream gets a buffer: a raw write may write only a part, which `print` does not notice.
+    - Characters that the encoding lacks are escaped instead of raising.
     """
-    for name, mode in _MODES.items():  # in the order of their numbers: the lowest that is free is the next one's
+    for name, mode in _MODES.items():  # in order of descriptor number, because open takes the lowest free one
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
     for name in ("stdout", "stderr"):

@@ -1,4 +1,4 @@
-"""`anabranch tail`: what happens, as it happens, in one run or in all of them, whichever process records it."""
+"""`anabranch tail`: events of one run or of all runs as they are recorded, by whichever process."""
 
 import asyncio
 import contextlib
@@ -52,30 +52,30 @@ def _status(event: Any) -> str | None:
 
 def tail(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Only this run; every run otherwise.", show_default=False)
+        str | None, typer.Argument(metavar="[RUN]", help="Only this run; by default all runs.", show_default=False)
     ] = None,
     *,
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
     types: Annotated[
-        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only of this type, such as ParametersSet.")
+        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only this event type, such as ParametersSet.")
     ] = None,
     step: Annotated[
-        str | None, typer.Option(metavar="STEP", help="Only of this step or task.", show_default=False)
+        str | None, typer.Option(metavar="STEP", help="Only events of this step or task.", show_default=False)
     ] = None,
     status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="Only those that set this status.", show_default=False)
+        str | None, typer.Option(metavar="STATUS", help="Only events that set this status.", show_default=False)
     ] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Begin with so many of the last events.")] = _LINES,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Start with this many past events.")] = _LINES,
     after: Annotated[
-        int | None, typer.Option(min=0, metavar="POSITION", help="Begin behind this position.", show_default=False)
+        int | None, typer.Option(min=0, metavar="POSITION", help="Start after this position.", show_default=False)
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Print events as they happen, from any process, until interrupted.
+    """Print events as they are recorded by any process, until interrupted.
 
-    A run that does not exist yet is waited for. On interruption the last line of the standard error output says where
-    to go on: nothing is missed between two calls.
+    Waits for a run that does not exist yet. When interrupted, the last line on standard error says where to resume, so
+    that nothing is missed between two calls.
 
     \b
       anabranch tail
@@ -95,14 +95,14 @@ def tail(
             try:
                 await _follow(engine, wanted, shown)
             except asyncio.CancelledError:
-                shown.say_where_to_go_on(as_json=json)
+                shown.print_resume_point(as_json=json)
                 raise
 
     run(command(), as_json=json)
 
 
 class _Shown:
-    """What was printed so far: `after` is the position to go on from."""
+    """Prints events, and keeps the position to resume after."""
 
     def __init__(self, after: int, print_event: Callable[[RecordedEvent], None]) -> None:
         self.after = after
@@ -112,13 +112,13 @@ class _Shown:
         self._print(recorded)
         self.after = recorded.position
 
-    def say_where_to_go_on(self, *, as_json: bool) -> None:
-        text = json_text({"after": self.after}, indent=None) if as_json else f"go on with --after {self.after}"
+    def print_resume_point(self, *, as_json: bool) -> None:
+        text = json_text({"after": self.after}, indent=None) if as_json else f"resume with --after {self.after}"
         errors().out(text, highlight=False)
 
 
 async def _follow(engine: Engine, wanted: _Wanted, shown: _Shown) -> None:
-    """Show what comes, again from the last event on when the file cannot be read for a while."""
+    """Show events as they come; when the file cannot be read, retry from the last event shown."""
     while True:
         try:
             async with contextlib.aclosing(_live(engine, wanted, shown.after)) as found:
@@ -126,12 +126,12 @@ async def _follow(engine: Engine, wanted: _Wanted, shown: _Shown) -> None:
                     if wanted.passes(recorded):
                         shown.show(recorded)
         except (ReadFailed, StoreUnavailable) as error:
-            errors().print(f"{type(error).__name__}: {error}; trying again", soft_wrap=True)
+            errors().print(f"{type(error).__name__}: {error}; retrying", soft_wrap=True)
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _live(engine: Engine, wanted: _Wanted, after: int) -> AsyncGenerator[RecordedEvent, None]:
-    # The store is asked for one run only where that run exists: one that does not yet has to be waited for.
+    # A run that does not exist yet cannot be subscribed to: wait for it among the events of all runs.
     run_id = wanted.run_id if await _exists(engine, wanted.run_id) else None
     async with contextlib.aclosing(engine.subscribe(run_id=run_id, types=wanted.types, after=after)) as found:
         async for recorded in found:
@@ -156,7 +156,7 @@ async def _exists(engine: Engine, run_id: str | None) -> bool:
 
 
 async def _start(engine: Engine, wanted: _Wanted, lines: int) -> int:
-    """Return the position behind which the last events stand that are shown, looking back in growing windows."""
+    """Return the position after which the last `lines` wanted events are, searching back in growing windows."""
     last = await engine.last_position()
     run_id = wanted.run_id if await _exists(engine, wanted.run_id) else None
     if not lines or (wanted.run_id is not None and run_id is None):

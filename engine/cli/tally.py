@@ -1,4 +1,4 @@
-"""What the census counts, and the rules that fold what branches counted into their parent."""
+"""What the census counts, and the rules that fold the branches' counts into their parent."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,12 +18,12 @@ _SUFFIXES_MAX: Final = 200
 
 
 def newest(files: list[dict[str, str]]) -> dict[str, str]:
-    """Return the file that was modified last; a caller's own rule."""
+    """Return the file that was modified last; a custom reduction rule."""
     return max(files, key=lambda file: (file["modified"], file["file"]))
 
 
 def added(counts: list[dict[str, int]]) -> dict[str, int]:
-    """Return counts added up key by key, the rarest left out where there are many; a caller's own rule."""
+    """Return the sums of counts by key, without the rarest if there are too many; a custom reduction rule."""
     total: dict[str, int] = {}
     for each in counts:
         for name, count in each.items():
@@ -65,7 +65,7 @@ class Tally(Struct):
     problems: list[Found] = field(default_factory=list)
 
     def add(self, found: Found) -> None:
-        """Count one more thing."""
+        """Count one more entry."""
         match found.kind:
             case "file":
                 self._add_file(found)
@@ -87,7 +87,7 @@ class Tally(Struct):
         self.newest = newest(dated) if dated else None
 
     def parameters(self, shown: str) -> dict[str, Any]:
-        """Return what is to be set on the branch that counted what is at `shown`."""
+        """Return the parameters to set on the branch that counted the entry at `shown`."""
         found: dict[str, Any] = {
             "files": Parameter(self.files, "metric"),
             "folders": Parameter(self.folders, "metric"),
@@ -106,7 +106,7 @@ class Tally(Struct):
 
 
 def unreadable(problems: list[Found]) -> dict[str, Any]:
-    """Return what is to be set on a branch of what could not be read."""
+    """Return the parameters to set on a branch for entries that could not be read."""
     return {
         "unreadable": Parameter(len(problems), "metric"),
         "not_read": [problem.shown for problem in problems[:UNREADABLE_NAMED_MAX]],
@@ -117,5 +117,5 @@ def _dated(found: Found) -> dict[str, str] | None:
     try:
         modified = datetime.fromtimestamp(found.modified, UTC)
     except (OverflowError, ValueError, OSError):
-        return None  # a file system may hold times that no calendar does
+        return None  # a file system may hold times beyond the calendar's range
     return {"file": found.shown, "modified": modified.isoformat(timespec="seconds").replace("+00:00", "Z")}

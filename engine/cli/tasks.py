@@ -1,4 +1,4 @@
-"""`anabranch tasks`: the steps of a run that carry a specification."""
+"""`anabranch tasks`: the steps of a run that have a task specification."""
 
 from typing import Any
 
@@ -25,11 +25,11 @@ def tasks(
     at: AtPoint = None,
     json: AsJson = False,
 ) -> None:
-    """List a run's tasks, and how each stands.
+    """List a run's tasks and their statuses.
 
-    A task is a step that carries a specification. It is shown with who works on it and what it depends on. NOW is how
-    its current attempt stands, or its external run where there are no attempts; its own status may lag behind, and
-    --status asks for either. With --at, all of it as it stood then: a version is one of the root branch.
+    A task is a step with a task specification. STATUS is its own status, which may lag behind NOW, the status of its
+    current attempt, or of its external run if there are no attempts; --status matches either. With --at, lists the
+    tasks as of that point; a version is one of the root branch.
 
     \b
       anabranch tasks r1 --status FAILED

@@ -1,7 +1,6 @@
-"""The terminal: colours only where there is one, the width that it has, and tables without frames.
+"""Output to terminals: colours and cut lines only on a terminal, and tables without frames.
 
-`NO_COLOR` and `FORCE_COLOR` are respected, and `COLUMNS` sets the width. Into a file or a pipe lines are as long as
-they are.
+`NO_COLOR` and `FORCE_COLOR` are respected, and `COLUMNS` sets the width. Lines written to a file or a pipe are not cut.
 """
 
 import os
@@ -18,14 +17,14 @@ _UNCUT_COLUMNS = 100_000
 
 
 class Terminal(Console):
-    """A console that takes no text for markup, and leaves a reader who has gone to the caller."""
+    """A console that lets the caller handle a closed pipe."""
 
     @override
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
     def show(self, *parts: RenderableType) -> None:
-        """Print under each other; into a file or a pipe without the spaces that fill a table's last column."""
+        """Print parts below each other; into a file or a pipe, without the padding of a table's last column."""
         if self.is_terminal:
             self.print(*parts, sep="\n")
             return
@@ -35,7 +34,7 @@ class Terminal(Console):
 
 
 def output() -> Terminal:
-    """Return the console of the standard output."""
+    """Return the console of standard output."""
     terminal = Terminal(file=sys.stdout, markup=False, highlight=False, emoji=False)
     if not terminal.is_terminal and "COLUMNS" not in os.environ:
         terminal.width = _UNCUT_COLUMNS
@@ -43,12 +42,12 @@ def output() -> Terminal:
 
 
 def errors() -> Terminal:
-    """Return the console of the standard error output, where progress and errors go."""
+    """Return the console of standard error, for progress and notices."""
     return Terminal(file=sys.stderr, markup=False, highlight=False, emoji=False)
 
 
 def is_cut(terminal: Console) -> bool:
-    """Say whether lines end where the terminal does."""
+    """Return whether lines are cut at the terminal's width."""
     return terminal.width < _UNCUT_COLUMNS
 
 
@@ -58,8 +57,8 @@ def table(
     """Return a table of one-line cells with two spaces between its columns.
 
     Args:
-        flexible: the headers of the columns that are cut where the terminal is too narrow for all.
-        right: those of the columns that are aligned to the right.
+        flexible: the headers of the columns to cut if the terminal is too narrow.
+        right: the headers of the columns to align to the right.
     """
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for header in headers:
@@ -73,7 +72,7 @@ def table(
 
 
 def facts(rows: Iterable[tuple[str, Text]]) -> Table:
-    """Return names and what they are, one to a line."""
+    """Return a table of names and values, one pair per line."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")

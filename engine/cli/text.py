@@ -1,4 +1,4 @@
-"""What the log holds as text that is safe to print: nothing in it can move the cursor, colour or reorder a line."""
+"""Values of the log as text that is safe to print: it cannot move the cursor, or colour or reorder a line."""
 
 import json
 from datetime import UTC, datetime
@@ -24,11 +24,11 @@ _STYLES: Final = {
 }
 
 CHARACTERS_MAX: Final = 80
-"""How much of one value, or of one list of names, is shown; `--json` has all of it."""
+"""How many characters of a value, or of a list of names, are shown; `--json` has all of them."""
 
 
 def cell(value: object, style: str = "") -> Text:
-    """Return a value as one line of a table, cut with an ellipsis where the column ends. Markup in it stays text."""
+    """Return a value as a one-line table cell, cut with an ellipsis at the column's width. Markup in it stays text."""
     return Text("" if value is None else visible(str(value)), style=style, no_wrap=True, overflow="ellipsis")
 
 
@@ -48,18 +48,18 @@ def branch_text(name: str) -> str:
 
 
 def value_text(value: Any, characters_max: int = CHARACTERS_MAX) -> str:
-    """Return a JSON value in one line, cut to `characters_max`. NaN and the infinities stand as themselves."""
+    """Return a JSON value in one line, cut to `characters_max`. NaN and the infinities are not quoted."""
     text = visible(json.dumps(plain(value, finite=False), ensure_ascii=False))
     return shortened(text, characters_max)
 
 
 def shortened(text: str, characters_max: int = CHARACTERS_MAX) -> str:
-    """Return a text, its end cut off where it is longer than `characters_max`."""
+    """Return a text with its end cut off if it is longer than `characters_max`."""
     return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
 
 
 def shortened_inside(text: str, cells_max: int) -> str:
-    """Return a text, its middle left out where it is wider: names that begin alike often differ at their ends."""
+    """Return a text with its middle cut out if it is wider than that: similar names often differ at their ends."""
     if cell_len(text) <= cells_max:
         return text
     head = (cells_max - 1) // 3
@@ -71,7 +71,7 @@ def _begin(text: str, cells: int) -> str:
 
 
 def parameter_text(parameter: Parameter, characters_max: int = CHARACTERS_MAX) -> str:
-    """Return a parameter's value as `value_text` does, or that it was erased."""
+    """Return a parameter's value as `value_text` does, or `(erased)`."""
     return "(erased)" if parameter.kind == "erased" else value_text(parameter.value, characters_max)
 
 
@@ -92,7 +92,7 @@ def clock_text(moment: datetime) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration in the unit that suits it."""
+    """Return a duration in a suitable unit."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:  # noqa: PLR2004 - seconds in a minute
@@ -106,12 +106,12 @@ def duration_text(seconds: float) -> str:
 
 
 def elapsed_text(began: datetime, ended: datetime) -> str:
-    """Return how long something took, nothing where it ended before it began: a clock was set back, or a time given."""
+    """Return how long something took; empty if that is negative: a clock was set back, or a time was given wrong."""
     return "" if ended < began else duration_text((ended - began).total_seconds())
 
 
 def so_far_text(began: datetime, now: datetime) -> str:
-    """Return `elapsed_text` of what goes on."""
+    """Return how long something unfinished has taken, such as `3.20 s so far`."""
     elapsed = elapsed_text(began, now)
     return f"{elapsed} so far" if elapsed else ""
 
@@ -124,18 +124,18 @@ def counted(count: int, singular: str, plural: str | None = None) -> str:
 def none_found(
     said: str, *, status: str | None = None, branch: str | None = None, step: str | None = None, tag: str | None = None
 ) -> str:
-    """Return what is said where nothing is found, with what was asked for: `no attempts at fit that are FAILED`."""
+    """Return a message for an empty result that repeats the filters, such as `no attempts at fit that are FAILED`."""
     at = "" if step is None else f" at {visible(step)}"
     tagged = "" if tag is None else f" tagged {visible(tag)}"
     wanted = "" if status is None else f" that are {visible(status)}"
     where = "" if branch is None else f" in branch {branch_text(branch)}"
-    # Hosts say it in capitals as a rule, and a word is looked for as it was said.
-    hint = "" if status is None or status == status.upper() else f"; was {visible(status.upper())} meant?"
+    # Statuses are case-sensitive, and hosts usually write them in capitals.
+    hint = "" if status is None or status == status.upper() else f"; did you mean {visible(status.upper())}?"
     return f"{said}{at}{tagged}{wanted}{where}{hint}"
 
 
 def place_of(problem: Problem) -> str:
-    """Return where something is wrong, such as `run r1, branch a, version 4, position 17`, or `the store`."""
+    """Return the place of a problem, such as `run r1, branch a, version 4, position 17`, or `the store`."""
     where = []
     if problem.run_id is not None:
         where.append(f"run {visible(problem.run_id)}")

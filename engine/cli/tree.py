@@ -1,4 +1,4 @@
-"""`anabranch tree`, and the tree of branches that the demo shows too."""
+"""`anabranch tree`, and the tree of branches that the demo also shows."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
@@ -26,13 +26,13 @@ def tree(
     *,
     db: Database = DEFAULT_DATABASE,
     at: AtPoint = None,
-    with_steps: Annotated[bool, typer.Option("--steps", help="Show the steps of each branch too.")] = False,
+    with_steps: Annotated[bool, typer.Option("--steps", help="Also show the steps of each branch.")] = False,
     json: AsJson = False,
 ) -> None:
     """Show a run's branches as a tree.
 
-    Each with its status, the version that its stream stands at, and how many steps and attempts it has. With
-    --at, as it all stood then: a version is one of the root branch.
+    Each branch is shown with its status, its stream version, and its numbers of steps and attempts. With --at, shows
+    the tree as of that point; a version is one of the root branch.
 
     \b
       anabranch tree r1 --steps
@@ -63,10 +63,10 @@ def branch_document(log: BranchLog) -> dict[str, Any]:
 
 
 def branch_tree(log: RunLog, *, with_steps: bool = False, levels: int | None = None) -> Tree:
-    """Return the run's branches, each a node of a tree.
+    """Return the tree of a run's branches.
 
     Args:
-        levels: how many below the root are drawn; what is deeper is counted.
+        levels: how many levels below the root to draw; deeper branches are only counted.
     """
     root = Tree(_label(log, log.run_id), guide_style="dim")
     waiting: list[tuple[Tree, BranchLog, int]] = [(root, log, 1)]

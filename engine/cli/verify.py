@@ -1,4 +1,4 @@
-"""`anabranch verify` and `anabranch checkpoint`: proving that nobody touched the history."""
+"""`anabranch verify` and `anabranch checkpoint`: prove that the history is unchanged."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,28 +21,28 @@ from engine.plain_json import plain
 
 def verify(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Only this run; every run otherwise.", show_default=False)
+        str | None, typer.Argument(metavar="RUN", help="Only this run; by default all runs.", show_default=False)
     ] = None,
     *,
     db: Database = DEFAULT_DATABASE,
     since: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A checkpoint: prove that what it saw is still there.", show_default=False),
+        typer.Option(metavar="FILE", help="Prove that nothing changed since this checkpoint.", show_default=False),
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The public key (PEM) that signed the checkpoint.", show_default=False),
+        typer.Option(metavar="FILE", help="The public key (PEM) to check its signature with.", show_default=False),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Compute every hash anew, follow every link, and make every reduction again.
+    """Verify the history: recompute every hash and reduction, and follow every link.
 
-    The first bad event of each broken branch is shown. The exit code is 1 when there is one. Whether the views, which
-    other commands read, say what the events say is what `anabranch doctor` looks at.
+    Shows the first bad event of each broken branch; the exit code is 1 if there are any. Does not check the views,
+    which other commands read: `anabranch doctor` compares them with the events.
 
-    Without a checkpoint that was kept elsewhere this finds accidents and clumsy edits, not a file that somebody wrote
-    anew with all its hashes, nor a run whose last events were cut off with care. The order of events in branches that
-    do not meet is not hashed.
+    Without a checkpoint that was kept elsewhere, this finds accidents and simple edits, but not a file rewritten with
+    new hashes, nor a run whose last events were removed skilfully. The order of events in unrelated branches is not
+    hashed.
 
     \b
       anabranch verify --since monday.json
@@ -60,7 +60,7 @@ def verify(
         return FAILED if found.problems else OK
 
     if key is not None and since is None:
-        raise typer.BadParameter("a key is for the signature of a checkpoint: give --since, too")
+        raise typer.BadParameter("--key checks the signature of a checkpoint, and needs --since")
     run(command(), as_json=json)
 
 
@@ -73,10 +73,11 @@ def checkpoint(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Print a checkpoint: one line of JSON, with or without --json, that commits to everything in the file.
+    """Print a checkpoint of the whole history.
 
-    Keep it where the file's owner cannot write; `anabranch verify --since` proves later that nothing has changed. It
-    commits to what is there, whole or not: `anabranch verify` says which.
+    It is one line of JSON, with or without --json, that commits to everything in the file. Keep it where the file's
+    owner cannot write: `anabranch verify --since` proves later that nothing has changed. A checkpoint of a damaged
+    history commits to the damage, so run `anabranch verify` first.
 
     \b
       anabranch checkpoint > monday.json
@@ -103,17 +104,17 @@ def _print(found: Verification, checkpoint: Checkpoint | None, key: Path | None)
     terminal.print(f"checked {what} of {counted(found.runs, 'run')}")
     if found.deleted:
         names = shortened(", ".join(map(visible, found.deleted)))
-        gone = f"{counted(len(found.deleted), 'run was', 'runs were')} deleted, as the store says: {names}"
+        gone = f"{counted(len(found.deleted), 'run was', 'runs were')} deleted, according to the store: {names}"
         terminal.print(gone, style="yellow")
     if not found.problems:
-        terminal.print("whole: every hash, link and reduction is as recorded", style="green")
+        terminal.print("intact: every hash, link and reduction verifies", style="green")
         terminal.print(f"root {found.root}", style="dim")
-        terminal.print("whether the views say the same is what anabranch doctor looks at", style="dim")
+        terminal.print("anabranch doctor checks whether the views match", style="dim")
         if checkpoint is not None:
-            terminal.print(f"and as the checkpoint saw it at position {checkpoint.position:,}", style="green")
+            terminal.print(f"unchanged since the checkpoint at position {checkpoint.position:,}", style="green")
             _warn(checkpoint, key)
         return
-    terminal.print(f"{counted(len(found.problems), 'problem')}, the first of each branch that is broken", style="red")
+    terminal.print(f"{counted(len(found.problems), 'problem')}, the first of each broken branch", style="red")
     for problem in found.problems:
         terminal.show(_described(problem))
 
@@ -121,7 +122,7 @@ def _print(found: Verification, checkpoint: Checkpoint | None, key: Path | None)
 def _warn(checkpoint: Checkpoint, key: Path | None) -> None:
     if checkpoint.signature is not None and key is None:
         output().print(
-            "its signature is one of the key that it names itself; --key says whose it has to be", style="yellow"
+            "its signature was checked with the key that it names itself; --key says which key to trust", style="yellow"
         )
 
 

@@ -258,7 +258,7 @@ def test_attempts_say_why_they_failed(document: Callable[..., Any], shown: Shown
 def test_rebuild_checks_what_it_made(document: Callable[..., Any], shown: Shown) -> None:
     """`rebuild` verifies the views that it built, and reports that they match the events."""
     assert document("rebuild")["differences"] == []
-    assert "the views say what the events say" in shown("rebuild")
+    assert "the views match the events" in shown("rebuild")
 
 
 def test_every_command_explains_itself(shown: Shown) -> None:
@@ -320,7 +320,7 @@ def test_a_run_that_is_not_there(shown: Shown, recorded: Path, capsys: pytest.Ca
 
 def test_a_status_that_no_step_has_in_these_letters(shown: Shown) -> None:
     """`steps --status` with a status in the wrong case finds nothing, and suggests the recorded spelling."""
-    assert shown("steps", "r1", "--status", "failed") == "no steps that are failed; was FAILED meant?\n"
+    assert shown("steps", "r1", "--status", "failed") == "no steps that are failed; did you mean FAILED?\n"
 
 
 @pytest.mark.parametrize("command", ["show", "tree", "params", "events", "steps", "attempts"])

@@ -36,9 +36,9 @@ def test_people_are_told_what_was_copied_and_that_it_was_proven(shown: Shown, ta
     size = target.stat().st_size
     assert holds.split(maxsplit=1) == [
         "holds",
-        f"{EVENTS} events of {RUNS} runs, the last at position {EVENTS}; {size:,} bytes",
+        f"{EVENTS} events of {RUNS} runs, up to position {EVENTS}; {size:,} bytes",
     ]
-    assert proven.split(maxsplit=1) == ["proven", "every page, hash, link and reduction, and the views row by row"]
+    assert proven.split(maxsplit=1) == ["verified", "every page, hash, link and reduction, and the views row by row"]
     assert root.split() == ["root", json.loads(shown("checkpoint", "--db", str(target)))["root"]]
     assert left_in(target) == ["monday.db", "monday.db-lock"]
 
@@ -57,7 +57,7 @@ def test_the_copy_answers_for_a_checkpoint_of_the_original(shown: Shown, target:
     (tmp_path / "monday.json").write_text(shown("checkpoint"))
     shown("backup", str(target))
     verified = shown("verify", "--since", str(tmp_path / "monday.json"), "--db", str(target))
-    assert f"and as the checkpoint saw it at position {EVENTS}" in verified
+    assert f"unchanged since the checkpoint at position {EVENTS}" in verified
 
 
 @pytest.mark.parametrize(

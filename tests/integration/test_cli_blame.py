@@ -84,8 +84,8 @@ def test_a_reduced_value_is_a_tree_of_what_it_was_made_of(shown: Shown) -> None:
         "(root)@4  reduced by min from 2 branches",
         "taken  fit.b@4  0.2 (was 0.9)  set during train #1",
         "passed over  fit.a@2  0.3",
-        "conflict with fit.a, not taken: 0.9 to 0.3 there, to 0.8 here",
-        "conflict with fit.b, taken: 0.9 to 0.2 there, to 0.8 here",
+        "conflict with fit.a, not taken: child 0.3, parent 0.8 (was 0.9)",
+        "conflict with fit.b, taken: child 0.2, parent 0.8 (was 0.9)",
         "overwrote  (root)@3  0.8  set",
     ]
 
@@ -122,8 +122,8 @@ def test_no_line_is_longer_than_the_terminal(shown: Shown, arguments: tuple[str,
 @pytest.mark.parametrize(
     ("name", "last"),
     [
-        ("all", "… 50 more child branches, not looked into (--json looks into more)"),
-        ("least", "… 50 more child branches, not looked into (--json looks into more)"),
+        ("all", "… 50 more child branches, not shown (--json shows more)"),
+        ("least", "… 50 more child branches, not shown (--json shows more)"),
     ],
 )
 def test_what_is_left_out_is_counted(shown: Shown, name: str, last: str) -> None:

@@ -157,19 +157,19 @@ def test_a_point_may_be_an_age(told: Told) -> None:
     """`--at` takes an age and means the time that long ago; a malformed age is refused."""
     assert "was not there at " in told("show", "r1", "--at", "1d")[1]
     assert told("show", "r1", "--at", "0m")[0] == 0
-    assert "is no age (30s, 90m, 12h, 30d, 4w) and no ISO 8601 time" in told("show", "r1", "--at", "1x")[1]
+    assert "is neither an age (30s, 90m, 12h, 30d, 4w) nor an ISO 8601 time" in told("show", "r1", "--at", "1x")[1]
 
 
 def test_the_root_by_the_name_that_is_shown(told: Told) -> None:
     """`--branch "(root)"` is an error that says how to name the root branch."""
     code, said = told("params", "r1", "--branch", "(root)")
-    assert (code, said.strip().endswith("; without --branch it is the root")) == (1, True)
+    assert (code, said.strip().endswith("; omit --branch for the root branch")) == (1, True)
 
 
 def test_two_branches(told: Told, document: Callable[..., Any]) -> None:
     """`diff` compares two branches by what is below each, and says where they part."""
     code, text = told("diff", "r1", "r1", "--a-branch", "fit.a", "--b-branch", "fit.b")
-    assert (code, text.splitlines()[0]) == (1, "they part after (root)@3")
+    assert (code, text.splitlines()[0]) == (1, "their histories part after (root)@3")
     found = document("diff", "r1", "r1", "--a-branch", "fit.a", "--b-branch", "fit.b")
     assert list(found["branches"]) == ["", "inner"]
     assert found["branches"][""]["parameters"] == {

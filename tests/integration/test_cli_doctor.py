@@ -129,7 +129,7 @@ def test_a_trigger_on_the_log_is_told_of(healthy: Path, examined: Examined) -> N
     _sql(healthy, "CREATE TRIGGER liar AFTER INSERT ON events BEGIN DELETE FROM events; END")
     code, checks = examined("--fix")
     assert (code, states(checks)) == (1, {"schema": "found"})
-    assert "1 trigger may change what is recorded: liar on events" in checks["schema"]["text"]
+    assert "1 foreign trigger may change what is recorded: liar on events" in checks["schema"]["text"]
     _sql(healthy, "DROP TRIGGER liar")
     assert states(examined()[1]) == {}
 
@@ -208,7 +208,7 @@ def test_the_timeout_says_what_is_orphaned(healthy: Path, examined: Examined) ->
 
 def test_a_run_lock_that_is_held_is_no_finding(healthy: Path, examined: Examined) -> None:
     """A run lock held by a live process is `ok`, with its holder's process id; a released lock is free."""
-    assert examined()[1]["run lock"]["text"] == "nobody has ever taken it"
+    assert examined()[1]["run lock"]["text"] == "has never been taken"
     assert not (healthy.parent / "run.lock").exists()
     lock = FileLock(healthy.parent / "run.lock")
     assert lock.try_acquire()
@@ -329,8 +329,8 @@ def test_a_lost_event_is_a_finding_and_the_views_are_left(healthy: Path, examine
 
     code, checks = examined("--fix", "--timeout", "0")
     assert (code, states(checks)) == (1, {"history": "found", "views": "found", "attempts": "found"})
-    assert checks["history"]["text"].startswith("is not whole: missing event, ")
-    assert "no rebuild brings an event back" in checks["history"]["advice"]
+    assert checks["history"]["text"].startswith("is damaged: missing event, ")
+    assert "no rebuild restores an event" in checks["history"]["advice"]
     assert _sql(healthy, "SELECT * FROM task_attempts") == told
 
 
@@ -357,11 +357,11 @@ def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture
         "runs.db:",
     ]
     assert sum(line.strip().startswith("→") for line in lines) == 2
-    assert lines[-1] == "runs.db: 2 findings to look at"
+    assert lines[-1] == "runs.db: 2 problems found"
     assert main(["doctor", "--fix"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "runs.db is well, now that 2 findings were put right"
+    assert capsys.readouterr().out.splitlines()[-1] == "runs.db is healthy; 2 problems were fixed"
     assert main(["doctor"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "runs.db is well"
+    assert capsys.readouterr().out.splitlines()[-1] == "runs.db is healthy"
 
 
 def test_lines_end_where_the_terminal_does(

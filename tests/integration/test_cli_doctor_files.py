@@ -81,7 +81,7 @@ def test_a_network_file_system_is_a_finding(examined: Examined, monkeypatch: pyt
     monkeypatch.setattr(file_checks, "mounted_as", lambda *_: "nfs4")
     code, found = examined()
     assert (code, list(found)) == (1, ["file system"])
-    assert "nfs4, over the network" in found["file system"]["text"]
+    assert "nfs4, a network file system" in found["file system"]["text"]
 
 
 def test_where_the_system_does_not_tell_there_is_no_finding(
@@ -97,7 +97,7 @@ def test_a_disk_that_is_nearly_full_is_a_finding(examined: Examined, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(free=12_000_000))
     code, found = examined()
     assert (code, list(found)) == (1, ["disk"])
-    assert found["disk"]["text"].startswith("only 12.0 MB are free: a write that finds no room is refused by DiskFull")
+    assert found["disk"]["text"].startswith("only 12.0 MB free: a write that does not fit raises DiskFull")
 
 
 def test_a_sync_that_had_failed_is_said(database: Path, capsys: pytest.CaptureFixture[str], store: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_sync_that_had_failed_is_said(database: Path, capsys: pytest.CaptureFi
         assert main(["doctor", "--json", "--db", str(database)]) == 0
         checks = json.loads(capsys.readouterr().out)["checks"]
         said += [check["text"] for check in checks if check["name"] == "syncs"]
-    assert "one had failed; all was written once more just now, and is whole" in said[0]
+    assert "one had failed; opening the file has rewritten everything" in said[0]
     assert said[1] == "none is known to have failed"
 
 
@@ -147,7 +147,7 @@ def test_a_write_ahead_log_that_only_grows_is_a_finding(database: Path) -> None:
             file.truncate(size)
         states.append(check_log_size(database).state)
     assert states == ["ok", "ok", "found"]
-    assert "somebody may be reading" in check_log_size(database).text
+    assert "an unknown process may be reading" in check_log_size(database).text
     assert "lsof runs.db-shm" in check_log_size(database).advice
 
 
@@ -195,7 +195,7 @@ def test_what_a_version_of_sqlite_is_exposed_to(version: tuple[int, int, int]) -
     """
     check = check_sqlite(version)
     assert (check.state, check.details["wal_reset_bug"]) == ("ok", EXPOSED[version])
-    assert ("other programs that write to the file or checkpoint it are not" in check.text) == EXPOSED[version]
+    assert ("other programs that write to or checkpoint the file are not" in check.text) == EXPOSED[version]
 
 
 def test_what_a_killed_backup_left_is_removed(database: Path, examined: Examined) -> None:
@@ -252,7 +252,7 @@ def test_a_log_that_has_lost_events_is_told(database: Path, examined: Examined) 
     code, found = examined("--fix")
     assert (code, list(found)) == (1, ["history", "views"])
     assert "EventOutOfPlace" in found["views"]["text"]
-    assert "no rebuild brings it back" in found["views"]["advice"]
+    assert "no rebuild restores it" in found["views"]["advice"]
 
 
 def test_a_check_that_breaks_is_a_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,10 +122,10 @@ def test_what_cannot_be_forked_is_refused(
 
 ELSEWHERE = {
     ("r1", "prepar"): "did you mean 'prepare'?",
-    ("r1", "none"): "anabranch steps lists what there is",
+    ("r1", "none"): "anabranch steps lists the steps",
     ("r1", "inner"): "it is in a (--branch)",
     ("r1", "train", "--at", "2"): "it began after that point",
-    ("r2", "prepare"): "it is inherited from r1: (root)@9: that run can be forked before it",
+    ("r2", "prepare"): "it is inherited from r1: (root)@9: fork that run instead",
 }
 
 

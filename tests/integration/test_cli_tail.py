@@ -103,7 +103,7 @@ def test_people_see_which_run_it_is(tail: Callable[..., Tail]) -> None:
     follower = tail("-n", "1")
     assert follower.next().endswith(" UTC\n")
     assert follower.next().split()[2:] == ["r2:", "(root)@1", "RunCreated", "CREATED"]
-    assert follower.interrupt() == (130, "", "go on with --after 7\n")
+    assert follower.interrupt() == (130, "", "resume with --after 7\n")
 
 
 @pytest.mark.parametrize(

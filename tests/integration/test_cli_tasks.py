@@ -122,7 +122,7 @@ def test_explain_answers_in_one_line_first(shown: Shown) -> None:
     answer, *_ = shown("explain", "r1").splitlines()
 
     assert answer == (
-        "r1 is RUNNING: 1 task and 1 step failed and block 2; 1 task depends on what is not there;"
+        "r1 is RUNNING: 1 task and 1 step failed and block 2; 1 task depends on a missing task;"
         " 1 task is orphaned; 2 tasks are running"
     )
 
@@ -137,7 +137,7 @@ def test_explain_puts_what_waits_behind_its_cause(shown: Shown) -> None:
         "report  PENDING  waits for dock, which waits for relax",
     ]
     assert "fit.a: train  FAILED  attempt 1: no data" in lines
-    assert "publish  PENDING  depends on nope, which is not there" in lines
+    assert "publish  PENDING  depends on nope, which does not exist" in lines
     assert any(line.startswith("lost  CREATED  was created") for line in lines)
     assert "legacy  SUBMITTED  on HPC as 9" in lines
 
@@ -187,7 +187,7 @@ def test_explain_counts_what_it_does_not_show(shown: Shown, recorded: Path) -> N
 
     assert [line for line in lines if line.startswith("…")] == [
         "… and 1 more that failed (--limit)",
-        "… and 1 more that depend on what is not there (--limit)",
+        "… and 1 more that depend on missing tasks (--limit)",
         "… and 3 more that depend on each other (--limit)",
         "… and 1 more that are cancelled (--limit)",
         "… and 1 more that are orphaned (--limit)",
@@ -209,7 +209,7 @@ def test_there_may_be_nothing_to_explain(shown: Shown, recorded: Path) -> None:
     """`explain` says that a run completed without failures, or that its tasks are ready to run."""
     asyncio.run(_finish(recorded))
 
-    assert shown("explain", "r2") == "r2 is COMPLETED: no step or branch of it failed, and none waits\n"
+    assert shown("explain", "r2") == "r2 is COMPLETED: no step or branch failed, and none is waiting\n"
     assert shown("explain", "r3").splitlines()[0] == "r3 is CREATED: 1 task is ready to run"
 
 
@@ -231,7 +231,7 @@ def test_a_run_that_is_a_single_job_is_explained_by_it(shown: Shown, recorded: P
     asyncio.run(_record_job(recorded))
     assert shown("explain", "job") == "job is FAIL: its job is FAIL: no such function\n"
     assert ["job", "FAIL: no such function"] in [line.split(None, 1) for line in shown("show", "job").splitlines()]
-    assert shown("explain", "shapeless") == "shapeless is CREATED: no step or branch of it failed, and none waits\n"
+    assert shown("explain", "shapeless") == "shapeless is CREATED: no step or branch failed, and none is waiting\n"
 
 
 async def _hostile(database: Path) -> None:

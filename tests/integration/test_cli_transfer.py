@@ -164,7 +164,7 @@ def test_an_import_says_what_was_there_already(ran: Ran) -> None:
         ("forked", False),
     ]
     _, shown, _ = ran("import", "all.jsonl", "--db", "other.db")
-    assert shown.splitlines()[1] == "4 runs of the file were there already, the same in every byte"
+    assert shown.splitlines()[1] == "4 runs of the file were already there, identical in every byte"
 
 
 def test_a_file_that_is_refused(ran: Ran, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_links_in_a_circle_are_an_error_with_a_name(
 @pytest.mark.parametrize("name", ["other.db", "other.db-wal"])
 async def test_a_database_that_somebody_makes_meanwhile_stays_theirs(tmp_path: Path, name: str) -> None:
     """A database that another process creates during an import into a new one is kept, and the import fails."""
-    with pytest.raises(MadeMeanwhile, match="was made by somebody else meanwhile"):
+    with pytest.raises(MadeMeanwhile, match="another process has created"):
         async with new_database(tmp_path / "other.db", event_bytes_max=EVENT_BYTES_MAX):
             (tmp_path / name).write_text("theirs")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "theirs"}

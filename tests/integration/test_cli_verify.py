@@ -73,9 +73,9 @@ def test_a_whole_store(command: Command) -> None:
     code, out, _ = command("verify")
     checked, whole, root, views = out.splitlines()
     assert (code, checked) == (0, "checked 15 events in 6 branches of 3 runs")
-    assert whole == "whole: every hash, link and reduction is as recorded"
+    assert whole == "intact: every hash, link and reduction verifies"
     assert len(root) == len("root ") + 64
-    assert views == "whether the views say the same is what anabranch doctor looks at"
+    assert views == "anabranch doctor checks whether the views match"
 
 
 def test_one_run(command: Command) -> None:
@@ -92,7 +92,7 @@ def test_problems_are_told_in_whole_sentences(command: Command, recorded: Path) 
     code, out, _ = command("verify")
     assert code == 1
     assert out.splitlines()[1:] == [
-        "3 problems, the first of each branch that is broken",
+        "3 problems, the first of each broken branch",
         "missing event  position 8",
         "    position 8 is not there",
         "payload  run r, branch b, version 2, position 7",
@@ -138,7 +138,7 @@ def test_since_a_checkpoint(command: Command, checkpoint: Path) -> None:
     assert json.loads(checkpoint.read_text())["position"] == 15
     assert checkpoint.read_text().count("\n") == 1
     code, out, _ = command("verify", "--since", checkpoint)
-    assert (code, out.splitlines()[-1]) == (0, "and as the checkpoint saw it at position 15")
+    assert (code, out.splitlines()[-1]) == (0, "unchanged since the checkpoint at position 15")
 
 
 def test_a_checkpoint_is_json_anyway(command: Command, checkpoint: Path) -> None:
@@ -170,10 +170,10 @@ def test_runs_that_were_deleted(command: Command, recorded: Path, tmp_path: Path
     path.write_text(command("checkpoint")[1])
     for arguments in (["verify"], ["verify", "--since", path]):
         code, out, _ = command(*arguments)
-        assert (code, out.splitlines()[1]) == (0, "1 run was deleted, as the store says: f")
+        assert (code, out.splitlines()[1]) == (0, "1 run was deleted, according to the store: f")
     command("delete", "q", "--reason", "older", "--yes")
     code, out, _ = command("verify", "--since", path)
-    assert (code, out.splitlines()[1]) == (1, "2 runs were deleted, as the store says: q, f")
+    assert (code, out.splitlines()[1]) == (1, "2 runs were deleted, according to the store: q, f")
     when = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
     assert re.search(f"it was deleted at {when}, as the store says: older$", " ".join(out.split()))
 
@@ -188,7 +188,7 @@ def test_a_signed_checkpoint(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "signed.json"
     path.write_text(command("checkpoint", "--sign", private)[1])
     assert command("verify", "--since", path, "--key", public)[0] == 0
-    assert "--key says whose" in command("verify", "--since", path)[1]
+    assert "--key says which" in command("verify", "--since", path)[1]
     code, _, err = command("verify", "--since", path, "--key", other)
     assert (code, error(err)) == (1, "SignatureInvalid")
     path.write_text(path.read_text().replace('"position":15', '"position":14'))

@@ -320,7 +320,7 @@ async def test_a_replay_finds_what_differs(engine: Engine) -> None:
     await branch.remove_step("s")
     await run.fork("c")
     assert replay.differences(await run.compile()) == [
-        "branch 'c' is in one of them only",
+        "branch 'c' exists on one side only",
         "branch '': status differ",
         "branch '': version differ",
         "branch 'b': version differ",

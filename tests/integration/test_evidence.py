@@ -317,7 +317,7 @@ def test_the_command_writes_and_checks(typed: Callable[..., tuple[int, str]], tm
     """`--check` accepts a bundle just written; after tampering it exits with 1 and names the place."""
     folder = tmp_path / "new" / "evidence"
     assert typed("--to", folder)[0] == 0
-    assert typed("--check", folder) == (0, "the log holds the history of 2 streams as the bundle names it\n")
+    assert typed("--check", folder) == (0, "the log holds the history of 2 streams that the bundle describes\n")
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE events SET hash = zeroblob(32) WHERE position = 5")
 

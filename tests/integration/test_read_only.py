@@ -138,7 +138,7 @@ def test_the_command_reads_what_may_not_be_written(
     """Commands read an unwritable file with a warning; a command that writes raises StoreReadOnly."""
     with unprivileged():
         assert main(["verify", "--db", str(archive)]) == 0
-        assert "read only: the file, or its folder, may not be written" in caplog.text
+        assert "opened read-only: no permission to write the file or its folder" in caplog.text
         assert main(["params", "r", "--json", "--db", str(archive)]) == 0
         assert main(["pin", "r", "--db", str(archive)]) == 1
         assert "StoreReadOnly" in capsys.readouterr().err
@@ -152,4 +152,4 @@ def test_the_command_says_why_it_cannot_read_it(archive: Path, capsys: pytest.Ca
         assert main(["runs", "--db", str(archive)]) == 1
     error = capsys.readouterr().err
     assert "FolderNotWritable" in error
-    assert "nor can it be opened to be read only: its write-ahead log of 100 bytes" in error
+    assert "opening it read-only failed, too: its write-ahead log of 100 bytes" in error

@@ -123,7 +123,7 @@ def test_the_command_and_the_doctor_name_it(tmp_path: Path, capsys: pytest.Captu
     _lose_page(path, encode_canonical(_note("b", 20)))
     assert main(["verify", "--db", str(path)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "2 problems, the first of each branch that is broken"
+    assert lines[1] == "2 problems, the first of each broken branch"
     assert lines[2] == "unreadable  the store"
     assert lines[4].startswith("unreadable  run b")
     assert main(["doctor", "--db", str(path)]) == 1
