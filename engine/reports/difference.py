@@ -8,15 +8,13 @@ Left out is what differs between any two tries at the same: ids, times, and what
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 from msgspec import UNSET, Struct, field, structs
 
 from engine.codec import same
 from engine.model import BranchLog, Parameter, RunLog, StepLog, branches_of
-
-Side = TypeVar("Side")
 
 
 class ParameterDifference(Struct, frozen=True):
@@ -101,13 +99,12 @@ def _relative(name: str, top: str) -> str:
 
 
 def _branch(before: BranchLog | None, after: BranchLog | None) -> BranchDifference:
-    parameters = _pairs(_parameters(before), _parameters(after), unlike=lambda left, right: not same(left, right))
     own, others = _steps(before), _steps(after)
     steps = {name: _of_step(own.get(name), others.get(name)) for name in {**own, **others}}
     return BranchDifference(
         status_before=None if before is None else before.status,
         status_after=None if after is None else after.status,
-        parameters={name: ParameterDifference(*pair) for name, pair in sorted(parameters.items())},
+        parameters=_of_parameters(_parameters(before), _parameters(after)),
         steps={name: each for name, each in steps.items() if each is not None},
         fields=_of_branch(before, after),
     )
@@ -119,6 +116,11 @@ def _parameters(log: BranchLog | None) -> Mapping[str, Parameter]:
 
 def _steps(log: BranchLog | None) -> Mapping[str, StepLog]:
     return {} if log is None else log.steps
+
+
+def _of_parameters(before: Mapping[str, Parameter], after: Mapping[str, Parameter]) -> dict[str, ParameterDifference]:
+    pairs = {name: (before.get(name), after.get(name)) for name in sorted({**before, **after})}
+    return {name: ParameterDifference(*pair) for name, pair in pairs.items() if not same(*pair)}
 
 
 def _of_branch(before: BranchLog | None, after: BranchLog | None) -> dict[str, FieldDifference]:
@@ -193,11 +195,3 @@ def _step(name: str) -> str:
 
 
 _AMBIGUOUS: Final = re.compile(r"[.\[\]\"]")
-
-
-def _pairs(
-    before: Mapping[str, Side], after: Mapping[str, Side], *, unlike: Callable[[Side | None, Side | None], bool]
-) -> dict[str, tuple[Side | None, Side | None]]:
-    """What is unlike on the two sides, by name: in the order of the first, then what only the second has."""
-    pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
-    return {name: pair for name, pair in pairs.items() if unlike(*pair)}
