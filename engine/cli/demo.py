@@ -60,7 +60,7 @@ def demo(
     ] = 2,
     jobs: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many branches read files at once.")] = 8,
     everything: Annotated[
-        bool, typer.Option("--all", help="Include version control, virtualenvs and caches, which are skipped.")
+        bool, typer.Option("--all", help="Also count version control, virtualenvs and caches.")
     ] = False,
     json: AsJson = False,
 ) -> None:

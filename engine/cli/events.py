@@ -23,7 +23,8 @@ def events(
     branch: BranchName = None,
     descendants: Annotated[bool, typer.Option("--descendants", help="Include the branches below --branch.")] = False,
     types: Annotated[
-        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only this event type, such as ParametersSet.")
+        list[str] | None,
+        typer.Option("--type", metavar="TYPE", help="Only this event type (ParametersSet); repeatable."),
     ] = None,
     after: Annotated[int, typer.Option(min=0, metavar="POSITION", help="Only events after this position.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new events until interrupted.")] = False,

@@ -58,7 +58,8 @@ def tail(
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
     types: Annotated[
-        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only this event type, such as ParametersSet.")
+        list[str] | None,
+        typer.Option("--type", metavar="TYPE", help="Only this event type (ParametersSet); repeatable."),
     ] = None,
     step: Annotated[
         str | None, typer.Option(metavar="STEP", help="Only events of this step or task.", show_default=False)

@@ -1,1 +1,1 @@
-"""Reports: what is to be said of a run. Why it stands as it does, what differs, and evidence of it to be kept."""
+"""Reports on runs: explanations of their state, differences between them, and evidence to keep."""

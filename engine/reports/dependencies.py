@@ -1,6 +1,6 @@
-"""Which tasks wait for which: what a task depends on, and the cycles in it. Pure; nothing recurses.
+"""The dependencies of tasks, and the cycles among them. Pure; nothing recurses.
 
-A dependency is looked for in the task's own branch first, then in the branches that it was forked from.
+A dependency is looked up in the task's own branch first, then in the branches that it was forked from.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from engine.reports.standing import Place, PlacedStep
 def found_dependencies(
     task: PlacedStep, tasks: Mapping[Place, PlacedStep], parents: Mapping[str, str | None]
 ) -> dict[str, Place | None]:
-    """Return where each dependency of a task is, None where there is none of that name. Each is named once.
+    """Return the place of each dependency of a task by name, None if no task has that name.
 
     Args:
         parents: the branch that each branch was forked from.
@@ -34,13 +34,13 @@ def _found(
 
 
 def in_order(waits_for: Mapping[Place, Sequence[Place]]) -> Iterator[list[Place]]:
-    """Yield the keys of a graph, whatever they wait for before them; those that wait for each other come together.
+    """Yield the strongly connected components of a graph, each after all components that it waits for.
 
-    Tarjan's strongly connected components, with a stack of its own. Neighbours that are no keys are left out.
+    Tarjan's algorithm with an explicit stack. Neighbours that are not keys are ignored.
     """
     order: dict[Place, int] = {}
     lowest: dict[Place, int] = {}
-    open_keys: dict[Place, None] = {}  # in the order they were met, like a stack
+    open_keys: dict[Place, None] = {}  # Tarjan's stack, with fast membership tests
     for start in waits_for:
         if start in order:
             continue
@@ -54,7 +54,7 @@ def in_order(waits_for: Mapping[Place, Sequence[Place]]) -> Iterator[list[Place]
                     above = path[-1][0]
                     lowest[above] = min(lowest[above], lowest[key])
                 if lowest[key] == order[key]:
-                    yield _taken_off(open_keys, key)
+                    yield _popped(open_keys, key)
             elif neighbour not in order:
                 path.append((neighbour, _enter(neighbour, waits_for, order, lowest, open_keys)))
             elif neighbour in open_keys:
@@ -73,7 +73,7 @@ def _enter(
     return (neighbour for neighbour in waits_for[key] if neighbour in waits_for)
 
 
-def _taken_off(open_keys: dict[Place, None], key: Place) -> list[Place]:
+def _popped(open_keys: dict[Place, None], key: Place) -> list[Place]:
     component = []
     while True:
         last, _ = open_keys.popitem()

@@ -1,9 +1,10 @@
-"""What differs between two compiled logs: two points of a run, two branches, or two runs. Pure.
+"""The differences between two compiled logs: two points of a run, two branches, or two runs. Pure.
 
-Branches are compared by their names below what is compared, so that the branches `fit.a.inner` and `fit.b.inner` are
-compared where `fit.a` is compared with `fit.b`.
+Branches are matched by their names relative to the compared branches: comparing `fit.a` with `fit.b` compares
+`fit.a.inner` with `fit.b.inner`.
 
-Left out is what differs between any two tries at the same: ids, times, and what an operator calls its jobs and folders.
+Fields that differ between any two executions of the same work are ignored: ids, times, and operators' names for their
+jobs and folders.
 """
 
 import json
@@ -18,21 +19,21 @@ from engine.model import BranchLog, Parameter, RunLog, StepLog, branches_of
 
 
 class ParameterDifference(Struct, frozen=True):
-    """A parameter on both sides; None where there is none of that name."""
+    """A parameter on both sides; None on a side that has none of that name."""
 
     before: Parameter | None
     after: Parameter | None
 
 
 class StepOutcome(Struct, frozen=True):
-    """How a step stands, and the statuses of its attempts in order."""
+    """A step's status, and the statuses of its attempts in order."""
 
     status: str
     attempts: list[str]
 
 
 class FieldDifference(Struct, frozen=True):
-    """What a field holds on both sides: one thing, such as text or a `Parameter`, or all that only one side has.
+    """A field's values on both sides: single values such as text or a `Parameter`, or a whole that only one side has.
 
     It is `UNSET` on a side that has no such field.
     """
@@ -42,9 +43,9 @@ class FieldDifference(Struct, frozen=True):
 
 
 class StepDifference(Struct, frozen=True):
-    """A step on both sides; None where there is none of that name.
+    """A step on both sides; None on a side that has none of that name.
 
-    `fields` are those that differ where both have it, such as `spec.command` or `attempts[0].outputs.rows`.
+    `fields` are the differing fields of a step on both sides, such as `spec.command` or `attempts[0].outputs.rows`.
     """
 
     before: StepOutcome | None
@@ -53,10 +54,10 @@ class StepDifference(Struct, frozen=True):
 
 
 class BranchDifference(Struct, frozen=True):
-    """What differs in one branch: statuses, None where there is no such branch, and parameters and steps by name.
+    """The differences in one branch: parameters and steps by name; a status is None if its side has no such branch.
 
-    `fields` are those of the branch that differ where it is on both sides, such as `details.note`; for the root branch
-    of two runs those of the run too, such as `config.executor`.
+    `fields` are the differing fields of a branch on both sides, such as `details.note`; for the root branches of two
+    runs also those of the runs, such as `config.executor`.
     """
 
     status_before: str | None
@@ -70,7 +71,7 @@ class BranchDifference(Struct, frozen=True):
 
 
 class Difference(Struct, frozen=True):
-    """The branches that differ, by their names below what was compared, which is `""` itself. False when none does."""
+    """The branches that differ, by their names relative to the compared branches (`""`). False if none differs."""
 
     branches: dict[str, BranchDifference]
 
@@ -79,8 +80,8 @@ class Difference(Struct, frozen=True):
 
 
 def difference(before: BranchLog, after: BranchLog) -> Difference:
-    """Return what of `before` is otherwise in `after`: parameters as they are seen, steps with their attempts, statuses
-    and what else was recorded of a branch or a run.
+    """Return the differences in visible parameters, steps with their attempts, statuses, and other recorded fields of
+    branches and runs.
     """
     own, others = _by_name(before), _by_name(after)
     branches = {name: _branch(own.get(name), others.get(name)) for name in {**own, **others}}
@@ -88,7 +89,7 @@ def difference(before: BranchLog, after: BranchLog) -> Difference:
 
 
 def _by_name(top: BranchLog) -> dict[str, BranchLog]:
-    """A log and all below it, parents first, by the names below it; a name that is not below it stays whole."""
+    """Return a log and all below it by relative name, parents first; a name without its prefix is kept."""
     return {_relative(log.branch, top.branch): log for log in branches_of(top)}
 
 
@@ -131,7 +132,7 @@ def _of_branch(before: BranchLog | None, after: BranchLog | None) -> dict[str, F
 
 
 def _of_step(before: StepLog | None, after: StepLog | None) -> StepDifference | None:
-    """Return what differs of a step, None when nothing does."""
+    """Return the differences of a step, None if there are none."""
     outcomes = _outcome(before), _outcome(after)
     if before is None or after is None:
         return StepDifference(*outcomes)
@@ -161,7 +162,7 @@ _OF_ATTEMPT: Final = (
 
 
 def _fields(before: Struct, after: Struct, names: tuple[str, ...], prefix: str = "") -> dict[str, FieldDifference]:
-    """Return which of these fields differ, as deep as both have them."""
+    """Return the differences of these fields, descending as deep as both sides have the same structure."""
     waiting = [(f"{prefix}{name}", getattr(before, name), getattr(after, name)) for name in reversed(names)]
     found = {}
     while waiting:
@@ -175,7 +176,7 @@ def _fields(before: Struct, after: Struct, names: tuple[str, ...], prefix: str =
 
 
 def _members(path: str, value: Any) -> dict[str, Any] | None:
-    """Return what a value holds by the names or indexes that lead there, None where it is one thing."""
+    """Return a value's members by path, None if it is a single value."""
     match value:
         case Parameter():
             return None
@@ -190,7 +191,7 @@ def _members(path: str, value: Any) -> dict[str, Any] | None:
 
 
 def _step(name: str) -> str:
-    """Return how a path goes on to a name: in quotes where it would look like several, or like an index."""
+    """Return a name as a step of a path, in quotes if it would look like several steps, or like an index."""
     return f"[{json.dumps(name, ensure_ascii=False)}]" if _AMBIGUOUS.search(name) or not name else f".{name}"
 
 

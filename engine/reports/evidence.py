@@ -1,7 +1,7 @@
-"""Evidence of a run: what it was asked to do, every attempt at it, and the hashes that tie all that to the log.
+"""Evidence of a run: its tasks, every attempt at them, and the hashes that tie all of it to the log.
 
-A bundle is a folder with `bundle.json`, which holds everything and the head of every stream, and `report.md`, which
-says the same in short for people. Later the bundle can be held against the log.
+A bundle is a folder with `bundle.json`, which holds everything including the head of every stream, and `report.md`, a
+summary for people. The bundle can be checked against the log later.
 """
 
 import asyncio
@@ -35,17 +35,17 @@ from engine.reports.standing import PlacedStep, RunSteps, read_steps
 
 FORMAT: Final = "anabranch-evidence"
 FORMAT_VERSION: Final = 2
-"""2 also says since when a run has its status, and which steps it has from the run that it was forked from."""
+"""Version 2 adds `run.status_changed_at`, and `inherited_from` to every step."""
 
-_PLACES_MAX: Final = 20  # more would tell nobody more
+_PLACES_MAX: Final = 20
 
 
 class EvidenceExists(AlreadyExists):
-    """The folder holds evidence already; nothing was written."""
+    """The folder already holds evidence; nothing was written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(path)} exists; overwrite=True, or --force, overwrites it")
+        super().__init__(f"{shown(path)} exists; use overwrite=True, or --force, to overwrite it")
 
 
 class EvidenceNotFound(NotFound):
@@ -53,11 +53,11 @@ class EvidenceNotFound(NotFound):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"no evidence: {shown(path)} is not there")
+        super().__init__(f"no evidence: {shown(path)} does not exist")
 
 
 class HeadFound(Struct, frozen=True, kw_only=True):
-    """A stream's head as a bundle names it. `found` is the log's hash of that version, None where it has no such."""
+    """A stream's head as a bundle names it. `found` is the log's hash of that version, None if it has no such event."""
 
     branch: str
     stream_version: int
@@ -66,16 +66,16 @@ class HeadFound(Struct, frozen=True, kw_only=True):
 
     @property
     def holds(self) -> bool:
-        """Whether the log still has that head."""
+        """Whether the log still has this head."""
         return self.found == self.hash
 
 
 class EvidenceCheck(Struct, frozen=True, kw_only=True):
-    """A bundle held against the log of the run that it is of.
+    """The result of checking a bundle against the log.
 
-    `problems` are what is wrong with the run's history in itself, and `heads` the streams' as the bundle names them.
-    `differing` are the first places in the bundle that say something else than the log said at those heads, such as
-    `tasks[0].status`; `erased` are the first at which it cannot be told what the log said: the words are gone.
+    `problems` are those of the run's history itself, and `heads` are the heads that the bundle names. `differing` are
+    the first places, such as `tasks[0].status`, where the bundle differs from the log as of those heads; `erased` are
+    the first places that cannot be compared because the log's content was erased.
     """
 
     run_id: str
@@ -86,7 +86,7 @@ class EvidenceCheck(Struct, frozen=True, kw_only=True):
 
     @property
     def holds(self) -> bool:
-        """Whether the log still holds what the bundle is evidence of."""
+        """Whether the log still supports the bundle."""
         return not self.problems and not self.differing and all(head.holds for head in self.heads)
 
 
@@ -112,16 +112,16 @@ class _Bundle(Struct, frozen=True):
 
 
 async def export_evidence(engine: Engine, run_id: str, folder: Path, *, overwrite: bool = False) -> dict[str, Any]:
-    """Write the evidence of a run into a folder, which is created, and return what `bundle.json` holds.
+    """Write the evidence of a run into a folder, creating it if needed, and return the content of `bundle.json`.
 
-    Each file is written whole under another name first, the bundle last.
+    Each file is first written completely under another name; the bundle is renamed last.
 
     Args:
         overwrite: replace the files of an earlier bundle.
 
     Raises:
         RunNotFound
-        EvidenceExists: the folder holds one of the files.
+        EvidenceExists: the folder already has one of the files.
         OSError: the folder cannot be written.
     """
     bundle = await collect_evidence(engine, run_id)
@@ -130,7 +130,7 @@ async def export_evidence(engine: Engine, run_id: str, folder: Path, *, overwrit
 
 
 async def collect_evidence(engine: Engine, run_id: str) -> dict[str, Any]:
-    """Return what `bundle.json` holds, as the run stood at the log's last position.
+    """Return the content of `bundle.json` for a run as of the log's last position.
 
     Raises:
         RunNotFound
@@ -140,7 +140,7 @@ async def collect_evidence(engine: Engine, run_id: str) -> dict[str, Any]:
 
 
 async def _as_of(engine: Engine, run_id: str, position: int) -> dict[str, Any]:
-    # As of a position, so that all of it is of one moment whoever writes meanwhile.
+    # As of a position, so that all reads see the same moment while others write.
     run = await read_steps(engine, run_id, Position(position))
     found = await engine.views.heads_of(run_id, [(each.branch, each.stream_version) for each in run.branches])
     heads = [found[each.branch][0] for each in run.branches]
@@ -150,18 +150,18 @@ async def _as_of(engine: Engine, run_id: str, position: int) -> dict[str, Any]:
 async def check_evidence(
     engine: Engine, run_id: str | None, folder: Path, progress: Progress | None = None
 ) -> EvidenceCheck:
-    """Hold a bundle against the log.
+    """Check a bundle against the log.
 
-    The run's hashes are computed anew, every head that the bundle names is looked for, and what the bundle says is
-    compared with what the log said at those heads. Not looked at are when and at which position it was made, whether
-    artifacts exist, which is of its day, and `report.md`, which is for people.
+    The run's hashes are recomputed, every head that the bundle names is looked up, and the bundle is compared with the
+    log as of those heads. Not compared are the time and position at which it was made, whether artifacts existed then,
+    and `report.md`.
 
     Args:
-        run_id: of the run that it has to be of; None takes the bundle's word for it.
+        run_id: the run that the bundle must be of; None accepts any run.
         progress: as for `Engine.verify`.
 
     Raises:
-        InvalidValue: the file is no bundle, or that of another run.
+        InvalidValue: the file is not a bundle, or that of another run.
         EvidenceNotFound, RunNotFound
         OSError: the file cannot be read.
     """
@@ -192,63 +192,65 @@ async def check_evidence(
 
 
 async def _differences(engine: Engine, run_id: str, position: int, found: dict[str, Any]) -> list[Difference]:
-    """Return where a bundle says something else than the log said at a position; 0 where it names no head."""
+    """Return where a bundle differs from the log as of a position, which is 0 if the bundle names no head."""
     if position == 0:
         return [Difference(("log", "heads"), is_erased=False)]
     due = await _as_of(engine, run_id, position)
-    return await asyncio.to_thread(_compared, found, due, await _what_is_behind(engine, run_id))
+    return await asyncio.to_thread(_compared, found, due, await _ancestry(engine, run_id))
 
 
-def _compared(found: dict[str, Any], document: dict[str, Any], behind: "_Behind") -> list[Difference]:
+def _compared(found: dict[str, Any], document: dict[str, Any], ancestry: "_Ancestry") -> list[Difference]:
     due = plain(document)
     if found["format_version"] == 1:
-        _take_back(due)
-    differing = differences(found, due, erased=behind.erased)
-    return [each for each in differing if not (behind.carried and _is_carried_over(behind.carried, each, found, due))]
+        _downgrade(due)
+    differing = differences(found, due, erased=ancestry.erased)
+    return [each for each in differing if not _is_carried_over(ancestry.carried, each, found, due)]
 
 
-def _take_back(bundle: dict[str, Any]) -> None:
-    """Take out of a bundle what those of version 1 did not say."""
+def _downgrade(bundle: dict[str, Any]) -> None:
+    """Remove the fields that bundles of version 1 do not have."""
     bundle["format_version"] = 1
     del bundle["run"]["status_changed_at"]
     for step in (*bundle["tasks"], *(step for branch in bundle["branches"] for step in branch["steps"])):
         del step["inherited_from"]
 
 
-class _Behind(Struct):
-    """What became of the runs that a run was forked from, as far as it tells on what the run shows.
+class _Ancestry(Struct, frozen=True):
+    """What was done to a run and the runs it was forked from that changes what the run shows.
 
-    `carried` are the first that something was carried over to, and those behind it that had been given it in the same
-    way, nearest first. `erased` says that something may have been erased.
+    `carried` is the nearest run that data was carried over to, followed by the runs that the data came from through
+    earlier carry-overs, nearest first. `erased` is whether content may have been erased.
     """
 
-    carried: tuple[str, ...] = ()
-    erased: bool = False
+    carried: tuple[str, ...]
+    erased: bool
 
 
-async def _what_is_behind(engine: Engine, run_id: str) -> _Behind:
-    behind, types = _Behind(), (PayloadErased, SourceCarriedOver, RunForked)
+async def _ancestry(engine: Engine, run_id: str) -> _Ancestry:
+    erased, types = False, (PayloadErased, SourceCarriedOver, RunForked)
     while True:
         found = [recorded.event async for recorded in engine.events(run_id=run_id, types=types)]
-        behind.erased |= any(isinstance(event, PayloadErased) for event in found)
+        erased |= any(isinstance(event, PayloadErased) for event in found)
         source = next((event.source_run_id for event in found if isinstance(event, RunForked)), None)
         if source is None:
-            return behind
+            return _Ancestry(carried=(), erased=erased)
         carried = next((event for event in found if isinstance(event, SourceCarriedOver)), None)
         if carried is not None:
-            # Something may have been erased before, in the run that is gone.
-            return _Behind(carried=(run_id, *(carried.runs or [source])), erased=True)
+            # Content may have been erased from the deleted run, too.
+            return _Ancestry(carried=(run_id, *(carried.runs or [source])), erased=True)
         run_id = source
 
 
 def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any, due: Any) -> bool:
-    """Whether a place holds what changed when a run was given what it had from its source, which was deleted.
+    """Return whether a difference comes from carrying data over from a deleted source into the run.
 
-    The attempts have other ids since, and the steps are that run's own.
+    Carrying over gives the attempts other ids, and makes the steps the run's own.
 
     Args:
-        carried: see `_Behind`.
+        carried: see `_Ancestry`; nothing was carried over if it is empty.
     """
+    if not carried:
+        return False
     *above, name = difference.path
     if "inherited_from" in above or name == "inherited_from":
         return True
@@ -259,12 +261,12 @@ def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any,
     given = found.get(name)
     if not isinstance(given, str):
         return False
-    # Whoever had it when the bundle was made: from there on each was given it by the one behind.
+    # Any of these runs may have held the attempt when the bundle was made; each later carry-over derived a new id.
     for first in range(len(carried)):
-        made = given
+        attempt_id = given
         for run_id in reversed(carried[: first + 1]):
-            made = derived_id(run_id, due["step"], made)
-        if made == due[name]:
+            attempt_id = derived_id(run_id, due["step"], attempt_id)
+        if attempt_id == due[name]:
             return True
     return False
 
@@ -281,7 +283,7 @@ def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:
 def _write(folder: Path, bundle: dict[str, Any], *, overwrite: bool) -> None:
     make_folders(folder)
     whole = partial(whole_file, overwrite=overwrite, taken=EvidenceExists)
-    # The report has its name before the bundle has, and not before there was room for both.
+    # The report is renamed before the bundle, and only once there was space for both.
     with whole(folder / BUNDLE_NAME) as bundle_file, whole(folder / REPORT_NAME) as report_file:
         bundle_file.write(as_json(bundle).encode())
         bundle_file.flush()
@@ -289,12 +291,12 @@ def _write(folder: Path, bundle: dict[str, Any], *, overwrite: bool) -> None:
 
 
 def _read_bundle(content: bytes, path: Path) -> tuple[_Bundle, dict[str, Any]]:
-    """Return a bundle, and all that it says."""
+    """Return a bundle's typed part, and its whole document."""
     try:
         bundle, document = msgspec.json.decode(content, type=_Bundle), json.loads(content.decode())
         check_json(document)
     except (ValueError, RecursionError) as error:
-        raise InvalidValue("bundle", str(path), f"is no evidence: {error}") from error
+        raise InvalidValue("bundle", str(path), f"is not a bundle of evidence: {error}") from error
     if bundle.format != FORMAT or not 1 <= bundle.format_version <= FORMAT_VERSION:
         raise InvalidValue("bundle", f"{bundle.format} {bundle.format_version}", f"is not {FORMAT} {FORMAT_VERSION}")
     return bundle, document

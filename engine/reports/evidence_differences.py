@@ -1,6 +1,6 @@
-"""What a bundle of evidence says otherwise than the log. Pure, over JSON documents.
+"""The differences between a bundle of evidence and the log. Pure, over JSON documents.
 
-What was erased from the log since cannot be compared: those places are told apart from the others.
+Content erased from the log since cannot be compared; those places are marked.
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from msgspec import Struct
 from engine.proof.redaction import ERASED_TEXT, SPEC_KEPT, is_erased, is_erased_spec
 
 DocumentPath: TypeAlias = tuple[str | int, ...]
-"""A place in a JSON document: the names of members and the indexes of elements that lead there."""
+"""A place in a JSON document: the member names and element indexes that lead to it."""
 
 _MISSING: Final = object()
 
 
 class Difference(Struct, frozen=True):
-    """A place at which a bundle says something else than the log does, such as `("tasks", 0, "status")`.
+    """A place where a bundle differs from the log, such as `("tasks", 0, "status")`.
 
-    `is_erased` is whether the log has no words there any more that could be compared.
+    `is_erased` is whether the log's content there was erased, so that it cannot be compared.
     """
 
     path: DocumentPath
@@ -28,7 +28,7 @@ class Difference(Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """Return the path as people write it: `tasks[0].status`."""
+        """The path as text: `tasks[0].status`."""
         steps = (f"[{each}]" if isinstance(each, int) else f".{each}" for each in self.path)
         return "".join(steps).removeprefix(".")
 
@@ -36,15 +36,17 @@ class Difference(Struct, frozen=True):
 def differences(
     found: Any, due: Any, *, erased: bool, path: DocumentPath = (), gone: bool = False
 ) -> Iterator[Difference]:
-    """Yield the places at which a bundle differs from what is due, as deep as both have them.
+    """Yield the places where a bundle differs from the log, descending as deep as both have the same structure.
 
-    Left out is what is of its day, or of its store: when and at which position it was made, and which artifacts exist.
+    Ignores what depends on when the bundle was made: its time and position, and which artifacts exist.
 
     Args:
-        erased: something of what `due` says may have been erased: what looks like that is not compared.
-        gone: this very place was.
+        found: the bundle, or a part of it.
+        due: what the log says.
+        erased: content may have been erased from the log, so values in `due` that look erased are not compared.
+        gone: this place was erased.
     """
-    if _is_of_its_day(path):
+    if _is_time_dependent(path):
         return
     if gone or (erased and _is_erased(due, path)):
         if found != due:
@@ -61,7 +63,7 @@ def differences(
 
 
 def is_attempt(path: DocumentPath) -> bool:
-    """Whether there is an attempt at a place of a bundle."""
+    """Return whether a place of a bundle holds an attempt."""
     match path:
         case ("tasks", int(), "current_attempt") | ("tasks", int(), "attempts", int()):
             return True
@@ -71,7 +73,7 @@ def is_attempt(path: DocumentPath) -> bool:
             return False
 
 
-def _is_of_its_day(path: DocumentPath) -> bool:
+def _is_time_dependent(path: DocumentPath) -> bool:
     match path:
         case ("generated_at",) | ("log", "position"):
             return True
@@ -83,14 +85,14 @@ def _is_of_its_day(path: DocumentPath) -> bool:
 
 def _is_erased(due: Any, path: DocumentPath) -> bool:
     match path:
-        case (*above, "artifacts", "path") if is_attempt(tuple(above)):  # of a root path and a relative one
+        case (*above, "artifacts", "path") if is_attempt(tuple(above)):  # a root path joined with a relative one
             return isinstance(due, str) and ERASED_TEXT in PurePath(due).parts
         case _:
             return is_erased(due)
 
 
 def _is_gone(parent: dict[str, Any], path: DocumentPath) -> bool:
-    """Whether a place is a field of a task's specification that does not outlive erasing it."""
+    """Return whether a place is a field of a task's specification that erasure has removed."""
     match path:
         case ("tasks", int(), "spec", name):
             return name in parent and name not in SPEC_KEPT and is_erased_spec(parent)

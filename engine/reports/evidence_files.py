@@ -1,4 +1,4 @@
-"""Evidence and files: where artifacts are, and a bundle as JSON."""
+"""Files of evidence: the places of artifacts, and bundles as JSON."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ REPORT_NAME: Final = "report.md"
 
 
 def artifact(root_path: str | None, relative_path: str | None) -> dict[str, Any] | None:
-    """Return where an attempt's artifacts are and whether they exist now, None where the attempt names no place.
+    """Return the `path` of an attempt's artifacts and whether it `exists`, None if the attempt has no relative path.
 
-    Without a root path the place is not known, nor is whether it exists where the system refuses to look.
+    `path` is None if the run has no root path; `exists` is None if it is unknown or the system refuses access.
     """
     if relative_path is None:
         return None
@@ -26,10 +26,10 @@ def artifact(root_path: str | None, relative_path: str | None) -> dict[str, Any]
 def _exists(path: Path) -> bool | None:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a folder that may not be looked into, a name that no file can have
+    except (OSError, ValueError):  # no permission for a folder, or an invalid file name
         return None
 
 
 def as_json(document: Any) -> str:
-    """Return what the log holds as JSON text in ASCII: values as in `engine.plain_json`."""
+    """Return a document as JSON text in ASCII, with values as in `engine.plain_json`."""
     return json.dumps(plain(document), indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""The report of a run's evidence, in Markdown. What comes out of the log stays text: it breaks no table."""
+"""The report of a run's evidence, in Markdown. Text from the log is escaped, so that it cannot break a table."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +19,10 @@ def report(bundle: dict[str, Any]) -> str:
         "## Tasks",
         _tasks(bundle["tasks"]) if bundle["tasks"] else "The run has no tasks.",
         *_section("## Attempts at tasks", _attempts(bundle["tasks"])),
-        *_section("## Steps that are no tasks", _steps(bundle["branches"])),
-        *_section("## Attempts at these steps", _attempts(_other_steps(bundle["branches"]))),
+        *_section("## Other steps", _steps(bundle["branches"])),
+        *_section("## Attempts at other steps", _attempts(_other_steps(bundle["branches"]))),
         "## Heads",
-        "The last version and hash of every stream when this was written. They can be held against the log:"
+        "The last version and hash of every stream when this was written. Check them against the log with"
         " `anabranch export evidence RUN --check FOLDER`.",
         _table(("branch", "version", "hash"), map(_head, bundle["log"]["heads"])),
     ]
@@ -91,8 +91,8 @@ def _artifacts(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
     if found["path"] is None:
-        return "the run names no folder"
-    seen = {True: "", False: " (missing)", None: " (cannot be looked into)"}
+        return "the run has no folder"
+    seen = {True: "", False: " (missing)", None: " (not accessible)"}
     return f"{found['path']}{seen[found['exists']]}"
 
 
@@ -109,7 +109,7 @@ def _other_steps(branches: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
 
 def _name(step: dict[str, Any]) -> str:
-    """Return a step's name, and where it is from if it is not the run's own."""
+    """Return a step's name, and its origin if it is inherited."""
     origin: Origin | None = step["inherited_from"]
     if origin is None:
         return str(step["step"])
@@ -143,6 +143,6 @@ def _cell(value: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text in one line of which Markdown makes nothing; what cannot be seen is shown as an escape."""
+    """Return a text in one line with Markdown's markup and hidden characters escaped."""
     visible = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
     return _MARKUP.sub(lambda found: f"\\{found[0]}", visible)

@@ -1,8 +1,8 @@
-"""Why a run stands as it does: what failed, what that blocks, what waits for what, and what is under way.
+"""Explanations of a run's state: what failed, what that blocks, what waits for what, and what is running.
 
-Each task that has not finished is in exactly one finding, and so is each step or branch that failed. A dependency is
-met when the task has succeeded or was skipped. One that failed or was cancelled is met, too, where it may fail
-(`allow_failure`) or who depends on it allows that (`allow_dependency_failure`).
+Each unfinished task has exactly one finding, and so has each failed step or branch. A dependency is met when the task
+has succeeded or was skipped. A failed or cancelled task also meets a dependency if it is allowed to fail
+(`allow_failure`) or its dependent allows that (`allow_dependency_failure`).
 """
 
 from collections import Counter
@@ -40,9 +40,9 @@ from engine.reports.standing import (
 Kind: TypeAlias = Literal[
     "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready"
 ]
-"""`ended` did so with a word that says neither that it went well nor that it failed; `missing` depends on what is not
-there, `cycle` on itself through others; `blocked` cannot run before somebody steps in, `waiting` can once what is under
-way or ready has succeeded."""
+"""`ended`: with a status that is neither a success nor a failure. `missing`: depends on tasks that do not exist.
+`cycle`: depends on itself, directly or through others. `blocked`: cannot run without intervention. `waiting`: can run
+once running or ready tasks have succeeded."""
 
 _KINDS: Final[tuple[Kind, ...]] = (
     "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready",
@@ -51,7 +51,7 @@ _BLOCKING: Final = frozenset({"failed", "missing", "cycle", "cancelled", "ended"
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """What carries a task out: its current attempt, or its external run, which has neither index nor times."""
+    """What executes a task: its current attempt, or its external run, which has neither index nor times."""
 
     status: str
     attempt_id: str | None = None
@@ -62,12 +62,12 @@ class Job(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """How one task, step or branch stands, and why. A branch's finding has no `step`.
+    """The state of one task, step or branch, and its cause. A branch's finding has no `step`.
 
-    `allowed` says of a task that failed or was cancelled that it may. `waits_for` are the dependencies that are not
-    met, `missing` the names of those that are not there. `through` is the dependency that leads to `root`, the first
-    cause, and `between` counts the tasks on the way; in a cycle there is no root, and `through` leads round. `blocks`
-    counts the tasks whose root this is.
+    `allowed` is whether a failed or cancelled task is allowed to fail. `waits_for` are the unmet dependencies,
+    `missing` the names of those that do not exist. `through` is the dependency that leads to `root`, the first cause,
+    and `between` counts the tasks between the two; in a cycle `root` is None, and `through` is the next task in it.
+    `blocks` counts the tasks whose root this is.
     """
 
     kind: Kind
@@ -93,9 +93,9 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """How a run stands, and its findings: what failed first, in each kind in the order of the run.
+    """A run's state, and its findings: failures first, and within each kind in the order of the run.
 
-    `job` is what is said of the job of a run that is one, empty where it is none. `at` is when all of it is told of.
+    `job` is the state of the job of a single-job run, else empty. `at` is the time that all of it describes.
     """
 
     run_id: str
@@ -110,10 +110,10 @@ class Explanation(Struct, frozen=True, kw_only=True):
 async def explain_run(
     engine: Engine, run_id: str, *, at: Point = None, orphaned_seconds: float = ORPHANED_SECONDS
 ) -> Explanation:
-    """Return why a run stands as it does, or stood at a point of its root branch.
+    """Explain the state of a run, now or at a point of its root branch.
 
     Args:
-        orphaned_seconds: after how long an attempt that was never submitted is orphaned.
+        orphaned_seconds: the age at which an attempt that was never submitted is orphaned.
 
     Raises:
         RunNotFound, PointNotFound
@@ -123,7 +123,7 @@ async def explain_run(
 
 
 def _time_of(at: Point, run: RunSteps) -> datetime:
-    """Return when a point was: of a version or a position, the last time that is told of there."""
+    """Return the time of a point; for a version or a position, the latest time recorded by then."""
     if at is None or isinstance(at, datetime):
         return at or datetime.now(UTC)
     attempts = [attempt for each in run.steps for attempt in each.step.attempts]
@@ -132,7 +132,7 @@ def _time_of(at: Point, run: RunSteps) -> datetime:
 
 
 def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SECONDS) -> Explanation:
-    """Return why a run stands as it does at a time. Pure."""
+    """Explain the state of a run as of `now`. Pure."""
     steps = {each.place: each for each in run.steps}
     tasks = {place: each for place, each in steps.items() if each.is_task}
     found: dict[Place, Finding] = {}
@@ -200,7 +200,7 @@ def _job(job: AttemptLog | ExternalRun) -> Job:
 def _by_dependencies(
     tasks: Mapping[Place, PlacedStep], found: Mapping[Place, Finding], parents: Mapping[str, str | None]
 ) -> dict[Place, Finding]:
-    """Judge the tasks that have not begun by what they wait for, whatever that waits for before them."""
+    """Return the findings of the tasks that have not begun, judging each after the tasks that it waits for."""
     unmet: dict[Place, list[Place]] = {}
     missing: dict[Place, tuple[str, ...]] = {}
     for key, task in tasks.items():
@@ -247,7 +247,7 @@ def _waiting(task: PlacedStep, causes: Sequence[Finding]) -> Finding:
 
 
 def _first_cause(finding: Finding, around: Place | None) -> Finding:
-    # A task that can never run as it is described is a cause itself, whatever else it waits for.
+    # A task that can never run as described is a first cause, whatever else it waits for.
     return structs.replace(
         finding,
         kind="missing" if around is None else "cycle",
@@ -259,7 +259,7 @@ def _first_cause(finding: Finding, around: Place | None) -> Finding:
 
 
 def _failed_branches(branches: Sequence[BranchLog], findings: Sequence[Finding]) -> list[Finding]:
-    """Return the branches that failed while no step of theirs, or of a branch below, tells why."""
+    """Return findings of the failed branches that have no failed step, in themselves or below, to explain them."""
     parents = {each.branch: each.parent for each in branches}
     told: set[str] = set()
     for finding in findings:

@@ -1,4 +1,4 @@
-"""How the steps of a run stand: a task's own status may lag behind its attempt's, or behind its external run's."""
+"""The state of a run's steps: a task's own status may lag behind that of its attempt or its external run."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -20,18 +20,18 @@ from engine.model import (
 from engine.point import Point
 
 ORPHANED_SECONDS: Final = 3600.0
-"""After how long an attempt that was created and never submitted is taken for orphaned, unless the caller says."""
+"""The default age at which an attempt that was created and never submitted counts as orphaned."""
 
 
 class Place(Struct, frozen=True):
-    """Where a task or a step is."""
+    """The place of a task or a step."""
 
     branch: str
     step: str
 
 
 class PlacedStep(Struct, frozen=True, kw_only=True):
-    """A step, the branch that it belongs to, and its external run in the old way, which may stand in for attempts."""
+    """A step, its branch, and its legacy external run, which may replace attempts."""
 
     branch: str
     step: StepLog
@@ -47,7 +47,7 @@ class PlacedStep(Struct, frozen=True, kw_only=True):
 
     @property
     def attempt(self) -> AttemptLog | None:
-        """The current attempt: the one that the step names, else the last."""
+        """The attempt that the step names as current, else the last one."""
         attempts = self.step.attempts
         if not attempts:
             return None
@@ -56,19 +56,19 @@ class PlacedStep(Struct, frozen=True, kw_only=True):
 
     @property
     def job(self) -> AttemptLog | ExternalRun | None:
-        """What carries the step out: its current attempt, or its external run where there are no attempts."""
+        """What executes the step: its current attempt, or its external run if there are no attempts."""
         return self.attempt or self.external_run
 
     @property
     def status(self) -> str:
-        """The step's status when that is a last one, else that of what carries it out."""
+        """The step's status if that is terminal, else that of its job."""
         if self.step.status in TERMINAL_STATUSES or self.job is None:
             return self.step.status
         return self.job.status
 
     @property
     def reason(self) -> str | None:
-        """Why it stands as it does, as far as anybody has said: of its attempt first, unless that went well."""
+        """The recorded reason of its state, if any: the attempt's first, unless the attempt succeeded."""
         attempt = self.attempt
         by_attempt = () if attempt is None else (attempt.status_reason, attempt.message)
         by_step = self.step.status_reason, self.step.message
@@ -77,10 +77,9 @@ class PlacedStep(Struct, frozen=True, kw_only=True):
 
 
 class RunSteps(Struct, frozen=True, kw_only=True):
-    """A run, and its steps branch by branch, in the order in which they were first logged.
+    """A run, and its steps branch by branch, in the order they were first logged.
 
-    `branches` are the run's branches in the order in which they were opened, the root first. `job` is the log of a run
-    that is a single job.
+    `branches` are in the order they were opened, the root first. `job` is the log of a single-job run.
     """
 
     info: RunInfo
@@ -90,13 +89,13 @@ class RunSteps(Struct, frozen=True, kw_only=True):
 
 
 async def read_steps(engine: Engine, run_id: str, at: Point = None) -> RunSteps:
-    """Return how the steps of a run stand, or stood at a point of its root branch.
+    """Return the steps of a run, now or at a point of its root branch.
 
     Raises:
         RunNotFound, PointNotFound
     """
     run = await engine.run(run_id)
-    # The external runs first: what has become of one by the time the steps are read is then only told late.
+    # The external runs first: a change between the two reads then only makes an external run's status stale.
     external = {(branch, each.task_id): each for branch, each in await engine.views.tasks.external_runs(run_id, at=at)}
     compiled = await engine.views.compile(run_id, at=at, nested=True, inherited=False, parameters=False)
     branches = list(branches_of(compiled))
@@ -109,7 +108,7 @@ async def read_steps(engine: Engine, run_id: str, at: Point = None) -> RunSteps:
 
 
 def said_of_job(job: dict[str, Any]) -> str:
-    """Return how a job stands and why, as far as a log of whatever shape says so."""
+    """Return the status and message of a job, as far as a log of unknown shape has them."""
     attempts = job.get("attempts")
     last = attempts[-1] if isinstance(attempts, list) and attempts and isinstance(attempts[-1], dict) else {}
     said = (job.get("status"), job.get("message") or last.get("message"))
@@ -117,6 +116,6 @@ def said_of_job(job: dict[str, Any]) -> str:
 
 
 def is_orphaned(attempt: AttemptLog, now: datetime, seconds: float = ORPHANED_SECONDS) -> bool:
-    """Say whether an attempt was created at least that long ago and never submitted: whoever was to do it is gone."""
+    """Return whether an attempt was created at least that long ago and never submitted."""
     waited = (now - attempt.created_at).total_seconds()
     return never_submitted(attempt) and waited >= seconds

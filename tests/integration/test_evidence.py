@@ -117,7 +117,7 @@ async def test_a_run_without_a_folder(database: Path, tmp_path: Path) -> None:
 
     artifacts = [attempt["artifacts"] for task in found["tasks"] for attempt in task["attempts"]]
     assert {"path": None, "exists": None} in artifacts
-    assert "the run names no folder" in (tmp_path / "report.md").read_text()
+    assert "the run has no folder" in (tmp_path / "report.md").read_text()
 
 
 async def test_nothing_is_overwritten_unasked(bundle: Any, recorded: Path, tmp_path: Path) -> None:
@@ -279,8 +279,8 @@ async def test_a_log_that_ends_earlier_is_found_out(database: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "is no evidence"),
-        ("[]", "is no evidence"),
+        ("", "is not a bundle of evidence"),
+        ("[]", "is not a bundle of evidence"),
         ('{"format": "x", "format_version": 1, "run": {"run_id": "r1"}, "log": {"heads": []}}', "is not anabranch-ev"),
         (
             '{"format": "anabranch-evidence", "format_version": 3, "run": {"run_id": "r1"}, "log": {"heads": []}}',
@@ -390,7 +390,7 @@ async def test_a_bundle_that_no_reader_can_take_whole(
     edited = json.dumps(bundle).encode().replace(b"HERE", hostile)
     (tmp_path / "evidence" / "bundle.json").write_bytes(edited)
     async with open_engine(recorded) as engine:
-        with pytest.raises(InvalidValue, match="is no evidence"):
+        with pytest.raises(InvalidValue, match="is not a bundle of evidence"):
             await check_evidence(engine, "r1", tmp_path / "evidence")
 
 
@@ -569,7 +569,7 @@ async def test_what_a_fork_has_from_its_source_is_said_to_be_from_there(engine: 
     ]
     report = (tmp_path / "report.md").read_text()
     assert "prep (inherited from bad, (root) 4)" in report.replace("\\", "")
-    _, attempts = report.split("## Attempts at these steps")
+    _, attempts = report.split("## Attempts at other steps")
     assert [line.split("|")[2:5] for line in attempts.splitlines() if "train" in line] == [
         [" train ", " 1 ", " COMPLETED "]
     ]
