@@ -1,4 +1,4 @@
-"""Stores with the hosts' own method names, each async and with a blocking twin for synchronous callers."""
+"""Stores with the hosts' own method names, each async with a blocking twin for synchronous callers."""
 
 from engine.stores.blocking_run_log import BlockingRunLogStore
 from engine.stores.blocking_state import SQLiteStateStore

@@ -8,10 +8,10 @@ from engine.stores.twin import BlockingTwin, blocking
 
 
 class BlockingRunLogStore(BlockingTwin[PartitionedRunLogStore]):
-    """`PartitionedRunLogStore` on a file, called and waited for from any thread; picklable, and safe to fork.
+    """`PartitionedRunLogStore` on a file, with blocking calls from any thread; picklable, and safe to fork.
 
     Args:
-        path: of a SQLite file, or a URL; made when missing. A relative path is taken from the folder current now.
+        path: a SQLite file, or a URL; created if missing. A relative path is resolved against the current folder now.
 
     Raises (from its first call on):
         CannotOpen, StoreBusy

@@ -13,11 +13,11 @@ from engine.stores.twin import BlockingTwin, blocking
 
 
 class SQLiteStateStore(BlockingTwin[StateStore]):
-    """`StateStore` on a file, called and waited for from any thread; picklable, and safe to fork.
+    """`StateStore` on a file, with blocking calls from any thread; picklable, and safe to fork.
 
     Args:
-        db_path: of a SQLite file, or a URL; made when missing, with its folder. A relative path is taken from the
-            folder current now. A state store of an older schema is migrated.
+        db_path: a SQLite file, or a URL; created if missing, with its folder. A relative path is resolved against the
+            current folder now. A state store of an older schema is migrated.
         factories: what makes the objects that it returns.
         options: those of `open_engine`.
 
@@ -26,7 +26,7 @@ class SQLiteStateStore(BlockingTwin[StateStore]):
 
     Raises:
         CannotOpen, StoreBusy
-        InvalidValue: the factories are none.
+        InvalidValue: `factories` is not a `Factories`.
     """
 
     def __init__(self, db_path: str | Path, factories: Factories | None = None, **options: Unpack[OpenOptions]) -> None:
@@ -39,7 +39,7 @@ class SQLiteStateStore(BlockingTwin[StateStore]):
         return StateStore(engine, self._factories)
 
     def lock(self) -> RunLock:
-        """Return the lock of the database's folder, for `with`. It does not wait.
+        """Return the lock of the database's folder, for `with`. Entering it does not wait.
 
         Raises (when it is entered):
             RunLocked

@@ -1,8 +1,8 @@
-"""The documents of a partitioned run log, and how callers' own documents are read.
+"""The documents of a partitioned run log, and the conversion of callers' own documents.
 
 The attributes have the names that hosts use, so any object with them is a document: a pydantic model, a dataclass, a
-mapping, or one of these structs. What is inside `data_catalog` and `code_identities` belongs to the host and is kept
-as it is.
+mapping, or one of these structs. The contents of `data_catalog` and `code_identities` belong to the host and are kept
+unchanged.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Document = TypeVar("Document", bound=Struct)
 
 
 class StepAttempt(Struct, frozen=True, kw_only=True):
-    """One try at a step. `start_time` and `end_time` are the host's own texts."""
+    """One attempt at a step. `start_time` and `end_time` are texts in the host's own format."""
 
     attempt_number: int = 1
     start_time: str = ""
@@ -34,7 +34,7 @@ class StepAttempt(Struct, frozen=True, kw_only=True):
 
 
 class StepLog(Struct, frozen=True, kw_only=True):
-    """A step with its attempts; `branches` by full name, those that the step opened."""
+    """A step with its attempts; `branches` are those that the step opened, by full name."""
 
     name: str = ""
     internal_name: str
@@ -58,7 +58,7 @@ class BranchLog(Struct, frozen=True, kw_only=True):
 
 
 class JobLog(Struct, frozen=True, kw_only=True):
-    """The log of a run that is a single job."""
+    """The log of a single-job run."""
 
     status: str = CREATED
     message: str = ""
@@ -83,30 +83,30 @@ class RunLog(Struct, frozen=True, kw_only=True):
 
 
 def as_document(given: object, document: type[Document]) -> Document:
-    """Return what a caller handed over as a document of ours.
+    """Convert a caller's document to one of these structs.
 
     Raises:
-        InvalidValue: an attribute is missing or of another type.
+        InvalidValue: an attribute is missing or of the wrong type.
     """
-    # An instance would be taken as it is: its fields are checked, not those of the structs inside it.
+    # msgspec would return an instance without checking its fields; this checks them, but not those of nested structs.
     attributes = structs.asdict(given) if isinstance(given, document) else _dumped(given)
     try:
         return msgspec.convert(attributes, document, from_attributes=True)
-    # msgspec itself trips over lone surrogates, and over attributes that objects of other classes have
+    # msgspec itself fails on lone surrogates, and on some attributes of foreign classes
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidValue(document.__name__, given, f"is not one: {error}") from error
 
 
 def is_branch_log(given: object) -> bool:
-    """Say whether a document is the log of a branch; else it is the log of a run, which names its run."""
+    """Return whether a document is a branch's log; a run's log has a `run_id`."""
     return "run_id" not in given if isinstance(given, Mapping) else not hasattr(given, "run_id")
 
 
 def as_parameters(given: Mapping[str, Any]) -> dict[str, Parameter]:
-    """Return parameters as ours: each a plain value, or any object with a `kind` and a `value`.
+    """Convert parameters, each a plain value or any object with a `kind` and a `value`.
 
     Raises:
-        InvalidValue: they are no mapping, or one of them is no parameter.
+        InvalidValue: they are not a mapping, or one of them is not a parameter.
     """
     if not isinstance(given, Mapping):
         raise InvalidValue("parameters", given, "is not a mapping of names to values")
@@ -122,10 +122,10 @@ def as_parameter(given: Any) -> Parameter:
 
 
 def as_mapping(given: object, where: str) -> dict[str, Any]:
-    """Return a host's free-form object as a mapping of JSON values.
+    """Convert a host's free-form object to a mapping of JSON values.
 
     Raises:
-        InvalidValue: it is none, and has no attributes to make one of.
+        InvalidValue: it is not a mapping, and has no attributes to make one of.
     """
     dumped = _dumped(given)
     if isinstance(dumped, Struct):
@@ -136,7 +136,7 @@ def as_mapping(given: object, where: str) -> dict[str, Any]:
 
 
 def _dumped(given: Any) -> Any:
-    # A pydantic model knows best how its values look in JSON; it also has its extra fields at hand.
+    # A pydantic model converts its own values to JSON, and includes its extra fields.
     if isinstance(given, type):
-        raise InvalidValue("document", given, "is a class, and not one of its objects")
+        raise InvalidValue("document", given, "is a class, not an instance of one")
     return given.model_dump(mode="json") if callable(getattr(given, "model_dump", None)) else given

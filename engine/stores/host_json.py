@@ -1,8 +1,9 @@
 """A run's compiled log in the JSON shape that the runnable host's own `file-system` store writes, without the host.
 
-The host's `timeline` command reads it. What the host recorded is as it recorded it. What it would never have recorded
-is put into its words: statuses; times without a zone, in UTC, for it cannot sort both kinds; a step around branches
-that no step opened; and a microsecond for what took no time, by which it divides.
+The host's `timeline` command reads it. What the host recorded is unchanged. What other callers recorded is adapted:
+statuses are translated; times become naive and in UTC, because the host cannot sort aware and naive times together;
+branches that no step opened get a step around them; and zero durations become a microsecond, because the host divides
+by them.
 """
 
 import json
@@ -21,12 +22,12 @@ _STATUSES: Final = {COMPLETED: "SUCCESS", FAILED: "FAIL", RUNNING: "PROCESSING"}
 
 
 async def host_json(engine: Engine, run_id: str) -> str:
-    """Return a run's log as JSON text; NaN and the infinities as Python's `json` writes them, which the host uses.
+    """Return a run's log as JSON text, with NaN and the infinities as Python's `json` writes them, like the host.
 
     Raises:
         RunNotFound
     """
-    store = PartitionedRunLogStore(engine, inherited=False)  # the host's branches have what was set in them
+    store = PartitionedRunLogStore(engine, inherited=False)  # like the host's own branches
     log = await store.get_run_log_by_id(run_id, full=True)
     return json.dumps(_plain(log), ensure_ascii=True, indent=4) + "\n"
 
@@ -56,7 +57,7 @@ def _fields(struct: Struct) -> dict[str, Any]:
 
 
 def _steps(log: RunLog | BranchLog, branch: str) -> dict[str, StepLog]:
-    """Return a branch's steps by internal name, with every branch below it in one of them."""
+    """Return a branch's steps by internal name, with every child branch in one of them."""
     steps = {each.internal_name: each for each in _named(log, branch)}
     opened = {name for step in steps.values() for name in step.branches}
     for name, below in log.branches.items():
@@ -77,7 +78,7 @@ def _named(log: RunLog | BranchLog, branch: str) -> Iterator[StepLog]:
 
 
 def _opener(name: str, parent: str) -> str:
-    """Return the internal name of the step that the host would have opened a branch with."""
+    """Return the internal name of the step that would have opened a branch in the host."""
     own = name.removeprefix(f"{parent}.") if parent else name
     opener = own.rpartition(".")[0] or own
     return f"{parent}.{opener}" if parent else opener
@@ -92,7 +93,7 @@ def _with_host_times(attempt: StepAttempt) -> StepAttempt:
 
 
 def _without_zone(text: str) -> str:
-    """Return a time with a zone, which the host writes none of, as one without; any other text is the host's own."""
+    """Return an aware time, which the host never writes, as a naive one in UTC; leave any other text unchanged."""
     moment = _moment(text)
     if moment is None or moment.tzinfo is None:
         return text

@@ -1,9 +1,9 @@
-"""The partitioned run log store: run logs, partitioned by branch, under the names that hosts of today call.
+"""The partitioned run log store: run logs, partitioned by branch, with the method names that hosts call.
 
-Every branch name but None and `""`, which are the root, is a branch with a partition of its own. Writing to a run or a
-branch that was never opened opens it: a branch as a fork of the longest dotted prefix of its name that is open, else of
-the root. Each call is one request: recorded whole, or not at all. What is new in a document is decided with it.
-Which branch a name means, and which parameters or children a call is about, is read just before it.
+None and `""` name the root branch; every other name is a branch with a partition of its own. Writing to a run or branch
+that does not exist opens it: a branch is forked from the longest dotted prefix of its name that is open, else from the
+root. Each call is one atomic request. The request itself decides what is new in a document; the branch that a name
+means, and the children that a call is about, are read just before it.
 """
 
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ from engine.stores.twin import checked_engine
 
 
 class PartitionedRunLogStore:
-    """Run logs on an engine. What it takes may be any objects with the attributes of `engine.stores.documents`.
+    """Run logs on an engine. Accepts any objects with the attributes of `engine.stores.documents`.
 
-    What cannot be recorded raises `InvalidInput` and records nothing.
+    Invalid input raises `InvalidInput`, and nothing is recorded.
 
     Args:
         engine: open; the caller closes it.
-        inherited: a branch has the parameters that it saw at its fork, besides its own; else only its own.
-        open_missing: writing opens the run and the branch that are not open; else it raises that they are not there.
+        inherited: a branch also has the parameters that it saw at its fork; else only its own.
+        open_missing: writing opens a missing run or branch; else it raises RunNotFound or BranchNotFound.
     """
 
     def __init__(self, engine: Engine, *, inherited: bool = True, open_missing: bool = True) -> None:
@@ -70,7 +70,7 @@ class PartitionedRunLogStore:
         run_id: str,
         full: bool = False,  # noqa: FBT001, FBT002 - as above
     ) -> RunLog:
-        """Return a run's log: of its root branch alone, or in full with every branch in it.
+        """Return a run's log: only its root branch, or in full with all branches.
 
         Raises:
             RunNotFound
@@ -79,10 +79,9 @@ class PartitionedRunLogStore:
         return run_document(await self._views.compile(run_id, nested=full, inherited=self._inherited))
 
     async def put_run_log(self, run_log: object) -> None:
-        """Record what a run's log says that is not recorded yet. What it leaves out stays as it is.
+        """Record what is new in a run's log. What the log leaves out is unchanged.
 
-        So do the steps that a forked run has from its source, where it says of them what is known: they stay the
-        source's.
+        Steps that a forked run inherits stay inherited if the log says nothing new about them.
         """
         document = as_document(run_log, RunLog)
         await self._write(document.run_id, *self._recorder.run(document))
@@ -100,14 +99,14 @@ class PartitionedRunLogStore:
         """
         check_name(run_id, "run id")
         branch = check_branch(internal_branch_name)
-        # What the root inherits comes from the run that its run was forked from, and belongs to it.
+        # The root inherits from the run that its run was forked from, so its parameters belong to it.
         inherited = self._inherited or branch == ROOT
         return await self._views.parameters(run_id, branch, at=None, names=None, inherited=inherited)
 
     async def get_visible_parameters(
         self, run_id: str, internal_branch_name: str | None = None
     ) -> tuple[dict[str, Parameter], dict[str, Parameter]]:
-        """Return all that a branch sees, and that of it which only came through its fork, both as of one moment.
+        """Return all parameters that a branch sees, and the inherited ones among them, both as of one moment.
 
         Raises:
             RunNotFound, BranchNotFound
@@ -125,15 +124,15 @@ class PartitionedRunLogStore:
     async def set_parameters(
         self, run_id: str, parameters: Mapping[str, Any], internal_branch_name: str | None = None
     ) -> None:
-        """Merge into the parameters of a branch what differs from them: plain values, or a `kind` and a `value`."""
+        """Set the parameters of a branch that differ: plain values, or objects with a `kind` and a `value`."""
         branch = check_branch(internal_branch_name)
         merged = self._recorder.parameters(branch, as_parameters(parameters))
         await self._write(run_id, *self._recorder.opening(branch), merged)
 
     async def copy_parameters_to_branch(self, run_id: str, source_branch: str | None, target_branch: str) -> None:
-        """Let a branch have what another has now: by forking it when it is new, which copies nothing, else by merging.
+        """Give a branch the present parameters of another: fork a new branch, which copies nothing, else merge them.
 
-        Neither way is it a write of the branch's own: a reduction folds none of it.
+        Neither counts as a write of the branch's own, so a reduction folds none of it.
 
         Raises:
             RunNotFound, BranchNotFound: the target is open and the source is not.
@@ -147,7 +146,7 @@ class PartitionedRunLogStore:
             await self._write(run_id, *self._recorder.opening(target), self._recorder.copied(source, target))
 
     async def get_step_log(self, internal_name: str, run_id: str, internal_branch_name: str | None = None) -> StepLog:
-        """Return a step's log from a branch; with None, from the branch that its name says.
+        """Return a step's log from a branch; with None, from the branch that the step's name implies.
 
         Raises:
             RunNotFound, BranchNotFound, StepNotFound
@@ -176,9 +175,9 @@ class PartitionedRunLogStore:
         """Return a branch's log with the branches below it; for the root, the run's log.
 
         Args:
-            internal_branch_name: its full name, or its name below the parent.
-            parent_branch_name: the branch that has it.
-            full: False leaves out the branches below it.
+            internal_branch_name: its full name, or its name relative to the parent.
+            parent_branch_name: its parent branch.
+            full: include the branches below it.
 
         Raises:
             RunNotFound, BranchNotFound
@@ -189,10 +188,11 @@ class PartitionedRunLogStore:
         return branch_document(await self._views.compile_branch(run_id, branch, nested=full, inherited=self._inherited))
 
     async def add_branch_log(self, branch_log: object, run_id: str, parent_branch_name: str | None = None) -> None:
-        """Record a branch's log, or a run's, opening the branch when it is new.
+        """Record a branch's log, or a run's, opening the branch if it is new.
 
         Args:
-            parent_branch_name: the branch to fork it from; None is the longest dotted prefix of its name that is open.
+            parent_branch_name: the branch to fork it from; None takes the longest dotted prefix of its name that is
+                open.
         """
         if not is_branch_log(branch_log):
             return await self.put_run_log(branch_log)
@@ -211,7 +211,7 @@ class PartitionedRunLogStore:
         return await self._views.configuration(check_name(run_id, "run id"))
 
     async def set_run_config(self, run_id: str, run_config: Mapping[str, Any]) -> None:
-        """Merge into a run's configuration what differs from it, key by key."""
+        """Merge keys into a run's configuration; only those that differ are recorded."""
         command = Configure(config=as_mapping(run_config, "run_config"))
         await self._write(run_id, *self._recorder.opening(ROOT), command)
 
@@ -235,7 +235,7 @@ class PartitionedRunLogStore:
     async def reduce_parameters_to_parent(
         self, run_id: str, child_branch: str, parent_branch: str | None = None
     ) -> None:
-        """Fold what a branch set itself, or reduced, into the branch that it was forked from.
+        """Fold what a branch itself set or reduced into the branch that it was forked from.
 
         Raises:
             RunNotFound, BranchNotFound
@@ -244,7 +244,7 @@ class PartitionedRunLogStore:
         await self._write(run_id, Reduce(branch=check_branch(parent_branch), children=(check_branch(child_branch),)))
 
     async def compile_branch_results(self, run_id: str, branch_name: str | None) -> None:
-        """Fold what all branches below a branch set into it: each into its own parent, the deepest first.
+        """Reduce all branches below a branch, each into its own parent, the deepest first.
 
         Raises:
             RunNotFound, BranchNotFound
@@ -288,7 +288,7 @@ class PartitionedRunLogStore:
             return relative
 
     async def _parents(self, run_id: str, branch: str) -> list[str]:
-        """The branches that have children, below one and that one itself: each behind all that are below it."""
+        """Return the branches with children, among a branch and those below it; each after all those below it."""
         found, pending = [], [branch]
         while pending:
             parent = pending.pop()

@@ -10,7 +10,7 @@ from engine.stores.recording import ATTEMPT_DETAILS, time_text
 
 
 def run_document(log: model.RunLog) -> RunLog:
-    """Return a run's log; its branches are both in `branches` and, where a step opened them, in that step."""
+    """Return a run's log. All its branches are in `branches`; those opened by a step are also in that step."""
     branches = _branch_documents(log.branches)
     return RunLog(
         run_id=log.run_id,
@@ -26,12 +26,12 @@ def run_document(log: model.RunLog) -> RunLog:
 
 
 def branch_document(log: model.BranchLog) -> BranchLog:
-    """Return a branch's log, with all branches below it."""
+    """Return a branch's log, including all branches below it."""
     return _branch_documents({log.branch: log})[log.branch]
 
 
 def _branch_documents(logs: Mapping[str, model.BranchLog]) -> dict[str, BranchLog]:
-    """Return the logs of branches, each made behind all below it: they may be nested deeper than calls may."""
+    """Return the logs of branches, built bottom-up without recursion: nesting may exceed the recursion limit."""
     made: dict[str, BranchLog] = {}
     for log in reversed([each for top in logs.values() for each in model.branches_of(top)]):
         branches = {name: made[name] for name in log.branches}
@@ -46,7 +46,7 @@ def _branch_documents(logs: Mapping[str, model.BranchLog]) -> dict[str, BranchLo
 
 
 def step_log(step: model.StepLog, branches: dict[str, BranchLog] | None = None) -> StepLog:
-    """Return a step's log, with the branches that it opened."""
+    """Return a step's log, including the branches that it opened."""
     return StepLog(
         name=step.name,
         internal_name=step.step,
@@ -66,7 +66,7 @@ def job_log(job: dict[str, Any]) -> JobLog:
 
 
 def _attempt(attempt: model.AttemptLog) -> StepAttempt:
-    # What a document did not say of it, or that follows: the engine's own number and times.
+    # Details that no document gave, or that can be derived, come from the engine's own number and times.
     details = {
         "attempt_number": attempt.attempt_index,
         "start_time": time_text(attempt.submitted_at),
@@ -88,7 +88,7 @@ def _attempt(attempt: model.AttemptLog) -> StepAttempt:
 def _steps(steps: dict[str, model.StepLog], branches: dict[str, BranchLog]) -> dict[str, StepLog]:
     opened: dict[str, dict[str, BranchLog]] = {}
     for name, branch in branches.items():
-        # The longest, because the rest of the name may hold dots: map branches are named after values.
+        # The longest prefix, because the rest of the name may contain dots: map branches are named after values.
         opener = next((prefix for prefix in dotted_prefixes(name) if prefix in steps), None)
         if opener is not None:
             opened.setdefault(opener, {})[name] = branch

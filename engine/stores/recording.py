@@ -1,6 +1,7 @@
-"""Documents as commands: what a store hands to the engine. Pure.
+"""Conversion of documents to commands for the engine. Pure.
 
-The engine decides each into the events that say what is new. What has no field of its own is kept in `details`.
+The engine decides each command into the events that say what is new. Fields without a counterpart in the engine are
+kept in `details`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,22 +30,22 @@ from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, Step
 from engine.values import check_document, check_optional, check_parameters, check_text
 
 ATTEMPT_DETAILS: Final = ("attempt_number", "start_time", "end_time", "retry_indicator")
-"""What hosts say of an attempt in words of their own, kept as they said it where it does not follow from the rest."""
+"""An attempt's fields in the host's own format, kept verbatim if they cannot be derived from the other fields."""
 
 
 class Recorder(Struct, frozen=True):
     """How documents become commands.
 
     Args:
-        open_missing: also open the run and the branch that a document is for, when they are not open.
-        unless: leave out a parameter that the branch sees already (`"resolved"`), or only one that it set (`"own"`).
+        open_missing: also open the run and the branch of a document if they are not open.
+        unless: leave out a parameter that the branch already sees (`"resolved"`), or only one that it set (`"own"`).
     """
 
     open_missing: bool = True
     unless: Unless = "resolved"
 
     def opening(self, branch: str) -> Iterator[Command]:
-        """Yield what opens the run and a branch, if writing to them is to open them."""
+        """Yield the commands that open the run and a branch, if `open_missing` is set."""
         if self.open_missing:
             yield OpenRun(exist_ok=True)
             if branch != ROOT:
@@ -52,32 +53,32 @@ class Recorder(Struct, frozen=True):
 
     def parameters(self, branch: str, values: Mapping[str, Parameter]) -> Command:
         unless = "resolved" if branch == ROOT else self.unless
-        said = {name: value for name, value in values.items() if value != ERASED}  # given back as it was read
+        said = {name: value for name, value in values.items() if value != ERASED}  # read and handed back
         return MergeParameters(branch=branch, values=check_parameters(said), unless=unless)
 
     def copied(self, source: str, target: str) -> Command:
         return CopyParameters(branch=target, source=source, unless="resolved" if target == ROOT else self.unless)
 
     def run(self, document: RunLog) -> Iterator[Command]:
-        """Yield what records a run log, with all the branches in it. It opens its run."""
+        """Yield the commands that record a run log with all branches in it, opening the run."""
         yield OpenRun(event=run_created(document), details=opening_details(document), exist_ok=True)
         yield SetStatus(status=check_name(document.status, "status"))
         yield self.parameters(ROOT, document.parameters)
         job = None if document.job is None else job_document(document.job)
         yield Configure(config=check_document(document.run_config, "run_config"), job=job)
         yield from self._contents(ROOT, document.steps, document.branches)
-        # A run's event holds the tag and the hash that it was opened with; what they become later is in the details.
+        # RunCreated holds the tag and the hash that the run was opened with; later values are kept in the details.
         texts = {"tag": document.tag, "dag_hash": document.dag_hash}
         if details := {name: check_text(text, name) for name, text in texts.items() if text}:
             yield DescribeRun(details=details)
 
     def branch(self, branch: str, document: BranchLog, parent: str | None) -> Iterator[Command]:
-        """Yield what records a branch's log, with all the branches in it. It opens its branch."""
+        """Yield the commands that record a branch's log with all branches in it, opening the branch."""
         yield from self._opened(branch, document, parent)
         yield from self._contents(branch, document.steps, document.branches)
 
     def step(self, branch: str, document: StepLog) -> Iterator[Command]:
-        """Yield what records a step's log, with all the branches in it."""
+        """Yield the commands that record a step's log with all branches in it."""
         yield from self._contents(branch, {document.internal_name: document}, {})
 
     def _opened(self, branch: str, document: BranchLog, parent: str | None) -> Iterator[Command]:
@@ -92,7 +93,7 @@ class Recorder(Struct, frozen=True):
     def _contents(
         self, branch: str, steps: Mapping[str, StepLog], branches: Mapping[str, BranchLog]
     ) -> Iterator[Command]:
-        # Without recursion: branches may be nested deeper than calls may.
+        # Without recursion, because nesting may exceed the recursion limit.
         waiting = [(branch, steps, branches)]
         while waiting:
             branch, steps, branches = waiting.pop()
@@ -110,7 +111,7 @@ class Recorder(Struct, frozen=True):
 
 
 def run_created(document: RunLog, *, original_run_id: str | None = "", use_cached: bool = False) -> RunCreated:
-    """Return the event that opens a run as its log says."""
+    """Return the event that opens a run according to its log."""
     return RunCreated(
         branch=ROOT,
         status=check_name(document.status, "status"),
@@ -122,12 +123,12 @@ def run_created(document: RunLog, *, original_run_id: str | None = "", use_cache
 
 
 def opening_details(document: RunLog) -> dict[str, Any]:
-    """Return what a new run's log says and the event that opens the run cannot: that there is no tag."""
+    """Return the details of a new run that its RunCreated event cannot express: that the tag is None."""
     return {"tag": None} if document.tag is None else {}
 
 
 def step_document(document: StepLog) -> StepDocument:
-    """Return a step's log as the engine takes it."""
+    """Convert a step's log to the engine's form."""
     catalog = [as_mapping(item, "data_catalog") for item in document.data_catalog]
     return StepDocument(
         step=check_name(document.internal_name, "step name"),
@@ -145,24 +146,25 @@ def step_document(document: StepLog) -> StepDocument:
 
 
 def attempt_document(document: StepAttempt, place: int) -> AttemptDocument:
-    """Return an attempt as the engine takes it, by its place among the step's: the first is 1."""
+    """Convert an attempt to the engine's form, by its place among the step's attempts, counted from 1."""
     began_at, ended_at = _as_time(document.start_time), _as_time(document.end_time)
-    # Without a text of its host's an attempt that has begun, or ended, would be shown the log's time.
-    follows: dict[str, object] = {"attempt_number": place, "start_time": "", "end_time": "", "retry_indicator": ""}
+    # What reading would derive. None never equals the host's text: without a time of the host's, the engine stamps its
+    # own, so the text has to be kept even if it is empty.
+    derived: dict[str, object] = {"attempt_number": place, "start_time": "", "end_time": "", "retry_indicator": ""}
     if document.status != CREATED:
-        follows["start_time"] = time_text(began_at) or None
+        derived["start_time"] = time_text(began_at) or None
     if ended_at is not None or document.status in TERMINAL_STATUSES:
-        follows["end_time"] = time_text(ended_at) or None
-    said = {name: getattr(document, name) for name in ATTEMPT_DETAILS}
-    details = {name: value for name, value in said.items() if value != follows[name]}
+        derived["end_time"] = time_text(ended_at) or None
+    given = {name: getattr(document, name) for name in ATTEMPT_DETAILS}
+    details = {name: value for name, value in given.items() if value != derived[name]}
     if document.code_identities:
         details["code_identities"] = [as_mapping(each, "code_identities") for each in document.code_identities]
     return AttemptDocument(
         status=check_name(document.status, "status"),
         message=check_text(document.message, "message"),
-        inputs=_given_back(document.input_parameters),
-        outputs=_given_back(document.output_parameters),
-        metrics=_given_back(document.user_defined_metrics),
+        inputs=_checked_unless_erased(document.input_parameters),
+        outputs=_checked_unless_erased(document.output_parameters),
+        metrics=_checked_unless_erased(document.user_defined_metrics),
         details=check_document(details, "attempt"),
         began_at=began_at,
         ended_at=ended_at,
@@ -170,7 +172,7 @@ def attempt_document(document: StepAttempt, place: int) -> AttemptDocument:
 
 
 def _as_time(text: str) -> datetime | None:
-    """Return the time that a host's text is: of this machine's time zone, where it does not say of which."""
+    """Parse a host's time text, in this machine's time zone if it has none; None if it is not a time."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
@@ -178,19 +180,19 @@ def _as_time(text: str) -> datetime | None:
 
 
 def time_text(moment: datetime | None) -> str:
-    """Return a time as a document has it, where its host has said nothing else."""
+    """Format the engine's time for a document."""
     return "" if moment is None else str(moment)
 
 
-def _given_back(values: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Return parameters of an attempt that its host has read, changed and hands in: some may have been erased."""
+def _checked_unless_erased(values: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Check an attempt's parameters; a host that reads and writes back a document may include erased ones."""
     return {
         name: ERASED if value == ERASED else check_parameters({name: value})[name] for name, value in values.items()
     }
 
 
 def job_document(document: JobLog) -> dict[str, Any]:
-    """Return a job's log as the mapping that is recorded."""
+    """Convert a job's log to the mapping that is recorded."""
     plain = structs.replace(
         document,
         code_identities=[as_mapping(each, "code_identities") for each in document.code_identities],

@@ -1,7 +1,7 @@
-"""The lock of a run's folder: one holder, who does not wait.
+"""The lock of a run's folder: exclusive and non-blocking.
 
-It is `flock` on `run.lock` beside the database, as hosts of the old state store take it: they and we exclude each
-other. The kernel frees it when its holder dies, and a child that the holder forks does not inherit it.
+It is a `flock` on `run.lock` beside the database, as hosts of the old state store take it, so both exclude each other.
+The kernel releases it when its holder dies, and a child that the holder forks does not inherit it.
 """
 
 import os
@@ -18,13 +18,13 @@ _log = get_logger(__name__)
 
 
 class RunLock:
-    """Held inside `with` or `async with`. Not reentrant: who holds it already is refused too.
+    """Held inside `with` or `async with`. Not reentrant: its own holder is refused, too.
 
     Args:
-        folder: that of the database.
+        folder: the folder of the database.
 
     Raises (when it is entered):
-        RunLocked: somebody else holds it.
+        RunLocked: it is held already.
         FolderNotWritable
     """
 
@@ -40,7 +40,7 @@ class RunLock:
         if self._lock is not None or not lock.try_acquire():
             lock.close()
             raise RunLocked(self.path, noted_holder(self.path))
-        with suppress(OSError):  # who holds it is a courtesy: on a full disk it is held all the same
+        with suppress(OSError):  # the note only informs others: the lock is held even if the disk is full
             lock.leave_note(str(os.getpid()))
         self._lock = lock
         _log.debug("run locked", path=str(self.path))

@@ -1,8 +1,8 @@
 """The run log store that the runnable host plugs in: `run-log-store: {type: anabranch, config: {path: …}}`.
 
-It takes and returns the host's own pydantic models and raises the host's own exceptions. The host pickles it into the
-processes of a pool, forks with it, and calls it from a running event loop; so it holds nothing but its configuration,
-and every process finds its engine in `engine.blocking.shared_engine`.
+It accepts and returns the host's own pydantic models and raises the host's own exceptions. The host pickles it into
+pool processes, forks with it, and calls it from a running event loop; so it holds only its configuration, and every
+process gets its engine from `engine.blocking.shared_engine`.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -45,11 +45,11 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
     """The host's run log store on an anabranch file.
 
     Args:
-        path: of the file, or a URL; made when missing. A relative path is taken from the current folder.
-        inherit: a branch sees its parent's parameters as they stood when it was opened. Without it, as with the host's
-            own stores, a branch has only what was set in it.
-        event_bytes_max: the largest event that is accepted, in bytes: a parameter, or the run's configuration with its
-            whole graph, is one event.
+        path: the file, or a URL; created if missing. A relative path is resolved against the current folder.
+        inherit: a branch sees its parent's parameters as of its opening. Otherwise a branch has only what was set in
+            it, as with the host's own stores.
+        event_bytes_max: the largest event accepted, in bytes: a parameter must fit into one event, and so must the
+            run's configuration with its whole graph.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -62,12 +62,12 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
 
     @property
     def engine(self) -> BlockingEngine:
-        """This process's engine on the file, which it shares with all such stores."""
+        """This process's engine on the file, shared by all such stores."""
         return shared_engine(self.path, event_bytes_max=self.event_bytes_max)
 
     @override
     def get_summary(self) -> dict[str, Any]:
-        """Return what the host prints of its store."""
+        """Return the summary of the store that the host prints."""
         return {"Type": self.service_name, "Location": self.path}
 
     @override
@@ -108,7 +108,7 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
 
     @override
     def put_run_log(self, run_log: RunLog) -> None:
-        """Record what the log says that is not recorded yet; what it leaves out stays."""
+        """Record what is new in a run's log; what the log leaves out is unchanged."""
         self._call(lambda store: store.put_run_log(run_log))
 
     @override
@@ -123,10 +123,11 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
 
     @override
     def get_parameters(self, run_id: str, internal_branch_name: str = "") -> dict[str, Any]:
-        """Return the parameters of the run, or of a branch of it.
+        """Return the parameters of the run, or of one of its branches.
 
         Raises:
-            RunLogNotFoundError, EntityNotFoundError: no such run; no such branch.
+            RunLogNotFoundError: no such run.
+            EntityNotFoundError: no such branch.
         """
 
         with _host_errors(_missing_partition(run_id, internal_branch_name)):
@@ -138,10 +139,11 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
 
     @override
     def set_parameters(self, run_id: str, parameters: dict[str, Any], internal_branch_name: str = "") -> None:
-        """Merge parameters into those of the run, or of a branch of it; never what the given dict only inherited.
+        """Merge parameters into those of the run, or of one of its branches; inherited ones in the dict are left out.
 
         Raises:
-            RunLogNotFoundError, EntityNotFoundError: no such run; no such branch.
+            RunLogNotFoundError: no such run.
+            EntityNotFoundError: no such branch.
         """
         values = parameters.own() if isinstance(parameters, VisibleParameters) else parameters
         with _host_errors(_missing_partition(run_id, internal_branch_name)):
@@ -149,7 +151,7 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
 
     @override
     def get_run_config(self, run_id: str) -> dict[str, Any]:
-        """Return the configuration that the run was made with.
+        """Return the run's configuration.
 
         Raises:
             RunLogNotFoundError
@@ -159,7 +161,7 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
 
     @override
     def set_run_config(self, run_id: str, run_config: Mapping[str, Any]) -> None:
-        """Merge into the run's configuration.
+        """Merge keys into the run's configuration.
 
         Raises:
             RunLogNotFoundError
@@ -173,7 +175,7 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
         """Return a step's log.
 
         Raises:
-            RunLogNotFoundError: no such run, for a step of the run itself.
+            RunLogNotFoundError: no such run, for a step of the root branch.
             StepLogNotFoundError
         """
         branch = _branch_of(internal_name)
@@ -188,7 +190,8 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
         """Record a step's log.
 
         Raises:
-            RunLogNotFoundError, EntityNotFoundError: no such run; no such branch.
+            RunLogNotFoundError: no such run.
+            EntityNotFoundError: no such branch.
         """
         branch = _branch_of(step_log.internal_name)
         with _host_errors(_missing_partition(run_id, branch)):
@@ -210,7 +213,7 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
 
     @override
     def add_branch_log(self, branch_log: BranchLog | RunLog, run_id: str) -> None:
-        """Record a branch's log, opening the branch when it is new; or a run's.
+        """Record a branch's log, opening the branch if it is new; or a run's log.
 
         Raises:
             RunLogNotFoundError: no such run, for a branch.
@@ -255,7 +258,7 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
 
 @contextmanager
 def _host_errors(replacements: Mapping[type[AnabranchError], Exception]) -> Iterator[None]:
-    """Raise the host's error instead of ours: the first in the mapping that ours is one of."""
+    """Replace an error of ours by the host's: the first in the mapping whose key is its type or a base of it."""
     try:
         yield
     except AnabranchError as error:
@@ -281,14 +284,14 @@ def _dumped(run_config: object) -> dict[str, Any]:
 
 
 def _branch_of(step: object) -> str:
-    # The host forbids dots in the names of nodes, so what follows the last one is the step, whatever comes before.
+    # The host forbids dots in node names, so whatever precedes the last dot is the branch.
     return check_name(step, "step name").rpartition(".")[0]
 
 
 async def _opener(store: PartitionedRunLogStore, run_id: str, branch: str) -> str | None:
-    """Return the branch of the step that opened a branch; None when no such step is logged.
+    """Return the branch of the step that opened a branch; None if no such step is logged.
 
-    A map's branches are named after values, so `map.1.5` may be a sibling of `map.1`: the steps tell which.
+    A map's branches are named after values, so `map.1.5` may be a sibling of `map.1`; the logged steps decide.
     """
     for step in dotted_prefixes(branch):
         with suppress(BranchNotFound, StepNotFound):
@@ -298,9 +301,9 @@ async def _opener(store: PartitionedRunLogStore, run_id: str, branch: str) -> st
 
 
 def _plain(value: Any) -> Any:
-    """Return a document as the plain values that the host's models are validated from."""
+    """Convert a document to the plain values that the host's models validate."""
     if isinstance(value, model.Parameter):
-        kind = "json" if value == model.ERASED else value.kind  # the host knows no erased values: they read as None
+        kind = "json" if value == model.ERASED else value.kind  # the host has no erased values: they read as None
         return {"kind": kind, "value": value.value}
     if isinstance(value, Struct):
         return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}

@@ -1,11 +1,10 @@
-"""The state store: runs, tasks, attempts and external runs, under the names that orchestrators call.
+"""The state store: runs, tasks, attempts and external runs, with the method names that orchestrators call.
 
-A task is a step with a specification, in the run's root branch; a task that another face logged in a branch is found as
-well. Where a method takes a task's id alone, the id must be in one run only, or the run be given. Each call is one
-request for one run: recorded whole, or not at all. Saying what is so already records nothing.
+A task is a step with a specification, in the run's root branch; a task that was logged in another branch is found, too.
+A task id given without a run id must be unique among the runs. Each call is one atomic request for one run. Writing
+what is already recorded records nothing.
 
-Whoever asks for something by an id that is not there gets None or nothing; whoever writes to it gets a `NotFound`,
-which is a `ValueError`.
+Reading by an unknown id returns None or an empty result; writing to one raises a `NotFound`, which is a `ValueError`.
 """
 
 from collections import Counter
@@ -62,15 +61,15 @@ def _utc_now() -> datetime:
 
 
 class StateStore:
-    """Tasks and attempts on an engine. What it takes may be any objects with the attributes of the structs it returns.
+    """Tasks and attempts on an engine. Accepts any objects with the attributes of the structs that it returns.
 
     Args:
         engine: open; the caller closes it.
         factories: what makes the objects that it returns.
-        clock: says what time it is now, aware, for how old an attempt is; the system's when not given.
+        clock: returns the current time, aware, to compute the ages of attempts; by default the system's clock.
 
     Raises:
-        InvalidValue: the factories are none, or the clock cannot be called.
+        InvalidValue: `factories` is not a `Factories`, or the clock is not callable.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class StateStore:
         self._clock = check_function(clock, "clock") or _utc_now
 
     def lock(self) -> RunLock:
-        """Return the lock of the database's folder, for `async with` or `with`. It does not wait.
+        """Return the lock of the database's folder, for `async with` or `with`. Entering it does not wait.
 
         Raises (when it is entered):
             RunLocked
@@ -91,7 +90,11 @@ class StateStore:
         return RunLock(self._engine.path.parent)
 
     async def create_run(self, handle: object, metadata: object | None = None) -> None:
-        """Open a run: `run_id`, `workspace_slug` and `root_path`; `created_at`, `status`, `tags` and `description`.
+        """Open a run.
+
+        Args:
+            handle: has `run_id`, `workspace_slug` and `root_path`.
+            metadata: has `created_at`, `status`, `tags` and `description`.
 
         Raises:
             RunExists
@@ -111,12 +114,12 @@ class StateStore:
         return None if info is None else info.status
 
     async def get_run_status_reason(self, run_id: str) -> str | None:
-        """Return why the run has its status: what was said last."""
+        """Return the last reason given for the run's status."""
         info = await self._info(run_id)
         return None if info is None else info.status_reason
 
     async def set_run_status(self, run_id: str, status: str, reason: str | None = None) -> None:
-        """Set a run's status; without a new reason the last one stays.
+        """Set a run's status; without a new reason, the last one is kept.
 
         Raises:
             RunNotFound
@@ -125,10 +128,10 @@ class StateStore:
         await self._engine.write(run_id, command)
 
     async def add_workflow(self, workflow: object, run_id: str) -> None:
-        """Describe the tasks of a workflow, `workflow.tasks` by id.
+        """Record the tasks of a workflow, given by id in `workflow.tasks`.
 
-        New ones begin as pending, known ones keep their status. Those that had succeeded where the run was forked from
-        stay the source's unless they are described otherwise: then they are new, and pending.
+        New tasks are PENDING, known ones keep their status. A task inherited from the source of a fork stays inherited
+        unless its specification differs: then it is a new, PENDING task.
 
         Raises:
             RunNotFound
@@ -140,7 +143,7 @@ class StateStore:
         await self._engine.write(run_id, *(LogTask(task_id=task_id, spec=spec) for task_id, spec in specs))
 
     async def get_tasks(self, run_id: str) -> list[Task]:
-        """Return a run's tasks, in the order they were first added."""
+        """Return a run's tasks in the order they were first added."""
         found = await self._views.tasks.tasks(check_name(run_id, "run id"))
         return [make(self._make, documents.task(step)) for _, step in found]
 
@@ -159,7 +162,7 @@ class StateStore:
         await self._write_task(where, SetStepStatus(branch=branch, step=task_id, status=status_of(status)))
 
     async def delete_task(self, task_id: str, run_id: str | None = None) -> None:
-        """Take a task with its attempts and its external run out of the views. Its history stays in the log.
+        """Remove a task with its attempts and its external run from the views. Its history stays in the log.
 
         Raises:
             TaskNotFound
@@ -169,7 +172,7 @@ class StateStore:
         await self._write_task(where, RemoveStep(branch=branch, step=task_id))
 
     async def register_external_run(self, handle: object, run_id: str) -> None:
-        """Record the external run of a task of a run, or what is new of it.
+        """Record a task's external run, or what is new in it.
 
         Raises:
             TaskNotFound
@@ -179,7 +182,7 @@ class StateStore:
         await self._log_external_run(event, place)
 
     async def update_external_run(self, handle: object, run_id: str | None = None) -> None:
-        """Record what is new of a task's external run; its operator stays.
+        """Record what is new in a task's external run; its operator type does not change.
 
         Raises:
             ExternalRunNotFound
@@ -242,7 +245,7 @@ class StateStore:
         return attempt_id
 
     async def list_attempts(self, task_id: str, run_id: str | None = None) -> list[TaskAttempt]:
-        """Return a task's attempts, first to last. Those of an inherited task are the source's, and say so."""
+        """Return a task's attempts, first to last. Those of an inherited task carry the source's run id."""
         found = await self._places.step(task_id, run_id)
         return [] if found is None else [self._attempt(each) for each in attempts_of(*found)]
 
@@ -262,7 +265,7 @@ class StateStore:
         return next((self._attempt(each) for each in current), None)
 
     async def get_active_attempts(self, run_id: str) -> list[TaskAttempt]:
-        """Return the attempts that have not ended, in the order they were created."""
+        """Return the attempts that have not ended, in the order of creation."""
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
         return [self._attempt(each) for each in found]
 
@@ -271,15 +274,15 @@ class StateStore:
         return await self._views.tasks.attempted(check_name(run_id, "run id"))
 
     async def count_active_attempts_by_operator(self, run_id: str) -> dict[str, int]:
-        """Return how many attempts have not ended, by operator key; without one they count under `""`."""
+        """Return the number of attempts that have not ended, by operator key; `""` for those without one."""
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
         return dict(Counter(each.log.operator_key or "" for each in found))
 
     async def find_orphaned_attempts(self, run_id: str, timeout_seconds: float = ORPHANED_SECONDS) -> list[TaskAttempt]:
-        """Return the attempts that were created at least that long ago and never submitted: without an external id.
+        """Return the attempts that were created at least that long ago and never submitted (no external id).
 
         Raises:
-            InvalidValue: the timeout is no number of seconds, or the clock's time is none or has no time zone.
+            InvalidValue: the timeout is not a number of seconds, or the clock returns anything but an aware time.
         """
         now, age = self._clock(), _seconds(timeout_seconds)
         to_microseconds(now)
@@ -298,7 +301,7 @@ class StateStore:
         relative_path: PurePath | str | None = None,
         status_reason: str | None = None,
     ) -> None:
-        """Change what is given of an attempt. Its times of submission and end are stamped as its status goes on.
+        """Change the given fields of an attempt. Changes of its status stamp its times of submission and end.
 
         Raises:
             AttemptNotFound
@@ -320,13 +323,13 @@ class StateStore:
         await self._engine.write(found.run_id, command)
 
     async def mark_attempts_failed_init(self, attempt_ids: Iterable[str], reason: str = "Orphan cleanup") -> int:
-        """End attempts that never began as `FAILED_INIT`, and return how many were.
+        """Mark attempts that never began as `FAILED_INIT`, and return how many were marked.
 
-        One that was submitted or has ended since it was found is left alone: it did begin. Attempts of several runs are
-        marked run by run.
+        Attempts that were submitted or have ended meanwhile are left alone. Attempts of several runs are marked run by
+        run.
 
         Raises:
-            AttemptNotFound: and none is marked.
+            AttemptNotFound: no attempt is marked.
         """
         ids = [check_name(attempt_id, "attempt id") for attempt_id in check_several(attempt_ids, "attempt_ids")]
         changes = AttemptChanges(status=FAILED_INIT, status_reason=check_text(reason, "reason"))
@@ -365,4 +368,4 @@ def _seconds(timeout_seconds: float) -> float:
     try:
         return timedelta(seconds=timeout_seconds).total_seconds()
     except (TypeError, OverflowError, ValueError) as error:
-        raise InvalidValue("timeout_seconds", timeout_seconds, f"is no number of seconds: {error}") from error
+        raise InvalidValue("timeout_seconds", timeout_seconds, f"is not a number of seconds: {error}") from error

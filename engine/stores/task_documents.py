@@ -1,7 +1,7 @@
-"""What a state store takes and returns: runs, tasks, attempts and external runs under the hosts' own attribute names.
+"""The documents of a state store: runs, tasks, attempts and external runs, with the hosts' own attribute names.
 
-Any object with the attributes is taken, a mapping with the keys too. What comes back is one of these structs, or what a
-host's own factory makes of the same fields.
+A store accepts any object with these attributes, or a mapping with these keys. It returns these structs, or what the
+host's own factories make of the same fields.
 """
 
 import inspect
@@ -28,7 +28,7 @@ Made = TypeVar("Made", bound=Struct)
 
 
 class RunHandle(Struct, frozen=True, kw_only=True):
-    """Which run it is and where its files are; the latter two are None for a run that no state store created."""
+    """A run's id, and where its files are; the other fields are None for a run that no state store created."""
 
     run_id: str
     workspace_slug: str | None
@@ -36,7 +36,7 @@ class RunHandle(Struct, frozen=True, kw_only=True):
 
 
 class RunMetadata(Struct, frozen=True, kw_only=True):
-    """`created_at` is aware and in UTC, as all times are unless `Factories.naive_times` says otherwise."""
+    """`created_at`, like all times, is aware and in UTC unless `Factories.naive_times` is set."""
 
     created_at: datetime
     status: str = CREATED
@@ -45,7 +45,7 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """A task of a run. `memory_gb` in GB, `time_limit_minutes` in minutes; `dependencies` are task ids."""
+    """A task of a run. `dependencies` are task ids."""
 
     task_id: str
     image: str
@@ -86,7 +86,7 @@ class TaskAttempt(Struct, frozen=True, kw_only=True):
 
 
 class ExternalRunHandle(Struct, frozen=True, kw_only=True):
-    """A job outside, in the old way: one per task. `relative_path` is taken from the run's root."""
+    """A legacy external job, one per task. `relative_path` is relative to the run's root path."""
 
     task_id: str
     operator_type: str
@@ -97,15 +97,15 @@ class ExternalRunHandle(Struct, frozen=True, kw_only=True):
 
 
 class Factories(Struct, frozen=True, kw_only=True):
-    """What makes the objects that a store returns: each is called with the fields of the struct that it stands for.
+    """Callables that make the objects a store returns, each replacing one struct.
 
-    The fields are keyword arguments; a factory gets those that its signature names, or all, if it takes any.
+    A factory gets the struct's fields as keyword arguments: those that its signature names, or all if it takes any.
 
     Args:
-        naive_times: times have no zone, and are in UTC: for hosts that compute with `datetime.utcnow()`.
+        naive_times: times are naive, in UTC: for hosts that compute with `datetime.utcnow()`.
 
     Raises:
-        InvalidValue: one cannot be called.
+        InvalidValue: a factory is not callable.
     """
 
     run: Callable[..., Any] = RunHandle
@@ -133,10 +133,10 @@ _FACTORIES: Final[dict[type, str]] = {
 
 
 def checked_factories(given: object) -> Factories:
-    """Return a host's factories; None is for the store's own structs.
+    """Return a host's factories; for None, those of the store's own structs.
 
     Raises:
-        InvalidValue: they are something else.
+        InvalidValue: `given` is anything else.
     """
     if given is None:
         return Factories()
@@ -153,8 +153,8 @@ def make(factories: Factories, made: Made) -> Made:
     if factory is type(made):
         return made
     fields = structs.asdict(made)
-    names = _taken(factory)
-    # Whoever gives a factory knows what it makes; to everybody else it is the struct.
+    names = _accepted_names(factory)
+    # The caller knows what its own factory returns; without one it is the struct, which is the declared type.
     return cast("Made", factory(**{name: value for name, value in fields.items() if names is None or name in names}))
 
 
@@ -164,10 +164,10 @@ def _with_naive_times(made: Made) -> Made:
 
 
 @lru_cache(maxsize=64)
-def _taken(factory: Callable[..., Any]) -> frozenset[str] | None:
+def _accepted_names(factory: Callable[..., Any]) -> frozenset[str] | None:
     try:
         parameters = inspect.signature(factory).parameters.values()
-    except ValueError:  # written in C, it says nothing of what it takes
+    except ValueError:  # written in C, without a signature
         return None
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
         return None
@@ -175,13 +175,13 @@ def _taken(factory: Callable[..., Any]) -> frozenset[str] | None:
 
 
 def run_id_of(handle: object) -> str:
-    """Return the run that a handle names."""
+    """Return the run id of a handle."""
     return check_name(_attribute(handle, "run_id", "run"), "run id")
 
 
 def run_created(handle: object, metadata: object | None) -> RunCreated:
-    """Return the event that opens a run; without metadata it begins now, as created."""
-    given = {} if metadata is None else _with_some(metadata, "metadata", RunMetadata.__struct_fields__)
+    """Return the event that opens a run; without metadata, it is CREATED now."""
+    given = {} if metadata is None else _with_any(metadata, "metadata", RunMetadata.__struct_fields__)
     created_at = _attribute(given, "created_at", "metadata", None)
     return RunCreated(
         branch=ROOT,
@@ -195,12 +195,12 @@ def run_created(handle: object, metadata: object | None) -> RunCreated:
 
 
 def _as_utc(moment: Any) -> datetime:
-    # Hosts of the old store pass naive times, which are in UTC.
+    # Hosts of the old store pass naive times in UTC.
     return plain_time(moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment)
 
 
 def task_specs(workflow: object) -> list[tuple[str, TaskSpec]]:
-    """Return the tasks of a workflow by id, in its order."""
+    """Return the ids and specifications of a workflow's tasks, in its order."""
     tasks = _attribute(workflow, "tasks", "workflow")
     if not isinstance(tasks, Mapping):
         raise InvalidValue("workflow.tasks", tasks, "is not a mapping of ids to tasks")
@@ -215,7 +215,7 @@ _DEFAULTS: Final = {name: getattr(TaskSpec(), name) for name in TaskSpec.__struc
 
 
 def _task_spec(task: object, where: str) -> TaskSpec:
-    _with_some(task, where, ("task_id", *_DEFAULTS))
+    _with_any(task, where, ("task_id", *_DEFAULTS))
     given = {name: _attribute(task, name, where, default) for name, default in _DEFAULTS.items()}
     given["files"] = _plain_paths(given["files"])
     given["dependencies"] = _in_order(given["dependencies"])
@@ -235,18 +235,18 @@ def _plain_path(value: Any) -> Any:
 
 
 def _in_order(dependencies: Any) -> Any:
-    # A set has no order of its own, and the same task handed in twice is to be the same.
+    # A set has no stable order, but adding the same task twice must record nothing new.
     return sorted(dependencies, key=str) if isinstance(dependencies, AbstractSet) else dependencies
 
 
 def external_run_registered(handle: object) -> ExternalRunRegistered:
-    """Return the event that a handle of an external run registers."""
+    """Return the event that registers an external run."""
     operator_type = check_text(_attribute(handle, "operator_type", "external run"), "operator_type")
     return ExternalRunRegistered(branch=ROOT, operator_type=operator_type, **_external_run(handle))
 
 
 def external_run_updated(handle: object) -> ExternalRunUpdated:
-    """Return the event that updates an external run to what its handle says, which says its status."""
+    """Return the event that updates an external run to its handle, which must have a status."""
     return ExternalRunUpdated(branch=ROOT, **_external_run(handle, NODEFAULT))
 
 
@@ -261,17 +261,17 @@ def _external_run(handle: object, status: Any = CREATED) -> dict[str, Any]:
 
 
 def status_of(status: object) -> str:
-    """Return a status that is a text, or an enumeration's member whose value is one."""
+    """Return a status given as text, or as an enumeration member whose value is text."""
     return check_name(status.value if isinstance(status, Enum) else status, "status")
 
 
 def optional_text(text: object, where: str) -> str | None:
-    """Return a text or a path as text, and None as it is."""
+    """Return a text or a path as text; None stays None."""
     return None if text is None else check_text(_plain_path(text), where)
 
 
 def optional_document(document: object, where: str) -> dict[str, Any]:
-    """Return a copy of a mapping, an empty one for None."""
+    """Return a copy of a mapping; an empty one for None."""
     return {} if document is None else check_document(document, where)
 
 
@@ -285,7 +285,7 @@ def run_metadata(info: model.RunInfo) -> RunMetadata:
 
 
 def task(step: model.StepLog) -> Task:
-    """Return a step that has a specification as a task."""
+    """Convert a step that has a specification to a task."""
     spec = structs.asdict(step.spec or TaskSpec())
     return Task(
         task_id=step.step,
@@ -314,8 +314,8 @@ def external_run_handle(external_run: model.ExternalRun) -> ExternalRunHandle:
     )
 
 
-def _with_some(given: object, what: str, names: Sequence[str]) -> object:
-    # Every attribute has a default, so that anything at all would do for an object that says nothing.
+def _with_any(given: object, what: str, names: Sequence[str]) -> object:
+    # Every attribute is optional, but an object with none of them is surely a mistake.
     if all(_attribute(given, name, what, None) is None for name in names):
         raise InvalidValue(what, given, f"has none of {', '.join(names)}")
     return given

@@ -1,4 +1,4 @@
-"""Where a task or an attempt is, by its id alone."""
+"""Finding a task or an attempt by its id alone."""
 
 import contextlib
 from typing import TypeAlias
@@ -9,27 +9,27 @@ from engine.names import ROOT, check_name
 from engine.views import PlacedAttempt, Views
 
 Place: TypeAlias = tuple[str, str]
-"""A run and a branch of it."""
+"""A run id and a branch name."""
 
 
 def attempts_of(place: Place, step: StepLog) -> list[PlacedAttempt]:
-    """Return the attempts at a step with where they were made: those at an inherited one where that is from."""
+    """Return the attempts at a step with their places: for an inherited step, that of its origin."""
     origin = step.inherited_from
     run_id, branch = place if origin is None else (origin.run_id, origin.branch)
     return [PlacedAttempt(run_id, branch, log) for log in step.attempts]
 
 
 class TaskPlaces:
-    """Looks through every run, or through the one that is given."""
+    """Finds tasks in one run, or in all runs if `run_id` is None."""
 
     def __init__(self, views: Views) -> None:
         self._views = views
 
     async def find(self, task_id: str, run_id: str | None) -> Place | None:
-        """Return where the one task of that id is, None where none is. Of one run's, the root branch's is meant.
+        """Return the place of the task with that id, None if there is none. Within one run, the root branch wins.
 
         Raises:
-            AmbiguousTask: it is in several runs, or in several branches of one and not in its root.
+            AmbiguousTask: it is in several runs, or in several branches of one run but not in its root.
         """
         check_name(task_id, "task id")
         if run_id is not None:
@@ -42,7 +42,7 @@ class TaskPlaces:
         return places[0] if places else None
 
     async def existing(self, task_id: str, run_id: str | None) -> Place:
-        """Return where the one task of that id is.
+        """Return the place of the task with that id, as `find` does.
 
         Raises:
             AmbiguousTask, RunNotFound, TaskNotFound
@@ -50,14 +50,14 @@ class TaskPlaces:
         place = await self.find(task_id, run_id)
         if place is None:
             if run_id is not None:
-                await self._views.run_info(run_id)  # which may be what is missing
+                await self._views.run_info(run_id)  # raises RunNotFound if the run is missing
             raise TaskNotFound(run_id, task_id)
         return place
 
     async def step(self, task_id: str, run_id: str | None) -> tuple[Place, StepLog] | None:
-        """Return a task with its attempts and where it is, None where it is not.
+        """Return a task with its attempts, and its place; None if there is none.
 
-        The root branch of a forked run also has those that had succeeded in its source.
+        Includes the tasks that the root branch of a forked run inherits.
         """
         check_name(task_id, "task id")
         if run_id is not None:
@@ -72,7 +72,7 @@ class TaskPlaces:
             return None
 
     async def attempt(self, attempt_id: str) -> PlacedAttempt:
-        """Return an attempt and where it is.
+        """Return an attempt with its place.
 
         Raises:
             AttemptNotFound

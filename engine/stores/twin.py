@@ -1,4 +1,4 @@
-"""Blocking twins: a store for synchronous callers, made of the async one's methods."""
+"""Blocking twins: stores for synchronous callers, built from the methods of the async stores."""
 
 import functools
 from abc import ABC, abstractmethod
@@ -20,10 +20,10 @@ Result = TypeVar("Result")
 
 
 def checked_engine(engine: object, twin: str) -> Engine:
-    """Return an engine for an async store. `twin` names what takes a path instead.
+    """Return the engine for an async store. `twin` is the name of the class that takes a path instead.
 
     Raises:
-        InvalidValue: it is none.
+        InvalidValue: it is not an `Engine`.
     """
     if not isinstance(engine, Engine):
         raise InvalidValue("engine", engine, f"is {type(engine).__name__}, not an open engine; {twin} takes a path")
@@ -31,10 +31,10 @@ def checked_engine(engine: object, twin: str) -> Engine:
 
 
 class BlockingTwin(ABC, Generic[Store]):
-    """An async store on an engine of its own, called and waited for. A context manager that closes it.
+    """Blocking calls to an async store on an engine of its own. A context manager that closes it.
 
     Args:
-        path: of a SQLite file, or a URL.
+        path: a SQLite file, or a URL.
         options: those of `open_engine`.
     """
 
@@ -50,7 +50,7 @@ class BlockingTwin(ABC, Generic[Store]):
         self.close()
 
     def close(self) -> None:
-        """Close the engine, once the calls under way have returned. Nobody has to: see `engine.blocking`."""
+        """Close the engine once running calls have returned. Closing is optional: see `engine.blocking`."""
         self._engine.close()
 
     def call(self, work: Callable[[Store], Awaitable[Result]]) -> Result:
@@ -66,7 +66,7 @@ class BlockingTwin(ABC, Generic[Store]):
 def blocking(
     method: Callable[Concatenate[Store, Parameters], Awaitable[Result]],
 ) -> Callable[Concatenate[BlockingTwin[Store], Parameters], Result]:
-    """Return an async store's method as its twin's."""
+    """Return the blocking counterpart of an async store's method."""
 
     @functools.wraps(method)
     def call(self: BlockingTwin[Store], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:

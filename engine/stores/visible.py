@@ -1,4 +1,4 @@
-"""The parameters that a branch sees, when it sees more than its own."""
+"""A dict of the parameters that a branch sees, which knows the inherited ones."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -11,16 +11,16 @@ from engine.stores.documents import as_parameter
 
 
 class VisibleParameters(dict[str, Any]):
-    """What a branch sees by name, as the host's own objects: a dict that knows which of them are only inherited.
+    """The parameters that a branch sees by name, as the host's own objects; it knows which are only inherited.
 
-    Hosts merge a branch into its parent by `parent.update(branch)`, and write a whole dict back. Done with plain dicts,
-    that would overwrite the parent's fresh values with copies that were inherited long ago. Here, `update` and `|=`
-    with another one of these take only what its branch set itself or what was changed in it since; everything else is
-    as in any dict. Copies, shallow and deep, and pickles keep the knowledge.
+    Hosts merge a branch into its parent with `parent.update(branch)`, and write the whole dict back. With plain dicts,
+    that would overwrite the parent's fresh values with stale inherited copies. Here, `update` and `|=` with another
+    `VisibleParameters` take only the values that its branch set itself or that were changed in the dict since;
+    everything else works as in any dict. Shallow and deep copies and pickles keep track of inherited values.
 
     Args:
-        values: everything that the branch sees.
-        inherited: those of it that come through the fork, as recorded.
+        values: all parameters that the branch sees.
+        inherited: those among them that come through the fork, as recorded.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class VisibleParameters(dict[str, Any]):
         self.inherited = dict(inherited or {})
 
     def own(self) -> dict[str, Any]:
-        """Return what is not just inherited: it was set in the branch, or changed or added in this dict."""
+        """Return the values that are not just inherited: set in the branch, or changed or added in this dict."""
         return {name: value for name, value in self.items() if not self._is_inherited(name, value)}
 
     @override
