@@ -1,18 +1,27 @@
-"""Events as lines for people: position, time, stream, type, and what the event says."""
+"""Events as lines: for people with position, time, stream, type and a summary, for scripts as JSON."""
 
+from collections.abc import Callable
 from datetime import UTC, date
 from typing import Final
 
 from rich.text import Text
 
+from engine.cli.document import event_document, print_json
 from engine.cli.escapes import visible
 from engine.cli.event_text import event_text
-from engine.cli.terminal import Terminal, is_cut
+from engine.cli.terminal import Terminal, is_cut, output
 from engine.cli.text import branch_text, clock_text, shortened_inside
 from engine.events import RecordedEvent
 
 _POSITION_CELLS: Final = 6
 _STREAM_CELLS_MIN, _STREAM_CELLS_MAX, _RUN_CELLS_MAX = 16, 28, 28
+
+
+def event_printer(*, as_json: bool, with_runs: bool = False) -> Callable[[RecordedEvent], None]:
+    """Return the function that prints an event as a line on standard output; see `EventLines` for `with_runs`."""
+    if as_json:
+        return lambda recorded: print_json(event_document(recorded), indent=None)
+    return EventLines(output(), with_runs=with_runs).print
 
 
 class EventLines:

@@ -58,8 +58,15 @@ BranchName = Annotated[
 Statuses = Annotated[
     str | None, typer.Option("--status", metavar="STATUS", help="Only those with this status.", show_default=False)
 ]
-
-
+EventTypes = Annotated[
+    list[str] | None, typer.Option("--type", metavar="TYPE", help="Only this type (ParametersSet); repeatable.")
+]
+EventStep = Annotated[
+    str | None, typer.Option("--step", metavar="STEP", help="Only events of this step or task.", show_default=False)
+]
+EventStatus = Annotated[
+    str | None, typer.Option("--status", metavar="STATUS", help="Only events that set this status.", show_default=False)
+]
 AtPoint = Annotated[
     str | None,
     typer.Option(

@@ -3,19 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from msgspec import Struct
 
 from engine import Engine
 from engine.cli.database import DEFAULT_DATABASE, existing
-from engine.cli.document import event_document, json_text, print_json
+from engine.cli.document import json_text
 from engine.cli.escapes import visible
-from engine.cli.event_lines import EventLines
+from engine.cli.event_lines import event_printer
+from engine.cli.event_match import EventMatch
 from engine.cli.failures import run
-from engine.cli.options import AsJson, BranchName, Database
-from engine.cli.terminal import errors, output
+from engine.cli.options import AsJson, BranchName, Database, EventStatus, EventStep, EventTypes
+from engine.cli.terminal import errors
 from engine.errors import ReadFailed, RunNotFound, StoreUnavailable
 from engine.events import RecordedEvent
 
@@ -30,24 +31,12 @@ class _Wanted(Struct, frozen=True):
     run_id: str | None
     branch: str | None
     types: list[str] | None
-    step: str | None
-    status: str | None
+    match: EventMatch
 
     def passes(self, recorded: RecordedEvent) -> bool:
-        """Say whether an event is shown; its type was looked at where it was read."""
-        event: Any = recorded.event
-        found = recorded.run_id, recorded.branch, _step(event), _status(event)
-        asked = self.run_id, self.branch, self.step, self.status
-        return all(ask in (None, has) for ask, has in zip(asked, found, strict=True))
-
-
-def _step(event: Any) -> str | None:
-    return getattr(event, "step", None) or getattr(event, "task_id", None)
-
-
-def _status(event: Any) -> str | None:
-    status = getattr(getattr(event, "changes", event), "status", None)
-    return status if isinstance(status, str) else None
+        """Return whether an event is shown; the engine has already filtered by type."""
+        is_there = self.run_id in (None, recorded.run_id) and self.branch in (None, recorded.branch)
+        return is_there and self.match.admits(recorded)
 
 
 def tail(
@@ -57,16 +46,9 @@ def tail(
     *,
     db: Database = DEFAULT_DATABASE,
     branch: BranchName = None,
-    types: Annotated[
-        list[str] | None,
-        typer.Option("--type", metavar="TYPE", help="Only this event type (ParametersSet); repeatable."),
-    ] = None,
-    step: Annotated[
-        str | None, typer.Option(metavar="STEP", help="Only events of this step or task.", show_default=False)
-    ] = None,
-    status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="Only events that set this status.", show_default=False)
-    ] = None,
+    types: EventTypes = None,
+    step: EventStep = None,
+    status: EventStatus = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Start with this many past events.")] = _LINES,
     after: Annotated[
         int | None, typer.Option(min=0, metavar="POSITION", help="Start after this position.", show_default=False)
@@ -85,14 +67,14 @@ def tail(
     """
     if branch is not None and run_id is None:
         raise typer.BadParameter("--branch needs RUN")
-    wanted = _Wanted(run_id, branch, types or None, step, status)
+    wanted = _Wanted(run_id, branch, types or None, EventMatch(step, status))
 
     async def command() -> None:
         async with existing(db) as engine:
             start = await _start(engine, wanted, lines) if after is None else after
             if run_id is not None and not json:
                 await _say_if_missing(engine, run_id)
-            shown = _Shown(start, _printer(with_runs=run_id is None, as_json=json))
+            shown = _Shown(start, event_printer(as_json=json, with_runs=run_id is None))
             try:
                 await _follow(engine, wanted, shown)
             except asyncio.CancelledError:
@@ -169,9 +151,3 @@ async def _start(engine: Engine, wanted: _Wanted, lines: int) -> int:
         found = [recorded.position async for recorded in events if wanted.passes(recorded)]
         window *= 2
     return found[-lines] - 1 if len(found) >= lines else 0 if found else last
-
-
-def _printer(*, with_runs: bool, as_json: bool) -> Callable[[RecordedEvent], None]:
-    if as_json:
-        return lambda recorded: print_json(event_document(recorded), indent=None)
-    return EventLines(output(), with_runs=with_runs).print

@@ -134,7 +134,7 @@ def test_what_is_shown(
         if shown[-1] == positions[-1]:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("engine.cli.tail.print_json", show)
+    monkeypatch.setattr("engine.cli.event_lines.print_json", show)
     assert main(["tail", "--db", str(recorded), "--json", *arguments]) == 130
     assert shown == positions
 
