@@ -7,8 +7,18 @@ import typer
 
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.event_lines import event_printer
+from engine.cli.event_match import EventMatch
 from engine.cli.failures import run
-from engine.cli.options import AsJson, BranchName, Database, EventTypes, RunId
+from engine.cli.options import (
+    AsJson,
+    BranchName,
+    Database,
+    EventStatus,
+    EventStep,
+    EventTypes,
+    RunId,
+    as_time_or_ago,
+)
 
 
 def events(
@@ -18,6 +28,12 @@ def events(
     branch: BranchName = None,
     descendants: Annotated[bool, typer.Option("--descendants", help="Include the branches below --branch.")] = False,
     types: EventTypes = None,
+    step: EventStep = None,
+    status: EventStatus = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only events recorded since a time, or an age (1d).", show_default=False),
+    ] = None,
     after: Annotated[int, typer.Option(min=0, metavar="POSITION", help="Only events after this position.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new events until interrupted.")] = False,
     json: AsJson = False,
@@ -30,7 +46,9 @@ def events(
     \b
       anabranch events r1 --branch fit.a --follow
       anabranch events r1 --type ParametersReduced --json
+      anabranch events r1 --step train --since 2h
     """
+    match = EventMatch(step, status, None if since is None else as_time_or_ago(since))
 
     async def command() -> None:
         async with existing(db) as engine:
@@ -40,6 +58,7 @@ def events(
             show = event_printer(as_json=json)
             async with contextlib.aclosing(found):
                 async for recorded in found:
-                    show(recorded)
+                    if match.admits(recorded):
+                        show(recorded)
 
     run(command(), as_json=json)
