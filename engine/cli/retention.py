@@ -100,10 +100,9 @@ def _set_pin(run_id: str, db: Database, reason: str | None, *, pinned: bool, as_
         if as_json:
             print_json({"run_id": run_id, "pinned": pinned, "changed": bool(recorded.events)})
         else:
-            stands = "is pinned" if pinned else "is not pinned"
-            was = "" if recorded.events else ", as before"
-            ignored = "" if reason is None or recorded.events else ": the reason is not recorded"
-            output().print(f"{visible(run_id)} {stands}{was}{ignored}", soft_wrap=True)
+            verb = "is" if recorded.events else "was already"
+            ignored = "" if reason is None or recorded.events else "; the reason was not recorded"
+            output().print(f"{visible(run_id)} {verb} {'pinned' if pinned else 'unpinned'}{ignored}", soft_wrap=True)
 
     run(command(), as_json=as_json)
 
@@ -188,14 +187,14 @@ def gc(
         what = f"delete every run that ended and is older than {visible(older_than)}"
         _check_answerable(what)
         if not json:
-            _first(command(dry=True))
+            _preview(command(dry=True))
         if not (json or deletable):
             return
         _confirm(what)
     run(command(dry=dry_run), as_json=json)
 
 
-def _first(command: Coroutine[Any, Any, None]) -> None:
+def _preview(command: Coroutine[Any, Any, None]) -> None:
     """Run the dry run that precedes the question, whose own success must not end the process."""
     try:
         run(command, as_json=False)

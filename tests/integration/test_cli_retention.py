@@ -106,8 +106,8 @@ def test_what_was_carried_over_is_named_and_erased_in_turn(said: Said, document:
 def test_pins_keep_runs(said: Said, document: Callable[..., Any]) -> None:
     """A pinned run is neither deleted nor collected; `pin` and `unpin` say whether anything changed."""
     assert said("pin", "old 2", "--reason", "figures") == (0, "old 2 is pinned\n", "")
-    assert said("pin", "old 2")[1] == "old 2 is pinned, as before\n"
-    assert said("pin", "old 2", "--reason", "more")[1] == "old 2 is pinned, as before: the reason is not recorded\n"
+    assert said("pin", "old 2")[1] == "old 2 was already pinned\n"
+    assert said("pin", "old 2", "--reason", "more")[1] == "old 2 was already pinned; the reason was not recorded\n"
     code, _, error = said("delete", "old 2", "--reason", "old", "--yes")
     assert (code, error) == (1, "anabranch: RunIsPinned: run 'old 2' is pinned\n")
     assert document("gc", "--older-than", "0m", "--dry-run")["deleted"] == []
