@@ -120,7 +120,7 @@ class _Census:
         async def listing(_: int) -> list[Found]:
             return await self._on_thread(folder.entries, self._plan.folder, "", self._plan.skip)
 
-        found = await self._tried(run, "list", listing, lambda found: {"entries": len(found)})
+        found = await self._attempted(run, "list", listing, lambda found: {"entries": len(found)})
         entries, rest = found[:CHILDREN_MAX], found[CHILDREN_MAX:]
         self._branches += len(entries)
         children = [await self._fork(run, entry) for entry in entries]
@@ -163,7 +163,7 @@ class _Census:
                     return []  # counted as unreadable by the next step
                 raise
 
-        found = await self._tried(branch, "list", listing, lambda found: {"entries": len(found)})
+        found = await self._attempted(branch, "list", listing, lambda found: {"entries": len(found)})
         below = [each for each in found if each.kind == "folder"]
         if len(below) > CHILDREN_MAX or self._branches + len(below) > BRANCHES_MAX:
             return []
@@ -172,14 +172,14 @@ class _Census:
 
     async def _count(self, branch: Branch, place: Place, top: str) -> None:
         async with self._slots:
-            tally = await self._tried(
+            tally = await self._attempted(
                 branch,
                 "measure",
                 lambda number: self._measured(place, top, number),
                 lambda tally: {"files": tally.files, "bytes": tally.bytes},
             )
             await branch.set_parameters(tally.parameters(place.starts[0][1]))
-            lines, problems = await self._tried(
+            lines, problems = await self._attempted(
                 branch, "read", lambda number: self._read(place, top, number), lambda read: {"lines": read[0]}
             )
             problems = [*tally.problems, *problems]
@@ -209,7 +209,7 @@ class _Census:
         _refuse(problems, number)
         return lines, problems
 
-    async def _tried(
+    async def _attempted(
         self,
         branch: Branch,
         step: str,

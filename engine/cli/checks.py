@@ -54,11 +54,11 @@ async def checked(name: str, checking: Awaitable[Check]) -> Check:
     try:
         return await checking
     except Exception as error:  # noqa: BLE001 - damage that breaks one check must not hide the others
-        text = f"cannot be checked: {type(error).__name__}: {said(error)}"
+        text = f"cannot be checked: {type(error).__name__}: {message_of(error)}"
         return Check(name=name, state="found", text=text, advice=_advice(error))
 
 
-def said(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Return an error's message, without its advice to run `anabranch doctor`."""
     return f"reading it failed: {error.cause}" if isinstance(error, ReadFailed) else str(error)
 
@@ -76,23 +76,29 @@ def _advice(error: Exception) -> str:
 async def check_file(engine: Engine) -> Check:
     """Check with SQLite that the log's tables and their indexes are intact."""
     advice = f"{RESTORE}; anabranch verify names what is lost"
-    return await _asked(engine, damage_in_log, "file", "SQLite finds the log's tables intact", "is damaged", advice)
+    intact = "SQLite finds the log's tables intact"
+    return await _integrity_check(engine, damage_in_log, "file", intact, "is damaged", advice)
 
 
 async def check_pages(engine: Engine) -> Check:
     """Check with SQLite that every page of the file is either free or belongs to one table."""
     advice = f"anabranch rebuild repairs damage that is only in the views; otherwise {RESTORE}"
-    well = "each belongs to one table, or is free"
-    return await _asked(engine, damage_in_pages, "pages", well, "are damaged", advice)
+    intact = "each belongs to one table, or is free"
+    return await _integrity_check(engine, damage_in_pages, "pages", intact, "are damaged", advice)
 
 
-async def _asked(
-    engine: Engine, question: Callable[[sqlite3.Connection], list[str]], name: str, well: str, ill: str, advice: str
+async def _integrity_check(
+    engine: Engine,
+    question: Callable[[sqlite3.Connection], list[str]],
+    name: str,
+    intact: str,
+    damaged: str,
+    advice: str,
 ) -> Check:
     problems = await asyncio.to_thread(_read, engine, question)
     if not problems:
-        return Check(name=name, text=well)
-    text = f"{ill}; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
+        return Check(name=name, text=intact)
+    text = f"{damaged}; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
     return Check(name=name, state="found", text=text, advice=advice, details=problems)
 
 
@@ -145,26 +151,26 @@ def _read(engine: Engine, reading: Callable[[sqlite3.Connection], Result]) -> Re
 
 async def check_views(engine: Engine, progress: Callable[[str], Progress], *, fix: bool) -> Check:
     """Fold the log and compare the result with the views; with `fix`, rebuild views that differ."""
-    wrong, differences = await _compared(engine, progress)
+    wrong, differences = await _view_differences(engine, progress)
     if not wrong:
         return Check(name="views", text="match the events, row by row")
     if fix:
         await engine.rebuild(progress("rebuilding"))
-        still, remaining = await _compared(engine, progress)
-        if not still:
+        still_wrong, remaining = await _view_differences(engine, progress)
+        if not still_wrong:
             return Check(name="views", state="fixed", text=f"rebuilt from the events ({wrong})", details=differences)
-        wrong, differences = still, remaining
+        wrong, differences = still_wrong, remaining
     text = f"do not match the events, which are authoritative: {wrong}"
     advice = "anabranch doctor --fix, or anabranch rebuild, rebuilds them from the events, if those are intact"
     return Check(name="views", state="found", text=text, advice=advice, details=differences)
 
 
-async def _compared(engine: Engine, progress: Callable[[str], Progress]) -> tuple[str, list[ViewDifference]]:
+async def _view_differences(engine: Engine, progress: Callable[[str], Progress]) -> tuple[str, list[ViewDifference]]:
     """Return a text of how the views differ from the events, empty when they match; and the differences."""
     try:
         differences = await engine.verify_views(progress("comparing"))
     except ReadFailed as error:  # a whole table may be lost
-        return said(error), []
+        return message_of(error), []
     rows = (
         f"{each.table}: {counted(each.missing, 'row')} missing, {each.unexpected:,} unexpected" for each in differences
     )
@@ -212,8 +218,8 @@ async def _mark(engine: Engine, orphans: Sequence[PlacedAttempt]) -> int:
         by_run.setdefault(each.run_id, []).append(each)
     marked = 0
     for run_id, of_run in by_run.items():
-        for together in _batches(of_run):
-            recorded = await engine.write(run_id, *map(_marking, together))
+        for batch in _batches(of_run):
+            recorded = await engine.write(run_id, *map(_mark_command, batch))
             marked += len(recorded.events)
     return marked
 
@@ -223,7 +229,7 @@ def _batches(attempts: Sequence[PlacedAttempt]) -> Iterator[Sequence[PlacedAttem
         yield attempts[start : start + _BATCH_MAX]
 
 
-def _marking(orphan: PlacedAttempt) -> ChangeAttempt:
+def _mark_command(orphan: PlacedAttempt) -> ChangeAttempt:
     reason = f"orphaned: created {time_text(orphan.log.created_at)} UTC and never submitted"
     changes = AttemptChanges(status=FAILED_INIT, status_reason=reason)
     return ChangeAttempt(branch=orphan.branch, attempt_id=orphan.log.attempt_id, changes=changes, when="orphaned")

@@ -21,10 +21,10 @@ def dated(stem: str, kind: str = "") -> str:
 
 async def first_free(name: str, opening: Callable[[str], Awaitable[Opened]]) -> Opened:
     """Open a run by the first of the ids `name`, `name-2`, `name-3` … that is free."""
-    counted, number = name, 1
+    candidate, number = name, 1
     while True:
         try:
-            return await opening(counted)
+            return await opening(candidate)
         except RunExists:
             number += 1
-            counted = f"{name}-{number}"
+            candidate = f"{name}-{number}"

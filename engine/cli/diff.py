@@ -118,7 +118,7 @@ def _print(compared: Compared) -> None:
     if not compared.difference:
         terminal.print("nothing differs")
         return
-    headers = "", "BRANCH", "WHAT", compared.before.said, compared.after.said
+    headers = "", "BRANCH", "WHAT", compared.before.text, compared.after.text
     rows = [row for name, each in compared.difference.branches.items() for row in _rows(name, each)]
     characters_max = _SIDE_CELLS_MIN if is_cut(terminal) else CHARACTERS_MAX
     terminal.show(table(headers, (_cells(row, characters_max) for row in rows), flexible=headers[1:]))
@@ -127,41 +127,42 @@ def _print(compared: Compared) -> None:
 def _rows(name: str, branch: BranchDifference) -> list[_Row]:
     if branch.status_before is None or branch.status_after is None:
         # Only one side has the branch: summarise it, `--json` has all of it.
-        return [(name, "branch", _held(branch, branch.status_before), _held(branch, branch.status_after))]
+        return [(name, "branch", _summary(branch, branch.status_before), _summary(branch, branch.status_after))]
     rows: list[_Row] = []
     if branch.status_before != branch.status_after:
         rows.append((name, "status", branch.status_before, branch.status_after))
     for parameter, values in branch.parameters.items():
-        before, after = _value(values.before, values.after), _value(values.after, values.before)
+        before, after = _parameter_side(values.before, values.after), _parameter_side(values.after, values.before)
         rows.append((name, f"parameter {visible(parameter)}", before, after))
     rows += _field_rows(name, "", branch.fields)
     for step, outcomes in branch.steps.items():
         said = f"step {visible(step)}"
         if outcomes.before != outcomes.after:
-            rows.append((name, said, _outcome(outcomes.before), _outcome(outcomes.after)))
+            rows.append((name, said, _outcome_text(outcomes.before), _outcome_text(outcomes.after)))
         rows += _field_rows(name, f"{said}: ", outcomes.fields)
     return rows
 
 
 def _field_rows(branch: str, of: str, fields: Mapping[str, FieldDifference]) -> list[_Row]:
     return [
-        (branch, f"{of}{visible(path)}", _held_by(each.before), _held_by(each.after)) for path, each in fields.items()
+        (branch, f"{of}{visible(path)}", _field_text(each.before), _field_text(each.after))
+        for path, each in fields.items()
     ]
 
 
-def _held_by(value: Any) -> str | None:
+def _field_text(value: Any) -> str | None:
     if value is UNSET:
         return None
     if isinstance(value, Struct) and not isinstance(value, Parameter):
         value = plain(value)
-    return _whole(value if isinstance(value, Parameter) else Parameter(value))
+    return _full_text(value if isinstance(value, Parameter) else Parameter(value))
 
 
-def _whole(parameter: Parameter) -> str:
+def _full_text(parameter: Parameter) -> str:
     return parameter_text(parameter, sys.maxsize)
 
 
-def _held(branch: BranchDifference, status: str | None) -> str | None:
+def _summary(branch: BranchDifference, status: str | None) -> str | None:
     if status is None:
         return None
     return f"{status}: {counted(len(branch.parameters), 'parameter')}, {counted(len(branch.steps), 'step')}"
@@ -170,7 +171,7 @@ def _held(branch: BranchDifference, status: str | None) -> str | None:
 def _cells(row: _Row, characters_max: int) -> tuple[Text, ...]:
     branch, what, before, after = row
     if before is not None and after is not None:
-        before, after = told_apart(before, after, characters_max)
+        before, after = distinguished(before, after, characters_max)
     sign, style = ("+", "green") if before is None else ("-", "red") if after is None else ("~", "yellow")
     return cell(sign, style), branch_cell(branch), cell(what), _side_cell(before), _side_cell(after)
 
@@ -179,7 +180,7 @@ def _side_cell(text: str | None) -> Text:
     return cell(None if text is None else shortened(text))
 
 
-def told_apart(one: str, other: str, characters_max: int) -> tuple[str, str]:
+def distinguished(one: str, other: str, characters_max: int) -> tuple[str, str]:
     """Return two texts with their difference visible: a long common beginning is cut, and characters that look alike
     are shown as escapes.
     """
@@ -191,15 +192,15 @@ def told_apart(one: str, other: str, characters_max: int) -> tuple[str, str]:
     return one, other
 
 
-def _value(parameter: Parameter | None, other: Parameter | None) -> str | None:
+def _parameter_side(parameter: Parameter | None, other: Parameter | None) -> str | None:
     if parameter is None:
         return None
     kinds = {parameter.kind, parameter.kind if other is None else other.kind}
     kind = f" ({parameter.kind})" if len(kinds) > 1 and ERASED.kind not in kinds else ""
-    return f"{_whole(parameter)}{kind}"
+    return f"{_full_text(parameter)}{kind}"
 
 
-def _outcome(outcome: StepOutcome | None) -> str | None:
+def _outcome_text(outcome: StepOutcome | None) -> str | None:
     if outcome is None:
         return None
     attempts = ", ".join(f"#{index} {status}" for index, status in enumerate(outcome.attempts, start=1))

@@ -21,7 +21,7 @@ from engine.cli.checks import (
     check_schema,
     check_views,
     checked,
-    said,
+    message_of,
 )
 from engine.cli.database import DEFAULT_DATABASE, check_ours, check_there
 from engine.cli.document import print_json
@@ -89,7 +89,7 @@ def doctor(
                 with event_bars() as bars:
                     checks = await _examine(engine, bars, timeout, fix=fix, sync_had_failed=had_failed)
         except _UNREADABLE as error:
-            checks = await _examine_from_outside(path, error)
+            checks = await _examine_unreadable(path, error)
         remaining = sum(check.state == "found" for check in checks)
         if json:
             print_json({"database": str(path), "healthy": not remaining, "checks": plain(checks)})
@@ -129,9 +129,9 @@ async def _examine(
     ]
 
 
-async def _examine_from_outside(path: Path, error: AnabranchError) -> list[Check]:
+async def _examine_unreadable(path: Path, error: AnabranchError) -> list[Check]:
     """Check the surroundings of a file that cannot be opened as a store."""
-    text = said(error) if isinstance(error, CannotOpen) else f"cannot be opened: {said(error)}"
+    text = message_of(error) if isinstance(error, CannotOpen) else f"cannot be opened: {message_of(error)}"
     return [
         Check(name="file", state="found", text=text, advice=f"if --db names the right file, {RESTORE}"),
         await checked("file system", asyncio.to_thread(check_file_system, path)),

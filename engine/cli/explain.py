@@ -31,7 +31,7 @@ def explain(
     db: Database = DEFAULT_DATABASE,
     at: AtPoint = None,
     limit: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Show at most N causes of each kind, and N tasks behind each.")
+        int, typer.Option(min=1, metavar="N", help="Show at most N causes of each kind, and N tasks waiting for each.")
     ] = 10,
     json: AsJson = False,
 ) -> None:
@@ -116,15 +116,15 @@ def _tree(explanation: Explanation, answer: str, limit: int) -> Tree:
     root = Tree(Text(answer, "bold"), guide_style="dim")
     if explanation.status_reason:
         root.add(Text(f"the run: {_shown_reason(explanation.status_reason)}", "dim"))
-    behind: dict[Place | None, list[Finding]] = {}
+    waiting_for: dict[Place | None, list[Finding]] = {}
     for finding in explanation.findings:
-        behind.setdefault(finding.root, []).append(finding)
+        waiting_for.setdefault(finding.root, []).append(finding)
     by_kind: dict[Kind, list[Finding]] = {}
-    for finding in behind.pop(None, []):
+    for finding in waiting_for.pop(None, []):
         by_kind.setdefault(finding.kind, []).append(finding)
     for kind, causes in by_kind.items():
         for finding in causes[:limit]:
-            _add_waiting(root.add(_line(finding, explanation.at)), behind.get(finding.place, []), limit)
+            _add_waiting(root.add(_line(finding, explanation.at)), waiting_for.get(finding.place, []), limit)
         if len(causes) > limit:
             root.add(Text(f"… and {len(causes) - limit:,} more {_MORE[kind]} (--limit)", "dim"))
     return root
@@ -150,19 +150,19 @@ _MORE: Final[dict[Kind, str]] = {
 
 
 def _line(finding: Finding, now: datetime) -> Text:
-    line = _beginning(finding)
+    line = _label(finding)
     match finding.kind:
         case "missing":
             names = ", ".join(map(_shown_name, finding.missing))
             line.append(f"depends on {names}, which {'does' if len(finding.missing) == 1 else 'do'} not exist")
         case "cycle":
-            line.append(_around(finding))
+            line.append(_cycle_text(finding))
         case "ready":
             line.append("is ready to run")
         case "orphaned":
-            line.append(f"was created {_ago(finding.job, now)}{_where(finding.job)} and never submitted")
+            line.append(f"was created {_age_text(finding.job, now)}{_operator_text(finding.job)} and never submitted")
         case "running":
-            line.append(f"{_ago(finding.job, now, 'for ', '')}{_where(finding.job)}".strip())
+            line.append(f"{_age_text(finding.job, now, 'for ', '')}{_operator_text(finding.job)}".strip())
         case _:
             line.append(_failure(finding))
     return line
@@ -170,14 +170,14 @@ def _line(finding: Finding, now: datetime) -> Text:
 
 def _failure(finding: Finding) -> str:
     tries = f"attempt {finding.job.attempt_index}" if finding.job and finding.job.attempt_index else ""
-    where = _where(finding.job)
+    where = _operator_text(finding.job)
     parts = [f"{tries}{where}".strip(), _shown_reason(finding.reason or "no reason was recorded")]
     allowed = "; allowed to fail" if finding.allowed else ""
     return ": ".join(part for part in parts if part) + allowed
 
 
 def _waiting_line(finding: Finding) -> Text:
-    line = _beginning(finding)
+    line = _label(finding)
     assert finding.through is not None, "a finding with a root has a way there"
     assert finding.root is not None, "only findings with a root wait for one"
     line.append(f"waits for {_shown_place(finding.through)}")
@@ -187,7 +187,7 @@ def _waiting_line(finding: Finding) -> Text:
     return line
 
 
-def _beginning(finding: Finding) -> Text:
+def _label(finding: Finding) -> Text:
     name = f"branch {branch_text(finding.branch)}" if finding.what == "branch" else _shown_place(finding.place)
     return Text().append(name, "bold").append("  ").append_text(status(finding.status)).append("  ")
 
@@ -205,13 +205,13 @@ def _shown_reason(reason: str) -> str:
     return shortened_inside(visible(reason), _REASON_CHARACTERS_MAX)
 
 
-def _around(finding: Finding) -> str:
+def _cycle_text(finding: Finding) -> str:
     if finding.through is None or finding.through == finding.place:
         return "depends on itself"
     return f"depends on {_shown_place(finding.through)}, which in turn depends on {_shown_place(finding.place)}"
 
 
-def _where(job: Job | None) -> str:
+def _operator_text(job: Job | None) -> str:
     if job is None:
         return ""
     operator = f" on {_shown_name(job.operator)}" if job.operator else ""
@@ -219,7 +219,7 @@ def _where(job: Job | None) -> str:
     return operator + external_id
 
 
-def _ago(job: Job | None, now: datetime, before: str = "", after: str = " ago") -> str:
+def _age_text(job: Job | None, now: datetime, before: str = "", after: str = " ago") -> str:
     if job is None or job.since is None:
         return ""
     elapsed = elapsed_text(job.since, now)

@@ -59,7 +59,7 @@ def fork(
             try:
                 forked = await (first_free(dated(run_id, "fork"), opened_as) if new_id is None else opened_as(new_id))
             except StepNotFound as error:
-                error.add_note(await _where_it_is(engine, error))
+                error.add_note(await _step_hint(engine, error))
                 raise
             opened = [recorded.event async for recorded in engine.events(run_id=forked.run_id, types=[RunForked])]
             document = await _document(forked, opened[0])
@@ -68,17 +68,17 @@ def fork(
     run(command(), as_json=json)
 
 
-async def _where_it_is(engine: Engine, missing: StepNotFound) -> str:
+async def _step_hint(engine: Engine, missing: StepNotFound) -> str:
     """Return a hint to where a missing step is, or to similar names."""
     log = await (await engine.run(missing.run_id)).compile(inherited=False)
-    having = {each.branch: each.steps[missing.step] for each in branches_of(log) if missing.step in each.steps}
-    inherited = next((step.inherited_from for step in having.values() if step.inherited_from is not None), None)
+    containing = {each.branch: each.steps[missing.step] for each in branches_of(log) if missing.step in each.steps}
+    inherited = next((step.inherited_from for step in containing.values() if step.inherited_from is not None), None)
     if inherited is not None:
         return f"it is inherited from {origin_text(inherited, missing.run_id)}: fork that run instead"
-    if missing.branch in having:
+    if missing.branch in containing:
         return "it began after that point"
-    if having:
-        return f"it is in {in_branches(list(having))}"
+    if containing:
+        return f"it is in {in_branches(list(containing))}"
     known = [step for each in branches_of(log) if each.branch == missing.branch for step in each.steps]
     return did_you_mean(missing.step, known) or "anabranch steps lists the steps"
 

@@ -32,11 +32,11 @@ class LineageTree:
         while waiting:
             drawn, node = waiting.pop()
             waiting += [(drawn.add(self._source(source, node)), source) for source in node.sources]
-            for line in self._beside(node):
+            for line in self._alternatives(node):
                 drawn.add(line)
             if node is found:
                 waiting += [(drawn.add(self._earlier(earlier)), earlier) for earlier in node.history]
-                for line in self._before(node):
+                for line in self._overwritten(node):
                     drawn.add(line)
         return root
 
@@ -59,7 +59,7 @@ class LineageTree:
             line.append(f" (was {_value(source.overwrote.value)})", "dim")
         return line.append(f"  {_how(source)}").append(f"  {time_text(source.recorded_at)}", "dim")
 
-    def _beside(self, node: Lineage) -> Iterator[Text]:
+    def _alternatives(self, node: Lineage) -> Iterator[Text]:
         for each in node.passed_over[:_PASSED_OVER_SHOWN_MAX]:
             yield _line(f"passed over  {self._where(each)}  {_value(each.value)}  {time_text(each.recorded_at)}", "dim")
         if len(node.passed_over) > _PASSED_OVER_SHOWN_MAX:
@@ -73,7 +73,7 @@ class LineageTree:
         text = f"overwrote  {self._where(earlier)}  {_value(earlier.value)}  {_how(earlier)}"
         return _line(text).append(f"  {time_text(earlier.recorded_at)}", "dim")
 
-    def _before(self, found: Lineage) -> Iterator[Text]:
+    def _overwritten(self, found: Lineage) -> Iterator[Text]:
         if not found.history and found.overwrote is not None:
             before = found.overwrote
             text = f"overwrote  {self._where(before)}  {_value(before.value)}  {before.how}"
@@ -127,8 +127,8 @@ def _how(node: Lineage) -> str:
 
 def _during(attempt: During) -> str:
     failed = attempt.status in TERMINAL_STATUSES - SUCCEEDED_STATUSES
-    stands = f", which is {visible(attempt.status)}" if failed else ""
-    return f" during {visible(attempt.step)} #{attempt.attempt_index}{stands}"
+    outcome = f", which is {visible(attempt.status)}" if failed else ""
+    return f" during {visible(attempt.step)} #{attempt.attempt_index}{outcome}"
 
 
 def _conflict(conflict: ConflictOutcome) -> Text:

@@ -24,7 +24,7 @@ _COMPARISON_SECONDS_MAX: Final = 86_400.0
 def check_write_lock(database: Path) -> Check:
     """Try the lock that writers queue for."""
     path = beside(database, LOCK)
-    with _tried(path, _WRITE_LOCK_SECONDS) as free:
+    with _lock_attempt(path, _WRITE_LOCK_SECONDS) as free:
         if free:
             return Check(name="write lock", text="is free")
     return Check(
@@ -42,7 +42,7 @@ def check_run_lock(database: Path) -> Check:
     if not path.exists():
         return Check(name="run lock", text="has never been taken")
     holder = noted_holder(path)
-    with _tried(path, 0) as free:
+    with _lock_attempt(path, 0) as free:
         if free:
             return Check(name="run lock", text="is free", details=_lock_details(path, None))
     alive = None if holder is None else _is_alive(holder)
@@ -90,12 +90,12 @@ def _no_rebuild(database: Path, scratch: list[Path]) -> Iterator[bool]:
     if not scratch:
         yield True
         return
-    with _tried(beside(database, REBUILD_LOCK), 0) as free:
+    with _lock_attempt(beside(database, REBUILD_LOCK), 0) as free:
         yield free
 
 
 @contextlib.contextmanager
-def _tried(path: Path, seconds: float) -> Iterator[bool]:
+def _lock_attempt(path: Path, seconds: float) -> Iterator[bool]:
     lock = FileLock(path)
     try:
         with lock.tried_for(seconds) as held:

@@ -22,11 +22,11 @@ class Named(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """A branch and a point of it; `said` is both as text for people."""
+    """A branch and a point of it; `text` is both as text for people."""
 
     branch: Branch
     at: Point
-    said: str
+    text: str
 
 
 async def find_place(engine: Engine, named: Named) -> Place:
@@ -44,7 +44,7 @@ async def find_place(engine: Engine, named: Named) -> Place:
         except RunNotFound:
             continue
         point = as_point(at)
-        return Place(await run.branch(branch), point, _said(run_id, branch or ROOT, at))
+        return Place(await run.branch(branch), point, _place_text(run_id, branch or ROOT, at))
     raise RunNotFound(named.text)
 
 
@@ -61,6 +61,6 @@ def _readings(named: Named) -> Iterator[tuple[str, str | None, str | None]]:
                 yield text[:place], text[place + 1 :], at
 
 
-def _said(run_id: str, branch: str, at: str | None) -> str:
+def _place_text(run_id: str, branch: str, at: str | None) -> str:
     where = visible(run_id) if branch == ROOT else f"{visible(run_id)}:{branch_text(branch)}"
     return where if at is None else f"{where}@{visible(at)}"

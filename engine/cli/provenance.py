@@ -63,10 +63,10 @@ def _supplied(name: str, parameter: Parameter, set_by: Origin, reductions: Reduc
     reduced = reductions.get(set_by)
     if reduced is None:
         return Supplied(parameter, set_by, None, [set_by])
-    return Supplied(parameter, set_by, reduced.rules.get(name), _behind(name, set_by, reductions))
+    return Supplied(parameter, set_by, reduced.rules.get(name), _sources_of(name, set_by, reductions))
 
 
-def _behind(name: str, origin: Origin, reductions: Reductions) -> list[Origin]:
+def _sources_of(name: str, origin: Origin, reductions: Reductions) -> list[Origin]:
     # A child's event is older than the reduction that names it, so the loop ends.
     while (reduced := reductions.get(origin)) is not None:
         sources = reduced.sources.get(name, [])

@@ -21,7 +21,7 @@ from engine.events import RunFinalized, RunForked
 from engine.model import Origin, RunInfo
 from engine.plain_json import plain
 from engine.point import Point
-from engine.reports.standing import said_of_job
+from engine.reports.standing import job_state
 
 
 class Finalized(Struct, frozen=True):
@@ -78,7 +78,7 @@ async def _overview(engine: Engine, run_id: str, point: Point) -> Overview:
         info=await handle.info(at=point),
         milestones=await _milestones(engine, run_id, log.stream_version),
         counts=count(log),
-        job="" if log.job is None else said_of_job(log.job),
+        job="" if log.job is None else job_state(log.job),
         inherited_steps=sum(step.inherited_from is not None for step in log.steps.values()),
         parameters=await supplied_parameters(engine, handle, point),
     )
@@ -138,7 +138,7 @@ def _facts(overview: Overview) -> list[tuple[str, Text]]:
     if milestones.finalized is not None:
         rows.append(("finalised", cell(f"{time_text(milestones.finalized.at)} UTC, {_streams(milestones.finalized)}")))
         rows.append(("hash", Text(milestones.finalized.hash.hex())))
-    rows += [("job", cell(overview.job)), ("holds", cell(_held(overview)))]
+    rows += [("job", cell(overview.job)), ("holds", cell(_counts_text(overview)))]
     return [(name, text) for name, text in rows if text.plain]
 
 
@@ -146,7 +146,7 @@ def _streams(finalized: Finalized) -> str:
     return f"with the heads of {counted(finalized.streams, 'stream')}"
 
 
-def _held(overview: Overview) -> str:
+def _counts_text(overview: Overview) -> str:
     counts = overview.counts
     inherited = f" ({overview.inherited_steps:,} inherited)" if overview.inherited_steps else ""
     failed = f" ({counts.failed_attempts:,} failed)" if counts.failed_attempts else ""

@@ -73,7 +73,7 @@ def tail(
         async with existing(db) as engine:
             start = await _start(engine, wanted, lines) if after is None else after
             if run_id is not None and not json:
-                await _say_if_missing(engine, run_id)
+                await _report_missing_run(engine, run_id)
             shown = _Shown(start, event_printer(as_json=json, with_runs=run_id is None))
             try:
                 await _follow(engine, wanted, shown)
@@ -121,7 +121,7 @@ async def _live(engine: Engine, wanted: _Wanted, after: int) -> AsyncGenerator[R
             yield recorded
 
 
-async def _say_if_missing(engine: Engine, run_id: str) -> None:
+async def _report_missing_run(engine: Engine, run_id: str) -> None:
     try:
         await engine.run(run_id)
     except RunNotFound as error:

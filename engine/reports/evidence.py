@@ -176,7 +176,7 @@ async def check_evidence(
     run_id = bundle.run.run_id
     verification = await engine.verify(run_id, progress=progress)
     found = await engine.views.heads_of(run_id, [(head.branch, head.stream_version) for head in bundle.log.heads])
-    heads = [_held(head, found.get(head.branch)) for head in bundle.log.heads]
+    heads = [_head_found(head, found.get(head.branch)) for head in bundle.log.heads]
     whole = not verification.problems and all(head.holds for head in heads)
     differing: list[Difference] = []
     if whole:
@@ -195,16 +195,16 @@ async def _differences(engine: Engine, run_id: str, position: int, found: dict[s
     """Return where a bundle differs from the log as of a position, which is 0 if the bundle names no head."""
     if position == 0:
         return [Difference(("log", "heads"), is_erased=False)]
-    due = await _as_of(engine, run_id, position)
-    return await asyncio.to_thread(_compared, found, due, await _ancestry(engine, run_id))
+    expected = await _as_of(engine, run_id, position)
+    return await asyncio.to_thread(_compared, found, expected, await _ancestry(engine, run_id))
 
 
 def _compared(found: dict[str, Any], document: dict[str, Any], ancestry: "_Ancestry") -> list[Difference]:
-    due = plain(document)
+    expected = plain(document)
     if found["format_version"] == 1:
-        _downgrade(due)
-    differing = differences(found, due, erased=ancestry.erased)
-    return [each for each in differing if not _is_carried_over(ancestry.carried, each, found, due)]
+        _downgrade(expected)
+    differing = differences(found, expected, erased=ancestry.erased)
+    return [each for each in differing if not _is_carried_over(ancestry.carried, each, found, expected)]
 
 
 def _downgrade(bundle: dict[str, Any]) -> None:
@@ -241,7 +241,7 @@ async def _ancestry(engine: Engine, run_id: str) -> _Ancestry:
         run_id = source
 
 
-def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any, due: Any) -> bool:
+def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any, expected: Any) -> bool:
     """Return whether a difference comes from carrying data over from a deleted source into the run.
 
     Carrying over gives the attempts other ids, and makes the steps the run's own.
@@ -257,7 +257,7 @@ def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any,
     if name != "attempt_id" or not is_attempt(tuple(above)):
         return False
     for step in above:
-        found, due = found[step], due[step]
+        found, expected = found[step], expected[step]
     given = found.get(name)
     if not isinstance(given, str):
         return False
@@ -265,13 +265,13 @@ def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any,
     for first in range(len(carried)):
         attempt_id = given
         for run_id in reversed(carried[: first + 1]):
-            attempt_id = derived_id(run_id, due["step"], attempt_id)
-        if attempt_id == due[name]:
+            attempt_id = derived_id(run_id, expected["step"], attempt_id)
+        if attempt_id == expected[name]:
             return True
     return False
 
 
-def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:
+def _head_found(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:
     return HeadFound(
         branch=head.branch,
         stream_version=head.stream_version,
@@ -282,9 +282,9 @@ def _held(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:
 
 def _write(folder: Path, bundle: dict[str, Any], *, overwrite: bool) -> None:
     make_folders(folder)
-    whole = partial(whole_file, overwrite=overwrite, taken=EvidenceExists)
+    write_whole = partial(whole_file, overwrite=overwrite, taken=EvidenceExists)
     # The report is renamed before the bundle, and only once there was space for both.
-    with whole(folder / BUNDLE_NAME) as bundle_file, whole(folder / REPORT_NAME) as report_file:
+    with write_whole(folder / BUNDLE_NAME) as bundle_file, write_whole(folder / REPORT_NAME) as report_file:
         bundle_file.write(as_json(bundle).encode())
         bundle_file.flush()
         report_file.write(report(bundle).encode())

@@ -34,7 +34,7 @@ class Difference(Struct, frozen=True):
 
 
 def differences(
-    found: Any, due: Any, *, erased: bool, path: DocumentPath = (), gone: bool = False
+    found: Any, expected: Any, *, erased: bool, path: DocumentPath = (), gone: bool = False
 ) -> Iterator[Difference]:
     """Yield the places where a bundle differs from the log, descending as deep as both have the same structure.
 
@@ -42,23 +42,23 @@ def differences(
 
     Args:
         found: the bundle, or a part of it.
-        due: what the log says.
-        erased: content may have been erased from the log, so values in `due` that look erased are not compared.
+        expected: what the log says.
+        erased: content may have been erased from the log, so values in `expected` that look erased are not compared.
         gone: this place was erased.
     """
     if _is_time_dependent(path):
         return
-    if gone or (erased and _is_erased(due, path)):
-        if found != due:
+    if gone or (erased and _is_erased(expected, path)):
+        if found != expected:
             yield Difference(path, is_erased=True)
-    elif isinstance(found, dict) and isinstance(due, dict):
-        for name in sorted({*found, *due}):
-            one, other, place = found.get(name, _MISSING), due.get(name, _MISSING), (*path, name)
-            yield from differences(one, other, erased=erased, path=place, gone=erased and _is_gone(due, place))
-    elif isinstance(found, list) and isinstance(due, list) and len(found) == len(due):
-        for index, (one, other) in enumerate(zip(found, due, strict=True)):
+    elif isinstance(found, dict) and isinstance(expected, dict):
+        for name in sorted({*found, *expected}):
+            one, other, place = found.get(name, _MISSING), expected.get(name, _MISSING), (*path, name)
+            yield from differences(one, other, erased=erased, path=place, gone=erased and _is_gone(expected, place))
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
             yield from differences(one, other, erased=erased, path=(*path, index))
-    elif type(found) is not type(due) or found != due:
+    elif type(found) is not type(expected) or found != expected:
         yield Difference(path, is_erased=False)
 
 
@@ -83,12 +83,12 @@ def _is_time_dependent(path: DocumentPath) -> bool:
             return False
 
 
-def _is_erased(due: Any, path: DocumentPath) -> bool:
+def _is_erased(expected: Any, path: DocumentPath) -> bool:
     match path:
         case (*above, "artifacts", "path") if is_attempt(tuple(above)):  # a root path joined with a relative one
-            return isinstance(due, str) and ERASED_TEXT in PurePath(due).parts
+            return isinstance(expected, str) and ERASED_TEXT in PurePath(expected).parts
         case _:
-            return is_erased(due)
+            return is_erased(expected)
 
 
 def _is_gone(parent: dict[str, Any], path: DocumentPath) -> bool:

@@ -33,8 +33,8 @@ from engine.reports.standing import (
     PlacedStep,
     RunSteps,
     is_orphaned,
+    job_state,
     read_steps,
-    said_of_job,
 )
 
 Kind: TypeAlias = Literal[
@@ -127,8 +127,8 @@ def _time_of(at: Point, run: RunSteps) -> datetime:
     if at is None or isinstance(at, datetime):
         return at or datetime.now(UTC)
     attempts = [attempt for each in run.steps for attempt in each.step.attempts]
-    told = [time for each in attempts for time in (each.created_at, each.submitted_at, each.ended_at)]
-    return max(filter(None, [run.info.created_at, run.info.status_changed_at, *told]))
+    times = [time for each in attempts for time in (each.created_at, each.submitted_at, each.ended_at)]
+    return max(filter(None, [run.info.created_at, run.info.status_changed_at, *times]))
 
 
 def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SECONDS) -> Explanation:
@@ -137,10 +137,10 @@ def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SEC
     tasks = {place: each for place, each in steps.items() if each.is_task}
     found: dict[Place, Finding] = {}
     for place, each in steps.items():
-        finding = _by_itself(each, now, orphaned_seconds)
+        finding = _own_finding(each, now, orphaned_seconds)
         if finding is not None:
             found[place] = finding
-    found |= _by_dependencies(tasks, found, {each.branch: each.parent for each in run.branches})
+    found |= _dependency_findings(tasks, found, {each.branch: each.parent for each in run.branches})
     blocks = Counter(each.root for each in found.values())
     findings = [structs.replace(found[place], blocks=blocks[place]) for place in steps if place in found]
     findings += _failed_branches(run.branches, findings)
@@ -149,13 +149,13 @@ def explain(run: RunSteps, now: datetime, orphaned_seconds: float = ORPHANED_SEC
         at=now,
         status=run.info.status,
         status_reason=run.info.status_reason,
-        job="" if run.job is None else said_of_job(run.job),
+        job="" if run.job is None else job_state(run.job),
         tasks=len(tasks),
         findings=sorted(findings, key=lambda each: _KINDS.index(each.kind)),
     )
 
 
-def _by_itself(each: PlacedStep, now: datetime, orphaned_seconds: float) -> Finding | None:
+def _own_finding(each: PlacedStep, now: datetime, orphaned_seconds: float) -> Finding | None:
     status = each.status
     if status in FAILED_STATUSES:
         return _finding("failed", each)
@@ -197,7 +197,7 @@ def _job(job: AttemptLog | ExternalRun) -> Job:
     )
 
 
-def _by_dependencies(
+def _dependency_findings(
     tasks: Mapping[Place, PlacedStep], found: Mapping[Place, Finding], parents: Mapping[str, str | None]
 ) -> dict[Place, Finding]:
     """Return the findings of the tasks that have not begun, judging each after the tasks that it waits for."""
@@ -209,17 +209,17 @@ def _by_dependencies(
             missing[key] = tuple(name for name, place in where.items() if place is None)
             unmet[key] = [place for place in where.values() if place is not None and not _is_met(tasks[place], task)]
     judged: dict[Place, Finding] = {}
-    for together in in_order(unmet):
-        members = set(together)
-        for key in together:
-            around = next((place for place in unmet[key] if place in members), None)
+    for component in in_order(unmet):
+        members = set(component)
+        for key in component:
+            next_in_cycle = next((place for place in unmet[key] if place in members), None)
             causes = [cause for place in unmet[key] if (cause := judged.get(place) or found.get(place)) is not None]
             finding = structs.replace(
                 _waiting(tasks[key], causes),
                 waits_for=tuple(unmet[key]),
                 missing=missing[key],
             )
-            judged[key] = _first_cause(finding, around) if around or missing[key] else finding
+            judged[key] = _as_first_cause(finding, next_in_cycle) if next_in_cycle or missing[key] else finding
     return judged
 
 
@@ -236,22 +236,22 @@ def _waiting(task: PlacedStep, causes: Sequence[Finding]) -> Finding:
     if not causes:
         return _finding("ready", task)
     worst = min(causes, key=lambda cause: _KINDS.index(cause.kind))
-    behind = worst.root is not None
+    has_root = worst.root is not None
     return structs.replace(
         _finding("blocked" if worst.kind in _BLOCKING else "waiting", task),
         through=worst.place,
-        root=worst.root if behind else worst.place,
-        root_kind=worst.root_kind if behind else worst.kind,
-        between=worst.between + 1 if behind else 0,
+        root=worst.root if has_root else worst.place,
+        root_kind=worst.root_kind if has_root else worst.kind,
+        between=worst.between + 1 if has_root else 0,
     )
 
 
-def _first_cause(finding: Finding, around: Place | None) -> Finding:
+def _as_first_cause(finding: Finding, next_in_cycle: Place | None) -> Finding:
     # A task that can never run as described is a first cause, whatever else it waits for.
     return structs.replace(
         finding,
-        kind="missing" if around is None else "cycle",
-        through=around,
+        kind="missing" if next_in_cycle is None else "cycle",
+        through=next_in_cycle,
         root=None,
         root_kind=None,
         between=0,
@@ -261,14 +261,14 @@ def _first_cause(finding: Finding, around: Place | None) -> Finding:
 def _failed_branches(branches: Sequence[BranchLog], findings: Sequence[Finding]) -> list[Finding]:
     """Return findings of the failed branches that have no failed step, in themselves or below, to explain them."""
     parents = {each.branch: each.parent for each in branches}
-    told: set[str] = set()
+    explained: set[str] = set()
     for finding in findings:
         branch: str | None = finding.branch if finding.kind == "failed" else None
-        while branch is not None and branch not in told:
-            told.add(branch)
+        while branch is not None and branch not in explained:
+            explained.add(branch)
             branch = parents[branch]
     return [
         Finding(kind="failed", what="branch", branch=each.branch, status=each.status, reason=each.status_reason)
         for each in branches
-        if each.branch != ROOT and each.status in FAILED_STATUSES and each.branch not in told
+        if each.branch != ROOT and each.status in FAILED_STATUSES and each.branch not in explained
     ]

@@ -107,12 +107,12 @@ async def read_steps(engine: Engine, run_id: str, at: Point = None) -> RunSteps:
     return RunSteps(info=await run.info(at=at), job=compiled.job, branches=branches, steps=steps)
 
 
-def said_of_job(job: dict[str, Any]) -> str:
+def job_state(job: dict[str, Any]) -> str:
     """Return the status and message of a job, as far as a log of unknown shape has them."""
     attempts = job.get("attempts")
     last = attempts[-1] if isinstance(attempts, list) and attempts and isinstance(attempts[-1], dict) else {}
-    said = (job.get("status"), job.get("message") or last.get("message"))
-    return ": ".join(each for each in said if isinstance(each, str) and each)
+    parts = (job.get("status"), job.get("message") or last.get("message"))
+    return ": ".join(each for each in parts if isinstance(each, str) and each)
 
 
 def is_orphaned(attempt: AttemptLog, now: datetime, seconds: float = ORPHANED_SECONDS) -> bool:

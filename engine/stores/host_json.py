@@ -58,7 +58,7 @@ def _fields(struct: Struct) -> dict[str, Any]:
 
 def _steps(log: RunLog | BranchLog, branch: str) -> dict[str, StepLog]:
     """Return a branch's steps by internal name, with every child branch in one of them."""
-    steps = {each.internal_name: each for each in _named(log, branch)}
+    steps = {each.internal_name: each for each in _with_full_names(log, branch)}
     opened = {name for step in steps.values() for name in step.branches}
     for name, below in log.branches.items():
         if name not in opened:
@@ -70,7 +70,7 @@ def _steps(log: RunLog | BranchLog, branch: str) -> dict[str, StepLog]:
     return steps
 
 
-def _named(log: RunLog | BranchLog, branch: str) -> Iterator[StepLog]:
+def _with_full_names(log: RunLog | BranchLog, branch: str) -> Iterator[StepLog]:
     for step in log.steps.values():
         name = step.internal_name
         below = f"{branch}.{name}" if branch and not name.startswith(f"{branch}.") else name

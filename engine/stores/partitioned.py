@@ -166,7 +166,7 @@ class PartitionedRunLogStore:
         document = as_document(step_log, StepLog)
         branch = check_branch(internal_branch_name)
         if internal_branch_name is None:
-            branch = await self._home(run_id, check_name(document.internal_name, "step name"))
+            branch = await self._branch_of_step(run_id, check_name(document.internal_name, "step name"))
         await self._write(run_id, *self._recorder.opening(branch), *self._recorder.step(branch, document))
 
     async def get_branch_log(
@@ -271,7 +271,7 @@ class PartitionedRunLogStore:
             return False
         return True
 
-    async def _home(self, run_id: str, step: str) -> str:
+    async def _branch_of_step(self, run_id: str, step: str) -> str:
         for prefix in dotted_prefixes(step):
             if await self._is_open(run_id, prefix):
                 return prefix

@@ -78,7 +78,7 @@ class StateStore:
         self._engine = checked_engine(engine, "SQLiteStateStore")
         self._views = engine.views
         self._places = TaskPlaces(engine.views)
-        self._make = documents.checked_factories(factories)
+        self._factories = documents.checked_factories(factories)
         self._clock = check_function(clock, "clock") or _utc_now
 
     def lock(self) -> RunLock:
@@ -103,11 +103,11 @@ class StateStore:
 
     async def get_run(self, run_id: str) -> RunHandle | None:
         info = await self._info(run_id)
-        return None if info is None else make(self._make, documents.run_handle(info))
+        return None if info is None else make(self._factories, documents.run_handle(info))
 
     async def get_run_metadata(self, run_id: str) -> RunMetadata | None:
         info = await self._info(run_id)
-        return None if info is None else make(self._make, documents.run_metadata(info))
+        return None if info is None else make(self._factories, documents.run_metadata(info))
 
     async def get_run_status(self, run_id: str) -> str | None:
         info = await self._info(run_id)
@@ -145,7 +145,7 @@ class StateStore:
     async def get_tasks(self, run_id: str) -> list[Task]:
         """Return a run's tasks in the order they were first added."""
         found = await self._views.tasks.tasks(check_name(run_id, "run id"))
-        return [make(self._make, documents.task(step)) for _, step in found]
+        return [make(self._factories, documents.task(step)) for _, step in found]
 
     async def get_task_status(self, task_id: str, run_id: str | None = None) -> str | None:
         found = await self._places.step(task_id, run_id)
@@ -196,13 +196,13 @@ class StateStore:
     async def get_external_run(self, task_id: str, run_id: str | None = None) -> ExternalRunHandle | None:
         place = await self._places.find(task_id, run_id)
         found = None if place is None else await self._views.tasks.external_run(*place, task_id)
-        return None if found is None else make(self._make, documents.external_run_handle(found))
+        return None if found is None else make(self._factories, documents.external_run_handle(found))
 
     async def get_active_external_runs(self, run_id: str) -> list[ExternalRunHandle]:
         """Return the external runs that have not ended."""
         found = await self._views.tasks.external_runs(check_name(run_id, "run id"))
         active = [each for _, each in found if each.status not in TERMINAL_STATUSES]
-        return [make(self._make, documents.external_run_handle(each)) for each in active]
+        return [make(self._factories, documents.external_run_handle(each)) for each in active]
 
     async def cancel_external_runs(self, task_id: str, run_id: str | None = None) -> None:
         """Cancel a task's external run, if it has one that has not ended.
@@ -347,7 +347,7 @@ class StateStore:
             return None
 
     def _attempt(self, placed: PlacedAttempt) -> TaskAttempt:
-        return make(self._make, documents.task_attempt(placed))
+        return make(self._factories, documents.task_attempt(placed))
 
     async def _write_task(self, run_id: str, command: SetStepStatus | RemoveStep) -> None:
         try:
