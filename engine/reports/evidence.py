@@ -6,9 +6,7 @@ summary for people. The bundle can be checked against the log later.
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,18 +22,15 @@ from engine.findings import Problem
 from engine.free_form import check_json
 from engine.logs.file_system import make_folders
 from engine.logs.whole_file import whole_file
-from engine.model import AttemptLog, BranchLog, Head
+from engine.model import Head
 from engine.plain_json import plain
-from engine.point import Position
 from engine.ports import Progress
+from engine.reports.evidence_bundle import FORMAT, FORMAT_VERSION, as_json, bundle_as_of, remove_version_2_fields
 from engine.reports.evidence_differences import Difference, differences, is_attempt
-from engine.reports.evidence_files import BUNDLE_NAME, REPORT_NAME, artifact, as_json
 from engine.reports.evidence_report import report
-from engine.reports.standing import PlacedStep, RunSteps, read_steps
 
-FORMAT: Final = "anabranch-evidence"
-FORMAT_VERSION: Final = 2
-"""Version 2 adds `run.status_changed_at`, and `inherited_from` to every step."""
+BUNDLE_NAME: Final = "bundle.json"
+REPORT_NAME: Final = "report.md"
 
 _PLACES_MAX: Final = 20
 
@@ -136,15 +131,7 @@ async def collect_evidence(engine: Engine, run_id: str) -> dict[str, Any]:
         RunNotFound
     """
     await engine.run(run_id)
-    return await _as_of(engine, run_id, await engine.last_position())
-
-
-async def _as_of(engine: Engine, run_id: str, position: int) -> dict[str, Any]:
-    # As of a position, so that all reads see the same moment while others write.
-    run = await read_steps(engine, run_id, Position(position))
-    found = await engine.views.heads_of(run_id, [(each.branch, each.stream_version) for each in run.branches])
-    heads = [found[each.branch][0] for each in run.branches]
-    return await asyncio.to_thread(_bundle, run, heads, position)
+    return await bundle_as_of(engine, run_id, await engine.last_position())
 
 
 async def check_evidence(
@@ -195,24 +182,16 @@ async def _differences(engine: Engine, run_id: str, position: int, found: dict[s
     """Return where a bundle differs from the log as of a position, which is 0 if the bundle names no head."""
     if position == 0:
         return [Difference(("log", "heads"), is_erased=False)]
-    expected = await _as_of(engine, run_id, position)
+    expected = await bundle_as_of(engine, run_id, position)
     return await asyncio.to_thread(_compared, found, expected, await _ancestry(engine, run_id))
 
 
 def _compared(found: dict[str, Any], document: dict[str, Any], ancestry: "_Ancestry") -> list[Difference]:
     expected = plain(document)
     if found["format_version"] == 1:
-        _downgrade(expected)
+        remove_version_2_fields(expected)
     differing = differences(found, expected, erased=ancestry.erased)
     return [each for each in differing if not _is_carried_over(ancestry.carried, each, found, expected)]
-
-
-def _downgrade(bundle: dict[str, Any]) -> None:
-    """Remove the fields that bundles of version 1 do not have."""
-    bundle["format_version"] = 1
-    del bundle["run"]["status_changed_at"]
-    for step in (*bundle["tasks"], *(step for branch in bundle["branches"] for step in branch["steps"])):
-        del step["inherited_from"]
 
 
 class _Ancestry(Struct, frozen=True):
@@ -300,64 +279,3 @@ def _read_bundle(content: bytes, path: Path) -> tuple[_Bundle, dict[str, Any]]:
     if bundle.format != FORMAT or not 1 <= bundle.format_version <= FORMAT_VERSION:
         raise InvalidValue("bundle", f"{bundle.format} {bundle.format_version}", f"is not {FORMAT} {FORMAT_VERSION}")
     return bundle, document
-
-
-def _bundle(run: RunSteps, heads: Sequence[Head], position: int) -> dict[str, Any]:
-    root_path = run.info.root_path
-    tasks = [each for each in run.steps if each.is_task]
-    others: dict[str, list[PlacedStep]] = {}
-    for each in run.steps:
-        if not each.is_task:
-            others.setdefault(each.branch, []).append(each)
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "generated_at": datetime.now(UTC),
-        "run": run.info,
-        "log": {"position": position, "heads": heads},
-        "task_counts": dict(sorted(Counter(each.step.status for each in tasks).items())),
-        "tasks": [_task(each, root_path) for each in tasks],
-        "branches": [_branch(each, others.get(each.branch, []), root_path) for each in run.branches],
-    }
-
-
-def _task(task: PlacedStep, root_path: str | None) -> dict[str, Any]:
-    current = task.attempt
-    return {
-        **_step(task, root_path),
-        "spec": task.step.spec,
-        "current_attempt": None if current is None else _attempt(current, root_path),
-        "external_run": None if current is not None else task.external_run,
-    }
-
-
-def _step(placed: PlacedStep, root_path: str | None) -> dict[str, Any]:
-    step = placed.step
-    return {
-        "branch": placed.branch,
-        "step": step.step,
-        "name": step.name,
-        "step_type": step.step_type,
-        "status": step.status,
-        "status_reason": step.status_reason,
-        "message": step.message,
-        "details": step.details,
-        "inherited_from": step.inherited_from,
-        "attempts": [_attempt(each, root_path) for each in step.attempts],
-    }
-
-
-def _attempt(attempt: AttemptLog, root_path: str | None) -> dict[str, Any]:
-    fields = msgspec.structs.asdict(attempt)
-    return {**fields, "artifacts": artifact(root_path, attempt.relative_path)}
-
-
-def _branch(branch: BranchLog, steps: Sequence[PlacedStep], root_path: str | None) -> dict[str, Any]:
-    return {
-        "branch": branch.branch,
-        "parent": branch.parent,
-        "status": branch.status,
-        "status_reason": branch.status_reason,
-        "stream_version": branch.stream_version,
-        "steps": [_step(each, root_path) for each in steps],
-    }
