@@ -1,7 +1,6 @@
 """The engine's compiled logs as documents. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from engine import model
 from engine.names import dotted_prefixes
@@ -18,7 +17,7 @@ def run_document(log: model.RunLog) -> RunLog:
         tag=log.details.get("tag", log.tag),
         status=log.status,
         steps=_steps(log.steps, branches),
-        job=None if log.job is None else job_log(log.job),
+        job=None if log.job is None else as_document(log.job, JobLog),
         parameters=log.parameters,
         run_config=log.config,
         branches=branches,
@@ -58,11 +57,6 @@ def step_log(step: model.StepLog, branches: dict[str, BranchLog] | None = None) 
         branches=branches or {},
         data_catalog=step.details.get("data_catalog", []),
     )
-
-
-def job_log(job: dict[str, Any]) -> JobLog:
-    """Return a run's job log as it was recorded."""
-    return as_document(job, JobLog)
 
 
 def _attempt(attempt: model.AttemptLog) -> StepAttempt:

@@ -36,6 +36,7 @@ from engine.names import check_name
 from engine.ports import Recorded
 from engine.reports.standing import ORPHANED_SECONDS, is_orphaned
 from engine.stores import task_documents as documents
+from engine.stores import task_recording as recording
 from engine.stores.run_lock import RunLock
 from engine.stores.task_documents import (
     ExternalRunHandle,
@@ -45,11 +46,9 @@ from engine.stores.task_documents import (
     Task,
     TaskAttempt,
     make,
-    optional_document,
-    optional_text,
-    status_of,
 )
 from engine.stores.task_places import Place, TaskPlaces, attempts_of
+from engine.stores.task_recording import optional_document, optional_text, status_of
 from engine.stores.twin import checked_engine
 from engine.times import to_microseconds
 from engine.values import check_document, check_function, check_several, check_text
@@ -99,7 +98,7 @@ class StateStore:
         Raises:
             RunExists
         """
-        await self._engine.write(documents.run_id_of(handle), OpenRun(event=documents.run_created(handle, metadata)))
+        await self._engine.write(recording.run_id_of(handle), OpenRun(event=recording.run_created(handle, metadata)))
 
     async def get_run(self, run_id: str) -> RunHandle | None:
         info = await self._info(run_id)
@@ -136,7 +135,7 @@ class StateStore:
         Raises:
             RunNotFound
         """
-        specs = documents.task_specs(workflow)
+        specs = recording.task_specs(workflow)
         if not specs:
             await self._views.run_info(check_name(run_id, "run id"))
             return
@@ -177,7 +176,7 @@ class StateStore:
         Raises:
             TaskNotFound
         """
-        event = documents.external_run_registered(handle)
+        event = recording.external_run_registered(handle)
         place = await self._places.existing(event.task_id, check_name(run_id, "run id"))
         await self._log_external_run(event, place)
 
@@ -187,7 +186,7 @@ class StateStore:
         Raises:
             ExternalRunNotFound
         """
-        event = documents.external_run_updated(handle)
+        event = recording.external_run_updated(handle)
         place = await self._places.find(event.task_id, run_id)
         if place is None:
             raise ExternalRunNotFound(run_id, event.task_id)
