@@ -30,7 +30,7 @@ READER_GONE: Final = 141
 
 
 def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
-    """Run a command on an event loop of its own and exit with its exit code.
+    """Run a command on an event loop of its own; unless it succeeds, exit with its exit code.
 
     Raises:
         typer.Exit
@@ -47,7 +47,8 @@ def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
         code = report(type(error).__name__, message, as_json=as_json)
     except RecursionError:
         code = report("NestedTooDeeply", "branches are nested too deeply to be written as JSON", as_json=as_json)
-    raise typer.Exit(code or OK)
+    if code:
+        raise typer.Exit(code)
 
 
 async def _alone(command: Coroutine[Any, Any, int | None]) -> int | None:

@@ -41,12 +41,10 @@ class Replay:
 
     def __init__(self) -> None:
         self.branches: dict[str, ReplayedBranch] = {}
-        self.events = 0
 
     async def feed(self, events: AsyncIterator[RecordedEvent]) -> None:
         """Fold events in the order given."""
         async for recorded in events:
-            self.events += 1
             self._apply(recorded)
 
     def parameters(self, name: str) -> dict[str, Parameter]:

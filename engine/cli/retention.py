@@ -1,8 +1,7 @@
 """Removing data: `anabranch erase`, `delete`, `gc` and `compact`; and protecting runs: `pin` and `unpin`."""
 
 import sys
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -187,20 +186,11 @@ def gc(
         what = f"delete every run that ended and is older than {visible(older_than)}"
         _check_answerable(what)
         if not json:
-            _preview(command(dry=True))
+            run(command(dry=True), as_json=False)
         if not (json or deletable):
             return
         _confirm(what)
     run(command(dry=dry_run), as_json=json)
-
-
-def _preview(command: Coroutine[Any, Any, None]) -> None:
-    """Run the dry run that precedes the question, whose own success must not end the process."""
-    try:
-        run(command, as_json=False)
-    except typer.Exit as ended:
-        if ended.exit_code:
-            raise
 
 
 def compact(*, db: Database = DEFAULT_DATABASE, json: AsJson = False) -> None:
