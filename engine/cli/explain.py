@@ -1,4 +1,4 @@
-"""`anabranch explain`: why a run stands as it does."""
+"""`anabranch explain`: what failed or is blocked in a run, and why."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -40,7 +40,7 @@ class Skip(Struct, frozen=True):
     database: str | None = None
 
     def leaves_out(self, path: str, name: str, *, folder: bool) -> bool:
-        """Say whether an entry is left out."""
+        """Return whether to leave out an entry."""
         if not folder:
             return self.database is not None and (path == self.database or path.startswith(f"{self.database}-"))
         return name in self.folders or any(os.path.lexists(f"{path}{os.sep}{mark}") for mark in self.marks)

@@ -26,7 +26,7 @@ _PAUSE_SECONDS: Final = 0.5
 
 
 class _Wanted(Struct, frozen=True):
-    """Which events are shown. None asks for all."""
+    """The events to show; None stands for all."""
 
     run_id: str | None
     branch: str | None
