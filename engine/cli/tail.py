@@ -41,7 +41,7 @@ class _Wanted(Struct, frozen=True):
 
 def tail(
     run_id: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Only this run; by default all runs.", show_default=False)
+        str | None, typer.Argument(metavar="RUN", help="Only this run; by default all runs.", show_default=False)
     ] = None,
     *,
     db: Database = DEFAULT_DATABASE,

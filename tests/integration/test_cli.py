@@ -275,6 +275,12 @@ def test_every_command_explains_itself(shown: Shown) -> None:
         assert f"\n    anabranch {command}" in shown(command, "--help")
 
 
+def test_an_optional_argument_is_in_brackets_once(shown: Shown) -> None:
+    """The parser adds the brackets to the name."""
+    for command in ("tail", "verify"):
+        assert shown(command, "--help").startswith(f"Usage: anabranch {command} [OPTIONS] [RUN]\n")
+
+
 async def _create(database: Path, run_id: str) -> None:
     async with open_engine(database) as engine:
         await engine.create_run(run_id, tag="t" * 40, description="d" * 40)
