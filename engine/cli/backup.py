@@ -33,7 +33,7 @@ def backup(
 
     Use a copy like any database: --db TO. To restore it, stop everything that uses the database, move the database and
     the files beside it away, and put the copy in its place. `verify --since` accepts checkpoints of either. Do not back
-    up with `cp`: while others write, its copies are corrupt or lack the last writes.
+    up with `cp`: while others write, its copies may be corrupt or lack the last writes.
 
     \b
       anabranch backup /mnt/backups/monday.db --db runs.db

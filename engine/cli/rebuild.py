@@ -35,7 +35,7 @@ class HistoryNotWhole(AnabranchError):
 def rebuild(
     *,
     db: Database = DEFAULT_DATABASE,
-    force: Annotated[bool, typer.Option("--force", help="Rebuild even if events are lost.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Rebuild even if events are lost or changed.")] = False,
     json: AsJson = False,
 ) -> None:
     """Rebuild every view from the events, and check the result.

@@ -120,8 +120,8 @@ def delete(
 ) -> None:
     """Delete a run with its whole history.
 
-    The run's id, the time and the reason stay on record. A pinned run is refused, and so is one with forks that still
-    read from it, unless --carry-over is given.
+    The run's id, the time and the reason stay on record. A pinned run is refused. Without --carry-over, so is a run
+    with forks that still read from it.
 
     \b
       anabranch delete r1 --reason "a test"
