@@ -78,7 +78,7 @@ def test_runs_are_filtered(document: Callable[..., Any], filters: list[str], fou
 _HOUR = timedelta(hours=1)
 
 
-def test_a_run_is_told_about_by_why_it_stands_so_or_else_by_what_it_is(recorded: Path, shown: Shown) -> None:
+def test_about_is_the_reason_or_else_the_description(recorded: Path, shown: Shown) -> None:
     """`runs` shows a run's status reason, else its description, and how long it took or has been running."""
 
     async def record() -> None:
@@ -106,12 +106,12 @@ def test_a_page_of_runs_says_where_the_next_begins(document: Callable[..., Any],
     assert f"--cursor {first['cursor']}" in shown("runs", "--limit", "1")
 
 
-def test_no_runs_are_said_to_be_none(shown: Shown) -> None:
+def test_an_empty_list_prints_a_message(shown: Shown) -> None:
     """An empty list of runs is said to be empty, with the filter."""
     assert shown("runs", "--tag", "unheard of") == "no runs tagged unheard of\n"
 
 
-def test_show_says_how_a_run_stands(shown: Shown) -> None:
+def test_show_prints_status_hash_and_counts(shown: Shown) -> None:
     """`show` prints a run's status, tag, description, hash and counts."""
     facts = {row[0]: " ".join(row[1:]) for row in rows(shown("show", "r1")) if row}
 
@@ -135,7 +135,7 @@ def test_show_counts_what_the_log_holds(document: Callable[..., Any], shown: Sho
     assert document("show", "r1")["counts"]["events"] == len(shown("events", "r1", "--json").splitlines())
 
 
-def test_a_forked_run_says_from_where(document: Callable[..., Any], shown: Shown) -> None:
+def test_a_forked_run_names_its_source(document: Callable[..., Any], shown: Shown) -> None:
     """`show` names the run that a run was forked from, and traces an inherited parameter into that run."""
     found = document("show", "r2")
 
@@ -193,7 +193,7 @@ def test_events_come_in_order(shown: Shown) -> None:
     assert "RunCreated" in lines[0]
 
 
-def test_events_are_chosen(shown: Shown) -> None:
+def test_events_are_filtered(shown: Shown) -> None:
     """`events` selects by branch, type and position; an empty name means the root branch."""
     lines = shown("events", "r1", "--branch", "fit.a", "--json").splitlines()
     reduced = json.loads(shown("events", "r1", "--branch", "", "--type", "ParametersReduced", "--json"))
@@ -203,7 +203,7 @@ def test_events_are_chosen(shown: Shown) -> None:
     assert shown("events", "r1", "--after", str(reduced["position"]), "--json").count("\n") == 2
 
 
-def test_an_event_is_whole_in_json(shown: Shown) -> None:
+def test_json_has_the_whole_event(shown: Shown) -> None:
     """A line of `events --json` has the envelope, with hexadecimal ids and ISO times, and all fields of the event."""
     event = json.loads(shown("events", "r1", "--json").splitlines()[0])
 
@@ -294,7 +294,7 @@ def test_run_ids_are_not_cut_for_other_columns(shown: Shown, recorded: Path, mon
     assert rows(shown("runs"))[1][0] == "nightly-2026-01-31-120000"
 
 
-def test_a_long_run_id_leaves_room_for_how_the_runs_stand(
+def test_a_long_run_id_leaves_room_for_the_status(
     shown: Shown, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`runs` shortens the middle of a very long run id on a narrow terminal, and prints it whole into a pipe."""
@@ -314,7 +314,7 @@ async def _delete(database: Path) -> None:
         await engine.delete_run("gone", "too old")
 
 
-def test_a_run_that_is_not_there(shown: Shown, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_run(shown: Shown, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error for an unknown run says when and why it was deleted, or suggests a run of a similar name."""
     asyncio.run(_delete(recorded))
     for asked in (["show", "gone"], ["diff", "gone", "r1"], ["delete", "gone", "--yes", "--reason", "again"]):
@@ -324,20 +324,20 @@ def test_a_run_that_is_not_there(shown: Shown, recorded: Path, capsys: pytest.Ca
     assert capsys.readouterr().err.endswith("; did you mean 'r1'?\n")
 
 
-def test_a_status_that_no_step_has_in_these_letters(shown: Shown) -> None:
+def test_a_status_in_lower_case(shown: Shown) -> None:
     """`steps --status` with a status in the wrong case finds nothing, and suggests the recorded spelling."""
     assert shown("steps", "r1", "--status", "failed") == "no steps that are failed; did you mean FAILED?\n"
 
 
 @pytest.mark.parametrize("command", ["show", "tree", "params", "events", "steps", "attempts"])
-def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_lines_fit_the_terminal(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """No command prints a line longer than the terminal is wide."""
     monkeypatch.setenv("COLUMNS", "60")
 
     assert max(len(line) for line in shown(command, "r1").splitlines()) <= 60
 
 
-def test_steps_and_attempts_as_they_were(document: Callable[..., Any]) -> None:
+def test_steps_and_attempts_as_of_a_version(document: Callable[..., Any]) -> None:
     """`steps --at` and `attempts --at` show what the branch held at that version, and nothing later."""
     now = document("attempts", "r1", "--branch", "fit.b")["attempts"]
     begun = document("attempts", "r1", "--branch", "fit.b", "--at", "3")["attempts"]
@@ -347,7 +347,7 @@ def test_steps_and_attempts_as_they_were(document: Callable[..., Any]) -> None:
 
 
 @pytest.mark.usefixtures("recorded")
-def test_a_task_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_task_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     """`attempts --task` with an unknown task is an error, not an empty list."""
     assert main(["attempts", "r1", "--task", "nope"]) == 1
     assert capsys.readouterr().err == "anabranch: TaskNotFound: no task 'nope' in run 'r1'\n"

@@ -29,7 +29,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "backups" / "monday.db"
 
 
-def test_people_are_told_what_was_copied_and_that_it_was_proven(shown: Shown, target: Path) -> None:
+def test_the_output_says_what_was_copied_and_verified(shown: Shown, target: Path) -> None:
     """`backup` prints the target, the counts, the last position, what was verified, and the root of the copy."""
     first, holds, proven, root = shown("backup", str(target)).splitlines()
     assert first.startswith(f"backed up runs.db to {target} in ")
@@ -43,7 +43,7 @@ def test_people_are_told_what_was_copied_and_that_it_was_proven(shown: Shown, ta
     assert left_in(target) == ["monday.db", "monday.db-lock"]
 
 
-def test_scripts_are_told_the_same(document: Callable[..., Any], target: Path) -> None:
+def test_json_has_the_same_numbers(document: Callable[..., Any], target: Path) -> None:
     """`backup --json` prints the same facts as fields, with the duration."""
     told = document("backup", str(target))
     assert told.pop("seconds") > 0
@@ -52,7 +52,7 @@ def test_scripts_are_told_the_same(document: Callable[..., Any], target: Path) -
     assert told == {"path": str(target), "bytes": size, "runs": RUNS, "events": EVENTS, "position": EVENTS}
 
 
-def test_the_copy_answers_for_a_checkpoint_of_the_original(shown: Shown, target: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_original_verifies_the_copy(shown: Shown, target: Path, tmp_path: Path) -> None:
     """`verify --since` accepts a checkpoint of the original for the copy."""
     (tmp_path / "monday.json").write_text(shown("checkpoint"))
     shown("backup", str(target))
@@ -69,7 +69,7 @@ def test_the_copy_answers_for_a_checkpoint_of_the_original(shown: Shown, target:
         (".", "UsageError", 2),
     ],
 )
-def test_where_there_can_be_no_copy_it_is_an_error(
+def test_a_failed_backup_is_one_line(
     recorded: Path, capsys: pytest.CaptureFixture[str], to: str, name: str, code: int
 ) -> None:
     """A target that cannot be a backup is a named error on standard error, and the store stays unchanged."""
@@ -81,7 +81,7 @@ def test_where_there_can_be_no_copy_it_is_an_error(
     assert recorded.read_bytes() == before
 
 
-def test_a_missing_database_is_not_made(target: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_database_is_not_created(target: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`backup` of a missing database raises DatabaseNotFound and creates no file."""
     assert main(["backup", str(target), "--db", str(target.parent / "missing.db")]) == 1
     assert "DatabaseNotFound" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def untimed(text: str) -> list[str]:
     return [line for line in lines if not line.startswith("hash ")]
 
 
-def test_a_reduced_value_is_a_tree_of_what_it_was_made_of(shown: Shown) -> None:
+def test_a_reduced_value_is_a_tree_of_its_sources(shown: Shown) -> None:
     """`blame` shows a reduced value with rule, values taken and passed over, conflicts and the overwritten value."""
     assert untimed(shown("r1", "loss")) == [
         "loss = 0.2",
@@ -90,7 +90,7 @@ def test_a_reduced_value_is_a_tree_of_what_it_was_made_of(shown: Shown) -> None:
     ]
 
 
-def test_where_all_were_combined_none_is_called_taken(shown: Shown) -> None:
+def test_combined_sources_are_not_marked_as_taken(shown: Shown) -> None:
     """When a rule combines all values, `blame` lists the sources in branch order and calls none of them taken."""
     assert untimed(shown("r1", "epochs"))[2:] == ["fit.a@2  3  set", "fit.b@4  4  set during train #1"]
 
@@ -101,7 +101,7 @@ def test_a_value_from_another_run_names_that_run(shown: Shown) -> None:
     assert lines == ["lr = 0.1", "r1: (root)@2  set", "inherited by (root), forked at r1: (root)@4"]
 
 
-def test_history_goes_on_below(shown: Shown) -> None:
+def test_history_lists_overwritten_values(shown: Shown) -> None:
     """`blame --history` adds one line for each overwritten value, newest first."""
     lines = untimed(shown("r1", "loss", "--history"))
     assert lines[-2:] == ["overwrote  (root)@3  0.8  set", "overwrote  (root)@2  0.9  set"]
@@ -126,7 +126,7 @@ def test_no_line_is_longer_than_the_terminal(shown: Shown, arguments: tuple[str,
         ("least", "… 50 more child branches, not shown (--json shows more)"),
     ],
 )
-def test_what_is_left_out_is_counted(shown: Shown, name: str, last: str) -> None:
+def test_omitted_branches_are_counted(shown: Shown, name: str, last: str) -> None:
     """`blame` of a wide reduction cuts its output and says how many branches and values it leaves out."""
     lines = untimed(shown("wide", name))
     assert lines[-1] == last
@@ -154,7 +154,7 @@ def test_json_has_all_of_it(shown: Shown) -> None:
         (("r1", "nothing like it"), "of run 'r1'\n"),
     ],
 )
-def test_an_unknown_name_is_an_error_with_what_was_meant(refused: Shown, arguments: Any, hint: str) -> None:
+def test_an_unknown_name_is_an_error_with_a_hint(refused: Shown, arguments: Any, hint: str) -> None:
     """An unknown parameter is an error with a hint: a similar name, a branch that has it, or that it came later."""
     error = refused(*arguments)
     assert error.startswith("anabranch: ParameterNotFound: ")
@@ -191,6 +191,6 @@ def test_hostile_names_and_values_reach_no_terminal(
     assert "\u202e" not in captured.out + captured.err
 
 
-def test_what_an_attempt_set_that_failed_is_told_with_that(shown: Shown) -> None:
+def test_a_value_set_by_a_failed_attempt_names_it(shown: Shown) -> None:
     """`blame` says of a value that the attempt which set it failed."""
     assert "set during train #1, which is FAILED" in untimed(shown("doubtful", "loss"))[1]

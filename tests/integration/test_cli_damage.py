@@ -48,7 +48,7 @@ def test_a_point_whose_event_is_lost_is_named(
     assert main(["show", "r1", "--at", "2"]) == 0
 
 
-def test_a_damaged_row_is_told_with_a_way_out(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_row_is_reported_with_advice(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error for a damaged row points to `doctor`; the output of `doctor` itself does not."""
     _sql(database, "UPDATE parameters SET value = '{'")
     assert main(["params", "r1"]) == 1
@@ -65,9 +65,7 @@ def _sqlite_file(path: Path, *statements: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["runs", "doctor"])
-def test_what_is_no_database_of_ours_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
+def test_foreign_files_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     """A file that is no store is refused and stays unchanged, and nothing is created beside it."""
     (tmp_path / "text").write_text("no database")
     _sqlite_file(tmp_path / "foreign", "CREATE TABLE t (x)")
@@ -89,7 +87,7 @@ def test_what_is_no_database_of_ours_is_left_alone(
 
 
 @pytest.mark.parametrize("command", ["runs", "doctor"])
-def test_what_is_no_file_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_devices_and_pipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     """A device or a pipe is refused by name without being opened."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path(os.devnull)):

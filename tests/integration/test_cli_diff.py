@@ -83,7 +83,7 @@ async def _record_two_tries(database: Path) -> None:
                 await attempt.update(outputs={"rows": rows})
 
 
-def test_two_tries_at_the_same(told: Told, database: Path, document: Callable[..., Any]) -> None:
+def test_two_executions_of_the_same_tasks(told: Told, database: Path, document: Callable[..., Any]) -> None:
     """`diff` of two runs compares specifications and outputs, but neither job ids nor times."""
     asyncio.run(_record_two_tries(database))
     code, text = told("diff", "try 1", "try 2")
@@ -110,7 +110,7 @@ async def _record_two_configurations(database: Path) -> None:
             await run.log_job({"name": "nightly"})
 
 
-def test_two_runs_that_were_configured_otherwise(told: Told, database: Path) -> None:
+def test_two_runs_with_different_configurations(told: Told, database: Path) -> None:
     """`diff` compares configurations and tags, and the job logs between two points of a run."""
     asyncio.run(_record_two_configurations(database))
     code, text = told("diff", "monday", "tuesday")
@@ -145,7 +145,7 @@ def test_a_value_that_was_erased(told: Told) -> None:
     ]
 
 
-def test_a_point_that_does_not_exist_is_named(told: Told) -> None:
+def test_an_invalid_position(told: Told) -> None:
     """The error for a point that does not exist says what it is: a position, a version or a time."""
     _, said = told("show", "r1", "--at", "p99999")
     assert "was not there at position 99999, or the log does not reach it" in said
@@ -160,7 +160,7 @@ def test_a_point_may_be_an_age(told: Told) -> None:
     assert "is neither an age (30s, 90m, 12h, 30d, 4w) nor an ISO 8601 time" in told("show", "r1", "--at", "1x")[1]
 
 
-def test_the_root_by_the_name_that_is_shown(told: Told) -> None:
+def test_the_roots_display_name_is_not_its_name(told: Told) -> None:
     """`--branch "(root)"` is an error that says how to name the root branch."""
     code, said = told("params", "r1", "--branch", "(root)")
     assert (code, said.strip().endswith("; omit --branch for the root branch")) == (1, True)
@@ -209,7 +209,7 @@ READINGS = {
 
 
 @pytest.mark.parametrize(("text", "meant"), READINGS.items(), ids=READINGS)
-def test_places_are_read_by_the_longest_run_that_is_there(
+def test_the_longest_existing_run_id_is_taken(
     document: Callable[..., Any], text: str, meant: tuple[str, str, Any]
 ) -> None:
     """`diff` reads `run:branch@point` with the longest existing run id, since run ids may contain `:` and `@`."""
@@ -232,7 +232,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "expected"), REFUSED.items(), ids=map(" ".join, REFUSED))
-def test_what_is_not_there_is_refused(told: Told, arguments: tuple[str, ...], expected: tuple[int, str]) -> None:
+def test_unknown_places_are_refused(told: Told, arguments: tuple[str, ...], expected: tuple[int, str]) -> None:
     """A place that does not exist, or cannot be read, is one line of error with its name."""
     code, text = told(*arguments)
     assert (code, text.split(":")[1].strip(), text.count("\n")) == (*expected, 1)

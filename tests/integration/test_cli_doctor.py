@@ -109,7 +109,7 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("statement", TAMPERED)
-def test_views_that_were_tampered_with_are_made_anew(healthy: Path, examined: Examined, statement: str) -> None:
+def test_tampered_views_are_rebuilt(healthy: Path, examined: Examined, statement: str) -> None:
     """`doctor` finds views that were altered from outside; `--fix` rebuilds them as they were."""
     tables = "runs", "tasks", "task_attempts", "schema_info"
     before = [_sql(healthy, f"SELECT * FROM {table} ORDER BY 1") for table in tables]
@@ -124,7 +124,7 @@ def test_views_that_were_tampered_with_are_made_anew(healthy: Path, examined: Ex
     assert states(examined()[1]) == {}
 
 
-def test_a_trigger_on_the_log_is_told_of(healthy: Path, examined: Examined) -> None:
+def test_a_trigger_on_the_log_is_reported(healthy: Path, examined: Examined) -> None:
     """`doctor` reports a foreign trigger on the log's tables and never removes it."""
     _sql(healthy, "CREATE TRIGGER liar AFTER INSERT ON events BEGIN DELETE FROM events; END")
     code, checks = examined("--fix")
@@ -134,7 +134,7 @@ def test_a_trigger_on_the_log_is_told_of(healthy: Path, examined: Examined) -> N
     assert states(examined()[1]) == {}
 
 
-def test_a_damaged_log_is_no_matter_of_views(healthy: Path, examined: Examined) -> None:
+def test_an_unreadable_event_leaves_the_views_alone(healthy: Path, examined: Examined) -> None:
     """An unreadable event is a finding with its position; `--fix` does not rebuild the views over it."""
     _sql(healthy, "UPDATE events SET payload = x'80' WHERE position = 3")
     before = _sql(healthy, "SELECT * FROM tasks")
@@ -195,7 +195,7 @@ def test_orphaned_attempts_are_marked_in_any_run(healthy: Path, examined: Examin
     assert states(examined("--timeout", "3600")[1]) == {}
 
 
-def test_the_timeout_says_what_is_orphaned(healthy: Path, examined: Examined) -> None:
+def test_the_timeout_decides_what_is_orphaned(healthy: Path, examined: Examined) -> None:
     """A shorter `--timeout` counts younger attempts as orphaned, too."""
     asyncio.run(_record_orphans(healthy))
 
@@ -251,7 +251,7 @@ def dead_holder(request: pytest.FixtureRequest, healthy: Path) -> Iterator[int]:
         yield process.pid
 
 
-def test_a_run_lock_of_a_dead_process_is_told_and_left(dead_holder: int, examined: Examined) -> None:
+def test_a_run_lock_of_a_dead_process_is_reported_and_kept(dead_holder: int, examined: Examined) -> None:
     """A run lock whose taker is dead but whose child holds it is a finding with advice; `--fix` leaves it."""
     code, checks = examined("--fix")
 
@@ -260,7 +260,7 @@ def test_a_run_lock_of_a_dead_process_is_told_and_left(dead_holder: int, examine
     assert "lsof run.lock" in checks["run lock"]["advice"]
 
 
-def test_a_held_write_lock_holds_nobody_up(healthy: Path, examined: Examined) -> None:
+def test_a_held_write_lock_does_not_block_other_checks(healthy: Path, examined: Examined) -> None:
     """`doctor` does not wait for a held write lock: it reports it, makes every other check and fixes nothing."""
     _sql(healthy, "DELETE FROM task_attempts")
     lock = FileLock(Path(f"{healthy}-lock"))
@@ -345,7 +345,7 @@ def test_rebuild_leaves_the_views_of_a_lost_event(healthy: Path, capsys: pytest.
     assert _sql(healthy, "SELECT * FROM task_attempts") != told
 
 
-def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_problems_come_with_advice(healthy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`doctor` prints a line for each check, an arrow before each advice, and the verdict last."""
     _sql(healthy, "UPDATE tasks SET status = 'COMPLETED'")
 
@@ -364,7 +364,7 @@ def test_people_are_told_what_to_do(healthy: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines()[-1] == "runs.db is healthy"
 
 
-def test_lines_end_where_the_terminal_does(
+def test_lines_fit_the_terminal(
     healthy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`doctor` prints no line longer than the terminal is wide."""
@@ -373,7 +373,7 @@ def test_lines_end_where_the_terminal_does(
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 60
 
 
-def test_looking_makes_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reading_creates_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`doctor --fix` on a missing file raises DatabaseNotFound and creates nothing."""
     assert main(["doctor", "--fix", "--db", str(tmp_path / "missing.db")]) == 1
     assert "DatabaseNotFound" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def examined(store: Path, database: Path, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-def test_files_that_others_may_read_are_told_and_taken_from_them(database: Path, examined: Examined) -> None:
+def test_files_that_others_may_read_are_restricted(database: Path, examined: Examined) -> None:
     """Files that others may read are a finding; `--fix` leaves only the owner's permissions."""
     lock = Path(f"{database}-lock")
     lock.touch()
@@ -84,9 +84,7 @@ def test_a_network_file_system_is_a_finding(examined: Examined, monkeypatch: pyt
     assert "nfs4, a network file system" in found["file system"]["text"]
 
 
-def test_where_the_system_does_not_tell_there_is_no_finding(
-    examined: Examined, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_file_system_is_no_finding(examined: Examined, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that does not say what kind of file system is mounted gives no finding."""
     monkeypatch.setattr(file_checks, "mounted_as", lambda *_: None)
     assert examined() == (0, {})
@@ -100,7 +98,7 @@ def test_a_disk_that_is_nearly_full_is_a_finding(examined: Examined, monkeypatch
     assert found["disk"]["text"].startswith("only 12.0 MB free: a write that does not fit raises DiskFull")
 
 
-def test_a_sync_that_had_failed_is_said(database: Path, capsys: pytest.CaptureFixture[str], store: Path) -> None:
+def test_a_sync_that_had_failed_is_reported(database: Path, capsys: pytest.CaptureFixture[str], store: Path) -> None:
     """A failed sync of a file that is whole is reported once: opening it has cleared the mark."""
     shutil.copyfile(store, database)
     database.chmod(0o600)
@@ -114,7 +112,7 @@ def test_a_sync_that_had_failed_is_said(database: Path, capsys: pytest.CaptureFi
     assert said[1] == "none is known to have failed"
 
 
-def test_a_file_that_is_not_whole_after_a_failed_sync_is_a_finding(database: Path, examined: Examined) -> None:
+def test_a_damaged_file_after_a_failed_sync_is_a_finding(database: Path, examined: Examined) -> None:
     """A damaged file with a failed sync is a finding, with advice, until the mark is removed."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE events SET recorded_at = 0 WHERE position = 1")
@@ -128,7 +126,7 @@ def test_a_file_that_is_not_whole_after_a_failed_sync_is_a_finding(database: Pat
     assert "syncs" not in examined()[1]
 
 
-def test_room_for_less_than_another_copy_is_said(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_less_than_another_copy_is_reported(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little room for another copy is no finding, but the check says that a copy may not fit."""
     with database.open("wb") as file:
         file.truncate(10**10)
@@ -152,7 +150,7 @@ def test_a_write_ahead_log_that_only_grows_is_a_finding(database: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system does not tell who holds a lock")
-async def test_who_reads_is_named(store: Path, database: Path) -> None:
+async def test_readers_are_named(store: Path, database: Path) -> None:
     """`reading` names the processes that read, by SQLite's locks, until they end."""
     async with opened_copy(store, database) as engine:
         await engine.create_run("r")
@@ -168,7 +166,7 @@ async def test_who_reads_is_named(store: Path, database: Path) -> None:
         assert reading(Path(f"{database}-shm")) == []
 
 
-def test_where_nobody_can_be_named_nobody_is(tmp_path: Path) -> None:
+def test_unknown_readers_are_not_named(tmp_path: Path) -> None:
     """A database that nobody has open has no readers."""
     assert reading(tmp_path / "runs.db-shm") == []
 
@@ -188,7 +186,7 @@ EXPOSED = {
 
 
 @pytest.mark.parametrize("version", EXPOSED)
-def test_what_a_version_of_sqlite_is_exposed_to(version: tuple[int, int, int]) -> None:
+def test_versions_of_sqlite_with_the_wal_reset_bug(version: tuple[int, int, int]) -> None:
     """The check says whether this version of SQLite has the WAL reset bug.
 
     It is no finding, since the engine is safe from it; other programs that write to the file are not.
@@ -198,7 +196,7 @@ def test_what_a_version_of_sqlite_is_exposed_to(version: tuple[int, int, int]) -
     assert ("other programs that write to or checkpoint the file are not" in check.text) == EXPOSED[version]
 
 
-def test_what_a_killed_backup_left_is_removed(database: Path, examined: Examined) -> None:
+def test_leftovers_of_a_killed_backup_are_removed(database: Path, examined: Examined) -> None:
     """`--fix` removes the folders that killed backups left, and keeps that of a running one."""
     folders = [PartialFolder(database.parent) for _ in range(3)]
     for folder in folders:
@@ -221,7 +219,7 @@ def _sql(database: Path, statement: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, b"SQLite format 3\0" + b"x" * 5000])
-def test_what_is_no_database_is_a_finding(database: Path, examined: Examined, content: bytes) -> None:
+def test_a_file_that_is_no_database_is_a_finding(database: Path, examined: Examined, content: bytes) -> None:
     """A file that is no database is a finding with advice, and `--fix` changes neither its bytes nor its mode."""
     database.write_bytes(content)
     database.chmod(0o644)
@@ -231,7 +229,7 @@ def test_what_is_no_database_is_a_finding(database: Path, examined: Examined, co
     assert (database.read_bytes(), database.stat().st_mode & 0o777) == (content, 0o644)
 
 
-def test_a_damaged_file_is_told_and_not_written_to(database: Path, examined: Examined) -> None:
+def test_a_damaged_file_is_reported_and_not_written_to(database: Path, examined: Examined) -> None:
     """Overwritten pages are findings, and `--fix` rebuilds nothing in a damaged file."""
     _sql(database, "UPDATE runs SET status = 'FORGED'")
     ((page,),) = _sql(database, "SELECT rootpage FROM sqlite_schema WHERE name = 'events_by_run'")
@@ -246,7 +244,7 @@ def test_a_damaged_file_is_told_and_not_written_to(database: Path, examined: Exa
     assert "put a backup in its place; anabranch verify names what is lost" in found["file"]["advice"]
 
 
-def test_a_log_that_has_lost_events_is_told(database: Path, examined: Examined) -> None:
+def test_a_log_that_has_lost_events_is_reported(database: Path, examined: Examined) -> None:
     """In a log that has lost events, the views are a finding, which says that no rebuild helps."""
     _sql(database, "DELETE FROM events WHERE event_type = 'AttemptCreated'")
     code, found = examined("--fix")

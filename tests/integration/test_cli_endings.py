@@ -90,7 +90,7 @@ def test_a_wrong_command_line_is_exit_code_2(capsys: pytest.CaptureFixture[str],
 
 
 @pytest.mark.parametrize("command", [["runs"], ["show", "r1"], ["events", "r1", "--follow"], ["rebuild"]])
-def test_looking_makes_no_database(
+def test_reading_creates_no_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     """A command that reads raises DatabaseNotFound for a missing file, and creates nothing."""
@@ -155,7 +155,7 @@ def test_differing_views_are_exit_code_1(
 
 
 @pytest.mark.parametrize("command", [["tree", "deep", "--json"], ["export", "runs", "deep", "--format", "json"]])
-def test_what_is_nested_too_deeply_for_json_is_an_error_of_one_line(
+def test_nesting_too_deep_for_json_is_a_one_line_error(
     database: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     """Branches nested too deeply for JSON raise NestedTooDeeply as JSON; `tree` still draws them."""
@@ -172,7 +172,7 @@ def test_what_is_nested_too_deeply_for_json_is_an_error_of_one_line(
     assert main(["tree", "deep", "--db", str(database)]) == 0
 
 
-def test_a_reader_that_has_gone_ends_it_quietly(recorded: Path) -> None:
+def test_a_closed_pipe_ends_a_command_quietly(recorded: Path) -> None:
     """A closed pipe on standard output, as in `| head`, ends a command silently with exit code 141."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -188,7 +188,7 @@ def test_a_reader_that_has_gone_ends_it_quietly(recorded: Path) -> None:
 
 @pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("command", [["runs"], ["runs", "--json"], ["export", "r1"], ["--help"]], ids=" ".join)
-def test_an_output_that_takes_nothing_is_an_error(
+def test_an_output_that_cannot_be_written_is_an_error(
     recorded: Path, command: list[str], environment: dict[str, str]
 ) -> None:
     """A full disk behind standard output ends a command with exit code 1 and one line of error."""
@@ -202,7 +202,7 @@ def test_an_output_that_takes_nothing_is_an_error(
 
 
 @pytest.mark.parametrize("command", [["runs"], ["runs", "--json"], ["export", "r1"], ["nothing"]], ids=" ".join)
-def test_closed_streams_are_nobodys_errors(recorded: Path, command: list[str]) -> None:
+def test_closed_streams_are_harmless(recorded: Path, command: list[str]) -> None:
     """A command with closed standard streams ends as usual, and writes no output into the database file."""
     before = recorded.read_bytes()
     done = subprocess.run(

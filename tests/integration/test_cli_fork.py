@@ -54,7 +54,7 @@ def test_the_fork_is_there_for_scripts(recorded: Path, capsys: pytest.CaptureFix
     assert (info.tag, info.original_run_id) == ("again", "r1")
 
 
-def test_forks_without_a_name_of_their_own_never_clash(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_fork_ids_never_clash(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Generated run ids differ, also for forks within one second; an explicit id that is taken is refused."""
     made = []
     for _ in range(3):
@@ -110,7 +110,7 @@ def test_forks_of_one_second_are_counted(
 
 
 @pytest.mark.parametrize(("arguments", "error"), REFUSED.items(), ids=map(" ".join, REFUSED))
-def test_what_cannot_be_forked_is_refused(
+def test_impossible_forks_are_refused(
     recorded: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], error: str
 ) -> None:
     """A fork that cannot be made is an error with its name, and no run is created."""
@@ -130,7 +130,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("asked", ELSEWHERE)
-def test_a_step_that_is_not_there_is_looked_for(
+def test_an_unknown_step_is_an_error_with_a_hint(
     recorded: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, ...]
 ) -> None:
     """The error for an unknown step hints at a similar name, another branch, a later point or the source run."""
@@ -159,9 +159,7 @@ def test_inherited_steps_are_marked(recorded: Path, capsys: pytest.CaptureFixtur
     ]
 
 
-def test_attempts_at_inherited_steps_are_said_to_be_the_sources(
-    recorded: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_attempts_at_inherited_steps_belong_to_the_source(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`attempts` of a fork says that it has none of its own, and where those at its inherited steps are."""
     assert main(["fork", "r1", "--as", "r2"]) == 0
     capsys.readouterr()
@@ -172,9 +170,7 @@ def test_attempts_at_inherited_steps_are_said_to_be_the_sources(
     assert json.loads(capsys.readouterr().out)["attempts"] == []
 
 
-def test_an_inherited_step_that_was_never_tried_has_no_attempts_anywhere(
-    recorded: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_inherited_step_without_attempts_names_no_source(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`attempts` of a fork does not point to the source when an inherited step has no attempts."""
 
     async def record() -> None:

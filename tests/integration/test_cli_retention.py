@@ -87,7 +87,7 @@ def test_reductions_that_still_hold_the_value_are_named(said: Said, document: Ca
     assert erasure == {"erased": False, "carried": []}
 
 
-def test_what_was_carried_over_is_named_and_erased_in_turn(said: Said, document: Callable[..., Any]) -> None:
+def test_carried_over_values_are_named_and_can_be_erased(said: Said, document: Callable[..., Any]) -> None:
     """`erase` of a carried-over value names the other forks that hold a copy; erasing the last one names none."""
     assert said("fork", "old 1", "--as", "fork 2")[0] == 0
     assert said("delete", "old 1", "--reason", "old", "--yes", "--carry-over")[0] == 0
@@ -126,7 +126,7 @@ def test_a_deleted_run_gives_its_space_back(database: Path, said: Said) -> None:
     assert database.stat().st_size < size
 
 
-def test_what_was_deleted_is_listed(said: Said, document: Callable[..., Any]) -> None:
+def test_deleted_runs_are_listed(said: Said, document: Callable[..., Any]) -> None:
     """`runs --deleted` lists deleted runs, the last first, with reason and event count.
 
     It filters by the time of deletion only.
@@ -176,7 +176,7 @@ def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any])
     assert (found["deleted"], [*found["kept"]], found["compaction"]) == ([], ["old 1"], None)
 
 
-def test_runs_of_other_words_are_told_of(said: Said, document: Callable[..., Any]) -> None:
+def test_old_runs_with_other_statuses_are_counted(said: Said, document: Callable[..., Any]) -> None:
     """`gc` counts runs that are old enough but have a status other than the selected ones."""
     told = said("gc", "--older-than", "0m", "--dry-run", "--status", "DONE")[1].splitlines()
     assert told[0] == "would delete 0 runs"
@@ -212,7 +212,7 @@ def test_ages_and_times(document: Callable[..., Any], age: str, deleted: int) ->
         (("gc", "--older-than", "0m"), 2, "--yes is needed"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_wrong_arguments_are_one_line_errors(
     said: Said, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     """A command that cannot be done is one line on standard error that names the cause."""
@@ -246,7 +246,7 @@ def answered(said: Said, monkeypatch: pytest.MonkeyPatch) -> Said:
         (("gc", "--older-than", "0m"), "RUN "),
     ],
 )
-def test_they_ask_before_anything_goes(database: Path, answered: Said, arguments: tuple[str, ...], first: str) -> None:
+def test_they_ask_before_they_delete(database: Path, answered: Said, arguments: tuple[str, ...], first: str) -> None:
     """`delete`, `erase` and `gc` ask on a terminal first: "no" changes nothing, "yes" does it.
 
     `gc` shows what it would delete before it asks.
@@ -261,7 +261,7 @@ def test_they_ask_before_anything_goes(database: Path, answered: Said, arguments
     assert database.read_bytes() != before
 
 
-def test_nothing_is_asked_where_nothing_would_go(answered: Said) -> None:
+def test_nothing_to_delete_asks_nothing(answered: Said) -> None:
     """`gc` asks nothing when there is nothing to delete."""
     assert answered(b"", "gc", "--older-than", "1d") == (0, "would delete 0 runs\n", "")
 

@@ -166,7 +166,7 @@ def test_people_are_told_that_a_run_is_waited_for(tail: Callable[..., Tail], rec
     assert "RunCreated" in follower.next()
 
 
-def test_it_goes_on_where_it_ended(tail: Callable[..., Tail], recorded: Path) -> None:
+def test_it_resumes_where_it_ended(tail: Callable[..., Tail], recorded: Path) -> None:
     """`tail --after` shows what was recorded between two calls."""
     follower = tail("--json", "-n", "1")
     follower.events(1)

@@ -32,7 +32,7 @@ def recorded(database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return database
 
 
-def test_tasks_are_shown_with_who_works_on_them(shown: Shown) -> None:
+def test_tasks_are_shown_with_their_operators(shown: Shown) -> None:
     """`tasks` prints a line for each task in the order they were logged, and none for steps that are no tasks."""
     lines = shown("tasks", "r1").splitlines()
 
@@ -79,7 +79,7 @@ def test_tasks_are_filtered_by_what_either_column_shows(document: Callable[..., 
     assert shown("tasks", "r1", "--status", "DONE") == "no tasks that are DONE\n"
 
 
-def test_tasks_are_told_and_explained_as_they_stood(
+def test_tasks_and_explanations_as_of_a_point(
     shown: Shown, document: Callable[..., Any], recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`tasks --at` and `explain --at` answer as of a version, and `explain` as of a time, with durations as of then."""
@@ -127,7 +127,7 @@ def test_explain_answers_in_one_line_first(shown: Shown) -> None:
     )
 
 
-def test_explain_puts_what_waits_behind_its_cause(shown: Shown) -> None:
+def test_explain_lists_waiting_tasks_below_their_cause(shown: Shown) -> None:
     """`explain` lists below each failed task, with its reason, the tasks that it blocks."""
     lines = [line.strip(" │├└─") for line in shown("explain", "r1").splitlines()]
 
@@ -156,7 +156,7 @@ def test_explain_is_whole_in_json(document: Callable[..., Any]) -> None:
     assert findings["plot"]["job"]["since"].endswith("Z")
 
 
-def test_explain_cuts_what_is_too_much(shown: Shown) -> None:
+def test_explain_is_limited(shown: Shown) -> None:
     """`explain --limit` bounds each kind and what is behind each cause, and says how many more there are."""
     text = shown("explain", "r1", "--limit", "1")
 
@@ -258,7 +258,7 @@ def test_hostile_names_stay_text(shown: Shown, recorded: Path, command: str, opt
 
 
 @pytest.mark.parametrize("command", ["tasks", "explain"])
-def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_lines_fit_the_terminal(shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """`tasks` and `explain` print no line longer than the terminal is wide."""
     monkeypatch.setenv("COLUMNS", "60")
 
@@ -266,7 +266,7 @@ def test_lines_end_where_the_terminal_does(shown: Shown, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("command", [["tasks"], ["explain"], ["export", "evidence", "--to", "/nowhere"]])
-def test_a_run_that_is_not_there(recorded: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+def test_an_unknown_run(recorded: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     """An unknown run is one line of error with exit code 1."""
     assert main([*command, "r9"]) == 1
     assert capsys.readouterr() == ("", "anabranch: RunNotFound: no run 'r9'\n")

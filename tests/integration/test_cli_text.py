@@ -184,7 +184,7 @@ def test_times_have_four_digits_of_the_year() -> None:
     assert time_text(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01 00:00:00"
 
 
-def test_what_ended_before_it_began_took_no_time() -> None:
+def test_negative_durations_are_not_printed() -> None:
     """`elapsed_text` is empty when the end lies before the start."""
     moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert elapsed_text(moment, moment + timedelta(days=1)) == "1 d 0 h"

@@ -103,7 +103,7 @@ def test_a_command_line_that_says_too_little_or_too_much(ran: Ran, arguments: li
     assert ran("export", *arguments)[0] == 2
 
 
-def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(ran: Ran, recorded: Path, tmp_path: Path) -> None:
     """`export` overwrites a file only with `--force`, and never the database or the files that belong to it."""
     (tmp_path / "mine").write_text("mine")
 
@@ -121,7 +121,7 @@ def test_what_is_there_is_not_overwritten(ran: Ran, recorded: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-def test_a_file_that_comes_meanwhile_is_not_overwritten(
+def test_a_file_created_meanwhile_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
 ) -> None:
     """A file created under the target name during an export is kept, and nothing is left of the export."""
@@ -150,7 +150,7 @@ def test_an_export_that_cannot_be_written_names_its_file(ran: Ran, tmp_path: Pat
     assert (code, error.endswith(f": '{target}'\n")) == (1, True)
 
 
-def test_an_import_says_what_was_there_already(ran: Ran) -> None:
+def test_an_import_counts_runs_that_were_already_there(ran: Ran) -> None:
     """`import` says, as text and as JSON, which runs existed already."""
     ran("export", "--all", "--to", "all.jsonl")
     ran("export", "nightly", "--to", "one.jsonl")
@@ -167,7 +167,7 @@ def test_an_import_says_what_was_there_already(ran: Ran) -> None:
     assert shown.splitlines()[1] == "4 runs of the file were already there, identical in every byte"
 
 
-def test_a_file_that_is_refused(ran: Ran, tmp_path: Path) -> None:
+def test_refused_files_change_nothing(ran: Ran, tmp_path: Path) -> None:
     """A refused import names the line and the fault, and creates no database."""
     ran("export", "--all", "--to", "all.jsonl")
     whole = (tmp_path / "all.jsonl").read_bytes()
@@ -208,7 +208,7 @@ def test_a_database_is_made_on_no_network_file_system(
     assert {*tmp_path.iterdir()} == before
 
 
-def test_a_database_is_made_behind_no_links_in_a_circle(ran: Ran, tmp_path: Path) -> None:
+def test_no_database_is_created_through_circular_links(ran: Ran, tmp_path: Path) -> None:
     """`import` through a symbolic link that points to itself raises CannotOpen."""
     ran("export", "--all", "--to", "all.jsonl")
     (tmp_path / "loop").symlink_to("loop")
@@ -238,7 +238,7 @@ def test_links_in_a_circle_are_an_error_with_a_name(
 
 
 @pytest.mark.parametrize("name", ["other.db", "other.db-wal"])
-async def test_a_database_that_somebody_makes_meanwhile_stays_theirs(tmp_path: Path, name: str) -> None:
+async def test_a_database_created_meanwhile_is_not_touched(tmp_path: Path, name: str) -> None:
     """A database that another process creates during an import into a new one is kept, and the import fails."""
     with pytest.raises(MadeMeanwhile, match="another process has created"):
         async with new_database(tmp_path / "other.db", event_bytes_max=EVENT_BYTES_MAX):

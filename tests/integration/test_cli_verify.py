@@ -85,7 +85,7 @@ def test_one_run(command: Command) -> None:
     assert (code, error(err)) == (1, "RunNotFound")
 
 
-def test_problems_are_told_in_whole_sentences(command: Command, recorded: Path) -> None:
+def test_problems_are_explained(command: Command, recorded: Path) -> None:
     """`verify` prints each problem in two lines, what and where, then why, and exits with 1."""
     tamper(recorded, "UPDATE events SET payload = x'c1' WHERE position = 7")
     tamper(recorded, "DELETE FROM events WHERE position = 8")
@@ -205,7 +205,7 @@ def test_a_checkpoint_of_another_store(command: Command, checkpoint: Path) -> No
     assert (code, out, error(err)) == (1, "", "CheckpointOfAnotherStore")
 
 
-def test_files_that_are_none(command: Command, checkpoint: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_checkpoints(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     """A missing, truncated or unsuitable checkpoint or key file is one line of error."""
     (tmp_path / "cut.json").write_text(checkpoint.read_text()[:-20])
     for arguments, name in (

@@ -80,7 +80,7 @@ async def test_a_bundle_says_where_artifacts_are(bundle: Any, root_path: Path) -
     assert tasks(bundle)["plot"]["current_attempt"]["artifacts"] is None
 
 
-async def test_an_external_run_is_told_where_there_are_no_attempts(bundle: Any) -> None:
+async def test_an_external_run_replaces_missing_attempts(bundle: Any) -> None:
     """A bundle contains a task's external run only if the task has no attempts."""
     legacy = tasks(bundle)["legacy"]
 
@@ -189,7 +189,7 @@ async def test_a_bundle_is_of_one_moment(engine: Engine) -> None:
     await writing
 
 
-async def test_a_report_stays_a_table_whatever_it_tells(engine: Engine) -> None:
+async def test_no_text_breaks_the_report(engine: Engine) -> None:
     """Recorded texts can neither break a table of the report nor add markup, links or HTML."""
     hostile = "a|b\n# c\r\\|`d` [x](http://y) <img src=z> **e** \u202e"
     name = "a|b [x](http://y) <b> `d` \\|"
@@ -351,7 +351,7 @@ def test_the_command_says_what_it_wrote(typed: Callable[..., tuple[int, str]], t
 
 
 @pytest.mark.parametrize("arguments", [[], ["--to", "a", "--check", "b"]])
-def test_it_is_told_what_to_do(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_either_to_or_check_is_needed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The command requires exactly one of `--to` and `--check`."""
     assert main(["export", "evidence", "r1", *arguments]) == 2
     assert "UsageError" in capsys.readouterr().err
@@ -382,7 +382,7 @@ async def test_a_bundle_that_was_edited_is_found_out(recorded: Path, bundle: Any
     "hostile",
     [b"\xff", b'","deep":' + b'{"a":' * 900 + b"1" + b"}" * 900 + b',"b":"', b'","number":1' + b"0" * 400 + b',"b":"'],
 )
-async def test_a_bundle_that_no_reader_can_take_whole(
+async def test_a_bundle_that_is_damaged_anywhere_is_refused(
     recorded: Path, bundle: Any, tmp_path: Path, hostile: bytes
 ) -> None:
     """A bundle that is malformed anywhere raises InvalidValue."""
@@ -481,7 +481,7 @@ async def test_a_forged_place_of_artifacts_is_found_out(recorded: Path, bundle: 
     assert found.differing == ["tasks[1].attempts[1].artifacts.path"]
 
 
-async def test_evidence_outlives_the_source_of_its_run(tmp_path: Path, engine: Engine) -> None:
+async def test_evidence_holds_after_the_source_is_deleted(tmp_path: Path, engine: Engine) -> None:
     """A bundle holds after its run's source was deleted and carried over under new ids; a forged id is found."""
     source = await engine.create_run("r1")
     async with source.attempt("s"):
@@ -502,7 +502,9 @@ async def test_evidence_outlives_the_source_of_its_run(tmp_path: Path, engine: E
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3, 4), (4, 3, 2, 1), (2, 4, 1, 3), (3, 1, 4, 2)])
-async def test_evidence_outlives_all_sources_of_its_run(tmp_path: Path, engine: Engine, order: tuple[int, ...]) -> None:
+async def test_evidence_holds_after_all_sources_are_deleted(
+    tmp_path: Path, engine: Engine, order: tuple[int, ...]
+) -> None:
     """A bundle holds after all sources of its run were deleted in any order; a forged id is found."""
     source = await engine.create_run("r1")
     async with source.attempt("s"):
@@ -553,7 +555,7 @@ async def test_no_evidence_is_an_error_with_a_name(engine: Engine, tmp_path: Pat
         await check_evidence(engine, "r1", tmp_path)
 
 
-async def test_what_a_fork_has_from_its_source_is_said_to_be_from_there(engine: Engine, tmp_path: Path) -> None:
+async def test_inherited_steps_are_marked_in_evidence(engine: Engine, tmp_path: Path) -> None:
     """The bundle and the report of a fork mark inherited steps, and the report has the fork's own attempts."""
     source = await engine.create_run("bad")
     async with source.attempt("prep"):
@@ -577,7 +579,7 @@ async def test_what_a_fork_has_from_its_source_is_said_to_be_from_there(engine: 
 
 
 @pytest.mark.parametrize("edited", [False, True])
-async def test_a_bundle_of_version_1_is_still_held_to_the_log(engine: Engine, tmp_path: Path, *, edited: bool) -> None:
+async def test_a_bundle_of_version_1_is_still_checked(engine: Engine, tmp_path: Path, *, edited: bool) -> None:
     """A bundle of format version 1 is compared in all fields that it has."""
     run = await engine.create_run("r1")
     async with run.attempt("s"):

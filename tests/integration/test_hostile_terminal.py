@@ -152,7 +152,7 @@ def test_every_command_is_known() -> None:
 @pytest.mark.parametrize(
     "some", [pytest.param(slice(None, None, 4), id="some"), pytest.param(slice(None), id="all", marks=pytest.mark.slow)]
 )
-def test_every_place_is_given_a_trick(folder: Folder, some: slice) -> None:
+def test_every_argument_gets_hostile_text(folder: Folder, some: slice) -> None:
     """A hostile text in any argument or option of any command prints nothing hidden, as text or JSON."""
     chance = random.Random(1)
     for number, place in enumerate(PLACES[some]):

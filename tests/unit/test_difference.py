@@ -106,9 +106,7 @@ FIELDS: list[tuple[str, Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("path", "changes", "before", "after"), FIELDS, ids=[path for path, *_ in FIELDS])
-def test_a_step_differs_by_what_it_was_and_what_was_said_of_it(
-    path: str, changes: dict[str, Any], before: Any, after: Any
-) -> None:
+def test_a_step_differs_in_any_field(path: str, changes: dict[str, Any], before: Any, after: Any) -> None:
     """A step's differing fields are listed by their full path, with both values; 1 and 1.0 differ."""
     also: dict[str, dict[str, Any]] = {"details.list": {"list": []}, 'details["a.b"]': BOTH, "details.a.b": BOTH}
     one = structs.replace(step("s", "COMPLETED"), spec=SPEC, details={"size": 1, **also.get(path, {})})
@@ -118,7 +116,7 @@ def test_a_step_differs_by_what_it_was_and_what_was_said_of_it(
     assert found.before == found.after
 
 
-def test_a_step_differs_by_what_came_of_it() -> None:
+def test_a_step_differs_in_the_outputs_of_its_attempts() -> None:
     """A step's attempts differ by their outputs, not by their ids, times, places and operator data."""
     one = step("s", "COMPLETED", "FAILED", "COMPLETED")
     first, second = one.attempts
@@ -134,7 +132,7 @@ def test_a_step_differs_by_what_came_of_it() -> None:
     assert found.fields == {"attempts[1].outputs.rows": FieldDifference(UNSET, Parameter(8))}
 
 
-def test_a_branch_and_a_run_differ_by_what_else_was_recorded() -> None:
+def test_branches_and_runs_differ_in_other_recorded_fields() -> None:
     """Branches differ by status reason and details, and runs also by tags, hash, configuration and job."""
     found = difference(log(), structs.replace(log(), details={"note": 1}, status_reason="why"))
     assert found.branches[""].fields == {
@@ -180,7 +178,7 @@ def test_a_branch_that_is_on_one_side_only() -> None:
     }
 
 
-def test_two_branches_are_compared_by_what_is_below_each() -> None:
+def test_two_branches_are_compared_by_relative_names() -> None:
     """Branches below two compared branches are matched by their relative names, others by their full names."""
     before = log("fit.a", log("fit.a.inner", x=1), log("elsewhere", y=1))
     after = log("fit.b", log("fit.b.inner", x=2), log("elsewhere", y=2))

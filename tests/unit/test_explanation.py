@@ -245,7 +245,7 @@ def test_a_dependency_is_looked_for_up_the_branches() -> None:
     }
 
 
-def test_a_failed_branch_is_told_where_no_step_tells_why() -> None:
+def test_a_failed_branch_without_a_failed_step_is_a_finding() -> None:
     """A failed branch is reported only if no step in or below it failed."""
     found = explained(
         step("train", "map.1", status="FAIL", attempts=[attempt("FAIL", message="no data")]),
