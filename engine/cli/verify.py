@@ -114,7 +114,11 @@ def _print(found: Verification, checkpoint: Checkpoint | None, key: Path | None)
             terminal.print(f"unchanged since the checkpoint at position {checkpoint.position:,}", style="green")
             _warn(checkpoint, key)
         return
-    terminal.print(f"{counted(len(found.problems), 'problem')}, the first of each broken branch", style="red")
+    deleted = sum(problem.kind == "deleted" for problem in found.problems)
+    if broken := len(found.problems) - deleted:
+        terminal.print(f"{counted(broken, 'problem')}, the first of each broken branch", style="red")
+    if deleted:
+        terminal.print(f"{counted(deleted, 'run')} deleted since the checkpoint", style="red")
     for problem in found.problems:
         terminal.show(_described(problem))
 

@@ -174,6 +174,7 @@ def test_runs_that_were_deleted(command: Command, recorded: Path, tmp_path: Path
     command("delete", "q", "--reason", "older", "--yes")
     code, out, _ = command("verify", "--since", path)
     assert (code, out.splitlines()[1]) == (1, "2 runs were deleted, according to the store: q, f")
+    assert out.splitlines()[2] == "1 run deleted since the checkpoint"
     when = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
     assert re.search(f"it was deleted at {when}, as the store says: older$", " ".join(out.split()))
 
