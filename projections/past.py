@@ -41,7 +41,7 @@ from projections.own_parameters import LATEST
 from projections.partitions import Partitions, StepRow
 from projections.reading import lineage
 from projections.state import StateViews
-from projections.streams import find_stream, head_of, position_at, version_at
+from projections.streams import event_of, find_stream, position_at, version_at
 
 CHUNK_EVENTS = 1000
 
@@ -120,8 +120,8 @@ def past_of_stream_alone(
     if version >= stream.version:
         yield connection
         return
-    head_of(connection, stream, version)
-    if not _went_on(connection, stream, version, types, step):
+    position, _ = event_of(connection, stream, version)
+    if not _went_on(connection, stream, position, types, step):
         yield connection
         return
     with _fold_into_memory(connection) as fold:
@@ -130,15 +130,15 @@ def past_of_stream_alone(
 
 
 def _went_on(
-    connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], step: str | None
+    connection: sqlite3.Connection, stream: Stream, position: int, types: Sequence[type], step: str | None
 ) -> bool:
-    """Say whether a stream has events of some types behind a version, which may be about a step."""
-    behind = (
-        f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version > ?"
+    """Say whether a stream has events of some types after a position, which may be about a step."""
+    after = (
+        f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND position > ?"
         f" AND event_type IN ({_quoted(types)}) AND {_MENTIONING} LIMIT 1"
     )
-    values = stream.stream_id, stream.stream_id, version, step or ""
-    return connection.execute(behind, values).fetchone() is not None
+    values = stream.stream_id, stream.stream_id, position, step or ""
+    return connection.execute(after, values).fetchone() is not None
 
 
 def _of_types(types: Sequence[type]) -> str:

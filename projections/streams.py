@@ -71,10 +71,7 @@ def position_at(connection: sqlite3.Connection, stream: Stream, at: int | dateti
     version = version_at(connection, stream, at)
     if not _is_version(at):
         return _position_by(connection, stream, at)
-    last = _last_position(connection, stream, "stream_id = ? AND stream_version = ?", (stream.stream_id, version))
-    if not last:
-        raise missing_version(connection, stream, version)
-    return last
+    return event_of(connection, stream, version)[0]
 
 
 def _is_version(at: object) -> TypeGuard[int]:
@@ -90,7 +87,11 @@ def _position_by(connection: sqlite3.Connection, stream: Stream, at: object) -> 
     if not isinstance(at, datetime):
         raise no_point(at)
     # The last event by then and all before it, also those recorded by a clock that was set back later.
-    return _last_position(connection, stream, "recorded_at <= ?", (to_microseconds(at),))
+    row = connection.execute(
+        f"SELECT position FROM events WHERE {_OF_RUN} AND recorded_at <= ? ORDER BY position DESC LIMIT 1",
+        (stream.run_id, ROOT, to_microseconds(at)),
+    ).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def version_by(connection: sqlite3.Connection, stream: Stream, position: int) -> int:
@@ -104,28 +105,31 @@ def version_by(connection: sqlite3.Connection, stream: Stream, position: int) ->
     return 0 if row is None else int(row[0])
 
 
-def _last_position(connection: sqlite3.Connection, stream: Stream, where: str, values: tuple[int, ...]) -> int:
-    """The position of the run's last event for which `where` holds, 0 when there is none."""
-    row = connection.execute(
-        f"SELECT position FROM events WHERE {_OF_RUN} AND {where} ORDER BY position DESC LIMIT 1",
-        (stream.run_id, ROOT, *values),
-    ).fetchone()
-    return 0 if row is None else int(row[0])
-
-
 def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Head:
     """Return where a stream stood at one of its versions.
 
     Raises:
         ReadFailed: the event of the version is not there.
     """
-    row = connection.execute(
-        f"SELECT hash FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version = ? LIMIT 1",
+    return Head(stream.branch, version, event_of(connection, stream, version)[1])
+
+
+def event_of(connection: sqlite3.Connection, stream: Stream, version: int) -> tuple[int, bytes]:
+    """Return the position and the hash of the event of a version.
+
+    Raises:
+        ReadFailed: the event of the version is not there.
+    """
+    # No index has the versions: the run's events are searched, from the end that is probably nearer.
+    order = "DESC" if version > stream.version // 2 else "ASC"
+    row: tuple[int, bytes] | None = connection.execute(
+        f"SELECT position, hash FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version = ?"
+        f" ORDER BY position {order} LIMIT 1",
         (stream.run_id, ROOT, stream.stream_id, version),
     ).fetchone()
     if row is None:
         raise missing_version(connection, stream, version)
-    return Head(stream.branch, version, row[0])
+    return row
 
 
 _HEADS = """
