@@ -1,8 +1,8 @@
 """anabranch: an async, event-sourced storage engine for workflow runs.
 
-`open_engine` is the door. The errors are in `engine.errors` (of imports and exports in `engine.transfer`, of evidence
-in `engine.reports.evidence`), the events in `engine.events`, what reads return in `engine.model` for the most part, the
-engine for synchronous callers in `engine.blocking`, the stores for other systems in `engine.stores`.
+`open_engine` is the entry point. Errors are in `engine.errors` (those of imports and exports in `engine.transfer`,
+those of evidence in `engine.reports.evidence`), events in `engine.events`, most result types in `engine.model`, the
+engine for synchronous callers in `engine.blocking`, and the stores for other systems in `engine.stores`.
 """
 
 from engine.attempt import Attempt

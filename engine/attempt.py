@@ -15,10 +15,10 @@ from engine.writer import Writer
 
 
 class Attempt:
-    """One try at a step. Make one by `Branch.attempt`, `Branch.start_attempt` or `Run.find_attempt`.
+    """One attempt at a step; returned by `Branch.attempt`, `Branch.start_attempt` and `Run.find_attempt`.
 
-    It has `run_id`, `branch`, `step`, `attempt_id`, and `attempt_index`, which counts the step's attempts from 1.
-    `duplicate` says that it was started before, under the same idempotency key: it may have ended since.
+    `attempt_index` counts the step's attempts from 1. `duplicate` is True if an earlier call with the same idempotency
+    key started the attempt; it may have ended since.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Attempt:
         """Set fields: `status`, `status_reason`, `operator_key`, `operator_type`, `external_id`, `operator_data`,
         `relative_path`, `message`, `inputs`, `outputs`, `metrics`, `details`, `submitted_at`, `ended_at`.
 
-        What is not given stays; where nothing is given, nothing is recorded. `submitted_at` is stamped when the status
-        first leaves `CREATED`, and `ended_at` when it first becomes terminal: never with a time before the attempt was
-        created or submitted, also where the clock was set back meanwhile. Those that are given are taken as they are.
+        Fields that are not given stay unchanged; without any, nothing is recorded. `submitted_at` is stamped when the
+        status first leaves `CREATED`, and `ended_at` when it first becomes terminal, never earlier than the attempt's
+        creation or submission, even if the clock was set back. Explicit times are recorded as given.
 
         Args:
-            expected_version: of the branch's stream, as with every write of a `Branch`; so is the key.
+            expected_version, idempotency_key: as for every write of a `Branch`.
 
         Raises:
             InvalidValue, AttemptNotFound
@@ -72,7 +72,7 @@ class Attempt:
         )
         ends = changes.get("status") in TERMINAL_STATUSES
         if "status" in changes and not ends:
-            self._finished = False  # it is taken up again: its block ends it once more
+            self._finished = False  # the attempt is resumed, so its block has to end it again
         return await self._write(request, ends=ends)
 
     async def finish(
@@ -84,14 +84,14 @@ class Attempt:
         idempotency_key: str | None = None,
         **fields: Unpack[AttemptFields],
     ) -> Recorded:
-        """Set the attempt's last status, and the step's with it while this is the step's current attempt.
+        """Set the attempt's final status, and the step's status too if this is the step's current attempt.
 
-        Any word will do; those that say how it went are `COMPLETED`, `SUCCESS`, `SKIPPED`, `FAILED`, `FAIL`,
-        `FAILED_INIT` and `CANCELLED`. The status reason is `reason`: what stood there of an earlier status is gone
-        where none is given. An attempt that had ended is set to what is said now, and ended when it did.
+        Any status is accepted; the terminal ones are `COMPLETED`, `SUCCESS`, `SKIPPED`, `FAILED`, `FAIL`, `FAILED_INIT`
+        and `CANCELLED`. `reason` replaces the status reason; None clears it. Finishing an attempt that has already
+        ended changes its status and keeps its `ended_at`.
 
         Args:
-            fields: what else is set with it, such as `outputs` and `metrics`; see `update`.
+            fields: other fields to set, such as `outputs` and `metrics`; see `update`.
         """
         status = check_name(status, "status")
         ending = _ending(status, reason, **fields)
@@ -99,22 +99,22 @@ class Attempt:
         return await self._write(request, ends=True)
 
     async def finish_unless_finished(self, status: str, reason: str | None = None) -> None:
-        """`finish`, unless it has ended by then, whoever has ended it: to the end, even when cancelled meanwhile.
+        """Finish the attempt unless it has already ended; a cancelled caller still waits for the record.
 
-        It needs no key: made again, it finds what it has done.
+        It is idempotent without a key: a second call finds the attempt ended.
         """
         if not self._finished:
             await self._write(self._request(_ending(status, reason), status, unless_ended=True), ends=True)
 
     async def log(self) -> AttemptLog:
-        """Return the attempt as it stands."""
+        """Return the attempt's current log."""
         _, log = await self._views.attempt(self.run_id, self.attempt_id)
         return log
 
     async def _write(self, request: Request, *, ends: bool) -> Recorded:
         if not ends:
             return await self._writer.submit(request)
-        # To the end, even when cancelled meanwhile: else its block would make a cancellation of this end.
+        # Shielded from cancellation: otherwise the attempt's block would overwrite this status with `CANCELLED`.
         recorded, cancelled = await self._writer.submit_to_the_end(request)
         self._finished = True
         if cancelled is not None:

@@ -1,4 +1,4 @@
-"""A block of code as an attempt: whatever ends the block, the attempt ends with it."""
+"""Running a block of code as an attempt, which ends when the block does."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -18,11 +18,11 @@ _LEAVES_MAX = 20
 _log = get_logger(__name__)
 
 Started: TypeAlias = tuple[Attempt, asyncio.CancelledError | None]
-"""An attempt that was recorded, and the cancellation that came meanwhile."""
+"""A recorded attempt, and the cancellation that arrived while it was being recorded, if any."""
 
 
 class AttemptBlock:
-    """An async context manager: starts an attempt, and records how the block ended; see `Branch.attempt`."""
+    """An async context manager that starts an attempt and records how the block ended; see `Branch.attempt`."""
 
     def __init__(self, start: Callable[[], Coroutine[Any, Any, Started]], blocks: OpenBlocks) -> None:
         self._start = start
@@ -44,7 +44,7 @@ class AttemptBlock:
 
     async def _started(self) -> Attempt:
         attempt, cancelled = await self._start()
-        if cancelled is not None:  # it is recorded, so its end is to be recorded too
+        if cancelled is not None:  # the start is recorded, so record the end too
             await _finish_with(attempt, cancelled)
             raise cancelled
         return attempt
@@ -70,7 +70,7 @@ class AttemptBlock:
 
 
 async def _finish_with(attempt: Attempt, error: BaseException) -> None:
-    """Record what ended an attempt, also when its caller is cancelled again: then that is what it raises."""
+    """Record the error that ended an attempt. A cancellation that arrives meanwhile is raised after that."""
     status = FAILED if isinstance(error, Exception) else CANCELLED
     try:
         await attempt.finish_unless_finished(status, _reason(error))
@@ -97,7 +97,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield what went wrong: of a group that a task group raised, what its tasks did."""
+    """Yield the single errors of an exception group, in order; an error that is no group is yielded itself."""
     groups = [error]
     while groups:
         match groups.pop():
@@ -115,5 +115,5 @@ def _named(error: BaseException) -> str:
 def _said(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001 - what the block raised is what its caller is to get
-        return f"(its text cannot be made: {type(broken).__name__})"
+    except Exception as broken:  # noqa: BLE001 - the caller has to get the block's own error
+        return f"(its message cannot be formatted: {type(broken).__name__})"

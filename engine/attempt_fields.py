@@ -1,4 +1,4 @@
-"""The fields that callers may give an attempt, and their checks."""
+"""The attempt fields that callers may set, and their validation."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ from engine.values import check_document, check_parameters, check_text
 
 
 class AttemptFields(TypedDict, total=False):
-    """What callers may give an attempt when it begins; `None` where nothing is known."""
+    """The fields that callers may set when an attempt starts; None means unknown."""
 
     operator_key: str | None
     operator_type: str | None
@@ -30,7 +30,7 @@ class AttemptFields(TypedDict, total=False):
 
 
 class AttemptUpdates(AttemptFields, total=False):
-    """What callers may change of an attempt."""
+    """The fields that callers may update."""
 
     status: str
     status_reason: str | None
@@ -39,7 +39,7 @@ class AttemptUpdates(AttemptFields, total=False):
 
 
 class StartOptions(AttemptFields, total=False):
-    """What else callers may say when they start an attempt; see `Branch.start_attempt`."""
+    """The options of `Branch.start_attempt`."""
 
     status: str
     attempt_id: str | None
@@ -48,32 +48,36 @@ class StartOptions(AttemptFields, total=False):
 
 
 def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:
-    """Return the fields that a new attempt may begin with."""
+    """Return the validated initial fields of an attempt.
+
+    Raises:
+        InvalidValue: as `attempt_changes`, or a field that only an update may set.
+    """
     for name in NOT_BEGUN_WITH:
         if name in fields:
-            raise InvalidValue("attempt", name, "is not a field that an attempt begins with")
+            raise InvalidValue("attempt", name, "is not a field that an attempt can start with")
     return attempt_changes(fields)
 
 
 def attempt_changes(fields: Mapping[str, Any]) -> AttemptChanges:
-    """Return the fields as changes.
+    """Return the validated fields as changes.
 
     Raises:
-        InvalidValue: an unknown field, or a value that its field cannot hold.
+        InvalidValue: an unknown field, or a value that the field cannot hold.
     """
     checked: dict[str, Any] = {}
     for name, value in fields.items():
         check = _CHECKS.get(name)
         if check is None:
-            raise InvalidValue("attempt", name, f"is none of the fields {', '.join(_CHECKS)}")
+            raise InvalidValue("attempt", name, f"is not one of the fields {', '.join(_CHECKS)}")
         checked[name] = None if value is None and name in _NULLABLE else check(value, name)
     return AttemptChanges(**checked)
 
 
 def check_attempt_document(attempt: object) -> AttemptDocument:
-    """Return a copy of an attempt's document when it can be recorded."""
+    """Return a validated copy of an attempt document."""
     if not isinstance(attempt, AttemptDocument):
-        raise InvalidValue("attempts", attempt, f"holds {type(attempt).__name__}, not AttemptDocument")
+        raise InvalidValue("attempts", attempt, f"is {type(attempt).__name__}, not AttemptDocument")
     return structs.replace(
         attempt,
         status=check_name(attempt.status, "status"),

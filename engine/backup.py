@@ -1,4 +1,4 @@
-"""Backups: the protocol between the engine and the log that makes them, and what is said of one."""
+"""Backups: the protocol between the engine and the log, and the result."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 BackupProgress: TypeAlias = Callable[[str, int, int], None]
-"""Told what is being done, how far that is, and how far it goes: pages are copied, then events are read."""
+"""Called with the phase, the work done and the total: in pages while copying, then in events."""
 
 
 class BackedUp(Struct, frozen=True, kw_only=True):
-    """What a backup holds, every hash of it computed anew.
+    """The contents of a verified backup.
 
-    `bytes` is the file's size; `position` that of the last event; `root` that of the tree over the runs
-    (`engine.proof.merkle`), which a checkpoint of the copy has, too: 64 hexadecimal digits.
+    `bytes` is the file's size, `position` that of the last event, and `root` the root of the tree over the runs
+    (`engine.proof.merkle`), 64 hexadecimal digits, which equals the root in a checkpoint of the copy.
     """
 
     path: Path
@@ -26,6 +26,6 @@ class BackedUp(Struct, frozen=True, kw_only=True):
 
 
 class Backup(Protocol):
-    """Copies the store, while it is in use."""
+    """Copies the store while it is in use."""
 
     async def backup(self, path: Path, progress: BackupProgress | None) -> BackedUp: ...

@@ -1,11 +1,11 @@
-"""The engine for synchronous callers: an event loop of its own, in a thread of its own, per process.
+"""The engine for synchronous callers, on its own event loop in its own thread, one per process.
 
-A `BlockingEngine` opens its file when it is first called, once in every process that calls it: a forked child opens it
-anew and leaves what it inherited alone, and an unpickled copy opens it where it arrived. It may be called from any
-thread, also from one that runs an event loop, which then waits.
+A `BlockingEngine` opens its file on the first call in each process: a forked child opens the file again and leaves the
+inherited engine alone, and an unpickled copy opens the file in the process that unpickled it. Any thread may call it; a
+call from a thread that runs an event loop blocks that loop.
 
-Nobody has to close it. Its threads are daemons, so they never keep a process from ending, and every call that has
-returned is durable. An engine that is garbage is closed, and at the exit of the interpreter whatever is still open.
+Closing it is optional. Its threads are daemons, so they never keep a process alive, and every call that has returned is
+durable. An engine is closed when it is garbage collected, and at interpreter exit.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import anyio
-import anyio._backends._asyncio  # now, not in a thread: a fork meanwhile would give its child half of the module
+import anyio._backends._asyncio  # not lazily in a thread: a fork during that import would leave the child half of it
 from anyio.from_thread import BlockingPortal
 from typing_extensions import Unpack, override
 
@@ -36,15 +36,15 @@ _Opened: TypeAlias = tuple[Engine, BlockingPortal, Callable[[], object]]
 
 
 class BlockingEngine:
-    """An engine that is called and waited for. A context manager that closes it; picklable.
+    """A synchronous engine. Picklable; as a context manager it closes itself.
 
     Args:
-        path: of a SQLite file, or a URL; a relative path is taken from the folder that is current now.
+        path: of a SQLite file, or a URL; a relative path is resolved against the current folder at once.
         options: those of `open_engine`.
     """
 
     def __init__(self, path: str | Path, **options: Unpack[OpenOptions]) -> None:
-        _ = open_engine(path, **options)  # refuses bad options here and now, and opens nothing
+        _ = open_engine(path, **options)  # validates the options now, without opening the file
         self._path = absolute(path)
         self._options = options
         self._prepare()
@@ -78,29 +78,29 @@ class BlockingEngine:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called in this process or before the fork that made it."""
+        """Whether `close` was called in this process, or in its parent before the fork."""
         return self._closed
 
     def call(self, work: Callable[[Engine], Awaitable[Result]]) -> Result:
         """Run `work` with the open engine on its event loop, and return what it returns.
 
         Raises:
-            InvalidValue: `work` returned nothing to wait for.
+            InvalidValue: `work` did not return an awaitable.
             CannotOpen, StoreBusy: the file cannot be opened; the next call tries again.
             EngineClosed: `close` was called.
-            WouldDeadlock: the calling thread is the very one that would have to do the work.
+            WouldDeadlock: the calling thread is the one that runs the engine's event loop.
         """
         call = _Call(work)
-        try:  # an interrupt may come at any moment
+        try:  # a KeyboardInterrupt may arrive at any moment
             return self._begin(call).call(call)
         finally:
             self._end(call)
 
     def close(self) -> None:
-        """Close the engine and end its thread, once the calls under way have returned.
+        """Wait for running calls, then close the engine and end its thread.
 
         Raises:
-            WouldDeadlock: called from work that the engine itself runs.
+            WouldDeadlock: called from work that the engine runs.
         """
         with self._changed:
             self._refuse_own_thread()
@@ -108,12 +108,12 @@ class BlockingEngine:
             serving = self._serving
             if serving is not None:
                 self._changed.wait_for(lambda: not self._calls)
-        if serving is not None:  # still, when this is interrupted: whoever closes again waits for the end, too
+        if serving is not None:
             serving.stop()
-            self._serving = None
+            self._serving = None  # only after the wait: if that is interrupted, another `close` waits again
 
     def forget_after_fork(self) -> None:
-        """Begin anew in a forked child, with a lock that no thread of the parent holds."""
+        """Reset in a forked child, with a new lock: a thread of the parent may have held the old one."""
         self._changed = threading.Condition()
         self._calls = set()
         self._serving = None
@@ -140,7 +140,7 @@ class BlockingEngine:
 
 
 class _Serving:
-    """An open engine and the thread that runs its event loop. `calls` are those under way."""
+    """An open engine and the thread that runs its event loop. `calls` are the running calls."""
 
     def __init__(self, path: str, options: OpenOptions, calls: "set[_Call[Any]]") -> None:
         opened: Future[_Opened] = Future()
@@ -156,29 +156,29 @@ class _Serving:
             if isinstance(error, Exception):
                 if self.thread.ident is not None:
                     self.thread.join()
-            else:  # interrupted: what is about to be open is closed again
+            else:  # interrupted: close the engine as soon as it is open
                 opened.add_done_callback(_close_unused)
             raise
         _SERVING.add(self)
 
     def call(self, call: "_Call[Result]") -> Result:
-        """Return what a call's work returns, or raise what it raises."""
+        """Run a call's work; return its result or raise its error."""
         try:
             results, ended = self._portal.start_task_soon(call.run, self._engine).result()
         finally:
-            if not call.is_done:  # the caller was interrupted, maybe before there was a future to wait for
+            if not call.is_done:  # the caller was interrupted, perhaps before it had a future to wait for
                 self._portal.start_task_soon(call.abandon)
         if ended is not None:
             raise ended
         return results[0]
 
     def stop(self) -> None:
-        """Close the engine, and wait until the thread has ended."""
+        """Close the engine and wait for the thread to end."""
         self.stop_soon()
         self.thread.join()
 
     def stop_soon(self) -> None:
-        """Have the engine closed, once; from any thread, and not in a forked child."""
+        """Ask the thread to close the engine, once; callable from any thread, ignored in a forked child."""
         if self in _SERVING and not self._stopping:
             self._stopping = True
             self._stop()
@@ -189,8 +189,8 @@ class _Serving:
         except BaseException as error:
             if opened.done():
                 raise
-            if isinstance(error, OSError):  # where there is no descriptor left, not even an event loop can be made
-                error = CannotOpen(Path(path), f"its event loop cannot be made: {error.strerror or error}")
+            if isinstance(error, OSError):  # out of file descriptors, for example
+                error = CannotOpen(Path(path), f"its event loop cannot be created: {error.strerror or error}")
             opened.set_exception(error)
         finally:
             _SERVING.discard(self)
@@ -203,7 +203,7 @@ def _close_unused(opened: "Future[_Opened]") -> None:
 
 
 class _Call(Generic[Result]):
-    """Work for the engine's event loop, which its caller waits for unless it is interrupted."""
+    """Work for the engine's event loop, whose caller waits for it unless interrupted."""
 
     def __init__(self, work: Callable[[Engine], Awaitable[Result]]) -> None:
         self._work = work
@@ -211,9 +211,9 @@ class _Call(Generic[Result]):
         self.is_done = False
 
     async def run(self, engine: Engine) -> tuple[list[Result], BaseException | None]:
-        """Do the work; return what it returned, or what is no plain error.
+        """Run the work; return its result, or its `BaseException`.
 
-        That would end the event loop if it were raised here, and the calls of other threads with it.
+        A `BaseException` raised here would end the event loop, and with it the calls of other threads.
         """
         self._task = asyncio.current_task()
         try:
@@ -226,15 +226,14 @@ class _Call(Generic[Result]):
             self.is_done = True
 
     def abandon(self) -> None:
-        """Cancel the work, on the event loop, where it has begun."""
+        """Cancel the work if it has started; runs on the event loop."""
         if self._task is not None:
             self._task.cancel()
 
 
 def _awaitable(answer: Awaitable[Result]) -> Awaitable[Result]:
     if not inspect.isawaitable(answer):
-        advice = "is what the work returned, and cannot be awaited: events are collected by an async function"
-        raise InvalidValue("work", answer, advice)
+        raise InvalidValue("work", answer, "is its result and not awaitable; pass a function that returns an awaitable")
     return answer
 
 
@@ -247,10 +246,10 @@ async def _serve(path: str, options: OpenOptions, opened: "Future[_Opened]") -> 
 
 
 def shared_engine(path: str | Path, **options: Unpack[OpenOptions]) -> BlockingEngine:
-    """Return the one engine that all callers of this process share on a file; it is closed when the process ends.
+    """Return the engine that all callers of this process share for a file; it is closed when the process ends.
 
-    For callers that come and go, such as a store that is unpickled for every task of a pool. Callers with other
-    options of `open_engine` share another engine.
+    For short-lived callers, such as a store that is unpickled for every task of a pool. Callers with different options
+    of `open_engine` share a different engine.
     """
     key = absolute(path), tuple(sorted(options.items()))
     with _registry.lock:
@@ -261,7 +260,7 @@ def shared_engine(path: str | Path, **options: Unpack[OpenOptions]) -> BlockingE
 
 
 def absolute(path: str | Path) -> str:
-    """Return where a path or a URL leads from the current folder.
+    """Return a path or a URL as an absolute path, resolved against the current folder.
 
     Raises:
         InvalidValue: it is neither.
@@ -280,7 +279,7 @@ _registry: Final = _Registry()
 
 _SERVING: Final[set[_Serving]] = set()
 
-# What a child inherits by a fork is neither used nor collected: collecting an event loop or a connection closes it.
+# A forked child neither uses nor garbage-collects what it inherits: collecting an event loop or connection closes it.
 _INHERITED: Final[list[_Serving]] = []
 
 
@@ -294,7 +293,7 @@ def _after_fork_in_child() -> None:
 
 def _stop_all() -> None:
     for serving in list(_SERVING):
-        if not serving.calls:  # a daemon thread may be in the middle of one, for as long as it likes
+        if not serving.calls:  # a daemon thread may be in the middle of a call of any length
             serving.stop()
 
 

@@ -1,4 +1,4 @@
-"""The handle of one branch: writing its parameters, steps and attempts, its forks and their reduction.
+"""The handle of one branch: writes of its parameters, steps and attempts, forks and reductions.
 
 Each method is one request; `branch_reads.py` has the reads.
 """
@@ -52,14 +52,14 @@ from engine.writer import Writer
 
 
 class Branch(BranchReads):
-    """One branch of a run. Make one by `Run.branch` or `Branch.fork`; a `Run` is its own root branch.
+    """One branch of a run, returned by `Run.branch` and `Branch.fork`; a `Run` is its own root branch.
 
-    Every write returns once it is durable. `expected_version` is what this branch's stream must stand at: a version,
-    `ANY`, `NO_STREAM` or `STREAM_EXISTS`; a fork writes to the child's, and takes none. With an `idempotency_key`
-    (unique in the run) a write is recorded once, however often it is retried.
+    Every write returns once it is durable. `expected_version` is the required state of this branch's stream: a version,
+    `ANY`, `NO_STREAM` or `STREAM_EXISTS`; `fork` takes none, because it writes to the child's stream. With an
+    `idempotency_key` (unique in the run) a write is recorded once, however often it is retried.
 
-    Every write may raise `VersionConflict`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable`, `OutcomeUnknown`
-    and `EngineClosed`, and records nothing then (`OutcomeUnknown`: it may have).
+    Every write may raise `VersionConflict`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable` and
+    `EngineClosed`, in which case nothing was recorded, or `OutcomeUnknown`, in which case it may have been.
     """
 
     def __init__(self, writer: Writer, views: Views, run_id: str, name: str) -> None:
@@ -69,12 +69,12 @@ class Branch(BranchReads):
     async def fork(
         self, name: str, *, status: str = CREATED, exist_ok: bool = False, idempotency_key: str | None = None
     ) -> "Branch":
-        """Open a child branch that sees this branch's parameters as they stand now. Nothing is copied.
+        """Open a child branch that inherits this branch's current parameters. Nothing is copied.
 
         Args:
             name: relative to this branch.
-            status: the status that it begins with.
-            exist_ok: return a branch of that name that was forked from this one already, as it is.
+            status: the child's initial status.
+            exist_ok: return the existing branch, unchanged, if one of that name was already forked from this one.
 
         Raises:
             BranchExists
@@ -111,7 +111,7 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set the branch's status; of the root branch, the run's. Records nothing where it is that for that reason."""
+        """Set the branch's status; on the root branch, the run's. Records nothing if both arguments are unchanged."""
         command = SetStatus(
             branch=self._name, status=check_name(status, "status"), reason=check_optional(check_text, reason, "reason")
         )
@@ -124,7 +124,7 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set what else is to be kept with the branch's own log."""
+        """Set the details of the branch's log."""
         command = DescribeBranch(branch=self._name, details=check_document(details, "details"))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
@@ -143,16 +143,17 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Record what the log does not yet say of a step: called twice with the same, it records nothing.
+        """Record what is new about a step; a repeated call with the same arguments records nothing.
 
-        What is not given stays as it is known. A new step is `CREATED`, of the type `task`, and named as internally.
+        Arguments that are not given stay unchanged. A new step has the status `CREATED`, the type `task`, and its
+        internal name as its name.
 
         Args:
             step: its internal name.
-            name: its name for people.
-            details: all that else is to be kept with it.
+            name: its display name.
+            details: anything else to keep with it.
             attempts: all attempts so far, in order.
-            spec: what makes the step a task.
+            spec: makes the step a task.
         """
         document = StepDocument(
             step=check_name(step, "step name"),
@@ -176,7 +177,7 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set a step's status. Records nothing when it is that already.
+        """Set a step's status. Records nothing if it is unchanged.
 
         Raises:
             StepNotFound
@@ -197,7 +198,7 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Take a step and its attempts out of the views, also one that a forked run has from its source.
+        """Remove a step and its attempts from the views, including a step that a forked run inherits from its source.
 
         Its history stays in the log.
 
@@ -218,12 +219,12 @@ class Branch(BranchReads):
         idempotency_key: str | None = None,
         **fields: Unpack[AttemptFields],
     ) -> Attempt:
-        """Open the next attempt at a step, which is logged when it is new.
+        """Open the next attempt at a step, logging the step if it is new.
 
         Args:
-            status: what the attempt begins with, and the step goes on to.
-            attempt_id: the caller's own id for it, unique in the file. Of several who ask for one at once one gets it,
-                and the others `AttemptExists`: so a step can be claimed.
+            status: the attempt's initial status, and the step's new one.
+            attempt_id: the caller's own id, unique in the file. It can claim a step: of several concurrent callers
+                with the same id one gets the attempt, and the others get `AttemptExists`.
             fields: any of `operator_key`, `operator_type`, `external_id`, `operator_data`, `relative_path`, `message`,
                 `inputs`, `outputs`, `metrics` and `details`.
 
@@ -241,7 +242,7 @@ class Branch(BranchReads):
         return self._started(await self._writer.submit(request))
 
     async def _start_to_the_end(self, step: str, **options: Unpack[StartOptions]) -> Started:
-        """`start_attempt` for a caller who has to know of the attempt even when cancelled meanwhile."""
+        """Do as `start_attempt`, and return the attempt even if the caller is cancelled meanwhile."""
         recorded, cancelled = await self._writer.submit_to_the_end(self._starting(step, **options))
         return self._started(recorded), cancelled
 
@@ -286,16 +287,16 @@ class Branch(BranchReads):
     def attempt(self, step: str, **options: Unpack[StartOptions]) -> AbstractAsyncContextManager[Attempt]:
         """Run a block as an attempt: `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.
 
-        The step's status follows. What the block raises goes on to the caller, with a note when the outcome could not
-        be recorded. An attempt that has ended already, in the block or by somebody else, is left as it is:
-        `Attempt.finish` takes the step along, `Attempt.update` changes the attempt alone. Takes the arguments of
-        `start_attempt`.
+        Takes the arguments of `start_attempt`. The step's status follows. An error in the block propagates to the
+        caller, with a note if the outcome could not be recorded. An attempt that has already ended, inside the block or
+        elsewhere, is left unchanged: `Attempt.finish` sets the step's status as well, `Attempt.update` only the
+        attempt's.
 
-        With an idempotency key that was used before it is the same attempt, which `Attempt.duplicate` says: where that
-        has ended, the block changes nothing of how.
+        A reused idempotency key returns the same attempt, with `Attempt.duplicate` set; if that attempt has ended, the
+        block does not change it.
 
-        A block that is cancelled is left once its end is recorded: for as long as the write lock is not to be had, that
-        is up to the busy timeout.
+        A cancelled block exits once its end is recorded, which may take up to the busy timeout while another process
+        holds the write lock.
         """
         return AttemptBlock(partial(self._start_to_the_end, step, **options), self._writer.blocks)
 
@@ -311,22 +312,22 @@ class Branch(BranchReads):
     ) -> Reduction:
         """Fold what child branches wrote themselves into this branch, as one event.
 
-        The event names every source of every value: some 40 bytes for each child and each name of a rule that takes all
-        (`collect`, `sum`, `mean`, `merge`, `concat`, `unanimous`, functions). 1,000 children fold some 25 such names
-        into an event of 1 MiB, and more with a larger `event_bytes_max`. Folding them by and by is no way out: the sum
-        of the second half is set, not added.
+        The event names every source of every value: about 40 bytes per child for each name whose rule uses all children
+        (`collect`, `sum`, `mean`, `merge`, `concat`, `unanimous`, functions). 1,000 children and about 25 such names
+        make an event of 1 MiB; a larger `event_bytes_max` allows more. Reducing the children in several calls is not
+        equivalent: the second call sets its sum, it does not add it to the first.
 
         Args:
-            children: handles, or full names such as `"fit.a"`, in the order that the rules take them; all of this
-                branch's when not given, whatever became of them, those that were reduced before too: what such a one
-                set is folded again, over what this branch has set since. Name the children where some do not count.
+            children: handles, or full names such as `"fit.a"`, in the order in which the rules take them. The default
+                is all children of this branch, whatever their status, including children that were reduced before:
+                their values are folded again, over what this branch has set since. Name the children to exclude some.
             rules: by parameter name: `last`, `first`, `collect`, `sum`, `min`, `max`, `mean`, `merge`, `concat`,
-                `unanimous`, or a function of the children's values. A function is called here and now, never on replay.
-                `min` and `max` of a NaN among the values are that NaN. A rule for a name that no child set is for none.
-            default: the rule for every other name, one of these; a function is for names that it is given for.
-            on_conflict: what to do with a name that this branch has changed since the fork, and that a child has set
-                to something else: take the `"child"`'s (by its rule), keep the `"parent"`'s, or raise an `"error"` that
-                names them all. What an earlier reduction wrote counts as a change of this branch.
+                `unanimous`, or a function of the children's values. A function is called now, never on replay. `min`
+                and `max` return a NaN if there is one among the values. A rule for a name that no child set is ignored.
+            default: the built-in rule for every other name.
+            on_conflict: what to do with a name that this branch has changed since the fork and a child has set to a
+                different value: take the `"child"`'s value (by the rule), keep the `"parent"`'s, or raise an `"error"`
+                that names all conflicts. Values written by an earlier reduction count as changes of this branch.
 
         Raises:
             BranchNotFound, EventTooLarge, HeadsMoved, InvalidValue, ReductionConflict, ReductionImpossible
@@ -343,29 +344,29 @@ class Branch(BranchReads):
         if not isinstance(child, Branch):
             return check_name(child, "branch name")
         if child.run_id != self._run_id:
-            raise InvalidValue("children", child.name, f"is a branch of run {child.run_id!r}, not of {self._run_id!r}")
+            raise InvalidValue("children", child.name, f"is a branch of another run, {shown(child.run_id)}")
         return child.name
 
     async def write(
         self, *commands: Command, expected_version: ExpectedVersion = ANY, idempotency_key: str | None = None
     ) -> Recorded:
-        """Record several commands of `engine.commands`, which name this branch, together or not at all.
+        """Record several commands of `engine.commands` for this branch, all or none.
 
-        `Engine.write` is for those of several branches.
+        `Engine.write` takes commands for several branches.
 
         Raises:
-            InvalidInput: a command names another branch, or holds what cannot be recorded; and what the commands raise.
+            InvalidInput: a command names another branch or cannot be recorded; and the errors of the commands.
         """
         commands = tuple(map(checked, commands))
         for command in commands:
             if command.branch != self._name:
-                raise InvalidValue("command", command.branch, f"is its branch, and not {shown(self._name)}")
+                raise InvalidValue("command", command.branch, f"is its branch; the handle's is {shown(self._name)}")
         return await self._write(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
 
     async def _write(
         self, *commands: Command, expected_version: ExpectedVersion = ANY, idempotency_key: str | None = None
     ) -> Recorded:
-        """`write` for commands that were made here of what was checked."""
+        """Record commands that are known to be valid."""
         request = self._request(*commands, expected_version=expected_version, idempotency_key=idempotency_key)
         return await self._writer.submit(request)
 

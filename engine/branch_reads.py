@@ -1,12 +1,12 @@
-"""What can be read of one branch: its parameters, steps, attempts and children, now or as of a point.
+"""Reads of one branch: its parameters, steps, attempts and children, now or as of a point.
 
-A point is a version of the branch's own stream, an aware time, a `Position` of the log, or None for now. What spans
-several branches is then as it stood when the point's event was recorded; a time means the last event of the run that
-was recorded by then.
+A point is a version of the branch's stream, an aware time, a `Position` of the log, or None for now. A time means the
+last event of the run recorded by then. A read that spans several branches returns them as of the moment when the
+point's event was recorded.
 
-Parameters, their sources and lineage, heads and children of a point are looked up. Steps, attempts and compiled logs
-are folded anew, in memory, from the events up to there, those of the branch or of its whole run: that takes time in
-proportion to their number, and the file is only read.
+Parameters, their sources and lineage, heads and children as of a point are lookups. Steps, attempts and compiled logs
+are folded in memory from the events of the branch, or of its whole run, up to the point: the time is proportional to
+the number of events, and the file is only read.
 """
 
 from collections.abc import Collection
@@ -23,10 +23,10 @@ from engine.views import Views
 
 
 class BranchReads:
-    """The reading half of `Branch`.
+    """The reads of a `Branch`.
 
-    Every read that takes `at` raises `PointNotFound` for a point that the branch's stream does not reach, or that lies
-    before its beginning, and `InvalidValue` for what is no point.
+    Every read that takes `at` raises `PointNotFound` for a point outside the history of the branch's stream, and
+    `InvalidValue` for a value that is not a point.
     """
 
     def __init__(self, views: Views, run_id: str, name: str) -> None:
@@ -55,18 +55,18 @@ class BranchReads:
         return Head(stream.branch, stream.version, stream.hash)
 
     async def children(self, *, at: Point = None) -> list[str]:
-        """Return the full names of the branches forked from this one, in the order they were forked."""
+        """Return the full names of the branches forked from this one, in fork order."""
         return await self._views.children(self._run_id, self._name, at=at)
 
     async def parameters(
         self, *, at: Point = None, names: Collection[str] | None = None, inherited: bool = True
     ) -> dict[str, Parameter]:
-        """Return what this branch sees, by name.
+        """Return the parameters that this branch sees, by name.
 
         Args:
             at: as of a version of this branch's stream, an aware time, or a `Position`; None for now.
             names: only these.
-            inherited: also what comes through the forks; False for what the branch set or reduced itself.
+            inherited: include inherited parameters; False returns only those that the branch set or reduced itself.
 
         Raises:
             PointNotFound
@@ -79,7 +79,7 @@ class BranchReads:
         return await self._views.parameters(self._run_id, self._name, at=at, names=names, inherited=inherited)
 
     async def sources(self, *, at: Point = None) -> dict[str, Origin]:
-        """Return for every parameter this branch sees the event that set or reduced it.
+        """Return, for every parameter that this branch sees, the event that set or reduced it.
 
         Args:
             at: as of a version of this branch's stream, an aware time, or a `Position`; None for now.
@@ -99,14 +99,14 @@ class BranchReads:
         depth: int = DEPTH_DEFAULT,
         limit: int = LIMIT_DEFAULT,
     ) -> Lineage:
-        """Return where the value came from that this branch sees under a name, back through forks and reductions.
+        """Return the origin of a parameter that this branch sees, traced back through forks and reductions.
 
         Args:
-            at: as of a point, as `parameters` takes it; None for now.
-            history: with all that the value overwrote, newest first.
-            depth: how many levels of reductions are followed, 0 to 100.
-            limit: how many children of reductions are looked into in all, and how many overwritten values, 0 to
-                100,000. What depth and limit leave out is counted in `more`; ask the branch there to go on.
+            at: a point, as for `parameters`; None for now.
+            history: include all values that this one overwrote, newest first.
+            depth: the number of reduction levels to follow, 0 to 100.
+            limit: the largest total number of reduced children, and of overwritten values, to look into, 0 to 100,000.
+                `more` counts the children that depth and limit leave out; to go on, ask for their own lineage.
 
         Raises:
             ParameterNotFound, PointNotFound
@@ -120,8 +120,8 @@ class BranchReads:
     async def steps(self, *, at: Point = None) -> dict[str, StepLog]:
         """Return this branch's steps by internal name, in the order they were first logged.
 
-        The root branch of a forked run first has the steps that had succeeded where it was forked from, marked by
-        `inherited_from`, unless it has logged or removed a step of that name itself.
+        For the root branch of a forked run, the source's steps that had succeeded at the fork come first, marked by
+        `inherited_from`, except those that this branch has logged or removed itself.
         """
         return await self._views.steps(self._run_id, self._name, at=at)
 
@@ -134,25 +134,25 @@ class BranchReads:
         return await self._views.step(self._run_id, self._name, check_name(step, "step name"), at=at)
 
     async def attempts(self, step: str | None = None, *, at: Point = None) -> list[AttemptLog]:
-        """Return the attempts made on this branch, or those at one step, in the order they were created."""
+        """Return the attempts of this branch, or of one of its steps, in order of creation."""
         if step is not None:
             step = check_name(step, "step name")
         found = await self._views.attempts(self._run_id, self._name, step, at=at)
         return [attempt for _, attempt in found]
 
     async def compile(self, *, at: Point = None, nested: bool = True, inherited: bool = True) -> BranchLog:
-        """Return the compiled log of this branch and all below it; of a run, its run log.
+        """Return the compiled log of this branch and all its descendants; for a run, the run log.
 
         Args:
             at: as of a version of this branch's stream, an aware time, or a `Position`; None for now.
-            nested: with the branches below it.
-            inherited: with the parameters that come through the branches' forks, not only those that each set itself.
+            nested: include the descendants.
+            inherited: include inherited parameters; False gives each branch only those that it set itself.
         """
         nested, inherited = check_flag(nested, "nested"), check_flag(inherited, "inherited")
         return await self._views.compile_branch(self._run_id, self._name, at=at, nested=nested, inherited=inherited)
 
     async def parting(self, other: "BranchReads", *, at: Point = None, other_at: Point = None) -> Origin | None:
-        """Return the event after which this branch and another go their own ways, None when they share no history.
+        """Return the last event that the histories of this branch and another share, None if they share none.
 
         For a forked run and its source, or two forks of one branch, that is the last event that both read through;
         for two points of one branch, the earlier of them.

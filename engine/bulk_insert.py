@@ -1,4 +1,4 @@
-"""Many rows with few statements: stepping and resetting one takes Python's sqlite3 as long as binding five columns."""
+"""Multi-row inserts: in Python's sqlite3, stepping and resetting a statement costs as much as binding five columns."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
-_ROWS_OF_A_STATEMENT: Final = (32, 8, 1)  # 32 rows of 21 columns are within the 999 values that any SQLite takes
+_ROWS_OF_A_STATEMENT: Final = (32, 8, 1)  # 32 rows of 21 columns stay below 999 variables, the limit of older SQLites
 
 
 def insert_rows(
     connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Insert rows in their order. `table` and `columns` become SQL as they are: constants only."""
+    """Insert rows in order. `table` and `columns` are put into the SQL text unescaped: pass constants only."""
     start = 0
     for size in _ROWS_OF_A_STATEMENT:
         until = len(rows) - (len(rows) - start) % size

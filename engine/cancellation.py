@@ -1,4 +1,4 @@
-"""What must finish, finishes: then the cancellation that came in the meantime goes on."""
+"""Finishing work despite cancellation, and raising the cancellation afterwards."""
 
 import asyncio
 import contextlib
@@ -13,27 +13,27 @@ LEAVING_SECONDS_MAX = 30.0
 
 
 class OpenBlocks:
-    """The blocks that have yet to end, and the tasks that entered them."""
+    """The attempt blocks that have not ended yet, and the tasks that entered them."""
 
     def __init__(self) -> None:
         self._open: dict[object, asyncio.Task[Any] | None] = {}
-        self._one_ended: asyncio.Future[None] | None = None  # somebody waits for it
+        self._one_ended: asyncio.Future[None] | None = None  # set while `end_of_cancelled` waits
 
     def enter(self, block: object) -> None:
-        """Say that a block is about to begin."""
+        """Register a block that is about to begin."""
         self._open[block] = asyncio.current_task()
 
     def leave(self, block: object) -> None:
-        """Say that all has been done for the end of a block."""
+        """Remove a block whose end has been recorded."""
         del self._open[block]
         if self._one_ended is not None and not self._one_ended.done():
             self._one_ended.set_result(None)
 
     async def end_of_cancelled(self) -> None:
-        """Wait until no task but the caller's that is being cancelled is inside a block, for half a minute at most.
+        """Wait until no other task that is being cancelled is inside a block, for 30 s at most.
 
-        Who cancels every task there is has cancelled them all before the first of them runs. A task may go on as if it
-        had not been: it is not waited for for ever.
+        When all tasks are cancelled at once, all are marked before the first of them runs. The time limit is for tasks
+        that ignore their cancellation.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVING_SECONDS_MAX):
@@ -43,7 +43,7 @@ class OpenBlocks:
         while leaving := [task for task in self._open.values() if task is not None and _is_leaving(task)]:
             if self._one_ended is None or self._one_ended.done():
                 self._one_ended = asyncio.get_running_loop().create_future()
-            # A task may have left the end of its block to another one, and be done before that.
+            # A task may be done before its block: another task may be ending the block.
             await asyncio.wait((self._one_ended, *leaving), return_when=asyncio.FIRST_COMPLETED)
 
 
@@ -52,11 +52,11 @@ def _is_leaving(task: asyncio.Task[Any]) -> bool:
 
 
 async def finish(work: Awaitable[Result]) -> Result:
-    """Await `work` to its end, whatever cancels the caller, then raise the cancellation.
+    """Await `work` to completion even if the caller is cancelled, then raise the cancellation.
 
-    An asyncio cancellation is caught and raised at the end; an anyio cancel scope is shielded off. The work is no task
-    of its own: who cancels every task there is, as `asyncio.run` does at its end, would cancel that one too. So it may
-    not count on being cancelled either: `asyncio.timeout` and scopes with a deadline end nothing in it.
+    An asyncio cancellation is caught and raised at the end; an anyio cancel scope is shielded. The work does not run in
+    a task of its own, because code that cancels all tasks, as `asyncio.run` does on exit, would cancel that task too.
+    Consequently `asyncio.timeout` and cancel scopes with a deadline have no effect inside the work.
     """
     steps = work.__await__()
     end = StopIteration()
@@ -78,7 +78,7 @@ async def finish(work: Awaitable[Result]) -> Result:
 
 
 async def _to_the_end(awaited: "asyncio.Future[Any] | None") -> asyncio.CancelledError | None:
-    """Wait for what a coroutine waits for, None for one turn of the event loop; return what cancelled the caller."""
+    """Wait for a future that a coroutine yielded (None: one event loop turn); return the caller's cancellation."""
     cancelled = None
     while True:
         try:

@@ -4,11 +4,11 @@ from msgspec import Struct, structs
 
 
 class Canonical(Struct, frozen=True, omit_defaults=True, gc=False):
-    """A struct that leaves out the fields that are at their default.
+    """A struct whose encoding omits the fields that hold their default.
 
-    The encoder knows a default by identity. A text that merely equals one, as texts that were read or put together do,
-    is replaced by it: else an event's bytes would depend on where its words came from. What is recorded is JSON, which
-    has no cycles for the garbage collector to look for.
+    The encoder recognises a default by identity. A text that only equals the default, as decoded or computed texts do,
+    is therefore replaced by it: otherwise an event's bytes would depend on how its texts were made. `gc=False`: the
+    fields hold JSON, which has no reference cycles.
     """
 
     def __post_init__(self) -> None:
@@ -19,7 +19,7 @@ class Canonical(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class _TextDefaults(dict[type[Struct], tuple[tuple[str, str], ...]]):
-    """Of each struct, the fields whose default is a text."""
+    """The names and defaults of each struct's fields that have a text as their default."""
 
     def __missing__(self, struct: type[Struct]) -> tuple[tuple[str, str], ...]:
         fields = structs.fields(struct)

@@ -1,7 +1,7 @@
-"""A checkpoint: one small text that commits to everything in a store, to be kept somewhere else.
+"""Checkpoints: a small text that commits to everything in a store, to be kept outside it.
 
-Whoever can write the file can also write every hash in it anew. Against that only something kept elsewhere helps: with
-a checkpoint, `verify` proves that what the store held then is still there and unchanged.
+Anyone who can write the file can also recompute every hash in it. Only evidence kept elsewhere protects against that:
+given a checkpoint, `verify` proves that everything the store held at that time is still there, unchanged.
 """
 
 from datetime import datetime
@@ -21,7 +21,7 @@ _Digest: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An Ed25519 signature (RFC 8032) over the checkpoint's text without it: both in hexadecimal."""
+    """An Ed25519 signature (RFC 8032) over the text of the unsigned checkpoint; key and value in hexadecimal."""
 
     public_key: str
     value: str
@@ -29,11 +29,11 @@ class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a store held.
+    """A commitment to a store's contents.
 
-    `position` is that of the last event; `runs` is the number of leaves of the tree (`engine.proof.merkle`),
-    `deletions` of how many of them the run had been deleted, and `root` its root, 64 hexadecimal digits; `created_at`
-    is aware and in UTC.
+    `position` is that of the last event, `runs` the number of leaves of the tree (`engine.proof.merkle`), `deletions`
+    the number of them whose run had been deleted, `root` the tree's root (64 hexadecimal digits), and `created_at` an
+    aware time in UTC.
     """
 
     store_id: str
@@ -54,14 +54,14 @@ class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return the checkpoint that `to_json` wrote.
 
         Raises:
-            InvalidValue: it is none, or of a newer format.
+            InvalidValue: the text is not a checkpoint, or one of another format.
         """
         try:
             checkpoint = msgspec.json.decode(text, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidValue("checkpoint", text, f"is none: {error}") from error
+            raise InvalidValue("checkpoint", text, f"is not a checkpoint: {error}") from error
         if checkpoint.format != FORMAT:
-            raise InvalidValue("checkpoint", checkpoint.format, f"is not a format that is known; it is {FORMAT} today")
+            raise InvalidValue("checkpoint format", checkpoint.format, f"is not supported; this version reads {FORMAT}")
         return checkpoint
 
 
@@ -73,7 +73,7 @@ def sign(checkpoint: Checkpoint, private_key: Path) -> Checkpoint:
 
     Raises:
         SigningUnavailable: the extra `signing` is not installed.
-        InvalidValue: the file holds no such key.
+        InvalidValue: the file does not hold such a key.
         OSError: it cannot be read.
     """
     serialization, ed25519 = _cryptography()
@@ -84,16 +84,16 @@ def sign(checkpoint: Checkpoint, private_key: Path) -> Checkpoint:
 
 
 def check_signature(checkpoint: Checkpoint, public_key: Path | None = None) -> None:
-    """Raise unless a checkpoint is signed as it stands.
+    """Raise unless a checkpoint's signature is valid.
 
     Args:
-        public_key: a PEM file with the key that it has to be signed with; with None, with the key that it names, which
-            only shows that it has not been changed by accident.
+        public_key: a PEM file with the expected key. None checks against the key named in the checkpoint, which only
+            detects accidental changes.
 
     Raises:
         SigningUnavailable: the extra `signing` is not installed.
         SignatureInvalid
-        InvalidValue: the file holds no such key.
+        InvalidValue: the file does not hold such a key.
         OSError: it cannot be read.
     """
     _, ed25519 = _cryptography()
@@ -107,7 +107,7 @@ def check_signature(checkpoint: Checkpoint, public_key: Path | None = None) -> N
         named = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
         (wanted or named).verify(bytes.fromhex(signature.value), _signed(checkpoint))
     except (InvalidSignature, ValueError) as error:
-        raise SignatureInvalid("its signature is not one of that key over this text") from error
+        raise SignatureInvalid("its signature does not match the key and the text") from error
 
 
 def _key(path: Path, what: Literal["private key", "public key"], wanted: type) -> Any:
@@ -121,7 +121,7 @@ def _key(path: Path, what: Literal["private key", "public key"], wanted: type) -
         else:
             key = serialization.load_pem_public_key(pem)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InvalidValue(what, str(path), f"is none: {error}") from error
+        raise InvalidValue(what, str(path), f"is not a {what}: {error}") from error
     if not isinstance(key, wanted):
         raise InvalidValue(what, str(path), "is not an Ed25519 key")
     return key
@@ -133,7 +133,7 @@ def _signed(checkpoint: Checkpoint) -> bytes:
 
 def _cryptography() -> tuple[Any, Any]:
     try:
-        # An optional extra: a store without signed checkpoints needs none of it.
+        # An optional extra, needed only for signed checkpoints.
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError as error:

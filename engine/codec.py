@@ -40,20 +40,20 @@ SCHEMA_VERSIONS: Final[dict[str, int]] = {
     "AttemptUpdated": 3,
 }
 
-# (event type, version it lifts from) → the payload one version on. Applied in turn until the version is today's.
-# What is left of an erased event has the shape of the version that erased it, under the number that was hashed: an
-# upcaster leaves a payload that was lifted already as it is.
+# (event type, version) → the upcaster to the next version. Applied in turn up to the current version.
+# An erased event's remaining payload has the shape of the version that erased it, but keeps the version number that was
+# hashed: an upcaster must therefore leave an already lifted payload unchanged.
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
-    ("SourceCarriedOver", 1): dict,  # 2 has `config`, which was lost, and `runs`
-    ("ParametersSet", 1): dict,  # 2 has `copied_from`: what was copied before counts as written by the branch
+    ("SourceCarriedOver", 1): dict,  # 2 adds `config`, which 1 lost, and `runs`
+    ("ParametersSet", 1): dict,  # 2 adds `copied_from`: copies in version 1 count as written by the branch
     ("ParametersReduced", 1): dict,  # 2 finds more conflicts: see `engine.reduction.fold`
-    ("StepLogged", 1): dict,  # 2 has more types for a task's download patterns
-    ("AttemptCreated", 1): dict,  # 2 has `current`, which was True
-    ("AttemptCreated", 2): dict,  # 3 has `step_status`, which was an event of its own
-    ("AttemptCreated", 3): dict,  # 4 has `ended_at`, which was an event of its own
-    ("AttemptUpdated", 1): dict,  # 2 likewise
-    ("AttemptUpdated", 2): dict,  # 3 has `ends`: until then only known words were ends where the step stayed
+    ("StepLogged", 1): dict,  # 2 allows more types for a task's download patterns
+    ("AttemptCreated", 1): dict,  # 2 adds `current`, which was always True
+    ("AttemptCreated", 2): dict,  # 3 adds `step_status`, which was an event of its own
+    ("AttemptCreated", 3): dict,  # 4 adds `ended_at`, which was an event of its own
+    ("AttemptUpdated", 1): dict,  # 2 adds `step_status`, likewise
+    ("AttemptUpdated", 2): dict,  # 3 adds `ends`: before, only terminal statuses ended an attempt without its step
 }
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
@@ -66,10 +66,10 @@ encode_canonical = _ENCODER.encode
 
 
 def in_parts(items: Iterable[Value], bytes_max: int) -> Iterator[list[Value]]:
-    """Yield items in parts of so many bytes at most, encoded; a larger one is one by itself.
+    """Split items into parts of at most `bytes_max` encoded bytes; a larger item is a part by itself.
 
     Args:
-        bytes_max: of what is in a part, without what is around it.
+        bytes_max: the limit for the sum of the items' sizes, without the surrounding structure.
     """
     part, size = list[Value](), 0
     for item in items:
@@ -83,19 +83,19 @@ def in_parts(items: Iterable[Value], bytes_max: int) -> Iterator[list[Value]]:
 
 
 def derived_id(*place: str | int) -> str:
-    """Return an id that follows from what it is of: whoever makes it again gets the same, in any process."""
+    """Return an id derived from `place`: the same in every process."""
     return blake2b(encode_canonical(place), digest_size=16).hexdigest()
 
 
 def decode_event(event_type: str, schema_version: int, payload: bytes, position: int | None = None) -> Event:
-    """Return the event that `payload` holds.
+    """Decode an event.
 
     Raises:
         UnknownEventType, NewerEventVersion, MalformedPayload: each names the type and the position.
     """
     decoder = _DECODERS.get(event_type)
     if decoder is None:
-        raise UnknownEventType(event_type, schema_version, "no such event is known", position)
+        raise UnknownEventType(event_type, schema_version, "unknown event type", position)
     current = SCHEMA_VERSIONS[event_type]
     if schema_version > current:
         raise NewerEventVersion(event_type, schema_version, f"this anabranch reads up to version {current}", position)
@@ -104,7 +104,7 @@ def decode_event(event_type: str, schema_version: int, payload: bytes, position:
         lifted = schema_version != current
         event: Event = _lift(event_type, schema_version, payload) if lifted else decoder.decode(payload)
         _CHECKS[event_type](event)
-    # msgspec reports bad UTF-8 and deep nesting with errors that are not its own; an erased payload is None
+    # msgspec reports bad UTF-8 and deep nesting with built-in errors; an erased payload is None, a TypeError
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise MalformedPayload(event_type, schema_version, str(error), position) from error
     return event
@@ -130,11 +130,10 @@ def decode_recorded(  # noqa: PLR0917 - one argument for each column of an event
     schema_version: int,
     payload: bytes,
 ) -> RecordedEvent:
-    """Return an event with its envelope, as a log has it in columns.
+    """Decode an event and its envelope from a log's columns.
 
     Raises:
-        CannotDecode: naming the type and the position; also where a column holds what was never recorded, as it may in
-            a damaged file.
+        CannotDecode: naming the type and the position; also for a column of the wrong type, as in a damaged file.
     """
     if not (
         type(run_id) is type(branch) is type(event_type) is str
@@ -151,7 +150,7 @@ def decode_recorded(  # noqa: PLR0917 - one argument for each column of an event
 
 
 def payload_digest(payload: bytes) -> bytes:
-    """Return the 32 bytes that stand for `payload` in the chain."""
+    """Return the 32-byte digest that represents `payload` in the hash chain."""
     return _blake2b_256(payload)
 
 
@@ -166,7 +165,7 @@ def link(  # noqa: PLR0917 - one argument for each field of the header, in the h
     recorded_at: int,
     digest: bytes,
 ) -> bytes:
-    """Return the hash of an event: see the module's docstring."""
+    """Return the hash of an event; see the module's docstring."""
     header = encode_canonical((run_id, branch, stream_version, event_type, schema_version, event_id, recorded_at))
     return _blake2b_256(previous + header + digest)
 
@@ -175,13 +174,13 @@ _BLAKE2B_256: Final = blake2b(digest_size=32)
 
 
 def _blake2b_256(data: bytes) -> bytes:
-    hashed = _BLAKE2B_256.copy()  # half the time of setting one up by its sixteen arguments
+    hashed = _BLAKE2B_256.copy()  # takes half as long as constructing one
     hashed.update(data)
     return hashed.digest()
 
 
 def same(left: object, right: object) -> bool:
-    """Say whether two values are recorded as the same bytes: 1, 1.0 and True differ, and every NaN is the same."""
+    """Return whether two values have the same encoding: 1, 1.0 and True differ; all NaNs are equal."""
     ours, theirs = encode_canonical(left), encode_canonical(right)
     if ours == theirs:
         return True
@@ -191,11 +190,11 @@ def same(left: object, right: object) -> bool:
 
 
 def differing(said: Mapping[str, Value], known: Mapping[str, object]) -> dict[str, Value]:
-    """Return what is said that is not known, or known otherwise."""
+    """Return the items of `said` that `known` lacks or holds with another value."""
     return {name: value for name, value in said.items() if name not in known or not same(known[name], value)}
 
 
-# A NaN has a sign and a payload, which arithmetic sets as it likes and the views do not keep.
+# NaNs differ in sign and payload bits, which arithmetic sets arbitrarily and the views do not keep.
 _MAYBE_NAN = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 

@@ -1,8 +1,8 @@
-"""Commands that callers make themselves, held to what can be recorded.
+"""Validation of commands that callers construct themselves.
 
-A handle checks what it is given and makes its commands of that. A command made by hand may hold anything: its fields
-are encoded, and decoded by their types as a log's events are. So what goes on is plain data of its own, and nothing is
-recorded that could not be read again, or imported elsewhere.
+Handles validate their arguments before they make commands. A command made by hand may hold anything, so its fields are
+encoded and then decoded by their types, as a log's events are. The result is plain data that shares nothing with the
+caller's, and everything recorded from it can be read again and imported elsewhere.
 """
 
 from collections.abc import Callable
@@ -46,11 +46,11 @@ _RUNS: Final = (RunStatusChanged, RunConfigured, JobLogged, RunPinned, RunUnpinn
 
 _EVENTS: Final[dict[type, tuple[str, tuple[type, ...]]]] = {
     OpenRun: ("event", (RunCreated, RunForked)),
-    # None that opens a stream, or that says what only a decision finds out: heads, reductions, what was taken out.
+    # Not events that open a stream, nor those whose content only a decision can determine: heads, reductions, erasures.
     Record: ("events", (*_RUNS, *_BRANCHES, *_STEPS, *_EXTERNAL_RUNS)),
     LogExternalRun: ("event", _EXTERNAL_RUNS),
 }
-"""The field of a command that holds events, and of which types: a payload does not say that itself."""
+"""The field of a command that holds events, and the allowed event types, which no payload tells."""
 
 _OF_RUNS: Final = (OpenRun, Configure, Pin, Finalize)
 
@@ -59,16 +59,16 @@ _NAMED: Final = ("values", "parameters", "computed")
 
 
 def checked(command: Command) -> Command:
-    """Return a copy of a command, of plain data.
+    """Return a validated copy of a command, as plain data.
 
     Raises:
-        InvalidValue: it is no command, or it holds what is not of its fields' types, what cannot be recorded, or an
-            event of another branch.
+        InvalidValue: it is not a command, a field has the wrong type or cannot be recorded, or an event is of another
+            branch.
         InvalidName
     """
     copy = _COPIES.get(type(command))
     if copy is None:
-        raise InvalidValue("command", command, "is no command")
+        raise InvalidValue("command", command, "is not a command")
     try:
         copied: Command = copy(command)
     except InvalidName:
@@ -79,7 +79,7 @@ def checked(command: Command) -> Command:
 
 
 def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
-    """Return what copies commands of a type."""
+    """Return the function that validates and copies commands of a type."""
     kinds = get_type_hints(command_type)
     of_events, event_types = _EVENTS.get(command_type, ("", ()))
     kinds.pop(of_events, None)
@@ -88,13 +88,13 @@ def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
 
     def copy(command: Any) -> Any:
         if command_type in _OF_RUNS and command.branch != ROOT:
-            raise ValueError(f"it is about the run and names branch {command.branch!r}")
+            raise ValueError(f"it applies to the whole run, so its branch must be the root, not {command.branch!r}")
         plain = decode(encode_canonical({name: getattr(command, name) for name in kinds}))
         check(plain)
         _check_names(plain)
         values = structs.asdict(plain)
         if command_type is StartAttempt:
-            values["fresh"] = False  # only who made the id knows that no other attempt has it
+            values["fresh"] = False  # a caller's id may be taken already
         if of_events:
             held = getattr(command, of_events)
             values[of_events] = (
@@ -110,12 +110,12 @@ def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
 def _copy_event(event: Event, types: tuple[type, ...], branch: str) -> Event:
     event_type = type(event).__name__
     if type(event) not in types:
-        raise TypeError(f"{event_type} is no event that it may hold")
+        raise TypeError(f"it may not hold {event_type} events")
     copied = decode_event(event_type, SCHEMA_VERSIONS[event_type], encode_canonical(event))
     if copied.branch != branch:
-        raise ValueError(f"an event is of branch {copied.branch!r}")
+        raise ValueError(f"it holds an event of branch {copied.branch!r}")
     if is_misplaced(copied):
-        raise ValueError(f"{event_type} is no event of branch {branch!r}")
+        raise ValueError(f"{event_type} cannot be an event of branch {branch!r}")
     _check_names(copied)
     return copied
 
@@ -135,7 +135,7 @@ def _check_names(holder: Any) -> None:
     begun_with = getattr(holder, "fields", None)
     for name in () if begun_with is None else NOT_BEGUN_WITH:
         if getattr(begun_with, name) is not UNSET:
-            raise ValueError(f"{name} is not a field that an attempt begins with")
+            raise ValueError(f"{name} is not a field that an attempt can start with")
 
 
 _COPIES: Final = {command_type: _copy_of(command_type) for command_type in get_args(Command)}

@@ -1,6 +1,6 @@
-"""What callers ask for. `decisions.py` turns each into events.
+"""Commands: requests to change a run. `decisions.py` turns each into events.
 
-Commands are plain data: their canonical bytes are what an idempotency key is compared by.
+Commands are plain data: a reused idempotency key is checked against their canonical encoding.
 """
 
 from typing import Any, Final, Literal, TypeAlias
@@ -23,22 +23,22 @@ from engine.model import (
 OnConflict: TypeAlias = Literal["child", "parent", "error"]
 
 SOURCE_HEAD: Final = 0
-"""The `source_version` of a run to be forked from its source as it stands: the decision fills in which that is."""
+"""The `source_version` for forking from the source's head: the decision fills in the actual version."""
 
 SOURCE_UNKNOWN: Final = -1
-"""The `source_version` in a retry of what is recorded: its source may have gone on, or be gone."""
+"""The `source_version` in a retry of a recorded fork, whose source may have changed or been deleted since."""
 
 
 class _Command(Canonical, frozen=True, kw_only=True, tag=True):
-    """`branch` names the stream that is written to; of a request's first command it is the one that is guarded."""
+    """`branch` names the stream to write to; that of a request's first command is the guarded one."""
 
     branch: str = ""
 
 
 class OpenRun(_Command, frozen=True):
-    """Open the run. `source_point` is how a caller named the point of a fork's source, empty for its head.
+    """Open the run. `source_point` is the fork point as the caller specified it, empty for the source's head.
 
-    Which version that is was found out on the way, and may be another when the same is asked again.
+    A retry with the same `source_point` may resolve to another version.
     """
 
     event: RunCreated | RunForked = field(default_factory=lambda: RunCreated(branch=""))
@@ -49,7 +49,7 @@ class OpenRun(_Command, frozen=True):
 
 
 class Fork(_Command, frozen=True):
-    """Open `branch` as a child of `parent`; None is its longest dotted prefix that is open, else the root."""
+    """Open `branch` as a child of `parent`; None means its longest dotted prefix that is open, else the root."""
 
     parent: str | None = ""
     status: str = CREATED
@@ -57,40 +57,40 @@ class Fork(_Command, frozen=True):
 
 
 class Record(_Command, frozen=True):
-    """Append events as they are to a stream that is open; attempts they create or update are checked."""
+    """Append events unchanged to an open stream; the ids of attempts that they create or update are checked."""
 
     events: tuple[Event, ...]
 
 
 Unless: TypeAlias = Literal["resolved", "own"]
-"""What makes setting a value say nothing new: that the branch sees it, through its forks, or that it set it itself."""
+"""When a value is not set again: if the branch already sees it, inherited or not, or only if it set it itself."""
 
 
 class MergeParameters(_Command, frozen=True):
-    """Set only what differs from what the branch sees: `"resolved"` through its forks, or `"own"` alone."""
+    """Set the values that differ from the branch's: those it sees (`"resolved"`), or those it set itself (`"own"`)."""
 
     values: dict[str, Parameter]
     unless: Unless = "resolved"
 
 
 class CopyParameters(_Command, frozen=True):
-    """Set what another branch of the run sees and this one does not, by the same rule, as copied from there."""
+    """Copy the parameters that the branch `source` of the run sees, except those that `unless` excludes."""
 
     source: str
     unless: Unless = "resolved"
 
 
 class Configure(_Command, frozen=True):
-    """Merge what differs into the run's configuration, and set its job log when that differs."""
+    """Merge `config` into the run's configuration and set its job log, as far as they differ."""
 
     config: dict[str, Any] | None = None
     job: dict[str, Any] | None = None
 
 
 class SetStatus(_Command, frozen=True):
-    """Set the status of a run (the root branch) or a branch, unless it is that already.
+    """Set the status of a run (the root branch) or a branch, unless it is unchanged.
 
-    `keep_reason` leaves an earlier reason as it is where none is given.
+    `keep_reason` keeps the earlier reason if none is given.
     """
 
     status: str
@@ -99,27 +99,27 @@ class SetStatus(_Command, frozen=True):
 
 
 class Pin(_Command, frozen=True):
-    """Pin the run, or unpin it, unless it is so already."""
+    """Pin or unpin the run, unless it is unchanged."""
 
     pinned: bool
     reason: str | None = None
 
 
 class DescribeBranch(_Command, frozen=True):
-    """Set the details of a branch's own log, or with `merge` those that are given."""
+    """Set the details of a branch's log; with `merge`, only the given keys."""
 
     details: dict[str, Any]
     merge: bool = False
 
 
 class DescribeRun(_Command, frozen=True):
-    """Merge `details` into those of the run's own log: what neither they nor the opening of the run say already."""
+    """Merge into the details of the run's log the items that neither they nor the run's opening event hold already."""
 
     details: dict[str, Any]
 
 
 class LogStep(_Command, frozen=True):
-    """Record what a step document says that the log does not say yet."""
+    """Record the differences between a step document and the log."""
 
     document: StepDocument
     spec: TaskSpec | None = None
@@ -137,9 +137,9 @@ class RemoveStep(_Command, frozen=True):
 
 
 class StartAttempt(_Command, frozen=True):
-    """Open the next attempt at a step, logging the step when it is new; `status` also becomes the step's.
+    """Open the next attempt at a step, logging the step if it is new; `status` also becomes the step's.
 
-    `fresh`: the id was made for this attempt, so that no other can have it.
+    `fresh`: the id was generated for this attempt, so it cannot be taken.
     """
 
     step: str
@@ -152,8 +152,8 @@ class StartAttempt(_Command, frozen=True):
 class UpdateAttempt(_Command, frozen=True):
     """Change fields of an attempt.
 
-    With a `step_status` it is the attempt's end, and the step's while this is its current attempt: a status reason that
-    the end does not give is none. `unless_ended` records nothing of an attempt that has ended already.
+    A `step_status` marks the attempt's end: it becomes the step's status if this is the step's current attempt, and a
+    status reason that is not given is cleared. `unless_ended` records nothing if the attempt has already ended.
     """
 
     attempt_id: str
@@ -163,9 +163,9 @@ class UpdateAttempt(_Command, frozen=True):
 
 
 class ChangeAttempt(_Command, frozen=True):
-    """Record what an update says that is not so already: of any attempt, or only of one that is `"orphaned"`.
+    """Record the changes that differ from the attempt's fields; with `"orphaned"`, only if it was never submitted.
 
-    That is one that was created and never submitted: it has no external id.
+    An orphaned attempt has the status `CREATED` and no external id.
     """
 
     attempt_id: str
@@ -174,9 +174,9 @@ class ChangeAttempt(_Command, frozen=True):
 
 
 class LogTask(_Command, frozen=True):
-    """Describe a task: a step with a specification. A new one begins as pending; a known one keeps its status.
+    """Describe a task: a step with a specification. A new task is `PENDING`; a known one keeps its status.
 
-    One that a forked run has from its source is a new one, unless it is described as there.
+    A task that a forked run inherits counts as new if its specification differs from the source's.
     """
 
     task_id: str
@@ -184,7 +184,7 @@ class LogTask(_Command, frozen=True):
 
 
 class CreateAttempt(_Command, frozen=True):
-    """Open the next attempt at a task that is there. The task's own status is left alone."""
+    """Open the next attempt at an existing task. The task's status stays unchanged."""
 
     task_id: str
     attempt_id: str
@@ -193,10 +193,10 @@ class CreateAttempt(_Command, frozen=True):
 
 
 class Reduce(_Command, frozen=True):
-    """Fold children into the branch; None means all of its children, in the order they were forked.
+    """Fold children into the branch; None means all of its children, in fork order.
 
-    `computed` are values that a caller's functions made of the children at the heads `relies_on`; the names that the
-    functions are for have the rule `function`.
+    `computed` holds the results of the caller's functions for the children at the heads `relies_on`; names with a
+    function have the rule `function`.
     """
 
     children: tuple[str, ...] | None = None
@@ -212,13 +212,13 @@ class Finalize(_Command, frozen=True):
 
 
 class LogExternalRun(_Command, frozen=True):
-    """Record what is new of a task's external run: its registration, for a task that is there, or an update."""
+    """Record the registration of an existing task's external run, or an update to it, unless it is unchanged."""
 
     event: ExternalRunRegistered | ExternalRunUpdated
 
 
 class CancelExternalRun(_Command, frozen=True):
-    """Cancel a task's external run, if it has one that has not ended."""
+    """Cancel a task's external run if there is one that has not ended."""
 
     task_id: str
 
@@ -250,10 +250,10 @@ Command: TypeAlias = (
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """Commands for one run that are recorded together or not at all.
+    """Commands for one run, recorded all or none.
 
-    `expected_version` guards the stream of the first command's branch. `idempotency_key` is the caller's name for the
-    request within the run.
+    `expected_version` guards the stream of the first command's branch. `idempotency_key` identifies the request within
+    the run.
 
     Raises:
         InvalidValue: there are no commands.
@@ -266,13 +266,13 @@ class Request(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.commands:
-            raise InvalidValue("commands", self.commands, "are none, and a request is at least one")
+            raise InvalidValue("commands", self.commands, "is empty; a request needs at least one command")
 
 
 def asked_for(commands: tuple[Command, ...]) -> list[Command]:
-    """Return the commands as their caller asked for them, without what was read on the way.
+    """Return the commands without the parts that were read from the store, for comparing a retry with the original.
 
-    A retry may read something else; under the same idempotency key it asks for the same all the same.
+    A retry under the same idempotency key may have read something else; it is the same request nevertheless.
     """
     return [_as_asked(command) for command in commands]
 

@@ -1,4 +1,4 @@
-"""Putting the parts together: the only module of the engine that knows the projections."""
+"""The composition root: the only module of the engine that imports the projections."""
 
 import sqlite3
 from collections.abc import Callable, Generator
@@ -35,7 +35,7 @@ BUSY_TIMEOUT_RANGE: Final = (0, 86_400)
 
 
 class OpenOptions(TypedDict, total=False):
-    """The options of `open_engine`, which whatever opens one for its callers takes, too."""
+    """The options of `open_engine`, shared by everything that opens an engine for its callers."""
 
     durability: Durability
     event_bytes_max: int
@@ -57,28 +57,28 @@ def open_engine(
 ) -> "OpeningEngine":
     """Open the store at `path`: `async with open_engine("runs.db") as engine`, or `engine = await open_engine(…)`.
 
-    The file and its folder are created when missing, and migrated when they are of an older version.
+    A missing file is created along with its folder; a file of an older version is migrated.
 
     Args:
-        path: of a SQLite file, or a URL: `sqlite:///relative.db`, `sqlite:////absolute.db`, with
-            `%20` and the like for what a URL cannot hold.
-        durability: `"full"` survives a power cut with every acknowledged write; `"relaxed"` is faster, survives the
-            death of the process, and may lose the last writes in a power cut.
+        path: of a SQLite file, or a URL: `sqlite:///relative.db`, `sqlite:////absolute.db`, with percent-encoding
+            (`%20`) for characters that a URL cannot hold.
+        durability: with `"full"`, every acknowledged write survives a power cut; `"relaxed"` is faster and survives the
+            death of the process, but the last writes may be lost in a power cut.
         event_bytes_max: the largest encoded event that is accepted, in bytes.
         busy_timeout: how long a write waits for other processes, in seconds.
-        wal_bytes_max: how large the write-ahead log may grow because of readers, in bytes. A read that is in the way
-            when it is reached raises `ReadOvertaken`, unless it took less than a second.
-        allow_network: open a file on a network file system all the same.
-        read_only: only read, as an archive or what is on read-only media: nothing is made beside the file, wherever it
-            is, and whatever would write raises `StoreReadOnly`. Nobody may write to it meanwhile. It has to be of this
-            version, and closed: without a write-ahead log.
+        wal_bytes_max: how large readers may let the write-ahead log grow, in bytes. At that size, the reads that hold
+            it up raise `ReadOvertaken`, unless they are less than a second old.
+        allow_network: allow a file on a network file system.
+        read_only: open for reading only, for archives and read-only media: no files are created beside the store, and
+            writes raise `StoreReadOnly`. Nobody may write to the file meanwhile. It has to be of the current version
+            and closed, that is, without a write-ahead log.
 
     Raises:
         InvalidValue: at once.
-        CannotOpen, StoreBusy: when it is entered or awaited.
+        CannotOpen, StoreBusy: when the engine is entered or awaited.
     """
     if durability not in ("full", "relaxed"):
-        raise InvalidValue("durability", durability, "is neither full nor relaxed")
+        raise InvalidValue("durability", durability, 'is neither "full" nor "relaxed"')
     check_flag(allow_network, "allow_network")
     check_flag(read_only, "read_only")
     _check_number("event_bytes_max", event_bytes_max, EVENT_BYTES_RANGE, whole=True)
@@ -147,7 +147,7 @@ async def _open(path: Path, settings: Settings) -> Engine:
 
 
 async def _prove(copy: Path, progress: BackupProgress) -> Proof:
-    # Wherever it is: nobody else has it open.
+    # A network file system is safe here: no other process has the copy open.
     async with OpeningEngine(copy, Settings(allow_network=True)) as engine:
         found = await engine.verify(progress=partial(progress, "verifying"))
         return found, [] if found.in_history else await engine.verify_views(partial(progress, "comparing"))
@@ -161,7 +161,7 @@ def make_projectors(connection: sqlite3.Connection) -> Projectors:
 def make_views(
     connection: sqlite3.Connection, heads: StreamHeads, write_batch: Callable[[], None]
 ) -> tuple[Projectors, State]:
-    """Return the inline views on a connection, and what decisions ask of them; see `engine.logs.sqlite_append`."""
+    """Return the inline views on a connection, and the state for decisions; see `engine.logs.sqlite_append`."""
     partitions, views = Partitions(connection), StateViews(connection)
     return Projectors(partitions, views), DecisionState(connection, heads, partitions, views, write_batch)
 
@@ -174,17 +174,17 @@ def _check_number(where: str, value: object, limits: tuple[int, int], *, whole: 
 
 
 def as_path(path: str | Path) -> Path:
-    """Return the path that a path or a URL means.
+    """Return the file path of a path or a URL.
 
     Raises:
-        InvalidValue: it means none.
+        InvalidValue: it names no file.
     """
     if not isinstance(path, str | Path):
         raise InvalidValue("path", path, f"is {type(path).__name__}, not a path")
     if isinstance(path, Path):
         return path
     if path in ("", ":memory:") or path.startswith("file:"):
-        raise InvalidValue("path", path, "names no file as anabranch writes it: a path, or sqlite:///relative.db")
+        raise InvalidValue("path", path, "names no file; give a path, or a URL like sqlite:///relative.db")
     if "://" not in path:
         return Path(path)
     try:
@@ -195,7 +195,7 @@ def as_path(path: str | Path) -> Path:
     if url.scheme != "sqlite" or url.netloc or not name:
         raise InvalidValue("path", path, "is not a URL like sqlite:///relative.db or sqlite:////absolute.db")
     if name == ":memory:":
-        raise InvalidValue("path", path, "names no file, and a store is one")
+        raise InvalidValue("path", path, "names no file; a store cannot be in memory")
     if "?" in path or "#" in path:
-        raise InvalidValue("path", path, "has a query or a fragment; options are arguments, a ? in a name is %3F")
+        raise InvalidValue("path", path, "has a query or a fragment; options are arguments, and %3F is a ? in a name")
     return Path(name)

@@ -1,7 +1,7 @@
-"""Decisions: what is, and what is asked, give the events that say what happens, or an error. Pure.
+"""Decisions: pure functions from the current state and a command to events, or an error.
 
-A decision reads `State` and returns drafts; it never writes. Document-shaped commands are decided into the fine-grained
-events that say what changed, so writing the same document twice records nothing.
+A decision reads `State` and returns events; it never writes. Document-shaped commands become fine-grained events for
+what changed, so writing the same document twice records nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,19 +59,19 @@ from engine.reduction import Child, contested, fold, written_itself
 from engine.step_decisions import STEP_HANDLERS, Handler, check_attempts
 from engine.task_decisions import TASK_HANDLERS
 
-# Well under the limit of an event, unless a smaller one was asked for: any number of branches can be finalised.
+# Well below the default event size limit, so any number of branches can be finalised.
 _FINALIZED_BYTES_MAX = 256 * 1024
 
 
 class Opening(Struct, frozen=True, gc=False):
-    """A stream that the first event of a decision opens, and the stream it continues, if any."""
+    """A stream that a decision's first event opens, and its parent stream, if any."""
 
     branch: str
     parent: Stream | None
 
 
 class Decision(Struct, frozen=True, gc=False):
-    """Events for one stream: one that is there, or one that the first of them `opens`."""
+    """Events for one stream: an existing one, or one that the first event `opens`."""
 
     events: Sequence[Event]
     stream: Stream | None = None
@@ -79,7 +79,7 @@ class Decision(Struct, frozen=True, gc=False):
 
 
 def decide(run_id: str, command: Command, state: State) -> Decision:
-    """Return what the command does to the run as it stands.
+    """Return the events of a command, given the run's current state.
 
     Raises:
         NotFound, AlreadyExists, Conflict, InvalidInput: the command cannot be carried out; see `engine.errors`.
@@ -119,7 +119,7 @@ def _open_run(run_id: str, command: OpenRun, state: State) -> Decision:
 
 
 def _source(event: RunForked, state: State) -> Stream:
-    """The stream that the run continues, as it stands at the fork."""
+    """Return the stream that a forked run continues, with its version and hash at the fork."""
     source = _open_stream(event.source_run_id, event.source_branch, state)
     if event.source_version == SOURCE_HEAD:
         return source
@@ -167,7 +167,7 @@ def _merge_parameters(command: MergeParameters, stream: Stream, state: State) ->
 
 def _copy_parameters(command: CopyParameters, stream: Stream, state: State) -> Sequence[Event]:
     source = _open_stream(stream.run_id, command.source, state)
-    if command.unless == "own" and source.branch != ROOT:  # who asks so sees no more of a branch
+    if command.unless == "own" and source.branch != ROOT:  # by this rule, only a branch's own values are visible
         shown = {name: own.parameter for name, own in state.own_parameters([source])[0].items()}
     else:
         shown = state.parameters(source)
@@ -180,10 +180,9 @@ def _copy_parameters(command: CopyParameters, stream: Stream, state: State) -> S
 def _unseen(
     values: Mapping[str, Parameter], unless: Unless, stream: Stream, state: State, *, copies: bool = False
 ) -> dict[str, Parameter]:
-    """Return the values that say something new to a branch.
+    """Return the values that a branch does not see yet; with `"own"`, those that it has not set itself.
 
-    Those it does not see yet; by `"own"`, those it has not set itself. What it was given as a copy counts as set only
-    when the values are `copies`, too.
+    Values that were copied to the branch count as its own only if `values` are `copies` too.
     """
     if unless == "own":
         own = state.own_of(stream, values.keys())
@@ -268,7 +267,7 @@ def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
     if command.children is None:
         return state.children(stream)
     if len(set(command.children)) != len(command.children):
-        raise InvalidValue("children", list(command.children), "names a branch twice")
+        raise InvalidValue("children", list(command.children), "names a branch more than once")
     children = [_open_stream(stream.run_id, name, state) for name in command.children]
     for child in children:
         if child.parent_id != stream.stream_id:
@@ -279,10 +278,10 @@ def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
 def _as_children(
     streams: Sequence[Stream], heads: Sequence[Head], parent: Stream, state: State
 ) -> tuple[list[Child], dict[str, OwnParameter]]:
-    """Return the children, and what the parent has set itself of their names."""
+    """Return the children, and those of the parent's own parameters whose names the children have set."""
     owns = [written_itself(own) for own in state.own_parameters(streams)]
     now = state.own_of(parent, {name for own in owns for name in own})
-    # Children that were forked from one version of the parent have one base: it is looked up once for all of them.
+    # Children forked from the same version of the parent share a base, which is looked up once.
     names: dict[int, set[str]] = {}
     for stream, own in zip(streams, owns, strict=True):
         names.setdefault(stream.parent_version, set()).update(contested(own, stream.parent_version, now))

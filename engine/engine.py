@@ -1,4 +1,4 @@
-"""The engine: the door to all runs of one store."""
+"""The engine: access to all runs of one store."""
 
 import asyncio
 from collections.abc import Mapping
@@ -29,9 +29,10 @@ from engine.writer import Writer
 
 
 class Engine(History, Upkeep):
-    """Made by `open_engine`; an async context manager that closes it.
+    """An open store, returned by `open_engine`; as an async context manager it closes itself.
 
-    Anywhere but on the event loop and in the process that opened it, it raises `WrongEventLoop` or `WrongProcess`.
+    Used on another event loop or in another process than the one that opened it, it raises `WrongEventLoop` or
+    `WrongProcess`.
     """
 
     def __init__(
@@ -62,18 +63,17 @@ class Engine(History, Upkeep):
         except StoreBusy as busy:
             if error is None:
                 raise
-            error.add_note(f"and the engine is not closed: {busy}")
+            error.add_note(f"and the engine could not be closed: {busy}")
 
     async def close(self) -> None:
-        """Record what is queued, end subscriptions, and let go of every thread, descriptor and lock.
+        """Record queued writes, end subscriptions, and release every thread, descriptor and lock.
 
-        It does so to the end even when the caller is cancelled. First it waits until tasks that are being cancelled
-        have left their blocks of attempts, so that those ends are recorded, too: for 30 s at most, and no longer when
-        the caller is cancelled once more.
+        It completes even if the caller is cancelled. First it waits for cancelled tasks to leave their attempt blocks,
+        so that the ends of those attempts are recorded: for 30 s at most, or until the caller is cancelled.
 
         Raises:
             WrongProcess, WrongEventLoop
-            StoreBusy: a write that was given up on still waits for another process's lock. Close again when it is free.
+            StoreBusy: an abandoned write still waits for another process's lock. Close again when the lock is free.
         """
         self._owner.check()
         try:
@@ -82,7 +82,7 @@ class Engine(History, Upkeep):
             await finish(self._close())
 
     async def _close(self) -> None:
-        async with self._closing:  # whoever calls second waits until all is closed
+        async with self._closing:  # a concurrent second call waits for the first
             await self._follower.close()
             await self._writer.close()
             await self._log.close()
@@ -105,11 +105,11 @@ class Engine(History, Upkeep):
         exist_ok: bool = False,
         idempotency_key: str | None = None,
     ) -> Run:
-        """Open a run, with its first parameters, and return it.
+        """Create a run with its initial parameters, and return it.
 
         Args:
-            exist_ok: return a run that exists already as it is.
-            created_at: when it was created, where that is not now.
+            exist_ok: return an existing run of that id, unchanged.
+            created_at: when the run was created, if not now.
 
         Raises:
             RunExists, InvalidName, InvalidValue
@@ -149,25 +149,24 @@ class Engine(History, Upkeep):
         status: str = CREATED,
         idempotency_key: str | None = None,
     ) -> Run:
-        """Open a run that goes on from a point of another run. Nothing is copied, and nothing changes in the source.
+        """Create a run that continues from a point of another run. Nothing is copied; the source does not change.
 
-        The new run sees the parameters of the source's branch as they stood, and its configuration, which of a branch
-        is that of its run when it was forked. It sees the branch's steps that had succeeded (`COMPLETED`, `SUCCESS` or
-        `SKIPPED`), marked by `StepLog.inherited_from`. What is written about one of them (a status, an attempt, a
-        document that says something new) makes it the new run's own, described as before but without the source's
-        attempts; one that is removed is gone. The branches below are the source's alone, and so are its idempotency
-        keys.
+        The new run inherits the parameters of the source branch as of that point, and its configuration (for a branch,
+        the run's configuration when the branch was forked). It inherits the branch's steps that had succeeded
+        (`COMPLETED`, `SUCCESS` or `SKIPPED`), marked by `StepLog.inherited_from`. A write to an inherited step (a
+        status, an attempt, a changed document) makes it the new run's own, with the same description but without the
+        source's attempts; removing it hides it. Child branches and idempotency keys are not inherited.
 
         Args:
-            branch: the branch of the source; its root unless given.
-            at: a version of that branch's stream, an aware time, or a `Position`; now unless given.
-            from_step: go further back, to just before this step of the branch began: before its first attempt or its
-                first status but `CREATED` and `PENDING`; where it never began, to before it was first logged. A step
-                that was removed begins anew.
+            branch: the branch of the source; the default is the root.
+            at: a version of that branch's stream, an aware time, or a `Position`; the default is now.
+            from_step: go back further, to just before this step of the branch began, that is, before its first attempt
+                or its first status other than `CREATED` and `PENDING`; if it never began, to before it was first
+                logged. A removed step begins again when it is logged again.
 
         Raises:
             RunExists, RunNotFound, BranchNotFound, PointNotFound, SourceReplaced
-            StepNotFound: the branch itself had not logged `from_step` by the point.
+            StepNotFound: the branch itself had not logged `from_step` by that point.
         """
         run_id, key = check_name(run_id, "run id"), check_key(idempotency_key)
         source_run_id, branch = check_name(source_run_id, "run id"), check_branch(branch)
@@ -209,20 +208,20 @@ class Engine(History, Upkeep):
 
     @property
     def path(self) -> Path:
-        """The SQLite file that holds the views, by whatever link it was opened."""
+        """The SQLite file, with symbolic links resolved."""
         return self._path
 
     @property
     def views(self) -> Views:
-        """What handles read, for those who have a name and no handle, such as the stores."""
+        """The reads behind the handles, for callers such as the stores that have names instead of handles."""
         return self._views
 
     async def write(self, run_id: str, *commands: Command, idempotency_key: str | None = None) -> Recorded:
-        """Record several commands for a run, which they may open themselves, together or not at all.
+        """Record several commands for a run, all or none. The first one may open the run.
 
         Raises:
-            InvalidInput: a command holds what cannot be recorded.
-            RunNotFound, and what the commands raise.
+            InvalidInput: a command cannot be recorded.
+            RunNotFound, and the errors of the commands.
         """
         return await self._write(run_id, tuple(map(checked, commands)), idempotency_key)
 
@@ -244,9 +243,9 @@ class Engine(History, Upkeep):
         """Return a page of runs, the last recorded first.
 
         Args:
-            created_from, created_until: aware times; both ends belong to the range.
+            created_from, created_until: aware times, both inclusive.
             limit: 1 to 1,000 runs.
-            cursor: of the page before.
+            cursor: the previous page's.
         """
         for moment in (created_from, created_until):
             if moment is not None:
@@ -265,7 +264,7 @@ class Engine(History, Upkeep):
 
 
 def _point_text(at: Point, from_step: str | None) -> str:
-    """Return what names a point of a source: the same for what is the same point, nothing for now."""
+    """Return a text that identifies a fork point, equal for equal points; empty for now."""
     if at is None and from_step is None:
         return ""
     if not isinstance(at, int | Position | datetime | None):

@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 _RANDOM_BYTES: Final = 10
-_IDS_DRAWN: Final = 256  # together: asking the system for randomness costs more than all the rest
+_IDS_DRAWN: Final = 256  # drawn together: reading random bytes from the system is the most expensive part
 
 # The first random byte carries the version in its upper half, the third the variant in its upper two bits.
 _VERSION_7: Final = bytes(0x70 | byte & 0x0F for byte in range(256))
@@ -13,14 +13,14 @@ _VARIANT: Final = bytes(0x80 | byte & 0x3F for byte in range(256))
 
 
 class EventIds:
-    """Makes ids of 16 bytes, on one thread of one process: others would make the same ones."""
+    """Generates 16-byte ids. Not safe to share between threads, or across a fork: both could return the same ids."""
 
     def __init__(self) -> None:
         self._random = b""
         self._at = 0
 
     def take(self, milliseconds: bytes) -> bytes:
-        """Return a fresh id of a time: see `as_milliseconds`."""
+        """Return a new id for a time; see `as_milliseconds`."""
         start = self._at
         if start == len(self._random):
             self._random, start = _draw(_IDS_DRAWN), 0
@@ -29,12 +29,12 @@ class EventIds:
 
 
 def as_milliseconds(recorded_at: int) -> bytes:
-    """Return a time in microseconds since 1970 as the six bytes that an id begins with; zero for what was before."""
+    """Return a time in microseconds since 1970 as the first six bytes of an id; zero for times before 1970."""
     return max(0, recorded_at // 1000).to_bytes(6, "big")
 
 
 def new_event_id() -> bytes:
-    """Return a fresh id of now, on any thread of any process."""
+    """Return a new id for the current time; safe in any thread and process."""
     return as_milliseconds(time.time_ns() // 1000) + _draw(1)
 
 

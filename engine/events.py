@@ -1,10 +1,10 @@
-"""What can happen to a run: one frozen struct per event, all in the union `Event`, and the recorded envelope.
+"""The events: one frozen struct per event type, all in the union `Event`, and the recorded envelope.
 
-An event names its branch itself and carries data, never a class path. Its type and schema version stand in the
-envelope's header, where they outlive an erased payload and can be filtered on; `codec.py` maps them to bytes.
+An event names its branch itself and carries data, never a class path. Its type and schema version are in the envelope's
+header, where they can be filtered on and outlive an erased payload; `codec.py` maps them to bytes.
 
-Fields are never renamed, retyped or removed. Where one is added, which needs a default, the event's schema version goes
-up in `codec.SCHEMA_VERSIONS`, and an upcaster lifts the older payloads.
+Fields are never renamed, retyped or removed. A new field needs a default, a higher schema version of the event in
+`codec.SCHEMA_VERSIONS`, and an upcaster for older payloads.
 """
 
 from datetime import datetime
@@ -31,7 +31,7 @@ class _Event(Canonical, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RunCreated(_Event, frozen=True):
-    """Opens a run's root stream. `created_at` is set where the run is older than the log."""
+    """Opens a run's root stream. `created_at` is set if the run is older than the log."""
 
     tag: str = ""
     status: str = CREATED
@@ -46,7 +46,7 @@ class RunCreated(_Event, frozen=True):
 
 
 class RunForked(_Event, frozen=True):
-    """Opens a run's root stream as a continuation of another run's branch, as it stood at a version."""
+    """Opens a run's root stream as a continuation of another run's branch as of a version."""
 
     source_run_id: str
     source_branch: str
@@ -62,21 +62,21 @@ class RunStatusChanged(_Event, frozen=True):
 
 
 class RunConfigured(_Event, frozen=True):
-    """Merges `config` into the run's configuration, key by key: it stands over what its source had at a fork."""
+    """Merges `config` into the run's configuration, key by key; it takes precedence over an inherited one."""
 
     config: dict[str, Any]
 
 
 class JobLogged(_Event, frozen=True):
-    """Sets the run's job log, a document of the host's own shape."""
+    """Sets the run's job log, a document in the host's format."""
 
     job: dict[str, Any]
 
 
 class RunFinalized(_Event, frozen=True):
-    """Names the head of every stream of the run: its own hash commits to all of them.
+    """Names the head of every stream of the run, so that its own hash commits to all of them.
 
-    A run of very many branches is finalised by several events, recorded together; the last one's hash commits to all.
+    A run with very many branches is finalised by several events, recorded together; the last one's hash commits to all.
     """
 
     heads: list[Head]
@@ -85,7 +85,7 @@ class RunFinalized(_Event, frozen=True):
 
 
 class RunPinned(_Event, frozen=True):
-    """Keeps the run from being deleted, until it is unpinned."""
+    """Protects the run from deletion until it is unpinned."""
 
     reason: str | None = None
 
@@ -95,13 +95,13 @@ class RunUnpinned(_Event, frozen=True):
 
 
 class SourceCarriedOver(_Event, frozen=True):
-    """Sets what the run saw of its source when it was forked, as of its first version: the source is to be deleted.
+    """Sets what the run inherited at its fork, as of its first version, because the source is about to be deleted.
 
-    A run that saw very much has several, recorded together; from the last on it has no source any more. Of the steps,
-    `hidden` are those that the run had logged or removed itself by then: they are seen only at points before that.
-    `config` is what it was configured with before it was there. The first of several also has what the others leave
-    out: `runs` are those behind it that had been given what they saw in the same way, and the ids of attempts with it,
-    nearest first; the other fields are those of the source's `RunCreated`.
+    If that is too much for one event there are several, recorded together; from the last one on the run has no source.
+    `hidden` are inherited steps that the run has logged or removed itself since: only reads of earlier points see them.
+    `config` is the inherited configuration. Only the first of several events has the remaining fields: `runs`, the
+    ancestors to which inherited values and attempt ids had been carried over in the same way, nearest first; and those
+    of the source's `RunCreated`.
     """
 
     values: dict[str, Parameter]
@@ -120,9 +120,9 @@ class SourceCarriedOver(_Event, frozen=True):
 
 
 class PayloadErased(_Event, frozen=True):
-    """Says that the payload of an earlier event of this stream was erased, by whom and why.
+    """Records that the payload of an earlier event of this stream was erased, by whom and why.
 
-    `redacted` is the digest (blake2b-256) of what stands in its place, `b""` where nothing does.
+    `redacted` is the digest (blake2b-256) of the redacted payload, `b""` if none is left.
     """
 
     stream_version: int
@@ -142,7 +142,7 @@ class BranchForked(_Event, frozen=True):
 
 
 class BranchLogged(_Event, frozen=True):
-    """Sets the details of a branch's own log."""
+    """Sets the details of a branch's log."""
 
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -155,8 +155,8 @@ class BranchStatusChanged(_Event, frozen=True):
 class ParametersSet(_Event, frozen=True):
     """Sets parameters of a branch.
 
-    `copied_from` is where they were seen that a caller had copied into the branch: they are its own to whoever reads,
-    and no write of its own to a reduction.
+    `copied_from` marks values that were copied from another branch and names it: reads treat them as the branch's own,
+    but reductions do not.
     """
 
     values: dict[str, Parameter]
@@ -164,9 +164,9 @@ class ParametersSet(_Event, frozen=True):
 
 
 class ParametersReduced(_Event, frozen=True):
-    """Folds what child branches wrote into the parent. Replaying it calls nobody's code.
+    """Folds what child branches wrote into the parent. Replaying it never calls user code.
 
-    `children` are the heads that the values were read from. A value whose sources are empty came from the caller.
+    `children` are the heads that the values were read at. A value without sources came from the caller.
     """
 
     children: list[Head]
@@ -178,7 +178,7 @@ class ParametersReduced(_Event, frozen=True):
 
 
 class StepLogged(_Event, frozen=True):
-    """Describes a step; again whenever its description changes."""
+    """Describes a step; recorded again whenever the description changes."""
 
     step: str
     name: str
@@ -197,17 +197,17 @@ class StepStatusChanged(_Event, frozen=True):
 
 
 class StepRemoved(_Event, frozen=True):
-    """Takes a step out of the views; its history stays."""
+    """Removes a step from the views; its history stays."""
 
     step: str
     reason: str | None = None
 
 
 class AttemptCreated(_Event, frozen=True):
-    """Opens an attempt and, where `current`, makes it the step's current one.
+    """Opens an attempt and, if `current`, makes it the step's current one.
 
-    `step_status` is what the step goes on to with it; None leaves the step's status alone. `created_at` and `ended_at`
-    are given where it began, or ended, before it was recorded.
+    `step_status` is the step's new status; None leaves it unchanged. `created_at` and `ended_at` are set if the attempt
+    began or ended before it was recorded.
     """
 
     step: str
@@ -231,9 +231,9 @@ class AttemptCreated(_Event, frozen=True):
 
 
 class AttemptUpdated(_Event, frozen=True):
-    """Sets the fields that `changes` names, and the step's status where it goes with the attempt's: `step_status`.
+    """Sets the fields in `changes`, and the step's status if `step_status` is given.
 
-    That is at the attempt's end; `ends` says so where the step stays as it is and the status does not.
+    `step_status` marks the attempt's end; `ends` does so if the step's status stays unchanged.
     """
 
     step: str
@@ -301,7 +301,7 @@ _OF_BRANCHES: Final = (BranchForked, BranchStatusChanged)
 
 
 def is_misplaced(event: Event) -> bool:
-    """Whether an event is about a run and outside of its root branch, or about another branch and in the root."""
+    """Return whether an event about a run is outside its root branch, or one about a child branch is in the root."""
     return isinstance(event, _OF_RUNS if event.branch != ROOT else _OF_BRANCHES)
 
 
@@ -309,8 +309,8 @@ class RecordedEvent(Struct, frozen=True, gc=False):
     """An event and its envelope.
 
     `position` is the place in the whole log and `stream_version` the place in the stream of (`run_id`, `branch`), both
-    from 1; `event_id` is 32 hexadecimal digits, ordered by time (RFC 9562, version 7); `recorded_at` is aware and in
-    UTC, to the microsecond; `hash` is 32 bytes and commits to the stream up to here.
+    from 1; `event_id` is 32 hexadecimal digits, ordered by time (RFC 9562, version 7); `recorded_at` is aware, in UTC,
+    with microseconds; `hash` is 32 bytes and commits to the stream up to this event.
     """
 
     position: int

@@ -33,16 +33,16 @@ ExpectedVersion: TypeAlias = int | _Expectation
 
 
 def check_expected_version(value: object) -> ExpectedVersion:
-    """Return `value` when it can be expected at all: a constant, or a version of 0 or more (0: no stream)."""
+    """Return `value` if it is one of the constants, or a version of 0 or more (0: no stream)."""
     if isinstance(value, _Expectation):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise InvalidValue("expected_version", value, "is neither ANY, NO_STREAM, STREAM_EXISTS nor a version of 0 or more")
+    raise InvalidValue("expected_version", value, "is not ANY, NO_STREAM, STREAM_EXISTS or a version of 0 or more")
 
 
 def holds(expected: ExpectedVersion, actual: int) -> bool:
-    """Say whether a stream at version `actual` (0: it does not exist) is what the caller expected."""
+    """Return whether a stream at version `actual` (0: it does not exist) meets the expectation."""
     match expected:
         case _Expectation.ANY:
             return True

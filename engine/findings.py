@@ -1,4 +1,4 @@
-"""What a verification says."""
+"""The result of a verification."""
 
 from typing import Literal, TypeAlias
 
@@ -20,25 +20,25 @@ ProblemKind: TypeAlias = Literal[
     "unreadable",
     "checksum",
 ]
-"""What is wrong.
+"""The kind of a problem.
 
-`payload`, `header`: that part of the event is not what was hashed; `content`: one of the two, and it cannot be told
-which. `hash`: the stored hash was changed. `order`: an event stands where another belongs. `missing event`, `missing
-stream`: the log has lost it. `head`: the stream's row disagrees with its last event. `link`: a parent, a child or a
-source is not as the event says. `reduction`: the values do not follow from the children's events. `checkpoint`: the
-log does not hold what the checkpoint saw. `deleted`: a run that the checkpoint saw was deleted since, as the store
-says. `unreadable`: SQLite cannot read the pages of the file where the rest of the run is. `checksum`: an idempotency
-key, or what is kept of a run that was deleted, is not what was written.
+`payload`, `header`: that part of the event differs from what was hashed; `content`: one of the two does, and it cannot
+be told which. `hash`: the stored hash was changed. `order`: an event is in the wrong place. `missing event`, `missing
+stream`: the log has lost it. `head`: the stream's row disagrees with its last event. `link`: a parent, child or source
+is not as the event says. `reduction`: the values do not follow from the children's events. `checkpoint`: the log lacks
+something that the checkpoint commits to. `deleted`: the store records that a run in the checkpoint was deleted since.
+`unreadable`: SQLite cannot read the pages that hold the rest of the run. `checksum`: an idempotency key, or the record
+of a deleted run, was changed.
 
-No hash commits to the order of events in streams that no link ties to each other: that they changed places is not
-found. Nor are the views checked: they are no history.
+No hash commits to the relative order of events in streams that no link connects, so swapping those is not detected. The
+views are not checked: they are not history.
 """
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """The first thing that is wrong with a stream; fields are None where they do not apply.
+    """The first problem of a stream; fields that do not apply are None.
 
-    Of a missing event, `stream_version` is its own and `position` that of the event that stands in its place.
+    For a missing event, `stream_version` is its own and `position` that of the event found in its place.
     """
 
     kind: ProblemKind
@@ -50,11 +50,11 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """What was checked and what is wrong with it: nothing, when `problems` is empty.
+    """What was checked, and the problems found.
 
-    `position` is that of the last event when the check began; `root` is the root of the tree over the runs as they
-    stood there (`engine.proof.merkle`), 64 hexadecimal digits: for one run, that of a tree with its leaf alone.
-    `deleted` are the ids of runs that the store says were deleted, of those that the checkpoint saw, if there is one.
+    `position` is that of the last event when the check began; `root` is the root of the tree over the runs as of then
+    (`engine.proof.merkle`), 64 hexadecimal digits; for a single run, of a tree with only its leaf. `deleted` are the
+    ids of the runs that the store records as deleted; with a checkpoint, only those that were in it.
     """
 
     store_id: str
@@ -68,5 +68,5 @@ class Verification(Struct, frozen=True, kw_only=True):
 
     @property
     def in_history(self) -> list[Problem]:
-        """The problems of the history itself: none of what is kept beside it, such as idempotency keys."""
+        """The problems of the history itself, without those of accompanying data such as idempotency keys."""
         return [each for each in self.problems if each.kind != "checksum"]

@@ -1,8 +1,8 @@
-"""What an event's types leave open, held to what can be recorded.
+"""Validation of the parts of decoded events that their types leave open.
 
-Values and documents are of any type to the decoder, and a payload need not be one that we wrote: it may hold bytes,
-extensions, keys that are no text, integers of any size, a thousand levels. None of that is JSON, nor can it be encoded
-again or projected. `values.py` holds what callers give to the same.
+To the decoder, values and documents have any type, and a payload may come from elsewhere: it may hold bytes,
+extensions, keys that are not text, integers of any size, or a thousand levels of nesting. None of that is JSON, and it
+could not be encoded again or projected. `values.py` applies the same rules to callers' input.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from msgspec import Struct, inspect
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1
 DEPTH_MAX: Final = 128
-"""Twice what callers may give: hosts' documents hold values of theirs a few levels down."""
+"""Twice the limit for callers' values, because hosts' documents contain such values a few levels down."""
 
 Check: TypeAlias = Callable[[Any], None]
-"""Raises `ValueError`, saying what is wrong with a value."""
+"""Raises `ValueError` that says what is wrong with a value."""
 
 
 def check_of(struct: type[Struct]) -> Check:
-    """Return what checks a struct of that type after it was decoded."""
+    """Return the check for decoded structs of a type."""
     return _check_of(inspect.type_info(struct)) or _nothing
 
 
@@ -30,7 +30,7 @@ def _nothing(_value: object) -> None:
 
 
 def _check_of(kind: inspect.Type) -> Check | None:
-    """Return what checks a value of a type, None where the decoder has checked all there is."""
+    """Return the check for values of a type, None if the decoder checks them completely."""
     match kind:
         case inspect.ListType(item_type=item):
             return _each(_check_of(item))
@@ -50,7 +50,7 @@ def _fields(struct: inspect.StructType) -> Check | None:
     def check_fields(value: Any) -> None:
         for name, check in checks:
             field = getattr(value, name)
-            if field:  # what is empty, zero, None or unset needs no look
+            if field:  # empty, zero, None and unset values are always valid
                 try:
                     check(field)
                 except ValueError as error:
@@ -101,7 +101,7 @@ _RUNTIME_TYPES: Final[dict[type, type]] = {
 
 
 def check_json(value: Any, depth: int = DEPTH_MAX) -> None:
-    """Check a value of any type, as it was decoded.
+    """Check that a decoded value is JSON within the limits.
 
     Raises:
         ValueError
@@ -114,7 +114,7 @@ def check_json(value: Any, depth: int = DEPTH_MAX) -> None:
     elif kind is not list and kind is not dict:
         raise ValueError(f"{kind.__name__} is not JSON")
     elif depth == 0:
-        raise ValueError(f"it is nested deeper than {DEPTH_MAX} levels")
+        raise ValueError(f"nested deeper than {DEPTH_MAX} levels")
     elif kind is list:
         for member in value:
             check_json(member, depth - 1)
@@ -127,7 +127,7 @@ def check_json(value: Any, depth: int = DEPTH_MAX) -> None:
 
 def _check_integer(value: int) -> None:
     if not INTEGER_MIN <= value <= INTEGER_MAX:
-        raise ValueError("an integer is over 64 bits")
+        raise ValueError("an integer exceeds 64 bits")
 
 
 def _check_time(moment: datetime) -> None:
@@ -136,7 +136,7 @@ def _check_time(moment: datetime) -> None:
     try:
         moment.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError("a time lies outside the years 1 to 9999 in UTC") from error
+        raise ValueError("a time is outside the years 1 to 9999 in UTC") from error
 
 
 _CHECKS: Final[dict[type, Check]] = {

@@ -1,4 +1,4 @@
-"""The events themselves: reading and following them, giving runs to another store and taking them in."""
+"""Access to the events: reading and following them, and exporting and importing runs."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterable
@@ -16,7 +16,7 @@ from engine.values import check_flag, check_function, check_optional, check_posi
 
 
 class History:
-    """What an `Engine` says of the events as they were recorded."""
+    """The methods of an `Engine` for events."""
 
     def __init__(self, log: EventLog, transfer: Transfer) -> None:
         self._log = log
@@ -33,13 +33,13 @@ class History:
         after: int | Position = 0,
         until: int | Position | None = None,
     ) -> AsyncGenerator[RecordedEvent, None]:
-        """Yield what is recorded now, in order of position.
+        """Yield the events recorded so far, in order of position.
 
         Args:
             run_id: only this run's.
             branch: only this branch's (`""` is the root; None is every branch); needs `run_id`.
-            descendants: also of the branches below `branch`.
-            types: only these: event classes or their names.
+            descendants: include the descendants of `branch`.
+            types: only these event classes, or names of them.
             after, until: positions; `after` is exclusive, `until` inclusive.
 
         Raises:
@@ -60,14 +60,14 @@ class History:
         types: Iterable[type | str] | None = None,
         after: int | Position = 0,
     ) -> Subscription:
-        """Follow what is recorded, then what comes, from this process or another, without gap or duplicate.
+        """Follow the events: those recorded so far, then new ones from any process, without gaps or duplicates.
 
         Takes the arguments of `events`; ends when the engine is closed.
 
         Raises:
             EngineClosed, InvalidInput
-            RunNotFound, BranchNotFound, CannotDecode: when the next event is asked for. What is to be followed has to
-                be there; of a run that is deleted meanwhile this is known with the next event of any run.
+            RunNotFound, BranchNotFound, CannotDecode: when the next event is requested. The run and the branch have to
+                exist; if the run is deleted meanwhile, that is noticed at the next event of any run.
         """
         wanted = _filter(run_id, branch, types, descendants=descendants)
         return self._follower.follow(wanted, check_position(after, "after"))
@@ -80,19 +80,19 @@ class History:
         readable: bool = True,
         progress: Progress | None = None,
     ) -> AsyncGenerator[bytes, None]:
-        """Yield runs as lines of JSON, many at a time: every event with its envelope, always in the same bytes.
+        """Yield runs as chunks of JSON lines: every event with its envelope, in deterministic bytes.
 
-        Sources stand before their forks. Idempotency keys are not exported (`engine.transfer.lines`).
+        Sources come before their forks. Idempotency keys are not exported (`engine.transfer.lines`).
 
         Args:
-            run_ids: every run, unless given.
-            with_sources: also the runs that they were forked from, and so on.
-            readable: say beside each payload's bytes what it says; without it the export is about half as long.
-            progress: called with how many events are done and how many there are.
+            run_ids: the default is every run.
+            with_sources: include the runs that they were forked from, recursively.
+            readable: add each payload in readable form to its bytes; without it the export is about half as long.
+            progress: called with the number of events done and their total.
 
         Raises:
             RunNotFound
-            ExportOvertaken: events of a run were erased, or the run deleted, while it was exported.
+            ExportOvertaken: a run was deleted, or events of it erased, while it was exported.
         """
         chosen = None
         if run_ids is not None:
@@ -108,25 +108,25 @@ class History:
                 yield lines
 
     async def import_runs(self, file: BinaryIO, *, progress: Progress | None = None) -> Imported:
-        """Take in the runs of an export with their ids, times and hashes, all of them or none.
+        """Import the runs of an export with their ids, times and hashes, all or none.
 
-        Every hash, link and reduction is checked. A run that is there already, the same in every byte, is left as it
-        is. Runs keep their ids, which are part of every hash. Others who write wait meanwhile.
+        Every hash, link and reduction is checked. A run that already exists with identical bytes is skipped. Runs keep
+        their ids, which are part of every hash. Other writers wait meanwhile.
 
         Args:
-            file: open for reading bytes. It is read while others wait: let it be a file, not a pipe.
-            progress: called with how many bytes are done and how many there are.
+            file: open for reading bytes. Other writers wait while it is read, so prefer a file to a pipe.
+            progress: called with the number of bytes done and their total.
 
         Raises:
             ImportRefused, CannotDecode, ImportedEventTooLarge: what is wrong with the file, and in which line.
             DifferentRunExists, ImportedAttemptExists
         """
         if not callable(getattr(file, "read", None)):
-            raise InvalidValue("file", file, f"is {type(file).__name__}, which cannot be read")
+            raise InvalidValue("file", file, f"is {type(file).__name__}, not a file open for reading")
         return await self._transfer.import_runs(file, check_function(progress, "progress"))
 
     async def last_position(self) -> int:
-        """Return the position of the last event, 0 when there is none."""
+        """Return the position of the last event, 0 if there is none."""
         return await self._log.last_position()
 
 
@@ -134,7 +134,7 @@ def _filter(
     run_id: str | None, branch: str | None, types: Iterable[type | str] | None, *, descendants: bool
 ) -> EventFilter:
     if branch is not None and run_id is None:
-        raise InvalidValue("branch", branch, "is given without its run_id")
+        raise InvalidValue("branch", branch, "needs a run_id")
     run_id = check_optional(check_name, run_id, "run id")
     branch = None if branch is None else check_branch(branch)
     names = None if types is None else frozenset(_event_type(each) for each in check_several(types, "types"))
@@ -144,5 +144,5 @@ def _filter(
 def _event_type(event_type: object) -> str:
     name = event_type.__name__ if isinstance(event_type, type) else event_type
     if not isinstance(name, str) or name not in EVENT_TYPES:
-        raise InvalidValue("types", name, f"is none of the events {', '.join(EVENT_TYPES)}")
+        raise InvalidValue("types", name, f"is not one of the event types {', '.join(EVENT_TYPES)}")
     return name

@@ -1,4 +1,4 @@
-"""Where a value came from: the event that wrote it, what that event combined, and what it overwrote. Plain structs."""
+"""The lineage of a value: the event that wrote it, what that event combined, and what it overwrote. Plain structs."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,14 +10,14 @@ from engine.model import Parameter
 
 DEPTH_DEFAULT: Final = 32
 DEPTH_MAX: Final = 100
-"""Levels of reductions in one answer: what prints, compares or encodes nested structs goes no deeper than that."""
+"""Levels of reductions in one lineage: printing, comparing or encoding deeper structs could exceed recursion limits."""
 
 LIMIT_DEFAULT: Final = 1_000
 LIMIT_MAX: Final = 100_000
 
 
 class During(Struct, frozen=True):
-    """The attempt that was open on the branch when an event was recorded; `status` is how it stands now."""
+    """The attempt that was open on the branch when an event was recorded; `status` is its current one."""
 
     step: str
     attempt_index: int
@@ -26,7 +26,7 @@ class During(Struct, frozen=True):
 
 
 class ForkPoint(Struct, frozen=True):
-    """The point of a branch, of this run or another, at which a branch or a run was forked from it."""
+    """The point of a branch (of this run or another) from which a branch or a run was forked."""
 
     run_id: str
     branch: str
@@ -34,10 +34,10 @@ class ForkPoint(Struct, frozen=True):
 
 
 class ConflictOutcome(Struct, frozen=True):
-    """Both the parent and a child had changed the value since the child's fork, to different values.
+    """A conflict: the parent and a child had changed the value since the child's fork, to different values.
 
-    `base` is the value at the fork, None where there was none. `taken` says whether the child's value went into the
-    reduced one; the parent's did not, or no value would have been reduced.
+    `base` is the value at the fork, None if there was none. `taken` says whether the child's value contributed to the
+    reduced value; the parent's never does.
     """
 
     branch: str
@@ -50,8 +50,8 @@ class ConflictOutcome(Struct, frozen=True):
 class Written(Struct, frozen=True, kw_only=True):
     """A value and the event that wrote it.
 
-    `how` is `"carried"` where the value came from another run that was deleted since: the event is the one that kept
-    it, and the trail ends there. It is `"copied"` where a host's store copied it from another branch.
+    `how` is `"carried"` if the value came from another run that was deleted since: the event is the one that carried it
+    over, and the lineage ends there. It is `"copied"` if a host's store copied the value from another branch.
     """
 
     value: Parameter
@@ -66,20 +66,20 @@ class Written(Struct, frozen=True, kw_only=True):
 
 
 class Lineage(Written, frozen=True, kw_only=True):
-    """A value, the event that wrote it, and where that event had it from.
+    """A value, the event that wrote it, and the sources of that event.
 
-    `rule` is the reduction's, None where the value was set. `sources` are the child events that the reduced value was
-    made of, or the one event that wrote what was copied; `passed_over` are the values of other children that the rule
-    saw and did not take: all in the children's order. A reduced value without either came from its caller. `more`
-    counts the reduction's children that were not looked into, because of the depth or the limit that was asked for.
+    `rule` is the reduction's, None if the value was set. `sources` are the child events that the reduced value was made
+    from, or the event that wrote a copied value; `passed_over` are the other children's values, which the rule did not
+    take; both in the children's order. A reduced value without either came from its caller. `more` counts the
+    reduction's children that were not looked into because of the requested depth or limit.
 
-    `overwrote` is what the branch saw under that name just before the event: its own value or an inherited one.
-    `history`, where it was asked for, holds that and all before it, newest first; it is complete when its last one
-    overwrote nothing. `inherited_through` are the forks between the branch that was asked and the event, nearest first.
+    `overwrote` is the value that the branch saw just before the event, its own or an inherited one. `history`, if
+    requested, holds that value and all earlier ones, newest first; it is complete if the last one overwrote nothing.
+    `inherited_through` are the forks between the queried branch and the event, nearest first.
 
-    `during` is the attempt of the event's branch that was open then, where exactly one was of those that have not been
-    removed since. An event does not say who caused it: another writer may have written to the branch while that attempt
-    was open.
+    `during` is the attempt that was open on the event's branch at that time, if there was exactly one (not counting
+    attempts that have been removed since). Events do not record their cause: another writer may have written to the
+    branch while that attempt was open.
     """
 
     rule: str | None = None
@@ -93,7 +93,7 @@ class Lineage(Written, frozen=True, kw_only=True):
     history: "list[Lineage]" = field(default_factory=list)
 
     def walk(self) -> "Iterator[Lineage]":
-        """Yield this value, those that it came from, and those of its history, each before its sources."""
+        """Yield this value, its sources and its history, recursively; each value before its sources."""
         waiting = [self]
         while waiting:
             node = waiting.pop()
@@ -102,7 +102,7 @@ class Lineage(Written, frozen=True, kw_only=True):
 
 
 class LineageWanted(Struct, frozen=True):
-    """How much of a lineage is asked for: how deep, how much, and whether with what was overwritten."""
+    """A request for a lineage, with its depth and limit, and whether to include the history."""
 
     name: str
     history: bool = False

@@ -1,4 +1,4 @@
-"""The library's loggers: structlog's, over the standard library's, so that nothing is printed unless the host asks."""
+"""The library's loggers: structlog over the standard library's logging, silent unless the host configures one."""
 
 import logging
 from typing import Any
@@ -10,8 +10,8 @@ from structlog.typing import EventDict, WrappedLogger
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """Return the logger of a module.
 
-    What becomes of its lines is up to the host: its processors where it has configured structlog, and the standard
-    library's handlers. A host that uses the latter alone gets a line of plain text, and its facts as `extra`.
+    Its output goes through the host's structlog processors, if configured, and the standard library's handlers. A host
+    that uses only the latter gets a line of plain text, with the fields in `extra`.
     """
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
@@ -22,7 +22,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _processed(logger: WrappedLogger, method: str, event: EventDict) -> Any:
-    if not structlog.is_configured():  # its own processors are for a terminal: colours, columns and a second time
+    if not structlog.is_configured():  # its default processors are for a terminal: colours, columns, another timestamp
         return _as_plain_text(logger, method, event)
     processed: Any = event
     for processor in structlog.get_config()["processors"]:
@@ -31,7 +31,7 @@ def _processed(logger: WrappedLogger, method: str, event: EventDict) -> Any:
 
 
 def _as_plain_text(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Return what the standard library's loggers take."""
+    """Return the arguments for the standard library's logger."""
     kwargs = structlog.stdlib.render_to_log_kwargs(logger, method, event)
     text, facts = kwargs["msg"], kwargs["extra"]
     said = ", ".join(f"{name}={value!r}" for name, value in facts.items())

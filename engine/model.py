@@ -1,10 +1,10 @@
-"""What a run is made of: plain, frozen structs without behaviour.
+"""The parts of a run: plain, frozen structs without behaviour.
 
 Times are `datetime`s in UTC. JSON values are `None`, `bool`, `int` (64 bits, signed), `float` (NaN and the infinities
 included, kept exactly), `str`, and lists and string-keyed mappings of these. Mappings come back in key order.
 
-What is made by the thousand, here and elsewhere, is not tracked by the garbage collector (`gc=False`): nothing in it
-goes in a circle, and its passes would take longer than the work.
+Structs that are created in large numbers, here and elsewhere, are not tracked by the garbage collector (`gc=False`):
+they contain no reference cycles, and its passes would take longer than the work itself.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ FAILED = "FAILED"
 FAILED_INIT = "FAILED_INIT"
 CANCELLED = "CANCELLED"
 
-# What the words of two families of hosts mean, state stores' and run logs'. Other words can be recorded, too.
+# The meaning of the statuses of two families of hosts: state stores and run logs. Other statuses can be recorded too.
 SUCCEEDED_STATUSES = frozenset({COMPLETED, "SUCCESS", "SKIPPED"})
 FAILED_STATUSES = frozenset({FAILED, "FAIL", FAILED_INIT})
 TERMINAL_STATUSES = SUCCEEDED_STATUSES | FAILED_STATUSES | {CANCELLED}
@@ -35,18 +35,19 @@ UNENDED_STATUSES = ACTIVE_STATUSES | {CREATED, PENDING}
 
 
 def has_ended(status: str, ended_at: object) -> bool:
-    """Say whether an attempt has ended; `ended_at` is None where no time of its end is known.
+    """Return whether an attempt has ended; `ended_at` is None if the time of its end is unknown.
 
-    One that was taken up again with a word that says so keeps the time of its first end; with any other it has none.
+    An attempt that was resumed with one of the `UNENDED_STATUSES` keeps its first `ended_at`; any other status that is
+    not terminal clears it.
     """
     return status in TERMINAL_STATUSES or (ended_at is not None and status not in UNENDED_STATUSES)
 
 
 class Parameter(Canonical, frozen=True):
-    """A value that steps hand to each other.
+    """A value passed between steps.
 
     `kind` is `"json"` for plain values, `"metric"` for measurements, `"object"` for a reference (a text) to something
-    kept elsewhere, and `"erased"` for what was erased, whose value is None.
+    stored elsewhere, and `"erased"` for an erased value, which is None.
     """
 
     value: Any
@@ -54,11 +55,11 @@ class Parameter(Canonical, frozen=True):
 
 
 ERASED: Final = Parameter(None, "erased")
-"""What is left of a value whose event's payload was erased."""
+"""The replacement for a value whose event's payload was erased."""
 
 
 class TaskSpec(Canonical, frozen=True, kw_only=True):
-    """What a step needs to be run as a task. `memory_gb` in GB, `time_limit_minutes` in minutes.
+    """The specification that makes a step a task.
 
     `download_patterns` are globs: a list of them, or lists by kind, such as `{"include": ["*.csv"]}`.
     """
@@ -88,14 +89,14 @@ class Head(Struct, frozen=True, gc=False):
 
 
 class Source(Struct, frozen=True, gc=False):
-    """An event of another branch of the run: what a reduced value came from, or as of which a copy was made."""
+    """An event of another branch of the run: the source of a reduced value, or the head when a value was copied."""
 
     branch: str
     stream_version: int
 
 
 class Origin(Struct, frozen=True, gc=False):
-    """The event that set or reduced what a branch sees; `run_id` differs from the branch's own below a forked run."""
+    """The event that set or reduced a parameter; in a forked run, `run_id` may be that of a source."""
 
     run_id: str
     branch: str
@@ -103,9 +104,9 @@ class Origin(Struct, frozen=True, gc=False):
 
 
 class ParameterConflict(Struct, frozen=True, gc=False):
-    """The parent changed `name` since the fork, and the child set it to something else than what it is there.
+    """The parent has changed `name` since the fork, and the child has set it to a different value.
 
-    `base` is the parameter as it stood at the fork, None where there was none.
+    `base` is the parameter at the fork, None if there was none.
     """
 
     name: str
@@ -116,9 +117,9 @@ class ParameterConflict(Struct, frozen=True, gc=False):
 
 
 class AttemptLog(Struct, frozen=True, kw_only=True):
-    """One try at a step. `attempt_index` counts 1, 2, 3 … per step of a branch.
+    """One attempt at a step. `attempt_index` counts 1, 2, 3 … per step of a branch.
 
-    `inputs`, `outputs` and `metrics` are parameters; `details` holds what else the caller wants kept.
+    `inputs`, `outputs` and `metrics` are parameters; `details` holds any other data of the caller.
     """
 
     attempt_id: str
@@ -142,12 +143,12 @@ class AttemptLog(Struct, frozen=True, kw_only=True):
 
 
 def never_submitted(attempt: AttemptLog) -> bool:
-    """Say whether an attempt was created and nobody has taken it up: it has no external id."""
+    """Return whether an attempt was created but never submitted: it has no external id."""
     return attempt.status == CREATED and attempt.external_id is None
 
 
 class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The fields of an attempt that an update sets; the others are left alone."""
+    """The fields of an attempt that an update sets; the others stay unchanged."""
 
     status: str | UnsetType = UNSET
     status_reason: str | UnsetType | None = UNSET
@@ -166,21 +167,21 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 NOT_BEGUN_WITH: Final = ("status", "status_reason", "submitted_at", "ended_at")
-"""The fields among them that no attempt begins with, but for its status, which is given by itself."""
+"""The fields that a new attempt cannot be given among its `fields`; its status is passed separately."""
 
 _AS_THEY_ARE: Final = (datetime,)
 
 
 def given(changes: AttemptChanges) -> dict[str, Any]:
     """Return the fields that `changes` sets, by name."""
-    # For the names alone: msgspec leaves out what is unset. Of small changes that is four times as fast as a loop.
+    # Only for the names: msgspec leaves out unset fields. For small changes this is four times as fast as a loop.
     return {name: getattr(changes, name) for name in to_builtins(changes, builtin_types=_AS_THEY_ARE)}
 
 
 class AttemptDocument(Canonical, frozen=True, kw_only=True):
-    """An attempt as a caller hands it over inside a whole step.
+    """An attempt as a caller passes it inside a `StepDocument`.
 
-    `began_at` and `ended_at` are aware times; None where the caller does not know, and the log's own times stand.
+    `began_at` and `ended_at` are aware times; None if unknown, which keeps the log's own times.
     """
 
     status: str = CREATED
@@ -194,9 +195,9 @@ class AttemptDocument(Canonical, frozen=True, kw_only=True):
 
 
 class StepDocument(Canonical, frozen=True, kw_only=True):
-    """A step as a caller hands it over; `attempts` in order, the first is number 1.
+    """A step as a caller passes it; `attempts` in order, the first with the index 1.
 
-    What is None stays as it is known, and is what `StepLog` has by default where the step is new.
+    Fields that are None stay unchanged; for a new step they get the defaults of `StepLog`.
     """
 
     step: str
@@ -210,10 +211,10 @@ class StepDocument(Canonical, frozen=True, kw_only=True):
 
 
 class StepLog(Struct, frozen=True, kw_only=True):
-    """One step of a branch, with its attempts in order. `step` is its internal name, `name` the one for people.
+    """One step of a branch, with its attempts in order. `step` is its internal name, `name` its display name.
 
-    `spec` is set where the step is a task. `inherited_from` is set where a forked run has the step from its source: it
-    names the branch that logged it, and the version up to which that branch is seen.
+    `spec` is set if the step is a task. `inherited_from` is set if a forked run inherits the step from its source: it
+    names the branch that logged it, and the version up to which that branch is read.
     """
 
     step: str
@@ -231,9 +232,9 @@ class StepLog(Struct, frozen=True, kw_only=True):
 
 
 class CarriedStep(Struct, frozen=True, kw_only=True):
-    """A step that a run keeps of a source that is deleted, with its attempts under ids of the run's own.
+    """An inherited step that is carried over because the source is deleted; its attempts get ids of the run's own.
 
-    `place` counts from 0 over the steps and their attempts, in the order in which they stood before the run's own.
+    `place` counts from 0 over the carried steps and their attempts, in their order, which is before the run's own.
     """
 
     place: int
@@ -241,7 +242,7 @@ class CarriedStep(Struct, frozen=True, kw_only=True):
 
 
 class ExternalRun(Struct, frozen=True, kw_only=True):
-    """A job outside the engine, in the old (v1) way: one per task, without attempts."""
+    """A job outside the engine, in the legacy (v1) model: one per task, without attempts."""
 
     task_id: str
     operator_type: str
@@ -252,9 +253,9 @@ class ExternalRun(Struct, frozen=True, kw_only=True):
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):
-    """One row of the list of runs: never its payloads.
+    """One row of the list of runs, without payloads.
 
-    `status_changed_at` is when it came to its status, None where it has the one that it was opened with.
+    `status_changed_at` is the time of the last status change, None if the run still has its initial status.
     """
 
     run_id: str
@@ -274,7 +275,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
 
 
 class RunPage(Struct, frozen=True):
-    """Runs, the last recorded first; `cursor` is for the next page, None on the last. Iterates over the runs."""
+    """Runs, the last recorded first; `cursor` requests the next page, None on the last. Iterates over the runs."""
 
     runs: list[RunInfo]
     cursor: str | None
@@ -287,10 +288,10 @@ class RunPage(Struct, frozen=True):
 
 
 class BranchLog(Struct, frozen=True, kw_only=True):
-    """A compiled branch: its own steps and parameters, and its child branches inside it.
+    """A compiled branch: its steps and parameters, with its child branches nested inside.
 
-    `steps` by internal name and `branches` by full name, each in the order they were opened; `parameters` are resolved
-    through the forks. `parent` is the branch that it was forked from, None for the root.
+    `steps` by internal name and `branches` by full name, each in the order they were opened; `parameters` include
+    inherited ones. `parent` is the branch that it was forked from, None for the root.
     """
 
     branch: str
@@ -305,7 +306,7 @@ class BranchLog(Struct, frozen=True, kw_only=True):
 
 
 class RunLog(BranchLog, frozen=True, kw_only=True):
-    """The compiled, nested log of one run: that of its root branch, and what belongs to the run as a whole."""
+    """The compiled, nested log of one run: its root branch, and the fields of the run as a whole."""
 
     branch: str = ROOT
     parent: str | None = None
@@ -321,7 +322,7 @@ class RunLog(BranchLog, frozen=True, kw_only=True):
 
 
 def branches_of(log: BranchLog) -> Iterator[BranchLog]:
-    """Yield a log and all branches below it, parents first, in the order in which they were opened."""
+    """Yield a log and all its descendants, parents first, in the order in which they were opened."""
     waiting = [log]
     while waiting:
         branch = waiting.pop()
@@ -330,11 +331,11 @@ def branches_of(log: BranchLog) -> Iterator[BranchLog]:
 
 
 class Reduction(Struct, frozen=True, kw_only=True):
-    """What a reduction recorded on the parent.
+    """A recorded reduction.
 
-    `children` are the heads it read; `rules`, `values` and `sources` go by parameter name, `sources` naming the child
-    events that each value came from, in the order of the children. `duplicate` says that it was recorded before, under
-    its key, whatever the children have written since.
+    `children` are the heads it read; `rules`, `values` and `sources` are keyed by parameter name, and `sources` lists
+    the child events that each value came from, in the children's order. `duplicate` is True if an earlier request with
+    the same idempotency key recorded it; the children may have written since.
     """
 
     run_id: str

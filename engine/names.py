@@ -1,10 +1,10 @@
-"""The names that callers give: runs, branches, steps, parameters, attempts, idempotency keys.
+"""Names given by callers: of runs, branches, steps, parameters, attempts and idempotency keys.
 
 A name is any printable Unicode text of 1 to 512 bytes in UTF-8. Map branches are named after arbitrary values, such as
 `map.0.5` or `map.[1, 2]`, so dots carry no structure: a branch's parent is what its fork event says. Names are compared
-code point by code point; nothing is normalised, so look-alikes stay different names.
+by code point, without normalisation, so look-alikes are different names.
 
-The root branch is `""`; callers may also say `None`.
+The root branch is `""`; callers may also pass `None`.
 """
 
 import unicodedata
@@ -21,12 +21,12 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def is_hidden(character: str) -> bool:
-    """Say whether a terminal would obey a character, or a reader could not see it."""
+    """Return whether a character is invisible, or could control a terminal."""
     return unicodedata.category(character) in _HIDDEN
 
 
 def check_name(value: object, what: str) -> str:
-    """Return `value` when it can be a name, else raise `InvalidName` saying what is wrong with it.
+    """Return `value` if it is a valid name, else raise `InvalidName`.
 
     Args:
         value: the candidate.
@@ -34,7 +34,7 @@ def check_name(value: object, what: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidName(what, value, f"is {type(value).__name__}, not text")
-    # The plain text of a subclass's: an equal name is answered from the cache with the object that was checked first.
+    # Convert subclasses of str: the cache would return their instance for every later equal name.
     return _checked(str.__str__(value), what)
 
 
@@ -53,7 +53,7 @@ def _checked(value: str, what: str) -> str:
 
 
 def check_key(idempotency_key: str | None) -> str | None:
-    """Return the name that a caller has for a request, or None.
+    """Return a valid idempotency key, or None.
 
     Raises:
         InvalidName
@@ -62,7 +62,7 @@ def check_key(idempotency_key: str | None) -> str | None:
 
 
 def check_branch(value: object) -> str:
-    """Return the branch name that `value` means, where both `None` and `""` mean the root branch."""
+    """Return a valid branch name; `None` and `""` both mean the root branch."""
     if value is None or value == ROOT:
         return ROOT
     return check_name(value, "branch name")
@@ -75,7 +75,7 @@ def child_branch(parent: str, name: object) -> str:
 
 
 def dotted_prefixes(name: str) -> Iterator[str]:
-    """Yield what stands before each dot of a name, the longest first: `a.b` and `a` for `a.b.c`."""
+    """Yield the prefixes of a name before each dot, longest first: `a.b` and `a` for `a.b.c`."""
     end = name.rfind(".")
     while end > 0:
         yield name[:end]

@@ -1,4 +1,4 @@
-"""The process and the event loop that opened an engine are the only ones that may use it."""
+"""Restricts an engine to the process and the event loop that opened it."""
 
 import asyncio
 import os
@@ -7,10 +7,10 @@ from engine.errors import WrongEventLoop, WrongProcess
 
 
 class Owner:
-    """The process and the event loop that it is made on.
+    """The process and the event loop on which it was created.
 
-    A forked child has copies of its parent's queues and connections, but no threads; another event loop, or one that
-    comes after the first has ended, is never woken by what the first waits for.
+    A forked child has copies of its parent's queues and connections, but not its threads; another event loop would
+    never be woken by the futures of the first.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Owner:
         """Raise `WrongProcess` in any other process, and `WrongEventLoop` on any other event loop."""
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # asyncio lets no forked child go on with its parent's
+        except RuntimeError:  # in a forked child, asyncio hides the parent's running loop
             loop = None
         if loop is not self._loop:
             self._refuse()

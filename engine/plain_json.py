@@ -1,7 +1,7 @@
-"""What the log holds as values that `json` can write.
+"""Recorded data as values that `json` can serialise.
 
-Times are ISO 8601 in UTC with microseconds (`2026-01-31T12:00:00.000000Z`), hashes are hexadecimal, and every field is
-there, also at its default. JSON has no NaN and no infinities: they are the texts `"NaN"`, `"Infinity"` and
+Times are ISO 8601 in UTC with microseconds (`2026-01-31T12:00:00.000000Z`), hashes are hexadecimal, and fields that
+hold their default are included. JSON has no NaN or infinities: they become the texts `"NaN"`, `"Infinity"` and
 `"-Infinity"`, so that every JSON parser can read every line.
 """
 
@@ -15,7 +15,7 @@ from engine.times import iso_text
 
 
 def plain(value: Any, *, finite: bool = True) -> Any:
-    """Return structs, bytes, times and what is in them as what `json` can write.
+    """Convert structs, bytes and times, recursively, to values that `json` can serialise.
 
     Args:
         finite: turn NaN and the infinities into texts.

@@ -1,4 +1,4 @@
-"""Points of history, for reads of what was."""
+"""Points in a history, for reads of past states."""
 
 from datetime import datetime
 from typing import TypeAlias
@@ -10,19 +10,19 @@ from engine.errors import InvalidValue
 
 
 class Position(Struct, frozen=True):
-    """The point at which the log held its first `n` events; a recorded event's `position` is one.
+    """A position of the log, such as a recorded event's `position`, as a point.
 
-    Where a read takes a point, a plain number is a version of the one stream that is read; this is a place in the log.
+    A read takes a plain number as a version of the stream that it reads; this class makes it a position instead.
 
     Raises:
-        InvalidValue: `n` is not an integer from 1.
+        InvalidValue: `n` is not an integer of 1 or more.
     """
 
     n: int
 
     def __post_init__(self) -> None:
         if type(self.n) is not int or self.n < 1:
-            raise InvalidValue("position", self.n, "is not an integer from 1")
+            raise InvalidValue("position", self.n, "is not an integer of 1 or more")
 
     @override
     def __repr__(self) -> str:
@@ -34,8 +34,8 @@ Point: TypeAlias = int | datetime | Position | None
 
 
 def no_point(at: object) -> InvalidValue:
-    """Return the error for what is none."""
-    return InvalidValue("at", at, "is neither a version nor a position nor a time")
+    """Return the error for a value that is not a point."""
+    return InvalidValue("at", at, "is not a version, a Position or a datetime")
 
 
 class PlacedPoint(Struct, frozen=True):

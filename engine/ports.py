@@ -1,9 +1,9 @@
 """The protocols between the engine's parts, and the data that crosses them.
 
-An `EventLog` keeps events; `State` is what decisions may ask while they are made. Only the `Rebuilder` knows SQLite, in
-which all views live: what guards an append is the head of each stream that it touches, named exactly, and a position is
-an opaque, comparable cursor. What handles read has a protocol of its own (`engine.views`), as has what is taken out of
-a log (`engine.removal`), copied (`engine.backup`) or carried to another (`engine.transfer.port`).
+An `EventLog` keeps events; `State` answers the questions of decisions. Only the `Rebuilder` depends on SQLite, in which
+all views live: an append is guarded by the head of each stream that it touches, named exactly, and a position is an
+opaque, comparable cursor. Reads (`engine.views`), removal (`engine.removal`), backups (`engine.backup`) and transfers
+(`engine.transfer.port`) have protocols of their own.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from engine.model import AttemptLog, ExternalRun, Parameter, StepLog
 
 
 class Stream(Struct, gc=False):
-    """One partition's stream and where it stands. `stream_id` is the log's own short name for it.
+    """One partition's stream and its head. `stream_id` is the log's internal id for it.
 
-    `parent_id` and `parent_version` say what it was forked from, of whichever run.
+    `parent_id` and `parent_version` name the fork point, in the same run or another.
     """
 
     stream_id: int
@@ -36,9 +36,9 @@ class Stream(Struct, gc=False):
 
 
 class Recorded(Struct, frozen=True, gc=False):
-    """The request's events are in the log; `duplicate` when they were already, under the same idempotency key.
+    """The request's events are in the log; `duplicate` if an earlier request with the same key recorded them.
 
-    `events` is empty when the request had nothing new to say. `stream_version` is the guarded stream's.
+    `events` is empty if the request changed nothing. `stream_version` is the guarded stream's.
     """
 
     events: tuple[RecordedEvent, ...]
@@ -47,14 +47,14 @@ class Recorded(Struct, frozen=True, gc=False):
 
 
 Answer: TypeAlias = Recorded | Exception
-"""Recorded, or why not: a `Conflict`, a refusal by name, `OutcomeUnknown` or `StoreUnavailable`."""
+"""Recorded, or the error: a `Conflict`, a refusal, `OutcomeUnknown` or `StoreUnavailable`."""
 
 
 class Capabilities(Struct, frozen=True):
-    """What a log can do, as data.
+    """The capabilities of a log, as data.
 
-    `event_bytes_max` is the largest encoded event in bytes, `batch_requests_max` the most requests in one append;
-    `dense_order` says that positions are 1, 2, 3 … without gaps.
+    `event_bytes_max` is the largest encoded event in bytes, `batch_requests_max` the largest number of requests in one
+    append; `dense_order` means that positions are 1, 2, 3 … without gaps.
     """
 
     event_bytes_max: int
@@ -63,7 +63,7 @@ class Capabilities(Struct, frozen=True):
 
 
 class EventFilter(Struct, frozen=True):
-    """Which events: of a run, of a branch (with its descendants, when asked), of some types. None asks for all."""
+    """Selects events of a run, of a branch (optionally with its descendants), of some types. None selects all."""
 
     run_id: str | None = None
     branch: str | None = None
@@ -72,27 +72,27 @@ class EventFilter(Struct, frozen=True):
 
 
 class EventLog(Protocol):
-    """Keeps events in order. Each answer of `append` stands at the place of its request."""
+    """Keeps events in order. The answers of `append` are in the order of its requests."""
 
     capabilities: Capabilities
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
-        """Record a batch, before whatever is appended later. An error, raised or the future's own, answers all.
+        """Record a batch, before any later one. An error, raised here or set on the future, applies to every request.
 
-        Cancelling the future takes the batch back unless it is being recorded already; then nobody learns of its end.
+        Cancelling the future withdraws the batch unless its recording has begun; in that case the outcome is lost.
         """
         ...
 
     async def read(
         self, events: EventFilter, after: int, until: int | None, limit: int
     ) -> tuple[list[RecordedEvent], int]:
-        """Return up to `limit` events after a position, and the position up to which all were looked at."""
+        """Return up to `limit` events after a position, and the position up to which the log was searched."""
         ...
 
     async def last_position(self) -> int: ...
 
     async def has_recorded(self, run_id: str, idempotency_key: str) -> bool:
-        """Say whether a request of that key was recorded for a run."""
+        """Return whether a request with that key was recorded for a run."""
         ...
 
     def on_append(self, callback: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ class EventLog(Protocol):
 
 
 class StepState(Protocol):
-    """What a decision asks of a step."""
+    """The part of a step's state that decisions read."""
 
     @property
     def status(self) -> str: ...
@@ -116,7 +116,7 @@ class StepState(Protocol):
 
 
 class AttemptState(Protocol):
-    """What a decision asks of an attempt; `task_id` is its step."""
+    """The part of an attempt's state that decisions read; `task_id` is its step."""
 
     @property
     def task_id(self) -> str: ...
@@ -132,7 +132,7 @@ def check_named(stream: Stream, run_id: str, branch: str) -> Stream:
     """Return a stream that was looked up by its name.
 
     Raises:
-        LookupError: its row has another: the index that led there is damaged.
+        LookupError: its row has another name, so the index is damaged.
     """
     if (stream.run_id, stream.branch) != (run_id, branch):
         found = f"{stream.branch!r} of run {stream.run_id!r}"
@@ -141,13 +141,13 @@ def check_named(stream: Stream, run_id: str, branch: str) -> Stream:
 
 
 def check_opened_before(parent_id: int | None, stream_id: int) -> None:
-    """Raise `LookupError` where a row says that a stream was forked from a later one: that may go in a circle."""
+    """Raise `LookupError` if a stream's row names a later stream as its parent, which could form a cycle."""
     if parent_id is not None and parent_id >= stream_id:
         raise LookupError(f"stream {stream_id} was forked from stream {parent_id}, which was opened later")
 
 
 class OwnParameter(Struct, frozen=True, gc=False):
-    """A parameter that a branch set or reduced itself, or was given as a copy, and the version of its stream."""
+    """A parameter that a branch set or reduced itself, or that was `copied` to it, with its stream version."""
 
     parameter: Parameter
     stream_version: int
@@ -155,7 +155,7 @@ class OwnParameter(Struct, frozen=True, gc=False):
 
 
 class FromSource(Struct, frozen=True):
-    """What a forked run sees of its source, and in `described` what its own row repeats of the source's."""
+    """What a forked run inherits from its source; `described` are the fields that its row repeats from the source's."""
 
     parameters: dict[str, Parameter]
     steps: dict[str, StepLog]
@@ -164,7 +164,7 @@ class FromSource(Struct, frozen=True):
 
 
 class State(Protocol):
-    """What is, as a decision sees it: the streams' heads and the partitions, current under the write lock."""
+    """The current state for decisions, under the write lock: the streams' heads and the partitions."""
 
     def stream(self, run_id: str, branch: str) -> Stream | None: ...
     def hash_at(self, stream: Stream, version: int) -> bytes: ...
@@ -179,45 +179,45 @@ class State(Protocol):
 
     def pinned(self, run_id: str) -> bool: ...
     def from_source(self, stream: Stream) -> FromSource:
-        """Return what a forked run, by its root stream, sees of what it was forked from."""
+        """Return what a forked run, given by its root stream, inherits from its source."""
         ...
 
     def config(self, stream: Stream) -> dict[str, object]:
-        """Return the configuration of the run of a root branch: its own over its source's."""
+        """Return a run's configuration: its own, merged over the inherited one."""
         ...
 
     def job(self, run_id: str) -> dict[str, object] | None: ...
     def step(self, stream: Stream, step: str) -> StepState | None: ...
     def logged_step(self, stream: Stream, step: str) -> StepLogged | None: ...
     def inherited_step(self, stream: Stream, step: str) -> StepLog | None:
-        """Return a step that a run's root branch has from the run's source, and has neither logged nor removed."""
+        """Return a step that a run's root branch inherits and has neither logged nor removed itself."""
         ...
 
     def attempt(self, attempt_id: str, stream: Stream | None = None) -> AttemptState | None:
-        """Return the attempt of that id in a branch, or in any."""
+        """Return the attempt of that id, in one branch or in any."""
         ...
 
     def logged_attempt(self, attempt_id: str, stream: Stream) -> AttemptLog | None: ...
     def attempts(self, stream: Stream, step: str) -> list[AttemptLog]: ...
     def external_run(self, stream: Stream, task_id: str) -> ExternalRun | None: ...
     def own_parameters(self, streams: Sequence[Stream]) -> list[dict[str, OwnParameter]]:
-        """Return what each of some branches set or reduced itself."""
+        """Return the parameters that each of the branches set or reduced itself."""
         ...
 
     def own_of(self, stream: Stream, names: Collection[str]) -> dict[str, OwnParameter]:
-        """Return what a branch set or reduced itself, of some names."""
+        """Return the parameters of these names that a branch set or reduced itself."""
         ...
 
     def parameters(
         self, stream: Stream, version: int | None = None, names: Collection[str] | None = None
     ) -> dict[str, Parameter]: ...
     def forget(self) -> None:
-        """Drop what is remembered from batch to batch."""
+        """Drop everything cached between batches."""
         ...
 
 
 class StreamHeads(Protocol):
-    """The streams of a log and where each stands."""
+    """The streams of a log and their heads."""
 
     def find(self, run_id: str, branch: str) -> Stream | None: ...
     def children(self, stream: Stream) -> list[Stream]: ...
@@ -225,7 +225,7 @@ class StreamHeads(Protocol):
 
 
 class ViewDifference(Struct, frozen=True):
-    """Rows of a view table that the log does not account for (`unexpected`), and rows that it does (`missing`)."""
+    """The numbers of rows that a view table lacks (`missing`), and that it should not have (`unexpected`)."""
 
     table: str
     missing: int
@@ -233,25 +233,25 @@ class ViewDifference(Struct, frozen=True):
 
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told how much is done and how much there is, after each chunk: positions, events or bytes, as its taker says."""
+"""Called with the work done and the total after each chunk: positions, events or bytes, as documented by its user."""
 
 
 class ViewMaintenance(Protocol):
-    """Makes the views anew from the events, or says where they differ from them."""
+    """Rebuilds the views from the events, or compares them."""
 
     async def rebuild(self, progress: Progress | None) -> int: ...
     async def compare(self, progress: Progress | None) -> list[ViewDifference]: ...
 
 
 class Audit(Protocol):
-    """Proves the history, or says where it is not what was recorded."""
+    """Verifies the history."""
 
     async def checkpoint(self) -> Checkpoint: ...
     async def verify(self, run_id: str | None, since: Checkpoint | None, progress: Progress | None) -> Verification: ...
 
 
 class Rebuilder(Protocol):
-    """Folds the log into fresh tables on one connection, to replace the live ones or be compared with them."""
+    """Folds the log into new tables on one connection, to replace the live ones or be compared with them."""
 
     def create(self, scratch: sqlite3.Connection) -> None: ...
     def fold(self, events: Iterable[tuple[Stream, RecordedEvent]]) -> None: ...

@@ -1,4 +1,4 @@
-"""Projectors fold events into rows: what one is, and several as one fold."""
+"""Projectors, which fold events into rows, and their composition."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -8,14 +8,14 @@ from engine.events import RecordedEvent
 from engine.ports import Stream
 
 Fold: TypeAlias = Callable[[Stream, RecordedEvent, Any], None]
-"""Takes an event of one type into rows: the stream it belongs to, its envelope, and the event itself."""
+"""Folds an event of one type into rows, given its stream, its envelope and the event itself."""
 
 
 def out_of_place(recorded: RecordedEvent, missing: str) -> EventOutOfPlace:
-    """Return the error for an event that changes what no event before it has made.
+    """Return the error for an event that changes something that no event before it has created.
 
     Args:
-        missing: what that is, with its article.
+        missing: the thing, with its article.
     """
     return EventOutOfPlace(type(recorded.event).__name__, recorded.position, missing)
 
@@ -23,11 +23,10 @@ def out_of_place(recorded: RecordedEvent, missing: str) -> EventOutOfPlace:
 class Projector(Protocol):
     """A pure fold from recorded events to the rows of its tables.
 
-    `version` goes up when the tables or the fold change: the log then rebuilds them from its events. Rows are buffered
-    by the `folds`, one for each type of event, and written by `flush`, in the transaction of the events and the
-    checkpoint; `forget` drops what is buffered and cached after a rollback, and what is cached of the streams that
-    another process has written to. `clear` takes the rows of some streams away, for runs that are folded anew or
-    deleted.
+    `version` is raised when the tables or the fold change, so that the log rebuilds them from its events. The `folds`,
+    one per event type, buffer rows; `flush` writes them in the transaction of the events and the checkpoint. `forget`
+    drops buffered and cached rows after a rollback, or cached rows of streams that another process has written to.
+    `clear` deletes the rows of some streams, for runs that are folded again or deleted.
     """
 
     name: str
@@ -65,12 +64,12 @@ class Projectors:
             projector.flush()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
-        """Drop what is in memory: all of it, or between batches what is known of some streams."""
+        """Drop all rows from memory; or, between batches, the cached rows of some streams."""
         for projector in self.all:
             projector.forget(stream_ids)
 
     def clear(self, stream_ids: Collection[int]) -> None:
-        """Take the rows of some streams away."""
+        """Delete the rows of some streams."""
         for projector in self.all:
             projector.clear(stream_ids)
 

@@ -1,7 +1,7 @@
-"""Asking for a reduction: built-in rules are folded under the write lock, a caller's functions beforehand.
+"""Requesting a reduction: built-in rules are applied under the write lock, the caller's functions before it.
 
-A function's values are computed from the children as they are read, and the request says which heads it relies on; when
-a child has written in between, they are computed again, up to ten times in all.
+A function's result is computed from the children as they were read, and the request names the heads that it relies on;
+if a child has written in between, the result is computed again, up to ten times in all.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ TRIES_MAX: Final = 10
 
 Function: TypeAlias = Callable[[list[Any]], Any]
 Rule: TypeAlias = str | Function
-"""The name of a built-in rule, or a function from the children's values, in their order, to the parent's value."""
+"""The name of a built-in rule, or a function from the children's values, in the children's order, to the result."""
 
 
 Write: TypeAlias = Callable[[Command], Awaitable[Recorded]]
-"""Writes a command to the branch that is reduced into, under the caller's guards."""
+"""Writes a command to the parent branch, with the caller's expected version and idempotency key."""
 
 
 async def reduce(
@@ -43,10 +43,10 @@ async def reduce(
     """Record the reduction; see `Branch.reduce`.
 
     Args:
-        is_recorded: whether it was already, under its key: then no function is called again.
+        is_recorded: returns whether the idempotency key is recorded already, in which case no function is called.
 
     Raises:
-        HeadsMoved: children wrote during every try to compute what a caller's functions make of them.
+        HeadsMoved: children wrote during every one of the tries.
     """
     rules = _checked(rules)
     functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
@@ -66,22 +66,22 @@ async def reduce(
 
 def _checked(rules: object) -> dict[str, Rule]:
     if not isinstance(rules, Mapping):
-        raise InvalidValue("rules", rules, "is not a mapping of names to rules")
+        raise InvalidValue("rules", rules, "is not a mapping of parameter names to rules")
     checked: dict[str, Rule] = {}
     for name, rule in rules.items():
         if not isinstance(rule, str) and not callable(rule):
             raise InvalidValue(f"rule of {shown(name)}", rule, "is neither the name of a rule nor a function")
         if inspect.iscoroutinefunction(rule):
-            raise InvalidValue(f"rule of {shown(name)}", rule, "is an async function: a rule is a plain one")
+            raise InvalidValue(f"rule of {shown(name)}", rule, "is an async function; it must be a plain function")
         checked[check_name(name, "parameter name")] = str.__str__(rule) if isinstance(rule, str) else rule
     return checked
 
 
 def _built_in(rules: Mapping[str, Rule], command: Reduce) -> dict[str, str]:
     if command.on_conflict not in ("child", "parent", "error"):
-        raise InvalidValue("on_conflict", command.on_conflict, "is none of child, parent, error")
+        raise InvalidValue("on_conflict", command.on_conflict, "is not one of child, parent, error")
     if callable(command.default_rule):
-        raise InvalidValue("default", command.default_rule, "is a function; rules names those that it is for")
+        raise InvalidValue("default", command.default_rule, "is a function; functions must be given by name in rules")
     check_rule("default", command.default_rule)
     built_in = {name: rule for name, rule in rules.items() if isinstance(rule, str)}
     for name, rule in built_in.items():
@@ -95,7 +95,7 @@ async def _computed(run_id: str, views: Views, command: Reduce, functions: Mappi
     for name, function in functions.items():
         if name in read.values:
             if any(parameter.kind == "erased" for parameter in read.values[name]):
-                raise ReductionImpossible(name, FUNCTION_RULE, "a value that it would be given was erased")
+                raise ReductionImpossible(name, FUNCTION_RULE, "one of the values was erased")
             value = function([parameter.value for parameter in read.values[name]])
             computed[name] = check_parameter(value if isinstance(value, Parameter) else Parameter(value), name)
     return structs.replace(command, computed=computed, relies_on=read.heads)

@@ -1,9 +1,9 @@
-"""Reduction: what child branches wrote themselves, folded into values for their parent. Pure.
+"""Reduction: folding what child branches wrote themselves into values for their parent. Pure.
 
-Only a child's own writes (its sets, and what it reduced from its own children) take part: an inherited copy that went
-stale in the meantime can overwrite nothing. A conflict is found by comparing three ways, as in a version-control
-merge: the base as it stood at the child's fork, the parent's value now, and the child's. There can be one only on what
-the parent has set itself since that fork; any other name it sees as the child did.
+Only a child's own writes (its sets, and what it reduced from its own children) take part, so a stale inherited value
+cannot overwrite anything. Conflicts are found by a three-way comparison, as in a version-control merge: the base at the
+child's fork, the parent's current value, and the child's. Only names that the parent has set itself since the fork can
+conflict; for all others it still sees the base.
 """
 
 import math
@@ -21,14 +21,13 @@ from engine.ports import OwnParameter
 from engine.values import check_parameter
 
 FUNCTION_RULE: Final = "function"
-"""The rule recorded for a value that the caller's own function made."""
+"""The rule recorded for a value that the caller's function computed."""
 
 
 class Child(Struct, frozen=True, gc=False):
-    """A child branch as a reduction reads it: its head, its own writes, and what it inherited at its fork.
+    """A child branch as input of a reduction: its head, its own writes, and what it inherited at its fork.
 
-    `forked_at` is the version of the parent that it was forked from. `base` has at least those of its names that the
-    parent has set itself since: see `contested`.
+    `forked_at` is the parent's version at the fork. `base` holds at least the `contested` names.
     """
 
     head: Head
@@ -38,7 +37,7 @@ class Child(Struct, frozen=True, gc=False):
 
 
 class Outcome(Struct, frozen=True):
-    """Values, rules and sources by parameter name; and every conflict, whether or not the child's value was taken."""
+    """Values, rules and sources by parameter name, and all conflicts, whether or not the child's value was taken."""
 
     values: dict[str, Parameter]
     rules: dict[str, str]
@@ -68,16 +67,16 @@ def fold(
     """Fold the children's own writes by the rules.
 
     Args:
-        children: in the order that the rules take them.
-        parent: what the parent has set itself of the children's names, as it stands now.
-        rules: rule by parameter name; `default_rule` for the others.
-        keep_parent: leave a name alone on which a child conflicts with the parent.
-        computed: values that a caller's function made already.
-        finds_unchanged: it is a conflict, too, where the child set anew what it had at the fork, and the parent
-            something else. Before version 2 of `ParametersReduced` it was none, and the parent's value was lost.
+        children: in the order in which the rules take them.
+        parent: the parent's own current parameters, of the names that the children have set.
+        rules: by parameter name; `default_rule` for the others.
+        keep_parent: skip names on which a child conflicts with the parent.
+        computed: results of the caller's functions.
+        finds_unchanged: also report a conflict if the child set a name again to its value at the fork, and the parent
+            to another. Before version 2 of `ParametersReduced` that was no conflict, and the parent's value was lost.
 
     Raises:
-        ReductionImpossible: a rule cannot fold the values it was given, is unknown, or would take one that was erased.
+        ReductionImpossible: a rule cannot fold the values, is unknown, or would take an erased value.
     """
     contributions = _by_name(children)
     conflicts = [conflict for child in children for conflict in _conflicts(child, parent)]
@@ -95,7 +94,7 @@ def fold(
 
 
 def written_itself(own: Mapping[str, OwnParameter]) -> dict[str, OwnParameter]:
-    """Return what a branch wrote itself: not what it was last given as a copy of what another sees."""
+    """Return the parameters that a branch wrote itself, without those copied to it."""
     return {name: each for name, each in own.items() if not each.copied}
 
 
@@ -108,7 +107,7 @@ def check_rule(name: str, rule: object) -> None:
     """Raise `ReductionImpossible` unless the rule is one of `RULES`."""
     said = rule if isinstance(rule, str) else type(rule).__name__
     if said not in RULES:
-        raise ReductionImpossible(name, said, f"it is none of {', '.join(RULES)}")
+        raise ReductionImpossible(name, said, f"it is not one of {', '.join(RULES)}")
 
 
 def _by_name(children: Sequence[Child]) -> dict[str, list[_Contribution]]:
@@ -130,7 +129,7 @@ def _conflicts(child: Child, parent: Mapping[str, OwnParameter]) -> list[Paramet
 
 
 def _agree(one: Parameter | None, other: Parameter) -> bool:
-    """Whether two are the same, as far as can be told: of what was erased it cannot."""
+    """Return whether two parameters are known to be equal; an erased one never is."""
     return one is not None and one.kind != "erased" and same(one, other)
 
 
@@ -154,7 +153,7 @@ def _apply(name: str, rule: str, contributions: _Contributions) -> _Folded:
 
 
 class _NotFoldable(Exception):
-    """The values are not of the kind that the rule folds."""
+    """The rule cannot fold values of this kind."""
 
 
 def _all_sources(contributions: _Contributions) -> list[Source]:
@@ -185,13 +184,13 @@ def _one(contribution: _Contribution) -> _Folded:
 def _extreme(contributions: _Contributions, choose: Callable[..., int]) -> _Folded:
     numbers = _numbers(contributions)
     for contribution, number in zip(contributions, numbers, strict=True):
-        if math.isnan(number):  # comparing with NaN would make the result depend on the order
+        if math.isnan(number):  # comparisons with NaN would make the result depend on the order
             return _one(contribution)
     return _one(contributions[choose(range(len(numbers)), key=numbers.__getitem__)])
 
 
 def _sum(contributions: _Contributions) -> Any:
-    # One after the other: `sum` rounds otherwise from Python 3.12 on, and what was recorded would not follow any more.
+    # Not `sum`: it rounds differently from Python 3.12 on, so recorded reductions would no longer verify.
     return reduce(add, _numbers(contributions), 0)
 
 
@@ -237,4 +236,4 @@ RULES: Final[dict[str, Callable[[_Contributions], _Folded]]] = {
     "concat": _concat,
     "unanimous": _unanimous,
 }
-"""The built-in rules, each from the contributions in the children's order to a value and its sources."""
+"""The built-in rules: functions from the contributions, in the children's order, to a value and its sources."""

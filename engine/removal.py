@@ -1,4 +1,4 @@
-"""Taking things out of a log for good: the protocol of a log that does so, and what it answers."""
+"""Permanent removal from a log: the protocol, and its results."""
 
 from datetime import datetime
 from typing import Protocol
@@ -9,11 +9,11 @@ from engine.model import Origin
 
 
 class Erasure(Struct, frozen=True, kw_only=True):
-    """Whether a payload was erased just now, or had been before.
+    """The result of an erasure; `erased` is False if the payload had been erased before.
 
-    `carried` are the events to erase as well: reductions that hold a value of it, taken or in conflict, in the run and
-    its forks, and, which a repeated erase can no longer find, those that describe a step with the same text, and what
-    was carried over to runs whose source was deleted.
+    `carried` are other events that hold some of the erased data: reductions with one of its values, taken or in
+    conflict, in the run and its forks; and, which a repeated erasure can no longer find, events that describe the same
+    step with the same text, and values carried over to runs whose source was deleted.
     """
 
     erased: bool
@@ -21,7 +21,7 @@ class Erasure(Struct, frozen=True, kw_only=True):
 
 
 class DeletedRun(Struct, frozen=True, kw_only=True):
-    """What was deleted: how many branches and events."""
+    """A deleted run, with the numbers of branches and events that were deleted."""
 
     run_id: str
     branches: int
@@ -29,7 +29,7 @@ class DeletedRun(Struct, frozen=True, kw_only=True):
 
 
 class Deletion(Struct, frozen=True, kw_only=True):
-    """What stays on record of a run that was deleted: when and why, and how many events it had, from where to where."""
+    """The record that a deleted run leaves: when and why it was deleted, and the number and positions of its events."""
 
     run_id: str
     deleted_at: datetime
@@ -40,7 +40,7 @@ class Deletion(Struct, frozen=True, kw_only=True):
 
 
 class Compaction(Struct, frozen=True, kw_only=True):
-    """The file's size in bytes before and after; `complete` unless a reader's old snapshot keeps the log beside it."""
+    """The file's size in bytes before and after; not `complete` if a reader's old snapshot keeps the WAL in use."""
 
     bytes_before: int
     bytes_after: int
@@ -48,9 +48,9 @@ class Compaction(Struct, frozen=True, kw_only=True):
 
 
 class Expiry(Struct, frozen=True):
-    """Which runs have expired: of these statuses, and with a last event at or before a time and a position.
+    """Selects expired runs: those with one of these statuses whose last event is at or before a time and a position.
 
-    The time is in microseconds since 1970. The position is what the log says of it: see `Removal.recorded_until`.
+    The time is in microseconds since 1970; the position belongs to it, see `Removal.recorded_until`.
     """
 
     statuses: frozenset[str]
@@ -59,9 +59,9 @@ class Expiry(Struct, frozen=True):
 
 
 class Collected(Struct, frozen=True, kw_only=True):
-    """What was deleted, and what was kept although it has expired: the run's id, and why.
+    """The runs that were deleted, and the expired ones that were `kept`: run id to reason.
 
-    `others` counts by status the runs that are as old and were not asked for.
+    `others` counts, by status, the runs that are old enough but have a status that was not selected.
     """
 
     deleted: list[DeletedRun]
@@ -70,15 +70,15 @@ class Collected(Struct, frozen=True, kw_only=True):
 
 
 class Removal(Protocol):
-    """Takes things out of the log for good."""
+    """Permanently removes data from the log."""
 
     async def erase(self, run_id: str, branch: str, version: int, reason: str, by: str | None) -> Erasure: ...
     async def recorded_until(self, microseconds: int) -> int:
-        """Return the position before the first event that was recorded after a time, those of times to come aside."""
+        """Return the position before the first event recorded after a time, ignoring events with future times."""
         ...
 
     async def expired(self, expiry: Expiry) -> Collected:
-        """Return what would be deleted, forks before what they were forked from, and what would be kept."""
+        """Return the runs that would be deleted, forks before their sources, and those that would be kept."""
         ...
 
     async def delete_run(self, run_id: str, reason: str, *, carry_over: bool, expiry: Expiry | None) -> DeletedRun:
@@ -86,7 +86,7 @@ class Removal(Protocol):
         ...
 
     async def deletions(self) -> list[Deletion]:
-        """Return what is known of the runs that were deleted, the last deleted first."""
+        """Return the records of deleted runs, the last deleted first."""
         ...
 
     async def compact(self) -> Compaction: ...

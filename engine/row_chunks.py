@@ -1,5 +1,6 @@
-"""Rows of events in chunks that are bounded by what they hold: an event may be a megabyte, so that a thousand are not
-few. Nothing says how large the next one is before it is fetched; what comes with it is a few rows at most.
+"""Rows of events in chunks bounded by their size in bytes, since a single event may be a megabyte.
+
+The size of a row is known only after it is fetched, so a chunk may exceed the bound by a few rows.
 """
 
 import sqlite3
@@ -12,11 +13,11 @@ _FETCHED_TOGETHER: Final = 8
 
 
 class Chunk:
-    """The next rows of a cursor, fetched as they are gone through: up to `rows_max`, fewer once their payloads come to
-    `CHUNK_BYTES_MAX` bytes. A payload, or nothing, is the last column.
+    """The next rows of a cursor, fetched during iteration: up to `rows_max`, or until their payloads (the last column,
+    which may be NULL) exceed `CHUNK_BYTES_MAX`.
 
-    When they have been gone through, `is_last` says whether there are no more, as far as is known without looking for
-    one. Where there may be, `position` is the first column of the last row, for who reads on from there.
+    After the iteration, `is_last` is True if the cursor is known to have no more rows. Otherwise `position` is the
+    first column of the last row, from which another query can continue.
     """
 
     def __init__(self, cursor: sqlite3.Cursor, rows_max: int) -> None:
@@ -43,7 +44,7 @@ class Chunk:
 
 
 def chunks(cursor: sqlite3.Cursor, rows_max: int) -> Iterator[Chunk]:
-    """Yield all that a cursor has, chunk by chunk. Each is to be gone through before the next is asked for."""
+    """Yield a cursor's rows in chunks. Each chunk has to be exhausted before the next is requested."""
     while True:
         chunk = Chunk(cursor, rows_max)
         yield chunk

@@ -1,4 +1,4 @@
-"""The handle of a run: its root branch, and what belongs to the run as a whole."""
+"""The handle of a run: its root branch, and the operations on the run as a whole."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,13 +19,13 @@ from engine.writer import Writer
 
 
 class Run(Branch):
-    """A run, which is its own root branch. Make one by `Engine.create_run` or `Engine.run`."""
+    """A run, which is its own root branch; returned by `Engine.create_run` and `Engine.run`."""
 
     def __init__(self, writer: Writer, views: Views, run_id: str) -> None:
         super().__init__(writer, views, run_id, ROOT)
 
     async def branch(self, name: str | None) -> Branch:
-        """Return the branch of that full name; `""` and None are the root, which is the run itself.
+        """Return the branch of that full name; `""` and None return the run itself, its root.
 
         Raises:
             BranchNotFound
@@ -45,7 +45,7 @@ class Run(Branch):
         return Attempt(self._writer, self._views, self.run_id, branch, log.step, log.attempt_id, log.attempt_index)
 
     async def info(self, *, at: Point = None) -> RunInfo:
-        """Return the run's row in the list of runs, as it stands or as it stood at a point."""
+        """Return the run's row in the list of runs, now or as of a point."""
         return await self._views.run_info(self.run_id, at=at)
 
     async def configure(
@@ -55,9 +55,9 @@ class Run(Branch):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Merge into the run's configuration what differs from what it was configured with itself, key by key.
+        """Merge into the run's configuration, key by key, recording only changes.
 
-        A forked run goes on with its source's as it was: what it sets stands over that.
+        A forked run inherits its source's configuration as of the fork; its own keys take precedence.
         """
         command = Configure(config=check_document(config, "config"))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
@@ -69,7 +69,7 @@ class Run(Branch):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set the run's job log, a document of the caller's own shape."""
+        """Set the run's job log, a document in the caller's format."""
         command = Configure(job=check_document(job, "job"))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
@@ -82,7 +82,7 @@ class Run(Branch):
     ) -> Recorded:
         """Record the head of every stream, after setting the run's status if one is given.
 
-        It closes nothing: a run that is retried goes on in the same streams.
+        It closes nothing: a retried run continues in the same streams.
         """
         commands: list[Command] = []
         if status is not None:
@@ -92,7 +92,7 @@ class Run(Branch):
         )
 
     async def all_attempts(self, *, at: Point = None) -> list[tuple[str, AttemptLog]]:
-        """Return the attempts of every branch, each with its branch, in the order they were created.
+        """Return the attempts of all branches, each with its branch, in order of creation.
 
         Args:
             at: as of a version of the root branch's stream, an aware time, or a `Position`; None for now.
@@ -101,6 +101,6 @@ class Run(Branch):
 
     @override
     async def compile(self, *, at: Point = None, nested: bool = True, inherited: bool = True) -> RunLog:
-        """Return the compiled run log; takes the arguments of `Branch.compile`. A version is the root branch's."""
+        """Return the compiled run log. Takes the arguments of `Branch.compile`; a version refers to the root branch."""
         nested, inherited = check_flag(nested, "nested"), check_flag(inherited, "inherited")
         return await self._views.compile(self.run_id, at=at, nested=nested, inherited=inherited)

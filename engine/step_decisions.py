@@ -1,6 +1,6 @@
-"""Decisions about the steps of a branch: their documents and their attempts. Pure, like all decisions.
+"""Decisions about the steps of a branch: their documents and attempts. Pure, like all decisions.
 
-A document handed in whole is compared with what is known, and becomes the events that say what differs.
+A step document is compared with the log and becomes the events for the differences.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]
     known = state.attempts(stream, document.step) if document.attempts else []
     for index, attempt in enumerate(document.attempts, start=1):
         if index > len(known):
-            # Indexes that were taken over from elsewhere may have gaps: what is new goes on behind the last.
+            # Indexes that were carried over may have gaps: new attempts continue after the last one.
             last = known[-1].attempt_index if known else 0
             events.append(_created(stream, document, attempt, last + index - len(known)))
         else:
@@ -80,13 +80,13 @@ def _step_description(command: LogStep, stream: Stream, state: State) -> Sequenc
 
 
 def _described(command: LogStep, known: StepLogged) -> StepLogged:
-    """Return what is known of a step with what is said of it now."""
+    """Return a known step's description, updated by a command."""
     said = {name: value for name, value in _own_fields(command.document).items() if value is not None}
     return structs.replace(known, **said, spec=known.spec if command.spec is None else command.spec)
 
 
 def _new_step(branch: str, document: StepDocument, spec: TaskSpec | None) -> StepLogged:
-    # Written out: from a mapping of what is said it takes four times as long.
+    # Written out: building it from a mapping takes four times as long.
     return StepLogged(
         branch=branch,
         step=document.step,
@@ -101,7 +101,7 @@ def _new_step(branch: str, document: StepDocument, spec: TaskSpec | None) -> Ste
 
 
 def taken_over(inherited: StepLog) -> StepLogged:
-    """Return the event that makes a step its own that a forked run has from its source, but for the attempts at it."""
+    """Return the event that makes an inherited step a forked run's own; its attempts are not taken over."""
     return StepLogged(
         branch=ROOT,
         step=inherited.step,
@@ -116,7 +116,7 @@ def taken_over(inherited: StepLog) -> StepLogged:
 
 
 def _own_fields(document: StepDocument) -> dict[str, Any]:
-    """Return what a document says of the step itself."""
+    """Return a document's fields for the step itself, without the attempts."""
     fields = structs.asdict(document)
     del fields["attempts"]
     return fields
@@ -135,7 +135,7 @@ def _created(stream: Stream, document: StepDocument, attempt: AttemptDocument, i
 
 
 def _fields(attempt: AttemptDocument) -> dict[str, Any]:
-    """Return what a document says of an attempt, but for its times."""
+    """Return a document's fields for an attempt, without its times."""
     fields = structs.asdict(attempt)
     for time in ("began_at", "ended_at"):
         del fields[time]
@@ -143,12 +143,12 @@ def _fields(attempt: AttemptDocument) -> dict[str, Any]:
 
 
 def _attempt_id(stream: Stream, step: str, index: int) -> str:
-    # It follows from the place, so that two processes handing in one document agree on it.
+    # Derived from its place, so that two processes that log the same document agree on it.
     return derived_id(stream.run_id, stream.branch, step, index)
 
 
 def _adds_nothing(command: LogStep, step: StepLog) -> bool:
-    """Say whether a step's log says all that is to be logged, of it and of its attempts."""
+    """Return whether a step's log already holds everything that is to be logged, attempts included."""
     document = command.document
     said = _own_fields(document) | {"spec": command.spec}
     return (
@@ -159,7 +159,7 @@ def _adds_nothing(command: LogStep, step: StepLog) -> bool:
 
 
 def _changed(attempt: AttemptDocument, known: AttemptLog) -> dict[str, Any]:
-    """Return what a document says of an attempt that is not known."""
+    """Return the differences between an attempt's document and its log."""
     changed = {name: value for name, value in _fields(attempt).items() if not same(getattr(known, name), value)}
     return changed | _times(attempt, known)
 
@@ -173,9 +173,9 @@ def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: Attempt
 
 
 def _times(attempt: AttemptDocument, known: AttemptLog) -> dict[str, datetime | None]:
-    """Return the times that a document says otherwise.
+    """Return the times that differ between an attempt's document and its log.
 
-    By its status an attempt may not have begun, or not ended, although it had before: then it has no such time.
+    A document without a time clears a known one if its status says that the attempt has not begun, or not ended.
     """
     times: dict[str, datetime | None] = {}
     if attempt.began_at is not None:
@@ -209,7 +209,7 @@ def _remove_step(command: RemoveStep, stream: Stream, state: State) -> Sequence[
 
 
 def check_attempts(events: Sequence[Event], stream: Stream, state: State) -> None:
-    """Check that events create attempts of ids that no other has, and update those that are at the step they name.
+    """Check that events create attempts with unused ids, and update existing attempts of the step that they name.
 
     Raises:
         AttemptExists, AttemptNotFound
@@ -273,7 +273,7 @@ def _update_attempt(command: UpdateAttempt, stream: Stream, state: State) -> Seq
 
 
 def _step_status(command: UpdateAttempt, name: str, stream: Stream, state: State) -> str | None:
-    """What the step goes on to with its attempt: an attempt that is not its current one leaves it alone."""
+    """Return the step's new status, None if unchanged; only the step's current attempt changes it."""
     if command.step_status is None:
         return None
     step = state.step(stream, name)
@@ -283,7 +283,7 @@ def _step_status(command: UpdateAttempt, name: str, stream: Stream, state: State
 
 
 Handler: TypeAlias = Callable[[Any, Stream, State], Sequence[Event]]
-"""Makes the events of one kind of command, for a stream that is open."""
+"""Decides the events of one type of command, for an open stream."""
 
 STEP_HANDLERS: dict[type, Handler] = {
     LogStep: _log_step,

@@ -1,4 +1,4 @@
-"""The rows of a log as they are stored, for those who check them: nothing here has been decoded or believed."""
+"""The rows of a log as they are stored, for verification: neither decoded nor trusted."""
 
 from collections.abc import Collection, Iterable
 from typing import Protocol
@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class StoredStream(Struct, frozen=True):
-    """A stream and where the log says that it stands. `root_id` is the stream of its run's root branch."""
+    """A stream's row, with its head as stored. `root_id` is the stream of its run's root branch."""
 
     stream_id: int
     root_id: int
@@ -20,7 +20,7 @@ class StoredStream(Struct, frozen=True):
 
 
 class StoredEvent(Struct, frozen=True):
-    """An event's row. `recorded_at` in microseconds since 1970; `payload_digest` is set where the payload is erased."""
+    """An event's row. `recorded_at` in microseconds since 1970; `payload_digest` is set if the payload is erased."""
 
     position: int
     stream_id: int
@@ -35,7 +35,7 @@ class StoredEvent(Struct, frozen=True):
 
 
 class Ledger(Protocol):
-    """Looks rows up, all in one snapshot of the log."""
+    """Row lookups in one snapshot of the log."""
 
     def stream(self, stream_id: int) -> StoredStream | None: ...
     def named(self, run_id: str, branch: str) -> StoredStream | None: ...

@@ -1,7 +1,7 @@
-"""Reading the log as it is, and following it as it grows: without gaps, without duplicates, across processes.
+"""Reading the log, and following it as it grows: without gaps or duplicates, across processes.
 
-A subscriber is woken at once by this process's commits; those of others are seen by asking for the last position, one
-small read every 20 ms while anybody waits.
+Commits of this process wake subscribers at once; those of other processes are found by polling the last position, one
+small read every 20 ms while anyone waits.
 """
 
 import asyncio
@@ -27,10 +27,13 @@ _log = get_logger(__name__)
 async def read_log(
     log: EventLog, events: EventFilter, after: int, until: int | None
 ) -> AsyncGenerator[RecordedEvent, None]:
-    """Yield what the log holds now, in order. No read stays open between chunks, so no reader holds up a checkpoint."""
+    """Yield the events that the log holds now, in order.
+
+    No read stays open between chunks, so a slow consumer does not hold up WAL checkpoints.
+    """
     last = await log.last_position()
     until = last if until is None else min(until, last)
-    while True:  # once at least: what is filtered by may not be there, whatever the positions
+    while True:  # at least once, to raise an error for a run or branch that does not exist
         found, after = await log.read(events, after, until, CHUNK_EVENTS)
         for recorded in found:
             yield recorded
@@ -39,7 +42,7 @@ async def read_log(
 
 
 class Follower:
-    """Tells subscribers that the log may have grown. One for an engine."""
+    """Wakes subscribers when the log may have grown. One per engine."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -51,7 +54,7 @@ class Follower:
         log.on_append(self._wake)
 
     def follow(self, events: EventFilter, after: int) -> "Subscription":
-        """Return every event after a position that passes the filter: first what is there, then what comes.
+        """Return a subscription to the events after a position that pass the filter.
 
         Raises:
             EngineClosed
@@ -61,7 +64,10 @@ class Follower:
         return Subscription(self, events, after)
 
     async def read(self, events: EventFilter, after: int) -> tuple[list[RecordedEvent], int] | None:
-        """Return events after a position and where to go on; wait where there are none. None once it is closed."""
+        """Return events after a position, and the position to continue from; None once closed.
+
+        If there are none, wait until the log may have grown, then return.
+        """
         if self._closed:
             return None
         generation = self._generation
@@ -88,7 +94,7 @@ class Follower:
         grown = self._grown
         self._waiting += 1
         try:
-            # A task that was cancelled before its first step has run nothing, and one of an eager factory runs here.
+            # `_polling.done()`: a task cancelled before its first step never ran `finally`. An eager task starts here.
             if self._polling is None or self._polling.done():
                 self._polling = asyncio.create_task(self._poll())
             await grown.wait()
@@ -101,7 +107,7 @@ class Follower:
         self._grown = asyncio.Event()
 
     async def _poll(self) -> None:
-        # It ends itself when nobody has waited for a while, and the next waiter starts it again.
+        # Ends when nobody waits any more; the next waiter starts it again.
         try:
             seen = -1
             while self._waiting:
@@ -113,13 +119,13 @@ class Follower:
         except AnabranchError as error:
             _log.warning("polling failed", error=str(error))
         finally:
-            self._wake()  # whoever waits reads again, and meets the failure itself
+            self._wake()  # waiters read again, and get the error themselves
 
 
 class Subscription(AsyncIterator[RecordedEvent]):
-    """Events as they come, until the engine is closed or this is.
+    """Events as they are recorded, until the engine or the subscription is closed.
 
-    Who gives up waiting for the next one, as `asyncio.timeout` does, loses none: whoever asks next is given it.
+    Cancelling the wait for the next event, as `asyncio.timeout` does, loses none: the next call returns it.
     """
 
     def __init__(self, follower: Follower, events: EventFilter, after: int) -> None:
@@ -133,7 +139,7 @@ class Subscription(AsyncIterator[RecordedEvent]):
     @override
     async def __anext__(self) -> RecordedEvent:
         while not self._found:
-            async with self._reading:  # of several who wait for the next event one reads
+            async with self._reading:  # of several concurrent waiters, only one reads
                 if not self._found:
                     await self._read()
         return self._found.popleft()
@@ -146,7 +152,7 @@ class Subscription(AsyncIterator[RecordedEvent]):
         self._found.extend(found)
 
     async def aclose(self) -> None:
-        """End it: nothing comes any more. `async with` does so, too."""
+        """End the subscription; leaving `async with` does the same."""
         self._closed = True
         self._found.clear()
 

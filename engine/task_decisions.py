@@ -1,6 +1,6 @@
 """Decisions about tasks: steps with a specification, their attempts one by one, and their external runs. Pure.
 
-An orchestrator that polls says the same again and again; only what is new becomes an event.
+A polling orchestrator repeats itself; only changes become events.
 """
 
 from collections.abc import Sequence

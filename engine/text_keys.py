@@ -1,8 +1,7 @@
-"""MessagePack of unknown origin: whether every key in it is text, found out before anybody builds mappings of it.
+"""Checks that all keys in untrusted MessagePack are text, before it is decoded into mappings.
 
-Texts are hashed with a secret of the process, lists of numbers are not. A mapping with lists for keys that were chosen
-to have one hash is built in quadratic time: half a megabyte would take a quarter of a minute, in which nothing else of
-the process runs.
+Python hashes texts with a per-process secret, but not tuples of numbers. Decoding a mapping whose keys are lists chosen
+to collide takes quadratic time: half a megabyte would block the whole process for 15 seconds.
 """
 
 import re
@@ -11,7 +10,7 @@ from typing import Final
 _LARGE_MAPPING: Final = re.compile(rb"\xde[^\x00]|\xdf")  # of 256 keys and more, or bytes that look like one
 _LOOKED_AT_FROM_BYTES: Final = 4096
 
-# What stands behind a tag: so many bytes; or first a length of so many bytes, of bytes or of members.
+# By tag: the size of a fixed-size value in bytes; or the size of the length field, which counts bytes or members.
 _SIZES: Final = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8} | {
     0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17
 }  # fmt: skip
@@ -19,12 +18,12 @@ _BYTES: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 
 _EXTENSIONS: Final = frozenset({0xC7, 0xC8, 0xC9})
 _LISTS: Final = {0xDC: 2, 0xDD: 4}
 _MAPPINGS: Final = {0xDE: 2, 0xDF: 4}
-_DEPTH_MAX: Final = 1024  # deeper than any decoder goes
+_DEPTH_MAX: Final = 1024  # deeper than any decoder accepts
 _TEXTS: Final = frozenset({*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB})
 
 
 def check_keys(payload: bytes) -> None:
-    """Check that mappings with many keys, if there are any, have texts for keys.
+    """Check that all keys are texts, if the payload may hold a mapping with many keys.
 
     Raises:
         ValueError
@@ -34,12 +33,12 @@ def check_keys(payload: bytes) -> None:
 
 
 class _Walk:
-    """Goes over the tags of a payload, as far as it is well formed: the rest is for the decoder to refuse."""
+    """Walks over the tags of a payload, as far as it is well formed; the decoder rejects the rest."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
         self._at = 0
-        self._left = 1  # values to come in the innermost list or mapping; of a mapping the keys, too
+        self._left = 1  # values left in the innermost list or mapping, counting keys as well
         self._in_mapping = False
         self._outer: list[tuple[int, bool]] = []
 

@@ -13,20 +13,20 @@ def to_microseconds(moment: datetime) -> int:
     """Return an aware time as microseconds since 1970 in UTC.
 
     Raises:
-        InvalidValue: it is no time, has no time zone, or lies outside the years 1 to 9999 in UTC.
+        InvalidValue: it is not a datetime, has no time zone, or is outside the years 1 to 9999 in UTC.
     """
     if not isinstance(moment, datetime):
-        raise InvalidValue("time", moment, f"is {type(moment).__name__}, not a time")
+        raise InvalidValue("time", moment, f"is {type(moment).__name__}, not a datetime")
     if moment.tzinfo is None:
         raise InvalidValue("time", moment, "has no time zone")
     try:
         return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
     except OverflowError as error:
-        raise InvalidValue("time", moment, "lies outside the years 1 to 9999 in UTC") from error
+        raise InvalidValue("time", moment, "is outside the years 1 to 9999 in UTC") from error
 
 
 def plain_time(moment: datetime) -> datetime:
-    """Return a moment as it is recorded: in UTC, and of no other class, such as those of date libraries.
+    """Return a time in UTC, as a plain `datetime` rather than a subclass such as those of date libraries.
 
     Raises:
         InvalidValue: as `to_microseconds`.
@@ -34,7 +34,7 @@ def plain_time(moment: datetime) -> datetime:
     return from_microseconds(to_microseconds(moment))
 
 
-@lru_cache(maxsize=1024)  # the events of a batch were recorded at one time
+@lru_cache(maxsize=1024)  # the events of a batch share one time
 def from_microseconds(microseconds: int) -> datetime:
     """Return microseconds since 1970 as an aware time in UTC."""
     return _EPOCH + timedelta(microseconds=microseconds)

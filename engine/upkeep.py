@@ -1,4 +1,4 @@
-"""Keeping a store: proving it, rebuilding its views, and taking out what has to go."""
+"""Maintenance of a store: verification, rebuilding views, backups, erasure and deletion."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from engine.writer import Writer
 
 
 class Upkeep:
-    """What an `Engine` does for the store as a whole."""
+    """The maintenance methods of an `Engine`."""
 
     def __init__(
         self, writer: Writer, maintenance: ViewMaintenance, audit: Audit, removal: Removal, backup: Backup
@@ -33,19 +33,20 @@ class Upkeep:
     async def verify(
         self, run_id: str | None = None, since: Checkpoint | None = None, progress: Progress | None = None
     ) -> Verification:
-        """Compute every hash anew along a run's history, or the whole store's, and follow every link in it.
+        """Recompute every hash in a run's history, or in the whole store, and check every link.
 
-        Reductions by the built-in rules are made again from the children's events and compared. The first thing that
-        is wrong with each stream is in the answer's `problems`, which are empty when nothing is.
+        Reductions by the built-in rules are repeated from the children's events and compared. The result's `problems`
+        hold the first problem of each stream; the list is empty if there are none.
 
-        Without a checkpoint this shows accidents and clumsy edits, not a rewrite of everything by someone who computes
-        every hash anew, nor that the last events of a run were cut off with care.
+        Without a checkpoint this detects accidents and clumsy edits, but not a rewrite that recomputes every hash, or a
+        careful truncation of a run's last events.
 
         Args:
-            run_id: only this run and those that it was forked from and reads through.
-            since: a checkpoint of this store, for the whole of it: proves that what it saw is still there, unchanged. A
-                run that it saw and that was deleted since is a problem of its own kind, and the rest is proven.
-            progress: called with how many events were checked and about how many there are.
+            run_id: only this run and the sources that it reads through.
+            since: a checkpoint of this store, which needs a verification of the whole store: proves that everything in
+                the checkpoint is still there, unchanged. A run that was deleted since is a problem of its own kind,
+                and the rest is still proven.
+            progress: called with the number of events checked and the approximate total.
 
         Raises:
             RunNotFound, CheckpointOfAnotherStore
@@ -56,45 +57,44 @@ class Upkeep:
         return await self._audit.verify(run_id, since, check_function(progress, "progress"))
 
     async def checkpoint(self) -> Checkpoint:
-        """Return a commitment to everything in the store as it stands, to be kept elsewhere for `verify`."""
+        """Return a commitment to the current contents of the store, to be kept elsewhere for `verify`."""
         return await self._audit.checkpoint()
 
     async def rebuild(self, progress: Progress | None = None) -> int:
-        """Make every view anew from the events alone; return how many events there were.
+        """Rebuild every view from the events alone, and return the number of events.
 
         Args:
             progress: called with the position reached and the last position, after each chunk.
 
         Raises:
             RebuildRunning
-            ReadFailed: events cannot be read, or what would be written may be written over them. Nothing was written.
+            ReadFailed: events cannot be read, or the file is so damaged that writing could overwrite them. Nothing was
+                written.
         """
         return await self._maintenance.rebuild(check_function(progress, "progress"))
 
     async def verify_views(self, progress: Progress | None = None) -> list[ViewDifference]:
-        """Fold the log anew and return where the live views differ from it: an empty list when they are true."""
+        """Fold the log into new views, and return how the live views differ: an empty list if they are correct."""
         return await self._maintenance.compare(check_function(progress, "progress"))
 
     async def backup(self, path: str | Path, progress: BackupProgress | None = None) -> BackedUp:
-        """Make a copy of the whole store at `path`, as it stands at one moment, while others write.
+        """Copy the whole store to `path`, as a consistent snapshot, while others write.
 
-        The copy is one file that opens by itself, for its owner alone (mode 0600), synced to the disk. Before it has
-        its name it is opened and proven, as by `verify` and `verify_views`. However this ends, there is a whole copy at
-        `path` or no file.
+        The copy is a single file, readable only by its owner (mode 0600), synced to the disk. It is verified, as by
+        `verify` and `verify_views`, before it gets its name: `path` holds either a complete copy or no file.
 
-        It is the same store: a checkpoint that was taken before holds for the copy, and what is erased or deleted
-        later stays in it. It may be on a network file system, for it is written by one process, once; a store is opened
-        there only if asked to. A process that forks meanwhile waits until the pages are copied, and the write-ahead log
-        is not reused for as long.
+        It is the same store: checkpoints taken earlier hold for the copy, and data erased or deleted later stays in it.
+        The copy may be on a network file system, because one process writes it once; opening a store there needs
+        `allow_network`. Until the pages are copied, a process that forks waits, and the write-ahead log is not reused.
 
         Args:
-            path: of a file that is not there, in a folder that is.
-            progress: called with what is being done (`copying`, `checking`, `verifying`, `comparing`), how far that is,
-                and how far it goes.
+            path: of a file that does not exist, in a folder that does.
+            progress: called with the phase (`copying`, `checking`, `verifying`, `comparing`), the work done and the
+                total.
 
         Raises:
-            BackupExists: there is a file, or one beside it that SQLite would take for a part of the copy.
-            BackupFailed: the folder cannot be written, or the store is damaged.
+            BackupExists: there is such a file, or one beside it that SQLite would take for part of the copy.
+            BackupFailed: the folder is not writable, or the store is damaged.
             DiskFull, InvalidValue
         """
         if not isinstance(path, str | Path):
@@ -111,27 +111,27 @@ class Upkeep:
         by: str | None = None,
         compact: bool = True,
     ) -> Erasure:
-        """Erase what one event said, for good. Its place in the chain, and so every hash and checkpoint, stays whole.
+        """Erase an event's contents permanently. The hash chain, every hash and every checkpoint stay valid.
 
-        Values, texts and documents go; names, statuses, times and links stay (`engine.proof.redaction`). An event
-        records who erased it and why. The views show what was erased as erased. Erasing it again only compacts. The
-        answer names what still says some of it: reductions that hold a value of it, and, the first time, what describes
-        the same step in the same words, and what was carried over to runs whose source was deleted. Copies of the file
-        are not touched, nor is the one that migrating a state store leaves beside it.
+        Values, texts and documents are erased; names, statuses, times and links stay (`engine.proof.redaction`). An
+        event records who erased them and why, and the views show the values as erased. A repeated erasure only
+        compacts. The result names other events that hold some of the data: reductions with one of its values, and, the
+        first time only, events that describe the same step with the same text, and values carried over to runs whose
+        source was deleted. Copies of the file, such as the one that migrating a state store leaves, are not touched.
 
         Args:
             version: the event's version in the branch's stream.
-            compact: also write the file anew, so that no trace is left in it (see `compact`). Without it the bytes may
-                still be found in unused parts of the file: for several erasures in a row, with `compact` after them.
+            compact: also rewrite the file, so that no trace is left in it (see `compact`). Without it, the bytes may
+                remain in unused parts of the file; to erase several events, skip it and call `compact` once.
 
         Raises:
             RunNotFound, BranchNotFound, PointNotFound
-            NotErasable: the event holds nothing but where it stands and what it is linked to, or is of an older version
-                and what is left of it could not be told from that.
+            NotErasable: the event holds only its place and its links, or is of an older version whose redacted form
+                could not be told from the original.
             CannotDecode: a newer anabranch wrote it.
-            TracesLeft: it is erased, and a reader who does not end keeps its bytes in the file.
-            RowDamaged: it is not what was hashed, and nothing was erased.
-            DiskFull, ReadFailed, StoreBusy: also where it is erased and could not be compacted: erase it again, or
+            TracesLeft: it is erased, but a long-running reader keeps its bytes in the file.
+            RowDamaged: the event is not what was hashed; nothing was erased.
+            DiskFull, ReadFailed, StoreBusy: the event may be erased but the file not compacted; erase it again, or
                 compact.
         """
         check_flag(compact, "compact")
@@ -147,19 +147,19 @@ class Upkeep:
         return erasure
 
     async def compact(self) -> Compaction:
-        """Write the file anew without its unused parts, and empty the write-ahead log.
+        """Rewrite the file without its unused parts, and empty the write-ahead log.
 
-        It needs room for a second copy, and writers wait meanwhile. Who reads an older state of the file is waited for,
-        up to 5 s; where the answer is not `complete`, the rest comes back with a later commit.
+        It needs disk space for a second copy, and writers wait meanwhile. It waits up to 5 s for readers of an older
+        snapshot; if the result is not `complete`, a later commit frees the remaining space.
 
         Raises:
-            ReadFailed: pages of it are damaged, and nothing was written.
+            ReadFailed: pages of the file are damaged; nothing was written.
             DiskFull, StoreBusy
         """
         return await self._removal.compact()
 
     async def pin(self, run_id: str, reason: str | None = None) -> Recorded:
-        """Keep a run from being deleted.
+        """Protect a run from deletion.
 
         Raises:
             RunNotFound
@@ -167,7 +167,7 @@ class Upkeep:
         return await self._pin(run_id, reason, pinned=True)
 
     async def unpin(self, run_id: str, reason: str | None = None) -> Recorded:
-        """Let a run be deleted again.
+        """Allow a pinned run to be deleted again.
 
         Raises:
             RunNotFound
@@ -179,19 +179,19 @@ class Upkeep:
         return await self._writer.submit(Request(run_id=check_name(run_id, "run id"), commands=(command,)))
 
     async def delete_run(self, run_id: str, reason: str, *, carry_over: bool = False) -> DeletedRun:
-        """Delete a run with its whole history. That it was there, when it went and why stays on record.
+        """Delete a run with its whole history. A record of its existence, and of when and why it was deleted, remains.
 
-        Against a checkpoint that saw the run, `verify` names it as deleted and proves the rest. The space is used
-        again; `compact` gives it back.
+        Against a checkpoint that includes the run, `verify` reports it as deleted and proves the rest. The space in the
+        file is reused; `compact` returns it to the file system.
 
         Args:
-            carry_over: first give what runs forked from it saw of it to them, as of their fork. Its steps are their
-                own from then on, with their attempts: the next attempt at one goes on counting behind these. What each
-                gets may be more than `event_bytes_max`: an import of it elsewhere needs a higher one.
+            carry_over: first copy what forked runs inherit from this run into them, as of their forks. Its steps become
+                their own, with their attempts, and further attempts continue the numbering. A copy may be an event
+                larger than `event_bytes_max`, so that importing it elsewhere needs a higher limit.
 
         Raises:
             RunNotFound, RunIsPinned
-            RunHasForks: unless it is carried over.
+            RunHasForks: unless `carry_over` is set.
         """
         return await self._removal.delete_run(
             check_name(run_id, "run id"),
@@ -201,9 +201,9 @@ class Upkeep:
         )
 
     async def deletions(self) -> list[Deletion]:
-        """Return which runs were deleted, the last deleted first: when and why, as the store says.
+        """Return the records of deleted runs, the last deleted first.
 
-        `verify` with a checkpoint proves that the list leaves out none that the checkpoint saw.
+        `verify` with a checkpoint proves that none of the runs in the checkpoint is missing from the list.
         """
         return await self._removal.deletions()
 
@@ -215,21 +215,20 @@ class Upkeep:
         reason: str = "expired",
         dry_run: bool = False,
     ) -> Collected:
-        """Delete the runs that ended long ago: newest first, each whole or not at all.
+        """Delete expired runs, newest first, each in a transaction of its own.
 
-        A run is kept that is pinned, or that another run was forked from and reads through. Whether it has expired is
-        looked at again when it is deleted: a run that goes on meanwhile is kept, too.
+        Runs that are pinned, or that a fork reads through, are kept. The expiry is checked again when a run is deleted,
+        so a run that has continued meanwhile is kept too.
 
-        What stands behind an event in the log is not older than that event, whatever the clock said when it was
-        recorded: a clock that was set back makes no run old. An event of a time that is yet to come says nothing of
-        those behind it, and its own run is kept until then. Ages count from what this machine's clock says now, and
-        nothing in the log can tell whether that is right.
+        An event is never considered older than the events before it in the log, so a clock that was set back does not
+        make a run look old. An event with a time in the future does not affect those after it; its own run is kept
+        until that time. Ages are relative to this machine's clock, which the log cannot check.
 
         Args:
             older_than: an age or an aware time: the last event of the run is at least that old.
-            statuses: only runs of these: those that say how a run ended, unless given. Any words of the host's own will
-                do, and none that says that a run goes on (`CREATED`, `PENDING`, `RUNNING` and the like).
-            dry_run: delete nothing, and say what would be.
+            statuses: only runs with these statuses; the default is the terminal ones. The host's own statuses are
+                allowed, but not those of unfinished runs (`CREATED`, `PENDING`, `RUNNING` and the like).
+            dry_run: delete nothing; return the runs that would be deleted.
 
         Raises:
             InvalidValue: before anything is deleted.
@@ -247,7 +246,7 @@ class Upkeep:
                 collected.deleted.append(deleted)
             except RunKept as error:
                 collected.kept[run.run_id] = str(error)
-            except RunNotFound:  # somebody else collects, too
+            except RunNotFound:  # another process collects at the same time
                 continue
         return collected
 
@@ -257,7 +256,7 @@ def _ended(statuses: Collection[str]) -> frozenset[str]:
         raise InvalidValue("statuses", statuses, "is not a collection of statuses")
     for status in statuses:
         if check_text(status, "statuses") in UNENDED_STATUSES:
-            raise InvalidValue("statuses", status, "is of runs that go on")
+            raise InvalidValue("statuses", status, "is a status of unfinished runs, which are never collected")
     return frozenset(statuses)
 
 
@@ -267,7 +266,7 @@ def _since(older_than: timedelta | datetime) -> datetime:
     if not isinstance(older_than, timedelta):
         raise InvalidValue("older_than", older_than, f"is {type(older_than).__name__}, not a timedelta or a datetime")
     if older_than < timedelta(0):
-        raise InvalidValue("older_than", str(older_than), "is no age")
+        raise InvalidValue("older_than", str(older_than), "is negative")
     try:
         return datetime.now(UTC) - older_than
     except OverflowError as error:
@@ -277,5 +276,5 @@ def _since(older_than: timedelta | datetime) -> datetime:
 def _reason(reason: object) -> str:
     text = check_text(reason, "reason")
     if not text.strip():
-        raise InvalidValue("reason", text, "says nothing")
+        raise InvalidValue("reason", text, "is blank; give a reason")
     return text

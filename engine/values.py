@@ -1,6 +1,6 @@
-"""What may be recorded as a value: checked before a batch is formed, so that one bad value cannot fail its neighbours.
+"""Validation of callers' values, before a batch is formed, so that a bad value cannot fail other requests.
 
-NaN and the infinities are values like any other and are kept exactly: a diverging loss is worth recording.
+NaN and the infinities are valid and kept exactly: a diverging loss is worth recording.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,13 +23,13 @@ _KINDS: Final[tuple[ParameterKind, ...]] = ("json", "metric", "object")
 
 
 def check_parameters(values: object) -> dict[str, Parameter]:
-    """Return what a caller wants set as parameters; a plain value becomes `Parameter(value)`.
+    """Return validated parameters; a plain value becomes `Parameter(value)`.
 
     Raises:
         InvalidName, InvalidValue: naming the parameter.
     """
     if not isinstance(values, Mapping):
-        raise InvalidValue("parameters", values, "is not a mapping of names to values")
+        raise InvalidValue("parameters", values, "is not a mapping of parameter names to values")
     checked = {}
     for name, value in values.items():
         plain = check_name(name, "parameter name")
@@ -39,27 +39,27 @@ def check_parameters(values: object) -> dict[str, Parameter]:
 
 def _plain_parameter(value: Any, name: str) -> Parameter:
     kind = type(value)
-    if kind is float or (kind is int and INTEGER_MIN <= value <= INTEGER_MAX):  # most are, and need no more
+    if kind is float or (kind is int and INTEGER_MIN <= value <= INTEGER_MAX):  # fast path for the most common types
         return Parameter(value)
     return Parameter(check_value(value, f"parameter {shown(name)}"))
 
 
 def check_parameter(parameter: Parameter, name: str) -> Parameter:
-    """Return a copy of a parameter when it can be recorded and read back exactly.
+    """Return a copy of a parameter that can be recorded and read back exactly.
 
     Raises:
         InvalidValue: naming the parameter.
     """
     kind = next((kind for kind in _KINDS if kind == parameter.kind), None)
     if kind is None:
-        raise InvalidValue(f"parameter {shown(name)}", parameter.kind, "is not a kind: json, metric or object")
+        raise InvalidValue(f"parameter {shown(name)}", parameter.kind, "is not one of the kinds json, metric, object")
     if kind == "object" and not isinstance(parameter.value, str):
-        raise InvalidValue(f"parameter {shown(name)}", parameter.value, "is an object parameter's value and not text")
+        raise InvalidValue(f"parameter {shown(name)}", parameter.value, "is not text, as an object parameter has to be")
     return Parameter(check_value(parameter.value, f"parameter {shown(name)}"), kind)
 
 
 def check_document(document: object, where: str) -> dict[str, Any]:
-    """Return a copy of a caller's free-form mapping when it can be recorded and read back exactly."""
+    """Return a copy of a caller's free-form mapping that can be recorded and read back exactly."""
     if not isinstance(document, Mapping):
         raise InvalidValue(where, document, "is not a mapping")
     checked: dict[str, Any] = check_value(dict(document), where)
@@ -67,7 +67,7 @@ def check_document(document: object, where: str) -> dict[str, Any]:
 
 
 def check_task_spec(spec: object, where: str = "spec") -> TaskSpec:
-    """Return a task's specification when its fields are of their types and can be recorded.
+    """Return a validated copy of a task specification.
 
     Raises:
         InvalidValue
@@ -78,11 +78,11 @@ def check_task_spec(spec: object, where: str = "spec") -> TaskSpec:
     try:
         return msgspec.convert(fields, TaskSpec)
     except msgspec.ValidationError as error:
-        raise InvalidValue(where, spec, f"is no task specification: {error}") from error
+        raise InvalidValue(where, spec, f"is not a valid task specification: {error}") from error
 
 
 def check_text(text: object, where: str) -> str:
-    """Return `text`, plain, when it is text that UTF-8 can encode."""
+    """Return `text` as a plain `str`, if UTF-8 can encode it."""
     if not isinstance(text, str):
         raise InvalidValue(where, text, f"is {type(text).__name__}, not text")
     plain = str.__str__(text)
@@ -94,61 +94,59 @@ def check_text(text: object, where: str) -> str:
 
 
 def check_optional(check: Callable[[Any, str], Checked], value: object, where: str) -> Checked | None:
-    """Return what a check returns of `value`, and None as it is."""
+    """Apply `check` to a value; return None unchanged."""
     return None if value is None else check(value, where)
 
 
 def check_several(several: Iterable[Any], where: str) -> Iterable[Any]:
-    """Return `several` when it can be gone through and is no text, whose characters nobody means."""
+    """Return `several` if it is iterable and not a single text or bytes object, a likely mistake."""
     if isinstance(several, str | bytes) or not isinstance(several, Iterable):
-        raise InvalidValue(where, several, f"is {type(several).__name__}, not several")
+        raise InvalidValue(where, several, f"is {type(several).__name__}, not a list")
     return several
 
 
 def check_flag(flag: object, where: str) -> bool:
-    """Return `flag` when it is True or False."""
+    """Return `flag` if it is True or False."""
     if not isinstance(flag, bool):
         raise InvalidValue(where, flag, f"is {type(flag).__name__}, not True or False")
     return flag
 
 
 def check_whole(number: object, where: str, most: int) -> int:
-    """Return `number` when it is a whole one from 0 to `most`."""
+    """Return `number` if it is an integer from 0 to `most`."""
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= most:
         raise InvalidValue(where, number, f"is not a whole number from 0 to {most}")
     return number
 
 
 def check_function(function: Callback | None, where: str) -> Callback | None:
-    """Return `function` when it can be called, or is None."""
+    """Return `function` if it is callable or None."""
     if function is not None and not callable(function):
         raise InvalidValue(where, function, f"is {type(function).__name__}, not a function")
     return function
 
 
 def check_position(position: object, where: str) -> int:
-    """Return `position` when the log could compare one with it; a `Position` is one, too."""
+    """Return a position as a number, if it is a 64-bit integer or a `Position`."""
     return _check_integer(position.n if isinstance(position, Position) else position, where, "a position")
 
 
 def check_version(version: object, where: str) -> int:
-    """Return `version` when the log could compare one with it; a `Position` is none."""
+    """Return `version` if it is a 64-bit integer; a `Position` is not a version."""
     return _check_integer(version, where, "a version")
 
 
 def _check_integer(number: object, where: str, what: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or not INTEGER_MIN <= number <= INTEGER_MAX:
-        raise InvalidValue(where, number, f"is not {what}: an integer of 64 bits")
-    return int.__int__(number)  # of a subclass, the plain number
+        raise InvalidValue(where, number, f"is not {what}, a 64-bit integer")
+    return int.__int__(number)  # a plain int, also of a subclass
 
 
 def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:
-    """Return a copy of `value` when it is JSON that can be recorded and read back exactly.
+    """Return a copy of `value` if it is JSON that can be recorded and read back exactly.
 
-    Text and numbers of subclasses, such as a member of a `StrEnum` or of an `IntEnum`, are recorded as what they are:
-    plain ones.
-
-    It is a copy so that what is recorded is what was given: the caller may change a list while the write is under way.
+    Instances of subclasses of `str`, `int` and `float`, such as members of a `StrEnum`, become plain ones. The copy
+    protects against changes that the caller makes while the write is in progress.
 
     Raises:
         InvalidValue: naming `where`.
@@ -161,7 +159,7 @@ def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:
     if isinstance(value, int) and kind is not bool:
         value = int.__int__(value)
         if not INTEGER_MIN <= value <= INTEGER_MAX:
-            raise InvalidValue(where, value, "is an integer over 64 bits")
+            raise InvalidValue(where, value, "exceeds 64 bits")
     elif isinstance(value, dict | list | tuple):
         if depth == 0:
             raise InvalidValue(where, kind.__name__, f"is nested deeper than {VALUE_DEPTH_MAX} levels")
@@ -172,7 +170,7 @@ def check_value(value: Any, where: str, depth: int = VALUE_DEPTH_MAX) -> Any:
 
 
 def _advice(value: object) -> str:
-    # NumPy's arrays and scalars have it, and others' that go by them.
+    # For NumPy's arrays and scalars, and types modelled on them.
     return "; its tolist() is" if callable(getattr(value, "tolist", None)) else ""
 
 

@@ -1,4 +1,4 @@
-"""What handles and stores read: the protocol between them and the projections, and the data that only crosses it."""
+"""The reads of handles and stores: the protocol between them and the projections, and its data types."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -12,11 +12,11 @@ from engine.point import PlacedPoint, Point, Position
 from engine.ports import Stream
 
 STATE_SCHEMA_VERSION: Final = "4"
-"""What `schema_info` says to those who read the state views with SQL: as a state store of that version has them."""
+"""The version in `schema_info`, for SQL readers of the state views: their columns are those of that state store."""
 
 
 class PlacedAttempt(Struct, frozen=True):
-    """An attempt and where it was made."""
+    """An attempt with its run and branch."""
 
     run_id: str
     branch: str
@@ -24,22 +24,22 @@ class PlacedAttempt(Struct, frozen=True):
 
 
 class ChildValues(Struct, frozen=True):
-    """What children set themselves, read at one point: their heads, and name → values in the children's order."""
+    """What children wrote themselves, in one snapshot: their heads, and name → values in the children's order."""
 
     heads: tuple[Head, ...]
     values: dict[str, list[Parameter]]
 
 
 class TaskViews(Protocol):
-    """What a state store reads: tasks, attempts and external runs by their ids alone, in any branch of any run.
+    """The reads of a state store: tasks, attempts and external runs by id, in any branch of any run.
 
-    Each call is one consistent snapshot. A run that is not there has nothing.
+    Each call is one consistent snapshot. For a run that does not exist the results are empty.
     """
 
     async def places(self, task_id: str, run_id: str | None) -> list[tuple[str, str]]:
-        """Return the run and the branch of every task of that id, in one run or in all.
+        """Return the run and the branch of every task with that id, in one run or in all.
 
-        Where it is no task's, return those of every step of that name.
+        If there is no such task, return those of every step with that name.
         """
         ...
 
@@ -49,33 +49,33 @@ class TaskViews(Protocol):
 
     async def attempt(self, attempt_id: str) -> PlacedAttempt | None: ...
     async def unfinished(self, run_id: str | None) -> list[PlacedAttempt]:
-        """Return the attempts that have not ended, of one run or of all, in the order they were created."""
+        """Return the attempts that have not ended, of one run or of all, in order of creation."""
         ...
 
     async def attempted(self, run_id: str) -> set[str]:
-        """Return the ids of what has had attempts in a run."""
+        """Return the ids of the steps of a run that have attempts."""
         ...
 
     async def external_run(self, run_id: str, branch: str, task_id: str) -> ExternalRun | None: ...
     async def external_runs(self, run_id: str, *, at: Point = None) -> list[tuple[str, ExternalRun]]:
-        """Return a run's external runs, each with its branch, in the order of the tasks' ids.
+        """Return a run's external runs, each with its branch, ordered by task id.
 
         Args:
             at: a point of the root branch.
 
         Raises:
-            RunNotFound, PointNotFound: as of a point; of a run that is not there, there are none now.
+            RunNotFound, PointNotFound: only if `at` is given.
         """
         ...
 
 
 class Views(Protocol):
-    """What handles read: each call one consistent snapshot that never waits for a writer.
+    """The reads of handles: each call is one consistent snapshot that never waits for a writer.
 
-    `at` is a point of the branch that is named, or else of the run's root: what spans branches is then as it stood when
-    the point's event was recorded.
+    `at` is a point of the given branch, or else of the run's root; reads that span branches return them as of the
+    moment when the point's event was recorded.
 
-    Raises, where they apply: RunNotFound, BranchNotFound, StepNotFound, AttemptNotFound, PointNotFound,
+    The calls raise, where they apply: RunNotFound, BranchNotFound, StepNotFound, AttemptNotFound, PointNotFound,
     ParameterNotFound.
     """
 
@@ -85,16 +85,16 @@ class Views(Protocol):
     async def stream(self, run_id: str, branch: str) -> Stream: ...
     async def head_at(self, run_id: str, branch: str, at: int | datetime | Position) -> Head: ...
     async def heads_of(self, run_id: str, versions: Collection[tuple[str, int]]) -> dict[str, tuple[Head, int]]:
-        """Return where branches stood at these versions, and the positions of those events, of those that are there."""
+        """Return the heads of branches at these versions, with the events' positions, as far as they exist."""
         ...
 
     async def head_before(self, run_id: str, branch: str, step: str, *, at: Point) -> Head:
-        """Return the head of a branch just before one of its steps began, looking no further than a point."""
+        """Return the head of a branch just before one of its steps began, considering events up to a point."""
         ...
 
     async def run_info(self, run_id: str, *, at: Point = None) -> RunInfo: ...
     async def configuration(self, run_id: str) -> dict[str, Any]:
-        """Return a run's configuration: its own, over what the runs had that it was forked from."""
+        """Return a run's configuration: its own, merged over the inherited one."""
         ...
 
     async def runs(
@@ -113,7 +113,7 @@ class Views(Protocol):
     async def resolved(self, run_id: str, branch: str, *, at: Point) -> dict[str, tuple[Parameter, Origin]]: ...
     async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageWanted) -> Lineage: ...
     async def parting(self, one: PlacedPoint, other: PlacedPoint) -> Origin | None:
-        """Return the last version of a branch that both read through, None when nothing is behind both."""
+        """Return the last event that two histories share, None if they share none."""
         ...
 
     async def steps(self, run_id: str, branch: str, *, at: Point = None) -> dict[str, StepLog]: ...
@@ -127,7 +127,7 @@ class Views(Protocol):
     async def compile(
         self, run_id: str, *, at: Point = None, nested: bool, inherited: bool, parameters: bool = True
     ) -> RunLog:
-        """Return a run's log, without `parameters` for who only asks for the rest: then it has none."""
+        """Return a run's compiled log; with `parameters=False`, without its parameters, which saves reading them."""
         ...
 
     async def compile_branch(

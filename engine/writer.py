@@ -1,10 +1,10 @@
-"""Group commit: what is asked for while a batch commits becomes the next batch.
+"""Group commit: requests that arrive while a batch commits become the next batch.
 
-Nothing lingers to fill a batch: whatever is pending is committed at once, so a lone writer waits for its own commit
-only, and many writers share one. The queue is bounded; a caller of a full one waits, and nothing is ever dropped.
+Batches are not delayed to fill up: pending requests are committed at once, so a lone writer waits only for its own
+commit, and many writers share one. The queue is bounded; callers wait while it is full, and no request is dropped.
 
-No task stands behind it, only the callbacks of futures: who cancels every task there is, as graceful shutdowns do and
-`asyncio.run` does at its end, cancels callers, and what they write on their way out is recorded.
+It runs on callbacks of futures instead of a task of its own. Code that cancels all tasks, as graceful shutdowns and
+`asyncio.run` do, therefore cancels only the callers, and what those write while they exit is still recorded.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ QUEUED_REQUESTS_MAX = 16_384
 
 
 Finished: TypeAlias = tuple[Recorded, asyncio.CancelledError | None]
-"""What a request recorded that was waited for to its end, and the cancellation that its caller is yet to raise."""
+"""The result of a shielded request, and the cancellation that its caller still has to raise, if any."""
 
 
 class _Queued:
-    """A request, and the future that its caller awaits: cancelling takes the future with it, not the outcome."""
+    """A request, and the future that its caller awaits. Cancelling the caller cancels `answer`, not `outcome`."""
 
     __slots__ = ("answer", "outcome", "request", "to_the_end")
 
@@ -42,11 +42,11 @@ class _Queued:
 
     @property
     def is_taken_back(self) -> bool:
-        """Whether its caller was cancelled and has not run since."""
+        """Whether its caller was cancelled but has not run since, so that it could not withdraw the request itself."""
         return self.answer.cancelled() and not self.to_the_end
 
     def settle(self, outcome: Recorded | BaseException) -> None:
-        """Wake the caller, unless it was cancelled."""
+        """Set the outcome, and wake the caller unless it was cancelled."""
         self.outcome = outcome
         if self.answer.done():
             return
@@ -56,11 +56,11 @@ class _Queued:
             self.answer.set_exception(outcome)
 
     async def outlive(self, cancelled: asyncio.CancelledError) -> Recorded:
-        """Return what was recorded although the caller was cancelled, or raise the cancellation."""
+        """Wait for the outcome of a cancelled caller's request; if it failed, raise the cancellation."""
         with anyio.CancelScope(shield=True):
             while self.outcome is None:
                 self.answer = asyncio.get_running_loop().create_future()
-                with contextlib.suppress(asyncio.CancelledError, Exception):  # it is in the outcome
+                with contextlib.suppress(asyncio.CancelledError, Exception):  # an error is in the outcome
                     await self.answer
         if isinstance(self.outcome, Recorded):
             return self.outcome
@@ -68,29 +68,29 @@ class _Queued:
 
 
 class Writer:
-    """Queues requests and has the log record them in batches, in the order in which they came."""
+    """Queues requests and appends them to the log in batches, in their order of arrival."""
 
     def __init__(self, log: EventLog, *, queued_requests_max: int = QUEUED_REQUESTS_MAX) -> None:
         self._log = log
         self._free = anyio.Semaphore(queued_requests_max)
         self._queue: dict[_Queued, None] = {}
         self._recording: asyncio.Future[list[Answer]] | None = None
-        self._awaited: set[_Queued] = set()  # what is being recorded and has a caller who waits
+        self._awaited: set[_Queued] = set()  # requests of the current batch whose callers are still waiting
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
         self._owner = Owner()
         self.blocks = OpenBlocks()
-        """The blocks of attempts, whose ends are yet to be asked for."""
+        """The open attempt blocks, which will still submit the ends of their attempts."""
 
     async def submit(self, request: Request) -> Recorded:
         """Return once the request is recorded and durable.
 
-        A caller that is cancelled while its request is still queued takes it back, and so do all callers of a batch
-        together that the log has not begun with; later, it is recorded whole.
+        Cancelling the caller withdraws a request that is still queued. A batch that the log has not begun is withdrawn
+        if all of its callers are cancelled. After that, the request is recorded completely.
 
         Raises:
-            AnabranchError: it was not; see `engine.ports.Answer`.
+            AnabranchError: it was not recorded; see `engine.ports.Answer`.
         """
         self._owner.check()
         await self._take_place()
@@ -105,19 +105,19 @@ class Writer:
             self._free.release()
 
     async def has_recorded(self, run_id: str, idempotency_key: str | None) -> bool:
-        """Say whether a request of that key was recorded: a retry then need not read again what it was made of."""
+        """Return whether a request with that key was recorded; if so, a retry can skip preparing it again."""
         self._owner.check()
         return idempotency_key is not None and await self._log.has_recorded(run_id, idempotency_key)
 
     async def submit_to_the_end(self, request: Request) -> Finished:
-        """Return once the request is recorded and durable, even when the caller is cancelled meanwhile.
+        """Return once the request is recorded and durable, even if the caller is cancelled meanwhile.
 
-        A caller that is cancelled while it waits for a full queue is let in at once. The cancellation comes back with
-        what was recorded, for the caller to raise.
+        A caller that is cancelled while the queue is full may exceed its bound. The cancellation is returned along with
+        the result, for the caller to raise.
 
         Raises:
             AnabranchError: it was not recorded.
-            CancelledError: the same, to a caller that was cancelled; the error is its cause.
+            CancelledError: it was not recorded, and the caller was cancelled; the error is the cause.
         """
         self._owner.check()
         try:
@@ -139,7 +139,7 @@ class Writer:
 
     def _take_back(self, queued: _Queued) -> None:
         if queued in self._queue:
-            del self._queue[queued]  # its place goes to another caller at once
+            del self._queue[queued]
         elif queued in self._awaited:
             self._awaited.remove(queued)
             if not self._awaited and self._recording is not None:
@@ -162,7 +162,7 @@ class Writer:
         return queued
 
     async def close(self) -> None:
-        """Record what is queued, and refuse what comes after."""
+        """Refuse new requests, and wait until the queued ones are recorded."""
         self._closed = True
         await self._idle.wait()
 
@@ -172,7 +172,7 @@ class Writer:
                 recording = self._log.append([queued.request for queued in batch])
                 self._recording, self._awaited = recording, set(batch)
                 recording.add_done_callback(partial(self._recorded, batch))
-            except Exception as error:  # noqa: BLE001 - every caller gets it, and the queue goes on
+            except Exception as error:  # noqa: BLE001 - every caller of the batch gets it, and the queue continues
                 _settle(batch, [error] * len(batch))
             else:
                 return

@@ -132,7 +132,7 @@ def past_of_stream_alone(
 def _went_on(
     connection: sqlite3.Connection, stream: Stream, position: int, types: Sequence[type], step: str | None
 ) -> bool:
-    """Say whether a stream has events of some types after a position, which may be about a step."""
+    """Return whether a stream has events of some types after a position, which may be about a step."""
     after = (
         f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND position > ?"
         f" AND event_type IN ({_quoted(types)}) AND {_MENTIONING} LIMIT 1"

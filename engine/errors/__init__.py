@@ -1,4 +1,4 @@
-"""The errors that the engine raises on purpose; of imports and exports they are in `engine.transfer`, of evidence in
+"""The errors of the engine; those of imports and exports are in `engine.transfer`, those of evidence in
 `engine.reports.evidence`.
 
     AnabranchError
@@ -9,68 +9,68 @@
     │   ├── AttemptNotFound
     │   ├── TaskNotFound
     │   ├── ExternalRunNotFound      a task without an external run
-    │   ├── JobNotFound              a run without a job's log
-    │   ├── ParameterNotFound        a name under which a branch sees nothing
-    │   └── PointNotFound            a stream version or a time that the stream does not reach
+    │   ├── JobNotFound              a run without a job log
+    │   ├── ParameterNotFound        a name that a branch has no parameter for
+    │   └── PointNotFound            a version, time or position outside the stream's history
     ├── AlreadyExists
     │   ├── RunExists
     │   ├── BranchExists
     │   ├── AttemptExists
-    │   └── BackupExists             a file where a backup is to be
+    │   └── BackupExists             a file in the way of a backup
     ├── InvalidInput (also ValueError)
     │   ├── InvalidName
     │   ├── InvalidValue
     │   ├── EventTooLarge
     │   ├── NotErasable              an event that holds nothing to erase
     │   ├── CheckpointOfAnotherStore
-    │   ├── SignatureInvalid         a checkpoint that is not signed as it stands
-    │   ├── AmbiguousTask            a task id that is in several places, and nothing says which is meant
-    │   └── ReductionImpossible      a rule that cannot fold the values it was given
+    │   ├── SignatureInvalid         a checkpoint without a valid signature
+    │   ├── AmbiguousTask            a task id that exists in several places
+    │   └── ReductionImpossible      a rule that cannot fold the values
     ├── Conflict
     │   ├── VersionConflict          expected_version does not hold
-    │   ├── IdempotencyConflict      a key used again with other content
+    │   ├── IdempotencyConflict      a key reused with different content
     │   ├── RunKept                  a run that cannot be deleted
     │   │   ├── RunIsPinned
-    │   │   ├── RunNotExpired        a run that goes on
+    │   │   ├── RunNotExpired        the run has continued
     │   │   └── RunHasForks          other runs were forked from it and read through it
-    │   ├── HeadsMoved               children wrote, again and again, while a caller's function was at their values
-    │   ├── SourceReplaced           a run that was made anew while it was forked from one of its points
-    │   └── ReductionConflict        on_conflict="error", and every conflict by name
+    │   ├── HeadsMoved               children kept writing while the caller's functions computed
+    │   ├── SourceReplaced           the source was deleted and recreated while it was being forked
+    │   └── ReductionConflict        on_conflict="error": names every conflict
     ├── CannotOpen
     │   ├── NotADatabase
-    │   ├── ForeignDatabase          a SQLite file that is not anabranch's
-    │   ├── CannotMigrate            a state store with rows that cannot become events
-    │   ├── UnknownStateSchema       a state store of a version that is not known
+    │   ├── ForeignDatabase          a SQLite file with other tables than anabranch's
+    │   ├── CannotMigrate            a state store with rows that cannot be converted to events
+    │   ├── UnknownStateSchema       a state store of an unknown version
     │   ├── NewerDatabase
     │   ├── FolderNotWritable
     │   └── NetworkFileSystem
-    ├── StoreUnavailable             nothing was recorded; trying again later is safe
+    ├── StoreUnavailable             nothing was recorded; a later retry is safe
     │   ├── StoreBusy                the write lock was not free within the busy timeout
     │   ├── DiskFull
     │   ├── StoreReadOnly            the engine was opened with read_only=True
-    │   ├── SyncFailed               the disk did not take a sync; nothing is written until the store is opened again
+    │   ├── SyncFailed               a sync to the disk failed; nothing is written until the store is opened again
     │   ├── StoreChanged             another version of anabranch has changed the file; open it again
-    │   ├── StoreReplaced            by the name of the file there is another one, or none; open it again
+    │   ├── StoreReplaced            the file was removed or replaced by another one; open it again
     │   └── RebuildRunning
     ├── BackupFailed                 no backup was made; the store is as it was
     ├── OutcomeUnknown               the connection failed around the commit; retry with the same idempotency key
-    ├── RowDamaged                   a row holds what the engine did not write; nothing was recorded
+    ├── RowDamaged                   a row holds data that the engine did not write; nothing was recorded
     ├── RowRefused                   a row that the engine did not write is in the way; nothing was recorded
     ├── ReadFailed                   SQLite could not read the file
-    │   └── ReadOvertaken            others wrote so much meanwhile that the write-ahead log reached its limit
-    ├── TracesLeft                   erased, and a reader of an older state keeps the bytes in the file
+    │   └── ReadOvertaken            during a long read, other writers filled the write-ahead log to its limit
+    ├── TracesLeft                   erased, but a reader of an older snapshot keeps the bytes in the file
     ├── CannotDecode
     │   ├── UnknownEventType
     │   ├── NewerEventVersion
     │   └── MalformedPayload
-    ├── EventOutOfPlace              an event about something that the log before it, or the views, have lost
-    ├── RunLocked (also RuntimeError)  somebody else holds the lock of the run's folder
+    ├── EventOutOfPlace              an event about something that the earlier log, or the views, have lost
+    ├── RunLocked (also RuntimeError)  another process holds the lock of the run's folder
     ├── SigningUnavailable           the extra that signs checkpoints is not installed
     ├── EngineClosed
-    ├── AlreadyEntered               `async with` on what serves once, again
+    ├── AlreadyEntered               a second `async with` on a single-use object
     ├── WrongProcess                 an engine used in a process forked from the one that opened it
     ├── WrongEventLoop               an engine used on another event loop than the one that opened it
-    └── WouldDeadlock                a blocking call made on the very thread that has to answer it
+    └── WouldDeadlock                a blocking call on the thread that would have to answer it
 
 Facts are attributes; messages name the offending value and the limit.
 """

@@ -1,4 +1,4 @@
-"""Errors about what was asked for: it is not there, is there already, cannot be recorded, or the state is another."""
+"""Errors about a request: the target does not exist, exists already, is invalid, or conflicts with the state."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,11 +8,11 @@ from engine.errors.root import AnabranchError, shown
 
 
 class NotFound(AnabranchError, ValueError):
-    """What was asked for is not there."""
+    """The requested object does not exist."""
 
 
 class RunNotFound(NotFound):
-    """`deleted_at` and `reason` say when and why there is none any more; None where there never was one."""
+    """`deleted_at` and `reason` say when and why the run was deleted; None if it never existed."""
 
     def __init__(self, run_id: str, deleted_at: datetime | None = None, reason: str | None = None) -> None:
         self.run_id, self.deleted_at, self.reason = run_id, deleted_at, reason
@@ -35,7 +35,7 @@ class StepNotFound(NotFound):
 
 
 class AttemptNotFound(NotFound):
-    """`run_id` is None where every run was looked through."""
+    """`run_id` is None if all runs were searched."""
 
     def __init__(self, run_id: str | None, attempt_id: str) -> None:
         self.run_id, self.attempt_id = run_id, attempt_id
@@ -43,7 +43,7 @@ class AttemptNotFound(NotFound):
 
 
 class TaskNotFound(NotFound):
-    """`run_id` is None where every run was looked through."""
+    """`run_id` is None if all runs were searched."""
 
     def __init__(self, run_id: str | None, task_id: str) -> None:
         self.run_id, self.task_id = run_id, task_id
@@ -76,13 +76,13 @@ class PointNotFound(NotFound):
     def __init__(self, run_id: str, branch: str, point: object, head_version: int) -> None:
         self.run_id, self.branch, self.point, self.head_version = run_id, branch, point, head_version
         where = f"branch {shown(branch)} of run {shown(run_id)}"
-        position = getattr(point, "n", None)  # of a `Position`, which needs these errors itself
+        position = getattr(point, "n", None)  # of a `Position`, whose module imports this one
         if isinstance(point, datetime):
-            said = f"was not there at {point.isoformat()}"
+            said = f"did not exist at {point.isoformat()}"
         elif position is not None:
-            said = f"was not there at position {position}, or the log does not reach it"
+            said = f"did not exist at position {position}, or the log does not reach it"
         else:
-            said = f"has no version {shown(repr(point))[1:-1]}: it has the versions 1 to {head_version}"
+            said = f"has no version {shown(repr(point))[1:-1]}; it has the versions 1 to {head_version}"
         super().__init__(f"{where} {said}")
 
 
@@ -93,32 +93,32 @@ class AlreadyExists(AnabranchError):
 class RunExists(AlreadyExists):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        super().__init__(f"run {shown(run_id)} exists")
+        super().__init__(f"run {shown(run_id)} already exists")
 
 
 class BranchExists(AlreadyExists):
     def __init__(self, run_id: str, branch: str) -> None:
         self.run_id, self.branch = run_id, branch
-        super().__init__(f"branch {shown(branch)} of run {shown(run_id)} exists")
+        super().__init__(f"branch {shown(branch)} of run {shown(run_id)} already exists")
 
 
 class AttemptExists(AlreadyExists):
     def __init__(self, attempt_id: str) -> None:
         self.attempt_id = attempt_id
-        super().__init__(f"attempt {shown(attempt_id)} exists")
+        super().__init__(f"attempt {shown(attempt_id)} already exists")
 
 
 class BackupExists(AlreadyExists):
-    """`found` is what is in the way: the file itself, or one that SQLite would take for a part of it."""
+    """`found` is the file in the way: the target itself, or one that SQLite would take for part of it."""
 
     def __init__(self, path: Path, found: Path) -> None:
         self.path, self.found = path, found
-        what = "" if self.path == self.found else f", which SQLite would take for a part of {shown(self.path.name)}"
-        super().__init__(f"{shown(found)} exists{what}: a backup overwrites nothing")
+        what = "" if self.path == self.found else f", and SQLite would take it for part of {shown(self.path.name)}"
+        super().__init__(f"{shown(found)} already exists{what}; a backup never overwrites a file")
 
 
 class InvalidInput(AnabranchError, ValueError):
-    """The input can never be recorded; nothing was."""
+    """The input is invalid; nothing was recorded."""
 
 
 class InvalidName(InvalidInput):
@@ -137,13 +137,13 @@ class EventTooLarge(InvalidInput):
     def __init__(self, event_type: str, size_bytes: int, limit_bytes: int) -> None:
         self.event_type, self.size_bytes, self.limit_bytes = event_type, size_bytes, limit_bytes
         super().__init__(
-            f"{event_type} is {size_bytes} bytes encoded; the limit is {limit_bytes} bytes (event_bytes_max sets it)"
+            f"{event_type} is {size_bytes} bytes when encoded; the limit is {limit_bytes} bytes (event_bytes_max)"
         )
 
 
 class NotErasable(InvalidInput):
     def __init__(
-        self, event_type: str, reason: str = "holds nothing to erase: only where it stands and what it is linked to"
+        self, event_type: str, reason: str = "holds nothing to erase: only its place and its links to other events"
     ) -> None:
         self.event_type, self.reason = event_type, reason
         super().__init__(f"{event_type} {reason}")
@@ -152,7 +152,7 @@ class NotErasable(InvalidInput):
 class CheckpointOfAnotherStore(InvalidInput):
     def __init__(self, checkpoint_store: str, store: str) -> None:
         self.checkpoint_store, self.store = checkpoint_store, store
-        super().__init__(f"the checkpoint is of store {shown(checkpoint_store)}, and this is store {shown(store)}")
+        super().__init__(f"the checkpoint is of store {shown(checkpoint_store)}; this is store {shown(store)}")
 
 
 class SignatureInvalid(InvalidInput):
@@ -162,7 +162,7 @@ class SignatureInvalid(InvalidInput):
 
 
 class AmbiguousTask(InvalidInput):
-    """`places` are the run and the branch of each task of that id."""
+    """`places` are the run and the branch of each task with that id."""
 
     def __init__(self, task_id: str, places: Sequence[tuple[str, str]]) -> None:
         self.task_id, self.places = task_id, tuple(places)
@@ -170,7 +170,7 @@ class AmbiguousTask(InvalidInput):
             f"run {shown(run_id)}{f', branch {shown(branch)}' if branch else ''}" for run_id, branch in self.places[:2]
         )
         more = f" and {len(self.places) - 2} more" if len(self.places) > 2 else ""  # noqa: PLR2004 - two are named
-        super().__init__(f"task {shown(task_id)} is in {found}{more}: say which is meant")
+        super().__init__(f"task {shown(task_id)} exists in {found}{more}; name the run and the branch")
 
 
 class ReductionImpossible(InvalidInput):
@@ -180,7 +180,7 @@ class ReductionImpossible(InvalidInput):
 
 
 class Conflict(AnabranchError):
-    """The state is not what the caller relied on; nothing was recorded."""
+    """The state differs from what the caller expected; nothing was recorded."""
 
 
 class VersionConflict(Conflict):
@@ -194,12 +194,12 @@ class IdempotencyConflict(Conflict):
     def __init__(self, run_id: str, idempotency_key: str) -> None:
         self.run_id, self.idempotency_key = run_id, idempotency_key
         super().__init__(
-            f"idempotency key {shown(idempotency_key)} of run {shown(run_id)} was used before with other content"
+            f"idempotency key {shown(idempotency_key)} of run {shown(run_id)} was already used for a different request"
         )
 
 
 class HeadsMoved(Conflict):
-    """Children have written since a caller's function saw their values; reduce when they rest."""
+    """Children have written since their values were passed to the caller's functions; reduce when they are idle."""
 
     def __init__(self, run_id: str, branch: str) -> None:
         self.run_id, self.branch = run_id, branch
@@ -208,15 +208,15 @@ class HeadsMoved(Conflict):
 
 
 class SourceReplaced(Conflict):
-    """Fork it again: the point may be another, or not be there."""
+    """A retry reads the fork point again, which may be another or may not exist."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        super().__init__(f"run {shown(run_id)} was deleted and made anew since the point to fork it from was read")
+        super().__init__(f"run {shown(run_id)} was deleted and recreated while it was being forked; fork it again")
 
 
 class ReductionConflict(Conflict):
-    """`conflicts` lists each as a `model.ParameterConflict`."""
+    """`conflicts` holds a `model.ParameterConflict` for each conflict."""
 
     def __init__(self, run_id: str, branch: str, conflicts: Sequence[object]) -> None:
         self.run_id, self.branch, self.conflicts = run_id, branch, tuple(conflicts)
@@ -231,7 +231,7 @@ class RunKept(Conflict):
 class RunNotExpired(RunKept):
     def __init__(self, run_id: str, status: str) -> None:
         self.run_id, self.status = run_id, status
-        super().__init__(f"run {shown(run_id)} goes on: it is {shown(status)}")
+        super().__init__(f"run {shown(run_id)} has not expired: its status is {shown(status)}")
 
 
 class RunIsPinned(RunKept):
@@ -247,4 +247,4 @@ class RunHasForks(RunKept):
         self.run_id, self.forks = run_id, tuple(forks)
         names = ", ".join(shown(fork) for fork in self.forks[:3])
         more = f" and {len(self.forks) - 3} more" if len(self.forks) > 3 else ""  # noqa: PLR2004 - three are named
-        super().__init__(f"run {shown(run_id)} is the source of {names}{more}: carry over what they share")
+        super().__init__(f"run {shown(run_id)} is the source of {names}{more}; delete it with carry_over")

@@ -1,4 +1,4 @@
-"""The root of the error tree, and how messages show what callers gave."""
+"""The root of the error tree, and the formatting of values in messages."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,22 +9,22 @@ from typing_extensions import override
 
 _SHOWN_CHARACTERS_MAX = 80
 _HEAD, _TAIL = 50, 30
-"""Of a long text, what is shown of its beginning and of its end: names that begin alike often differ at their ends."""
+"""The characters shown of a long text's beginning and end: names with the same beginning often differ at the end."""
 
 
 def shown(value: object) -> str:
-    """Return `value` as it may stand in a message: what cannot be printed escaped, its middle left out when it is long.
+    """Format `value` for a message: with unprintable characters escaped, and the middle of a long text left out.
 
-    A path is shown whole, since it is there to be opened, and a time as ISO 8601 has it.
+    A path is shown whole, so that it can be opened, and a time in ISO 8601.
     """
     try:
         if isinstance(value, PurePath):
             return repr(str(value))
         if isinstance(value, str | bytes | bytearray) and len(value) > _SHOWN_CHARACTERS_MAX:
-            # A message about a huge one costs no more than about a small one.
+            # Cut before `repr`, so that a huge value costs no more than a small one.
             return f"{repr(value[:_HEAD])[:_HEAD]}…{repr(value[-_TAIL:])[-_TAIL:]}"
         text = value.isoformat() if isinstance(value, datetime) else _printable(repr(value))
-    except Exception:  # noqa: BLE001 - nested too deep, or of a caller's class: the error is not to be lost over it
+    except Exception:  # noqa: BLE001 - too deeply nested, or a caller's broken __repr__: still report the error itself
         return f"<{type(value).__name__}>"
     if len(text) <= _SHOWN_CHARACTERS_MAX:
         return text
@@ -32,16 +32,16 @@ def shown(value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    # What Python's own types show is, of a caller's class nobody knows.
+    # Python's own types are printable already; a caller's `__repr__` may return anything.
     return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class AnabranchError(Exception):
-    """The root of the tree. Picklable, so that what is raised in a worker process arrives in the one that waits."""
+    """The root of the tree. Picklable, so that errors can cross from worker processes."""
 
     @override
     def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
-        # An exception is unpickled by calling its class with its message, and these take facts instead.
+        # By default an exception is unpickled by calling its class with its message, but these classes take facts.
         return _again, (type(self), self.args, self.__dict__)
 
 

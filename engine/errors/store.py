@@ -1,4 +1,4 @@
-"""Errors about the store: opening it, writing to it, reading it, and using an engine that cannot be used."""
+"""Errors about the store: opening, writing and reading it, and misuse of an engine."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from engine.errors.root import AnabranchError, shown
 
 
 class CannotOpen(AnabranchError):
-    """The file cannot be used; it was left as it was."""
+    """The file cannot be used; it was not changed."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path, self.reason = path, reason
@@ -18,28 +18,30 @@ class NotADatabase(CannotOpen):
 
 
 class ForeignDatabase(CannotOpen):
-    """The file is a SQLite database with other tables than ours."""
+    """The file is a SQLite database with other tables than anabranch's."""
 
 
 class CannotMigrate(CannotOpen):
-    """A state store's rows that cannot become events."""
+    """A state store has rows that cannot be converted to events."""
 
 
 class UnknownStateSchema(CannotOpen):
     def __init__(self, path: Path, found: str | None) -> None:
         self.found = found
-        what = "says no schema version" if found is None else f"is of schema version {shown(found)}"
-        super().__init__(path, f"it is a state store that {what}; versions 1 to 4 can be migrated")
+        what = "without a schema version" if found is None else f"of schema version {shown(found)}"
+        super().__init__(path, f"it is a state store {what}; versions 1 to 4 can be migrated")
 
 
 class NewerDatabase(CannotOpen):
     def __init__(self, path: Path, found: int, supported: int) -> None:
         self.found, self.supported = found, supported
-        super().__init__(path, f"its log schema is version {found}; this anabranch reads up to version {supported}")
+        super().__init__(
+            path, f"its log schema has version {found}; this version of anabranch supports versions up to {supported}"
+        )
 
 
 class FolderNotWritable(CannotOpen):
-    """The folder, or the file in it, cannot be written."""
+    """The folder, or the file in it, is not writable."""
 
 
 class NetworkFileSystem(CannotOpen):
@@ -47,13 +49,13 @@ class NetworkFileSystem(CannotOpen):
         self.file_system = file_system
         super().__init__(
             path,
-            f"it is on the network file system {file_system}, whose locks and syncs cannot be relied on"
-            " (allow_network=True opens it all the same)",
+            f"it is on the network file system {file_system}, whose locks and syncs are unreliable"
+            " (allow_network=True opens it anyway)",
         )
 
 
 class StoreUnavailable(AnabranchError):
-    """Nothing was recorded; trying again later is safe."""
+    """Nothing was recorded; a later retry is safe."""
 
 
 class StoreBusy(StoreUnavailable):
@@ -85,17 +87,17 @@ class StoreReplaced(StoreUnavailable):
 class StoreReadOnly(StoreUnavailable):
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{shown(path)} was opened to be read only")
+        super().__init__(f"{shown(path)} was opened read-only")
 
 
 class SyncFailed(StoreUnavailable):
-    """What was acknowledged before is safe. `cause` is what failed."""
+    """Everything acknowledged before is safe. `cause` is the error of the sync."""
 
     def __init__(self, path: Path, cause: str) -> None:
         self.path, self.cause = path, cause
         super().__init__(
-            f"a sync of {shown(path)} to the disk failed ({cause}): nothing is written until the store is opened"
-            " again, which verifies it; reads go on"
+            f"a sync of {shown(path)} to the disk failed ({cause}): reads continue, but nothing is written until the"
+            " store is opened again, which verifies it"
         )
 
 
@@ -106,7 +108,7 @@ class RebuildRunning(StoreUnavailable):
 
 
 class BackupFailed(AnabranchError):
-    """There is no file of that name, and the store is as it was."""
+    """There is no file at `path`, and the store is unchanged."""
 
     def __init__(self, path: Path, cause: str) -> None:
         self.path, self.cause = path, cause
@@ -122,23 +124,23 @@ class OutcomeUnknown(AnabranchError):
 
 
 class RowRefused(AnabranchError):
-    """Nothing was recorded. The tables hold what the engine did not write: a rebuild of the views puts those right."""
+    """Nothing was recorded. The tables hold rows that the engine did not write; a rebuild repairs the views'."""
 
     def __init__(self, path: Path, cause: str) -> None:
         self.path, self.cause = path, cause
         super().__init__(
-            f"SQLite refuses a row of {shown(path)}, and nothing was recorded: {cause}; `anabranch doctor` says"
-            " whether its views are what the events say"
+            f"SQLite rejects a row for {shown(path)}, and nothing was recorded: {cause}; `anabranch doctor` checks"
+            " whether the views match the events"
         )
 
 
 class RowDamaged(AnabranchError):
-    """Nothing was recorded. A row holds what the engine did not write: a rebuild of the views puts theirs right."""
+    """Nothing was recorded. A row holds data that the engine did not write; a rebuild repairs rows of the views."""
 
     def __init__(self, path: Path, cause: str) -> None:
         self.path, self.cause = path, cause
         super().__init__(
-            f"a row of {shown(path)} is damaged, and nothing was recorded: {cause}; `anabranch doctor` says which"
+            f"a row of {shown(path)} is damaged, and nothing was recorded: {cause}; `anabranch doctor` names the row"
         )
 
 
@@ -151,30 +153,30 @@ class ReadFailed(AnabranchError):
 
 
 class ReadOvertaken(ReadFailed):
-    """Reading again is safe; `seconds` is how long it took until it was ended."""
+    """A retry is safe; `seconds` is how long the read had taken when it was interrupted."""
 
     def __init__(self, path: Path, seconds: float, wal_bytes_max: int) -> None:
         self.seconds, self.wal_bytes_max = seconds, wal_bytes_max
         super().__init__(
             path,
-            f"it was ended after {seconds:.1f} s, in which so much was written that the write-ahead log reached its"
-            f" limit of {wal_bytes_max:,} bytes; read again when less is written, or raise wal_bytes_max",
+            f"it was interrupted after {seconds:.1f} s, because the write-ahead log had reached its limit of"
+            f" {wal_bytes_max:,} bytes; read again when less is written, or raise wal_bytes_max",
         )
 
 
 class TracesLeft(AnabranchError):
-    """What was erased is gone from the views and the log, and may still be found in the file until it is compacted."""
+    """The data is erased from the views and the log, but its bytes may remain in the file until it is compacted."""
 
     def __init__(self, run_id: str, branch: str, stream_version: int) -> None:
         self.run_id, self.branch, self.stream_version = run_id, branch, stream_version
         super().__init__(
-            f"version {stream_version} of branch {shown(branch)} of run {shown(run_id)} is erased, but somebody reads"
-            " an older state of the file, which keeps its bytes there: compact the file when they are done"
+            f"version {stream_version} of branch {shown(branch)} of run {shown(run_id)} is erased, but a reader of an"
+            " older snapshot keeps its bytes in the file; compact the file when that reader is done"
         )
 
 
 class CannotDecode(AnabranchError):
-    """A recorded event that this version cannot read. `position` is None outside a log."""
+    """A recorded event cannot be decoded by this version. `position` is None outside a log."""
 
     def __init__(self, event_type: str, schema_version: int, reason: str, position: int | None = None) -> None:
         self.event_type, self.schema_version = event_type, schema_version
@@ -184,7 +186,7 @@ class CannotDecode(AnabranchError):
 
 
 class UnknownEventType(CannotDecode):
-    """No event of this type is known."""
+    """The event type is unknown."""
 
 
 class NewerEventVersion(CannotDecode):
@@ -192,19 +194,19 @@ class NewerEventVersion(CannotDecode):
 
 
 class MalformedPayload(CannotDecode):
-    """The payload's bytes do not say an event of this type."""
+    """The payload does not encode an event of this type."""
 
 
 class EventOutOfPlace(AnabranchError):
-    """Nothing was recorded, or folded. Events before it are lost, or rows of the views: `anabranch verify` tells."""
+    """Nothing was recorded or folded. Earlier events or rows of the views are lost; `anabranch verify` names them."""
 
     def __init__(self, event_type: str, position: int, missing: str) -> None:
         self.event_type, self.position, self.missing = event_type, position, missing
-        super().__init__(f"event {shown(event_type)} at position {position} is about {missing} that is not there")
+        super().__init__(f"event {shown(event_type)} at position {position} is about {missing} that does not exist")
 
 
 class RunLocked(AnabranchError, RuntimeError):
-    """`holder` is the id of the process that took the lock, None where it is not known."""
+    """`holder` is the id of the process that took the lock, None if unknown."""
 
     def __init__(self, path: Path, holder: int | None) -> None:
         self.path, self.holder = path, holder
@@ -214,7 +216,7 @@ class RunLocked(AnabranchError, RuntimeError):
 
 class SigningUnavailable(AnabranchError):
     def __init__(self) -> None:
-        super().__init__("signatures need the package cryptography: install anabranch[signing]")
+        super().__init__("signatures need the package cryptography; install anabranch[signing]")
 
 
 class EngineClosed(AnabranchError):
@@ -225,14 +227,14 @@ class EngineClosed(AnabranchError):
 class AlreadyEntered(AnabranchError):
     def __init__(self, what: str) -> None:
         self.what = what
-        super().__init__(f"{what} was entered before; make one for each use")
+        super().__init__(f"{what} was already entered; create a new one for each use")
 
 
 class WrongProcess(AnabranchError):
     def __init__(self, opened_in: int, used_in: int) -> None:
         self.opened_in, self.used_in = opened_in, used_in
         super().__init__(
-            f"the engine was opened in process {opened_in} and used in process {used_in}; open one in each process"
+            f"the engine was opened in process {opened_in} but used in process {used_in}; open one in each process"
         )
 
 
@@ -246,6 +248,4 @@ class WrongEventLoop(AnabranchError):
 
 class WouldDeadlock(AnabranchError):
     def __init__(self) -> None:
-        super().__init__(
-            "a blocking call on the engine's own thread would wait for itself; await the async engine there"
-        )
+        super().__init__("a blocking call on the engine's own thread would deadlock; await the async engine there")

@@ -92,7 +92,7 @@ async def test_an_error_without_a_text_ends_the_attempt_too(engine: Engine) -> N
             raise Wordless("alone")
     (attempt_log,) = await run.attempts()
     assert attempt_log.status == "FAILED"
-    assert attempt_log.status_reason == "Wordless: (its text cannot be made: IndexError)"
+    assert attempt_log.status_reason == "Wordless: (its message cannot be formatted: IndexError)"
 
 
 async def test_an_attempt_that_somebody_else_ended_is_left_as_it_is(engine: Engine) -> None:
@@ -217,6 +217,6 @@ async def test_a_block_serves_once(engine: Engine) -> None:
     run = await engine.create_run("r")
     block = run.attempt("s")
     async with block:
-        with pytest.raises(AlreadyEntered, match="the block of an attempt was entered before"):
+        with pytest.raises(AlreadyEntered, match="the block of an attempt was already entered"):
             await block.__aenter__()
     assert [each.status for each in await run.attempts()] == ["COMPLETED"]

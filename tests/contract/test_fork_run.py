@@ -360,7 +360,7 @@ async def test_a_source_that_is_made_anew_while_it_is_forked_is_not_the_one_that
 
     monkeypatch.setattr(engine.views, "head_at", find_and_replace)
     await source.set_parameters({"x": 2})
-    with pytest.raises(SourceReplaced, match="run 'source' was deleted and made anew"):
+    with pytest.raises(SourceReplaced, match="run 'source' was deleted and recreated"):
         await engine.fork_run("source", run_id="new", at=2)
     assert [run.run_id for run in await engine.runs()] == ["source"]
     monkeypatch.undo()

@@ -317,5 +317,5 @@ class TestOpening:
             assert [each.branch async for each in engine.events(types=types)] == ["a"]
         with pytest.raises(InvalidValue, match="types"):
             await anext(engine.events(types=["Nothing"]))
-        with pytest.raises(InvalidValue, match="without its run_id"):
+        with pytest.raises(InvalidValue, match="needs a run_id"):
             await anext(engine.events(branch="a"))

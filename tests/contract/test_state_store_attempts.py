@@ -258,7 +258,7 @@ async def test_an_orphan_is_as_old_as_the_timeout_or_older(engine: Engine) -> No
 
 @pytest.mark.parametrize(
     ("now", "problem"),
-    [(datetime(2026, 3, 1), "has no time zone"), (1772323200, "is int, not a time")],  # noqa: DTZ001 - what is refused
+    [(datetime(2026, 3, 1), "has no time zone"), (1772323200, "is int, not a datetime")],  # noqa: DTZ001 - what is refused
     ids=["naive", "a number"],
 )
 async def test_a_clock_says_an_aware_time(engine: Engine, now: Any, problem: str) -> None:

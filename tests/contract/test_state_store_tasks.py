@@ -174,7 +174,7 @@ async def test_a_task_in_two_runs_is_ambiguous(store: Any, use: str) -> None:
     await begin(store, "a", run_id="s")
     await store.register_external_run(external("a"), "s")
     call = (WRITES | READS)[use]
-    with pytest.raises(AmbiguousTask, match="'a' is in run 'r' and run 's'") as caught:
+    with pytest.raises(AmbiguousTask, match="'a' exists in run 'r' and run 's'") as caught:
         await call(store, "a")
     assert set(caught.value.places) == {("r", ""), ("s", "")}
     await call(store, "a", "s")

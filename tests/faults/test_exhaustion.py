@@ -124,4 +124,4 @@ def test_a_blocking_engine_without_a_free_descriptor_fails_by_name(database: Pat
     """A blocking engine that cannot make its event loop raises CannotOpen instead of hanging, and works afterwards."""
     command = [sys.executable, "-c", _BLOCKING, str(database)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert ran.stdout == "its event loop cannot be made: Too many open files 0\n"
+    assert ran.stdout == "its event loop cannot be created: Too many open files 0\n"

@@ -261,7 +261,7 @@ async def test_what_a_field_cannot_hold_is_refused(engine: Engine, run: Run, cas
 TOLD: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
     "older_than: 30 is int, not a timedelta or a datetime": lambda e, r: e.collect(30),
     "reason: 5 is int, not text": lambda e, r: r.set_status("X", 5),
-    "default: <built-in function max> is a function; rules names those that it is for": (
+    "default: <built-in function max> is a function; functions must be given by name in rules": (
         lambda e, r: r.reduce(default=max)
     ),
     "parameter 'x': Column() is Column, which is not JSON; its tolist() is": (
@@ -299,7 +299,7 @@ def test_an_async_store_takes_an_engine(store: Any, twin: str) -> None:
 async def test_a_position_is_no_version(engine: Engine, run: Run) -> None:
     """`erase` refuses a `Position`: it takes a version, and the same number would name another event."""
     error = await refused(engine, engine.erase("r", None, Position(2), "why"))  # type: ignore[arg-type]
-    assert str(error) == "version: Position(2) is not a version: an integer of 64 bits"
+    assert str(error) == "version: Position(2) is not a version, a 64-bit integer"
 
 
 async def test_a_position_beyond_all_is_no_position(engine: Engine, run: Run) -> None:
@@ -374,4 +374,4 @@ async def test_a_rule_is_no_coroutine_function(engine: Engine, run: Run) -> None
     child = await run.fork("summed")
     await child.set_parameters({"x": 1})
     error = await refused(engine, run.reduce([child], rules={"x": summed}))
-    assert str(error).endswith("is an async function: a rule is a plain one")
+    assert str(error).endswith("is an async function; it must be a plain function")

@@ -56,7 +56,7 @@ def test_work_that_returns_nothing_awaitable_is_refused(blocking_engine: Blockin
     """Work that returns something not awaitable, such as an iterator of events, raises InvalidValue with advice."""
     works: list[Any] = [lambda _: 3, lambda engine: engine.events()]
     for work in works:
-        with pytest.raises(InvalidValue, match="cannot be awaited: events are collected by an async function"):
+        with pytest.raises(InvalidValue, match="not awaitable; pass a function that returns an awaitable"):
             blocking_engine.call(work)
     assert blocking_engine.call(position) == 0
 

@@ -148,14 +148,14 @@ def test_a_value_that_was_erased(told: Told) -> None:
 def test_an_invalid_position(told: Told) -> None:
     """The error for a point that does not exist says what it is: a position, a version or a time."""
     _, said = told("show", "r1", "--at", "p99999")
-    assert "was not there at position 99999, or the log does not reach it" in said
-    assert "has no version 999: it has the versions 1 to" in told("show", "r1", "--at", "999")[1]
-    assert "was not there at 2020-01-01T" in told("show", "r1", "--at", "2020-01-01")[1]
+    assert "did not exist at position 99999, or the log does not reach it" in said
+    assert "has no version 999; it has the versions 1 to" in told("show", "r1", "--at", "999")[1]
+    assert "did not exist at 2020-01-01T" in told("show", "r1", "--at", "2020-01-01")[1]
 
 
 def test_a_point_may_be_an_age(told: Told) -> None:
     """`--at` takes an age and means the time that long ago; a malformed age is refused."""
-    assert "was not there at " in told("show", "r1", "--at", "1d")[1]
+    assert "did not exist at " in told("show", "r1", "--at", "1d")[1]
     assert told("show", "r1", "--at", "0m")[0] == 0
     assert "is neither an age (30s, 90m, 12h, 30d, 4w) nor an ISO 8601 time" in told("show", "r1", "--at", "1x")[1]
 

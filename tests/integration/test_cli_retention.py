@@ -166,8 +166,8 @@ def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any])
     _, dry, _ = said("gc", "--older-than", "0m", "--dry-run")
     assert dry.splitlines()[-3:] == [
         "would delete 1 run",
-        "equally old, with other statuses (--status): CREATED 1, RUNNING 1",
-        "kept old 1: run 'old 1' is the source of 'fork': carry over what they share",
+        "as old, and of other statuses (--status): CREATED 1, RUNNING 1",
+        "kept old 1: run 'old 1' is the source of 'fork'; delete it with carry_over",
     ]
     _, done, _ = said("gc", "--older-than", "0m", "--yes")
     assert done.splitlines()[:2] == dry.splitlines()[:2]
@@ -200,12 +200,12 @@ def test_ages_and_times(document: Callable[..., Any], age: str, deleted: int) ->
         (("gc", "--older-than", "1000000d", "--dry-run"), 2, "more than 999,999 days"),
         (("gc", "--older-than", "999999w", "--dry-run"), 1, "before the year 1"),
         (("gc", "--older-than", "1d", "--status", "RUNNING", "--dry-run"), 1, "RUNNING"),
-        (("gc", "--older-than", "1d", "--reason", " ", "--yes"), 1, "says nothing"),
+        (("gc", "--older-than", "1d", "--reason", " ", "--yes"), 1, "is blank"),
         (("erase", "r1", "2"), 2, "--reason"),
         (("erase", "r1", "two", "--reason", "why"), 2, "VERSION"),
         (("erase", "r1", "99", "--reason", "why", "--yes"), 1, "no version 99"),
         (("erase", "r1", "1", "--branch", "a", "--reason", "why", "--yes"), 1, "BranchForked"),
-        (("delete", "r1", "--reason", "", "--yes"), 1, "says nothing"),
+        (("delete", "r1", "--reason", "", "--yes"), 1, "is blank"),
         (("delete", "nobody", "--reason", "why", "--yes"), 1, "no run 'nobody'"),
         (("delete", "r1", "--reason", "why"), 2, "--yes is needed"),
         (("erase", "r1", "2", "--reason", "why"), 2, "--yes is needed"),

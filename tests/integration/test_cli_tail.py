@@ -218,4 +218,4 @@ def test_a_wrong_command_line(recorded: Path, arguments: list[str]) -> None:
 def test_an_unknown_type_is_refused(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`tail --type` with an unknown event type is an error that lists the known types."""
     assert main(["tail", "--db", str(recorded), "--type", "Nope"]) == 1
-    assert "'Nope' is none of the events RunCreated" in capsys.readouterr().err
+    assert "'Nope' is not one of the event types RunCreated" in capsys.readouterr().err

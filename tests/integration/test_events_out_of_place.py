@@ -70,7 +70,7 @@ async def test_events_of_a_lost_branch_are_named(database: Path) -> None:
     await _record(database)
     _sql(database, "DELETE FROM streams WHERE branch = 'fit'")
     async with open_engine(database) as engine:
-        with pytest.raises(EventOutOfPlace, match="'BranchForked' at position 3 is about a branch that is not there"):
+        with pytest.raises(EventOutOfPlace, match="'BranchForked' at position 3 is about a branch that does not exist"):
             await engine.rebuild()
 
 

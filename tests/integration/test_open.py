@@ -90,7 +90,7 @@ async def test_what_means_something_else_to_sqlite_is_refused(
 ) -> None:
     """A text with a special meaning to SQLite, such as `:memory:`, is refused; a `Path` is always a file."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidValue, match="names no file as anabranch writes it"):
+    with pytest.raises(InvalidValue, match="names no file; give a path"):
         await open_engine(name)
     assert list(tmp_path.iterdir()) == []
     if name:
@@ -282,7 +282,7 @@ async def test_an_opening_is_entered_once(database: Path) -> None:
     """Entering the result of `open_engine` twice raises AlreadyEntered."""
     opening = open_engine(database)
     async with opening:
-        with pytest.raises(AlreadyEntered, match="entered before"):
+        with pytest.raises(AlreadyEntered, match="already entered"):
             await opening.__aenter__()
 
 

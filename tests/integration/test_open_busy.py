@@ -177,7 +177,7 @@ async def test_an_error_is_not_replaced_by_a_close_that_has_to_wait(database: Pa
 
     with pytest.raises(ZeroDivisionError) as caught:
         await fail()
-    assert "and the engine is not closed: the write lock" in caught.value.__notes__[0]
+    assert "and the engine could not be closed: the write lock" in caught.value.__notes__[0]
     holder.close()
     await engines[0].close()
 

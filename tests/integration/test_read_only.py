@@ -75,7 +75,7 @@ async def test_whatever_would_write_is_refused(database: Path, write: Write) -> 
     await _record(database)
     before = _state(database.parent)
     async with open_engine(database, read_only=True) as engine:
-        with pytest.raises(StoreReadOnly, match="was opened to be read only"):
+        with pytest.raises(StoreReadOnly, match="was opened read-only"):
             await write(engine)
         assert (await engine.run("r")).run_id == "r"
     assert _state(database.parent) == before

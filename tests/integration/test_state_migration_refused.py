@@ -34,7 +34,7 @@ BAD_ROWS = [
     ("runs", old.run("r2", tags='["a"]'), "r2", "tags"),
     ("runs", old.run("r2", tags="5"), "r2", "tags"),
     ("runs", old.run("r2", tags="[" * 100_000), "r2", "tags"),
-    ("runs", old.run("r2", tags='{"n": 99999999999999999999}'), "r2", "an integer over 64 bits"),
+    ("runs", old.run("r2", tags='{"n": 99999999999999999999}'), "r2", "exceeds 64 bits"),
     ("runs", old.run("r2", tags='{"n": "\\ud800"}'), "r2", "surrogate"),
     ("runs", old.run("r2", status=b"\xff"), "r2", "status"),
     ("runs", old.run("r2\u202e"), "r2\\u202e", "unprintable"),

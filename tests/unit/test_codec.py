@@ -226,9 +226,9 @@ def test_hostile_bytes_are_malformed(payload: bytes) -> None:
 @pytest.mark.parametrize(
     ("event_type", "fields", "reason"),
     [
-        ("StepLogged", {"step": "s", "name": "s", "spec": {"cores": 2**63}}, "spec: cores: an integer is over 64 bits"),
+        ("StepLogged", {"step": "s", "name": "s", "spec": {"cores": 2**63}}, "spec: cores: an integer exceeds 64 bits"),
         ("ParametersSet", {"values": {"x": {"value": {"y": b"z"}}}}, "values: value: bytes is not JSON"),
-        ("RunCreated", {"created_at": "0001-01-01T00:00:00+01:00"}, "created_at: a time lies outside the years"),
+        ("RunCreated", {"created_at": "0001-01-01T00:00:00+01:00"}, "created_at: a time is outside the years"),
         ("RunCreated", {"created_at": "2026-01-01T00:00:00"}, "created_at: a time has no time zone"),
     ],
 )

@@ -112,9 +112,9 @@ def test_equal_documents_have_equal_text_whatever_their_order(document: dict[str
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (2**63, "is an integer over 64 bits"),
-        (-(2**63) - 1, "is an integer over 64 bits"),
-        (10**400, "is an integer over 64 bits"),
+        (2**63, "exceeds 64 bits"),
+        (-(2**63) - 1, "exceeds 64 bits"),
+        (10**400, "exceeds 64 bits"),
         ("\ud800", "holds a lone surrogate"),
         (["ok", "\udfff"], "holds a lone surrogate"),
         ({"\ud800": 1}, "holds a lone surrogate"),
@@ -127,7 +127,7 @@ def test_equal_documents_have_equal_text_whatever_their_order(document: dict[str
         (1j, "is complex, which is not JSON"),
         (Decimal(1), "is Decimal, which is not JSON"),
         (datetime(2026, 1, 1, tzinfo=UTC), "is datetime, which is not JSON"),
-        (Number(2**63), "is an integer over 64 bits"),
+        (Number(2**63), "exceeds 64 bits"),
         (Array(), r"is Array, which is not JSON; its tolist\(\) is"),
         (Parameter(1), "is Parameter, which is not JSON"),
         (UserDict(a=1), "is UserDict, which is not JSON"),
@@ -228,10 +228,10 @@ def test_a_parameters_name_is_a_name(name: Any) -> None:
 @pytest.mark.parametrize(
     ("parameter", "reason"),
     [
-        (Parameter(1, "weird"), "is not a kind: json, metric or object"),  # type: ignore[arg-type]
-        (Parameter(1, ["metric"]), "is not a kind: json, metric or object"),  # type: ignore[arg-type]
-        (Parameter(1, "object"), "is an object parameter's value and not text"),
-        (Parameter(2**63), "is an integer over 64 bits"),
+        (Parameter(1, "weird"), "is not one of the kinds json, metric, object"),  # type: ignore[arg-type]
+        (Parameter(1, ["metric"]), "is not one of the kinds json, metric, object"),  # type: ignore[arg-type]
+        (Parameter(1, "object"), "is not text, as an object parameter has to be"),
+        (Parameter(2**63), "exceeds 64 bits"),
         (Parameter(object(), "metric"), "is not JSON"),
     ],
 )
