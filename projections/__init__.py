@@ -1,4 +1,4 @@
-"""The read side: what is, folded from what happened. Every table here can be rebuilt from events alone."""
+"""The read side: current state, folded from events. Every table here can be rebuilt from events alone."""
 
-# The engine's front door composes both sides: whichever is imported first, it has to come in through there.
+# `engine` imports both sides in an order that avoids a cycle, so it has to be imported first.
 import engine as engine

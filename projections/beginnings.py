@@ -1,4 +1,4 @@
-"""Where a step began: the point to go back to when it is to be done anew."""
+"""The beginning of a step: the point to fork from to run the step again."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,10 @@ _SIGNS: Final = (StepLogged, StepStatusChanged, AttemptCreated, AttemptUpdated)
 
 
 def version_before(connection: sqlite3.Connection, stream: Stream, step: str, version: int) -> int:
-    """Return the version of a stream just before a step began: its first attempt, or its first status but created or
-    pending. Where it never did by `version`, the one before it was first logged. A step that was removed begins anew.
+    """Return the version of a stream just before a step began.
+
+    A step begins with its first attempt, or its first status other than created or pending. If it had not begun by
+    `version`, return the version before it was first logged. Events before the step's last removal do not count.
 
     Raises:
         StepNotFound: the stream itself had not logged the step by then, or had removed it.
@@ -36,7 +38,7 @@ def version_before(connection: sqlite3.Connection, stream: Stream, step: str, ve
 def _events_of(
     connection: sqlite3.Connection, stream: Stream, step: str, types: Sequence[type[Event]], after: int, until: int
 ) -> Iterator[tuple[int, Event]]:
-    """Yield the events of some types that name a step, with their versions."""
+    """Yield the events of these types that name a step, with their versions."""
     names = ", ".join(f"'{each.__name__}'" for each in types)
     rows = connection.execute(
         "SELECT position, stream_version, event_type, schema_version, payload FROM events"

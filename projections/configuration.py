@@ -1,4 +1,4 @@
-"""A run's configuration: its own, over what its sources had where it was forked from them."""
+"""A run's configuration: its own, merged over what it inherits from its sources as of the forks."""
 
 import sqlite3
 from typing import Any
@@ -13,12 +13,12 @@ from projections.streams import stream_of
 
 
 def configuration(connection: sqlite3.Connection, root: Stream) -> dict[str, Any]:
-    """Return a run's configuration as it is."""
+    """Return a run's current configuration."""
     return inherited_configuration(connection, root) | _own(connection, root)
 
 
 def inherited_configuration(connection: sqlite3.Connection, root: Stream) -> dict[str, Any]:
-    """Return what a run was configured with, key by key, before it was there: by the runs that it was forked from."""
+    """Return the configuration that a run inherits from the runs that it was forked from, merged key by key."""
     found: dict[str, Any] = {}
     _, *above = lineage(connection, root.stream_id, LATEST)
     for stream_id, version in above:
@@ -29,7 +29,7 @@ def inherited_configuration(connection: sqlite3.Connection, root: Stream) -> dic
 
 
 def _own_at(connection: sqlite3.Connection, root: Stream, version: int) -> dict[str, Any]:
-    if not _own(connection, root):  # nothing is ever taken out of it: then it never had any
+    if not _own(connection, root):  # keys are never removed: if there are none now, there were none
         return {}
     with past_of_stream_alone(connection, root, version, OF_CONFIGURATION) as then:
         return _own(then, root)

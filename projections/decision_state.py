@@ -1,4 +1,4 @@
-"""What is, for decisions: the log's stream heads and the partitions' rows, written or still in the batch."""
+"""The current state for decisions: the log's stream heads and the partitions' rows, including those of the batch."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
@@ -28,7 +28,7 @@ class DecisionState:
     """`engine.ports.State` over the inline views, on the writing connection and under the write lock.
 
     Args:
-        write_batch: writes what was recorded so far, so that all of it can be read by SQL.
+        write_batch: writes the events and rows of the batch so far, so that SQL can read them.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DecisionState:
         return self._heads.find(run_id, branch)
 
     def hash_at(self, stream: Stream, version: int) -> bytes:
-        # What is still in the batch is of no version that a caller can have read.
+        # A caller cannot have read a version that is still in the batch.
         return stream.hash if version == stream.version else head_of(self._connection, stream, version).hash
 
     def children(self, stream: Stream) -> list[Stream]:
@@ -82,7 +82,7 @@ class DecisionState:
     def from_source(self, stream: Stream) -> FromSource:
         self._write_batch()
         row = self._views.runs.get(stream.run_id)
-        if row is None:  # the row was taken away: by no event
+        if row is None:  # it was deleted from the table, by no event
             raise RunNotFound(stream.run_id)
         described: dict[str, object] = {
             "dag_hash": row.dag_hash,

@@ -1,8 +1,8 @@
-"""Where a value came from: from a branch's parameter back through reductions and forks.
+"""The lineage of a value: from a branch's parameter back through reductions and forks.
 
-A parameter's row gives the position of its event, so that every step is a few lookups by key. Nothing scans the log:
-the cost grows with what the answer holds, with how deep the branches are nested, and with the attempts of the branches
-concerned, which are gone through once.
+A parameter's row holds the position of its event, so every step is a few lookups by key. Nothing scans the log: the
+cost grows with the size of the result, the nesting of the branches, and the number of attempts of the branches
+involved, which are read once.
 """
 
 import sqlite3
@@ -39,7 +39,7 @@ _HOW: Final[dict[str, Literal["reduced", "carried"]]] = {
 
 
 class _Values(Struct):
-    """What the events have in common that a parameter's row may be of, the values as they are encoded."""
+    """The common part of the events that set parameters, with the values still encoded."""
 
     values: dict[str, msgspec.Raw]
     copied_from: Source | None = None
@@ -52,8 +52,8 @@ _PARAMETER: Final = msgspec.msgpack.Decoder(Parameter)
 class _Row(Struct, frozen=True):
     """One row of `parameters`.
 
-    `stream_version` is not always that of the event at `position`: what a run was given of a source that was deleted
-    has version 1, as of the fork, whenever it was given.
+    `stream_version` may differ from that of the event at `position`: a value carried over from a deleted source has
+    version 1, as of the fork, whenever that was recorded.
     """
 
     stream_id: int
@@ -64,7 +64,7 @@ class _Row(Struct, frozen=True):
 
 
 class _Node(Struct):
-    """A value of the answer while what it came from is still looked for. The root's sources are at level 1."""
+    """A value of the result whose sources are still being looked up. The root's sources are at level 1."""
 
     row: _Row
     written: Written
@@ -78,11 +78,11 @@ class _Node(Struct):
 
 
 def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, wanted: LineageWanted) -> Lineage:
-    """Return where the value came from that a branch sees as of a version.
+    """Return the lineage of the value that a branch sees as of a version.
 
     Raises:
         ParameterNotFound: it sees no parameter of that name.
-        CannotDecode: naming the position of an event that this version cannot read.
+        CannotDecode: naming the position of an event that cannot be decoded.
     """
     tracing = _Tracing(connection, wanted)
     roots = [tracing.root(row, through) for row, through in tracing.values(stream.stream_id, version)]
@@ -92,7 +92,7 @@ def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, w
 
 
 class _Tracing:
-    """One answer in the making."""
+    """Builds one lineage."""
 
     def __init__(self, connection: sqlite3.Connection, wanted: LineageWanted) -> None:
         self._connection = connection
@@ -102,7 +102,7 @@ class _Tracing:
         self._values_max = wanted.limit + 1 if wanted.history else 1
 
     def values(self, stream_id: int, version: int) -> Iterator[tuple[_Row, list[ForkPoint]]]:
-        """Yield what a branch sees as of a version and then what that overwrote, each with the forks in between."""
+        """Yield the value that a branch sees as of a version, then those it overwrote, each with the forks passed."""
         through: list[ForkPoint] = []
         count = 0
         for source, until in lineage(self._connection, stream_id, version):
@@ -120,26 +120,26 @@ class _Tracing:
             yield _Row(*row)
 
     def root(self, row: _Row, through: list[ForkPoint]) -> _Node:
-        """Return a value that the branch sees or saw, reached through these forks."""
+        """Return the node of a value that the branch sees or saw, reached through these forks."""
         node = self._node(row, 0)
         node.through = through
         return node
 
     def trace(self, roots: list[_Node]) -> Lineage:
-        """Return the first of them with its sources; the others are its history."""
+        """Return the lineage of the first node; the others are its history."""
         nodes = list(self._with_sources(roots))
         for node in nodes:
             self._pass_over(node)
         during = self._attempts_during(nodes)
         made: dict[int, Lineage] = {}
-        for node in reversed(nodes):  # sources stand behind what was made of them
+        for node in reversed(nodes):  # sources come after the nodes made from them
             sources = [made.pop(id(source)) for source in node.sources]
             made[id(node)] = self._finished(node, sources, during.get(node.row.position))
         first, *history = (made[id(root)] for root in roots)
         return structs.replace(first, history=history)
 
     def _with_sources(self, roots: list[_Node]) -> Iterator[_Node]:
-        # Level by level, so that a limit leaves out what is farthest from the value.
+        # Breadth first, so that the limit leaves out the sources farthest from the value.
         waiting = deque(roots)
         while waiting:
             node = waiting.popleft()
@@ -165,11 +165,11 @@ class _Tracing:
         row = self._seen(stream.stream_id, source.stream_version)
         if row is None:
             return None
-        # What was carried over counts from the beginning of its run, however late it was recorded.
+        # A carried-over value counts from the beginning of its run, however late it was recorded.
         return row if row.stream_version == 1 or row.position < node.written.position else None
 
     def _seen(self, stream_id: int, version: int) -> _Row | None:
-        """Return the row of what a branch sees as of a version."""
+        """Return the row of the value that a branch sees as of a version."""
         for source, until in lineage(self._connection, stream_id, version):
             row = next(self._own(source, until), None)
             if row is not None:
@@ -188,7 +188,7 @@ class _Tracing:
                 node.passed_over.append(self._written(row))
 
     def _others(self, node: _Node) -> Iterable[Head]:
-        """The children of a reduction that were not looked into as sources."""
+        """Return the heads of a reduction's children that were not looked up as sources."""
         if node.event is None or not node.event.sources.get(self._name):
             return ()
         looked_into = {source.written.branch for source in node.sources}
@@ -199,7 +199,7 @@ class _Tracing:
             return None
         self._children_left -= 1
         row = self._connection.execute(
-            # What went into an event is older than it; this also ends every walk through a damaged file.
+            # The inputs of an event are older than it; the condition also ends cycles in a damaged file.
             f"{_SELECT_CHILD_ROW} AND name = ? AND position < ? AND {which}",
             (node.written.run_id, branch, self._name, node.written.position, stream_version),
         ).fetchone()
@@ -214,12 +214,12 @@ class _Tracing:
         return self._written_from(row)[0]
 
     def _written_from(self, row: _Row) -> tuple[Written, Source | None]:
-        """Return what an event wrote, and where it had copied that from."""
+        """Return the value that an event wrote, and the source if it is a copy."""
         found = self._connection.execute(_SELECT_EVENT, (row.position,)).fetchone()
         run_id, branch, stream_version, event_id, recorded_at, hash_, event_type, schema_version, payload = found
         value, copied_from = self._said(event_type, schema_version, payload, row.position)
         written = Written(
-            # The event's own: the hash beside it is for that, whatever a row says.
+            # Prefer the event's value over the row's: the hash in the result commits to the event.
             value=value or Parameter(from_json(row.value), row.kind),
             run_id=run_id,
             branch=branch,
@@ -235,13 +235,13 @@ class _Tracing:
     def _said(
         self, event_type: str, schema_version: int, payload: bytes, position: int
     ) -> tuple[Parameter | None, Source | None]:
-        """Return what an event says of the name, and what it is a copy of: of its many values one is decoded."""
+        """Return an event's value for the name, and the source if it is a copy; decode only this one of its values."""
         try:
             event = _VALUES.decode(payload)
             raw = event.values.get(self._name)
             return None if raw is None else _PARAMETER.decode(raw), event.copied_from
         except (msgspec.MsgspecError, ValueError, TypeError):
-            decode_event(event_type, schema_version, payload, position)  # says by name what is wrong with it
+            decode_event(event_type, schema_version, payload, position)  # raises a `CannotDecode` that names the event
             raise
 
     def _reduction(self, position: int) -> ParametersReduced:
@@ -274,7 +274,7 @@ class _Tracing:
         return None if before is None else self._written(before)
 
     def _attempts_during(self, nodes: Iterable[_Node]) -> dict[int, During]:
-        """Return the attempt during which each value was written, by the value's position, where it was one alone."""
+        """Return, by position, the attempt during which each value was written, if there was exactly one."""
         written: dict[int, set[int]] = {}
         for node in nodes:
             if node.written.how != "carried":
@@ -285,7 +285,7 @@ class _Tracing:
         return found
 
     def _attempts_at(self, stream_id: int, positions: Sequence[int]) -> Iterator[tuple[int, During]]:
-        """Yield the attempt that was under way at each of a stream's positions, in their order, where it was alone."""
+        """Yield the attempt that was open at each of a stream's positions, in order, if there was exactly one."""
         rows = self._connection.execute(
             "SELECT position, coalesce(ended_position, ?), task_id, attempt_index, attempt_id, status"
             " FROM task_attempts WHERE stream_id = ? AND position < ?"
@@ -293,7 +293,7 @@ class _Tracing:
             (LATEST, stream_id, positions[-1], positions[0]),
         )
         begun = deque(rows)
-        under_way: list[tuple[int, int, During]] = []  # the first to end first
+        under_way: list[tuple[int, int, During]] = []  # a heap: the first to end comes first
         for position in positions:
             while begun and begun[0][0] < position:
                 _, ended, *attempt = begun.popleft()

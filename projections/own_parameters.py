@@ -1,6 +1,6 @@
-"""What streams set or reduced themselves: read by SQL, and the latest of what this process writes kept in memory.
+"""The parameters that streams set or reduced themselves: read by SQL, and the latest ones written here cached.
 
-A branch may have set a name thousands of times. The look-up goes from name to name along the primary key and takes the
+A branch may have set a name thousands of times. The lookup skips from name to name along the primary key and takes the
 last version of each, so that the thousandth reduction reads no more than the first.
 """
 
@@ -14,7 +14,7 @@ from engine.ports import OwnParameter
 from projections.columns import from_json
 
 LATEST = 2**63 - 1
-"""A version that no stream reaches."""
+"""A version beyond that of any stream."""
 
 ParameterRow: TypeAlias = tuple[int, str, int, int, str, str, int]
 """A row of `parameters`: stream id, name, stream version, position, kind, the value as JSON, whether it was copied."""
@@ -23,7 +23,7 @@ _FEW_NAMES = 4
 _KEPT_ROWS_MAX = 4_000
 _KEPT_CHARACTERS_MAX = 8 * 1024 * 1024
 
-# A loose index scan: SQLite skips along an index by itself only where ANALYZE has been run.
+# A loose index scan: SQLite uses its own skip-scan only after ANALYZE.
 _OWN = """
 WITH RECURSIVE named (stream_id, name) AS (
     SELECT asked.value, (SELECT min(name) FROM parameters WHERE stream_id = asked.value)
@@ -68,9 +68,9 @@ def own_parameters(
     version: int = LATEST,
     names: Collection[str] | None = None,
 ) -> dict[str, OwnParameter]:
-    """Return what a stream itself set or reduced up to a version, by name and in name order.
+    """Return the parameters that a stream itself set or reduced up to a version, by name and in name order.
 
-    It takes as long as there are names in the stream, or as there are `names`, whichever are fewer.
+    The time is proportional to the number of names in the stream or in `names`, whichever is smaller.
     """
     if names is not None and _has_as_many(connection, stream_id, len(names)):
         asked = {"names": json.dumps(sorted(names)), "stream_id": stream_id, "version": version}
@@ -80,14 +80,14 @@ def own_parameters(
 
 
 def _has_as_many(connection: sqlite3.Connection, stream_id: int, names: int) -> bool:
-    if names <= _FEW_NAMES:  # they are found sooner than counted
+    if names <= _FEW_NAMES:  # looking them up is faster than counting
         return True
     (found,) = connection.execute(_NAMES_UP_TO, {"stream_id": stream_id, "limit": names}).fetchone()
     return bool(found == names)
 
 
 def own_parameters_of(connection: sqlite3.Connection, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
-    """Return what each of many streams itself set or reduced, by name and in name order."""
+    """Return the parameters that each of the streams itself set or reduced, by name and in name order."""
     owns: dict[int, dict[str, OwnParameter]] = {stream_id: {} for stream_id in stream_ids}
     rows = connection.execute(_OWN, {"stream_ids": json.dumps(list(owns)), "version": LATEST}).fetchall()
     for stream_id, name, kind, value, version, copied in rows:
@@ -108,9 +108,9 @@ def _columns(row: ParameterRow) -> tuple[str, Any, str, int, int]:
 
 
 class LatestRows:
-    """The latest rows of `parameters`, of streams that were opened here and have not been let go of since.
+    """A cache of the latest rows of `parameters`, for streams that this process has opened.
 
-    What a reduction asks for is mostly this: branches that the same process has forked and written to.
+    It serves the common reduction, over branches that the same process has forked and written to.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -120,11 +120,11 @@ class LatestRows:
         self._characters = 0
 
     def opened(self, stream_id: int) -> None:
-        """Note that a stream is new: it has no rows but those that will be put here."""
+        """Register a new stream, whose rows will all be put here."""
         self._streams[stream_id] = {}
 
     def put(self, rows: Iterable[ParameterRow]) -> None:
-        """Note rows that were written, in their order."""
+        """Add rows that were written, in their order."""
         for row in rows:
             known = self._streams.get(row[0])
             if known is None:
@@ -138,7 +138,7 @@ class LatestRows:
             known[row[1]] = row
 
     def own_parameters_of(self, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
-        """Return what the function of that name does, once all rows are written."""
+        """Do as the function of that name; all rows have to be written."""
         unknown = [stream_id for stream_id in stream_ids if stream_id not in self._streams]
         read = dict(zip(unknown, own_parameters_of(self._connection, unknown), strict=True)) if unknown else {}
         return [
@@ -149,19 +149,19 @@ class LatestRows:
         ]
 
     def own_of(self, stream_id: int, names: Collection[str]) -> dict[str, OwnParameter]:
-        """Return what `own_parameters` does of some names, once all rows are written."""
+        """Do as `own_parameters` with `names`; all rows have to be written."""
         known = self._streams.get(stream_id)
         if known is None:
             return own_parameters(self._connection, stream_id, names=names)
         return _own(_columns(known[name]) for name in sorted(names) if name in known)
 
     def trim(self) -> None:
-        """Let go of everything once it is much."""
+        """Empty the cache if it exceeds its limits."""
         if self._rows + len(self._streams) > _KEPT_ROWS_MAX or self._characters > _KEPT_CHARACTERS_MAX:
             self.forget()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
-        """Let go of some streams, or of all."""
+        """Drop some streams, or all."""
         if stream_ids is None:
             self._streams.clear()
             self._rows = self._characters = 0

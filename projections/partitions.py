@@ -1,8 +1,8 @@
 """The partitions: each branch's parameters by version, step logs and branch log.
 
-A partition's rows are keyed by its `stream_id`; `branches` gives each stream its run and name. A fork copies nothing: a
-parameter is looked up in the branch's own rows first, then in its parent's up to the version of the fork, and so on up.
-The SQL view `resolved_parameters` does that for readers of the file.
+A partition's rows are keyed by its `stream_id`, which `branches` maps to run and name. A fork copies nothing: a lookup
+of a parameter tries the branch's own rows first, then its parent's up to the fork version, and so on up. The SQL view
+`resolved_parameters` does the same for SQL readers.
 """
 
 import sqlite3
@@ -110,7 +110,7 @@ _PARAMETER_COLUMNS = ("stream_id", "name", "stream_version", "position", "kind",
 
 
 SQL_VIEWS = ("resolved_parameters",)
-"""Those of SQL, over the tables."""
+"""The SQL views over the tables."""
 
 
 class BranchRow(Struct, gc=False):
@@ -142,7 +142,7 @@ class StepRow(Struct, gc=False):
 
 
 class RemovedStepRow(Struct, gc=False):
-    """A step that a branch has removed, once at least: a forked run does not see its source's of that name either."""
+    """A step that a branch has removed at least once, which also hides an inherited step of that name."""
 
     stream_id: int
     step: str
@@ -199,7 +199,7 @@ class Partitions:
         self.latest.trim()
 
     def flush_parameters(self) -> None:
-        """Write the parameters set so far, so that they can be read by SQL within the batch."""
+        """Write the parameters set so far, so that SQL can read them within the batch."""
         if self._parameters:
             insert_rows(self._connection, "parameters", _PARAMETER_COLUMNS, self._parameters)
             self.latest.put(self._parameters)
@@ -239,7 +239,7 @@ class Partitions:
         self.branches.add((stream.stream_id,), row)
 
     def _branch(self, stream: Stream, recorded: RecordedEvent) -> BranchRow:
-        """Return the branch's row, to be changed."""
+        """Return the branch's row, for changes in place."""
         row = self.branches.edit(stream.stream_id)
         if row is None:
             raise out_of_place(recorded, "a branch")
@@ -265,7 +265,7 @@ class Partitions:
         ]
 
     def _carried_over(self, stream: Stream, recorded: RecordedEvent, event: SourceCarriedOver) -> None:
-        # As of the fork, so that every point of the run sees them as before: what the run set since stays the latest.
+        # At version 1, as of the fork: reads at every point see them as before, and the run's own values come later.
         self.latest.forget([stream.stream_id])
         self._parameters += [
             (stream.stream_id, name, 1, recorded.position, parameter.kind, to_json(parameter.value), 0)
@@ -302,7 +302,7 @@ class Partitions:
         details = to_json(event.details) if event.details else "{}"
         known = self.steps.edit(*key)
         if known is None:
-            row = StepRow(  # by position, in the columns' order: by name it takes several times as long
+            row = StepRow(  # positional, in column order: keywords take several times as long
                 stream.stream_id,
                 event.step,
                 recorded.position,
@@ -330,7 +330,7 @@ class Partitions:
         known.details = details
 
     def _step(self, stream: Stream, recorded: RecordedEvent, step: str) -> StepRow:
-        """Return a step's row, to be changed."""
+        """Return a step's row, for changes in place."""
         row = self.steps.edit(stream.stream_id, step)
         if row is None:
             raise out_of_place(recorded, "a step")

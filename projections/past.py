@@ -1,8 +1,8 @@
-"""What was: the view tables as they stood at a point, folded from the events up to there into a database in memory.
+"""Past states: the view tables as of a point, folded from the events up to it into an in-memory database.
 
-It has the tables that reads know, `streams` among them, so the same SQL answers as now. The log's own file is only
-read. Folding takes time and memory in proportion to the events that are folded: those of the run up to the point, and
-of the streams that it was forked from up to the forks.
+The database has the same tables as the file, including `streams`, so reads use the same SQL. The file is only read.
+Time and memory are proportional to the number of folded events: those of the run up to the point, and those of its
+sources up to the forks.
 """
 
 import sqlite3
@@ -64,15 +64,15 @@ _EVENTS = (
 )
 _OPENING = (RunCreated, RunForked, BranchForked, SourceCarriedOver)
 OF_STEPS = (*_OPENING, StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
-"""The types of events that say something of a branch's steps and attempts, and of those that open a branch."""
+"""The event types that determine a branch's steps and attempts, including those that open a branch."""
 OF_CONFIGURATION = (*_OPENING, RunConfigured)
-"""Likewise of a run's configuration."""
+"""Likewise for a run's configuration."""
 OF_RUN = (*_OPENING, RunStatusChanged, RunFinalized, RunPinned, RunUnpinned)
-"""Likewise of its row in the list of runs."""
+"""Likewise for its row in the list of runs."""
 OF_EXTERNAL_RUNS = (*_OPENING, StepRemoved, ExternalRunRegistered, ExternalRunUpdated)
-"""Likewise of its external runs."""
+"""Likewise for its external runs."""
 
-_MENTIONING = "instr(payload, CAST(? AS BLOB)) > 0"  # a name's bytes stand in a payload as they are
+_MENTIONING = "instr(payload, CAST(? AS BLOB)) > 0"  # MessagePack holds a name's bytes unchanged
 _OF_RUN = "events.root_id = (SELECT root_id FROM streams WHERE stream_id = ?)"
 
 
@@ -85,10 +85,10 @@ def past_at(
     whole_run: bool,
     types: Sequence[type] = (),
 ) -> Iterator[sqlite3.Connection]:
-    """Yield the views as they stood at a point of a branch: of its whole run, or of it and those it was forked from.
+    """Yield the views as of a point of a branch: for its whole run, or for the branch and its ancestors.
 
     Args:
-        types: one of those tuples above, of what the views are of; of everything unless given.
+        types: one of the tuples above, which limits the views to what it determines; the default is everything.
     """
     with _fold_into_memory(connection) as fold:
         if whole_run:
@@ -106,13 +106,13 @@ def past_at(
 def past_of_stream_alone(
     connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], step: str | None = None
 ) -> Iterator[sqlite3.Connection]:
-    """Yield the views of what one branch recorded itself up to a version, without what it reads through.
+    """Yield the views of one branch's own events up to a version, without inherited data.
 
-    Where none of these events were recorded since, they are the views as they are.
+    If none of these events were recorded since, those are the current views.
 
     Args:
-        types: `OF_STEPS` or `OF_CONFIGURATION`: what the views are of.
-        step: only what was recorded of this one needs to be in the views.
+        types: `OF_STEPS` or `OF_CONFIGURATION`: what the views need to contain.
+        step: the only step that the views need to contain.
 
     Raises:
         ReadFailed: the event of that version is not there.
@@ -132,7 +132,7 @@ def past_of_stream_alone(
 def _went_on(
     connection: sqlite3.Connection, stream: Stream, position: int, types: Sequence[type], step: str | None
 ) -> bool:
-    """Return whether a stream has events of some types after a position, which may be about a step."""
+    """Return whether a stream has events of these types after a position that may concern the step, if given."""
     after = (
         f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND position > ?"
         f" AND event_type IN ({_quoted(types)}) AND {_MENTIONING} LIMIT 1"
@@ -156,7 +156,7 @@ def _fold_into_memory(connection: sqlite3.Connection) -> Iterator["_Fold"]:
 
 
 class _Fold:
-    """Folds events of the log that `source` reads into `memory`, by the projectors that fold them live."""
+    """Folds events read from `source` into `memory`, with the projectors of the live views."""
 
     def __init__(self, source: sqlite3.Connection, memory: sqlite3.Connection) -> None:
         self._source = source
@@ -171,13 +171,13 @@ class _Fold:
             projector.create_tables()
 
     def ancestors(self, stream_id: int, types: Sequence[type] = ()) -> None:
-        """Fold the streams that a stream was forked from, each up to the fork: all of them, or events of some types."""
+        """Fold a stream's ancestors, each up to the fork; with `types`, only these events."""
         _, *above = lineage(self._source, stream_id, LATEST)
         for ancestor, until in reversed(above):
             self.stream(ancestor, until, types)
 
     def stream(self, stream_id: int, version: int, types: Sequence[type] = (), step: str | None = None) -> None:
-        """Fold one stream up to a version: all of it, or its events of some types, of those about steps one step's."""
+        """Fold one stream up to a version; with `types`, only these events, and with `step`, only those of one step."""
         where, values = "events.stream_id = ? AND stream_version <= ?", (stream_id, stream_id, version)
         if not types:
             self.events(where, values)
@@ -186,11 +186,11 @@ class _Fold:
         self.events(f"{where} AND {wanted}", (*values, step or ""), step)
 
     def events(self, where: str, values: tuple[int | str, ...], step: str | None = None) -> None:
-        """Fold those of a run's events for which `where` holds, in order.
+        """Fold a run's events for which `where` holds, in order.
 
         Args:
-            values: the id of any stream of the run, then those of `where`.
-            step: leave out what is about another step, although it may hold the name of this one.
+            values: the id of any stream of the run, then the values of `where`.
+            step: skip events about other steps that happen to contain this step's name.
 
         Raises:
             CannotDecode
@@ -204,14 +204,14 @@ class _Fold:
                 self._without_source.append(stream)
 
     def _left_behind(self, root: Stream) -> None:
-        """Fold what a source that was deleted has left behind: it counts from the fork on, wherever it stands."""
+        """Fold the data carried over from a deleted source: it counts from the fork on, even if recorded later."""
         where = "events.stream_id = ? AND stream_version > ? AND event_type = 'SourceCarriedOver'"
         for stream, recorded in self._read(where, (root.stream_id, root.stream_id, root.version)):
             assert isinstance(recorded.event, SourceCarriedOver), "asked for by type"
             self._projectors.apply(stream, structs.replace(recorded, event=self._as_seen(stream, recorded.event)))
 
     def _as_seen(self, root: Stream, event: SourceCarriedOver) -> SourceCarriedOver:
-        """Return what was left behind, with the steps that the run had neither logged nor removed by the point."""
+        """Return the carried-over data, with only the steps that the run had not logged or removed by the point."""
         carried = (*event.steps, *event.hidden)
         seen = [each for each in carried if not self._hides(root, each.log.step)]
         return structs.replace(event, steps=seen, hidden=[])
@@ -234,7 +234,7 @@ class _Fold:
         return stream
 
     def done(self) -> sqlite3.Connection:
-        """Return the database, whose streams stand at what was folded of each."""
+        """Complete and return the database; its streams' heads are the last folded events."""
         for stream in self._without_source:
             self._left_behind(stream)
         rows = map(structs.astuple, self._streams.values())
@@ -243,4 +243,4 @@ class _Fold:
 
 
 def _is_own(known: StepRow | None) -> bool:
-    return known is not None and known.position > 0  # else a part before has carried it over
+    return known is not None and known.position > 0  # otherwise an earlier part carried it over

@@ -1,4 +1,4 @@
-"""What handles read: `engine.views.Views` as SQL on read-only connections."""
+"""The reads of handles: `engine.views.Views` as SQL on read-only connections."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
@@ -45,11 +45,11 @@ from projections.tasks import SqliteTaskViews
 
 Result = TypeVar("Result")
 Job: TypeAlias = Callable[[sqlite3.Connection, Stream], Result]
-"""Answers from view tables about a branch, whose stream stands as the tables do."""
+"""Reads a branch from view tables, given its stream in the same state as the tables."""
 
 
 class SqliteViews:
-    """Reads the view tables, or for what was a fold of the events. Each call is one job, in one snapshot."""
+    """Reads the view tables, or a fold of the events for past states. Each call is one job, in one snapshot."""
 
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
@@ -216,7 +216,7 @@ class SqliteViews:
     async def _of_stream(
         self, run_id: str, branch: str, at: Point, job: Callable[[sqlite3.Connection, Stream, int], Result]
     ) -> Result:
-        """Answer from the tables as they stand, up to the version of the branch's stream that a point means."""
+        """Run a job on the current tables, with the stream version that a point refers to."""
 
         def read(connection: sqlite3.Connection) -> Result:
             stream = find_stream(connection, run_id, branch)
@@ -227,10 +227,10 @@ class SqliteViews:
     async def _as_of(
         self, run_id: str, branch: str, at: Point, job: Job[Result], *, whole_run: bool, types: Sequence[type] = ()
     ) -> Result:
-        """Answer from what a branch and its ancestors hold, or all branches of its run: now, or at a point of it.
+        """Run a job on the tables, now or as of a point: of the whole run, or of the branch and its ancestors.
 
         Args:
-            types: of `past_at`, where the job does not ask for all that is.
+            types: as for `past_at`, if the job reads only part of the views.
         """
 
         def read(connection: sqlite3.Connection) -> Result:

@@ -1,4 +1,4 @@
-"""Rows of the view tables as the model's structs, and the lookups that decisions and readers share."""
+"""Conversion of view rows to the model's structs, and the lookups shared by decisions and readers."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -30,7 +30,7 @@ class Readers(Protocol):
 
 
 def attempt_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[AttemptRow]:
-    """Return rows of `task_attempts`; `which` is the rest of the statement, from its WHERE on, as in all of these."""
+    """Return rows of `task_attempts`; here and below, `which` is the rest of the statement, starting with WHERE."""
     return [AttemptRow(*row) for row in connection.execute(f"{_ATTEMPTS} {which}", values).fetchall()]
 
 
@@ -43,7 +43,7 @@ def step_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any])
 
 
 def removed_steps(connection: sqlite3.Connection, stream_id: int) -> set[str]:
-    """Return the steps that a branch has removed, once at least."""
+    """Return the steps that a branch has removed at least once."""
     return {step for (step,) in connection.execute("SELECT step FROM removed_steps WHERE stream_id = ?", (stream_id,))}
 
 
@@ -52,7 +52,7 @@ def branch_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any
 
 
 def lineage(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[tuple[int, int]]:
-    """Yield the streams that a branch reads through, nearest first, each with the version up to which it does."""
+    """Yield the streams that a branch reads through, nearest first, each with the last version it reads."""
     current: int | None = stream_id
     while current is not None:
         yield current, version
@@ -69,7 +69,7 @@ def resolved_parameters(
     version: int = LATEST,
     names: Collection[str] | None = None,
 ) -> dict[str, tuple[int, OwnParameter]]:
-    """Return what a branch sees as of a version, by name: the stream that it comes from, and the parameter."""
+    """Return the parameters that a branch sees as of a version, by name, each with the stream that it comes from."""
     resolved: dict[str, tuple[int, OwnParameter]] = {}
     wanted = None if names is None else frozenset(names)
     for source, until in lineage(connection, stream_id, version):
@@ -85,16 +85,16 @@ def resolved_parameters(
 def seen_parameters(
     connection: sqlite3.Connection, stream_id: int, version: int = LATEST, names: Collection[str] | None = None
 ) -> dict[str, Parameter]:
-    """Return the values of `resolved_parameters` alone."""
+    """Return the parameters of `resolved_parameters` without their streams."""
     resolved = resolved_parameters(connection, stream_id, version, names)
     return {name: own.parameter for name, (_, own) in resolved.items()}
 
 
 def event_version(connection: sqlite3.Connection, stream_id: int, name: str, own: OwnParameter) -> int:
-    """Return the version of the event that a stream's parameter is from."""
+    """Return the version of the event that set a stream's parameter."""
     if own.stream_version > 1:
         return own.stream_version
-    # No event that opens a stream sets any: it was carried over, by an event with a version of its own.
+    # The event that opens a stream sets no parameters, so this one was carried over by a later event.
     (version,) = connection.execute(
         "SELECT events.stream_version FROM parameters JOIN events USING (position)"
         " WHERE parameters.stream_id = ? AND name = ? AND parameters.stream_version = 1",

@@ -1,4 +1,4 @@
-"""Views from events alone: folded into scratch tables, which then replace the live ones or are compared with them."""
+"""Rebuilding views: events are folded into scratch tables, which replace the live ones or are compared with them."""
 
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ class ViewRebuilder:
         self._projectors = Projectors()
 
     def create(self, scratch: sqlite3.Connection) -> None:
-        """Make the tables in a database of their own, which `scratch` is connected to in autocommit mode."""
+        """Create the tables in a scratch database, to which `scratch` is connected in autocommit mode."""
         self._scratch = scratch
         self._projectors = self._make_projectors(scratch)
         for projector in self._projectors.all:
@@ -37,22 +37,22 @@ class ViewRebuilder:
         self._scratch.execute("COMMIT")
 
     def disown(self, connection: sqlite3.Connection) -> None:
-        """Take the live tables out of the schema, and their pages from nobody: they are unused until a compaction.
+        """Remove the live tables from the schema without freeing their pages, which stay unused until a compaction.
 
-        DROP TABLE would read every page and give it back, also one that is damaged or another table's.
+        DROP TABLE would read and free every page, including one that is damaged or belongs to another table.
         """
         connection.execute("PRAGMA writable_schema = ON")  # https://sqlite.org/pragma.html#pragma_writable_schema
         try:
-            # A view has no pages; while there is one, SQLite 3.40 may leave out of a check which pages are free.
+            # A view has no pages, but while there is one, SQLite 3.40 may skip free pages in its integrity check.
             names = [*(table for projector in self._projectors.all for table in projector.tables()), *SQL_VIEWS]
             connection.executemany("DELETE FROM main.sqlite_schema WHERE tbl_name = ?", [(name,) for name in names])
         finally:
-            connection.execute("PRAGMA writable_schema = RESET")  # off, and the schema is read anew
+            connection.execute("PRAGMA writable_schema = RESET")  # switches it off and reloads the schema
 
     def replace(self, connection: sqlite3.Connection, scratch_name: str, position: int) -> None:
-        """Make the live tables what the scratch tables are, inside the caller's transaction on `connection`.
+        """Replace the live tables by the scratch tables, inside the caller's transaction on `connection`.
 
-        `scratch_name` is what the scratch database is attached as.
+        `scratch_name` is the schema name under which the scratch database is attached.
         """
         for projector in self._make_projectors(connection).all:
             projector.drop_tables()
@@ -68,8 +68,8 @@ class ViewRebuilder:
     def differences(self, connection: sqlite3.Connection, scratch_name: str) -> list[ViewDifference]:
         """Compare the live tables with the scratch tables, row by row and byte by byte.
 
-        What SQLite finds wrong with the live ones counts as missing: an index that does not lead to its rows, which no
-        comparison of rows shows. A trigger counts as unexpected, and so does an SQL view that is defined otherwise.
+        Errors that SQLite's integrity check finds in the live tables count as missing rows: comparing rows does not
+        reveal a broken index. A trigger, or an SQL view with another definition, counts as unexpected.
         """
         found = []
         for table in (table for projector in self._projectors.all for table in projector.tables()):
@@ -78,11 +78,11 @@ class ViewRebuilder:
             if there == _columns(connection, scratch_name, table):
                 columns = _compared(connection, scratch_name, table)
                 missing = _count_except(connection, columns, due, live)
-                # As many as are due, and none of these missing, are those: rows have keys.
+                # Rows are unique, so with none missing and an equal count there are no unexpected ones.
                 whole = not missing and _count(connection, live) == _count(connection, due)
                 unexpected = 0 if whole else _count_except(connection, columns, live, due)
                 missing += _damages(connection, table)
-            else:  # another table under its name
+            else:  # another table with that name, or none
                 missing, unexpected = _count(connection, due), _count(connection, live) if there else 0
             unexpected += len(_definitions(connection, "main", table, "trigger"))
             if missing or unexpected:
@@ -95,7 +95,7 @@ class ViewRebuilder:
 
 
 def _definitions(connection: sqlite3.Connection, schema: str, name: str, kind: str) -> set[str]:
-    """Return how the triggers of a table, or a view, are defined."""
+    """Return the SQL definitions of a view, or of a table's triggers."""
     defined = f"SELECT sql FROM {schema}.sqlite_schema WHERE tbl_name = ? AND type = ?"
     return {sql for (sql,) in connection.execute(defined, (name, kind))}
 
@@ -105,9 +105,9 @@ def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[st
 
 
 def _compared(connection: sqlite3.Connection, schema: str, table: str) -> str:
-    """Return what two rows have to agree in: EXCEPT takes 4 and 4.0 for one, where a column may hold either.
+    """Return the columns to compare: with `typeof` for ANY columns, because EXCEPT treats 4 and 4.0 as equal.
 
-    The key's columns stand in front: rows come about in their order, and so they are quickly put in order.
+    The key columns come first: rows are read roughly in their order, so SQLite sorts them quickly.
     """
     columns = [
         (name, kind, key) for _, name, kind, _, _, key in connection.execute(f"PRAGMA {schema}.table_info({table})")

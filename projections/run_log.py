@@ -1,4 +1,4 @@
-"""The compiled run log: partitions put together again into one nested document."""
+"""The compiled run log: the partitions assembled into one nested document."""
 
 import json
 import sqlite3
@@ -24,7 +24,7 @@ _AMONG: Final = "stream_id IN (SELECT value FROM json_each(?))"
 def compile_run(
     connection: sqlite3.Connection, root: Stream, *, nested: bool, inherited: bool, parameters: bool = True
 ) -> RunLog:
-    """Return the log of a whole run, or of its root branch alone."""
+    """Return the log of a whole run, or of only its root branch."""
     compiled = compile_branch(connection, root, nested=nested, inherited=inherited, parameters=parameters)
     row = connection.execute(
         "SELECT tag, tags, description, dag_hash, created_at, job, finalized_hash FROM runs WHERE run_id = ?",
@@ -48,10 +48,10 @@ def compile_run(
 def compile_branch(
     connection: sqlite3.Connection, stream: Stream, *, nested: bool, inherited: bool, parameters: bool = True
 ) -> BranchLog:
-    """Return the log of a branch, and with `nested` of all branches below it.
+    """Return the log of a branch; with `nested`, including its descendants.
 
-    Without `inherited`, a branch's parameters are only those that it set or reduced itself; the root's still come from
-    the run that its run was forked from, too. Without `parameters` none are read.
+    Without `inherited`, each branch has only the parameters that it set or reduced itself, except that a root branch
+    still has those inherited from another run. Without `parameters`, none are read.
     """
     streams = {each.stream_id: each for each in _streams(connection, stream, nested=nested)}
     ids = sorted(streams)  # parents are opened before their children
@@ -59,7 +59,7 @@ def compile_branch(
     steps = own_steps(connection, _AMONG, (json.dumps(ids),))
     steps[stream.stream_id] = with_inherited(connection, stream, steps.get(stream.stream_id, {}))
     seen = _parameters(connection, rows, inherited=inherited) if parameters else {}
-    # Going backwards meets every branch after all of its children.
+    # In reverse, every branch comes after all of its children.
     below: dict[int, list[BranchLog]] = {}
     for stream_id in reversed(ids):
         row, found = rows[stream_id], streams[stream_id]
@@ -82,7 +82,7 @@ def compile_branch(
 
 
 def _streams(connection: sqlite3.Connection, top: Stream, *, nested: bool) -> list[Stream]:
-    """Return a branch, and with `nested` those below it."""
+    """Return a branch; with `nested`, and its descendants."""
     if not nested:
         return [top]
     if top.branch == ROOT:
@@ -92,7 +92,7 @@ def _streams(connection: sqlite3.Connection, top: Stream, *, nested: bool) -> li
         parents = json.dumps([each.stream_id for each in level])
         level = streams_where(
             connection,
-            # Opened later than its parent, as every child is: rows that are damaged may go in a circle.
+            # Every child is opened later than its parent; the condition prevents cycles in a damaged file.
             "run_id = ? AND parent_id IN (SELECT value FROM json_each(?)) AND parent_id < stream_id",
             (top.run_id, parents),
         )
@@ -114,9 +114,9 @@ def _name(connection: sqlite3.Connection, streams: Mapping[int, Stream], stream_
 def _parameters(
     connection: sqlite3.Connection, rows: Mapping[int, BranchRow], *, inherited: bool
 ) -> dict[int, dict[str, Parameter]]:
-    """Return what each branch sees, by stream id.
+    """Return the parameters that each branch sees, by stream id.
 
-    What branches see at their forks is handed down to them, and looked up once for all that were forked there.
+    Inherited parameters are passed down the tree, and looked up once for all branches with the same fork point.
     """
     own = dict(zip(rows, own_parameters_of(connection, list(rows)), strict=True))
     at_fork: dict[tuple[int | None, int], dict[str, Parameter]] = {}

@@ -1,4 +1,4 @@
-"""The list of runs, page by page. It never loads a run's payloads."""
+"""The list of runs, in pages. It never loads a run's payloads."""
 
 import sqlite3
 from datetime import datetime
@@ -21,7 +21,7 @@ _SELECT = (
 
 
 class RunsWanted(Struct, frozen=True):
-    """Which runs, and how many of them. A cursor is the `stream_id` of the last run of the page before."""
+    """A request for a page of runs. The cursor is the `stream_id` of the previous page's last run."""
 
     status: str | None
     tag: str | None
@@ -44,7 +44,7 @@ def run_info(connection: sqlite3.Connection, run_id: str) -> RunInfo:
 
 
 def run_not_found(connection: sqlite3.Connection, run_id: str) -> RunNotFound:
-    """Return the error for a run that is not there, with when and why it was deleted if it ever was there."""
+    """Return the error for a missing run, with the time and reason of its deletion, if it was deleted."""
     row = connection.execute(
         "SELECT deleted_at, reason FROM deleted_runs WHERE run_id = ? ORDER BY root_id DESC LIMIT 1", (run_id,)
     ).fetchone()
@@ -55,7 +55,7 @@ def runs_page(connection: sqlite3.Connection, wanted: RunsWanted) -> RunPage:
     """Return a page of runs, the last recorded first.
 
     Raises:
-        InvalidValue: the limit or the cursor.
+        InvalidValue: for the limit or the cursor.
     """
     if type(wanted.limit) is not int or not 1 <= wanted.limit <= PAGE_RUNS_MAX:
         raise InvalidValue("limit", wanted.limit, f"is not an integer from 1 to {PAGE_RUNS_MAX}")
@@ -80,12 +80,12 @@ def _conditions(wanted: RunsWanted) -> dict[str, Any]:
 
 def _stream_id(cursor: object) -> int:
     if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdecimal() and len(cursor) <= _CURSOR_DIGITS_MAX):
-        raise InvalidValue("cursor", cursor, "is not one that a page of runs gave")
+        raise InvalidValue("cursor", cursor, "is not the cursor of a page of runs")
     return int(cursor)
 
 
 def _as_run_info(row: tuple[Any, ...]) -> RunInfo:
-    columns = dict(zip(RunInfo.__struct_fields__, row, strict=False))  # the stream's id stands behind them
+    columns = dict(zip(RunInfo.__struct_fields__, row, strict=False))  # ignores `stream_id`, the last column
     columns["created_at"] = from_text(columns["created_at"])
     columns["tags"] = from_json(columns["tags"]) if columns["tags"] else {}
     columns["finalized"] = bool(columns["finalized"])

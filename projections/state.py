@@ -1,7 +1,7 @@
-"""The state views: runs, tasks, task attempts and external runs, under the state store's own names and columns.
+"""The state views: runs, tasks, task attempts and external runs, with the state store's table and column names.
 
-Any SQL tool that read a state store reads these as before. Our own columns stand behind the old ones. A task is a step
-that carries a `TaskSpec`; attempts of every step are in `task_attempts`.
+SQL tools for state stores keep working: new columns come after the old ones. A task is a step with a `TaskSpec`;
+`task_attempts` holds the attempts of every step.
 """
 
 import sqlite3
@@ -105,7 +105,7 @@ class StateViews:
             table.clear(stream_ids)
 
     def attempt(self, attempt_id: str, stream_id: int | None) -> AttemptRow | None:
-        """Return the attempt of that id in a stream, or in any."""
+        """Return the attempt with that id, in one stream or in any."""
         if stream_id is None:
             stream_id = self._new_attempts.get(attempt_id) or self._stream_of_attempt(attempt_id)
         return None if stream_id is None else self.attempts.get(attempt_id, stream_id)
@@ -133,7 +133,7 @@ class StateViews:
         row = run_row(stream, event, recorded.recorded_at)
         row.original_run_id = event.source_run_id
         source = self.runs.get(event.source_run_id)
-        if source is not None:  # else it was deleted, and the event that carries it over describes the run
+        if source is not None:  # otherwise it was deleted, and `SourceCarriedOver` has the description
             row.source_stream_id = source.stream_id
             repeat_description(row, source)
         self._opened(stream)
@@ -149,7 +149,7 @@ class StateViews:
             self._step_carried(stream, carried)
 
     def _with_forks(self, stream: Stream) -> list[str]:
-        """Return a run and those forked from it, and so on: their rows repeat what it was opened with."""
+        """Return a run and its forks, recursively: their rows repeat its description."""
         self.runs.flush()
         rows = self._connection.execute(
             "WITH RECURSIVE found (stream_id, run_id) AS (SELECT ?, ? UNION"
@@ -170,7 +170,7 @@ class StateViews:
             self.attempts.put((attempt.attempt_id, stream.stream_id), row_of_attempt)
 
     def _run(self, recorded: RecordedEvent, run_id: str) -> RunRow:
-        """Return a run's row, to be changed."""
+        """Return a run's row, for changes in place."""
         row = self.runs.edit(run_id)
         if row is None:
             raise out_of_place(recorded, "a run")
@@ -204,7 +204,7 @@ class StateViews:
         self.tasks.put(key, task_row(stream, event.step, event.status, spec, current))
 
     def _last_attempt(self, step: tuple[int, str]) -> str | None:
-        # A step that becomes a task may have been tried before.
+        # A step that becomes a task may have attempts already.
         self.attempts.flush()
         row = self._connection.execute(
             "SELECT attempt_id FROM task_attempts WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index DESC",
@@ -234,7 +234,7 @@ class StateViews:
         ended_at = created_at if event.status in TERMINAL_STATUSES else None
         if event.ended_at is not None:
             ended_at = to_text(event.ended_at)
-        row = AttemptRow(  # by position, in the columns' order: by name it takes eight times as long
+        row = AttemptRow(  # positional, in column order: keywords take eight times as long
             event.attempt_id,
             event.step,
             stream.run_id,
@@ -273,9 +273,9 @@ class StateViews:
             raise out_of_place(recorded, "an attempt")
         changes, before, submitted_at = event.changes, row.status, row.submitted_at
         change_attempt(row, changes)
-        ends = event.ends or event.step_status is not None  # whatever word it ends with
+        ends = event.ends or event.step_status is not None  # whatever the status
         if row.status != before or ends:
-            # A clock that was set back meanwhile ends nothing before it began.
+            # Even if the clock was set back, an attempt does not end before it began.
             now = max(to_text(recorded.recorded_at), row.created_at, submitted_at or "")
             if submitted_at is None and changes.submitted_at is UNSET and row.status != CREATED:
                 row.submitted_at = now

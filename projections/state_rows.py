@@ -1,4 +1,4 @@
-"""Rows of the state views, from what events say of runs, tasks and attempts."""
+"""Rows of the state views, made from events about runs, tasks and attempts."""
 
 from datetime import datetime
 from typing import Final
@@ -15,7 +15,7 @@ _DESCRIPTION: Final = ("workspace_slug", "root_path", "tags", "description", "da
 
 
 def run_row(stream: Stream, event: RunCreated | RunForked, created_at: datetime) -> RunRow:
-    """Return the row of a run that was just opened, without its description."""
+    """Return the row of a new run, without its description."""
     return RunRow(
         run_id=stream.run_id,
         workspace_slug=None,
@@ -40,7 +40,7 @@ def run_row(stream: Stream, event: RunCreated | RunForked, created_at: datetime)
 
 
 def describe_run(row: RunRow, event: RunCreated | SourceCarriedOver) -> None:
-    """Set the description that a run was opened with, or its source was."""
+    """Set the description from a run's opening event, or from that of its source."""
     row.workspace_slug = event.workspace_slug
     row.root_path = event.root_path
     row.tags = to_json(event.tags)
@@ -50,7 +50,7 @@ def describe_run(row: RunRow, event: RunCreated | SourceCarriedOver) -> None:
 
 
 def repeat_description(row: RunRow, source: RunRow) -> None:
-    """Describe a forked run as its source is."""
+    """Copy the source's description to a forked run."""
     for name in _DESCRIPTION:
         setattr(row, name, getattr(source, name))
 
@@ -102,12 +102,12 @@ def carried_attempt(stream: Stream, place: int, attempt: AttemptLog) -> AttemptR
         outputs=parameters_to_json(attempt.outputs),
         metrics=parameters_to_json(attempt.metrics),
         details=to_json(attempt.details) if attempt.details else None,
-        ended_position=0,  # also of one that never ended: it was another run's
+        ended_position=0,  # even if it never ended, since it was another run's attempt
     )
 
 
 def change_attempt(row: AttemptRow, changes: AttemptChanges) -> None:  # noqa: C901, PLR0912 - one `if` for each field
-    """Set what an update sets. Written out, because a loop over the fields takes three times as long."""
+    """Apply an update to a row. Written out, because a loop over the fields takes three times as long."""
     if changes.status is not UNSET:
         row.status = changes.status
     if changes.status_reason is not UNSET:

@@ -1,9 +1,9 @@
-"""The tables of the state views, and their rows: the old columns first, under their old names, and ours behind them."""
+"""The tables of the state views and their rows: first the state store's columns under their old names, then ours."""
 
 from msgspec import Struct
 
-# `tasks` and `external_runs` have rowids: SQLite 3.40's integrity check takes their NULLs for damage when they have
-# none, because the columns of their keys do not come first.
+# `tasks` and `external_runs` keep their rowids: without them, SQLite 3.40's integrity check reports their NULLs as
+# damage, because their key columns do not come first.
 STATE_TABLES = """
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
@@ -159,7 +159,7 @@ class AttemptRow(Struct, gc=False):
     metrics: str | None
     details: str | None
     ended_position: int | None
-    """Where the event stands that ended it; a time may be the caller's own."""
+    """The position of the event that ended it; needed because `ended_at` may be the caller's."""
 
 
 class ExternalRunRow(Struct, gc=False):

@@ -1,4 +1,4 @@
-"""Steps with their attempts, as rows and as a branch sees them."""
+"""Steps with their attempts, including those that a forked run inherits."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,13 +18,13 @@ _KEPT_STEPS_MAX = 4_000
 
 
 def steps_of(connection: sqlite3.Connection, stream: Stream, version: int = LATEST) -> dict[str, StepLog]:
-    """Return the steps that a branch sees at a version, by internal name: inherited ones first, then as logged."""
+    """Return the steps that a branch sees at a version, by internal name: inherited ones first, then its own."""
     own, removed = _own_steps_at(connection, stream, version)
     return _over_inherited(inherited_steps(connection, stream), own, removed)
 
 
 def step_of(connection: sqlite3.Connection, stream: Stream, step: str, version: int = LATEST) -> StepLog | None:
-    """Return one step of `steps_of`, None when the branch sees none of that name. The others are not looked at."""
+    """Return one step of `steps_of`, None if there is none of that name, without reading the others."""
     found, is_removed = _own_step_at(connection, stream, version, step)
     while found is None and not is_removed and stream.branch == ROOT and stream.parent_id is not None:
         source, version = _source(connection, stream)
@@ -49,16 +49,16 @@ def _own_step_at(
 
 
 def with_inherited(connection: sqlite3.Connection, stream: Stream, own: dict[str, StepLog]) -> dict[str, StepLog]:
-    """Return the steps that a branch sees now, of which `own` are those that it has logged itself."""
+    """Return the steps that a branch sees now, given those that it has logged itself."""
     if not (inherited := inherited_steps(connection, stream)):
         return own
     return _over_inherited(inherited, own, removed_steps(connection, stream.stream_id))
 
 
 def inherited_steps(connection: sqlite3.Connection, stream: Stream) -> dict[str, StepLog]:
-    """Return the steps that had succeeded where a branch's run was forked from, by internal name.
+    """Return the steps of the source that had succeeded at a run's fork, by internal name.
 
-    Only the root branch of a forked run inherits any. One that it logs or removes itself hides the inherited one.
+    Only the root branch of a forked run inherits steps; those that it has logged or removed itself are included.
     """
     levels: list[dict[str, StepLog]] = []
     hidden: set[str] = set()
@@ -79,7 +79,7 @@ def inherited_steps(connection: sqlite3.Connection, stream: Stream) -> dict[str,
 
 
 def _source(connection: sqlite3.Connection, root: Stream) -> tuple[Stream, int]:
-    """Return the stream that a forked run's root branch continues, and the version up to which it does."""
+    """Return the stream that a forked run's root branch continues, and the version at the fork."""
     assert root.parent_id is not None, "forked"
     check_opened_before(root.parent_id, root.stream_id)
     return stream_of(connection, root.parent_id), root.parent_version
@@ -112,12 +112,12 @@ def own_steps(connection: sqlite3.Connection, where: str, values: Sequence[Any])
 
 
 class InheritedSteps:
-    """What the root branches of forked runs inherit, read once for all forks of one point that are written to.
+    """A cache of the steps that the root branches of forked runs inherit, shared by all forks of one point.
 
-    It never changes but for what is taken out of the log.
+    Only erasures and deletions change them.
 
     Args:
-        write_batch: writes what the batch has recorded so far.
+        write_batch: writes the events and rows of the batch so far.
     """
 
     def __init__(self, connection: sqlite3.Connection, write_batch: Callable[[], None]) -> None:
@@ -134,9 +134,9 @@ class InheritedSteps:
             found = inherited_steps(self._connection, root)
             while self._at and sum(map(len, self._at.values())) + len(found) > _KEPT_STEPS_MAX:
                 del self._at[next(iter(self._at))]
-        self._at[point] = found  # behind those that were asked for before
+        self._at[point] = found  # at the end, as the most recently used
         return found
 
     def forget(self) -> None:
-        """Let go of everything."""
+        """Empty the cache."""
         self._at.clear()

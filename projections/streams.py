@@ -27,7 +27,7 @@ def find_stream(connection: sqlite3.Connection, run_id: str, branch: str) -> Str
     Raises:
         RunNotFound, BranchNotFound
     """
-    # By the row's id, so that its names are its own, and not those in the index.
+    # Selected by id, so that the names come from the row itself instead of the index.
     by_name = "(SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
     row = connection.execute(f"{_SELECT_STREAM} WHERE stream_id = {by_name}", (run_id, branch)).fetchone()
     if row is not None:
@@ -39,21 +39,21 @@ def find_stream(connection: sqlite3.Connection, run_id: str, branch: str) -> Str
 
 
 def stream_of(connection: sqlite3.Connection, stream_id: int) -> Stream:
-    """Return the stream of an id that the log gave."""
+    """Return the stream with an id."""
     return Stream(*connection.execute(f"{_SELECT_STREAM} WHERE stream_id = ?", (stream_id,)).fetchone())
 
 
 def version_at(connection: sqlite3.Connection, stream: Stream, at: Point) -> int:
-    """Return the stream version that a point means.
+    """Return the stream version that a point refers to.
 
     Raises:
         PointNotFound: the stream does not reach the version, or had not begun at the time or the position.
-        InvalidValue: it is no point, or the time has no time zone.
+        InvalidValue: it is not a point, or the time has no time zone.
     """
     if at is None:
         return LATEST
     if _is_version(at):
-        version = int.__int__(at)  # of a subclass, the plain number
+        version = int.__int__(at)  # a plain int, also of a subclass
     else:
         version = version_by(connection, stream, _position_by(connection, stream, at))
     if not 1 <= version <= stream.version:
@@ -62,11 +62,11 @@ def version_at(connection: sqlite3.Connection, stream: Stream, at: Point) -> int
 
 
 def position_at(connection: sqlite3.Connection, stream: Stream, at: int | datetime | Position) -> int:
-    """Return the position up to which a run's events belong to a point of one of its streams.
+    """Return the position of the run's last event that belongs to a point of one of its streams.
 
     Raises:
         PointNotFound, InvalidValue: as `version_at`.
-        ReadFailed: the event of the version is not there.
+        ReadFailed: the event of the version is missing.
     """
     version = version_at(connection, stream, at)
     if not _is_version(at):
@@ -79,14 +79,14 @@ def _is_version(at: object) -> TypeGuard[int]:
 
 
 def _position_by(connection: sqlite3.Connection, stream: Stream, at: object) -> int:
-    """The position that a time or a position means, 0 when it is none of the run's."""
+    """Return the position that a time or a position refers to, 0 if it is outside the run's history."""
     if isinstance(at, Position):
-        # The views' checkpoints are at the log's end, which does not go back when its last run is deleted.
+        # The views' checkpoints are at the log's end, even if its last run was deleted.
         (last,) = connection.execute("SELECT max(position) FROM view_checkpoints").fetchone()
         return at.n if at.n <= last else 0
     if not isinstance(at, datetime):
         raise no_point(at)
-    # The last event by then and all before it, also those recorded by a clock that was set back later.
+    # Everything up to the last event with such a time, including events in between from before a clock was set back.
     row = connection.execute(
         f"SELECT position FROM events WHERE {_OF_RUN} AND recorded_at <= ? ORDER BY position DESC LIMIT 1",
         (stream.run_id, ROOT, to_microseconds(at)),
@@ -106,10 +106,10 @@ def version_by(connection: sqlite3.Connection, stream: Stream, position: int) ->
 
 
 def head_of(connection: sqlite3.Connection, stream: Stream, version: int) -> Head:
-    """Return where a stream stood at one of its versions.
+    """Return the head of a stream as of a version.
 
     Raises:
-        ReadFailed: the event of the version is not there.
+        ReadFailed: the event of the version is missing.
     """
     return Head(stream.branch, version, event_of(connection, stream, version)[1])
 
@@ -118,9 +118,9 @@ def event_of(connection: sqlite3.Connection, stream: Stream, version: int) -> tu
     """Return the position and the hash of the event of a version.
 
     Raises:
-        ReadFailed: the event of the version is not there.
+        ReadFailed: the event of the version is missing.
     """
-    # No index has the versions: the run's events are searched, from the end that is probably nearer.
+    # Versions are not indexed: search the run's events from the end that is probably nearer.
     order = "DESC" if version > stream.version // 2 else "ASC"
     row: tuple[int, bytes] | None = connection.execute(
         f"SELECT position, hash FROM events WHERE {_OF_RUN} AND stream_id = ? AND stream_version = ?"
@@ -148,16 +148,16 @@ WHERE events.root_id = (SELECT stream_id FROM streams WHERE run_id = :run_id AND
 def heads_of(
     connection: sqlite3.Connection, run_id: str, versions: Collection[tuple[str, int]]
 ) -> dict[str, tuple[Head, int]]:
-    """Return where branches of a run stood at these versions, and the positions of those events, in one pass.
+    """Return the heads of a run's branches at these versions, with the events' positions, in one pass.
 
-    What is not there is left out.
+    Missing ones are left out.
     """
     rows = connection.execute(_HEADS, {"heads": json.dumps(list(versions)), "run_id": run_id})
     return {branch: (Head(branch, version, hash_), position) for branch, version, hash_, position in rows}
 
 
 def opened_by(connection: sqlite3.Connection, run_id: str, position: int) -> set[int]:
-    """Return the streams of a run that had been opened when a position was recorded."""
+    """Return the ids of the streams of a run that were open as of a position."""
     rows = connection.execute(
         f"SELECT stream_id FROM events WHERE {_OF_RUN} AND position <= ? AND stream_version = 1",
         (run_id, ROOT, position),
@@ -166,16 +166,16 @@ def opened_by(connection: sqlite3.Connection, run_id: str, position: int) -> set
 
 
 def missing_version(connection: sqlite3.Connection, stream: Stream, version: int) -> ReadFailed:
-    """Return the error that the event of a version is not there."""
+    """Return the error for a version whose event is missing."""
     (path,) = connection.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()
     where = f"branch {shown(stream.branch)} of run {shown(stream.run_id)}"
     return ReadFailed(
-        Path(os.fsdecode(path)), f"version {version} of {where} is not there", "`anabranch verify` tells more"
+        Path(os.fsdecode(path)), f"version {version} of {where} is missing", "run `anabranch verify` for details"
     )
 
 
 def parting(connection: sqlite3.Connection, one: PlacedPoint, other: PlacedPoint) -> Origin | None:
-    """Return the last version of a stream that two points both read through, None when there is no such stream.
+    """Return the last event that the histories of two points share, None if they share none.
 
     Raises:
         RunNotFound, BranchNotFound, PointNotFound, InvalidValue
@@ -193,12 +193,12 @@ def _read_through(connection: sqlite3.Connection, place: PlacedPoint) -> Iterato
 
 
 def children_of(connection: sqlite3.Connection, stream: Stream) -> list[Stream]:
-    """Return the branches forked from a branch within its run, in the order they were forked."""
+    """Return the branches forked from a branch within its run, in fork order."""
     return streams_where(connection, "parent_id = ? AND run_id = ?", (stream.stream_id, stream.run_id))
 
 
 def streams_where(connection: sqlite3.Connection, condition: str, values: tuple[int | str, ...]) -> list[Stream]:
-    """Return the streams for which a condition holds, in the order they were opened."""
+    """Return the streams for which an SQL condition holds, in the order they were opened."""
     rows = connection.execute(f"{_SELECT_STREAM} WHERE {condition} ORDER BY stream_id", values)
     return [Stream(*row) for row in rows]
 

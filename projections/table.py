@@ -1,12 +1,11 @@
-"""A view table as the fold sees it: rows by key, kept in memory while a batch is made and written together.
+"""A view table as a fold uses it: rows by key, cached in memory during a batch and written together.
 
 This is Fowler's identity map and unit of work: a row that changes ten times in a batch is written once, and a row that
-was just written need not be read again. What is written is what is new: of a row that is there, the columns that
-changed; of those that are not, the columns in which any holds something. Binding a NULL costs Python's sqlite3 as much
-as two texts.
+was just written is not read again. Only differences are written: the changed columns of existing rows; for new rows,
+the columns in which any of them holds a value, since binding a NULL costs Python's sqlite3 as much as two texts.
 
-Rows that are keyed by their stream are read a stream at a time, so that it is also known which are not there: a branch
-logs mostly steps that are new, and each would cost a look-up.
+Rows keyed by their stream are read a stream at a time, so that absent rows are known too: most steps that a branch logs
+are new, and each would cost a lookup.
 """
 
 import sqlite3
@@ -23,14 +22,13 @@ Row = TypeVar("Row", bound=Struct)
 
 _CACHED_ROWS_MAX = 4_000
 _CACHED_CHARACTERS_MAX = 8 * 1024 * 1024
-_STREAM_ROWS_MAX = 256  # rows of a stream that are read together; of a longer one, each by itself
+_STREAM_ROWS_MAX = 256  # streams with more rows are read row by row
 
 
 class Table(Generic[Row]):
-    """Rows of type `row`, whose fields are the table's columns in order; `key` names columns that tell its rows apart.
+    """Rows of type `row`, whose fields are the table's columns in order; `key` names columns that identify a row.
 
-    Every row type has a `stream_id`. A row changes in place, for which `edit` hands it out: who wants it as it was
-    keeps a copy.
+    Every row type has a `stream_id`. Rows are changed in place, through `edit`; copy a row to keep its old state.
     """
 
     def __init__(self, connection: sqlite3.Connection, name: str, row: type[Row], key: tuple[str, ...]) -> None:
@@ -39,25 +37,25 @@ class Table(Generic[Row]):
         self._row = row
         self._columns = row.__struct_fields__
         self._key = key
-        # Names and columns are constants of this package: nothing of a caller's comes into the text.
+        # Table and column names are constants of this package; the SQL text holds no caller's input.
         self._where = " AND ".join(f"{column} = ?" for column in key)
         self._select = f"SELECT {', '.join(self._columns)} FROM {name}"
         self._keyed_by_stream = key[0] == "stream_id"
         self._stream_at = self._columns.index("stream_id")
         self._rows: dict[tuple[Any, ...], Row] = {}
-        self._unwritten: dict[tuple[Any, ...], tuple[Any, ...] | None] = {}  # as in the file, None where it has none
+        self._unwritten: dict[tuple[Any, ...], tuple[Any, ...] | None] = {}  # the row in the file, None for a new one
         self._whole_streams: set[int] = set()
         self._long_streams: set[int] = set()
         self._streams: set[int] = set()
         self._characters = 0
 
     def get(self, *key: Any) -> Row | None:
-        """Return the row as it stands, written or not."""
+        """Return the current row, written or not."""
         row = self._rows.get(key)
         return self._missing(key) if row is None else row
 
     def edit(self, *key: Any) -> Row | None:
-        """Return the row to be changed in place, before the next flush: that writes what then differs."""
+        """Return the row for changes in place; the next flush writes the differences."""
         row = self._rows.get(key)
         if row is None and (row := self._missing(key)) is None:
             return None
@@ -66,29 +64,29 @@ class Table(Generic[Row]):
         return row
 
     def opened(self, stream_id: int) -> None:
-        """Note that a stream is new: it has no rows but those that will be put here."""
+        """Register a new stream, whose rows will all be put here."""
         self._whole_streams.add(stream_id)
 
     def add(self, key: tuple[Any, ...], row: Row) -> None:
-        """Put a row where there is none."""
+        """Add a row under a key that has none."""
         self._rows[key] = row
         self._unwritten[key] = None
 
     def put(self, key: tuple[Any, ...], row: Row) -> None:
-        """Make `row` what stands at `key`, whatever stood there."""
+        """Add or replace the row at `key`."""
         if self.edit(*key) is None:
             self.add(key, row)
         else:
             self._rows[key] = row
 
     def remove(self, *key: Any) -> None:
-        """Take the row at `key` away, now: another may be added at its place."""
+        """Delete the row at `key` immediately, so that another can be added in its place."""
         self.flush()
         self._rows.pop(key, None)
         self._connection.execute(f"DELETE FROM {self.name} WHERE {self._where}", key)
 
     def flush(self) -> None:
-        """Write what has changed."""
+        """Write the changes, and empty the cache if it exceeds its limits."""
         if self._unwritten:
             self._write()
         cached = len(self._rows) + len(self._whole_streams) + len(self._long_streams)
@@ -96,16 +94,16 @@ class Table(Generic[Row]):
             self.forget()
 
     def clear(self, stream_ids: Collection[int]) -> None:
-        """Take the rows of some streams out of the table, and every row out of memory."""
+        """Delete the rows of some streams, and drop all rows from memory."""
         self.forget()
         self._connection.executemany(
             f"DELETE FROM {self.name} WHERE stream_id = ?", [(stream_id,) for stream_id in stream_ids]
         )
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
-        """Drop every row from memory, changed ones too; or, between batches, only if any is of some streams.
+        """Drop all rows from memory, including unwritten changes; with `stream_ids`, only if any row is of one of them.
 
-        Between batches alone: of rows that are not written yet the streams are not noted.
+        Pass `stream_ids` only between batches: the streams of unwritten rows are not known yet.
         """
         if stream_ids is not None and self._knows_none_of(stream_ids):
             return
@@ -124,7 +122,7 @@ class Table(Generic[Row]):
         return all(streams.isdisjoint(stream_ids) for streams in known)
 
     def _missing(self, key: tuple[Any, ...]) -> Row | None:
-        """Return a row that is not in memory."""
+        """Look up a row that is not in memory."""
         if self._keyed_by_stream and key[0] in self._whole_streams:
             return None
         if self._keyed_by_stream and self._has_room_for(key[0]):
@@ -135,11 +133,11 @@ class Table(Generic[Row]):
         return None if found is None else self._keep(key, found)
 
     def _has_room_for(self, stream_id: int) -> bool:
-        # Half of the cache: what is read ahead must not be what makes it forget all that is in use.
+        # Half of the cache, so that reading ahead does not evict the rows in use.
         return len(self._rows) < _CACHED_ROWS_MAX // 2 and stream_id not in self._long_streams
 
     def _read_stream(self, stream_id: int) -> None:
-        # The cursor has no name: were it interrupted, the error's traceback would keep it open, and the file locked.
+        # No variable for the cursor: after an interrupt, the traceback would keep it open, and the file locked.
         rows = f"{self._select} WHERE stream_id = ?"
         found = self._connection.execute(rows, (stream_id,)).fetchmany(_STREAM_ROWS_MAX + 1)
         if len(found) > _STREAM_ROWS_MAX:
@@ -149,7 +147,7 @@ class Table(Generic[Row]):
         places = [self._columns.index(column) for column in self._key]
         for columns in found:
             key = tuple(columns[place] for place in places)
-            if key not in self._rows:  # what is in memory may be newer
+            if key not in self._rows:  # a row in memory may be newer
                 self._keep(key, columns)
 
     def _keep(self, key: tuple[Any, ...], columns: tuple[Any, ...]) -> Row:
@@ -178,7 +176,7 @@ class Table(Generic[Row]):
         self._unwritten.clear()
 
     def _insert(self, rows: list[tuple[Any, ...]]) -> None:
-        # Column by column, which is a few calls for the whole batch instead of a few for each row.
+        # Column by column: a few calls for the whole batch instead of a few for each row.
         columns = dict(zip(self._columns, zip(*rows, strict=True), strict=True))
         self._streams.update(columns["stream_id"])
         held = {name: column for name, column in columns.items() if _holds(column)}
@@ -187,10 +185,10 @@ class Table(Generic[Row]):
 
 
 def _characters(values: Collection[Any]) -> int:
-    # A row may hold a megabyte of JSON, so counting rows alone would bound nothing.
+    # A row may hold a megabyte of JSON, so limiting the number of rows is not enough.
     try:
         return sum(map(len, values))
-    except TypeError:  # some are no texts
+    except TypeError:  # some are not text
         return sum([len(value) for value in values if type(value) is str])
 
 

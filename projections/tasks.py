@@ -1,4 +1,4 @@
-"""What a state store reads: `engine.views.TaskViews` as SQL on read-only connections."""
+"""The reads of a state store: `engine.views.TaskViews` as SQL on read-only connections."""
 
 import sqlite3
 
@@ -26,8 +26,7 @@ from projections.streams import branch_name, find_stream
 _TERMINAL, _UNENDED = (
     ", ".join(f"'{status}'" for status in sorted(statuses)) for statuses in (TERMINAL_STATUSES, UNENDED_STATUSES)
 )
-# What `model.has_ended` denies; and an attempt that was carried over from another run is over until this run goes on
-# with it.
+# The negation of `model.has_ended`. An attempt carried over from another run counts as ended until this run resumes it.
 _GOES_ON = f"ended_position IS NOT 0 AND status NOT IN ({_TERMINAL}) AND (ended_at IS NULL OR status IN ({_UNENDED}))"
 
 
@@ -99,9 +98,9 @@ class SqliteTaskViews:
 
 
 def _places(connection: sqlite3.Connection, task_id: str, run_id: str | None) -> list[tuple[str, str]]:
-    """Return where tasks of an id were logged, or else steps that are none."""
+    """Return where tasks with an id were logged; if there are none, plain steps with that name."""
     where, values = ("", (task_id,)) if run_id is None else (" AND branches.run_id = ?", (task_id, run_id))
-    # Tasks have an index by id; steps that are none are looked through, and only for an id that no task has.
+    # Tasks are indexed by id; steps need a scan, which is made only for ids that no task has.
     for table, column in (("tasks", "task_id"), ("step_logs", "step")):
         rows = connection.execute(
             f"SELECT branches.run_id, branch FROM {table} JOIN branches USING (stream_id)"
@@ -120,7 +119,7 @@ def _is_inherited(connection: sqlite3.Connection, run_id: str, step: str) -> boo
 
 
 def _inherited_steps(connection: sqlite3.Connection, run_id: str) -> dict[str, StepLog]:
-    """The steps that a forked run has from its source alone; of a run that is not there, none."""
+    """Return the steps that a run inherits and has not made its own; none if the run does not exist."""
     root = _forked_root(connection, run_id)
     steps = {} if root is None else steps_of(connection, root)
     return {name: step for name, step in steps.items() if step.inherited_from is not None}

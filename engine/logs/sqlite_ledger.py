@@ -74,7 +74,7 @@ class SqliteLedger:
     def event_of(self, stream: StoredStream, stream_version: int) -> StoredEvent | None:
         if stream_version not in _INTEGERS:  # a forged event may name any number
             return None
-        # No index has the versions: the run's events are searched, from the end that is probably nearer.
+        # Versions are not indexed: search the run's events from the end that is probably nearer.
         order = "DESC" if stream_version > stream.version // 2 else "ASC"
         where = f"root_id = ? AND stream_id = ? AND stream_version = ? ORDER BY position {order}"
         return self._event(where, stream.root_id, stream.stream_id, stream_version)

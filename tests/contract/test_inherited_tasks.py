@@ -192,7 +192,7 @@ async def test_a_source_that_has_lost_an_event_is_said_to_have(store: StateStore
             "DELETE FROM events WHERE stream_version = (SELECT parent_version FROM streams WHERE run_id = 'fork')"
             " AND stream_id = (SELECT parent_id FROM streams WHERE run_id = 'fork')"
         )
-    with pytest.raises(ReadFailed, match=r"version [0-9]+ of branch '' of run 'r' is not there"):
+    with pytest.raises(ReadFailed, match=r"version [0-9]+ of branch '' of run 'r' is missing"):
         await store.get_tasks("fork")
 
 

@@ -44,7 +44,7 @@ def test_a_point_whose_event_is_lost_is_named(
     assert main([*command, "r1", "--at", "3"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("anabranch: ReadFailed: ")
-    assert said.endswith("version 3 of branch '' of run 'r1' is not there; `anabranch verify` tells more\n")
+    assert said.endswith("version 3 of branch '' of run 'r1' is missing; run `anabranch verify` for details\n")
     assert main(["show", "r1", "--at", "2"]) == 0
 
 
