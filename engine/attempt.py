@@ -115,7 +115,7 @@ class Attempt:
         if not ends:
             return await self._writer.submit(request)
         # Shielded from cancellation: otherwise the attempt's block would overwrite this status with `CANCELLED`.
-        recorded, cancelled = await self._writer.submit_to_the_end(request)
+        recorded, cancelled = await self._writer.submit_shielded(request)
         self._finished = True
         if cancelled is not None:
             raise cancelled

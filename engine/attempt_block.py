@@ -13,7 +13,7 @@ from engine.logger import get_logger
 from engine.model import CANCELLED, COMPLETED, FAILED
 
 _REASON_CHARACTERS_MAX = 1000
-_LEAVES_MAX = 20
+_ERRORS_MAX = 20
 
 _log = get_logger(__name__)
 
@@ -92,11 +92,11 @@ def _warn_of(unrecorded: AnabranchError, attempt: Attempt, status: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    text = "; ".join(_named(each) for each in islice(_leaves(error), _LEAVES_MAX))
+    text = "; ".join(_described(each) for each in islice(_single_errors(error), _ERRORS_MAX))
     return text.encode(errors="backslashreplace").decode()[:_REASON_CHARACTERS_MAX]
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def _single_errors(error: BaseException) -> Iterator[BaseException]:
     """Yield the single errors of an exception group, in order; an error that is no group is yielded itself."""
     groups = [error]
     while groups:
@@ -107,12 +107,12 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
                 yield leaf
 
 
-def _named(error: BaseException) -> str:
-    said = _said(error)
+def _described(error: BaseException) -> str:
+    said = _message(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as broken:  # noqa: BLE001 - the caller has to get the block's own error

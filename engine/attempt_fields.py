@@ -8,7 +8,7 @@ from msgspec import structs
 
 from engine.errors import InvalidValue
 from engine.expected_version import ExpectedVersion
-from engine.model import NOT_BEGUN_WITH, AttemptChanges, AttemptDocument
+from engine.model import NOT_INITIAL_FIELDS, AttemptChanges, AttemptDocument
 from engine.names import check_name
 from engine.times import plain_time
 from engine.values import check_document, check_parameters, check_text
@@ -53,7 +53,7 @@ def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:
     Raises:
         InvalidValue: as `attempt_changes`, or a field that only an update may set.
     """
-    for name in NOT_BEGUN_WITH:
+    for name in NOT_INITIAL_FIELDS:
         if name in fields:
             raise InvalidValue("attempt", name, "is not a field that an attempt can start with")
     return attempt_changes(fields)

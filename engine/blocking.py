@@ -52,7 +52,7 @@ class BlockingEngine:
     def _prepare(self) -> None:
         self._changed = threading.Condition()
         self._calls: set[_Call[Any]] = set()
-        self._serving: _Serving | None = None
+        self._engine_thread: _EngineThread | None = None
         self._closed = False
         _ALL.add(self)
 
@@ -103,43 +103,44 @@ class BlockingEngine:
             WouldDeadlock: called from work that the engine runs.
         """
         with self._changed:
-            self._refuse_own_thread()
+            self._check_not_own_thread()
             self._closed = True
-            serving = self._serving
-            if serving is not None:
+            engine_thread = self._engine_thread
+            if engine_thread is not None:
                 self._changed.wait_for(lambda: not self._calls)
-        if serving is not None:
-            serving.stop()
-            self._serving = None  # only after the wait: if that is interrupted, another `close` waits again
+        if engine_thread is not None:
+            engine_thread.stop()
+            self._engine_thread = None  # only after the wait: if that is interrupted, another `close` waits again
 
     def forget_after_fork(self) -> None:
         """Reset in a forked child, with a new lock: a thread of the parent may have held the old one."""
         self._changed = threading.Condition()
         self._calls = set()
-        self._serving = None
+        self._engine_thread = None
 
-    def _begin(self, call: "_Call[Any]") -> "_Serving":
+    def _begin(self, call: "_Call[Any]") -> "_EngineThread":
         with self._changed:
-            self._refuse_own_thread()
+            self._check_not_own_thread()
             if self._closed:
                 raise EngineClosed
-            if self._serving is None:
-                self._serving = _Serving(self._path, self._options, self._calls)
-                weakref.finalize(self, self._serving.stop_soon).atexit = False  # `_stop_all` waits for the end
+            if self._engine_thread is None:
+                self._engine_thread = _EngineThread(self._path, self._options, self._calls)
+                # Not at exit: `_stop_idle_at_exit` also waits for the end.
+                weakref.finalize(self, self._engine_thread.stop_soon).atexit = False
             self._calls.add(call)
-            return self._serving
+            return self._engine_thread
 
     def _end(self, call: "_Call[Any]") -> None:
         with self._changed:
             self._calls.discard(call)
             self._changed.notify_all()
 
-    def _refuse_own_thread(self) -> None:
-        if self._serving is not None and self._serving.thread is threading.current_thread():
+    def _check_not_own_thread(self) -> None:
+        if self._engine_thread is not None and self._engine_thread.thread is threading.current_thread():
             raise WouldDeadlock
 
 
-class _Serving:
+class _EngineThread:
     """An open engine and the thread that runs its event loop. `calls` are the running calls."""
 
     def __init__(self, path: str, options: OpenOptions, calls: "set[_Call[Any]]") -> None:
@@ -159,7 +160,7 @@ class _Serving:
             else:  # interrupted: close the engine as soon as it is open
                 opened.add_done_callback(_close_unused)
             raise
-        _SERVING.add(self)
+        _ENGINE_THREADS.add(self)
 
     def call(self, call: "_Call[Result]") -> Result:
         """Run a call's work; return its result or raise its error."""
@@ -179,7 +180,7 @@ class _Serving:
 
     def stop_soon(self) -> None:
         """Ask the thread to close the engine, once; callable from any thread, ignored in a forked child."""
-        if self in _SERVING and not self._stopping:
+        if self in _ENGINE_THREADS and not self._stopping:
             self._stopping = True
             self._stop()
 
@@ -193,7 +194,7 @@ class _Serving:
                 error = CannotOpen(Path(path), f"its event loop cannot be created: {error.strerror or error}")
             opened.set_exception(error)
         finally:
-            _SERVING.discard(self)
+            _ENGINE_THREADS.discard(self)
 
 
 def _close_unused(opened: "Future[_Opened]") -> None:
@@ -277,25 +278,25 @@ class _Registry:
 _ALL: Final[weakref.WeakSet[BlockingEngine]] = weakref.WeakSet()
 _registry: Final = _Registry()
 
-_SERVING: Final[set[_Serving]] = set()
+_ENGINE_THREADS: Final[set[_EngineThread]] = set()
 
 # A forked child neither uses nor garbage-collects what it inherits: collecting an event loop or connection closes it.
-_INHERITED: Final[list[_Serving]] = []
+_INHERITED: Final[list[_EngineThread]] = []
 
 
 def _after_fork_in_child() -> None:
-    _INHERITED.extend(_SERVING)
-    _SERVING.clear()
+    _INHERITED.extend(_ENGINE_THREADS)
+    _ENGINE_THREADS.clear()
     _registry.lock = threading.Lock()
     for engine in list(_ALL):
         engine.forget_after_fork()
 
 
-def _stop_all() -> None:
-    for serving in list(_SERVING):
-        if not serving.calls:  # a daemon thread may be in the middle of a call of any length
-            serving.stop()
+def _stop_idle_at_exit() -> None:
+    for engine_thread in list(_ENGINE_THREADS):
+        if not engine_thread.calls:  # a daemon thread may be in the middle of a call of any length
+            engine_thread.stop()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_stop_all)
+atexit.register(_stop_idle_at_exit)

@@ -231,7 +231,7 @@ class Branch(BranchReads):
         Raises:
             AttemptExists
         """
-        request = self._starting(
+        request = self._start_request(
             step,
             status=status,
             attempt_id=attempt_id,
@@ -241,12 +241,12 @@ class Branch(BranchReads):
         )
         return self._started(await self._writer.submit(request))
 
-    async def _start_to_the_end(self, step: str, **options: Unpack[StartOptions]) -> Started:
+    async def _start_shielded(self, step: str, **options: Unpack[StartOptions]) -> Started:
         """Do as `start_attempt`, and return the attempt even if the caller is cancelled meanwhile."""
-        recorded, cancelled = await self._writer.submit_to_the_end(self._starting(step, **options))
+        recorded, cancelled = await self._writer.submit_shielded(self._start_request(step, **options))
         return self._started(recorded), cancelled
 
-    def _starting(
+    def _start_request(
         self,
         step: str,
         *,
@@ -298,7 +298,7 @@ class Branch(BranchReads):
         A cancelled block exits once its end is recorded, which may take up to the busy timeout while another process
         holds the write lock.
         """
-        return AttemptBlock(partial(self._start_to_the_end, step, **options), self._writer.blocks)
+        return AttemptBlock(partial(self._start_shielded, step, **options), self._writer.blocks)
 
     async def reduce(
         self,

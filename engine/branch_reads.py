@@ -14,7 +14,7 @@ from collections.abc import Collection
 from typing_extensions import override
 
 from engine.errors import InvalidValue
-from engine.lineage import DEPTH_DEFAULT, DEPTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, Lineage, LineageWanted
+from engine.lineage import DEPTH_DEFAULT, DEPTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, Lineage, LineageQuery
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, StepLog
 from engine.names import check_name
 from engine.point import PlacedPoint, Point
@@ -114,7 +114,7 @@ class BranchReads:
         name = check_name(name, "parameter name")
         history = check_flag(history, "history")
         depth, limit = check_whole(depth, "depth", DEPTH_MAX), check_whole(limit, "limit", LIMIT_MAX)
-        wanted = LineageWanted(name, history, depth, limit)
+        wanted = LineageQuery(name, history, depth, limit)
         return await self._views.lineage(self._run_id, self._name, at=at, wanted=wanted)
 
     async def steps(self, *, at: Point = None) -> dict[str, StepLog]:

@@ -17,7 +17,7 @@ class OpenBlocks:
 
     def __init__(self) -> None:
         self._open: dict[object, asyncio.Task[Any] | None] = {}
-        self._one_ended: asyncio.Future[None] | None = None  # set while `end_of_cancelled` waits
+        self._one_ended: asyncio.Future[None] | None = None  # set while `wait_for_cancelled` waits
 
     def enter(self, block: object) -> None:
         """Register a block that is about to begin."""
@@ -29,7 +29,7 @@ class OpenBlocks:
         if self._one_ended is not None and not self._one_ended.done():
             self._one_ended.set_result(None)
 
-    async def end_of_cancelled(self) -> None:
+    async def wait_for_cancelled(self) -> None:
         """Wait until no other task that is being cancelled is inside a block, for 30 s at most.
 
         When all tasks are cancelled at once, all are marked before the first of them runs. The time limit is for tasks
@@ -37,17 +37,17 @@ class OpenBlocks:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVING_SECONDS_MAX):
-                await self._end_of_cancelled()
+                await self._wait_for_cancelled()
 
-    async def _end_of_cancelled(self) -> None:
-        while leaving := [task for task in self._open.values() if task is not None and _is_leaving(task)]:
+    async def _wait_for_cancelled(self) -> None:
+        while leaving := [task for task in self._open.values() if task is not None and _is_being_cancelled(task)]:
             if self._one_ended is None or self._one_ended.done():
                 self._one_ended = asyncio.get_running_loop().create_future()
             # A task may be done before its block: another task may be ending the block.
             await asyncio.wait((self._one_ended, *leaving), return_when=asyncio.FIRST_COMPLETED)
 
 
-def _is_leaving(task: asyncio.Task[Any]) -> bool:
+def _is_being_cancelled(task: asyncio.Task[Any]) -> bool:
     return task is not asyncio.current_task() and not task.done() and task.cancelling() > 0
 
 
@@ -64,7 +64,7 @@ async def finish(work: Awaitable[Result]) -> Result:
     with anyio.CancelScope(shield=True):
         try:
             while True:
-                cancelled = await _to_the_end(next(steps)) or cancelled
+                cancelled = await _wait_shielded(next(steps)) or cancelled
         except StopIteration as reached:
             end = reached
         except BaseException as failure:
@@ -77,7 +77,7 @@ async def finish(work: Awaitable[Result]) -> Result:
     return result
 
 
-async def _to_the_end(awaited: "asyncio.Future[Any] | None") -> asyncio.CancelledError | None:
+async def _wait_shielded(awaited: "asyncio.Future[Any] | None") -> asyncio.CancelledError | None:
     """Wait for a future that a coroutine yielded (None: one event loop turn); return the caller's cancellation."""
     cancelled = None
     while True:

@@ -36,26 +36,26 @@ from engine.events import (
     is_misplaced,
 )
 from engine.free_form import check_of
-from engine.model import NOT_BEGUN_WITH
+from engine.model import NOT_INITIAL_FIELDS
 from engine.names import ROOT, check_branch, check_name
 
-_EXTERNAL_RUNS: Final = (ExternalRunRegistered, ExternalRunUpdated)
-_STEPS: Final = (StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
-_BRANCHES: Final = (BranchLogged, BranchStatusChanged, ParametersSet)
-_RUNS: Final = (RunStatusChanged, RunConfigured, JobLogged, RunPinned, RunUnpinned)
+_EXTERNAL_RUN_EVENTS: Final = (ExternalRunRegistered, ExternalRunUpdated)
+_STEP_EVENTS: Final = (StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
+_BRANCH_EVENTS: Final = (BranchLogged, BranchStatusChanged, ParametersSet)
+_RUN_EVENTS: Final = (RunStatusChanged, RunConfigured, JobLogged, RunPinned, RunUnpinned)
 
-_EVENTS: Final[dict[type, tuple[str, tuple[type, ...]]]] = {
+_EVENT_FIELDS: Final[dict[type, tuple[str, tuple[type, ...]]]] = {
     OpenRun: ("event", (RunCreated, RunForked)),
     # Not events that open a stream, nor those whose content only a decision can determine: heads, reductions, erasures.
-    Record: ("events", (*_RUNS, *_BRANCHES, *_STEPS, *_EXTERNAL_RUNS)),
-    LogExternalRun: ("event", _EXTERNAL_RUNS),
+    Record: ("events", (*_RUN_EVENTS, *_BRANCH_EVENTS, *_STEP_EVENTS, *_EXTERNAL_RUN_EVENTS)),
+    LogExternalRun: ("event", _EXTERNAL_RUN_EVENTS),
 }
 """The field of a command that holds events, and the allowed event types, which no payload tells."""
 
-_OF_RUNS: Final = (OpenRun, Configure, Pin, Finalize)
+_RUN_COMMANDS: Final = (OpenRun, Configure, Pin, Finalize)
 
-_NAMES: Final = ("step", "task_id", "attempt_id", "status", "step_status")
-_NAMED: Final = ("values", "parameters", "computed")
+_NAME_FIELDS: Final = ("step", "task_id", "attempt_id", "status", "step_status")
+_PARAMETER_FIELDS: Final = ("values", "parameters", "computed")
 
 
 def checked(command: Command) -> Command:
@@ -66,7 +66,7 @@ def checked(command: Command) -> Command:
             branch.
         InvalidName
     """
-    copy = _COPIES.get(type(command))
+    copy = _COPIERS.get(type(command))
     if copy is None:
         raise InvalidValue("command", command, "is not a command")
     try:
@@ -78,26 +78,26 @@ def checked(command: Command) -> Command:
     return copied
 
 
-def _copy_of(command_type: type[Struct]) -> Callable[[Any], Any]:
+def _copier_of(command_type: type[Struct]) -> Callable[[Any], Any]:
     """Return the function that validates and copies commands of a type."""
-    kinds = get_type_hints(command_type)
-    of_events, event_types = _EVENTS.get(command_type, ("", ()))
-    kinds.pop(of_events, None)
-    fields = msgspec.defstruct(f"{command_type.__name__}Fields", [*kinds.items()])
+    field_types = get_type_hints(command_type)
+    event_field, event_types = _EVENT_FIELDS.get(command_type, ("", ()))
+    field_types.pop(event_field, None)
+    fields = msgspec.defstruct(f"{command_type.__name__}Fields", [*field_types.items()])
     decode, check = msgspec.msgpack.Decoder(fields).decode, check_of(fields)
 
     def copy(command: Any) -> Any:
-        if command_type in _OF_RUNS and command.branch != ROOT:
+        if command_type in _RUN_COMMANDS and command.branch != ROOT:
             raise ValueError(f"it applies to the whole run, so its branch must be the root, not {command.branch!r}")
-        plain = decode(encode_canonical({name: getattr(command, name) for name in kinds}))
+        plain = decode(encode_canonical({name: getattr(command, name) for name in field_types}))
         check(plain)
         _check_names(plain)
         values = structs.asdict(plain)
         if command_type is StartAttempt:
             values["fresh"] = False  # a caller's id may be taken already
-        if of_events:
-            held = getattr(command, of_events)
-            values[of_events] = (
+        if event_field:
+            held = getattr(command, event_field)
+            values[event_field] = (
                 tuple([_copy_event(event, event_types, command.branch) for event in held])
                 if command_type is Record
                 else _copy_event(held, event_types, command.branch)
@@ -123,19 +123,19 @@ def _copy_event(event: Event, types: tuple[type, ...], branch: str) -> Event:
 def _check_names(holder: Any) -> None:
     check_branch(holder.branch)
     for named in (holder, getattr(holder, "document", None)):
-        for name in _NAMES:
+        for name in _NAME_FIELDS:
             if getattr(named, name, None) is not None:
                 check_name(getattr(named, name), name)
     for attempt in (getattr(holder, "changes", None), *getattr(getattr(holder, "document", None), "attempts", ())):
         if attempt is not None and attempt.status is not UNSET:
             check_name(attempt.status, "status")
-    for field in _NAMED:
+    for field in _PARAMETER_FIELDS:
         for name in getattr(holder, field, ()):
             check_name(name, "parameter name")
     begun_with = getattr(holder, "fields", None)
-    for name in () if begun_with is None else NOT_BEGUN_WITH:
+    for name in () if begun_with is None else NOT_INITIAL_FIELDS:
         if getattr(begun_with, name) is not UNSET:
             raise ValueError(f"{name} is not a field that an attempt can start with")
 
 
-_COPIES: Final = {command_type: _copy_of(command_type) for command_type in get_args(Command)}
+_COPIERS: Final = {command_type: _copier_of(command_type) for command_type in get_args(Command)}

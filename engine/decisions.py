@@ -161,7 +161,7 @@ def _record(command: Record, stream: Stream, state: State) -> Sequence[Event]:
 
 
 def _merge_parameters(command: MergeParameters, stream: Stream, state: State) -> Sequence[Event]:
-    values = _unseen(command.values, command.unless, stream, state)
+    values = _new_values(command.values, command.unless, stream, state)
     return (ParametersSet(branch=stream.branch, values=values),) if values else ()
 
 
@@ -172,12 +172,12 @@ def _copy_parameters(command: CopyParameters, stream: Stream, state: State) -> S
     else:
         shown = state.parameters(source)
     there = {name: value for name, value in shown.items() if value != ERASED}
-    values = _unseen(there, command.unless, stream, state, copies=True)
+    values = _new_values(there, command.unless, stream, state, copies=True)
     copied_from = Source(source.branch, source.version)
     return (ParametersSet(branch=stream.branch, values=values, copied_from=copied_from),) if values else ()
 
 
-def _unseen(
+def _new_values(
     values: Mapping[str, Parameter], unless: Unless, stream: Stream, state: State, *, copies: bool = False
 ) -> dict[str, Parameter]:
     """Return the values that a branch does not see yet; with `"own"`, those that it has not set itself.
@@ -240,7 +240,7 @@ def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     heads = [Head(child.branch, child.version, child.hash) for child in children]
     if command.relies_on is not None and tuple(heads) != command.relies_on:
         raise HeadsMoved(stream.run_id, stream.branch)
-    folded, now = _as_children(children, heads, stream, state)
+    folded, now = _fold_inputs(children, heads, stream, state)
     outcome = fold(
         folded,
         now,
@@ -275,7 +275,7 @@ def _children(command: Reduce, stream: Stream, state: State) -> list[Stream]:
     return children
 
 
-def _as_children(
+def _fold_inputs(
     streams: Sequence[Stream], heads: Sequence[Head], parent: Stream, state: State
 ) -> tuple[list[Child], dict[str, OwnParameter]]:
     """Return the children, and those of the parent's own parameters whose names the children have set."""

@@ -77,7 +77,7 @@ class Engine(History, Upkeep):
         """
         self._owner.check()
         try:
-            await self._writer.blocks.end_of_cancelled()
+            await self._writer.blocks.wait_for_cancelled()
         finally:
             await finish(self._close())
 

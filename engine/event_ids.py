@@ -17,15 +17,15 @@ class EventIds:
 
     def __init__(self) -> None:
         self._random = b""
-        self._at = 0
+        self._offset = 0
 
     def take(self, milliseconds: bytes) -> bytes:
         """Return a new id for a time; see `as_milliseconds`."""
-        start = self._at
+        start = self._offset
         if start == len(self._random):
             self._random, start = _draw(_IDS_DRAWN), 0
-        self._at = start + _RANDOM_BYTES
-        return milliseconds + self._random[start : self._at]
+        self._offset = start + _RANDOM_BYTES
+        return milliseconds + self._random[start : self._offset]
 
 
 def as_milliseconds(recorded_at: int) -> bytes:

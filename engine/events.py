@@ -286,7 +286,7 @@ Event: TypeAlias = (
 )
 
 
-_OF_RUNS: Final = (
+_RUN_EVENTS: Final = (
     RunCreated,
     RunForked,
     RunStatusChanged,
@@ -297,12 +297,12 @@ _OF_RUNS: Final = (
     RunUnpinned,
     SourceCarriedOver,
 )
-_OF_BRANCHES: Final = (BranchForked, BranchStatusChanged)
+_BRANCH_EVENTS: Final = (BranchForked, BranchStatusChanged)
 
 
 def is_misplaced(event: Event) -> bool:
     """Return whether an event about a run is outside its root branch, or one about a child branch is in the root."""
-    return isinstance(event, _OF_RUNS if event.branch != ROOT else _OF_BRANCHES)
+    return isinstance(event, _RUN_EVENTS if event.branch != ROOT else _BRANCH_EVENTS)
 
 
 class RecordedEvent(Struct, frozen=True, gc=False):

@@ -101,7 +101,7 @@ class Lineage(Written, frozen=True, kw_only=True):
             waiting += [*reversed(node.history), *reversed(node.sources)]
 
 
-class LineageWanted(Struct, frozen=True):
+class LineageQuery(Struct, frozen=True):
     """A request for a lineage, with its depth and limit, and whether to include the history."""
 
     name: str

@@ -166,16 +166,16 @@ class AttemptChanges(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     ended_at: datetime | UnsetType | None = UNSET
 
 
-NOT_BEGUN_WITH: Final = ("status", "status_reason", "submitted_at", "ended_at")
+NOT_INITIAL_FIELDS: Final = ("status", "status_reason", "submitted_at", "ended_at")
 """The fields that a new attempt cannot be given among its `fields`; its status is passed separately."""
 
-_AS_THEY_ARE: Final = (datetime,)
+_KEPT_TYPES: Final = (datetime,)
 
 
 def given(changes: AttemptChanges) -> dict[str, Any]:
     """Return the fields that `changes` sets, by name."""
     # Only for the names: msgspec leaves out unset fields. For small changes this is four times as fast as a loop.
-    return {name: getattr(changes, name) for name in to_builtins(changes, builtin_types=_AS_THEY_ARE)}
+    return {name: getattr(changes, name) for name in to_builtins(changes, builtin_types=_KEPT_TYPES)}
 
 
 class AttemptDocument(Canonical, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Final
 
 CHUNK_BYTES_MAX: Final = 4 * 1024 * 1024
-_FETCHED_TOGETHER: Final = 8
+_FETCH_ROWS: Final = 8
 
 
 class Chunk:
@@ -32,7 +32,7 @@ class Chunk:
     def _fetched(self) -> Iterator[list[tuple[Any, ...]]]:
         left, size = self._rows_max, 0
         while left and size < CHUNK_BYTES_MAX:
-            asked = min(_FETCHED_TOGETHER, left)
+            asked = min(_FETCH_ROWS, left)
             rows = self._cursor.fetchmany(asked)
             yield rows
             if len(rows) < asked:

@@ -81,7 +81,7 @@ def _step_description(command: LogStep, stream: Stream, state: State) -> Sequenc
 
 def _described(command: LogStep, known: StepLogged) -> StepLogged:
     """Return a known step's description, updated by a command."""
-    said = {name: value for name, value in _own_fields(command.document).items() if value is not None}
+    said = {name: value for name, value in _step_fields(command.document).items() if value is not None}
     return structs.replace(known, **said, spec=known.spec if command.spec is None else command.spec)
 
 
@@ -115,7 +115,7 @@ def taken_over(inherited: StepLog) -> StepLogged:
     )
 
 
-def _own_fields(document: StepDocument) -> dict[str, Any]:
+def _step_fields(document: StepDocument) -> dict[str, Any]:
     """Return a document's fields for the step itself, without the attempts."""
     fields = structs.asdict(document)
     del fields["attempts"]
@@ -130,11 +130,11 @@ def _created(stream: Stream, document: StepDocument, attempt: AttemptDocument, i
         attempt_index=index,
         created_at=attempt.began_at,
         ended_at=attempt.ended_at,
-        **_fields(attempt),
+        **_attempt_fields(attempt),
     )
 
 
-def _fields(attempt: AttemptDocument) -> dict[str, Any]:
+def _attempt_fields(attempt: AttemptDocument) -> dict[str, Any]:
     """Return a document's fields for an attempt, without its times."""
     fields = structs.asdict(attempt)
     for time in ("began_at", "ended_at"):
@@ -150,7 +150,7 @@ def _attempt_id(stream: Stream, step: str, index: int) -> str:
 def _adds_nothing(command: LogStep, step: StepLog) -> bool:
     """Return whether a step's log already holds everything that is to be logged, attempts included."""
     document = command.document
-    said = _own_fields(document) | {"spec": command.spec}
+    said = _step_fields(document) | {"spec": command.spec}
     return (
         all(value is None or same(getattr(step, name), value) for name, value in said.items())
         and len(document.attempts) <= len(step.attempts)
@@ -160,7 +160,7 @@ def _adds_nothing(command: LogStep, step: StepLog) -> bool:
 
 def _changed(attempt: AttemptDocument, known: AttemptLog) -> dict[str, Any]:
     """Return the differences between an attempt's document and its log."""
-    changed = {name: value for name, value in _fields(attempt).items() if not same(getattr(known, name), value)}
+    changed = {name: value for name, value in _attempt_fields(attempt).items() if not same(getattr(known, name), value)}
     return changed | _times(attempt, known)
 
 

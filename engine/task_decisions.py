@@ -81,12 +81,12 @@ def _log_external_run(command: LogExternalRun, stream: Stream, state: State) -> 
             raise TaskNotFound(stream.run_id, event.task_id)
     elif known is None:
         raise ExternalRunNotFound(stream.run_id, event.task_id)
-    if known is not None and _says(known, event):
+    if known is not None and _is_known(known, event):
         return ()
     return (event,) if inherited is None else (taken_over(inherited), event)
 
 
-def _says(known: ExternalRun, event: ExternalRunRegistered | ExternalRunUpdated) -> bool:
+def _is_known(known: ExternalRun, event: ExternalRunRegistered | ExternalRunUpdated) -> bool:
     said = {name: value for name, value in structs.asdict(event).items() if name != "branch"}
     return same({name: getattr(known, name) for name in said}, said)
 

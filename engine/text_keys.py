@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 _LARGE_MAPPING: Final = re.compile(rb"\xde[^\x00]|\xdf")  # of 256 keys and more, or bytes that look like one
-_LOOKED_AT_FROM_BYTES: Final = 4096
+_CHECKED_BYTES_MIN: Final = 4096
 
 # By tag: the size of a fixed-size value in bytes; or the size of the length field, which counts bytes or members.
 _SIZES: Final = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8} | {
@@ -28,7 +28,7 @@ def check_keys(payload: bytes) -> None:
     Raises:
         ValueError
     """
-    if len(payload) >= _LOOKED_AT_FROM_BYTES and _LARGE_MAPPING.search(payload) is not None:
+    if len(payload) >= _CHECKED_BYTES_MIN and _LARGE_MAPPING.search(payload) is not None:
         _Walk(payload).check()
 
 
@@ -37,43 +37,43 @@ class _Walk:
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
-        self._at = 0
-        self._left = 1  # values left in the innermost list or mapping, counting keys as well
+        self._offset = 0
+        self._remaining = 1  # values left in the innermost list or mapping, counting keys as well
         self._in_mapping = False
         self._outer: list[tuple[int, bool]] = []
 
     def check(self) -> None:
-        while self._at < len(self._payload) and len(self._outer) < _DEPTH_MAX:
-            if self._left:
-                self._value(self._payload[self._at])
+        while self._offset < len(self._payload) and len(self._outer) < _DEPTH_MAX:
+            if self._remaining:
+                self._skip_value(self._payload[self._offset])
             elif self._outer:
-                self._left, self._in_mapping = self._outer.pop()
+                self._remaining, self._in_mapping = self._outer.pop()
             else:
                 return
 
-    def _value(self, tag: int) -> None:
-        if self._in_mapping and self._left % 2 == 0 and tag not in _TEXTS:
+    def _skip_value(self, tag: int) -> None:
+        if self._in_mapping and self._remaining % 2 == 0 and tag not in _TEXTS:
             raise ValueError("a key is not text")
-        self._left -= 1
-        self._at += 1
+        self._remaining -= 1
+        self._offset += 1
         if tag in _SIZES:
-            self._at += _SIZES[tag]
+            self._offset += _SIZES[tag]
         elif tag in _BYTES:
-            length = self._number(_BYTES[tag])
-            self._at += length + (tag in _EXTENSIONS)
+            length = self._read_length(_BYTES[tag])
+            self._offset += length + (tag in _EXTENSIONS)
         elif 0xA0 <= tag < 0xC0:  # noqa: PLR2004 - short texts
-            self._at += tag & 31
+            self._offset += tag & 31
         elif 0x80 <= tag < 0xA0:  # noqa: PLR2004 - short mappings and lists
             self._enter((tag & 15) * 2 if tag < 0x90 else tag & 15, in_mapping=tag < 0x90)  # noqa: PLR2004 - as above
         elif tag in _LISTS:
-            self._enter(self._number(_LISTS[tag]), in_mapping=False)
+            self._enter(self._read_length(_LISTS[tag]), in_mapping=False)
         elif tag in _MAPPINGS:
-            self._enter(self._number(_MAPPINGS[tag]) * 2, in_mapping=True)
+            self._enter(self._read_length(_MAPPINGS[tag]) * 2, in_mapping=True)
 
     def _enter(self, values: int, *, in_mapping: bool) -> None:
-        self._outer.append((self._left, self._in_mapping))
-        self._left, self._in_mapping = values, in_mapping
+        self._outer.append((self._remaining, self._in_mapping))
+        self._remaining, self._in_mapping = values, in_mapping
 
-    def _number(self, size: int) -> int:
-        self._at += size
-        return int.from_bytes(self._payload[self._at - size : self._at], "big")
+    def _read_length(self, size: int) -> int:
+        self._offset += size
+        return int.from_bytes(self._payload[self._offset - size : self._offset], "big")

@@ -139,7 +139,7 @@ class Upkeep:
             check_name(run_id, "run id"),
             check_branch(branch),
             check_version(version, "version"),
-            _reason(reason),
+            _checked_reason(reason),
             check_optional(check_text, by, "by"),
         )
         if compact and not (await self._removal.compact()).complete:
@@ -195,7 +195,7 @@ class Upkeep:
         """
         return await self._removal.delete_run(
             check_name(run_id, "run id"),
-            _reason(reason),
+            _checked_reason(reason),
             carry_over=check_flag(carry_over, "carry_over"),
             expiry=None,
         )
@@ -233,9 +233,9 @@ class Upkeep:
         Raises:
             InvalidValue: before anything is deleted.
         """
-        reason = _reason(reason)
-        until = to_microseconds(_since(older_than))
-        expiry = Expiry(_ended(statuses), until, await self._removal.recorded_until(until))
+        reason = _checked_reason(reason)
+        until = to_microseconds(_cutoff(older_than))
+        expiry = Expiry(_checked_statuses(statuses), until, await self._removal.recorded_until(until))
         found = await self._removal.expired(expiry)
         if check_flag(dry_run, "dry_run"):
             return found
@@ -251,7 +251,7 @@ class Upkeep:
         return collected
 
 
-def _ended(statuses: Collection[str]) -> frozenset[str]:
+def _checked_statuses(statuses: Collection[str]) -> frozenset[str]:
     if isinstance(statuses, str) or not isinstance(statuses, Collection):
         raise InvalidValue("statuses", statuses, "is not a collection of statuses")
     for status in statuses:
@@ -260,7 +260,7 @@ def _ended(statuses: Collection[str]) -> frozenset[str]:
     return frozenset(statuses)
 
 
-def _since(older_than: timedelta | datetime) -> datetime:
+def _cutoff(older_than: timedelta | datetime) -> datetime:
     if isinstance(older_than, datetime):
         return older_than
     if not isinstance(older_than, timedelta):
@@ -273,7 +273,7 @@ def _since(older_than: timedelta | datetime) -> datetime:
         raise InvalidValue("older_than", str(older_than), "reaches back before the year 1") from error
 
 
-def _reason(reason: object) -> str:
+def _checked_reason(reason: object) -> str:
     text = check_text(reason, "reason")
     if not text.strip():
         raise InvalidValue("reason", text, "is blank; give a reason")

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from engine.lineage import Lineage, LineageWanted
+from engine.lineage import Lineage, LineageQuery
 from engine.model import AttemptLog, BranchLog, ExternalRun, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.point import PlacedPoint, Point, Position
 from engine.ports import Stream
@@ -111,7 +111,7 @@ class Views(Protocol):
         self, run_id: str, branch: str, *, at: Point, names: Collection[str] | None, inherited: bool
     ) -> dict[str, Parameter]: ...
     async def resolved(self, run_id: str, branch: str, *, at: Point) -> dict[str, tuple[Parameter, Origin]]: ...
-    async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageWanted) -> Lineage: ...
+    async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageQuery) -> Lineage: ...
     async def parting(self, one: PlacedPoint, other: PlacedPoint) -> Origin | None:
         """Return the last event that two histories share, None if they share none."""
         ...

@@ -25,25 +25,25 @@ from engine.ports import Answer, EventLog, Recorded
 QUEUED_REQUESTS_MAX = 16_384
 
 
-Finished: TypeAlias = tuple[Recorded, asyncio.CancelledError | None]
+ShieldedResult: TypeAlias = tuple[Recorded, asyncio.CancelledError | None]
 """The result of a shielded request, and the cancellation that its caller still has to raise, if any."""
 
 
 class _Queued:
     """A request, and the future that its caller awaits. Cancelling the caller cancels `answer`, not `outcome`."""
 
-    __slots__ = ("answer", "outcome", "request", "to_the_end")
+    __slots__ = ("answer", "outcome", "request", "shielded")
 
-    def __init__(self, request: Request, *, to_the_end: bool) -> None:
+    def __init__(self, request: Request, *, shielded: bool) -> None:
         self.request = request
-        self.to_the_end = to_the_end
+        self.shielded = shielded
         self.answer: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
         self.outcome: Recorded | BaseException | None = None
 
     @property
-    def is_taken_back(self) -> bool:
+    def is_withdrawn(self) -> bool:
         """Whether its caller was cancelled but has not run since, so that it could not withdraw the request itself."""
-        return self.answer.cancelled() and not self.to_the_end
+        return self.answer.cancelled() and not self.shielded
 
     def settle(self, outcome: Recorded | BaseException) -> None:
         """Set the outcome, and wake the caller unless it was cancelled."""
@@ -55,7 +55,7 @@ class _Queued:
         else:
             self.answer.set_exception(outcome)
 
-    async def outlive(self, cancelled: asyncio.CancelledError) -> Recorded:
+    async def wait_shielded(self, cancelled: asyncio.CancelledError) -> Recorded:
         """Wait for the outcome of a cancelled caller's request; if it failed, raise the cancellation."""
         with anyio.CancelScope(shield=True):
             while self.outcome is None:
@@ -72,7 +72,7 @@ class Writer:
 
     def __init__(self, log: EventLog, *, queued_requests_max: int = QUEUED_REQUESTS_MAX) -> None:
         self._log = log
-        self._free = anyio.Semaphore(queued_requests_max)
+        self._slots = anyio.Semaphore(queued_requests_max)
         self._queue: dict[_Queued, None] = {}
         self._recording: asyncio.Future[list[Answer]] | None = None
         self._awaited: set[_Queued] = set()  # requests of the current batch whose callers are still waiting
@@ -93,23 +93,23 @@ class Writer:
             AnabranchError: it was not recorded; see `engine.ports.Answer`.
         """
         self._owner.check()
-        await self._take_place()
+        await self._acquire_slot()
         try:
-            queued = self._put(request, to_the_end=False)
+            queued = self._enqueue(request, shielded=False)
             try:
                 return await queued.answer
             except asyncio.CancelledError:
-                self._take_back(queued)
+                self._withdraw(queued)
                 raise
         finally:
-            self._free.release()
+            self._slots.release()
 
     async def has_recorded(self, run_id: str, idempotency_key: str | None) -> bool:
         """Return whether a request with that key was recorded; if so, a retry can skip preparing it again."""
         self._owner.check()
         return idempotency_key is not None and await self._log.has_recorded(run_id, idempotency_key)
 
-    async def submit_to_the_end(self, request: Request) -> Finished:
+    async def submit_shielded(self, request: Request) -> ShieldedResult:
         """Return once the request is recorded and durable, even if the caller is cancelled meanwhile.
 
         A caller that is cancelled while the queue is full may exceed its bound. The cancellation is returned along with
@@ -121,23 +121,23 @@ class Writer:
         """
         self._owner.check()
         try:
-            await self._take_place()
+            await self._acquire_slot()
         except asyncio.CancelledError as cancelled:
             try:
-                queued = self._put(request, to_the_end=True)
+                queued = self._enqueue(request, shielded=True)
             except EngineClosed as closed:
                 raise cancelled from closed
-            return await queued.outlive(cancelled), cancelled
+            return await queued.wait_shielded(cancelled), cancelled
         try:
-            queued = self._put(request, to_the_end=True)
+            queued = self._enqueue(request, shielded=True)
             try:
                 return await queued.answer, None
             except asyncio.CancelledError as cancelled:
-                return await queued.outlive(cancelled), cancelled
+                return await queued.wait_shielded(cancelled), cancelled
         finally:
-            self._free.release()
+            self._slots.release()
 
-    def _take_back(self, queued: _Queued) -> None:
+    def _withdraw(self, queued: _Queued) -> None:
         if queued in self._queue:
             del self._queue[queued]
         elif queued in self._awaited:
@@ -145,16 +145,16 @@ class Writer:
             if not self._awaited and self._recording is not None:
                 self._recording.cancel()
 
-    async def _take_place(self) -> None:
+    async def _acquire_slot(self) -> None:
         try:
-            self._free.acquire_nowait()
+            self._slots.acquire_nowait()
         except anyio.WouldBlock:
-            await self._free.acquire()
+            await self._slots.acquire()
 
-    def _put(self, request: Request, *, to_the_end: bool) -> _Queued:
+    def _enqueue(self, request: Request, *, shielded: bool) -> _Queued:
         if self._closed:
             raise EngineClosed
-        queued = _Queued(request, to_the_end=to_the_end)
+        queued = _Queued(request, shielded=shielded)
         self._queue[queued] = None
         if self._idle.is_set():
             self._idle.clear()
@@ -194,7 +194,7 @@ class Writer:
             taken = list(islice(self._queue, self._log.capabilities.batch_requests_max))
             for queued in taken:
                 del self._queue[queued]
-            batch = [queued for queued in taken if not queued.is_taken_back]
+            batch = [queued for queued in taken if not queued.is_withdrawn]
         return batch
 
 

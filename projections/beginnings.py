@@ -12,7 +12,7 @@ from engine.ports import Stream
 
 _DECLARED: Final = frozenset({CREATED, PENDING})
 _REMOVALS: Final = (StepRemoved,)
-_SIGNS: Final = (StepLogged, StepStatusChanged, AttemptCreated, AttemptUpdated)
+_STEP_EVENTS: Final = (StepLogged, StepStatusChanged, AttemptCreated, AttemptUpdated)
 
 
 def version_before(connection: sqlite3.Connection, stream: Stream, step: str, version: int) -> int:
@@ -26,7 +26,7 @@ def version_before(connection: sqlite3.Connection, stream: Stream, step: str, ve
     """
     removed = max((number for number, _ in _events_of(connection, stream, step, _REMOVALS, 0, version)), default=0)
     logged: int | None = None
-    for number, event in _events_of(connection, stream, step, _SIGNS, removed, version):
+    for number, event in _events_of(connection, stream, step, _STEP_EVENTS, removed, version):
         if _begins(event):
             return number - 1
         logged = logged or number

@@ -7,7 +7,7 @@ from engine.names import ROOT
 from engine.ports import Stream
 from projections.columns import from_json
 from projections.own_parameters import LATEST
-from projections.past import OF_CONFIGURATION, past_of_stream_alone
+from projections.past import CONFIGURATION_EVENTS, past_of_stream
 from projections.reading import lineage
 from projections.streams import stream_of
 
@@ -31,7 +31,7 @@ def inherited_configuration(connection: sqlite3.Connection, root: Stream) -> dic
 def _own_at(connection: sqlite3.Connection, root: Stream, version: int) -> dict[str, Any]:
     if not _own(connection, root):  # keys are never removed: if there are none now, there were none
         return {}
-    with past_of_stream_alone(connection, root, version, OF_CONFIGURATION) as then:
+    with past_of_stream(connection, root, version, CONFIGURATION_EVENTS) as then:
         return _own(then, root)
 
 

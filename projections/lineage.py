@@ -17,7 +17,7 @@ from msgspec import Struct, field, structs
 from engine.codec import decode_event
 from engine.errors import ParameterNotFound
 from engine.events import ParametersReduced, SourceCarriedOver
-from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageWanted, Written
+from engine.lineage import ConflictOutcome, During, ForkPoint, Lineage, LineageQuery, Written
 from engine.model import Head, Parameter, Source
 from engine.ports import Stream
 from engine.times import from_microseconds
@@ -77,7 +77,7 @@ class _Node(Struct):
     through: list[ForkPoint] = field(default_factory=list)
 
 
-def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, wanted: LineageWanted) -> Lineage:
+def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, wanted: LineageQuery) -> Lineage:
     """Return the lineage of the value that a branch sees as of a version.
 
     Raises:
@@ -94,7 +94,7 @@ def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, w
 class _Tracing:
     """Builds one lineage."""
 
-    def __init__(self, connection: sqlite3.Connection, wanted: LineageWanted) -> None:
+    def __init__(self, connection: sqlite3.Connection, wanted: LineageQuery) -> None:
         self._connection = connection
         self._name = wanted.name
         self._depth = wanted.depth
@@ -177,7 +177,7 @@ class _Tracing:
         return None
 
     def _pass_over(self, node: _Node) -> None:
-        for head in self._others(node):
+        for head in self._unvisited_children(node):
             if node.level == self._depth or not self._children_left:
                 node.more += 1
                 continue
@@ -187,7 +187,7 @@ class _Tracing:
             if row is not None:
                 node.passed_over.append(self._written(row))
 
-    def _others(self, node: _Node) -> Iterable[Head]:
+    def _unvisited_children(self, node: _Node) -> Iterable[Head]:
         """Return the heads of a reduction's children that were not looked up as sources."""
         if node.event is None or not node.event.sources.get(self._name):
             return ()
@@ -217,7 +217,7 @@ class _Tracing:
         """Return the value that an event wrote, and the source if it is a copy."""
         found = self._connection.execute(_SELECT_EVENT, (row.position,)).fetchone()
         run_id, branch, stream_version, event_id, recorded_at, hash_, event_type, schema_version, payload = found
-        value, copied_from = self._said(event_type, schema_version, payload, row.position)
+        value, copied_from = self._decoded_value(event_type, schema_version, payload, row.position)
         written = Written(
             # Prefer the event's value over the row's: the hash in the result commits to the event.
             value=value or Parameter(from_json(row.value), row.kind),
@@ -232,7 +232,7 @@ class _Tracing:
         )
         return written, copied_from
 
-    def _said(
+    def _decoded_value(
         self, event_type: str, schema_version: int, payload: bytes, position: int
     ) -> tuple[Parameter | None, Source | None]:
         """Return an event's value for the name, and the source if it is a copy; decode only this one of its values."""
@@ -293,12 +293,12 @@ class _Tracing:
             (LATEST, stream_id, positions[-1], positions[0]),
         )
         begun = deque(rows)
-        under_way: list[tuple[int, int, During]] = []  # a heap: the first to end comes first
+        open_attempts: list[tuple[int, int, During]] = []  # a heap: the first to end comes first
         for position in positions:
             while begun and begun[0][0] < position:
                 _, ended, *attempt = begun.popleft()
-                heappush(under_way, (ended, len(begun), During(*attempt)))
-            while under_way and under_way[0][0] <= position:
-                heappop(under_way)
-            if len(under_way) == 1:
-                yield position, under_way[0][2]
+                heappush(open_attempts, (ended, len(begun), During(*attempt)))
+            while open_attempts and open_attempts[0][0] <= position:
+                heappop(open_attempts)
+            if len(open_attempts) == 1:
+                yield position, open_attempts[0][2]

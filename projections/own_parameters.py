@@ -20,8 +20,8 @@ ParameterRow: TypeAlias = tuple[int, str, int, int, str, str, int]
 """A row of `parameters`: stream id, name, stream version, position, kind, the value as JSON, whether it was copied."""
 
 _FEW_NAMES = 4
-_KEPT_ROWS_MAX = 4_000
-_KEPT_CHARACTERS_MAX = 8 * 1024 * 1024
+_CACHED_ROWS_MAX = 4_000
+_CACHED_CHARACTERS_MAX = 8 * 1024 * 1024
 
 # A loose index scan: SQLite uses its own skip-scan only after ANALYZE.
 _OWN = """
@@ -157,7 +157,7 @@ class LatestRows:
 
     def trim(self) -> None:
         """Empty the cache if it exceeds its limits."""
-        if self._rows + len(self._streams) > _KEPT_ROWS_MAX or self._characters > _KEPT_CHARACTERS_MAX:
+        if self._rows + len(self._streams) > _CACHED_ROWS_MAX or self._characters > _CACHED_CHARACTERS_MAX:
             self.forget()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:

@@ -63,16 +63,16 @@ _EVENTS = (
     " events.hash, event_type, schema_version, payload FROM events JOIN streams USING (stream_id)"
 )
 _OPENING = (RunCreated, RunForked, BranchForked, SourceCarriedOver)
-OF_STEPS = (*_OPENING, StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
+STEP_EVENTS = (*_OPENING, StepLogged, StepStatusChanged, StepRemoved, AttemptCreated, AttemptUpdated)
 """The event types that determine a branch's steps and attempts, including those that open a branch."""
-OF_CONFIGURATION = (*_OPENING, RunConfigured)
+CONFIGURATION_EVENTS = (*_OPENING, RunConfigured)
 """Likewise for a run's configuration."""
-OF_RUN = (*_OPENING, RunStatusChanged, RunFinalized, RunPinned, RunUnpinned)
+RUN_EVENTS = (*_OPENING, RunStatusChanged, RunFinalized, RunPinned, RunUnpinned)
 """Likewise for its row in the list of runs."""
-OF_EXTERNAL_RUNS = (*_OPENING, StepRemoved, ExternalRunRegistered, ExternalRunUpdated)
+EXTERNAL_RUN_EVENTS = (*_OPENING, StepRemoved, ExternalRunRegistered, ExternalRunUpdated)
 """Likewise for its external runs."""
 
-_MENTIONING = "instr(payload, CAST(? AS BLOB)) > 0"  # MessagePack holds a name's bytes unchanged
+_MENTIONS_STEP = "instr(payload, CAST(? AS BLOB)) > 0"  # MessagePack holds a name's bytes unchanged
 _OF_RUN = "events.root_id = (SELECT root_id FROM streams WHERE stream_id = ?)"
 
 
@@ -103,7 +103,7 @@ def past_at(
 
 
 @contextmanager
-def past_of_stream_alone(
+def past_of_stream(
     connection: sqlite3.Connection, stream: Stream, version: int, types: Sequence[type], step: str | None = None
 ) -> Iterator[sqlite3.Connection]:
     """Yield the views of one branch's own events up to a version, without inherited data.
@@ -111,7 +111,7 @@ def past_of_stream_alone(
     If none of these events were recorded since, those are the current views.
 
     Args:
-        types: `OF_STEPS` or `OF_CONFIGURATION`: what the views need to contain.
+        types: `STEP_EVENTS` or `CONFIGURATION_EVENTS`: what the views need to contain.
         step: the only step that the views need to contain.
 
     Raises:
@@ -121,7 +121,7 @@ def past_of_stream_alone(
         yield connection
         return
     position, _ = event_of(connection, stream, version)
-    if not _went_on(connection, stream, position, types, step):
+    if not _has_events_after(connection, stream, position, types, step):
         yield connection
         return
     with _fold_into_memory(connection) as fold:
@@ -129,13 +129,13 @@ def past_of_stream_alone(
         yield fold.done()
 
 
-def _went_on(
+def _has_events_after(
     connection: sqlite3.Connection, stream: Stream, position: int, types: Sequence[type], step: str | None
 ) -> bool:
     """Return whether a stream has events of these types after a position that may concern the step, if given."""
     after = (
         f"SELECT 1 FROM events WHERE {_OF_RUN} AND stream_id = ? AND position > ?"
-        f" AND event_type IN ({_quoted(types)}) AND {_MENTIONING} LIMIT 1"
+        f" AND event_type IN ({_quoted(types)}) AND {_MENTIONS_STEP} LIMIT 1"
     )
     values = stream.stream_id, stream.stream_id, position, step or ""
     return connection.execute(after, values).fetchone() is not None
@@ -182,7 +182,7 @@ class _Fold:
         if not types:
             self.events(where, values)
             return
-        wanted = f"event_type IN ({_quoted(types)}) AND ({_MENTIONING} OR event_type IN ({_quoted(_OPENING)}))"
+        wanted = f"event_type IN ({_quoted(types)}) AND ({_MENTIONS_STEP} OR event_type IN ({_quoted(_OPENING)}))"
         self.events(f"{where} AND {wanted}", (*values, step or ""), step)
 
     def events(self, where: str, values: tuple[int | str, ...], step: str | None = None) -> None:
@@ -203,14 +203,15 @@ class _Fold:
             if isinstance(recorded.event, RunForked) and stream.parent_id is None:
                 self._without_source.append(stream)
 
-    def _left_behind(self, root: Stream) -> None:
+    def _fold_carried_over(self, root: Stream) -> None:
         """Fold the data carried over from a deleted source: it counts from the fork on, even if recorded later."""
         where = "events.stream_id = ? AND stream_version > ? AND event_type = 'SourceCarriedOver'"
         for stream, recorded in self._read(where, (root.stream_id, root.stream_id, root.version)):
             assert isinstance(recorded.event, SourceCarriedOver), "asked for by type"
-            self._projectors.apply(stream, structs.replace(recorded, event=self._as_seen(stream, recorded.event)))
+            seen = self._without_hidden_steps(stream, recorded.event)
+            self._projectors.apply(stream, structs.replace(recorded, event=seen))
 
-    def _as_seen(self, root: Stream, event: SourceCarriedOver) -> SourceCarriedOver:
+    def _without_hidden_steps(self, root: Stream, event: SourceCarriedOver) -> SourceCarriedOver:
         """Return the carried-over data, with only the steps that the run had not logged or removed by the point."""
         carried = (*event.steps, *event.hidden)
         seen = [each for each in carried if not self._hides(root, each.log.step)]
@@ -236,7 +237,7 @@ class _Fold:
     def done(self) -> sqlite3.Connection:
         """Complete and return the database; its streams' heads are the last folded events."""
         for stream in self._without_source:
-            self._left_behind(stream)
+            self._fold_carried_over(stream)
         rows = map(structs.astuple, self._streams.values())
         self._memory.executemany("INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         return self._memory

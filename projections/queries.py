@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
 from engine.errors import AttemptNotFound, RunNotFound, StepNotFound
-from engine.lineage import Lineage, LineageWanted
+from engine.lineage import Lineage, LineageQuery
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.names import ROOT
 from engine.point import PlacedPoint, Point, Position
@@ -16,7 +16,7 @@ from projections.beginnings import version_before
 from projections.configuration import configuration
 from projections.lineage import read_lineage
 from projections.own_parameters import own_parameters, own_parameters_of
-from projections.past import OF_RUN, OF_STEPS, past_at, past_of_stream_alone
+from projections.past import RUN_EVENTS, STEP_EVENTS, past_at, past_of_stream
 from projections.reading import (
     IN_RUN,
     Readers,
@@ -27,7 +27,7 @@ from projections.reading import (
     seen_parameters,
 )
 from projections.run_log import compile_branch, compile_run
-from projections.runs import RunsWanted, run_info, run_not_found, runs_page
+from projections.runs import RunsQuery, run_info, run_not_found, runs_page
 from projections.steps import step_of, steps_of
 from projections.streams import (
     branch_name,
@@ -80,7 +80,7 @@ class SqliteViews:
         def read(connection: sqlite3.Connection, _: Stream) -> RunInfo:
             return run_info(connection, run_id)
 
-        return await self._as_of(run_id, ROOT, at, read, whole_run=False, types=OF_RUN)
+        return await self._as_of(run_id, ROOT, at, read, whole_run=False, types=RUN_EVENTS)
 
     async def configuration(self, run_id: str) -> dict[str, Any]:
         return await self._readers.run(
@@ -97,7 +97,7 @@ class SqliteViews:
         limit: int,
         cursor: str | None,
     ) -> RunPage:
-        wanted = RunsWanted(status, tag, created_from, created_until, limit, cursor)
+        wanted = RunsQuery(status, tag, created_from, created_until, limit, cursor)
         return await self._readers.run(lambda connection: runs_page(connection, wanted))
 
     async def parameters(
@@ -122,7 +122,7 @@ class SqliteViews:
 
         return await self._of_stream(run_id, branch, at, read)
 
-    async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageWanted) -> Lineage:
+    async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageQuery) -> Lineage:
         def read(connection: sqlite3.Connection, stream: Stream, version: int) -> Lineage:
             return read_lineage(connection, stream, version, wanted)
 
@@ -155,11 +155,11 @@ class SqliteViews:
             return [(branch_name(connection, row.stream_id), as_attempt(row)) for row in rows]
 
         def read_own(connection: sqlite3.Connection, stream: Stream, version: int) -> list[tuple[str, AttemptLog]]:
-            with past_of_stream_alone(connection, stream, version, OF_STEPS) as then:
+            with past_of_stream(connection, stream, version, STEP_EVENTS) as then:
                 return read(then, stream)
 
         if branch is None:
-            return await self._as_of(run_id, ROOT, at, read, whole_run=True, types=OF_STEPS)
+            return await self._as_of(run_id, ROOT, at, read, whole_run=True, types=STEP_EVENTS)
         return await self._of_stream(run_id, branch, at, read_own)
 
     async def attempt(self, run_id: str, attempt_id: str) -> tuple[str, AttemptLog]:

@@ -76,12 +76,12 @@ class ViewRebuilder:
             due, live = f"{scratch_name}.{table}", f"main.{table}"
             there = _columns(connection, "main", table)
             if there == _columns(connection, scratch_name, table):
-                columns = _compared(connection, scratch_name, table)
+                columns = _comparison_columns(connection, scratch_name, table)
                 missing = _count_except(connection, columns, due, live)
                 # Rows are unique, so with none missing and an equal count there are no unexpected ones.
                 whole = not missing and _count(connection, live) == _count(connection, due)
                 unexpected = 0 if whole else _count_except(connection, columns, live, due)
-                missing += _damages(connection, table)
+                missing += _integrity_errors(connection, table)
             else:  # another table with that name, or none
                 missing, unexpected = _count(connection, due), _count(connection, live) if there else 0
             unexpected += len(_definitions(connection, "main", table, "trigger"))
@@ -104,7 +104,7 @@ def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[st
     return [name for _, name, *_ in connection.execute(f"PRAGMA {schema}.table_info({table})")]
 
 
-def _compared(connection: sqlite3.Connection, schema: str, table: str) -> str:
+def _comparison_columns(connection: sqlite3.Connection, schema: str, table: str) -> str:
     """Return the columns to compare: with `typeof` for ANY columns, because EXCEPT treats 4 and 4.0 as equal.
 
     The key columns come first: rows are read roughly in their order, so SQLite sorts them quickly.
@@ -121,7 +121,7 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
     return number
 
 
-def _damages(connection: sqlite3.Connection, table: str) -> int:
+def _integrity_errors(connection: sqlite3.Connection, table: str) -> int:
     said = [text for (text,) in connection.execute(f"PRAGMA main.integrity_check({table})")]
     return 0 if said == ["ok"] else len(said)
 

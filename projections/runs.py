@@ -20,7 +20,7 @@ _SELECT = (
 )
 
 
-class RunsWanted(Struct, frozen=True):
+class RunsQuery(Struct, frozen=True):
     """A request for a page of runs. The cursor is the `stream_id` of the previous page's last run."""
 
     status: str | None
@@ -51,7 +51,7 @@ def run_not_found(connection: sqlite3.Connection, run_id: str) -> RunNotFound:
     return RunNotFound(run_id) if row is None else RunNotFound(run_id, from_microseconds(row[0]), row[1])
 
 
-def runs_page(connection: sqlite3.Connection, wanted: RunsWanted) -> RunPage:
+def runs_page(connection: sqlite3.Connection, wanted: RunsQuery) -> RunPage:
     """Return a page of runs, the last recorded first.
 
     Raises:
@@ -67,7 +67,7 @@ def runs_page(connection: sqlite3.Connection, wanted: RunsWanted) -> RunPage:
     return RunPage([_as_run_info(row) for row in page], str(page[-1][-1]) if len(rows) > wanted.limit else None)
 
 
-def _conditions(wanted: RunsWanted) -> dict[str, Any]:
+def _conditions(wanted: RunsQuery) -> dict[str, Any]:
     conditions = {
         "status = ?": wanted.status,
         "tag = ?": wanted.tag,

@@ -10,11 +10,11 @@ from engine.model import SUCCEEDED_STATUSES, AttemptLog, Origin, StepLog
 from engine.names import ROOT
 from engine.ports import Stream, check_opened_before
 from projections.own_parameters import LATEST
-from projections.past import OF_STEPS, past_of_stream_alone
+from projections.past import STEP_EVENTS, past_of_stream
 from projections.reading import as_attempt, as_step, attempt_rows, removed_steps, step_rows
 from projections.streams import stream_of
 
-_KEPT_STEPS_MAX = 4_000
+_CACHED_STEPS_MAX = 4_000
 
 
 def steps_of(connection: sqlite3.Connection, stream: Stream, version: int = LATEST) -> dict[str, StepLog]:
@@ -41,7 +41,7 @@ def _own_step_at(
 ) -> tuple[StepLog | None, bool]:
     """Return a step that a stream itself had logged at a version, and whether it had removed one of that name."""
     key = stream.stream_id, step
-    with past_of_stream_alone(connection, stream, version, OF_STEPS, step) as then:
+    with past_of_stream(connection, stream, version, STEP_EVENTS, step) as then:
         for row in step_rows(then, "WHERE stream_id = ? AND step = ?", key):
             attempts = attempt_rows(then, "WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index", key)
             return as_step(row, [as_attempt(each) for each in attempts]), False
@@ -94,7 +94,7 @@ def _over_inherited(
 
 def _own_steps_at(connection: sqlite3.Connection, stream: Stream, version: int) -> tuple[dict[str, StepLog], set[str]]:
     """Return the steps that a stream itself had logged at a version, and the names of those it had removed."""
-    with past_of_stream_alone(connection, stream, version, OF_STEPS) as then:
+    with past_of_stream(connection, stream, version, STEP_EVENTS) as then:
         own = own_steps(then, "stream_id = ?", (stream.stream_id,)).get(stream.stream_id, {})
         return own, removed_steps(then, stream.stream_id)
 
@@ -123,20 +123,20 @@ class InheritedSteps:
     def __init__(self, connection: sqlite3.Connection, write_batch: Callable[[], None]) -> None:
         self._connection = connection
         self._write_batch = write_batch
-        self._at: dict[tuple[int | None, int], dict[str, StepLog]] = {}
+        self._by_point: dict[tuple[int | None, int], dict[str, StepLog]] = {}
 
     def of(self, root: Stream) -> Mapping[str, StepLog]:
         """Return `inherited_steps` of a root branch."""
         point = root.parent_id, root.parent_version
-        found = self._at.pop(point, None)
+        found = self._by_point.pop(point, None)
         if found is None:
             self._write_batch()
             found = inherited_steps(self._connection, root)
-            while self._at and sum(map(len, self._at.values())) + len(found) > _KEPT_STEPS_MAX:
-                del self._at[next(iter(self._at))]
-        self._at[point] = found  # at the end, as the most recently used
+            while self._by_point and sum(map(len, self._by_point.values())) + len(found) > _CACHED_STEPS_MAX:
+                del self._by_point[next(iter(self._by_point))]
+        self._by_point[point] = found  # at the end, as the most recently used
         return found
 
     def forget(self) -> None:
         """Empty the cache."""
-        self._at.clear()
+        self._by_point.clear()

@@ -44,7 +44,7 @@ class Table(Generic[Row]):
         self._stream_at = self._columns.index("stream_id")
         self._rows: dict[tuple[Any, ...], Row] = {}
         self._unwritten: dict[tuple[Any, ...], tuple[Any, ...] | None] = {}  # the row in the file, None for a new one
-        self._whole_streams: set[int] = set()
+        self._complete_streams: set[int] = set()
         self._long_streams: set[int] = set()
         self._streams: set[int] = set()
         self._characters = 0
@@ -52,12 +52,12 @@ class Table(Generic[Row]):
     def get(self, *key: Any) -> Row | None:
         """Return the current row, written or not."""
         row = self._rows.get(key)
-        return self._missing(key) if row is None else row
+        return self._load(key) if row is None else row
 
     def edit(self, *key: Any) -> Row | None:
         """Return the row for changes in place; the next flush writes the differences."""
         row = self._rows.get(key)
-        if row is None and (row := self._missing(key)) is None:
+        if row is None and (row := self._load(key)) is None:
             return None
         if key not in self._unwritten:
             self._unwritten[key] = structs.astuple(row)
@@ -65,7 +65,7 @@ class Table(Generic[Row]):
 
     def opened(self, stream_id: int) -> None:
         """Register a new stream, whose rows will all be put here."""
-        self._whole_streams.add(stream_id)
+        self._complete_streams.add(stream_id)
 
     def add(self, key: tuple[Any, ...], row: Row) -> None:
         """Add a row under a key that has none."""
@@ -89,7 +89,7 @@ class Table(Generic[Row]):
         """Write the changes, and empty the cache if it exceeds its limits."""
         if self._unwritten:
             self._write()
-        cached = len(self._rows) + len(self._whole_streams) + len(self._long_streams)
+        cached = len(self._rows) + len(self._complete_streams) + len(self._long_streams)
         if cached > _CACHED_ROWS_MAX or self._characters > _CACHED_CHARACTERS_MAX:
             self.forget()
 
@@ -110,7 +110,7 @@ class Table(Generic[Row]):
         for remembered in (
             self._rows,
             self._unwritten,
-            self._whole_streams,
+            self._complete_streams,
             self._long_streams,
             self._streams,
         ):
@@ -118,16 +118,16 @@ class Table(Generic[Row]):
         self._characters = 0
 
     def _knows_none_of(self, stream_ids: Collection[int]) -> bool:
-        known = self._streams, self._whole_streams, self._long_streams
+        known = self._streams, self._complete_streams, self._long_streams
         return all(streams.isdisjoint(stream_ids) for streams in known)
 
-    def _missing(self, key: tuple[Any, ...]) -> Row | None:
+    def _load(self, key: tuple[Any, ...]) -> Row | None:
         """Look up a row that is not in memory."""
-        if self._keyed_by_stream and key[0] in self._whole_streams:
+        if self._keyed_by_stream and key[0] in self._complete_streams:
             return None
         if self._keyed_by_stream and self._has_room_for(key[0]):
             self._read_stream(key[0])
-            if key[0] in self._whole_streams:
+            if key[0] in self._complete_streams:
                 return self._rows.get(key)
         found = self._connection.execute(f"{self._select} WHERE {self._where}", key).fetchone()
         return None if found is None else self._keep(key, found)
@@ -143,7 +143,7 @@ class Table(Generic[Row]):
         if len(found) > _STREAM_ROWS_MAX:
             self._long_streams.add(stream_id)
             return
-        self._whole_streams.add(stream_id)
+        self._complete_streams.add(stream_id)
         places = [self._columns.index(column) for column in self._key]
         for columns in found:
             key = tuple(columns[place] for place in places)
@@ -157,7 +157,7 @@ class Table(Generic[Row]):
         return row
 
     def _write(self) -> None:
-        new, alike = [], dict[tuple[str, ...], list[tuple[Any, ...]]]()
+        new, updates = [], dict[tuple[str, ...], list[tuple[Any, ...]]]()
         for key, before in self._unwritten.items():
             row = structs.astuple(self._rows[key])
             if before is None:
@@ -165,11 +165,11 @@ class Table(Generic[Row]):
                 continue
             changed = [*map(is_not, before, row)]
             values = tuple(compress(row, changed))
-            alike.setdefault(tuple(compress(self._columns, changed)), []).append(values + key)
+            updates.setdefault(tuple(compress(self._columns, changed)), []).append(values + key)
             self._characters += _characters(values)
         if new:
             self._insert(new)
-        for columns, rows in alike.items():
+        for columns, rows in updates.items():
             if columns:
                 setting = ", ".join(f"{column} = ?" for column in columns)
                 self._connection.executemany(f"UPDATE {self.name} SET {setting} WHERE {self._where}", rows)
@@ -179,7 +179,7 @@ class Table(Generic[Row]):
         # Column by column: a few calls for the whole batch instead of a few for each row.
         columns = dict(zip(self._columns, zip(*rows, strict=True), strict=True))
         self._streams.update(columns["stream_id"])
-        held = {name: column for name, column in columns.items() if _holds(column)}
+        held = {name: column for name, column in columns.items() if _has_values(column)}
         self._characters += sum(map(_characters, held.values()))
         insert_rows(self._connection, self.name, tuple(held), list(zip(*held.values(), strict=True)))
 
@@ -192,5 +192,5 @@ def _characters(values: Collection[Any]) -> int:
         return sum([len(value) for value in values if type(value) is str])
 
 
-def _holds(column: tuple[Any, ...]) -> bool:
+def _has_values(column: tuple[Any, ...]) -> bool:
     return any(column) or column.count(None) < len(column)

@@ -8,7 +8,7 @@ from engine.names import ROOT
 from engine.point import Point
 from engine.ports import Stream
 from engine.views import PlacedAttempt
-from projections.past import OF_EXTERNAL_RUNS, past_at
+from projections.past import EXTERNAL_RUN_EVENTS, past_at
 from projections.reading import (
     IN_RUN,
     Readers,
@@ -91,7 +91,7 @@ class SqliteTaskViews:
             if at is None:
                 return _external_runs(connection, run_id)
             root = find_stream(connection, run_id, ROOT)
-            with past_at(connection, root, at, whole_run=True, types=OF_EXTERNAL_RUNS) as past:
+            with past_at(connection, root, at, whole_run=True, types=EXTERNAL_RUN_EVENTS) as past:
                 return _external_runs(past, run_id)
 
         return await self._readers.run(read)

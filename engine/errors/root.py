@@ -42,10 +42,10 @@ class AnabranchError(Exception):
     @override
     def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
         # By default an exception is unpickled by calling its class with its message, but these classes take facts.
-        return _again, (type(self), self.args, self.__dict__)
+        return _unpickled, (type(self), self.args, self.__dict__)
 
 
-def _again(error_type: type[BaseException], args: tuple[Any, ...], facts: dict[str, Any]) -> BaseException:
+def _unpickled(error_type: type[BaseException], args: tuple[Any, ...], facts: dict[str, Any]) -> BaseException:
     error = error_type.__new__(error_type, *args)
     error.__dict__.update(facts)
     return error

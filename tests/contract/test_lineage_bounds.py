@@ -10,7 +10,7 @@ import pytest
 from engine import Engine
 from engine.commands import Command, Fork, Reduce
 from engine.errors import InvalidName, InvalidValue, ParameterNotFound, PointNotFound
-from engine.lineage import DEPTH_MAX, LIMIT_MAX, LineageWanted
+from engine.lineage import DEPTH_MAX, LIMIT_MAX, LineageQuery
 from engine.plain_json import plain
 from projections.lineage import read_lineage
 from projections.own_parameters import LATEST
@@ -149,7 +149,7 @@ def count_steps(engine: Engine, run_id: str) -> int:
     connection = sqlite3.connect(engine.path)
     try:
         connection.set_progress_handler(step, 1)
-        read_lineage(connection, find_stream(connection, run_id, ""), LATEST, LineageWanted("x"))
+        read_lineage(connection, find_stream(connection, run_id, ""), LATEST, LineageQuery("x"))
     finally:
         connection.close()
     return steps

@@ -138,7 +138,7 @@ def old_rows(connection: sqlite3.Connection, rows: "table.Table[Any]") -> list[s
         there = connection.execute(f"{rows._select} WHERE {rows._where}", key).fetchone()
         if there != structs.astuple(row):
             found.append(f"{rows.name} {key}: {row}, not {there}")
-    for stream_id in rows._whole_streams:
+    for stream_id in rows._complete_streams:
         count = connection.execute(f"SELECT count(*) FROM {rows.name} WHERE stream_id = ?", (stream_id,)).fetchone()[0]
         if count != sum(key[0] == stream_id for key in rows._rows):
             found.append(f"{rows.name} of stream {stream_id}: not all {count}")

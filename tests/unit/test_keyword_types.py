@@ -6,7 +6,7 @@ from typing import get_type_hints
 from engine import Branch, open_engine
 from engine.attempt_fields import AttemptFields, AttemptUpdates, StartOptions
 from engine.composition import OpenOptions
-from engine.model import NOT_BEGUN_WITH, AttemptChanges
+from engine.model import NOT_INITIAL_FIELDS, AttemptChanges
 
 
 def keywords(function: object) -> set[str]:
@@ -18,7 +18,7 @@ def keywords(function: object) -> set[str]:
 def test_an_attempt_is_updated_by_its_fields() -> None:
     """`AttemptUpdates` names all fields of `AttemptChanges`, and `AttemptFields` those allowed at the start."""
     assert get_type_hints(AttemptUpdates).keys() == set(AttemptChanges.__struct_fields__)
-    assert get_type_hints(AttemptFields).keys() == set(AttemptChanges.__struct_fields__) - set(NOT_BEGUN_WITH)
+    assert get_type_hints(AttemptFields).keys() == set(AttemptChanges.__struct_fields__) - set(NOT_INITIAL_FIELDS)
 
 
 def test_a_block_takes_what_a_start_takes() -> None:

@@ -321,7 +321,7 @@ def test_streams_that_are_known_to_be_empty_count_against_the_limit(
     for stream_id in range(11):
         notes.table.opened(stream_id)
     notes.table.flush()
-    assert not notes.table._whole_streams
+    assert not notes.table._complete_streams
 
 
 def test_a_row_that_grows_counts_against_the_limit(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:

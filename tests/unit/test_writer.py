@@ -10,7 +10,7 @@ from engine.commands import Record, Request
 from engine.errors import EngineClosed, RunNotFound, StoreUnavailable
 from engine.events import RecordedEvent
 from engine.ports import Answer, Capabilities, EventFilter, Recorded
-from engine.writer import Finished, Writer
+from engine.writer import ShieldedResult, Writer
 
 
 class StubLog:
@@ -202,7 +202,7 @@ async def test_a_batch_that_somebody_follows_to_the_end_is_not_taken_back() -> N
     """A batch with a `submit_to_the_end` caller is not cancelled, even when all of its callers are."""
     log = StubLog()
     writer = Writer(log)
-    followed = asyncio.create_task(writer.submit_to_the_end(request("followed")))
+    followed = asyncio.create_task(writer.submit_shielded(request("followed")))
     (other,) = submit(writer, "other")
     await settle()
     followed.cancel()
@@ -286,9 +286,9 @@ async def test_a_log_that_is_cancelled_cancels_every_caller_of_the_batch() -> No
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
 
 
-def submit_to_the_end(writer: Writer, name: str) -> asyncio.Task[Finished]:
+def submit_shielded(writer: Writer, name: str) -> asyncio.Task[ShieldedResult]:
     """Submit a request with `submit_to_the_end`, from a task of its own."""
-    return asyncio.create_task(writer.submit_to_the_end(request(name)))
+    return asyncio.create_task(writer.submit_shielded(request(name)))
 
 
 @pytest.mark.parametrize("queued_requests_max", [1, 100], ids=["waiting for room", "in the queue"])
@@ -301,7 +301,7 @@ async def test_to_the_end_a_cancelled_caller_still_learns_what_was_recorded(
     writer = Writer(log, queued_requests_max=queued_requests_max)
     (first,) = submit(writer, "a")
     await settle()
-    task = submit_to_the_end(writer, "b")
+    task = submit_shielded(writer, "b")
     await settle()
     for _ in range(times):
         task.cancel()
@@ -317,15 +317,15 @@ async def test_to_the_end_in_a_cancelled_scope() -> None:
     """`submit_to_the_end` in a cancelled anyio scope returns the result together with the cancellation."""
     log = StubLog()
     writer = Writer(log)
-    finished: list[Finished] = []
+    finished: list[ShieldedResult] = []
     with anyio.CancelScope() as scope:
         asyncio.get_running_loop().call_soon(scope.cancel)
         asyncio.get_running_loop().call_later(0, log.release)
-        finished.append(await writer.submit_to_the_end(request("a")))
+        finished.append(await writer.submit_shielded(request("a")))
     ((recorded, cancelled),) = finished
     assert recorded == Recorded((), 1)
     assert cancelled is not None
-    assert await writer.submit_to_the_end(request("b")) == (Recorded((), 1), None)
+    assert await writer.submit_shielded(request("b")) == (Recorded((), 1), None)
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("gone"), asyncio.CancelledError()])
@@ -334,7 +334,7 @@ async def test_to_the_end_a_cancelled_caller_of_a_failed_request_is_cancelled(fa
     log = StubLog()
     log.failure = failure
     writer = Writer(log)
-    task = submit_to_the_end(writer, "a")
+    task = submit_shielded(writer, "a")
     await settle()
     task.cancel()
     await settle()
@@ -350,14 +350,14 @@ async def test_to_the_end_a_failure_is_raised() -> None:
     log.failure = StoreUnavailable("gone")
     log.release()
     with pytest.raises(StoreUnavailable):
-        await Writer(log).submit_to_the_end(request("a"))
+        await Writer(log).submit_shielded(request("a"))
 
 
 async def test_to_the_end_a_cancellation_that_comes_with_the_answer_loses_nothing() -> None:
     """A cancellation that arrives together with the answer is returned with the result by `submit_to_the_end`."""
     log = StubLog()
     writer = Writer(log)
-    task = submit_to_the_end(writer, "a")
+    task = submit_shielded(writer, "a")
     await settle()
     log.answer = lambda name: (task.cancel(), Recorded((), ord(name)))[1]
     log.release()
@@ -370,7 +370,7 @@ async def test_who_is_queued_outlives_a_log_that_is_cancelled() -> None:
     """When the log's task is cancelled, its batch is cancelled and the next queued request is recorded."""
     log = StubLog(batch_requests_max=1)
     writer = Writer(log)
-    first, behind = submit_to_the_end(writer, "a"), submit_to_the_end(writer, "b")
+    first, behind = submit_shielded(writer, "a"), submit_shielded(writer, "b")
     await settle()
     recording = next(task for task in asyncio.all_tasks() if "_answers" in repr(task.get_coro()))
     recording.cancel()
@@ -402,7 +402,7 @@ async def test_to_the_end_in_front_of_a_closed_writer_a_cancelled_caller_is_canc
     """A cancelled caller that a closed writer refuses raises its cancellation with EngineClosed as the cause."""
     log = StubLog()
     writer = Writer(log, queued_requests_max=1)
-    first, waiting = submit(writer, "a")[0], submit_to_the_end(writer, "b")
+    first, waiting = submit(writer, "a")[0], submit_shielded(writer, "b")
     await settle()
     closing = asyncio.create_task(writer.close())
     await settle()
