@@ -24,8 +24,5 @@ class Owner:
         except RuntimeError:  # in a forked child, asyncio hides the parent's running loop
             loop = None
         if loop is not self._loop:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        current = os.getpid()
-        raise WrongEventLoop if current == self._process else WrongProcess(self._process, current)
+            current = os.getpid()
+            raise WrongEventLoop if current == self._process else WrongProcess(self._process, current)

@@ -146,7 +146,7 @@ class Writer:
                 self._recording.cancel()
 
     async def _acquire_slot(self) -> None:
-        try:
+        try:  # `acquire` alone would yield to the event loop even if a slot is free
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
             await self._slots.acquire()

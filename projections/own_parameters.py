@@ -140,13 +140,10 @@ class LatestRows:
     def own_parameters_of(self, stream_ids: Sequence[int]) -> list[dict[str, OwnParameter]]:
         """Do as the function of that name; all rows have to be written."""
         unknown = [stream_id for stream_id in stream_ids if stream_id not in self._streams]
-        read = dict(zip(unknown, own_parameters_of(self._connection, unknown), strict=True)) if unknown else {}
-        return [
-            _own(_columns(row) for row in sorted(known.values()))
-            if (known := self._streams.get(stream_id)) is not None
-            else read[stream_id]
-            for stream_id in stream_ids
-        ]
+        found = dict(zip(unknown, own_parameters_of(self._connection, unknown), strict=True)) if unknown else {}
+        for stream_id in self._streams.keys() & stream_ids:
+            found[stream_id] = _own(_columns(row) for _, row in sorted(self._streams[stream_id].items()))
+        return [found[stream_id] for stream_id in stream_ids]
 
     def own_of(self, stream_id: int, names: Collection[str]) -> dict[str, OwnParameter]:
         """Do as `own_parameters` with `names`; all rows have to be written."""

@@ -7,6 +7,7 @@ of a parameter tries the branch's own rows first, then its parent's up to the fo
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -159,6 +160,7 @@ class Partitions:
         self.branches = Table(connection, "branches", BranchRow, ("stream_id",))
         self.steps = Table(connection, "step_logs", StepRow, ("stream_id", "step"))
         self.removed = Table(connection, "removed_steps", RemovedStepRow, ("stream_id", "step"))
+        self._tables: Sequence[Table[Any]] = (self.branches, self.steps, self.removed)
         self._parameters: list[ParameterRow] = []
         self.latest = LatestRows(connection)
         self.folds: Mapping[type, Fold] = {
@@ -192,9 +194,8 @@ class Partitions:
         return "branches", "parameters", "step_logs", "removed_steps"
 
     def flush(self) -> None:
-        self.branches.flush()
-        self.steps.flush()
-        self.removed.flush()
+        for table in self._tables:
+            table.flush()
         self.flush_parameters()
         self.latest.trim()
 
@@ -206,7 +207,7 @@ class Partitions:
             self._parameters.clear()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
-        for table in (self.branches, self.steps, self.removed):
+        for table in self._tables:
             table.forget(stream_ids)
         self.latest.forget(stream_ids)
         self._parameters.clear()
@@ -214,7 +215,7 @@ class Partitions:
     def clear(self, stream_ids: Collection[int]) -> None:
         self._parameters.clear()
         self.latest.forget(stream_ids)
-        for table in (self.branches, self.steps, self.removed):
+        for table in self._tables:
             table.clear(stream_ids)
         self._connection.executemany(
             "DELETE FROM parameters WHERE stream_id = ?", [(stream_id,) for stream_id in stream_ids]
@@ -233,7 +234,7 @@ class Partitions:
             "{}",
             to_text(created_at),
         )
-        for table in (self.branches, self.steps, self.removed):
+        for table in self._tables:
             table.opened(stream.stream_id)
         self.latest.opened(stream.stream_id)
         self.branches.add((stream.stream_id,), row)

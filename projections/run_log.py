@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import structs
@@ -55,8 +55,9 @@ def compile_branch(
     """
     streams = {each.stream_id: each for each in _streams(connection, stream, nested=nested)}
     ids = sorted(streams)  # parents are opened before their children
-    rows = _rows(connection, ids)
-    steps = own_steps(connection, _AMONG, (json.dumps(ids),))
+    among = (json.dumps(ids),)
+    rows = {row.stream_id: row for row in branch_rows(connection, f"WHERE {_AMONG} ORDER BY stream_id", among)}
+    steps = own_steps(connection, _AMONG, among)
     steps[stream.stream_id] = with_inherited(connection, stream, steps.get(stream.stream_id, {}))
     seen = _parameters(connection, rows, inherited=inherited) if parameters else {}
     # In reverse, every branch comes after all of its children.
@@ -98,11 +99,6 @@ def _streams(connection: sqlite3.Connection, top: Stream, *, nested: bool) -> li
         )
         found += level
     return found
-
-
-def _rows(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, BranchRow]:
-    rows = branch_rows(connection, f"WHERE {_AMONG} ORDER BY stream_id", (json.dumps(ids),))
-    return {row.stream_id: row for row in rows}
 
 
 def _name(connection: sqlite3.Connection, streams: Mapping[int, Stream], stream_id: int | None) -> str | None:

@@ -6,6 +6,7 @@ SQL tools for state stores keep working: new columns come after the old ones. A 
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from msgspec import UNSET
 
@@ -58,6 +59,7 @@ class StateViews:
         self.attempts = Table(connection, "task_attempts", AttemptRow, ("attempt_id", "stream_id"))
         self._new_attempts: dict[str, int] = {}
         self.external_runs = Table(connection, "external_runs", ExternalRunRow, ("stream_id", "task_id"))
+        self._tables: Sequence[Table[Any]] = (self.runs, self.tasks, self.attempts, self.external_runs)
         self.folds: Mapping[type, Fold] = {
             RunCreated: self._run_created,
             RunForked: self._run_forked,
@@ -91,17 +93,17 @@ class StateViews:
         return "runs", "tasks", "task_attempts", "external_runs", "schema_info"
 
     def flush(self) -> None:
-        for table in (self.runs, self.tasks, self.attempts, self.external_runs):
+        for table in self._tables:
             table.flush()
         self._new_attempts.clear()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
-        for table in (self.runs, self.tasks, self.attempts, self.external_runs):
+        for table in self._tables:
             table.forget(stream_ids)
         self._new_attempts.clear()
 
     def clear(self, stream_ids: Collection[int]) -> None:
-        for table in (self.runs, self.tasks, self.attempts, self.external_runs):
+        for table in self._tables:
             table.clear(stream_ids)
 
     def attempt(self, attempt_id: str, stream_id: int | None) -> AttemptRow | None:

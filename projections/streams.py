@@ -128,7 +128,7 @@ def event_of(connection: sqlite3.Connection, stream: Stream, version: int) -> tu
         (stream.run_id, ROOT, stream.stream_id, version),
     ).fetchone()
     if row is None:
-        raise missing_version(connection, stream, version)
+        raise _missing_version(connection, stream, version)
     return row
 
 
@@ -165,7 +165,7 @@ def opened_by(connection: sqlite3.Connection, run_id: str, position: int) -> set
     return {stream_id for (stream_id,) in rows}
 
 
-def missing_version(connection: sqlite3.Connection, stream: Stream, version: int) -> ReadFailed:
+def _missing_version(connection: sqlite3.Connection, stream: Stream, version: int) -> ReadFailed:
     """Return the error for a version whose event is missing."""
     (path,) = connection.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()
     where = f"branch {shown(stream.branch)} of run {shown(stream.run_id)}"

@@ -105,21 +105,12 @@ class Table(Generic[Row]):
 
         Pass `stream_ids` only between batches: the streams of unwritten rows are not known yet.
         """
-        if stream_ids is not None and self._knows_none_of(stream_ids):
-            return
-        for remembered in (
-            self._rows,
-            self._unwritten,
-            self._complete_streams,
-            self._long_streams,
-            self._streams,
-        ):
-            remembered.clear()
-        self._characters = 0
-
-    def _knows_none_of(self, stream_ids: Collection[int]) -> bool:
         known = self._streams, self._complete_streams, self._long_streams
-        return all(streams.isdisjoint(stream_ids) for streams in known)
+        if stream_ids is not None and all(streams.isdisjoint(stream_ids) for streams in known):
+            return
+        for cache in (self._rows, self._unwritten, *known):
+            cache.clear()
+        self._characters = 0
 
     def _load(self, key: tuple[Any, ...]) -> Row | None:
         """Look up a row that is not in memory."""
