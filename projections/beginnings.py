@@ -11,7 +11,7 @@ from engine.model import CREATED, PENDING
 from engine.ports import Stream
 
 _DECLARED: Final = frozenset({CREATED, PENDING})
-_REMOVALS: Final = (StepRemoved,)
+
 _STEP_EVENTS: Final = (StepLogged, StepStatusChanged, AttemptCreated, AttemptUpdated)
 
 
@@ -24,15 +24,16 @@ def version_before(connection: sqlite3.Connection, stream: Stream, step: str, ve
     Raises:
         StepNotFound: the stream itself had not logged the step by then, or had removed it.
     """
-    removed = max((number for number, _ in _events_of(connection, stream, step, _REMOVALS, 0, version)), default=0)
-    logged: int | None = None
-    for number, event in _events_of(connection, stream, step, _STEP_EVENTS, removed, version):
+    removals = _events_of(connection, stream, step, (StepRemoved,), 0, version)
+    removed_at = max((stream_version for stream_version, _ in removals), default=0)
+    logged_at: int | None = None
+    for stream_version, event in _events_of(connection, stream, step, _STEP_EVENTS, removed_at, version):
         if _begins(event):
-            return number - 1
-        logged = logged or number
-    if logged is None:
+            return stream_version - 1
+        logged_at = logged_at or stream_version
+    if logged_at is None:
         raise StepNotFound(stream.run_id, stream.branch, step)
-    return logged - 1
+    return logged_at - 1
 
 
 def _events_of(

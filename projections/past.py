@@ -38,7 +38,8 @@ from engine.ports import Stream
 from engine.projectors import Projectors
 from engine.row_chunks import chunks
 from projections.own_parameters import LATEST
-from projections.partitions import Partitions, StepRow
+from projections.partition_tables import StepRow
+from projections.partitions import Partitions
 from projections.reading import lineage
 from projections.state import StateViews
 from projections.streams import event_of, find_stream, position_at, version_at

@@ -10,7 +10,7 @@ from engine.model import AttemptLog, ExternalRun, Parameter, StepLog, TaskSpec
 from engine.ports import OwnParameter, check_opened_before
 from projections.columns import from_json, from_text, parameters_from_json
 from projections.own_parameters import LATEST, own_parameters
-from projections.partitions import BranchRow, StepRow
+from projections.partition_tables import BranchRow, StepRow
 from projections.state_tables import AttemptRow, ExternalRunRow
 
 IN_RUN = "stream_id IN (SELECT stream_id FROM branches WHERE run_id = ?)"

@@ -7,7 +7,7 @@ from operator import itemgetter
 from engine.events import RecordedEvent
 from engine.ports import Stream, ViewDifference
 from engine.projectors import Projectors
-from projections.partitions import SQL_VIEWS
+from projections.partition_tables import SQL_VIEWS
 
 MakeProjectors = Callable[[sqlite3.Connection], Projectors]
 

@@ -13,7 +13,7 @@ from engine.ports import OwnParameter, Stream
 from projections.columns import from_json, from_text
 from projections.configuration import configuration
 from projections.own_parameters import own_parameters, own_parameters_of
-from projections.partitions import BranchRow
+from projections.partition_tables import BranchRow
 from projections.reading import branch_rows, seen_parameters
 from projections.steps import own_steps, with_inherited
 from projections.streams import branch_name, streams_where
