@@ -108,8 +108,8 @@ def _single_errors(error: BaseException) -> Iterator[BaseException]:
 
 
 def _described(error: BaseException) -> str:
-    said = _message(error)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = _message(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _message(error: BaseException) -> str:

@@ -167,10 +167,11 @@ def make_views(
 
 
 def _check_number(where: str, value: object, limits: tuple[int, int], *, whole: bool) -> None:
-    least, most = limits
-    is_one = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not is_one or not least <= cast("float", value) <= most:
-        raise InvalidValue(where, value, f"is not a {'whole ' if whole else ''}number from {least:,} to {most:,}")
+    minimum, maximum = limits
+    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not is_number or not minimum <= cast("float", value) <= maximum:
+        kind = "whole number" if whole else "number"
+        raise InvalidValue(where, value, f"is not a {kind} from {minimum:,} to {maximum:,}")
 
 
 def as_path(path: str | Path) -> Path:

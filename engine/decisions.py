@@ -168,11 +168,11 @@ def _merge_parameters(command: MergeParameters, stream: Stream, state: State) ->
 def _copy_parameters(command: CopyParameters, stream: Stream, state: State) -> Sequence[Event]:
     source = _open_stream(stream.run_id, command.source, state)
     if command.unless == "own" and source.branch != ROOT:  # by this rule, only a branch's own values are visible
-        shown = {name: own.parameter for name, own in state.own_parameters([source])[0].items()}
+        visible = {name: own.parameter for name, own in state.own_parameters([source])[0].items()}
     else:
-        shown = state.parameters(source)
-    there = {name: value for name, value in shown.items() if value != ERASED}
-    values = _new_values(there, command.unless, stream, state, copies=True)
+        visible = state.parameters(source)
+    present = {name: value for name, value in visible.items() if value != ERASED}
+    values = _new_values(present, command.unless, stream, state, copies=True)
     copied_from = Source(source.branch, source.version)
     return (ParametersSet(branch=stream.branch, values=values, copied_from=copied_from),) if values else ()
 
@@ -240,10 +240,10 @@ def _reduce(command: Reduce, stream: Stream, state: State) -> Sequence[Event]:
     heads = [Head(child.branch, child.version, child.hash) for child in children]
     if command.relies_on is not None and tuple(heads) != command.relies_on:
         raise HeadsMoved(stream.run_id, stream.branch)
-    folded, now = _fold_inputs(children, heads, stream, state)
+    inputs, parent_own = _fold_inputs(children, heads, stream, state)
     outcome = fold(
-        folded,
-        now,
+        inputs,
+        parent_own,
         rules=command.rules,
         default_rule=command.default_rule,
         keep_parent=command.on_conflict == "parent",
@@ -280,11 +280,11 @@ def _fold_inputs(
 ) -> tuple[list[Child], dict[str, OwnParameter]]:
     """Return the children, and those of the parent's own parameters whose names the children have set."""
     owns = [written_itself(own) for own in state.own_parameters(streams)]
-    now = state.own_of(parent, {name for own in owns for name in own})
+    parent_own = state.own_of(parent, {name for own in owns for name in own})
     # Children forked from the same version of the parent share a base, which is looked up once.
     names: dict[int, set[str]] = {}
     for stream, own in zip(streams, owns, strict=True):
-        names.setdefault(stream.parent_version, set()).update(contested(own, stream.parent_version, now))
+        names.setdefault(stream.parent_version, set()).update(contested(own, stream.parent_version, parent_own))
     bases = {
         version: state.parameters(parent, version=version, names=wanted) if wanted else {}
         for version, wanted in names.items()
@@ -293,7 +293,7 @@ def _fold_inputs(
         Child(head, own, stream.parent_version, bases[stream.parent_version])
         for stream, head, own in zip(streams, heads, owns, strict=True)
     ]
-    return children, now
+    return children, parent_own
 
 
 def _finalize(_command: Finalize, stream: Stream, state: State) -> Sequence[Event]:

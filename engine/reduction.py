@@ -87,8 +87,11 @@ def fold(
     for name in sorted(contributions.keys() - kept):
         rule = FUNCTION_RULE if name in computed else rules.get(name, default_rule)
         _refuse_erased(name, rule, contributions[name])
-        made = (computed[name], _all_sources(contributions[name])) if name in computed else None
-        value, sources = made or _apply(name, rule, contributions[name])
+        sources: Sequence[Source]
+        if name in computed:
+            value, sources = computed[name], _all_sources(contributions[name])
+        else:
+            value, sources = _apply(name, rule, contributions[name])
         outcome.values[name], outcome.rules[name], outcome.sources[name] = value, rule, list(sources)
     return outcome
 
@@ -105,9 +108,9 @@ def contested(own: Iterable[str], forked_at: int, parent: Mapping[str, OwnParame
 
 def check_rule(name: str, rule: object) -> None:
     """Raise `ReductionImpossible` unless the rule is one of `RULES`."""
-    said = rule if isinstance(rule, str) else type(rule).__name__
-    if said not in RULES:
-        raise ReductionImpossible(name, said, f"it is not one of {', '.join(RULES)}")
+    rule_name = rule if isinstance(rule, str) else type(rule).__name__
+    if rule_name not in RULES:
+        raise ReductionImpossible(name, rule_name, f"it is not one of {', '.join(RULES)}")
 
 
 def _by_name(children: Sequence[Child]) -> dict[str, list[_Contribution]]:
@@ -160,11 +163,12 @@ def _all_sources(contributions: _Contributions) -> list[Source]:
     return [contribution.source for contribution in contributions]
 
 
-def _values(contributions: _Contributions, wanted: type | tuple[type, ...], called: str) -> list[Any]:
+def _values(contributions: _Contributions, wanted: type | tuple[type, ...], description: str) -> list[Any]:
     for contribution in contributions:
         value = contribution.parameter.value
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise _NotFoldable(f"branch {shown(contribution.source.branch)} set {shown(value)}, which is not {called}")
+            branch = shown(contribution.source.branch)
+            raise _NotFoldable(f"branch {branch} set {shown(value)}, which is not {description}")
     return [contribution.parameter.value for contribution in contributions]
 
 
@@ -215,13 +219,13 @@ def _unanimous(contributions: _Contributions) -> _Folded:
     for other in contributions[1:]:
         if not same(first.parameter, other.parameter):
             kinds = first.parameter.kind != other.parameter.kind
-            raise _NotFoldable(f"{_said(first, kind=kinds)}, {_said(other, kind=kinds)}")
+            raise _NotFoldable(f"{_described(first, with_kind=kinds)}, {_described(other, with_kind=kinds)}")
     return first.parameter, _all_sources(contributions)
 
 
-def _said(contribution: _Contribution, *, kind: bool) -> str:
-    said = f"branch {shown(contribution.source.branch)} set {shown(contribution.parameter.value)}"
-    return f"{said} ({contribution.parameter.kind})" if kind else said
+def _described(contribution: _Contribution, *, with_kind: bool) -> str:
+    text = f"branch {shown(contribution.source.branch)} set {shown(contribution.parameter.value)}"
+    return f"{text} ({contribution.parameter.kind})" if with_kind else text
 
 
 RULES: Final[dict[str, Callable[[_Contributions], _Folded]]] = {

@@ -98,11 +98,11 @@ def check_optional(check: Callable[[Any, str], Checked], value: object, where: s
     return None if value is None else check(value, where)
 
 
-def check_several(several: Iterable[Any], where: str) -> Iterable[Any]:
-    """Return `several` if it is iterable and not a single text or bytes object, a likely mistake."""
-    if isinstance(several, str | bytes) or not isinstance(several, Iterable):
-        raise InvalidValue(where, several, f"is {type(several).__name__}, not a list")
-    return several
+def check_several(items: Iterable[Any], where: str) -> Iterable[Any]:
+    """Return `items` if it is iterable and not a single text or bytes object, a likely mistake."""
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise InvalidValue(where, items, f"is {type(items).__name__}, not a list")
+    return items
 
 
 def check_flag(flag: object, where: str) -> bool:
@@ -112,10 +112,10 @@ def check_flag(flag: object, where: str) -> bool:
     return flag
 
 
-def check_whole(number: object, where: str, most: int) -> int:
-    """Return `number` if it is an integer from 0 to `most`."""
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= most:
-        raise InvalidValue(where, number, f"is not a whole number from 0 to {most}")
+def check_whole(number: object, where: str, maximum: int) -> int:
+    """Return `number` if it is an integer from 0 to `maximum`."""
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= maximum:
+        raise InvalidValue(where, number, f"is not a whole number from 0 to {maximum}")
     return number
 
 

@@ -78,12 +78,12 @@ class PointNotFound(NotFound):
         where = f"branch {shown(branch)} of run {shown(run_id)}"
         position = getattr(point, "n", None)  # of a `Position`, whose module imports this one
         if isinstance(point, datetime):
-            said = f"did not exist at {point.isoformat()}"
+            problem = f"did not exist at {point.isoformat()}"
         elif position is not None:
-            said = f"did not exist at position {position}, or the log does not reach it"
+            problem = f"did not exist at position {position}, or the log does not reach it"
         else:
-            said = f"has no version {shown(repr(point))[1:-1]}; it has the versions 1 to {head_version}"
-        super().__init__(f"{where} {said}")
+            problem = f"has no version {shown(repr(point))[1:-1]}; it has the versions 1 to {head_version}"
+        super().__init__(f"{where} {problem}")
 
 
 class AlreadyExists(AnabranchError):
