@@ -114,8 +114,8 @@ class BranchReads:
         name = check_name(name, "parameter name")
         history = check_flag(history, "history")
         depth, limit = check_whole(depth, "depth", DEPTH_MAX), check_whole(limit, "limit", LIMIT_MAX)
-        wanted = LineageQuery(name, history, depth, limit)
-        return await self._views.lineage(self._run_id, self._name, at=at, wanted=wanted)
+        query = LineageQuery(name, history, depth, limit)
+        return await self._views.lineage(self._run_id, self._name, at=at, query=query)
 
     async def steps(self, *, at: Point = None) -> dict[str, StepLog]:
         """Return this branch's steps by internal name, in the order they were first logged.

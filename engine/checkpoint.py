@@ -99,18 +99,18 @@ def check_signature(checkpoint: Checkpoint, public_key: Path | None = None) -> N
     _, ed25519 = _cryptography()
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as in `_cryptography`
 
-    wanted = None if public_key is None else _key(public_key, "public key", ed25519.Ed25519PublicKey)
+    expected = None if public_key is None else _key(public_key, "public key", ed25519.Ed25519PublicKey)
     signature = checkpoint.signature
     if signature is None:
         raise SignatureInvalid("it is not signed")
     try:
         named = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
-        (wanted or named).verify(bytes.fromhex(signature.value), _signed(checkpoint))
+        (expected or named).verify(bytes.fromhex(signature.value), _signed(checkpoint))
     except (InvalidSignature, ValueError) as error:
         raise SignatureInvalid("its signature does not match the key and the text") from error
 
 
-def _key(path: Path, what: Literal["private key", "public key"], wanted: type) -> Any:
+def _key(path: Path, what: Literal["private key", "public key"], key_type: type) -> Any:
     serialization, _ = _cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as in `_cryptography`
 
@@ -122,7 +122,7 @@ def _key(path: Path, what: Literal["private key", "public key"], wanted: type) -
             key = serialization.load_pem_public_key(pem)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidValue(what, str(path), f"is not a {what}: {error}") from error
-    if not isinstance(key, wanted):
+    if not isinstance(key, key_type):
         raise InvalidValue(what, str(path), "is not an Ed25519 key")
     return key
 

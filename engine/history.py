@@ -45,9 +45,9 @@ class History:
         Raises:
             RunNotFound, BranchNotFound, CannotDecode
         """
-        wanted = _filter(run_id, branch, types, descendants=descendants)
+        selected = _filter(run_id, branch, types, descendants=descendants)
         last = check_optional(check_position, until, "until")
-        async with contextlib.aclosing(read_log(self._log, wanted, check_position(after, "after"), last)) as found:
+        async with contextlib.aclosing(read_log(self._log, selected, check_position(after, "after"), last)) as found:
             async for recorded in found:
                 yield recorded
 
@@ -69,8 +69,8 @@ class History:
             RunNotFound, BranchNotFound, CannotDecode: when the next event is requested. The run and the branch have to
                 exist; if the run is deleted meanwhile, that is noticed at the next event of any run.
         """
-        wanted = _filter(run_id, branch, types, descendants=descendants)
-        return self._follower.follow(wanted, check_position(after, "after"))
+        selected = _filter(run_id, branch, types, descendants=descendants)
+        return self._follower.follow(selected, check_position(after, "after"))
 
     async def export_runs(
         self,

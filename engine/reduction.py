@@ -163,10 +163,10 @@ def _all_sources(contributions: _Contributions) -> list[Source]:
     return [contribution.source for contribution in contributions]
 
 
-def _values(contributions: _Contributions, wanted: type | tuple[type, ...], description: str) -> list[Any]:
+def _values(contributions: _Contributions, types: type | tuple[type, ...], description: str) -> list[Any]:
     for contribution in contributions:
         value = contribution.parameter.value
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, types) or isinstance(value, bool):
             branch = shown(contribution.source.branch)
             raise _NotFoldable(f"branch {branch} set {shown(value)}, which is not {description}")
     return [contribution.parameter.value for contribution in contributions]

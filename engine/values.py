@@ -29,7 +29,7 @@ def check_parameters(values: object) -> dict[str, Parameter]:
         InvalidName, InvalidValue: naming the parameter.
     """
     if not isinstance(values, Mapping):
-        raise InvalidValue("parameters", values, "is not a mapping of parameter names to values")
+        raise InvalidValue("parameters", values, "is not a mapping of names to values")
     checked = {}
     for name, value in values.items():
         plain = check_name(name, "parameter name")

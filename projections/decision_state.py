@@ -148,8 +148,8 @@ class DecisionState:
 
     def attempts(self, stream: Stream, step: str) -> list[AttemptLog]:
         self._views.attempts.flush()
-        which = "WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index"
-        return [as_attempt(row) for row in attempt_rows(self._connection, which, (stream.stream_id, step))]
+        clauses = "WHERE stream_id = ? AND task_id = ? ORDER BY attempt_index"
+        return [as_attempt(row) for row in attempt_rows(self._connection, clauses, (stream.stream_id, step))]
 
     def external_run(self, stream: Stream, task_id: str) -> ExternalRun | None:
         row = self._views.external_runs.get(stream.stream_id, task_id)

@@ -77,29 +77,29 @@ class _Node(Struct):
     through: list[ForkPoint] = field(default_factory=list)
 
 
-def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, wanted: LineageQuery) -> Lineage:
+def read_lineage(connection: sqlite3.Connection, stream: Stream, version: int, query: LineageQuery) -> Lineage:
     """Return the lineage of the value that a branch sees as of a version.
 
     Raises:
         ParameterNotFound: it sees no parameter of that name.
         CannotDecode: naming the position of an event that cannot be decoded.
     """
-    tracing = _Tracing(connection, wanted)
+    tracing = _Tracing(connection, query)
     roots = [tracing.root(row, through) for row, through in tracing.values(stream.stream_id, version)]
     if not roots:
-        raise ParameterNotFound(stream.run_id, stream.branch, wanted.name)
+        raise ParameterNotFound(stream.run_id, stream.branch, query.name)
     return tracing.trace(roots)
 
 
 class _Tracing:
     """Builds one lineage."""
 
-    def __init__(self, connection: sqlite3.Connection, wanted: LineageQuery) -> None:
+    def __init__(self, connection: sqlite3.Connection, query: LineageQuery) -> None:
         self._connection = connection
-        self._name = wanted.name
-        self._depth = wanted.depth
-        self._children_left = wanted.limit
-        self._values_max = wanted.limit + 1 if wanted.history else 1
+        self._name = query.name
+        self._depth = query.depth
+        self._children_left = query.limit
+        self._values_max = query.limit + 1 if query.history else 1
 
     def values(self, stream_id: int, version: int) -> Iterator[tuple[_Row, list[ForkPoint]]]:
         """Yield the value that a branch sees as of a version, then those it overwrote, each with the forks passed."""
@@ -194,13 +194,13 @@ class _Tracing:
         looked_into = {source.written.branch for source in node.sources}
         return [head for head in node.event.children if head.branch not in looked_into]
 
-    def _child_row(self, node: _Node, which: str, branch: str, stream_version: int) -> _Row | None:
+    def _child_row(self, node: _Node, clauses: str, branch: str, stream_version: int) -> _Row | None:
         if not self._children_left:
             return None
         self._children_left -= 1
         row = self._connection.execute(
             # The inputs of an event are older than it; the condition also ends cycles in a damaged file.
-            f"{_SELECT_CHILD_ROW} AND name = ? AND position < ? AND {which}",
+            f"{_SELECT_CHILD_ROW} AND name = ? AND position < ? AND {clauses}",
             (node.written.run_id, branch, self._name, node.written.position, stream_version),
         ).fetchone()
         return None if row is None else _Row(*row)

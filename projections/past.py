@@ -183,8 +183,8 @@ class _Fold:
         if not types:
             self.events(where, values)
             return
-        wanted = f"event_type IN ({_quoted(types)}) AND ({_MENTIONS_STEP} OR event_type IN ({_quoted(_OPENING)}))"
-        self.events(f"{where} AND {wanted}", (*values, step or ""), step)
+        selected = f"event_type IN ({_quoted(types)}) AND ({_MENTIONS_STEP} OR event_type IN ({_quoted(_OPENING)}))"
+        self.events(f"{where} AND {selected}", (*values, step or ""), step)
 
     def events(self, where: str, values: tuple[int | str, ...], step: str | None = None) -> None:
         """Fold a run's events for which `where` holds, in order.

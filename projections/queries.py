@@ -97,8 +97,8 @@ class SqliteViews:
         limit: int,
         cursor: str | None,
     ) -> RunPage:
-        wanted = RunsQuery(status, tag, created_from, created_until, limit, cursor)
-        return await self._readers.run(lambda connection: runs_page(connection, wanted))
+        query = RunsQuery(status, tag, created_from, created_until, limit, cursor)
+        return await self._readers.run(lambda connection: runs_page(connection, query))
 
     async def parameters(
         self, run_id: str, branch: str, *, at: Point, names: Collection[str] | None, inherited: bool
@@ -122,9 +122,9 @@ class SqliteViews:
 
         return await self._of_stream(run_id, branch, at, read)
 
-    async def lineage(self, run_id: str, branch: str, *, at: Point, wanted: LineageQuery) -> Lineage:
+    async def lineage(self, run_id: str, branch: str, *, at: Point, query: LineageQuery) -> Lineage:
         def read(connection: sqlite3.Connection, stream: Stream, version: int) -> Lineage:
-            return read_lineage(connection, stream, version, wanted)
+            return read_lineage(connection, stream, version, query)
 
         return await self._of_stream(run_id, branch, at, read)
 

@@ -29,17 +29,17 @@ class Readers(Protocol):
     async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result: ...
 
 
-def attempt_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[AttemptRow]:
-    """Return rows of `task_attempts`; here and below, `which` is the rest of the statement, starting with WHERE."""
-    return [AttemptRow(*row) for row in connection.execute(f"{_ATTEMPTS} {which}", values).fetchall()]
+def attempt_rows(connection: sqlite3.Connection, clauses: str, values: Sequence[Any]) -> list[AttemptRow]:
+    """Return rows of `task_attempts`; here and below, `clauses` is the rest of the statement, from WHERE on."""
+    return [AttemptRow(*row) for row in connection.execute(f"{_ATTEMPTS} {clauses}", values).fetchall()]
 
 
-def external_run_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[ExternalRunRow]:
-    return [ExternalRunRow(*row) for row in connection.execute(f"{_EXTERNAL_RUNS} {which}", values).fetchall()]
+def external_run_rows(connection: sqlite3.Connection, clauses: str, values: Sequence[Any]) -> list[ExternalRunRow]:
+    return [ExternalRunRow(*row) for row in connection.execute(f"{_EXTERNAL_RUNS} {clauses}", values).fetchall()]
 
 
-def step_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[StepRow]:
-    return [StepRow(*row) for row in connection.execute(f"{_STEPS} {which}", values).fetchall()]
+def step_rows(connection: sqlite3.Connection, clauses: str, values: Sequence[Any]) -> list[StepRow]:
+    return [StepRow(*row) for row in connection.execute(f"{_STEPS} {clauses}", values).fetchall()]
 
 
 def removed_steps(connection: sqlite3.Connection, stream_id: int) -> set[str]:
@@ -47,8 +47,8 @@ def removed_steps(connection: sqlite3.Connection, stream_id: int) -> set[str]:
     return {step for (step,) in connection.execute("SELECT step FROM removed_steps WHERE stream_id = ?", (stream_id,))}
 
 
-def branch_rows(connection: sqlite3.Connection, which: str, values: Sequence[Any]) -> list[BranchRow]:
-    return [BranchRow(*row) for row in connection.execute(f"{_BRANCHES} {which}", values).fetchall()]
+def branch_rows(connection: sqlite3.Connection, clauses: str, values: Sequence[Any]) -> list[BranchRow]:
+    return [BranchRow(*row) for row in connection.execute(f"{_BRANCHES} {clauses}", values).fetchall()]
 
 
 def lineage(connection: sqlite3.Connection, stream_id: int, version: int) -> Iterator[tuple[int, int]]:
@@ -71,13 +71,13 @@ def resolved_parameters(
 ) -> dict[str, tuple[int, OwnParameter]]:
     """Return the parameters that a branch sees as of a version, by name, each with the stream that it comes from."""
     resolved: dict[str, tuple[int, OwnParameter]] = {}
-    wanted = None if names is None else frozenset(names)
+    remaining = None if names is None else frozenset(names)
     for source, until in lineage(connection, stream_id, version):
-        for name, own in own_parameters(connection, source, until, wanted).items():
+        for name, own in own_parameters(connection, source, until, remaining).items():
             resolved.setdefault(name, (source, own))
-        if wanted is not None:
-            wanted -= resolved.keys()
-            if not wanted:
+        if remaining is not None:
+            remaining -= resolved.keys()
+            if not remaining:
                 break
     return dict(sorted(resolved.items()))
 

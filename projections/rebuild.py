@@ -88,9 +88,9 @@ class ViewRebuilder:
             if missing or unexpected:
                 found.append(ViewDifference(table, missing, unexpected))
         for view in SQL_VIEWS:
-            wanted, defined = (_definitions(connection, schema, view, "view") for schema in (scratch_name, "main"))
-            if wanted != defined:
-                found.append(ViewDifference(view, len(wanted - defined), len(defined - wanted)))
+            expected, actual = (_definitions(connection, schema, view, "view") for schema in (scratch_name, "main"))
+            if expected != actual:
+                found.append(ViewDifference(view, len(expected - actual), len(actual - expected)))
         return found
 
 

@@ -51,29 +51,29 @@ def run_not_found(connection: sqlite3.Connection, run_id: str) -> RunNotFound:
     return RunNotFound(run_id) if row is None else RunNotFound(run_id, from_microseconds(row[0]), row[1])
 
 
-def runs_page(connection: sqlite3.Connection, wanted: RunsQuery) -> RunPage:
+def runs_page(connection: sqlite3.Connection, query: RunsQuery) -> RunPage:
     """Return a page of runs, the last recorded first.
 
     Raises:
         InvalidValue: for the limit or the cursor.
     """
-    if type(wanted.limit) is not int or not 1 <= wanted.limit <= PAGE_RUNS_MAX:
-        raise InvalidValue("limit", wanted.limit, f"is not an integer from 1 to {PAGE_RUNS_MAX}")
-    conditions = _conditions(wanted)
+    if type(query.limit) is not int or not 1 <= query.limit <= PAGE_RUNS_MAX:
+        raise InvalidValue("limit", query.limit, f"is not an integer from 1 to {PAGE_RUNS_MAX}")
+    conditions = _conditions(query)
     where = " AND ".join(conditions) or "TRUE"
     statement = f"{_SELECT} WHERE {where} ORDER BY stream_id DESC LIMIT ?"
-    rows = connection.execute(statement, (*conditions.values(), wanted.limit + 1)).fetchall()
-    page = rows[: wanted.limit]
-    return RunPage([_as_run_info(row) for row in page], str(page[-1][-1]) if len(rows) > wanted.limit else None)
+    rows = connection.execute(statement, (*conditions.values(), query.limit + 1)).fetchall()
+    page = rows[: query.limit]
+    return RunPage([_as_run_info(row) for row in page], str(page[-1][-1]) if len(rows) > query.limit else None)
 
 
-def _conditions(wanted: RunsQuery) -> dict[str, Any]:
+def _conditions(query: RunsQuery) -> dict[str, Any]:
     conditions = {
-        "status = ?": wanted.status,
-        "tag = ?": wanted.tag,
-        "created_at >= ?": None if wanted.created_from is None else to_text(wanted.created_from),
-        "created_at <= ?": None if wanted.created_until is None else to_text(wanted.created_until),
-        "stream_id < ?": None if wanted.cursor is None else _stream_id(wanted.cursor),
+        "status = ?": query.status,
+        "tag = ?": query.tag,
+        "created_at >= ?": None if query.created_from is None else to_text(query.created_from),
+        "created_at <= ?": None if query.created_until is None else to_text(query.created_until),
+        "stream_id < ?": None if query.cursor is None else _stream_id(query.cursor),
     }
     return {condition: value for condition, value in conditions.items() if value is not None}
 

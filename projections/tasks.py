@@ -80,8 +80,8 @@ class SqliteTaskViews:
     async def external_run(self, run_id: str, branch: str, task_id: str) -> ExternalRun | None:
         def read(connection: sqlite3.Connection) -> ExternalRun | None:
             stream = "(SELECT stream_id FROM branches WHERE run_id = ? AND branch = ?)"
-            which = f"WHERE task_id = ? AND stream_id = {stream}"
-            rows = external_run_rows(connection, which, (task_id, run_id, branch))
+            clauses = f"WHERE task_id = ? AND stream_id = {stream}"
+            rows = external_run_rows(connection, clauses, (task_id, run_id, branch))
             return as_external_run(rows[0]) if rows else None
 
         return await self._readers.run(read)
