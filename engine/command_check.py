@@ -122,20 +122,22 @@ def _copy_event(event: Event, types: tuple[type, ...], branch: str) -> Event:
 
 def _check_names(holder: Any) -> None:
     check_branch(holder.branch)
-    for named in (holder, getattr(holder, "document", None)):
-        for name in _NAME_FIELDS:
-            if getattr(named, name, None) is not None:
-                check_name(getattr(named, name), name)
-    for attempt in (getattr(holder, "changes", None), *getattr(getattr(holder, "document", None), "attempts", ())):
+    document = getattr(holder, "document", None)
+    names = [(field, getattr(named, field, None)) for named in (holder, document) for field in _NAME_FIELDS]
+    for field, name in names:
+        if name is not None:
+            check_name(name, field)
+    for attempt in (getattr(holder, "changes", None), *getattr(document, "attempts", ())):
         if attempt is not None and attempt.status is not UNSET:
             check_name(attempt.status, "status")
     for field in _PARAMETER_FIELDS:
         for name in getattr(holder, field, ()):
             check_name(name, "parameter name")
-    begun_with = getattr(holder, "fields", None)
-    for name in () if begun_with is None else NOT_INITIAL_FIELDS:
-        if getattr(begun_with, name) is not UNSET:
-            raise ValueError(f"{name} is not a field that an attempt can start with")
+    initial_fields = getattr(holder, "fields", None)
+    if initial_fields is not None:
+        for name in NOT_INITIAL_FIELDS:
+            if getattr(initial_fields, name) is not UNSET:
+                raise ValueError(f"{name} is not a field that an attempt can start with")
 
 
 _COPIERS: Final = {command_type: _copier_of(command_type) for command_type in get_args(Command)}

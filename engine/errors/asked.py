@@ -22,6 +22,10 @@ class RunNotFound(NotFound):
         super().__init__(f"no run {shown(run_id)}{deleted}")
 
 
+def _branch_of(run_id: str, branch: str) -> str:
+    return f"branch {shown(branch)} of run {shown(run_id)}"
+
+
 class BranchNotFound(NotFound):
     def __init__(self, run_id: str, branch: str) -> None:
         self.run_id, self.branch = run_id, branch
@@ -31,7 +35,7 @@ class BranchNotFound(NotFound):
 class StepNotFound(NotFound):
     def __init__(self, run_id: str, branch: str, step: str) -> None:
         self.run_id, self.branch, self.step = run_id, branch, step
-        super().__init__(f"no step {shown(step)} in branch {shown(branch)} of run {shown(run_id)}")
+        super().__init__(f"no step {shown(step)} in {_branch_of(run_id, branch)}")
 
 
 class AttemptNotFound(NotFound):
@@ -69,13 +73,12 @@ class JobNotFound(NotFound):
 class ParameterNotFound(NotFound):
     def __init__(self, run_id: str, branch: str, name: str) -> None:
         self.run_id, self.branch, self.name = run_id, branch, name
-        super().__init__(f"no parameter {shown(name)} in branch {shown(branch)} of run {shown(run_id)}")
+        super().__init__(f"no parameter {shown(name)} in {_branch_of(run_id, branch)}")
 
 
 class PointNotFound(NotFound):
     def __init__(self, run_id: str, branch: str, point: object, head_version: int) -> None:
         self.run_id, self.branch, self.point, self.head_version = run_id, branch, point, head_version
-        where = f"branch {shown(branch)} of run {shown(run_id)}"
         position = getattr(point, "n", None)  # of a `Position`, whose module imports this one
         if isinstance(point, datetime):
             problem = f"did not exist at {point.isoformat()}"
@@ -83,7 +86,7 @@ class PointNotFound(NotFound):
             problem = f"did not exist at position {position}, or the log does not reach it"
         else:
             problem = f"has no version {shown(repr(point))[1:-1]}; it has the versions 1 to {head_version}"
-        super().__init__(f"{where} {problem}")
+        super().__init__(f"{_branch_of(run_id, branch)} {problem}")
 
 
 class AlreadyExists(AnabranchError):
@@ -99,7 +102,7 @@ class RunExists(AlreadyExists):
 class BranchExists(AlreadyExists):
     def __init__(self, run_id: str, branch: str) -> None:
         self.run_id, self.branch = run_id, branch
-        super().__init__(f"branch {shown(branch)} of run {shown(run_id)} already exists")
+        super().__init__(f"{_branch_of(run_id, branch)} already exists")
 
 
 class AttemptExists(AlreadyExists):
@@ -186,8 +189,7 @@ class Conflict(AnabranchError):
 class VersionConflict(Conflict):
     def __init__(self, run_id: str, branch: str, expected: object, actual: int) -> None:
         self.run_id, self.branch, self.expected, self.actual = run_id, branch, expected, actual
-        where = f"branch {shown(branch)} of run {shown(run_id)}"
-        super().__init__(f"{where}: expected version {expected}, actual version {actual}")
+        super().__init__(f"{_branch_of(run_id, branch)}: expected version {expected}, actual version {actual}")
 
 
 class IdempotencyConflict(Conflict):
@@ -203,8 +205,7 @@ class HeadsMoved(Conflict):
 
     def __init__(self, run_id: str, branch: str) -> None:
         self.run_id, self.branch = run_id, branch
-        where = f"branch {shown(branch)} of run {shown(run_id)}"
-        super().__init__(f"the children of {where} have written since their values were read")
+        super().__init__(f"the children of {_branch_of(run_id, branch)} have written since their values were read")
 
 
 class SourceReplaced(Conflict):
@@ -221,7 +222,7 @@ class ReductionConflict(Conflict):
     def __init__(self, run_id: str, branch: str, conflicts: Sequence[object]) -> None:
         self.run_id, self.branch, self.conflicts = run_id, branch, tuple(conflicts)
         names = ", ".join(sorted({shown(getattr(conflict, "name", conflict)) for conflict in conflicts}))
-        super().__init__(f"reduction into branch {shown(branch)} of run {shown(run_id)} conflicts on {names}")
+        super().__init__(f"reduction into {_branch_of(run_id, branch)} conflicts on {names}")
 
 
 class RunKept(Conflict):
