@@ -593,6 +593,14 @@ async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
     await assert_sound(engine)
 
 
+async def test_a_run_whose_last_event_is_just_of_the_age_is_old_enough(engine: Engine) -> None:
+    """To the microsecond: at that time it has expired, and just before it has not."""
+    await a_run(engine, "r")
+    *_, last = [recorded async for recorded in engine.events(run_id="r")]
+    assert (await engine.collect(last.recorded_at - timedelta(microseconds=1))).deleted == []
+    assert [each.run_id for each in (await engine.collect(last.recorded_at)).deleted] == ["r"]
+
+
 async def test_runs_of_a_hosts_own_words_are_counted_and_taken_when_named(engine: Engine) -> None:
     """`collect` counts old runs with a host's own status and deletes them only if that status is named."""
     for run_id, status in (("a", "DONE"), ("b", "DONE"), ("c", "RUNNING"), ("d", COMPLETED)):
