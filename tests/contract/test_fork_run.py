@@ -366,3 +366,23 @@ async def test_a_source_that_is_made_anew_while_it_is_forked_is_not_the_one_that
     monkeypatch.undo()
     assert (await (await engine.fork_run("source", run_id="new", at=2)).parameters())["x"].value == 10
     assert (await engine.verify()).problems == []
+
+
+async def test_a_source_that_is_made_anew_and_shorter_has_no_such_point(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as any point beyond the end is, not as a file that has lost an event."""
+    source = await engine.create_run("source", parameters={"x": 1})
+    find = engine.views.head_at
+
+    async def find_and_replace(run_id: str, branch: str, at: int) -> Head:
+        head = await find(run_id, branch, at)
+        await engine.delete_run("source", reason="to be made anew")
+        await engine.create_run("source")
+        return head
+
+    monkeypatch.setattr(engine.views, "head_at", find_and_replace)
+    await source.set_parameters({"x": 2})
+    with pytest.raises(PointNotFound):
+        await engine.fork_run("source", run_id="new", at=3)
+    assert [run.run_id for run in await engine.runs()] == ["source"]
