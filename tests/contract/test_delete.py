@@ -593,8 +593,8 @@ async def test_collecting_deletes_what_ended_long_ago(engine: Engine) -> None:
     await assert_sound(engine)
 
 
-async def test_a_run_whose_last_event_is_just_of_the_age_is_old_enough(engine: Engine) -> None:
-    """To the microsecond: at that time it has expired, and just before it has not."""
+async def test_a_run_whose_last_event_is_exactly_as_old_is_collected(engine: Engine) -> None:
+    """A run is collected from its last event's time on, to the microsecond, and not before."""
     await a_run(engine, "r")
     *_, last = [recorded async for recorded in engine.events(run_id="r")]
     assert (await engine.collect(last.recorded_at - timedelta(microseconds=1))).deleted == []

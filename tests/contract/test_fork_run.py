@@ -368,10 +368,10 @@ async def test_a_source_that_is_made_anew_while_it_is_forked_is_not_the_one_that
     assert (await engine.verify()).problems == []
 
 
-async def test_a_source_that_is_made_anew_and_shorter_has_no_such_point(
+async def test_a_source_replaced_by_a_shorter_run_has_no_such_point(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told as any point beyond the end is, not as a file that has lost an event."""
+    """A fork whose source is replaced by a shorter run meanwhile raises PointNotFound, and records nothing."""
     source = await engine.create_run("source", parameters={"x": 1})
     find = engine.views.head_at
 

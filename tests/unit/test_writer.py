@@ -148,18 +148,24 @@ async def test_a_caller_cancelled_while_queued_takes_its_request_back() -> None:
     assert isinstance(results[3], asyncio.CancelledError)
 
 
-async def test_a_caller_cancelled_just_before_its_batch_is_taken_takes_its_request_back() -> None:
-    """A request whose caller is cancelled just before the next batch is taken is not sent; the one behind it is."""
-    log = StubLog(batch_requests_max=1)
+async def test_a_caller_cancelled_just_before_its_batch_is_taken_takes_its_request_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request whose caller is cancelled just before its batch is taken is not sent; the others of the batch are."""
+    log = StubLog()
+    append = log.append
+
+    def append_and_cancel(requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
+        appended = append(requests)
+        appended.add_done_callback(lambda _: gone.cancel())  # runs just before the writer's own, which takes the next
+        return appended
+
+    monkeypatch.setattr(log, "append", append_and_cancel)
     writer = Writer(log)
-    first, gone, kept = submit(writer, "a", "gone", "kept")
+    (first,) = submit(writer, "a")
     await settle()
-
-    def cancel_and_answer(name: str) -> Answer:
-        gone.cancel()
-        return Recorded((), ord(name[0]))
-
-    log.answer = cancel_and_answer
+    gone, kept = submit(writer, "gone", "kept")
+    await settle()
     log.release()
     await asyncio.gather(first, kept)
     assert gone.cancelled()
