@@ -166,7 +166,7 @@ def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any])
     _, dry, _ = said("gc", "--older-than", "0m", "--dry-run")
     assert dry.splitlines()[-3:] == [
         "would delete 1 run",
-        "as old, and of other statuses (--status): CREATED 1, RUNNING 1",
+        "equally old, with other statuses (--status): CREATED 1, RUNNING 1",
         "kept old 1: run 'old 1' is the source of 'fork'; delete it with carry_over",
     ]
     _, done, _ = said("gc", "--older-than", "0m", "--yes")
