@@ -1,1 +1,1 @@
-"""Proof: a history's hashes, links and reductions made again, and what can be erased with all of them whole."""
+"""Proof: recomputes a history's hashes, links and reductions, and defines what can be erased without breaking them."""

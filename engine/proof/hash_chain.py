@@ -1,4 +1,4 @@
-"""One stream's chain of hashes: whether an event follows the one before it, and if not, what is wrong. Pure."""
+"""One stream's hash chain: checks that each event follows the previous one, and names what is wrong if not. Pure."""
 
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ _EVENT_ID_BYTES: Final = 16
 
 
 class Erased(Struct, frozen=True):
-    """An event whose payload was erased; `left` is the digest of what stands in its place, `b""` where nothing does."""
+    """An event whose payload was erased; `left` is the digest of its redacted payload, `b""` if there is none."""
 
     position: int
     event_type: str
@@ -34,10 +34,10 @@ class Erased(Struct, frozen=True):
 
 
 class Chain(Struct):
-    """A stream as far as it was checked.
+    """A stream, up to the last event checked.
 
-    `erased` are the versions whose erasure no event has told of yet; `cut_off` that the stream of a forked run has no
-    source, and no event has told yet that it was carried over.
+    `erased` holds the erased events without a `PayloadErased` so far, by version; `cut_off` is set while the stream of
+    a forked run has no source and no `SourceCarriedOver` so far.
     """
 
     stream: StoredStream
@@ -49,12 +49,12 @@ class Chain(Struct):
 
 
 def chain_problem(chain: Chain, row: StoredEvent, ledger: Ledger) -> tuple[ProblemKind, str] | None:
-    """Return what keeps an event from being the next of its stream, None when nothing does."""
+    """Return why an event cannot be the next of its stream, or None."""
     expected = chain.version + 1
     if row.stream_version != expected:
         return _out_of_order(chain, row, ledger)
     if row.payload is None and row.payload_digest is None:
-        return "payload", "its payload is not there, and nothing says that it was erased"
+        return "payload", "its payload is missing, and no digest marks it as erased"
     if _hash(chain, row) == row.hash:
         return None
     kind, message = _what_changed(chain, row)
@@ -64,7 +64,7 @@ def chain_problem(chain: Chain, row: StoredEvent, ledger: Ledger) -> tuple[Probl
 
 
 def decoded(row: StoredEvent) -> Event:
-    """Return what an event says.
+    """Return the decoded event.
 
     Raises:
         CannotDecode
@@ -77,14 +77,14 @@ def _out_of_order(chain: Chain, row: StoredEvent, ledger: Ledger) -> tuple[Probl
     if row.stream_version < expected:
         return "order", f"version {row.stream_version} follows version {chain.version}"
     if ledger.event_of(chain.stream, expected) is not None:
-        return "order", f"version {row.stream_version} stands before version {expected}"
-    return "missing event", f"version {expected} is not there: version {row.stream_version} follows {chain.version}"
+        return "order", f"version {row.stream_version} comes before version {expected}"
+    return "missing event", f"version {expected} is missing: version {row.stream_version} follows {chain.version}"
 
 
 def _hash(chain: Chain, row: StoredEvent, **header: Any) -> bytes:
     digest = row.payload_digest
     if digest is None:
-        assert row.payload is not None, "one of the two is there"
+        assert row.payload is not None, "a row has a payload or a digest"
         digest = payload_digest(row.payload)
     fields = {
         "event_type": row.event_type,
@@ -98,29 +98,29 @@ def _hash(chain: Chain, row: StoredEvent, **header: Any) -> bytes:
 
 
 def _what_changed(chain: Chain, row: StoredEvent) -> tuple[ProblemKind, str]:
-    """Say which part of an event is not what was hashed, as far as that can be told from the outside."""
+    """Return which part of an event does not match its hash, as far as that can be determined."""
     for event_type, current in SCHEMA_VERSIONS.items():
         for version in range(1, current + 1):
             if _hash(chain, row, event_type=event_type, schema_version=version) == row.hash:
                 found = f"{row.event_type!r} version {row.schema_version}"
                 return "header", f"it was recorded as {event_type} version {version}, not as {found}"
     if row.event_type not in EVENT_TYPES or len(row.event_id) != _EVENT_ID_BYTES:
-        return "header", "its header is not what was hashed"
+        return "header", "its header does not match its hash"
     if row.payload is not None and row.payload_digest is None and not _is_canonical(row):
-        return "payload", "its payload is not what was hashed"
-    return "content", "its payload or its header is not what was hashed"
+        return "payload", "its payload does not match its hash"
+    return "content", "its payload or header does not match its hash"
 
 
 def _is_canonical(row: StoredEvent) -> bool:
     try:
         event = decoded(row)
         return row.schema_version != SCHEMA_VERSIONS[row.event_type] or encode_canonical(event) == row.payload
-    except (CannotDecode, TypeError, ValueError, RecursionError):  # what was decoded may be more than can be recorded
+    except (CannotDecode, TypeError, ValueError, RecursionError):  # not every event that decodes can be encoded
         return False
 
 
 def _follows(chain: Chain, row: StoredEvent, ledger: Ledger) -> bool:
-    """Say whether the stream's next event was chained to what this event's hash should be."""
+    """Whether the stream's next event is chained to the hash that this event should have."""
     following = ledger.event_of(chain.stream, row.stream_version + 1)
     if following is None or (following.payload is None and following.payload_digest is None):
         return False

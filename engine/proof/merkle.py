@@ -1,9 +1,9 @@
-"""The tree over the runs of a store: one root commits to every event of all of them.
+"""The Merkle tree over the runs of a store: one root hash commits to every event of every run.
 
-It is the Merkle tree of RFC 6962, section 2.1, with SHA-256: a leaf is hashed as `SHA-256(0x00 ‖ data)`, a node as
-`SHA-256(0x01 ‖ left ‖ right)`, and the tree over nothing is `SHA-256()`. A leaf's data is canonical MessagePack of a
-run's id and the head of each of its streams, in the order in which they were opened; the leaves stand in the order in
-which the runs were.
+It is the tree of RFC 6962, section 2.1, with SHA-256: a leaf is hashed as `SHA-256(0x00 ‖ data)`, a node as
+`SHA-256(0x01 ‖ left ‖ right)`, and the empty tree is `SHA-256()`. A leaf's data is canonical MessagePack of a run's id
+and its streams' heads, in the order in which the streams were opened; leaves are in the order in which the runs were
+opened.
 """
 
 from collections.abc import Iterable
@@ -21,33 +21,31 @@ def run_leaf(run_id: str, heads: Iterable[Head]) -> bytes:
     """Return the hash of a run's leaf, 32 bytes.
 
     Args:
-        heads: of every stream, in the order in which they were opened.
+        heads: of every stream, in the order in which the streams were opened.
     """
     data = encode_canonical((run_id, [(head.branch, head.stream_version, head.hash) for head in heads]))
     return sha256(_LEAF + data).digest()
 
 
 def deleted_leaf(run_id: str, leaf: bytes, deleted_at: int, reason: str) -> bytes:
-    """Return the hash of the leaf of a run that was deleted.
-
-    It commits to what the run was, and to when and why it went.
+    """Return the hash of a deleted run's leaf, which commits to the run's history and to when and why it was deleted.
 
     Args:
-        leaf: the run's own, over its heads when it was deleted.
+        leaf: the run's `run_leaf` over its heads at the deletion.
         deleted_at: in microseconds since 1970, UTC.
     """
     return sha256(_LEAF + encode_canonical(("deleted", run_id, leaf, deleted_at, reason))).digest()
 
 
 class Tree:
-    """Grows leaf by leaf, and keeps one hash for each complete subtree: as many as the size has binary digits."""
+    """Grows leaf by leaf; keeps one hash per complete subtree, so memory is logarithmic in the number of leaves."""
 
     def __init__(self) -> None:
         self.size = 0
         self._complete: list[tuple[int, bytes]] = []
 
     def add(self, leaf: bytes) -> None:
-        """Add the hash of the next leaf."""
+        """Add the next leaf's hash."""
         self.size += 1
         height, subtree = 0, leaf
         while self._complete and self._complete[-1][0] == height:
@@ -56,7 +54,7 @@ class Tree:
         self._complete.append((height, subtree))
 
     def root(self) -> bytes:
-        """Return the root over the leaves so far, 32 bytes."""
+        """Return the root hash over the leaves so far, 32 bytes."""
         if not self._complete:
             return sha256().digest()
         hashes = [subtree for _, subtree in self._complete]

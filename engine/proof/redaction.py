@@ -1,7 +1,7 @@
-"""What is left of an event whose payload is erased: where it stands and what hangs on it, and nothing that it said.
+"""Redaction: what remains of an event when its payload is erased. Pure.
 
-The names of parameters, steps and attempts stay, and so do statuses, times and what an event is linked to: later events
-refer to them. Values, texts, paths, ids of other systems and free documents go. Pure.
+Names of parameters, steps and attempts, statuses, times and links stay, because later events refer to them. Values,
+texts, paths, ids of other systems and free-form documents are removed.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,14 +39,14 @@ ERASED_DOCUMENT: Final = {"erased": True}
 _ERASED_VALUE: Final = {"value": ERASED.value, "kind": ERASED.kind}
 
 SPEC_KEPT: Final = ("dependencies", "allow_dependency_failure", "allow_failure", "task_type", "operator_key")
-"""The fields of a task's specification that stay: other tasks and operators go by them."""
+"""The fields of a task's specification that stay, because other tasks and operators depend on them."""
 
 
 def redacted(event: Event) -> Event:
-    """Return what is left of an event.
+    """Return an event without the content that erasing removes.
 
     Raises:
-        NotErasable: it says nothing but where it stands.
+        NotErasable: events of this type have no such content.
     """
     redact = _REDACTIONS.get(type(event))
     if redact is None:
@@ -55,12 +55,12 @@ def redacted(event: Event) -> Event:
 
 
 def is_erased(document: object) -> bool:
-    """Whether JSON is what erasing leaves of a text, a value or a document; somebody may have recorded just that."""
+    """Whether a JSON value is the placeholder of an erased text, value or document, or was recorded as exactly that."""
     return document in (ERASED_TEXT, ERASED_DOCUMENT, _ERASED_VALUE)
 
 
 def is_erased_spec(document: object) -> bool:
-    """Whether JSON is what erasing leaves of a task's specification: as it was in `SPEC_KEPT`, and nothing besides."""
+    """Whether a JSON value is an erased task's specification, of which only `SPEC_KEPT` remains."""
     return isinstance(document, dict) and document.get("command") == ERASED_TEXT
 
 
@@ -118,7 +118,7 @@ def _step_logged(event: StepLogged) -> Event:
 
 
 def _spec(spec: TaskSpec | None) -> TaskSpec | None:
-    # The text also where there was no command: nothing else says that the specification is not whole.
+    # The placeholder is set even if there was no command: it is what marks the specification as erased.
     return spec and TaskSpec(command=ERASED_TEXT, **{name: getattr(spec, name) for name in SPEC_KEPT})
 
 

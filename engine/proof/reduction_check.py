@@ -1,7 +1,7 @@
-"""Making reductions again from the events of the children, to compare with what was recorded.
+"""Recomputing reductions from the children's events, to compare with what was recorded.
 
-Of every parameter that was set only its version and position are kept, 16 bytes, for the run that is checked and for
-the runs that it was forked from; values are read from the events when a reduction asks for them.
+For the checked run and the runs it was forked from, the index keeps only the version and position of each set
+parameter, 16 bytes; values are read from the events when a reduction needs them.
 """
 
 from array import array
@@ -28,11 +28,11 @@ _SETTING: Final = ("ParametersSet", "ParametersReduced")
 
 
 class _Unprovable(Exception):
-    """A value that took part was erased, is gone with a source that was deleted meanwhile, or cannot be read."""
+    """An input of the reduction was erased, was deleted with its run, or cannot be read."""
 
 
 class _History:
-    """The versions at which one parameter of one stream was set, their positions, and which of them were copies."""
+    """The versions and positions at which one parameter of one stream was set, and the versions that were copies."""
 
     __slots__ = ("copies", "positions", "versions")
 
@@ -47,7 +47,7 @@ class _History:
 
 
 class _ReadValues:
-    """What events set, decoded; of those that were asked for last, up to a number of names in all."""
+    """An LRU cache of decoded parameter values by event position, bounded by the total number of names."""
 
     def __init__(self) -> None:
         self._values: dict[int, dict[str, Parameter]] = {}
@@ -65,9 +65,9 @@ class _ReadValues:
 
 
 class ParameterIndexes:
-    """Where the parameters of a run, and of those that it was forked from, were set.
+    """Where the parameters of a run, and of the runs it was forked from, were set.
 
-    `broken` is the first bad version by stream id: from it on, nothing that a stream says proves anything.
+    `broken` is the first bad version by stream id: events from there on prove nothing.
     """
 
     def __init__(self, root_id: int, broken: Mapping[int, int]) -> None:
@@ -79,7 +79,7 @@ class ParameterIndexes:
         self._read = _ReadValues()
 
     def add(self, row: StoredEvent, event: ParameterEvent) -> None:
-        """Note what an event set."""
+        """Index the parameters that an event set."""
         names = self._streams.setdefault(row.stream_id, {})
         for name in event.values:
             history = names.get(name) or names.setdefault(name, _History())
@@ -89,14 +89,14 @@ class ParameterIndexes:
                 history.copies.append(row.stream_version)
 
     def lose(self, row: StoredEvent) -> None:
-        """Note that nobody can say any more what an event set."""
+        """Note that it is unknown which parameters an event set."""
         if row.event_type in _SETTING or row.event_type not in EVENT_TYPES:
             self._lost.setdefault(row.stream_id, row.stream_version)
 
     def own(
         self, stream_id: int, version: int, ledger: Ledger, names: Collection[str] | None = None
     ) -> dict[str, OwnParameter]:
-        """Return what a stream itself set or reduced up to a version."""
+        """Return the parameters that a stream itself set or reduced up to a version."""
         if self._lost.get(stream_id, version + 1) <= version:
             raise _Unprovable
         known = self._streams.get(stream_id, {})
@@ -111,7 +111,7 @@ class ParameterIndexes:
         return dict(sorted(found.items()))
 
     def set_between(self, stream_id: int, after: int, until: int, names: Iterable[str]) -> set[str]:
-        """Return those names that a stream itself set or reduced after one version, and up to another."""
+        """Return which of the names a stream itself set or reduced after one version, and up to another."""
         if self._lost.get(stream_id, until + 1) <= until:
             raise _Unprovable
         known = self._streams.get(stream_id, {})
@@ -124,7 +124,7 @@ class ParameterIndexes:
     def resolved(
         self, stream: StoredStream, version: int, names: Collection[str], ledger: Ledger
     ) -> dict[str, Parameter]:
-        """Return what a stream sees of some names as of a version, through its forks."""
+        """Return the values of some parameters that a stream sees as of a version, resolved through its forks."""
         wanted, found = set(names), dict[str, Parameter]()
         for each, until in _lineage(stream, version, ledger):
             if not wanted:
@@ -143,7 +143,7 @@ class ParameterIndexes:
             return
         if root_id in self._sources:
             if stream.stream_id == root_id and stream.parent_id != self._sources[root_id]:
-                raise _Unprovable  # what was carried over from its source since is not in the index
+                raise _Unprovable  # its source was deleted since, and the carried-over values are not indexed
             return
         root = ledger.stream(root_id)
         self._sources[root_id] = None if root is None else root.parent_id
@@ -151,11 +151,11 @@ class ParameterIndexes:
         for row in ledger.events_of_types(root_id, _SETTING):
             try:
                 self.add(row, _left(row))
-            except _Unprovable:  # what is wrong with it is reported where its own run is checked
+            except _Unprovable:  # reported when its own run is checked
                 self.lose(row)
 
     def carried_over(self, root_id: int, ledger: Ledger) -> None:
-        """Note what a run was given of its source when that was deleted: it saw it from its first version on."""
+        """Index the parameters carried over to a run when its source was deleted, as set at its first version."""
         for row in ledger.events_of_types(root_id, ("SourceCarriedOver",)):
             with suppress(_Unprovable):
                 self.add(structs.replace(row, stream_version=1), _left(row))
@@ -164,13 +164,13 @@ class ParameterIndexes:
 def reduction_problem(
     indexes: ParameterIndexes, parent: StoredStream, row: StoredEvent, event: ParametersReduced, ledger: Ledger
 ) -> str | None:
-    """Return what a reduction says that does not follow from the children's events, None when all does.
+    """Return what part of a reduction does not follow from the children's events, or None.
 
-    A value that the caller's own function made is taken as it is; its sources are not.
+    Values computed by a caller's function are taken as recorded; their sources are checked.
     """
     absent = event.rules.keys() ^ event.values.keys()
     if absent:
-        return f"it has a rule without a value, or a value without a rule, for {min(absent)!r}"
+        return f"parameter {min(absent)!r} has a rule without a value, or a value without a rule"
     try:
         made = _made_again(indexes, parent, row, event, ledger)
     except ReductionImpossible as error:
@@ -208,7 +208,7 @@ def _made_again(
 def _child(
     indexes: ParameterIndexes, parent: StoredStream, head: Head, now: int, contested: set[str], ledger: Ledger
 ) -> Child:
-    """Return a child as it was reduced, and add its names that the parent had set since its fork to `contested`."""
+    """Return a child as it was reduced; add to `contested` the names that the parent also set since the fork."""
     stream = ledger.named(parent.run_id, head.branch)
     if stream is None:
         raise _Unprovable
@@ -221,7 +221,7 @@ def _child(
 def _lineage(stream: StoredStream, version: int, ledger: Ledger) -> Iterator[tuple[StoredStream, int]]:
     current, seen = stream, set[int]()
     while current.stream_id not in seen:
-        seen.add(current.stream_id)  # rows that were tampered with may go in a circle
+        seen.add(current.stream_id)  # tampered rows may form a cycle
         yield current, version
         version = current.parent_version
         if current.parent_id is None:
@@ -240,13 +240,13 @@ def _values(ledger: Ledger, position: int) -> dict[str, Parameter]:
 
 
 def _value(values: Mapping[str, Parameter], name: str) -> Parameter:
-    if name not in values or values[name] == ERASED:  # what was carried over may have been erased before
+    if name not in values or values[name] == ERASED:  # a carried-over value may already have been erased
         raise _Unprovable
     return values[name]
 
 
 def _left(row: StoredEvent) -> ParameterEvent:
-    """Return what an event says, or what is left of it where it was erased: the names, not the values."""
+    """Return the decoded event; an erased one has its names, but not its values."""
     if row.payload is None:
         raise _Unprovable
     try:

@@ -1,12 +1,11 @@
-"""Checking a run's history: every hash along its Merkle DAG, every link in it, every reduction. Pure.
+"""Checking a run's history: every hash, link and reduction of its Merkle DAG. Pure.
 
-The events of a run are handed in one by one in the order of their positions. Of each stream the first bad event is
-reported; what follows it in that stream proves nothing, and is not looked at. After a reduction that does not follow,
-the chain goes on, and so do its checks: that it was computed from what somebody wrote into what is left of an erased
-event shows only later, at the event that says what was left.
+The caller passes the run's events one by one, in order of position. Only the first bad event of each stream is
+reported; later events of that stream prove nothing and are not checked. A wrong reduction does not break the chain, so
+checks continue: it may be due to a tampered redacted payload, which shows only at the later `PayloadErased`.
 
-A link names a stream as it stood when the link was recorded, so it also fixes the order between the two streams. The
-order of events that no link ties to each other is not hashed: nothing can be said of it.
+A link names the head of another stream when the link was recorded, so it also fixes the order of the two streams. The
+relative order of events that no link connects is not hashed and cannot be checked.
 """
 
 from collections.abc import Iterable
@@ -34,13 +33,13 @@ from engine.stored import Ledger, StoredEvent, StoredStream
 
 
 class RunCheck:
-    """Checks one run. `problems` holds what was found so far, `events` how many events were looked at."""
+    """Checks one run. `problems` holds the problems found so far, `events` the number of events checked."""
 
     def __init__(self, root: StoredStream, broken: dict[int, int] | None = None) -> None:
         """Begin with a run's root stream.
 
         Args:
-            broken: the first bad version by stream id, of the runs that were checked before; this one's are added.
+            broken: the first bad version by stream id, of runs checked before; this run's are added.
         """
         self.problems: list[Problem] = []
         self.events = 0
@@ -55,11 +54,11 @@ class RunCheck:
 
     @property
     def streams(self) -> int:
-        """How many streams had events."""
+        """The number of streams with events."""
         return len(self._chains)
 
     def heads(self) -> list[Head]:
-        """Return the heads as the stored events have them, in the order in which the streams were opened."""
+        """Return the heads according to the stored events, in the order in which the streams were opened."""
         return [Head(chain.stream.branch, chain.version, chain.hash) for _, chain in sorted(self._chains.items())]
 
     def check(self, row: StoredEvent, ledger: Ledger) -> None:
@@ -73,47 +72,47 @@ class RunCheck:
         chain.version, chain.hash = row.stream_version, row.hash
 
     def lose(self, streams: Iterable[StoredStream]) -> None:
-        """Note, instead of `finish`, that what comes behind the last checked event of each stream cannot be read."""
+        """Note, instead of `finish`, that the events after the last checked one of each stream cannot be read."""
         for stream in streams:
             chain = self._chains.get(stream.stream_id)
             self._broken.setdefault(stream.stream_id, 1 if chain is None else chain.version + 1)
 
     def finish(self, streams: Iterable[StoredStream]) -> None:
-        """Compare where every stream of the run should stand with where it does, after its last event."""
+        """Check, after the last event, the stored head of every stream of the run against its events."""
         for stream in streams:
             chain = self._chains.get(stream.stream_id)
             if chain is None:
-                self._report("missing event", stream, "it has no events", stream_version=1)
+                self._report("missing event", stream, "the stream has no events", stream_version=1)
                 continue
             if not chain.broken:
                 self._check_head(chain, stream)
                 self._check_announced(chain)
             if stream.root_id != self._root.root_id:
-                self._report("head", stream, "its row says that it belongs to another run")
+                self._report("head", stream, "the stream's row assigns it to another run")
 
     def _check_announced(self, chain: Chain) -> None:
         if chain.cut_off:
-            message = "it has no source, and nothing says that it was carried over"
+            message = "its source is missing, and no event records that it was carried over"
             self._report("link", chain.stream, message, stream_version=1)
         for version, erased in sorted(chain.erased.items())[:1]:
-            message = "its payload was erased, and nothing says so"
+            message = "its payload was erased, and no event records the erasure"
             self._report("payload", chain.stream, message, stream_version=version, position=erased.position)
 
     def _check_head(self, chain: Chain, stream: StoredStream) -> None:
         if stream.version > chain.version:
-            message = f"it stood at version {stream.version}, and its last event is version {chain.version}"
+            message = f"the stream's head is version {stream.version}, but its last event is version {chain.version}"
             self._report("missing event", stream, message, stream_version=chain.version + 1)
         elif (stream.version, stream.hash) != (chain.version, chain.hash):
-            message = f"its head is not its last event, version {chain.version}"
+            message = f"the stream's head does not match its last event, version {chain.version}"
             self._report("head", stream, message, stream_version=chain.version)
 
     def _opened(self, row: StoredEvent, ledger: Ledger) -> Chain | None:
         stream = ledger.stream(row.stream_id)
         if stream is None:
-            self._misplace("missing stream", row, f"the stream {row.stream_id} of this event is not there")
+            self._misplace("missing stream", row, f"the stream {row.stream_id} of this event is missing")
             return None
         if stream.run_id != self._root.run_id and stream.root_id != self._root.root_id:
-            self._misplace("order", row, f"it stands in this run, and its stream in run {stream.run_id!r}")
+            self._misplace("order", row, f"its row names this run, but its stream belongs to run {stream.run_id!r}")
             return None
         chain = Chain(structs.replace(stream, root_id=self._root.root_id))
         self._chains[row.stream_id] = self._open[stream.branch] = chain
@@ -147,7 +146,7 @@ class RunCheck:
             event = decoded(row)
         except MalformedPayload as error:
             self._break(chain, row, "payload", str(error))
-        except CannotDecode:  # a newer anabranch wrote it: its hash is right, and what it says is not ours to judge
+        except CannotDecode:  # written by a newer version: its hash matches, its content cannot be checked
             self._parameters.lose(row)
         else:
             self._check_said(chain, row, event, ledger)
@@ -176,29 +175,29 @@ class RunCheck:
     def _check_erasure(self, chain: Chain, row: StoredEvent, event: PayloadErased, ledger: Ledger) -> None:
         version = event.stream_version
         erased = chain.erased.pop(version, None)
-        if erased is None:  # unless it was erased after it was looked at
+        if erased is None:  # it may have been erased after it was checked
             known = ledger.event_of(chain.stream, version) if version < row.stream_version else None
             if known is None:
-                self._break(chain, row, "link", f"it says that version {version} was erased, which is not there")
+                self._break(chain, row, "link", f"it records the erasure of version {version}, which is missing")
             elif known.payload_digest is None:
-                message = f"version {row.stream_version} says that its payload was erased, and it is there"
+                message = f"version {row.stream_version} records its erasure, but its payload is present"
                 self._break_before(chain, version, known.position, message)
         elif (erased.left, erased.event_type) != (event.redacted, event.event_type):
-            message = f"what stands in its place is not what version {row.stream_version} says was left of it"
+            message = f"its redacted payload is not the one that version {row.stream_version} records"
             self._break_before(chain, version, erased.position, message)
 
     def _is_whole(self, parent: StoredStream, children: Iterable[Head]) -> bool:
-        """Say whether every stream that a reduction read is whole: else what it made of them proves nothing."""
+        """Whether no stream that a reduction read has a problem, without which the reduction cannot be checked."""
         read = {parent.stream_id, *(self._open[head.branch].stream.stream_id for head in children)}
         return self._found.keys().isdisjoint(read)
 
     def _event_problem(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> str | None:
         stream = chain.stream
         if event.branch != stream.branch:
-            return f"it names branch {event.branch!r} and stands in branch {stream.branch!r}"
+            return f"it names branch {event.branch!r}, but is in branch {stream.branch!r}"
         opens = RunCreated | RunForked if stream.branch == ROOT else BranchForked
         if isinstance(event, opens) != (row.stream_version == 1):
-            return f"{row.event_type} stands at version {row.stream_version}"
+            return f"an event of type {row.event_type} cannot be version {row.stream_version}"
         if isinstance(event, RunForked):
             return self._source_problem(chain, row, event, ledger)
         return self._link_problem(stream, event)
@@ -230,13 +229,13 @@ class RunCheck:
         where = f"branch {event.source_branch!r} of run {event.source_run_id!r}"
         source = ledger.named(event.source_run_id, event.source_branch)
         if source is None:
-            return f"it names {where}, which is not there"
+            return f"it names {where}, which is missing"
         if self._broken.get(source.stream_id, version + 1) > version:  # else it is reported there
             found = ledger.event_of(source, version)
             if found is None or found.position > row.position:
-                return f"it names version {version} of {where}, which is not there"
+                return f"it names version {version} of {where}, which is missing"
             if found.hash != event.source_hash:
-                return f"version {version} of {where} has another hash than the one that it names"
+                return f"it names version {version} of {where} with another hash than the recorded one"
         return _parent_row_problem(stream, source, version)
 
     def _children_problem(self, stream: StoredStream, event: ParametersReduced) -> str | None:
@@ -266,17 +265,17 @@ class RunCheck:
         return None
 
     def _head_problem(self, head: Head) -> str | None:
-        """Return what is wrong with a head of this run: it has to be where its stream stands."""
+        """Return why a linked head of this run is wrong, or None: it has to be the stream's head at this point."""
         where = f"branch {head.branch!r}"
         chain = self._open.get(head.branch)
         if chain is None:
-            return f"it names {where}, which is not there"
+            return f"it names {where}, which is missing"
         if chain.broken:
             return None  # reported there
         if chain.version != head.stream_version:
-            return f"it names version {head.stream_version} of {where}, which stood at version {chain.version} then"
+            return f"it names version {head.stream_version} of {where}, whose head was version {chain.version}"
         if chain.hash != head.hash:
-            return f"version {head.stream_version} of {where} has another hash than the one that it names"
+            return f"it names version {head.stream_version} of {where} with another hash than the recorded one"
         return None
 
     def _break(self, chain: Chain, row: StoredEvent, kind: ProblemKind, message: str) -> None:
@@ -298,7 +297,7 @@ class RunCheck:
         stream_version: int | None = None,
         position: int | None = None,
     ) -> None:
-        """Report what is wrong with a stream, unless something before it is known to be."""
+        """Report a problem of a stream, unless an earlier one of the stream is known."""
         before = self._found.get(stream.stream_id)
         if before is not None:
             if stream_version is None or (before.stream_version or 0) <= stream_version:
@@ -323,5 +322,5 @@ def _parent_row_problem(stream: StoredStream, parent: StoredStream | None, versi
     if (stream.parent_id, stream.parent_version) == (None if parent is None else parent.stream_id, version):
         return None
     if parent is None:
-        return "its stream's row has a parent, and it has none"
-    return f"its stream's row has another parent than version {version} of {parent.branch!r}"
+        return "its stream's row has a parent, but the event names none"
+    return f"its stream's row has another parent than version {version} of branch {parent.branch!r}"

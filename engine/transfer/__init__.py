@@ -1,4 +1,4 @@
-"""Runs as files: the lines of an export, and the rules by which an import believes them."""
+"""Runs as files: the line format of an export, and the checks of an import."""
 
 from engine.transfer.port import Imported, ImportedRun, Transfer
 from engine.transfer.refusals import (

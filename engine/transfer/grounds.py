@@ -1,5 +1,6 @@
-"""Whether an event could have been recorded where it stands: it is written as we write it, gives names that are names,
-and speaks of what is there. Who computes every hash anew can still not make the views lie.
+"""Checks that the engine could have recorded an imported event: canonical encoding, valid names, existing references.
+
+A forger who recomputes every hash can still not bring the views into an inconsistent state.
 """
 
 from collections.abc import Iterator
@@ -26,16 +27,16 @@ from engine.transfer.refusals import HistoryBroken, MalformedLine
 
 
 def unrecordable(row: StoredEvent, event: Event, line: int) -> AnabranchError | None:
-    """Return why an event's bytes or the names that it gives are none that were ever recorded, None when they may be.
+    """Return the error if an event's encoding, branch or names are never recorded, or None.
 
     Args:
-        event: what the row was decoded to.
-        line: the event's, for the error.
+        event: the decoded row.
+        line: the event's line number, for the error.
     """
     if row.schema_version == SCHEMA_VERSIONS[row.event_type] and encode_canonical(event) != row.payload:
-        return MalformedLine(line, "its payload is not written as an event is written")
+        return MalformedLine(line, "its payload is not in the canonical encoding of an event")
     if is_misplaced(event):
-        return HistoryBroken(line, "link", f"a {row.event_type} stands in branch {shown(event.branch)}")
+        return HistoryBroken(line, "link", f"a {row.event_type} cannot be in branch {shown(event.branch)}")
     try:
         for what, name in _names_given(event):
             check_name(name, what)
@@ -63,10 +64,10 @@ def _names_given(event: Event) -> Iterator[tuple[str, str]]:
 
 
 def unfounded(event: Event, stream: Stream, state: State, line: int) -> AnabranchError | None:
-    """Return why an event cannot follow on what is, None when it can.
+    """Return the error if an event refers to a step, attempt or external run that does not exist, or None.
 
     Args:
-        line: the event's, for the error.
+        line: the event's line number, for the error.
     """
     match event:
         case AttemptUpdated(attempt_id=attempt_id):
@@ -83,4 +84,4 @@ def unfounded(event: Event, stream: Stream, state: State, line: int) -> Anabranc
 
 
 def _missing(line: int, what: str, name: str) -> HistoryBroken:
-    return HistoryBroken(line, "link", f"it speaks of {what} {shown(name)}, which is not there")
+    return HistoryBroken(line, "link", f"it refers to {what} {shown(name)}, which does not exist")

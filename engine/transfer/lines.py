@@ -1,4 +1,4 @@
-"""The lines of an export: JSON objects, one to a line, each written in one way only.
+"""The lines of an export: one JSON object per line, in canonical form.
 
     {"line":"header","format":"anabranch-export","version":1,"readable":false}
     {"line":"run","run":"r1","carried_over":false}
@@ -7,11 +7,11 @@
     {"line":"run end","run":"r1","branches":1,"events":1}
     {"line":"end","runs":1,"events":1}
 
-`position` is the place inside the run. `payload` is base64 of the bytes that were recorded: what was hashed is exact,
-and tells 1 from 1.0 and one NaN from another. An erased payload has its digest beside what is left of it. A readable
-export says under `event` what the payload says; there NaN and the infinities are null, and bytes base64.
+`position` is the index inside the run. `payload` is base64 of the recorded bytes, exactly as hashed, so that 1 and 1.0
+or two NaNs stay distinct. An event whose payload was erased has the redacted payload, and the original's `digest`. A
+readable export adds the decoded payload as `event`, with NaN and infinities as null and bytes as base64.
 
-A line is accepted only as it would be written: no other order of members, no other escapes, no spaces.
+A line is accepted only in canonical form: no other order of members, no other escapes, no spaces.
 """
 
 import re
@@ -43,7 +43,7 @@ class Header(_Line, frozen=True, tag="header"):
 
 
 class RunLine(_Line, frozen=True, tag="run"):
-    """Opens a run. `carried_over`: it was forked from a run that is gone, which left it what it saw."""
+    """Opens a run. `carried_over`: the run was forked from a deleted run, whose inherited state was carried over."""
 
     run: str
     carried_over: bool
@@ -65,7 +65,7 @@ class EventLine(_Line, frozen=True, tag="event"):
 
 
 class HeadLine(_Line, frozen=True, tag="head"):
-    """Where a stream of the run ends; they come in the order in which the streams were opened."""
+    """The head of a stream of the run; heads are in the order in which the streams were opened."""
 
     run: str
     branch: str
@@ -99,27 +99,27 @@ _ANY_HEADER: Final = msgspec.json.Decoder(_AnyHeader)
 
 
 def encode_line(line: Line) -> bytes:
-    """Return a line with its line feed."""
+    """Return the encoded line, with its line feed."""
     return _ENCODER.encode(line) + b"\n"
 
 
 def decode_line(encoded: bytes) -> Line:
-    """Return what a line says.
+    """Return the decoded line.
 
     Raises:
-        ValueError: no export writes this line; the message says why.
+        ValueError: the line is malformed or not canonical; the message says why.
     """
     try:
         line = _DECODER.decode(encoded)
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
     if encode_line(line) != encoded:
-        raise ValueError("it is not written as an export writes it")
+        raise ValueError("it is not in the canonical form of an export")
     return line
 
 
 def format_version(encoded: bytes) -> int | None:
-    """Return the version of the format that a first line is the header of, None when it is none."""
+    """Return the format version that a header line states, or None if it is not an export's header."""
     try:
         header = _ANY_HEADER.decode(encoded)
     except (ValueError, RecursionError):
@@ -150,13 +150,13 @@ def event_line(run_id: str, branch: str, position: int, row: StoredEvent, *, rea
 
 
 def stored_event(line: EventLine, position: int, stream_id: int) -> StoredEvent:
-    """Return the row that an event's line says.
+    """Return the row that an event's line describes.
 
     Args:
         position: in the whole log.
 
     Raises:
-        ValueError: no export says this; the message says why.
+        ValueError: a field is malformed; the message says which.
     """
     _check_rendering(line)
     return StoredEvent(
@@ -181,11 +181,11 @@ def _check_rendering(line: EventLine) -> None:
     except (msgspec.MsgspecError, ValueError, RecursionError, TypeError) as error:
         raise ValueError(f"its payload cannot be read: {error}") from error
     if bytes(line.event) != says:
-        raise ValueError("its event is not what its payload says")
+        raise ValueError("its event does not match its payload")
 
 
 def _rendered(payload: bytes | None) -> bytes:
-    # Of the payload as it is, not of the event: a later version's fields must not change what an old file should say.
+    # From the payload, not from the decoded event: new fields of a later version must not change this rendering.
     said: Any = None
     if payload is not None:
         check_keys(payload)
@@ -196,11 +196,11 @@ def _rendered(payload: bytes | None) -> bytes:
 def _microseconds(text: str) -> int:
     microseconds = to_microseconds(datetime.fromisoformat(text))
     if iso_text(from_microseconds(microseconds)) != text:
-        raise ValueError("its recorded_at is not written as an export writes it")
+        raise ValueError("its recorded_at is not in the canonical form of an export")
     return microseconds
 
 
 def _from_hex(pattern: re.Pattern[str], text: str, name: str) -> bytes:
     if pattern.fullmatch(text) is None:
-        raise ValueError(f"its {name} is not written as an export writes it")
+        raise ValueError(f"its {name} is not in the canonical form of an export")
     return bytes.fromhex(text)

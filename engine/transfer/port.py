@@ -1,4 +1,4 @@
-"""The protocol of a log that gives runs away and takes them in, and what it answers."""
+"""The protocol of a log that exports and imports runs, and its results."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import BinaryIO, Protocol
@@ -9,7 +9,7 @@ from engine.ports import Progress
 
 
 class ImportedRun(Struct, frozen=True, kw_only=True):
-    """A run that is in the store now; `existed` when it was there before, the same in every byte."""
+    """A run of the export, now in the store; `existed` if it was there before, byte for byte the same."""
 
     run_id: str
     branches: int
@@ -18,18 +18,18 @@ class ImportedRun(Struct, frozen=True, kw_only=True):
 
 
 class Imported(Struct, frozen=True):
-    """What an export held, in its order."""
+    """The runs of an imported export, in the file's order."""
 
     runs: tuple[ImportedRun, ...]
 
     @property
     def events(self) -> int:
-        """How many events were recorded."""
+        """The number of events that the import recorded."""
         return sum(run.events for run in self.runs if not run.existed)
 
 
 class Transfer(Protocol):
-    """Gives runs away as lines, and takes them in."""
+    """Exports runs as lines and imports them."""
 
     def export_runs(
         self, run_ids: Sequence[str] | None, *, with_sources: bool, readable: bool, progress: Progress | None

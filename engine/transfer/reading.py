@@ -1,8 +1,7 @@
-"""Reading an export line by line, in bounded memory, by the rules that need no store: what may follow what.
+"""Reading an export line by line, in bounded memory, with the checks that need no store: the order of the lines.
 
-Positions inside a run and versions inside a stream are 1, 2, 3 …; the heads and the counts behind a run are those of
-its events; the last line counts the runs. So a file that is cut, reordered or put together of several is found out
-before its hashes are looked at.
+Positions inside a run and versions inside a stream are 1, 2, 3 …; the heads and counts after a run match its events;
+the last line counts the runs. This detects a truncated, reordered or spliced file before any hash is checked.
 """
 
 from collections.abc import Iterator
@@ -27,15 +26,15 @@ from engine.transfer.lines import (
 from engine.transfer.refusals import ExportCutShort, LineOutOfPlace, MalformedLine, NewerExport, NotAnExport
 
 _ENVELOPE_BYTES_MAX: Final = 64 * 1024
-_LINE_PER_PAYLOAD: Final = 8  # base64 is 4/3; what is readable may escape every byte in six
+_LINE_PER_PAYLOAD: Final = 8  # base64 takes 4/3 bytes per byte; the readable form may escape each byte as six
 
 
 class ExportReader:
-    """An export's lines, in order. `line` is the number of the last one read, `bytes_read` how far that is.
+    """An export's lines, in order. `line` is the number of the last line read, `bytes_read` the bytes read so far.
 
     Args:
-        file: open for reading bytes; read on the thread that asks for lines.
-        event_bytes_max: the largest payload that is expected, in bytes; what a line may hold follows from it.
+        file: open for reading bytes; read on the caller's thread.
+        event_bytes_max: the largest payload that is expected, in bytes; the longest accepted line follows from it.
     """
 
     def __init__(self, file: BinaryIO, event_bytes_max: int) -> None:
@@ -46,7 +45,7 @@ class ExportReader:
         self._readable = False
 
     def runs(self) -> Iterator[tuple[RunLine, Iterator[EventLine]]]:
-        """Yield each run with its events, which have to be read to their end before the next.
+        """Yield each run with its events, which must be exhausted before the next run is requested.
 
         Raises:
             ImportRefused
@@ -56,19 +55,19 @@ class ExportReader:
         known = set[str]()
         while not isinstance(opened := self._next(), End):
             if not isinstance(opened, RunLine):
-                raise self._out_of_place(opened, "a run or the end of the file")
+                raise self._out_of_place(opened, "a run or the end of the export")
             self._check_run(opened.run, known)
             found = RunEvents(self, opened)
             yield opened, iter(found)
             runs, events = runs + 1, events + found.count
         if (opened.runs, opened.events) != (runs, events):
             counts = f"{opened.runs} runs with {opened.events} events"
-            raise LineOutOfPlace(self.line, f"the export is of {counts}, and {runs} with {events} are before its end")
+            raise LineOutOfPlace(self.line, f"it states {counts}, but the export holds {runs} with {events}")
         if self._read():
-            raise LineOutOfPlace(self.line, "the export ended on the line before")
+            raise LineOutOfPlace(self.line, "the export ended on the previous line")
 
     def next_in(self, run: RunLine) -> EventLine | HeadLine | RunEnd:
-        """Return a line inside a run.
+        """Return the next line inside a run.
 
         Raises:
             ImportRefused
@@ -77,10 +76,10 @@ class ExportReader:
         if not isinstance(line, EventLine | HeadLine | RunEnd):
             raise self._out_of_place(line, f"a line of run {shown(run.run)}")
         if line.run != run.run:
-            raise LineOutOfPlace(self.line, f"it is of run {shown(line.run)}, inside run {shown(run.run)}")
+            raise LineOutOfPlace(self.line, f"it belongs to run {shown(line.run)}, but is inside run {shown(run.run)}")
         if isinstance(line, EventLine) and (line.event is UNSET) is self._readable:
-            says = "every" if self._readable else "no"
-            raise MalformedLine(self.line, f"the header says that {says} event is readable")
+            which = "every" if self._readable else "no"
+            raise MalformedLine(self.line, f"the header states that {which} event is readable")
         return line
 
     def _read_header(self) -> None:
@@ -92,13 +91,13 @@ class ExportReader:
             raise NewerExport(self.line, version, FORMAT_VERSION)
         header = self._decoded(encoded)
         if not isinstance(header, Header) or header.version != FORMAT_VERSION:
-            raise NotAnExport(self.line, f"there is no version {version} of the format")
+            raise NotAnExport(self.line, f"format version {version} does not exist")
         self._readable = header.readable
 
     def _next(self) -> Line:
         encoded = self._read()
         if not encoded:
-            raise ExportCutShort(self.line, "the file ends here, and the export does not")
+            raise ExportCutShort(self.line, "the file ends here, before the end of the export")
         if not encoded.endswith(b"\n") and len(encoded) <= self._line_bytes_max:
             raise ExportCutShort(self.line, "the file ends inside this line")
         return self._decoded(encoded)
@@ -119,7 +118,7 @@ class ExportReader:
 
     def _check_run(self, run_id: str, known: set[str]) -> None:
         if run_id in known:
-            raise LineOutOfPlace(self.line, f"run {shown(run_id)} was in the file before")
+            raise LineOutOfPlace(self.line, f"run {shown(run_id)} occurs twice in the file")
         known.add(run_id)
         try:
             check_name(run_id, "run id")
@@ -128,11 +127,11 @@ class ExportReader:
 
     def _out_of_place(self, line: Line, wanted: str) -> LineOutOfPlace:
         found = line.__struct_config__.tag
-        return LineOutOfPlace(self.line, f"{wanted} is wanted here, not a line of kind {shown(found)}")
+        return LineOutOfPlace(self.line, f"expected {wanted}, not a line of kind {shown(found)}")
 
 
 class RunEvents:
-    """The events of one run, each in its place; behind them, its heads. `count` is how many came so far."""
+    """Iterates over the events of one run, checking their order, then the heads. `count` is the events so far."""
 
     def __init__(self, reader: ExportReader, run: RunLine) -> None:
         self.count = 0
@@ -151,27 +150,27 @@ class RunEvents:
         for branch, (version, hash_) in self._heads.items():
             wanted = HeadLine(run=self._run.run, branch=branch, stream_version=version, hash=hash_)
             if line != wanted:
-                raise self._wrong(f"the head of branch {shown(branch)} is wanted here, as its last event has it")
+                raise self._wrong(f"expected the head of branch {shown(branch)}, as of its last event")
             line = self._reader.next_in(self._run)
         if line != RunEnd(run=self._run.run, branches=len(self._heads), events=self.count):
             counts = f"{len(self._heads)} branches and {self.count} events"
-            raise self._wrong(f"the end of run {shown(self._run.run)} is wanted here, with {counts}")
+            raise self._wrong(f"expected the end of run {shown(self._run.run)}, with {counts}")
 
     def _check(self, line: EventLine) -> None:
         self.count += 1
         if line.position != self.count:
-            raise self._wrong(f"it is event {line.position} of its run, where event {self.count} belongs")
+            raise self._wrong(f"expected event {self.count} of its run, not event {line.position}")
         version, _ = self._heads.get(line.branch, (0, ""))
         if line.stream_version != version + 1:
             where = f"of branch {shown(line.branch)}"
-            raise self._wrong(f"it is version {line.stream_version} {where}, where version {version + 1} belongs")
+            raise self._wrong(f"expected version {version + 1} {where}, not version {line.stream_version}")
         if version == 0:
             self._check_opened(line)
         self._heads[line.branch] = line.stream_version, line.hash
 
     def _check_opened(self, line: EventLine) -> None:
         if (line.branch == ROOT) is not (self.count == 1):
-            raise self._wrong("a run's first event is that of its root branch")
+            raise self._wrong("the first event of a run, and only that, opens its root branch")
         try:
             check_branch(line.branch)
         except InvalidInput as error:

@@ -1,15 +1,15 @@
-"""Why an export cannot be taken in, or not be made.
+"""The errors of an import and of an export.
 
     AnabranchError
     ├── InvalidInput
     │   ├── ImportRefused            `line` is the number of the line, from 1
     │   │   ├── NotAnExport
-    │   │   ├── NewerExport          an export of a later format
-    │   │   ├── MalformedLine        a line that no export writes so
+    │   │   ├── NewerExport          the format version is newer than this code
+    │   │   ├── MalformedLine        a line that no export contains
     │   │   ├── ExportCutShort       the file ends before the export does
-    │   │   ├── LineOutOfPlace       a line that stands where another belongs
-    │   │   ├── HistoryBroken        a hash, a link or a reduction that is not as it was recorded
-    │   │   └── SourceMissing        a run forked from what is not in the store
+    │   │   ├── LineOutOfPlace       a line where another one is expected
+    │   │   ├── HistoryBroken        a hash, a link or a reduction does not verify
+    │   │   └── SourceMissing        a forked run whose source is not in the store
     │   └── EventTooLarge
     │       └── ImportedEventTooLarge
     ├── AlreadyExists
@@ -18,10 +18,10 @@
     │   └── AttemptExists
     │       └── ImportedAttemptExists
     └── Conflict
-        └── ExportOvertaken          payloads were erased, or a run deleted, while it was exported
+        └── ExportOvertaken          a payload was erased, or the run deleted, during the export
 
-An event of an unknown type or a newer version is refused by the errors of `CannotDecode`, whose reason names the line.
-Whatever is raised, nothing of the file is in the store.
+An event of an unknown type or a newer version raises a subclass of `CannotDecode`, whose reason names the line.
+After any of these errors, nothing of the file is in the store.
 """
 
 from engine.errors import AttemptExists, Conflict, EventTooLarge, InvalidInput, RunExists, shown
@@ -40,7 +40,7 @@ class NotAnExport(ImportRefused):
 class NewerExport(ImportRefused):
     def __init__(self, line: int, version: int, known: int) -> None:
         self.version, self.known = version, known
-        super().__init__(line, f"the export is of format version {version}; this anabranch reads version {known}")
+        super().__init__(line, f"the export has format version {version}; this version of anabranch reads {known}")
 
 
 class MalformedLine(ImportRefused):
@@ -48,7 +48,7 @@ class MalformedLine(ImportRefused):
 
 
 class ExportCutShort(ImportRefused):
-    """`line` is where the next line should be."""
+    """`line` is where the next line was expected."""
 
 
 class LineOutOfPlace(ImportRefused):
@@ -56,7 +56,7 @@ class LineOutOfPlace(ImportRefused):
 
 
 class HistoryBroken(ImportRefused):
-    """`problem` is what the verification says of it, such as `hash`, `link` or `reduction` (`engine.findings`)."""
+    """`problem` is the verification's kind of problem, such as `hash`, `link` or `reduction` (`engine.findings`)."""
 
     def __init__(self, line: int, problem: str, reason: str) -> None:
         self.problem = problem
@@ -70,8 +70,8 @@ class SourceMissing(ImportRefused):
         super().__init__(
             line,
             f"run {shown(run_id)} was forked from version {self.source_version} of run"
-            f" {shown(self.source_run_id)}{branch} which is not in the store with that hash: import the source first,"
-            " or export with its sources",
+            f" {shown(self.source_run_id)}{branch} which the store does not have with that hash: import the source"
+            " first, or export with sources",
         )
 
 
@@ -83,27 +83,27 @@ class ImportedEventTooLarge(EventTooLarge):
 
 
 class DifferentRunExists(RunExists):
-    """The run exists, and its history is not the one in the file: nothing is merged."""
+    """The run exists with another history than in the file; imports never merge."""
 
     def __init__(self, run_id: str, line: int) -> None:
         super().__init__(run_id)
         self.line = line
-        self.args = (f"line {line}: run {shown(run_id)} exists, and its history differs from here on",)
+        self.args = (f"line {line}: run {shown(run_id)} exists, and its history differs from this line on",)
 
 
 class ImportedAttemptExists(AttemptExists):
-    """The attempt exists in another run of the store, or twice in the file."""
+    """The attempt id exists in another run of the store, or twice in the file."""
 
     def __init__(self, attempt_id: str, line: int) -> None:
         super().__init__(attempt_id)
         self.line = line
-        self.args = (f"line {line}: attempt {shown(attempt_id)} exists already",)
+        self.args = (f"line {line}: attempt {shown(attempt_id)} already exists",)
 
 
 class ExportOvertaken(Conflict):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         super().__init__(
-            f"run {shown(run_id)} was not exported: events of it were erased or deleted meanwhile, or are missing;"
-            " export it again, or verify the store"
+            f"run {shown(run_id)} was not exported: some of its events were erased or deleted during the export, or"
+            " are missing; export it again, or verify the store"
         )

@@ -183,7 +183,7 @@ async def test_an_attempt_id_that_another_run_has_is_refused(engine: Engine, tar
         await (await each.create_run(run_id)).start_attempt("train", attempt_id="a1")
     before = rows(target.path)
 
-    with pytest.raises(ImportedAttemptExists, match=r"^line 5: attempt 'a1' exists already"):
+    with pytest.raises(ImportedAttemptExists, match=r"^line 5: attempt 'a1' already exists"):
         await imported(target, await exported(engine))
 
     assert rows(target.path) == before
@@ -212,7 +212,7 @@ async def test_more_ids_than_are_remembered(engine: Engine, target: Engine, monk
     await earlier.remove_step("train")
     for attempt_id in ("a1", "a2"):
         await later.start_attempt("train", attempt_id=attempt_id)
-    with pytest.raises(ImportedAttemptExists, match="attempt 'a2' exists already"):
+    with pytest.raises(ImportedAttemptExists, match="attempt 'a2' already exists"):
         await imported(target, await exported(engine))
     assert await target.last_position() == 0
 

@@ -127,7 +127,7 @@ async def test_a_run_twice_in_one_file(lines: list[bytes], target: Engine) -> No
     export = b"".join([lines[0], *run, *run, *lines[-5:]])
 
     with unchanged(target):
-        assert "was in the file before" in str(await refusal(target, export))
+        assert "occurs twice in the file" in str(await refusal(target, export))
 
 
 async def flip(engine: Engine, export: bytes, place: int, bit: int) -> None:
@@ -325,14 +325,14 @@ def attempt(step: str = "train", index: int = 1) -> AttemptCreated:
 @pytest.mark.parametrize(
     ("events", "problem"),
     [
-        ([ParametersSet(branch="", values={})], "link: ParametersSet stands at version 1"),
-        ([CREATED, CREATED], "link: RunCreated stands at version 2"),
-        ([CREATED, ParametersSet(branch="fit", values={})], "link: ParametersSet stands at version 1"),
+        ([ParametersSet(branch="", values={})], "link: an event of type ParametersSet cannot be version 1"),
+        ([CREATED, CREATED], "link: an event of type RunCreated cannot be version 2"),
+        ([CREATED, ParametersSet(branch="fit", values={})], "link: an event of type ParametersSet cannot be version 1"),
         (
             [CREATED, BranchForked(branch="fit", parent="gone", parent_version=1, parent_hash=bytes(32))],
             "link: it names",
         ),
-        ([CREATED, BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes(32))], "link: version 1"),
+        ([CREATED, BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes(32))], "another hash"),
         (
             [CREATED, BranchForked(branch="fit", parent="", parent_version=2**63 - 1, parent_hash=bytes(32))],
             "link: it names",
@@ -341,19 +341,19 @@ def attempt(step: str = "train", index: int = 1) -> AttemptCreated:
             [CREATED, ParametersReduced(branch="", children=[HEAD], rules={}, values={}, sources={})],
             "link: it names branch 'fit'",
         ),
-        ([CREATED, StepStatusChanged(branch="", step="x", status="RUNNING")], "link: it speaks of step 'x'"),
-        ([CREATED, attempt("x")], "link: it speaks of step 'x'"),
+        ([CREATED, StepStatusChanged(branch="", step="x", status="RUNNING")], "link: it refers to step 'x'"),
+        ([CREATED, attempt("x")], "link: it refers to step 'x'"),
         (
             [CREATED, STEP, AttemptUpdated(branch="", step="train", attempt_id="a9", changes=AttemptChanges())],
-            "link: it speaks of attempt 'a9'",
+            "link: it refers to attempt 'a9'",
         ),
         (
             [CREATED, STEP, attempt(), AttemptUpdated(branch="", step="x", attempt_id="a1", changes=AttemptChanges())],
-            "link: it speaks of attempt 'a1'",
+            "link: it refers to attempt 'a1'",
         ),
         (
             [CREATED, ExternalRunUpdated(branch="", task_id="x", status="DONE")],
-            "link: it speaks of external run of task 'x'",
+            "link: it refers to external run of task 'x'",
         ),
     ],
 )
@@ -394,7 +394,7 @@ async def test_a_forged_erasure(target: Engine) -> None:
     with unchanged(target):
         error = await refusal(target, edited(written, 4, payload=payload, digest=digest))
     assert isinstance(error, HistoryBroken)
-    assert error.reason == "payload: its payload was erased, and nothing says so"
+    assert error.reason == "payload: its payload was erased, and no event records the erasure"
 
 
 async def test_a_forged_source(target: Engine) -> None:

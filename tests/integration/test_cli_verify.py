@@ -96,9 +96,9 @@ def test_problems_are_explained(command: Command, recorded: Path) -> None:
         "missing event  position 8",
         "    position 8 is not there",
         "payload  run r, branch b, version 2, position 7",
-        "    its payload is not what was hashed",
+        "    its payload does not match its hash",
         "missing event  run r, branch a, version 2, position 9",
-        "    version 2 is not there: version 3 follows 1",
+        "    version 2 is missing: version 3 follows 1",
     ]
 
 
@@ -111,7 +111,7 @@ def test_problems_as_json(command: Command, recorded: Path) -> None:
     assert document["problems"] == [
         {
             "kind": "payload",
-            "message": "its payload is not what was hashed",
+            "message": "its payload does not match its hash",
             "run_id": "r",
             "branch": "b",
             "stream_version": 2,
