@@ -1,1 +1,1 @@
-"""The event log behind `engine.ports.EventLog`: SQLite's, and state stores of an older kind made into one."""
+"""The SQLite implementation of `engine.ports.EventLog`, and the migration of older state stores into it."""

@@ -1,6 +1,6 @@
-"""What a forked run keeps of a source that is deleted, as the events that say so. Pure.
+"""The `SourceCarriedOver` events that give a forked run what it inherited, when its source is deleted. Pure.
 
-What the run saw is put into as many events as it takes for each to stay well under the limit of an event's size.
+The inherited state is split into as many events as needed to keep each well under the event size limit.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,12 +34,12 @@ _Item: TypeAlias = Mapping[str, Parameter] | CarriedStep | _Configured
 def carried_over(
     run_id: str, seen: FromSource, hidden: Collection[str], runs: Sequence[str]
 ) -> tuple[SourceCarriedOver, ...]:
-    """Return the events that give a run what it saw of its source.
+    """Return the events that give a run what it inherited from its source.
 
     Args:
-        seen: as of the fork.
-        hidden: the steps that the run has logged or removed itself by now.
-        runs: those behind it that something was carried over to, nearest first.
+        seen: what the run inherited, as of the fork.
+        hidden: the steps that the run has since logged or removed itself.
+        runs: the runs in its ancestry that themselves got something carried over, nearest first.
     """
     parts = [_part(items, hidden) for items in in_parts(_items(run_id, seen), PART_BYTES_MAX)]
     return tuple(
@@ -70,7 +70,7 @@ def _part(items: Iterable[_Item], hidden: Collection[str]) -> _Part:
 
 
 def _items(run_id: str, seen: FromSource) -> Iterator[_Item]:
-    """Yield what must not be divided: a parameter, a key of the configuration, a step with one attempt or with none."""
+    """Yield the units that are not split: a parameter, a configuration key, a step with at most one attempt."""
     yield from ({name: value} for name, value in seen.parameters.items())
     yield from (_Configured({key: value}) for key, value in seen.config.items())
     place = 0
@@ -85,5 +85,5 @@ def _items(run_id: str, seen: FromSource) -> Iterator[_Item]:
 
 
 def _attempt_id(run_id: str, step: StepLog, attempt: AttemptLog) -> str:
-    # Ids are unique in the store, and several runs may have been forked from the one that is deleted.
+    # Attempt ids are unique in the store, but several forks may inherit the same attempt.
     return derived_id(run_id, step.step, attempt.attempt_id)

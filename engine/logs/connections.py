@@ -1,7 +1,7 @@
-"""A SQLite connection on a thread of its own: aiosqlite's, used one whole job at a time.
+"""A SQLite connection on its own thread: an aiosqlite connection that runs one whole job at a time.
 
-aiosqlite's public calls are one hop to the thread each, and a task cancelled between two of them leaves a transaction
-open. A job is a plain function that does all its work in one hop and cannot be left half done.
+Each public call of aiosqlite is a separate hop to the thread, so a task cancelled between two calls leaves a
+transaction open. A job is a plain function that does all its work in one hop, so it cannot be interrupted half-way.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from engine.logs.forking import inside_sqlite
 
 Result = TypeVar("Result")
 
-_ITER_CHUNK_SIZE = 64  # aiosqlite asks for it; cursors are never iterated from the event loop here
+_ITER_CHUNK_SIZE = 64  # required by aiosqlite, but unused: cursors are never iterated from the event loop here
 
 
 def let_go_of_cursors(error: BaseException) -> None:
-    """Clear the frames that an error came through.
+    """Clear the frames of an error's tracebacks.
 
-    A cursor in one of them keeps the file locked, closed connection or not, until the garbage collector comes.
+    A cursor in one of them would keep the file locked until it is garbage-collected, even if the connection is closed.
     """
     waiting, seen = [error], set[int]()
     while waiting:
@@ -38,7 +38,7 @@ def let_go_of_cursors(error: BaseException) -> None:
 def _attempted(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
     try:
         return job(), None
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:  # noqa: BLE001 - raised in the caller's task
         return None, error
 
 
@@ -52,21 +52,21 @@ def _settle(answer: asyncio.Future[Any], result: object, error: BaseException | 
 
 
 class ThreadConnection:
-    """Made by `ThreadConnection.open`; closed by `close`."""
+    """A connection and its thread; created by `ThreadConnection.open`, closed by `close`."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
 
     @property
     def raw(self) -> sqlite3.Connection:
-        """The connection itself, for jobs only."""
-        return self._connection._conn  # noqa: SLF001 - aiosqlite has no public way to it
+        """The underlying connection, for jobs only."""
+        return self._connection._conn  # noqa: SLF001 - aiosqlite does not expose it
 
     @classmethod
     async def open(cls, connector: Callable[[], sqlite3.Connection]) -> "ThreadConnection":
         """Run `connector` on a new thread.
 
-        A connect that is cancelled would leak its thread and descriptor; this one always ends, and is then closed.
+        If the caller is cancelled, connecting still runs to its end and the connection is closed, so nothing leaks.
         """
         opened: list[ThreadConnection] = []
         try:
@@ -86,12 +86,12 @@ class ThreadConnection:
                 try:
                     return connector()
                 except Exception as error:  # noqa: BLE001 - raised below
-                    # aiosqlite would not wait for the thread of a connect that failed; this one can be closed.
+                    # aiosqlite does not join the thread after a failed connect, so return one that can be closed.
                     failures.append(error)
                     return sqlite3.connect(":memory:")
 
         connection = aiosqlite.Connection(connect, _ITER_CHUNK_SIZE)
-        # An engine that nobody closed must not keep the process from ending; what is committed is safe by then.
+        # An engine that was not closed must not keep the process alive; committed data is safe.
         connection._thread.daemon = True  # noqa: SLF001 - as above
         opening = cls(await connection)
         if failures:
@@ -100,11 +100,11 @@ class ThreadConnection:
         opened.append(opening)
 
     async def run(self, job: Callable[[], Result]) -> Result:
-        """Run `job` on the thread and return what it returns. Once begun, it ends even when the caller is cancelled."""
+        """Run `job` on the thread and return its result. Once begun, it completes even if the caller is cancelled."""
         return await self.start(job)
 
     def start(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
-        """`run` as a future of what the job returns or raises: no task, that somebody might cancel with all others."""
+        """`run` as a plain future of the job's outcome, not a task: code that cancels all tasks does not reach it."""
 
         def run() -> Result:
             with inside_sqlite():
@@ -113,28 +113,25 @@ class ThreadConnection:
         return self.start_waiting(run)
 
     async def run_waiting(self, job: Callable[[], Result]) -> Result:
-        """`run` a job that first waits for something and enters `inside_sqlite` itself after that."""
+        """`run` a job that first waits for something, and then enters `inside_sqlite` itself."""
         return await self.start_waiting(job)
 
     def start_waiting(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
-        """`run_waiting` as a future. Jobs are run in the order in which they were started."""
+        """`run_waiting` as a future. Jobs run in the order in which they were started."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        waiting = [job]  # the thread remembers its last function: it must not keep alive what the job belongs to
+        waiting = [job]  # the thread keeps its last function alive, which must not keep the job's objects alive
 
         def once() -> None:
             result, error = _attempted(waiting.pop())
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop has been closed, so nobody awaits the answer
                 answer.get_loop().call_soon_threadsafe(_settle, answer, result, error)
 
-        _ = self.raw  # raises when it is closed
+        _ = self.raw  # raises if the connection is closed
         self._connection._tx.put_nowait((None, once))  # noqa: SLF001 - `_execute` would end the thread with the loop
         return answer
 
     async def close(self, job: Callable[[], None] | None = None) -> None:
-        """Run a last job, then close the connection and end the thread, even when the caller is cancelled.
-
-        The job is one for `run_waiting`.
-        """
+        """Run a last job, as `run_waiting` does, then close the connection and end the thread, even if cancelled."""
         await finish(self._close(job))
 
     async def _close(self, job: Callable[[], None] | None) -> None:

@@ -1,7 +1,7 @@
-"""The lock that writers of all processes queue for: `flock` on a file beside the database.
+"""The lock that the writers of all processes queue for: `flock` on a file beside the database.
 
-The kernel wakes waiters in the order they came and frees the lock when its holder dies. Waiting here before
-`BEGIN IMMEDIATE` replaces SQLite's sleep-and-retry, under which some writers starve.
+The kernel grants the lock in order of arrival and releases it when its holder dies. Waiting here before
+`BEGIN IMMEDIATE` replaces SQLite's sleep-and-retry, which starves some writers.
 """
 
 import fcntl
@@ -17,21 +17,21 @@ from typing import Final
 from engine.logs.file_system import is_named
 
 RUN_LOCK_NAME: Final = "run.lock"
-"""The file beside a database that the orchestrator at work on it holds locked."""
+"""The file beside a database that a running orchestrator holds locked."""
 
 _ASK_AGAIN_SECONDS = 0.001
 _PROCESS_IDS_MAX = 2**31
 
 
 class FileLock:
-    """An exclusive lock on `path`, which is created when missing. Not reentrant; one thread at a time.
+    """An exclusive lock on `path`, which is created if missing. Not reentrant; for one thread at a time.
 
-    `waited_since` says since when a thread of ours has been queued for it, by the monotonic clock.
+    `waited_since` is the monotonic time since which a thread of this process has been queued for it, or None.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # A file object, not a bare descriptor: forgotten, it warns and is closed.
+        # A file object, not a bare descriptor: if it is leaked, it warns and is closed.
         self._file = io.FileIO(path, "a", opener=_open_for_owner)
         self.waited_since: float | None = None
         _OPEN.add(self)
@@ -51,9 +51,9 @@ class FileLock:
 
     @contextmanager
     def tried_for(self, seconds: float) -> Iterator[bool]:
-        """Wait for the lock no longer than that, and say whether it is held.
+        """Wait for the lock up to `seconds`, and yield whether it is held.
 
-        It asks again and again, so it may wait longer than its turn: for opening and closing, not for writing.
+        It polls, so waiters that queue may overtake it: for opening and closing, not for writing.
         """
         deadline = time.monotonic() + seconds
         while not (held := self.try_acquire()) and time.monotonic() < deadline:
@@ -65,7 +65,7 @@ class FileLock:
                 self._flock(fcntl.LOCK_UN)
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free, to hold it until `close`."""
+        """Take the lock if it is free, and hold it until `close`; return whether it is held."""
         try:
             self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -73,7 +73,7 @@ class FileLock:
         return True
 
     def leave_note(self, note: str) -> None:
-        """Make `note` what the file says, for those who find it locked. Only for the holder."""
+        """Make `note` the file's content, for processes that find it locked. Only for the holder."""
         self._file.truncate(0)
         self._file.write(note.encode())
 
@@ -82,14 +82,14 @@ class FileLock:
         self._file.close()
 
     def _take(self, operation: int) -> None:
-        # A lock on a file that somebody has removed, as one that looked left behind, keeps out nobody who comes later.
+        # If the file was removed, as an apparent leftover, its lock does not exclude processes that create a new one.
         while True:
             self._flock(operation)
             if is_named(self.path, os.fstat(self._file.fileno())):
                 return
             try:
                 there = io.FileIO(self.path, "a", opener=_open_for_owner)
-            except OSError:  # nobody else can have another one either
+            except OSError:  # then no other process can create a new one either
                 return
             removed, self._file = self._file, there
             removed.close()
@@ -101,7 +101,7 @@ class FileLock:
 
 
 def noted_holder(path: Path) -> int | None:
-    """Return the id of the process that took a lock last, as its note says; None where it says none."""
+    """Return the id of the process that took a lock last, according to its note, or None if it names none."""
     try:
         process_id = int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -117,7 +117,7 @@ _OPEN: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 def _close_in_forked_child() -> None:
-    # A descriptor that a child inherits would keep the lock held after its real holder has died.
+    # A descriptor that the child inherits would keep the lock held after the holder has died.
     for lock in list(_OPEN):
         lock.close()
 

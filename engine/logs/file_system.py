@@ -1,4 +1,4 @@
-"""Files and folders that are made durably, for their owner alone, and take their names whole."""
+"""Creating files and folders durably, with owner-only access, and giving finished files their names atomically."""
 
 import contextlib
 import errno
@@ -14,17 +14,18 @@ _SMALLEST_DATABASE: Final = 512  # bytes: one page
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 READING_WRITES: Final = "read_only=True only reads what is there"
-"""What to tell people whose file, or its folder, may not be written."""
+"""The advice if a file or its folder is not writable."""
 
 
 def prepare_file(path: Path, *, allow_network: bool) -> bool:
-    """Make sure that `path` is a file that can be written; say whether it was created just now.
+    """Make sure that `path` is a writable file; return whether this call created it.
 
-    Missing folders are created. A new file has mode 0600, and its folder is synced, which SQLite would not report on.
+    Missing folders are created. A new file has mode 0600, and its folder is synced here, because SQLite does not report
+    a failure of that sync.
 
-    A file that exists is not opened here, only by SQLite: closing any descriptor of a file ends every POSIX lock that
-    the process holds on it, those of an engine that is open on it included. For the same reason nobody in the process
-    may connect to a file between its creation and the end of this call.
+    An existing file is not opened here, only by SQLite: closing any descriptor of a file releases all POSIX locks that
+    the process holds on it, including those of an engine that has it open. For the same reason nothing in the process
+    may connect to a new file before this call ends.
 
     Raises:
         CannotOpen: it is a folder, is mounted by itself, or has the name of a file beside another database.
@@ -50,24 +51,24 @@ def prepare_file(path: Path, *, allow_network: bool) -> bool:
 
 
 def resolved(path: Path) -> Path:
-    """Return where a path leads, whatever links it goes through and wherever the process goes later.
+    """Return a path as absolute, with its symbolic links resolved.
 
     Raises:
-        CannotOpen: it can be no path, or leads in a circle.
+        CannotOpen: it is not a valid path, or its links form a loop.
     """
     try:
         found = path.resolve()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            found.stat()  # newer Pythons resolve a circle, too
+            found.stat()  # newer Pythons do not raise for a loop in `resolve`
     except (OSError, RuntimeError, ValueError) as error:
         raise CannotOpen(path, str(error)) from error
     return found
 
 
 def is_named(path: Path, file: os.stat_result) -> bool:
-    """Whether a path still leads to an open file, as far as this process may look."""
+    """Whether a path still names an open file, as far as this process can tell."""
     try:
-        named = os.stat(path)  # noqa: PTH116 - for each commit: a path's own method takes longer
+        named = os.stat(path)  # noqa: PTH116 - called for each commit: `Path.stat` is slower
     except FileNotFoundError:
         return False
     except OSError:
@@ -76,34 +77,34 @@ def is_named(path: Path, file: os.stat_result) -> bool:
 
 
 def create_for_owner(path: Path) -> None:
-    """Create an empty file that nobody but its owner may read or write.
+    """Create an empty file that only its owner may read or write.
 
     Raises:
-        OSError: FileExistsError, where there is something by that name.
+        OSError: FileExistsError if the name is taken.
     """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def take_name(made: Path, target: Path) -> None:
-    """Give a file that was made under another name the name that it is for, unless that is taken.
+    """Give a finished file its final name, unless that is taken.
 
-    Where there are hard links it is left to be removed under its first name.
+    On a file system with hard links the first name remains, for the caller to remove.
 
     Raises:
-        OSError: FileExistsError, where there is something by that name.
+        OSError: FileExistsError if the name is taken.
     """
     try:
         target.hardlink_to(made)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # The file system has no links. What is renamed replaces what is there, so that has to be something of ours.
+        # Without hard links: a rename replaces an existing file, so create an empty one of ours to be replaced.
         create_for_owner(target)
         made.replace(target)
 
 
 def make_folders(folder: Path) -> None:
-    """Create what is missing of a folder and those above it, each durably."""
+    """Create a folder and its missing parents, each durably."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
@@ -115,12 +116,12 @@ def _check_writable(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(errno.EACCES, f"the file may not be written; {READING_WRITES}")
-    if 0 < path.stat().st_size < _SMALLEST_DATABASE:  # SQLite would take it for an empty one
+    if 0 < path.stat().st_size < _SMALLEST_DATABASE:  # SQLite would treat it as empty
         raise NotADatabase(path, "it is shorter than any database")
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether there was no room left, or none that its user may have."""
+    """Whether the disk is full, or the user's quota is exhausted."""
     return error.errno in _FULL
 
 
@@ -128,7 +129,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def sync_file(path: Path) -> None:
-    """Make what a closed file holds durable. No database that is open: see `prepare_file`."""
+    """Make a file's content durable. Not for a database that is open in this process: see `prepare_file`."""
     _sync(path, os.O_RDONLY)
 
 
@@ -146,6 +147,6 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def sync_folder_if_readable(folder: Path) -> None:
-    """`sync_folder`, but of one that may be written and not read: what cannot be opened cannot be synced."""
+    """Call `sync_folder`, unless the folder cannot be opened for lack of read permission."""
     with contextlib.suppress(PermissionError):
         sync_folder(folder)

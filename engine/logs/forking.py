@@ -1,11 +1,11 @@
 """Forking a process that has SQLite databases open.
 
-SQLite keeps, for each file, what locks the process holds, and a forked child inherits that book without the kernel's
-locks behind it. A child that then opened the file itself would believe that it holds locks it does not hold: when its
-parent closes as the last one that the kernel knows of, the write-ahead log is deleted under the child, and what the
-child has committed is lost. So the child closes the inherited connections at once, which empties the book; while the
-parent holds its locks, closing changes nothing in the file. And a fork waits until no thread is inside SQLite, because
-a mutex held by a thread that the child does not have would stay locked there for ever.
+SQLite keeps a table of the locks that the process holds on each file. A forked child inherits the table, but not the
+kernel's locks. If the child then opened the file, it would assume locks that it does not hold: when the parent, the
+last holder known to the kernel, closes its connection, it deletes the write-ahead log under the child, and the child's
+commits are lost. So the child closes the inherited connections at once, which clears the table; while the parent holds
+its locks, closing changes nothing in the file. A fork also waits until no thread is inside SQLite, because a mutex held
+by a thread that does not exist in the child would stay locked there forever.
 """
 
 import _thread
@@ -26,21 +26,21 @@ _ASK_AGAIN_SECONDS = 0.0005
 
 
 class _Connection(sqlite3.Connection):
-    """One that weak references can name."""
+    """A connection that supports weak references."""
 
 
 class _Fork:
-    """A fork that a thread is about to make, while the thread holds this."""
+    """Marks a pending fork for as long as the forking thread references it."""
 
     __slots__ = ("__weakref__",)
 
 
 class _Gate:
-    """Lets any number of threads into SQLite at once, and a fork only when there is none.
+    """Admits any number of threads to SQLite at once, and a fork only while no thread is inside.
 
-    Several threads may fork at once, and the handler of a signal may raise wherever Python runs in one of them, after
-    which Python forks all the same. So nobody holds the gate's lock over a fork, a fork that was interrupted is gone on
-    with, and its end is one call into C: a thread lets go of its `_Fork`, and who waits sees that by a weak reference.
+    Several threads may fork at once, and a signal handler may raise at any point of the Python code before a fork,
+    after which Python forks anyway. So no lock is held across a fork, an interrupted preparation is repeated, and a
+    fork ends with a single C call: the thread drops its `_Fork`, which waiting threads observe by a weak reference.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class _Gate:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Forget all threads: of its parent's, a forked child has the one alone that forked, which is not inside."""
+        """Reset in a forked child, whose only thread is the one that forked, which is not inside."""
         self._lock = threading.Lock()
         self._inside = 0
         self._forks: list[weakref.ref[_Fork]] = []
@@ -75,14 +75,14 @@ class _Gate:
             return True
 
     def before_fork(self) -> None:
-        """Keep threads out, and wait for those inside."""
+        """Stop admitting threads, and wait until none is inside."""
         while True:
             try:
                 self._begin_fork()
                 while self._is_entered():
                     time.sleep(_ASK_AGAIN_SECONDS)
-            except BaseException as raised:  # noqa: BLE001 - by a signal's handler
-                self._raised = raised.with_traceback(None)  # which would hold what stands for the fork
+            except BaseException as raised:  # noqa: BLE001 - from a signal handler
+                self._raised = raised.with_traceback(None)  # the traceback would keep the `_Fork` alive
             else:
                 return
 
@@ -96,10 +96,10 @@ class _Gate:
             return self._inside > 0
 
     def raise_again(self) -> None:
-        """Raise what a signal's handler raised before the fork, as far as Python lets a fork raise."""
+        """Raise what a signal handler raised before the fork, as far as Python lets a fork hook raise."""
         raised, self._raised = self._raised, None
         if isinstance(raised, KeyboardInterrupt):
-            _thread.start_new_thread(_thread.interrupt_main, ())  # from here, it would be raised in here
+            _thread.start_new_thread(_thread.interrupt_main, ())  # called here, it would raise inside this hook
         elif raised is not None:
             raise raised
 
@@ -108,14 +108,14 @@ _gate = _Gate()
 _CONNECTIONS: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
 inside_sqlite = _gate.entered
-"""The context in which a thread may use a connection. Not to be entered twice, nor while waiting for another process's
-lock, because forks wait for it."""
+"""The context in which a thread may use a connection. Forks wait for it to end: do not nest it, and do not wait for
+another process's lock inside it."""
 
 
 def connect(database: Path | str, *, uri: bool = False, busy_timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
-    """Return a connection in autocommit mode, inside `inside_sqlite`; a forked child will not have it.
+    """Return a connection in autocommit mode, which a forked child closes. Call it inside `inside_sqlite`.
 
-    It does not check its thread, so that a child can close it: what keeps it to one thread is `ThreadConnection`.
+    sqlite3's thread check is off, so that a child can close the connection; `ThreadConnection` confines it to a thread.
     """
     connection = sqlite3.connect(
         database,
@@ -130,11 +130,11 @@ def connect(database: Path | str, *, uri: bool = False, busy_timeout: float = _B
 
 
 def connect_new(path: Path) -> sqlite3.Connection:
-    """Return a connection to a new file of its owner alone. Nothing is synced: if anything fails it is thrown away."""
+    """Return a connection to a new owner-only file, without a journal or syncs: after any failure, discard the file."""
     create_for_owner(path)
     with ExitStack() as unless_made:
         connection = unless_made.enter_context(closing(connect(path)))
-        connection.execute("PRAGMA journal_mode = OFF")  # SQLite opens the file with the first statement
+        connection.execute("PRAGMA journal_mode = OFF")  # SQLite opens the file at the first statement
         connection.execute("PRAGMA synchronous = OFF")
         unless_made.pop_all()
     return connection

@@ -1,4 +1,4 @@
-"""What is mounted where: a database may be on no network file system, and is never mounted without its folder."""
+"""Mount checks: a database must not be on a network file system, nor be mounted without its folder."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.errors import CannotOpen, NetworkFileSystem
 
-# File systems whose locks or syncs do not hold between machines, or not at all.
+# File systems whose locks or syncs are not reliable, at least between machines.
 NETWORK_FILE_SYSTEMS = frozenset(
     {
         "9p",
@@ -29,7 +29,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:
-    """Raise `NetworkFileSystem` when `folder` is mounted from one. Where the system has no mount table, pass."""
+    """Raise `NetworkFileSystem` if `folder` is on one. Without a mount table, do nothing."""
     kind = mounted_as(folder.resolve(), mounts)
     if kind in NETWORK_FILE_SYSTEMS:
         raise NetworkFileSystem(folder, kind)
@@ -45,10 +45,10 @@ def mounted_as(folder: Path, mounts: Path = _MOUNTS) -> str | None:
 
 
 def refuse_mounted_alone(path: Path, mounts: Path = _MOUNTS) -> None:
-    """Raise `CannotOpen` for a file that is a mount point, as containers make them.
+    """Raise `CannotOpen` for a file that is a mount point itself, such as a bind mount of a container.
 
-    The files that belong beside it are not mounted with it: who opens it elsewhere has others, so that neither lock nor
-    log is shared, and what is in the log is lost with the container.
+    The files beside it are not mounted with it, so a process outside the container uses other ones: the lock and the
+    write-ahead log are not shared, and the log's content is lost with the container.
     """
     if any(mount_point == path for mount_point, _ in _mount_points(mounts)):
         raise CannotOpen(path, "it is mounted by itself, without the files that belong beside it: mount its folder")
@@ -57,14 +57,14 @@ def refuse_mounted_alone(path: Path, mounts: Path = _MOUNTS) -> None:
 def _mount_points(mounts: Path) -> Iterator[tuple[Path, str]]:
     try:
         table = mounts.read_bytes()
-    except OSError:  # other systems have none
+    except OSError:  # no mount table on this system
         return
     for line in table.splitlines():
         fields, _, source = line.partition(b" - ")
         yield Path(os.fsdecode(_ESCAPED.sub(_unescape, fields.split(b" ")[4]))), source.split(b" ")[0].decode()
 
 
-# The table writes a space in a mount point as its octal code, and so on.
+# The table escapes spaces and some other characters of a mount point as octal codes.
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 

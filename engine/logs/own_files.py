@@ -1,4 +1,4 @@
-"""The files that SQLite and the engine keep beside a database, whose names are its own with a suffix."""
+"""The files that SQLite and the engine keep beside a database, named by a suffix to its name."""
 
 import re
 from pathlib import Path
@@ -16,17 +16,17 @@ COMPARE: Final = "-compare-"
 
 
 def beside(database: Path, suffix: str) -> Path:
-    """Return the file of that suffix beside a database."""
+    """Return the path of the file with that suffix beside a database."""
     return database.with_name(database.name + suffix)
 
 
 def is_own_name(name: str, database: str) -> bool:
-    """Whether a name is that of a database, or of a file that SQLite or the engine keeps beside it."""
+    """Whether a name is the database's own, or that of a file that SQLite or the engine keeps beside it."""
     return name.startswith(database) and _OWN_SUFFIX.fullmatch(name[len(database) :]) is not None
 
 
 def is_scratch_name(name: str, database: str) -> bool:
-    """Whether a name is that of a file in which views of a database are made anew."""
+    """Whether a name is that of a scratch file, in which a database's views are rebuilt or compared."""
     return name.startswith(database) and _SCRATCH_SUFFIX.fullmatch(name[len(database) :]) is not None
 
 
@@ -36,17 +36,17 @@ _OWN_SUFFIX: Final = re.compile(
 )
 
 WOULD_JOIN: Final = WAL, "-journal"
-"""What SQLite would take for a part of a database by whose name it begins, and write into it."""
+"""The suffixes of leftover files that SQLite would treat as part of a new database, and replay into it."""
 
 
 def refuse_names_of_others(path: Path) -> None:
-    """Raise `CannotOpen` for a path whose name is one of a file beside another database: that one would remove it."""
+    """Raise `CannotOpen` if a path has the name of a file beside another database, which may remove it."""
     for place in (place for place, character in enumerate(path.name) if place and character == "-"):
         other = path.name[:place]
         if other != "." and is_own_name(path.name, other) and _is_store(path.parent / other):
-            raise CannotOpen(path, f"its name is that of a file which belongs to the database {other} beside it")
+            raise CannotOpen(path, f"its name is reserved for a file of the database {other} beside it")
 
 
 def _is_store(path: Path) -> bool:
-    """Whether a file was opened as a store. It is not looked into: that would end locks that the process may have."""
+    """Whether a file was ever opened as a store. Reading it would release locks that this process may hold."""
     return path.is_file() and beside(path, LOCK).is_file()

@@ -1,7 +1,7 @@
-"""The folder in which a backup is made, or a database that is imported, beside the name that it will have.
+"""The temporary folder, beside the final path, in which a backup or an imported database is made.
 
-All that is made on the way is in it, and goes with it. A lock in it is held for as long as that takes: a folder whose
-lock is free was left by a process that was killed, and later backups remove it.
+It holds all intermediate files and is removed with them. A lock inside is held meanwhile: a folder whose lock is free
+was left by a killed process, and later backups remove it.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ _NAME: Final = "anabranch-partial-"
 _NAMES: Final = re.compile(f"{_NAME}[0-9a-f]{{16}}")
 _LOCK: Final = "lock"
 _NEW_SECONDS: Final = 60.0
-"""For so long a folder may be one whose backup has not come to lock it yet."""
+"""A younger folder counts as in use, because its process may not have locked it yet."""
 
 _log = get_logger(__name__)
 
 
 class PartialFolder:
-    """Makes a folder of the owner's alone in `parent`, and locks it. To be removed by `remove`.
+    """Creates and locks a folder in `parent` that only its owner may access. To be removed by `remove`.
 
     Raises:
         OSError
@@ -36,32 +36,32 @@ class PartialFolder:
         self.path = parent / f"{_NAME}{secrets.token_hex(8)}"
         self.path.mkdir(mode=0o700)
         self._lock = FileLock(self.path / _LOCK)
-        self._lock.try_acquire()  # nobody else has opened it
+        self._lock.try_acquire()  # always free: no other process has opened it
 
     def remove(self) -> None:
-        """Remove the folder and all that is in it, as far as that can be done."""
+        """Remove the folder and its content, as far as possible."""
         self._lock.close()
         _remove(self.path)
 
 
 def abandoned(parent: Path) -> list[Path]:
-    """Return the folders of backups that were killed, of those that may be looked into."""
+    """Return the accessible folders that were left by killed processes."""
     with contextlib.suppress(OSError):
         return [path for path in sorted(parent.iterdir()) if _is_abandoned(path)]
     return []
 
 
 def remove_abandoned(parent: Path) -> list[Path]:
-    """Remove what backups that were killed have left in a folder, and return what is gone."""
+    """Remove the folders that killed processes have left in a folder; return those removed."""
     found = abandoned(parent)
     for path in found:
-        _log.info("what a killed backup left is removed", path=str(path))
+        _log.info("removing the folder of a killed backup", path=str(path))
         _remove(path)
     return [path for path in found if not path.exists()]
 
 
 def bytes_in(folder: Path) -> int:
-    """Return how many bytes the files of a folder hold."""
+    """Return the total size of a folder's files in bytes."""
     return sum(path.stat().st_size for path in _files(folder))
 
 
@@ -77,7 +77,7 @@ def _is_abandoned(path: Path) -> bool:
         if time.time() - path.stat().st_mtime < _NEW_SECONDS:
             return False
         lock = FileLock(path / _LOCK)
-    except OSError:  # another user's, or gone
+    except OSError:  # belongs to another user, or is gone
         return False
     try:
         return lock.try_acquire()

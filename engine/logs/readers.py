@@ -1,4 +1,4 @@
-"""Read-only connections, each with its own thread: no reader waits for the writer, nor the event loop for a reader."""
+"""A pool of read-only connections, each with its own thread, so that readers block neither writer nor event loop."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ def connect_read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connect
     """Return a connection that cannot write.
 
     Args:
-        immutable: of a file that nobody has open: nothing is made beside it, which SQLite does also in order to read.
+        immutable: promise that nothing writes to the file; SQLite then creates no files beside it.
     """
     options = "?mode=ro&immutable=1" if immutable else "?mode=ro"
     return connect(f"file:{quote(os.fsencode(path))}{options}", uri=True)
@@ -34,23 +34,23 @@ def connect_read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connect
 
 @contextlib.contextmanager
 def kept_open(path: Path) -> Iterator[None]:
-    """Keep a database open, inside `inside_sqlite`, so that a connection that closes meanwhile is not the last.
+    """Keep a database open, inside `inside_sqlite`, so that a connection closed meanwhile is not the last one.
 
-    The last one that can write checkpoints, and deletes the write-ahead log. Where the file cannot be opened once more,
-    it does so under SQLite's own exclusive lock all the same: nobody else is in the file then.
+    The last connection to close checkpoints and deletes the write-ahead log. If the file cannot be opened here, that
+    happens under SQLite's exclusive lock, while no other connection exists.
     """
     with contextlib.ExitStack() as until_then:
         with contextlib.suppress(sqlite3.Error):
             connection = until_then.enter_context(contextlib.closing(connect_read_only(path)))
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # it holds nothing before that
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # SQLite opens the file only now
         yield
 
 
 class Readers:
-    """Up to `size` connections to one file, opened when they are first needed.
+    """Up to `size` connections to one file, opened on demand.
 
     Args:
-        immutable: nobody writes to the file: see `connect_read_only`.
+        immutable: see `connect_read_only`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Readers:
     async def run(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `job` on a connection's thread, inside one snapshot of the database.
 
-        What it reads ends early when the caller is cancelled, and only then is its connection somebody else's.
+        If the caller is cancelled, the job is interrupted, and its connection is freed once it has ended.
 
         Raises:
             ReadFailed, ReadOvertaken, StoreReplaced, EngineClosed, WrongProcess, WrongEventLoop, and what the job
@@ -102,8 +102,8 @@ class Readers:
             raise EngineClosed
 
     def _give_back(self, connection: ThreadConnection, given_up: threading.Event, ended: asyncio.Future[Any]) -> None:
-        # A statement that was ended between two rows, and is used again, cannot be ended once more (SQLite 3.40).
-        error = ended.exception()  # asked for in any case: who gives up does not
+        # After an interruption between two rows, a statement that is reused cannot be interrupted again (SQLite 3.40).
+        error = ended.exception()  # always retrieved, because a cancelled caller does not
         is_spent = given_up.is_set() or isinstance(error, ReadOvertaken)
         (self._spent if is_spent else self._idle).append(connection)
         self._free.release()
@@ -118,10 +118,10 @@ class Readers:
             return in_snapshot(connection, job)
 
     async def close(self) -> None:
-        """Close every connection, once what runs on it has ended."""
+        """Close every connection once its job has ended."""
         self._closed = True
         for _ in range(self._size):
-            await self._free.acquire()  # whoever waits, or is opening a connection, leaves first
+            await self._free.acquire()  # let callers that wait or are opening a connection leave first
         for _ in range(self._size):
             self._free.release()
         while self._all:
@@ -140,13 +140,13 @@ class Readers:
 
 
 def in_snapshot(connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], Result]) -> Result:
-    """Run `job` on what the database says at one moment, on the connection's thread."""
+    """Run `job` in one read transaction, on the connection's thread."""
     connection.execute("BEGIN")
     try:
         return job(connection)
     except BaseException as error:
-        let_go_of_cursors(error)  # else later reads see this very snapshot for as long as somebody keeps the error
+        let_go_of_cursors(error)  # else the snapshot stays open for later reads as long as the error is referenced
         raise
     finally:
-        if connection.in_transaction:  # else SQLite has rolled back, over the error that is under way
+        if connection.in_transaction:  # after some errors SQLite has rolled back already
             connection.execute("COMMIT")

@@ -1,10 +1,10 @@
 """The embedded event log: one SQLite file in WAL mode, written by any number of processes.
 
-One aiosqlite connection writes, and a batch is one job on its thread; readers have read-only connections of their own.
+One aiosqlite connection writes, and a batch is one job on its thread; readers have their own read-only connections.
 Writers of all processes queue for a lock file beside the database (`file_lock.py`). Checkpoints happen only inside a
-commit, right behind one, or at the last close, and so only under that lock: SQLite before 3.51.3 can corrupt a database
-that several processes checkpoint at once. The exception is an engine that nobody closes: when it is garbage and nobody
-else has the file open, SQLite checkpoints under an exclusive lock of its own.
+commit, directly after one, or at the last close, and so only under that lock: SQLite before 3.51.3 can corrupt a
+database that several processes checkpoint at once. The exception is an engine that is never closed: when it is
+garbage-collected and no other connection exists, SQLite checkpoints under its own exclusive lock.
 """
 
 import asyncio
@@ -54,10 +54,10 @@ _log = get_logger(__name__)
 
 
 class SqliteEventLog:
-    """`engine.ports.EventLog` on one SQLite file. Made by `open_sqlite_log`.
+    """`engine.ports.EventLog` on one SQLite file. Created by `open_sqlite_log`.
 
     Args:
-        lock: for which writers queue; None for a file that is only read.
+        lock: the lock that writers queue for; None for a read-only file.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class SqliteEventLog:
         self._doubt = "before it was opened" if self._mark.is_set() else None
         if self._file.st_nlink > 1:
             _log.warning(
-                "the database has another name, a hard link: who opens it by that shares neither lock nor log",
+                "the database has more than one hard link: opening it by another name shares neither lock nor log",
                 path=str(path),
                 names=self._file.st_nlink,
             )
@@ -110,10 +110,10 @@ class SqliteEventLog:
     ) -> Result:
         """Run `job` on the writing connection's thread while holding the cross-process lock.
 
-        Who is cancelled before it has begun takes it back; later, it is waited for to its end.
+        Cancelling the caller withdraws a job that has not begun; otherwise the caller waits for the job to end.
 
         Args:
-            stop: called when that wait begins, to have it end early.
+            stop: called when a cancelled caller begins to wait, to make the job end early.
 
         Raises:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess, WrongEventLoop
@@ -121,7 +121,7 @@ class SqliteEventLog:
         return await self._writing().run(lambda: self._done(job), stop)
 
     def _writing(self) -> Turns:
-        """Return the turns of those who write, where anybody may.
+        """Return the queue of writing jobs, if the log may be written to.
 
         Raises:
             SyncFailed, and those of `check_writable`
@@ -133,21 +133,21 @@ class SqliteEventLog:
         return self._turns
 
     def check_writable(self) -> None:
-        """Raise `StoreReadOnly`, or what `check_open` does, unless files may be made beside the log."""
+        """Raise `StoreReadOnly`, or as `check_open` does, unless files beside the log may be created."""
         self.check_open()
         if self.is_read_only:
             raise StoreReadOnly(self.path)
 
     def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
-        if not is_named(self.path, self._file):  # SQLite would go on, in a file that nobody finds any more
+        if not is_named(self.path, self._file):  # SQLite would go on writing to a file that has lost its name
             raise StoreReplaced(self.path)
         try:
-            if not self._folder_synced:  # the write-ahead log has a name, which nobody takes away before `close`
+            if not self._folder_synced:  # by now the write-ahead log exists, and it stays until `close`
                 sync_folder_of(self.path)
                 self._folder_synced = True
             result = job(self._connection.raw)
         except BaseException as error:
-            let_go_of_cursors(error)  # else the job's snapshot stays open for as long as somebody keeps the error
+            let_go_of_cursors(error)  # else the job's snapshot stays open as long as the error is referenced
             if isinstance(error, sqlite3.Error):
                 raise self._failed(error) from error
             raise
@@ -157,7 +157,7 @@ class SqliteEventLog:
     def _keep_log_small(self) -> None:
         try:
             self.wal_limit.keep(self._connection.raw)
-        except sqlite3.Error as error:  # what was committed is in the log: it is acknowledged all the same
+        except sqlite3.Error as error:  # the job is committed in the log, so it is acknowledged nevertheless
             self._failed(error)
 
     async def read(
@@ -174,7 +174,7 @@ class SqliteEventLog:
     def _translated(self, answer: Answer) -> Answer:
         if isinstance(answer, Recorded):
             return answer
-        let_go_of_cursors(answer)  # as in `_done`: it is handed over, not raised
+        let_go_of_cursors(answer)  # as in `_done`; an answer is returned, not raised
         return self._failed(answer) if isinstance(answer, sqlite3.Error) else named(answer, self.path)
 
     def _failed(self, error: sqlite3.Error) -> AnabranchError:
@@ -185,18 +185,16 @@ class SqliteEventLog:
 
     def _doubts(self, cause: str) -> None:
         self._doubt = cause
-        _log.error(
-            "a sync failed: nothing is written until the store is opened again", path=str(self.path), cause=cause
-        )
+        _log.error("a sync failed: writing is disabled until the store is reopened", path=str(self.path), cause=cause)
         self._mark.set()
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether a sync has failed, so that nothing is written."""
+        """Whether writing is disabled because a sync failed."""
         return self._doubt is not None
 
     def settle(self, problem: str | None) -> None:
-        """Write again after a sync had failed, unless there is a problem with what is there."""
+        """Enable writing after a failed sync, unless verification found a problem."""
         if problem is None:
             self._mark.clear()
         self._doubt = problem
@@ -205,17 +203,17 @@ class SqliteEventLog:
         self._callbacks.append(callback)
 
     def check_open(self) -> None:
-        """Raise `WrongProcess`, `WrongEventLoop` or `EngineClosed` unless the log can be used here and now."""
+        """Raise `WrongProcess`, `WrongEventLoop` or `EngineClosed` unless the log can be used."""
         self._owner.check()
         if self._closed:
             raise EngineClosed
 
     async def close(self) -> None:
-        """Close every connection and the lock file, once what is under way has ended.
+        """Close every connection and the lock file, once pending work has ended.
 
         Raises:
-            StoreBusy: a write that was given up on still waits for the lock, which nothing can wake it from. The
-                writing connection stays open until a later call, or until it is garbage.
+            StoreBusy: a withdrawn write is still blocked on the lock, which cannot be interrupted. The writing
+                connection stays open until a later call, or until it is garbage-collected.
         """
         self._owner.check()
         self._closed = True
@@ -230,12 +228,12 @@ class SqliteEventLog:
 
 
 async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings) -> tuple[SqliteEventLog, list[str]]:
-    """Open `path`, creating or migrating it; also return the views that have to be rebuilt.
+    """Open `path`, creating or migrating it; also return the names of the views that have to be rebuilt.
 
     Raises:
-        CannotOpen, StoreUnavailable: the file is as it was.
+        CannotOpen, StoreUnavailable: the file is unchanged.
     """
-    path = resolved(path)  # one file has one lock file and one log beside it
+    path = resolved(path)  # so that all paths to a file share its lock and its write-ahead log
     if settings.read_only:
         return await _open_to_read(path, make_views, settings), []
     set_up = SetUp(path, settings)
@@ -276,10 +274,10 @@ async def _open_to_read(path: Path, make_views: MakeViews, settings: Settings) -
 
 
 def _raise_named(error: BaseException, path: Path, settings: Settings) -> None:
-    """Raise the error of ours that one of sqlite3's means, which a file that was being opened has made."""
+    """Raise the engine's error for an error of sqlite3 while opening; return for any other."""
     if isinstance(error, sqlite3.Error):
         raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
-    if isinstance(error, UnicodeDecodeError):  # over the names in a damaged schema
+    if isinstance(error, UnicodeDecodeError):  # raised by sqlite3 for names in a damaged schema
         raise NotADatabase(path, f"its schema is damaged: {error}") from error
 
 
@@ -293,8 +291,8 @@ async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:
 
 async def _close(connection: ThreadConnection, path: Path, lock: FileLock, busy_timeout: float) -> None:
     def close_under_lock() -> None:
-        # The last connection to close checkpoints, which must happen under the lock like every checkpoint. Who holds
-        # the lock all this time may not have the file open: then this connection must not be the last.
+        # The last connection to close checkpoints, which must happen under the lock. If another process keeps the lock,
+        # perhaps without having the file open, a second connection ensures that this one is not the last.
         with (
             lock.tried_for(min(busy_timeout, CLOSING_SECONDS_MAX)) as held,
             inside_sqlite(),

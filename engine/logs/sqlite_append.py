@@ -1,8 +1,8 @@
 """Appending to the SQLite log: one batch, one transaction, one job on the writing connection's thread.
 
 Under the cross-process lock and `BEGIN IMMEDIATE`: look up idempotency keys, check expected versions, decide, hash,
-insert, project, commit. Stream heads and view rows are kept in memory between batches; when another process has
-written, the log itself says of which streams they are old. A request that is refused is refused alone.
+insert, project, commit. Stream heads and view rows are cached between batches; after another process has written, the
+new events tell which streams' entries to drop. A refused request does not affect the others of its batch.
 """
 
 import sqlite3
@@ -31,7 +31,7 @@ from engine.projectors import Projectors
 from engine.times import from_microseconds
 
 MakeViews: TypeAlias = Callable[[sqlite3.Connection, StreamHeads, Callable[[], None]], tuple[Projectors, State]]
-"""Makes the inline views and what decisions ask of them, given what writes the batch as far as it was recorded."""
+"""Creates the inline views and the state that decisions read. Its callback writes the batch recorded so far."""
 
 _EVENT_COLUMNS = (
     "position",
@@ -46,17 +46,17 @@ _EVENT_COLUMNS = (
     "hash",
 )
 
-_CAUGHT_UP_EVENTS_MAX = 10_000  # of other processes: after more, reading all anew is no slower
+_CAUGHT_UP_EVENTS_MAX = 10_000  # after more events of other processes, dropping the whole cache is no slower
 
-_RECORDED_TOGETHER = 256  # requests of one transaction that are kept in memory before they are written
+_RECORDED_TOGETHER = 256  # requests of one transaction that are buffered in memory before they are written
 
 
 class Appender:
-    """Makes batches on the connection it is given. Every method runs on that connection's thread.
+    """Appends batches on a connection. Every method runs on the connection's thread.
 
     Args:
-        connection: in autocommit mode; its transactions are made here.
-        make_views: makes the inline views, and what decisions read.
+        connection: in autocommit mode; its transactions begin here.
+        make_views: creates the inline views and the state that decisions read.
         event_bytes_max: the largest encoded event that is accepted, in bytes.
     """
 
@@ -78,19 +78,19 @@ class Appender:
 
     @property
     def projectors(self) -> Projectors:
-        """The inline views, for what changes them otherwise than by appending."""
+        """The inline views, for operations other than appending that change them."""
         return self._projectors
 
     @property
     def state(self) -> State:
-        """What decisions read, current inside a transaction that `record` was called in."""
+        """The state that decisions read, current inside a transaction after `record` or `catch_up`."""
         return self._state
 
     def append(self, requests: Sequence[Request]) -> list[Answer]:
         """Record a batch and return an answer to each request. The caller holds the cross-process lock.
 
-        A request that fails after part of it was applied takes the transaction with it: then each request of the batch
-        gets a transaction of its own. An answer may be a `sqlite3.Error`, which the log translates.
+        If a request fails after part of it was applied, the transaction is rolled back and each request of the batch
+        gets its own transaction. An answer may be a `sqlite3.Error`, which the log translates.
         """
         try:
             return self._transaction(requests)
@@ -100,12 +100,12 @@ class Appender:
         return [answer for request in requests for answer in self.append([request])]
 
     def record(self, requests: Iterable[Request], *, event_bytes_max: int | None = None) -> None:
-        """Record any number of requests inside a transaction of the caller's, who holds the cross-process lock.
+        """Record any number of requests inside the caller's transaction. The caller holds the cross-process lock.
 
-        Raises what refuses one of them, with `requests` still at it. Then the caller rolls back, and calls `forget`.
+        The first refusal is raised, with `requests` at the refused one; the caller then rolls back and calls `forget`.
 
         Args:
-            event_bytes_max: a limit for these events alone, in bytes.
+            event_bytes_max: the largest encoded event of these requests, in bytes; by default the log's limit.
         """
         limit, self._event_bytes_max = self._event_bytes_max, event_bytes_max or self._event_bytes_max
         try:
@@ -135,7 +135,7 @@ class Appender:
             raise
 
     def forget(self) -> None:
-        """Drop all that is cached: the next batch reads it anew."""
+        """Drop the caches; the next batch reads from the file."""
         self._data_version = -1
         self._epoch = None
         self._rows.clear()
@@ -144,7 +144,7 @@ class Appender:
         self._state.forget()
 
     def catch_up(self) -> None:
-        """Bring what is cached up to what the file says, inside a transaction, as `record` does.
+        """Drop outdated cache entries and take the current time; `record` does this too. Call it inside a transaction.
 
         Raises:
             StoreChanged
@@ -158,7 +158,7 @@ class Appender:
         self._milliseconds = as_milliseconds(self._recorded_at)
 
     def _forget_changed(self) -> None:
-        """Forget what another process has changed: the streams it appended to, or everything if it did more."""
+        """Drop cache entries of streams that another process appended to, or all of them if it did more than append."""
         epoch = read_epoch(self._connection)
         position = last_position(self._connection)
         if epoch == self._epoch and position - self._position <= _CAUGHT_UP_EVENTS_MAX:
@@ -173,7 +173,7 @@ class Appender:
         self._position = position
 
     def _check_versions(self, epoch: Epoch) -> None:
-        # Another process may run newer code, which has migrated the file or rebuilt its views meanwhile.
+        # Newer code in another process may have migrated the file or rebuilt its views.
         if epoch.log_version != SCHEMA_VERSION:
             raise StoreChanged("the log's tables")
         if epoch.view_versions != self._projectors.versions():
@@ -209,7 +209,7 @@ class Appender:
         return answer
 
     def _append(self, run_id: str, decision: Decision, recorded: list[RecordedEvent]) -> None:
-        """Add a decision's events to the batch: chained, folded, and as rows that are yet to be written."""
+        """Add a decision's events to the batch: hash-chain them, fold them into the views and buffer their rows."""
         if not decision.events:
             return
         encoded = [self._encoded(event) for event in decision.events]
@@ -217,7 +217,7 @@ class Appender:
         stream = decision.stream
         if decision.opens is not None:
             stream = self._heads.open(run_id, decision.opens.branch, decision.opens.parent)
-        assert stream is not None, "a decision's events are of a stream that is open, or of one that it opens"
+        assert stream is not None, "a decision with events names its stream or opens one"
         root_id, branch = self._heads.root_id(run_id), stream.branch
         for event, payload in zip(decision.events, encoded, strict=True):
             event_type = type(event).__name__
@@ -243,7 +243,7 @@ class Appender:
                 stream.version,
                 event_type,
                 schema_version,
-                # Byte arrays: what sqlite3 binds without asking its adapters, which takes longer than the copy.
+                # sqlite3 binds byte arrays without looking for adapters, which would take longer than the copy.
                 bytearray(event_id),
                 self._recorded_at,
                 bytearray(payload),
@@ -286,7 +286,7 @@ class Appender:
         note_checkpoints(self._connection, self._projectors, self._position)
 
     def _write(self) -> None:
-        """Write what was recorded so far, so that it can be read by SQL within the batch."""
+        """Write the rows buffered so far, so that SQL can read them within the batch."""
         self._insert_events()
         self._heads.flush()
         self._projectors.flush()
@@ -297,7 +297,7 @@ class Appender:
 
 
 def note_checkpoints(connection: sqlite3.Connection, projectors: Projectors, position: int) -> None:
-    """Say up to which position the views' rows are true."""
+    """Set the views' checkpoints."""
     connection.executemany(
         "UPDATE view_checkpoints SET position = ? WHERE view = ?",
         [(position, projector.name) for projector in projectors.all],

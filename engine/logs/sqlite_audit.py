@@ -1,7 +1,7 @@
-"""Verifying a SQLite log: its rows are read as they are stored, in bounded pieces, and handed to the checks.
+"""Verifying a SQLite log: passes its stored rows, in bounded chunks, to the checks.
 
-A store is checked run by run, so that what is kept in memory is one run's streams. Each piece is one job of a reader:
-others read and write meanwhile. Events that come during the check are looked at too, and belong to no tree.
+A store is checked run by run, so memory holds the streams of one run. Each chunk is one job of a reader, so others can
+read and write meanwhile. Events recorded during the check are checked too, but are not part of a Merkle tree.
 """
 
 import sqlite3
@@ -36,7 +36,7 @@ CHUNK_RUNS = 500
 
 
 class _Cut(Struct):
-    """The tree over the runs as they stood at a position."""
+    """The Merkle tree over the runs as of a position."""
 
     position: int
     tree: Tree = field(default_factory=Tree)
@@ -49,7 +49,7 @@ class SqliteAudit:
         self._readers = readers
 
     async def checkpoint(self) -> Checkpoint:
-        """Return what the store holds now. The heads are taken as they are: `verify` says whether they are right."""
+        """Return a checkpoint of the store's current state. It trusts the stored heads; `verify` checks them."""
 
         def read(connection: sqlite3.Connection) -> Checkpoint:
             tree = Tree()
@@ -71,7 +71,7 @@ class SqliteAudit:
         store_id = await self._readers.run(as_stored(_store_id))
         if since is not None:
             if run_id is not None:
-                raise InvalidValue("run_id", run_id, "is one run, and a checkpoint is for the whole store")
+                raise InvalidValue("run_id", run_id, "cannot be combined with a checkpoint, which covers the store")
             if since.store_id != store_id:
                 raise CheckpointOfAnotherStore(since.store_id, store_id)
         check = _StoreCheck(self._readers, since, progress)
@@ -98,20 +98,20 @@ class _StoreCheck:
         self._runs = self._streams = self._events = 0
 
     async def begin(self) -> None:
-        """Look where the log ends."""
+        """Find the end of the log."""
         last = await self._try(last_position, "the end of the log")
         self._last = self._total = await self._read(_folded_until) if last is None else last
         positions = [self._last] if self._since is None else [self._since.position, self._last]
         self._cuts = [_Cut(position) for position in positions]
 
     async def store(self) -> None:
-        """Check every run, and what belongs to none."""
-        self._problems += await self._try(strays, "what belongs to no run, or is missing,") or []
-        kept = "the idempotency keys, and what is kept of deleted runs,"
+        """Check every run, and the rows that belong to none."""
+        self._problems += await self._try(strays, "the rows that belong to no run") or []
+        kept = "the idempotency keys or the records of deleted runs"
         self._problems += await self._try(lambda each: list(islice(changed_rows(each), PROBLEMS_MAX)), kept) or []
         if self._since is not None:
             deletions = self._since.deletions
-            until = await self._try(lambda each: SqliteLedger(each).deleted_until(deletions), "when runs were deleted")
+            until = await self._try(lambda each: SqliteLedger(each).deleted_until(deletions), "the times of deletions")
             self._seen_until = -1 if until is None else until
         after: int | None = None
         listed = "the list of the runs"
@@ -136,27 +136,23 @@ class _StoreCheck:
         sources = await self._read(lambda each: _sources(SqliteLedger(each), root))
         ids = [each.stream_id for each in (*sources, root)]
         self._total = (
-            await self._try(lambda each: sum(map(SqliteLedger(each).count, ids)), "how many events it has") or 0
+            await self._try(lambda each: sum(map(SqliteLedger(each).count, ids)), "the run's number of events") or 0
         )
         for source in sources:
             await self._check(source, in_tree=False)
         if not await self._check(root):
             raise RunNotFound(run_id)
-        keys = "its idempotency keys"
+        keys = "the run's idempotency keys"
         self._problems += await self._try(lambda each: list(changed_rows(each, root.stream_id)), keys) or []
 
     async def _check(self, root: StoredStream, *, in_tree: bool = True) -> bool:
-        """Check a run from its first event to its last, or to where the file cannot be read any more.
-
-        It says False when the run was deleted meanwhile.
-        """
+        """Check a run up to its last event, or to the first unreadable one; return whether the run still exists."""
         found = _RunPass(root, [cut.position for cut in self._cuts], self._broken)
         try:
             await self._check_pieces(found)
         except ReadFailed as error:
-            self._note_unreadable(
-                error, f"what comes behind position {found.after}, or what it is linked to,", root.run_id
-            )
+            what = f"an event after position {found.after}, or one that it is linked to,"
+            self._note_unreadable(error, what, root.run_id)
             found.check.lose(await self._read(lambda each: list(SqliteLedger(each).streams_of(root.run_id))))
         if found.deleted is not None:
             if in_tree:
@@ -181,7 +177,7 @@ class _StoreCheck:
                 self._progress(min(self._events, self._total), self._total)
 
     def _note_unreadable(self, error: ReadFailed, what: str, run_id: str | None = None) -> None:
-        """Note that the file is damaged there. Any other error is none of the file: then this raises it."""
+        """Report that part of the file is damaged; re-raise an error that has another cause."""
         if not is_damage(error.__cause__):
             raise error
         message = f"{what} cannot be read: {error.cause}"
@@ -189,7 +185,7 @@ class _StoreCheck:
         self._unreadable = True
 
     async def _try(self, job: Callable[[sqlite3.Connection], Result], what: str) -> Result | None:
-        """Return what a job reads; None where the file is damaged there, which is noted."""
+        """Return the result of a job, or None after reporting that the file is damaged there."""
         try:
             return await self._read(job)
         except ReadFailed as error:
@@ -200,24 +196,24 @@ class _StoreCheck:
         return await self._readers.run(as_stored(job))
 
     def _remember(self, gone: Tombstone) -> None:
-        """Put a deleted run's leaf where the run stood."""
+        """Add a deleted run's leaf in place of the run's."""
         first = self._cuts[0].position
         if gone.first_position <= first:
             self._deleted.append(gone.run_id)
         later = self._since is not None and gone.deleted_at > self._seen_until
         for cut in self._cuts:
             if gone.first_position <= cut.position:
-                # The checkpoint saw either the run or that it had been deleted: its root says whether that is true. Its
-                # time does not: a deletion may have begun before it, and have been committed after it.
+                # The checkpoint covers either the run or its deletion, which comparing the roots confirms. Its time
+                # cannot tell which: a deletion may have begun before the checkpoint and been committed after it.
                 cut.tree.add(gone.leaf if later and cut is self._cuts[0] else gone.leaf_now())
         when = from_microseconds(gone.deleted_at).isoformat(timespec="seconds")
         if later and gone.last_position <= first:
-            message = f"the checkpoint saw it, and it was deleted at {when}, as the store says: {gone.reason}"
+            message = f"the run was deleted after the checkpoint, at {when} according to the store: {gone.reason}"
             self._problems.append(Problem(kind="deleted", message=message, run_id=gone.run_id))
         if self._since is not None and gone.first_position <= first < gone.last_position:
             message = (
-                f"the run went on after the checkpoint and was deleted at {when}, as the store says: {gone.reason};"
-                " nothing proves what it was before"
+                f"the run continued after the checkpoint and was deleted at {when}, according to the store:"
+                f" {gone.reason}; its state at the checkpoint cannot be proven"
             )
             self._problems.append(Problem(kind="checkpoint", message=message, run_id=gone.run_id, position=first))
             self._unprovable = True
@@ -227,14 +223,13 @@ class _StoreCheck:
         if since is None:
             return
         if self._last < since.position:
-            message = f"the checkpoint saw {since.position} events, and the log ends at position {self._last}"
+            message = f"the checkpoint is at position {since.position}, but the log ends at position {self._last}"
         elif self._unreadable:
-            return  # it is not known where every run stood
-        elif self._cuts[0].tree.size != since.runs:
-            message = f"the checkpoint saw {since.runs} runs up to position {since.position}, and there are"
-            message += f" {self._cuts[0].tree.size}"
+            return  # the heads of the unreadable runs are unknown
+        elif (runs := self._cuts[0].tree.size) != since.runs:
+            message = f"the checkpoint covers {since.runs} runs up to position {since.position}, but the log has {runs}"
         elif self._cuts[0].tree.root().hex() != since.root and not self._unprovable:
-            message = f"the history up to position {since.position} is not the one that the checkpoint saw"
+            message = f"the history up to position {since.position} does not match the checkpoint"
         else:
             return
         self._problems.append(Problem(kind="checkpoint", message=message, position=since.position))
@@ -253,10 +248,10 @@ class _StoreCheck:
 
 
 class _RunPass:
-    """One run, piece by piece, up to the position `after`. `heads` are those at each of the positions `cuts`.
+    """The check of one run, chunk by chunk, so far up to the position `after`.
 
-    Of a run that began later than a cut there are none, and of one that could not be read to its end none or fewer.
-    `deleted` is set instead when the run was deleted before the last piece was read.
+    `heads` holds the run's heads at each of the positions `cuts` that the check has passed, none if the run began
+    later. `deleted` is set if the run was deleted before its last chunk was read.
     """
 
     def __init__(self, root: StoredStream, cuts: list[int], broken: dict[int, int]) -> None:
@@ -269,7 +264,7 @@ class _RunPass:
         self.after = 0
 
     def piece(self, connection: sqlite3.Connection) -> None:
-        """Check the next events; after the last, the heads too, in the same snapshot."""
+        """Check the next chunk of events and, after the last event, the heads in the same snapshot."""
         ledger = SqliteLedger(connection)
         before = self.check.events
         for event in ledger.run_events(self._root.stream_id, self.after, CHUNK_EVENTS):
@@ -287,27 +282,27 @@ class _RunPass:
             self.deleted = next(iter(ledger.deleted(self._root.stream_id)), None)
 
     def _note_heads(self, coming: int | None) -> None:
-        """Keep the heads at every cut that the run's next event lies behind; None is the end of the run."""
+        """Keep the heads for every cut before the position of the run's next event, None at the end of the run."""
         for cut in self._cuts:
             if cut not in self.heads and (coming is None or coming > cut):
                 self.heads[cut] = self.check.heads()
 
 
 def _sources(ledger: SqliteLedger, root: StoredStream) -> list[StoredStream]:
-    """Return the roots of the runs that a run was forked from and reads through, the oldest first."""
+    """Return the root streams of the runs that a run inherits from, the oldest first."""
     found: list[StoredStream] = []
     run: StoredStream | None = root
     while run is not None and run.parent_id is not None:
         parent = ledger.stream(run.parent_id)
         run = None if parent is None else ledger.stream(parent.root_id)
-        if run is None or run in found or run == root:  # rows that were tampered with may go in a circle
+        if run is None or run in found or run == root:  # tampered rows may form a cycle
             break
         found.insert(0, run)
     return found
 
 
 def _folded_until(connection: sqlite3.Connection) -> int:
-    """Return the position that the views were folded to, which is the log's last."""
+    """Return the views' checkpoint, which is the log's last position."""
     (position,) = connection.execute("SELECT coalesce(max(position), 0) FROM view_checkpoints").fetchone()
     return int(position)
 

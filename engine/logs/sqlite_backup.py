@@ -1,12 +1,11 @@
 """Backing up a SQLite log while it is written to.
 
-The pages are copied by SQLite's backup API, step by step inside one read transaction. Without the transaction the API
-starts over whenever another process has written: beside four writers 7,205 times in 40 s, and it came to no end. With
-it, 164 MB took 0.45 s. `VACUUM INTO` took 1.3 s, holds up the write-ahead log's reuse for that much longer, and cannot
-say how far it is.
+SQLite's backup API copies the pages step by step inside one read transaction. Without the transaction the API starts
+over whenever another process has written: beside four writers, 7,205 times in 40 s, without finishing. With it, 164 MB
+took 0.45 s. `VACUUM INTO` took 1.3 s, blocks reuse of the write-ahead log that much longer, and reports no progress.
 
-The copy is made in a folder of its own, checked and proven there, and only then takes its name, by a hard link: a name
-that is taken stays as it is, and a backup that is broken off has none.
+The copy is made in its own folder, checked and verified there, and only then given its name, by a hard link: existing
+files are never replaced, and an interrupted backup never has the final name.
 """
 
 import asyncio
@@ -37,11 +36,11 @@ Result = TypeVar("Result")
 
 Proof: TypeAlias = tuple[Verification, list[ViewDifference]]
 Prove: TypeAlias = Callable[[Path, BackupProgress], Awaitable[Proof]]
-"""Opens a copy as any store is opened, and says what is wrong with its history, or else with its views."""
+"""Opens a copy as a store, verifies its history and, if that is intact, compares its views."""
 
 _STEP_PAGES: Final = 1024
 _TOLD_SECONDS: Final = 0.1
-_ASKED_OPERATIONS: Final = 100_000  # of SQLite's virtual machine: a few milliseconds
+_ASKED_OPERATIONS: Final = 100_000  # instructions of SQLite's virtual machine: a few milliseconds
 
 
 class SqliteBackup:
@@ -52,7 +51,7 @@ class SqliteBackup:
         self._prove = prove
 
     async def backup(self, path: Path, progress: BackupProgress | None) -> BackedUp:
-        """Make a copy at `path`, and prove it; see `engine.upkeep.Upkeep.backup`."""
+        """Make and verify a copy at `path`; see `engine.upkeep.Upkeep.backup`."""
         self._log.check_open()
         target = await finish(asyncio.to_thread(_checked, path, self._log.path))
         with _failing_as_backup(target):
@@ -92,7 +91,7 @@ def _tell_nobody(_what: str, _done: int, _total: int) -> None:
 
 
 class _Copying:
-    """Copies a file's pages and looks them through, on the thread of the connection that reads them."""
+    """Copies and checks a file's pages, on the thread of the source connection."""
 
     def __init__(self, source: ThreadConnection, path: Path) -> None:
         self._source = source
@@ -101,7 +100,7 @@ class _Copying:
         self._stopped = False
 
     async def run(self, job: Callable[[], Result], progress: Callable[[int, int], None]) -> Result:
-        """Run one of the jobs below, saying how many pages are done. Cancelled, it ends the job and waits for that."""
+        """Run one of the jobs below and report its pages; on cancellation, stop the job and wait for its end."""
         running = self._source.start(job)
         try:
             while not running.done():
@@ -114,11 +113,11 @@ class _Copying:
             raise
 
     def copy(self) -> None:
-        with contextlib.closing(connect_new(self._path)) as copy:  # synced as a whole when all is done
+        with contextlib.closing(connect_new(self._path)) as copy:  # synced as a whole at the end
             in_snapshot(self._source.raw, lambda source: self._copy(source, copy))
 
     def _copy(self, source: sqlite3.Connection, copy: sqlite3.Connection) -> None:
-        last_position(source)  # a snapshot begins with what is read first
+        last_position(source)  # the first read begins the snapshot
         source.backup(copy, pages=_STEP_PAGES, progress=self._after_step)
 
     def _after_step(self, _status: int, remaining: int, pages: int) -> None:
@@ -133,19 +132,19 @@ class _Copying:
 
 
 def _checked(path: Path, database: Path) -> Path:
-    """Return where the backup is to be, by its folder's own name.
+    """Return the backup's path with its folder resolved.
 
     Raises:
-        InvalidValue: it can be no path, or is a name that the database uses itself.
+        InvalidValue: it is not a valid path, or is a name that the database uses itself.
         BackupExists, BackupFailed
     """
     try:
         with _failing_as_backup(path):
             target = path.parent.resolve(strict=True) / path.name
             _check_free(target)
-    except ValueError as error:  # a NUL, or what the file system's encoding lacks
-        raise InvalidValue("path", str(path), f"can be no path: {error}") from error
-    except RuntimeError as error:  # links that lead in a circle, to older Pythons
+    except ValueError as error:  # a NUL, or a character that the file system's encoding lacks
+        raise InvalidValue("path", str(path), f"is not a valid path: {error}") from error
+    except RuntimeError as error:  # older Pythons, for a loop of links
         raise BackupFailed(path, str(error)) from error
     if target.parent == database.parent and is_own_name(target.name, database.name):
         raise InvalidValue("path", str(target), "is a name that the database uses itself")
@@ -163,13 +162,13 @@ def _check_free(target: Path) -> None:
 def _refuse_broken(found: Verification, differences: list[ViewDifference], target: Path) -> None:
     for problem in found.in_history:
         at = "" if problem.position is None else f" (position {problem.position})"
-        raise BackupFailed(target, f"the history is not whole: {problem.message}{at}")
+        raise BackupFailed(target, f"the history is damaged: {problem.message}{at}")
     for each in differences:
-        raise BackupFailed(target, f"the view {each.table} is not what the events say; a rebuild makes it anew")
+        raise BackupFailed(target, f"the view {each.table} does not match the events; rebuild the views first")
 
 
 def _take_name(copy: Path, target: Path) -> int:
-    """Make the copy durable under its name, and return its size in bytes."""
+    """Make the copy durable under its final name; return its size in bytes."""
     sync_file(copy)
     _check_free(target)
     try:
@@ -186,7 +185,7 @@ def _take_name(copy: Path, target: Path) -> int:
 
 @contextlib.contextmanager
 def _failing_as_backup(target: Path) -> Iterator[None]:
-    """Raise what SQLite, the file system and the proof say as errors about the backup."""
+    """Translate the errors of SQLite, the file system and the verification into errors about the backup."""
     try:
         yield
     except (BackupExists, BackupFailed):
@@ -198,7 +197,7 @@ def _failing_as_backup(target: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if code_of(error) == sqlite3.SQLITE_FULL:
             raise DiskFull(target) from error
-        name = getattr(error, "sqlite_errorname", type(error).__name__)  # sqlite3's own have no codes
+        name = getattr(error, "sqlite_errorname", type(error).__name__)  # errors of sqlite3 itself have no code
         raise BackupFailed(target, f"{error} ({name})") from error
     except OSError as error:
         if is_disk_full(error):

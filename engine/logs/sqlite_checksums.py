@@ -1,7 +1,7 @@
-"""Checksums of what a log keeps beside its events: idempotency keys, and which runs were deleted.
+"""Checksums of the rows that a log keeps beside its events: idempotency keys and deleted runs.
 
-Events have their hashes, and views are made anew from them. That a bit of one of these rows has flipped, nothing else
-would show: a retry would be recorded twice, or be answered with what somebody else has recorded.
+Events have hashes, and views can be rebuilt from events; nothing else would reveal a flipped bit in these rows. A retry
+could then be recorded twice, or be answered with another request's events.
 """
 
 import sqlite3
@@ -24,7 +24,7 @@ _COLUMNS: Final = {
 
 
 def checksum(*columns: Any) -> bytes:
-    """Return the checksum of a row, 16 bytes. Of what no row can hold, such as a text that is no UTF-8, it is empty."""
+    """Return the checksum of a row, 16 bytes, or `b""` for values that no valid row holds, such as invalid UTF-8."""
     try:
         return blake2b(encode_canonical(columns), digest_size=CHECKSUM_BYTES).digest()
     except ValueError:
@@ -32,7 +32,7 @@ def checksum(*columns: Any) -> bytes:
 
 
 def add_checksums(connection: sqlite3.Connection) -> None:
-    """Give the rows that are there their checksums, as they stand."""
+    """Add the checksum column and fill it in for existing rows."""
     connection.create_function("checksum", -1, checksum, deterministic=True)
     try:
         for table, columns in _COLUMNS.items():
@@ -43,15 +43,15 @@ def add_checksums(connection: sqlite3.Connection) -> None:
 
 
 def changed_rows(connection: sqlite3.Connection, root_id: int | None = None) -> Iterator[Problem]:
-    """Yield what is not as it was written: of the keys of a run, or of everything in the log."""
+    """Yield a problem for each row that does not match its checksum: one run's keys, or all rows of the log."""
     where, values = ("", ()) if root_id is None else ("WHERE root_id = ?", (root_id,))
     named = "(SELECT run_id FROM streams WHERE stream_id = root_id), idempotency_key"
     for run_id, key in _changed(connection, "idempotency_keys", named, where, values):
-        message = f"what is kept of idempotency key {key!r} is not what was written"
+        message = f"the row of idempotency key {key!r} does not match its checksum"
         yield Problem(kind="checksum", message=message, run_id=run_id)
     if root_id is None:
         for run_id, reason in _changed(connection, "deleted_runs", "run_id, reason", where, values):
-            message = f"what is kept of its deletion, {reason!r}, is not what was written"
+            message = f"the row of the run's deletion ({reason!r}) does not match its checksum"
             yield Problem(kind="checksum", message=message, run_id=run_id)
 
 

@@ -18,15 +18,15 @@ from engine.ports import State, check_opened_before
 from engine.proof.merkle import run_leaf
 from engine.removal import Collected, DeletedRun, Expiry
 
-_CARRIED_BYTES_MAX = 1 << 30  # the limit of an event is for what callers record: one attempt may be several of those
-_RUNS_TOLD_MAX = 100  # of a chain of runs that each went on from the one before
+_CARRIED_BYTES_MAX = 1 << 30  # the limit for callers does not apply: an attempt may be made of several of their events
+_RUNS_TOLD_MAX = 100  # of a chain of runs that were each forked from the previous one
 _LAST_POSITION = "SELECT max(position) FROM events WHERE root_id = runs.stream_id"
 _LAST_EVENT = f"SELECT recorded_at FROM events WHERE position = ({_LAST_POSITION})"
 
 
 def recorded_until(connection: sqlite3.Connection, microseconds: int) -> int:
     """See `engine.removal.Removal`; the time in µs since 1970."""
-    # In the log's order, and no further than to the first: what is older than that is read, and no event besides.
+    # In log order and only up to the first match, so that just the older events are read.
     younger = connection.execute(
         "SELECT position FROM events WHERE recorded_at > ? AND recorded_at <= ? ORDER BY position LIMIT 1",
         (microseconds, time.time_ns() // 1000),
@@ -35,7 +35,7 @@ def recorded_until(connection: sqlite3.Connection, microseconds: int) -> int:
 
 
 def find_expired(connection: sqlite3.Connection, expiry: Expiry) -> Collected:
-    """Return the runs that would be deleted, newest first, and those that would be kept: pinned, or read through."""
+    """Return the runs that would be deleted, newest first, and those kept because they are pinned or have forks."""
     marks = ", ".join("?" * len(expiry.statuses))
     old = f"({_LAST_EVENT}) <= ? AND ({_LAST_POSITION}) <= ?"
     values = *sorted(expiry.statuses), expiry.last_event_until, expiry.last_position_until
@@ -77,9 +77,9 @@ def check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -
 
 
 def _event(connection: sqlite3.Connection, root_id: int, *types: type, order: Literal["ASC", "DESC"]) -> Any:
-    """Return the first or the last event of some types in a run, None when there is none.
+    """Return the first or last event of some types in a run, or None.
 
-    The log itself is asked, not the views, before something is deleted for good.
+    Read from the log, not from the views, because an irreversible deletion depends on it.
     """
     marks = ", ".join("?" * len(types))
     row = connection.execute(
@@ -93,7 +93,10 @@ def _event(connection: sqlite3.Connection, root_id: int, *types: type, order: Li
 def delete_run(
     connection: sqlite3.Connection, appender: Appender, run_id: str, reason: str, *, carry_over: bool
 ) -> DeletedRun:
-    """Delete a run: its events, keys, streams and rows. What was forked from it gets what it saw, if that is asked for.
+    """Delete a run: its events, idempotency keys, streams and view rows.
+
+    Args:
+        carry_over: give the runs that were forked from it what they inherit.
 
     Raises:
         RunNotFound, RunIsPinned, RunHasForks
@@ -107,7 +110,7 @@ def delete_run(
     runs = _given_behind(connection, root_id)[:_RUNS_TOLD_MAX]
     for fork in forks:
         appender.record([_carrying(appender.state, fork, runs)], event_bytes_max=_CARRIED_BYTES_MAX)
-        # Its source is part of what it was, by its first event; what it reads through is its own from here on.
+        # Its first event keeps naming the source; reads no longer go through it.
         connection.execute(
             "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''", (fork,)
         )
@@ -122,17 +125,17 @@ def delete_run(
 
 
 def _delete_events(connection: sqlite3.Connection, root_id: int, deleted: DeletedRun) -> None:
-    """Delete a run's events, by what each says itself: a damaged index may lead to another run's."""
+    """Delete a run's events, checking the columns of each: a damaged index may lead to another run's events."""
     done = connection.execute(
         "DELETE FROM events WHERE root_id = ? AND stream_id IN (SELECT stream_id FROM streams WHERE run_id = ?)",
         (root_id, deleted.run_id),
     )
     if done.rowcount != deleted.events:
-        raise LookupError(f"by the index it has {deleted.events} events, of which {done.rowcount} are its own")
+        raise LookupError(f"the index lists {deleted.events} events, but only {done.rowcount} belong to the run")
 
 
 def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
-    """Return the runs that were forked from this one and still read through it."""
+    """Return the runs that were forked from this one and still inherit from it."""
     rows = connection.execute(
         "SELECT fork.run_id FROM streams AS source JOIN streams AS fork ON fork.parent_id = source.stream_id"
         " WHERE source.run_id = ? AND fork.run_id <> source.run_id ORDER BY fork.stream_id",
@@ -142,7 +145,7 @@ def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
 
 
 def _given_behind(connection: sqlite3.Connection, root_id: int) -> list[str]:
-    """Return the runs, from one on back through those that it was forked from, that something was carried over to."""
+    """Return the runs in a run's ancestry, itself included, that got something carried over, nearest first."""
     source: int | None = root_id
     while source is not None:
         run_id, parent_id = connection.execute(
@@ -168,7 +171,7 @@ def _carrying(state: State, fork: str, runs: Sequence[str]) -> Request:
 
 
 def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:
-    """Keep what later checks need to know of a run that goes: its leaf of the tree, and which positions are gone."""
+    """Keep what later checks need of a deleted run: its leaf in the Merkle tree and its positions."""
     heads = heads_of_run(connection, run_id)
     first, last, events = connection.execute(
         "SELECT min(position), max(position), count(*) FROM events WHERE root_id = ?", (root_id,)
@@ -191,6 +194,6 @@ def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason:
 
 
 def _now(connection: sqlite3.Connection) -> int:
-    """Return the time, later than that of every deletion before: checkpoints tell by it which of them they saw."""
+    """Return the time, but later than every earlier deletion's, which `deleted_until` orders deletions by."""
     (last,) = connection.execute("SELECT coalesce(max(deleted_at), 0) FROM deleted_runs").fetchone()
     return int(max(last + 1, time.time_ns() // 1000))

@@ -1,4 +1,4 @@
-"""The epoch of a file: what is remembered of its rows is void once they change otherwise than by an append."""
+"""The epoch of a file: it changes when rows change other than by an append, which invalidates all caches."""
 
 import sqlite3
 
@@ -8,9 +8,9 @@ from engine.logs.sqlite_schema import schema_version, view_versions
 
 
 class Epoch(Struct, frozen=True):
-    """What the tables are, and how often something was taken out of them.
+    """The versions of the tables, and the number of removals.
 
-    `tables_made` is SQLite's own count, which a rebuild of the views moves on.
+    `tables_made` is SQLite's schema counter, which a rebuild of the views increments.
     """
 
     tables_made: int
@@ -20,19 +20,19 @@ class Epoch(Struct, frozen=True):
 
 
 def read_epoch(connection: sqlite3.Connection) -> Epoch:
-    """Return the file's epoch, as of the transaction that is open."""
+    """Return the file's epoch as of the open transaction."""
     tables_made: int = connection.execute("PRAGMA schema_version").fetchone()[0]
     return Epoch(tables_made, schema_version(connection), view_versions(connection), removals(connection))
 
 
 def removals(connection: sqlite3.Connection) -> int:
-    """Return how often something was taken out of the log."""
+    """Return how many erasures, deletions and compactions the file has had."""
     row = connection.execute("SELECT value FROM store WHERE key = 'removals'").fetchone()
     return 0 if row is None else int(row[0])
 
 
 def note_removal(connection: sqlite3.Connection) -> None:
-    """Make every rebuild and comparison that is under way start over, and other writers read anew, in all processes."""
+    """Count a removal, which makes running rebuilds and comparisons start over and other writers drop their caches."""
     connection.execute(
         "INSERT INTO store VALUES ('removals', '1') ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
     )

@@ -1,4 +1,4 @@
-"""Erasing a payload of a SQLite log, inside `SqliteRemoval`'s transaction: its digest stays, the views follow."""
+"""Erasing a payload of a SQLite log, inside `SqliteRemoval`'s transaction: keeps its digest and updates the views."""
 
 import json
 import sqlite3
@@ -24,11 +24,11 @@ from engine.stored import StoredEvent, StoredStream
 
 _FOLDED_TOGETHER: Final = 5000
 _REPEATED_BY_FORKS: Final = (RunCreated, RunForked, SourceCarriedOver)
-"""What the rows of other runs repeat; what any other event says is in the rows of its own stream alone."""
+"""Events whose content also shows in the view rows of forked runs; any other's is only in its own stream's rows."""
 
 
 class ToErase(Struct, frozen=True):
-    """Which event, why, and on whose behalf."""
+    """Which event to erase, why, and on whose behalf."""
 
     run_id: str
     branch: str
@@ -38,7 +38,7 @@ class ToErase(Struct, frozen=True):
 
 
 def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToErase) -> Erasure:
-    """Erase a payload, record that it was, and make the views of every run that shows some of it anew.
+    """Erase a payload, record the erasure, and rebuild the view rows that may show its content.
 
     Raises:
         RunNotFound, BranchNotFound, PointNotFound, NotErasable, CannotDecode
@@ -58,12 +58,12 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
     _check_hash(ledger, stream, row)
     left = encode_canonical(redacted(said))
     if not _reads_as_written(row.event_type, row.schema_version, left):
-        raise NotErasable(row.event_type, f"of version {row.schema_version} would be read wrongly once it is erased")
+        raise NotErasable(row.event_type, f"of version {row.schema_version} would be decoded wrongly once it is erased")
     connection.execute(
         "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
         (left, payload_digest(row.payload or b""), row.position),
     )
-    # Looked for now: the event itself is none of the copies any more.
+    # Only now, so that the erased event itself is not found as a copy.
     carried += [copy for copy in carried_over_by(connection, said) if copy not in carried]
     if isinstance(said, StepLogged):
         carried += described_alike(connection, said, stream_id, sorted(roots))
@@ -85,16 +85,16 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
 
 
 def _check_hash(ledger: SqliteLedger, stream: StoredStream, row: StoredEvent) -> None:
-    """Raise unless a payload is what was hashed: where its pages are another's, that one's would go with it."""
+    """Raise unless a payload matches its hash: on pages shared with another row, erasing would destroy that row too."""
     version = row.stream_version - 1
     before = ledger.event_of(stream, version) if version else None
     chain = Chain(stream, version=version, hash=GENESIS_HASH if before is None else before.hash)
     if problem := chain_problem(chain, row, ledger):
-        raise LookupError(f"its {problem[0]} is damaged, which `anabranch verify` tells more of: {problem[1]}")
+        raise LookupError(f"its {problem[0]} is damaged: {problem[1]}; run `anabranch verify` for details")
 
 
 def _reads_as_written(event_type: str, schema_version: int, left: bytes) -> bool:
-    # It is of today's shape under the number that was hashed. What upcasters let pass now, later ones go on from.
+    # It has the current shape under the hashed version number, so upcasters must leave it unchanged.
     try:
         return encode_canonical(decode_event(event_type, schema_version, left)) == left
     except CannotDecode:
@@ -102,7 +102,7 @@ def _reads_as_written(event_type: str, schema_version: int, left: bytes) -> bool
 
 
 def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
-    """Return a run and the runs forked from it, and so on: they show some of what it was opened with."""
+    """Return a run and all runs forked from it, directly or indirectly: they show data of its opening event."""
     rows = connection.execute(
         "WITH RECURSIVE found (run_id) AS (SELECT ? UNION SELECT fork.run_id FROM found"
         " JOIN streams AS source USING (run_id)"
@@ -119,7 +119,7 @@ def _fold_runs_anew(connection: sqlite3.Connection, appender: Appender, run_ids:
 
 
 def _fold(connection: sqlite3.Connection, appender: Appender, where: str, values: tuple[int | str, ...]) -> None:
-    """Make views that were cleared anew from the events, inside the transaction."""
+    """Fold events into cleared view rows, inside the transaction."""
     rows = connection.execute(f"{SELECT_FOLDED} WHERE {where} ORDER BY position", values)
     events = FoldedEvents()
     for chunk in chunks(rows, _FOLDED_TOGETHER):

@@ -1,4 +1,4 @@
-"""SQLite's errors as the engine's own, told apart by their codes."""
+"""Translates SQLite's errors into the engine's, by their error codes."""
 
 import contextlib
 import sqlite3
@@ -19,25 +19,25 @@ from engine.errors import (
 )
 
 BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
-"""What SQLite says of a row that it cannot hold, before it is committed; its other errors are about the file."""
+"""The errors for a row that SQLite cannot store, raised before the commit; other errors are about the file."""
 
 _NOT_WRITABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 
 
 def opening_failed(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
-    """Return the error of ours that a failed opening means: the file is as it was."""
+    """Return the engine's error for a failed opening, which has left the file unchanged."""
     code = primary_code(error)
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return NotADatabase(path, str(error))
     if code in _NOT_WRITABLE:
         return FolderNotWritable(path, str(error))
-    if code_of(error) == sqlite3.SQLITE_IOERR_SHMSIZE:  # no room for what readers share
+    if code_of(error) == sqlite3.SQLITE_IOERR_SHMSIZE:  # no space for the shared-memory file
         return DiskFull(path)
     return translate(error, path, busy_timeout=busy_timeout)
 
 
 def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
-    """Return the error of ours that a failed write means."""
+    """Return the engine's error for a failed write."""
     if isinstance(error, BAD_ROW):
         return RowRefused(path, str(error))
     code = primary_code(error)
@@ -49,10 +49,10 @@ def translate(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> Anabr
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Say whether the error is that SQLite found pages that are not whole, or could not get them from the disk."""
+    """Whether an error means that pages of the file are damaged or cannot be read from the disk."""
     code = code_of(error)
     if code is None:
-        return type(error) is sqlite3.DatabaseError  # the adapter's own, over a text in them
+        return type(error) is sqlite3.DatabaseError  # raised by sqlite3 or `as_stored` for undecodable text
     return code in _PAGES_LOST or primary_code(error) == sqlite3.SQLITE_CORRUPT
 
 
@@ -62,7 +62,7 @@ _PAGES_LOST: Final = frozenset(
 
 _ADVICE: Final = "`anabranch doctor` says what to do"
 
-# What Python says of a row that holds what was never recorded: a text where a number was, half a document, no row.
+# What code raises for a damaged row: a text instead of a number, half a document, a missing row.
 _DAMAGED: Final = (
     ArithmeticError,
     AssertionError,
@@ -75,9 +75,9 @@ _DAMAGED: Final = (
 
 
 def named(error: Exception, path: Path) -> Exception:
-    """Return the error of ours for what a decision tripped over in a row, which is its cause; any other as it is.
+    """Return `RowDamaged` for an error that a damaged row has caused, and any other error unchanged.
 
-    For work whose rows are the engine's alone: what a caller's file or function raises is the caller's.
+    Only for code that processes the engine's own rows: the errors of a caller's file or function are the caller's.
     """
     if isinstance(error, AnabranchError) or not isinstance(error, _DAMAGED):
         return error
@@ -88,16 +88,12 @@ def named(error: Exception, path: Path) -> Exception:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise what fails while rows are read as an error of ours, also where it is not SQLite that trips over them.
-
-    Raises:
-        ReadFailed
-    """
+    """Raise `ReadFailed` for an error of SQLite, or one that a damaged row causes, while the block reads rows."""
     try:
         yield
     except AnabranchError:
         raise
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 itself trips over damaged names
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 raises the latter for damaged names
         raise ReadFailed(path, str(error), _ADVICE) from error
     except _DAMAGED as error:
         raise ReadFailed(path, f"a row is damaged: {_said(error)}", _ADVICE) from error
@@ -108,12 +104,12 @@ def _said(error: Exception) -> str:
 
 
 def code_of(error: BaseException | None) -> int | None:
-    """Return SQLite's extended code of an error; None for what is no error of SQLite's, such as sqlite3's own."""
+    """Return SQLite's extended error code, or None for other errors, including those of the sqlite3 module itself."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code
 
 
 def primary_code(error: BaseException | None) -> int | None:
-    """Return the kind of an error, which is the lower byte of its code; None as `code_of`."""
+    """Return SQLite's primary error code, the lower byte of the extended one; None as for `code_of`."""
     code = code_of(error)
     return None if code is None else code & 0xFF

@@ -1,8 +1,8 @@
-"""Giving runs away: the rows of a SQLite log as the lines of an export.
+"""Exporting runs: the rows of a SQLite log as lines.
 
-Each piece is one job of a reader, so that no read stays open while a slow receiver takes the last one. A run is given
-as it stood when its first piece was read: what is recorded meanwhile is left out, and what is erased meanwhile ends the
-export, because what erased it would be missing.
+Each chunk is one job of a reader, so that no read stays open while a slow receiver consumes the previous chunk. A run
+is exported as of its first chunk: later events are left out, and an erasure meanwhile aborts the export, because the
+event that records it would be missing.
 """
 
 import sqlite3
@@ -40,7 +40,7 @@ _EVENTS: Final = (
     " WHERE events.root_id = ? AND position > ? AND position <= ? ORDER BY position LIMIT ?"
 )
 
-# A run and those it was forked from, and so on. What was carried over has no source any more.
+# A run and all runs it inherits from. After a carry-over there is no source any more.
 _WITH_SOURCES: Final = (
     "WITH RECURSIVE wanted (run_id) AS (SELECT ? UNION SELECT source.run_id FROM wanted"
     " JOIN streams AS fork ON fork.run_id = wanted.run_id AND fork.branch = ''"
@@ -72,7 +72,7 @@ async def export_lines(
 
 
 class _GivenRun:
-    """One run, piece by piece. `events` is how many were given so far."""
+    """One run, chunk by chunk. `events` is the number of events exported so far."""
 
     def __init__(self, run: _Run, *, readable: bool) -> None:
         self.events = 0
@@ -85,7 +85,7 @@ class _GivenRun:
         self._heads: dict[str, tuple[int, str]] = {}
 
     def piece(self, connection: sqlite3.Connection) -> bytes:
-        """Return the next lines, the heads and the end among them after the last event."""
+        """Return the next lines; after the last event, including the heads and the run's end."""
         opening = self._begin(connection) if self._until is None else b""
         events = self._next_events(connection)
         if self.ended:
@@ -135,7 +135,7 @@ class _GivenRun:
 
 
 def _chosen(connection: sqlite3.Connection, run_ids: Sequence[str] | None, *, with_sources: bool) -> list[_Run]:
-    """Return the runs in the order in which they were opened, which is sources before forks."""
+    """Return the runs in the order in which they were opened, so sources come before their forks."""
     if run_ids is None:
         return [_Run(*row) for row in connection.execute(f"{_RUNS} ORDER BY stream_id")]
     wanted = set(run_ids)

@@ -1,4 +1,4 @@
-"""The log as a fold reads it: each event with its stream, which is looked up once instead of joined to every row."""
+"""Reading the log for a fold: each event with its stream, which is looked up once instead of joined to every row."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -23,11 +23,10 @@ _NO_ID: Final = b""
 
 
 class FoldedEvents:
-    """Makes rows of `SELECT_FOLDED` into what projectors take.
+    """Converts rows of `SELECT_FOLDED` into the streams and events that projectors take.
 
-    What no fold asks for is not read: the streams' own heads, and the events' ids.
-
-    Rows and streams are to be read in one snapshot, or under the writers' lock.
+    Stream heads and event ids, which no fold uses, are left empty. Rows and streams must be read in one snapshot, or
+    under the writers' lock.
     """
 
     def __init__(self) -> None:
@@ -39,11 +38,11 @@ class FoldedEvents:
         """Yield the rows' streams and events.
 
         Args:
-            connection: to look streams up on.
+            connection: for looking up streams.
 
         Raises:
             CannotDecode: naming the type and the position.
-            EventOutOfPlace: its stream is lost.
+            EventOutOfPlace: its stream is missing.
         """
         streams = self._streams
         for position, stream_id, version, recorded_at, hash_, event_type, schema_version, payload in rows:
@@ -67,7 +66,7 @@ class FoldedEvents:
     def _read(self, connection: sqlite3.Connection, stream_id: int) -> Stream | None:
         if len(self._streams) >= _STREAMS_KNOWN_MAX:
             self._streams.clear()
-        # The next ones too: the branches of a run are opened one after another, and their events come together.
+        # Read ahead: the streams of a run have neighbouring ids, and its events are often consecutive.
         rows = connection.execute(_SELECT_STREAMS, (stream_id, _STREAMS_READ_TOGETHER))
         for found, run_id, branch, parent_id, parent_version in rows:
             self._streams[found] = Stream(found, run_id, branch, parent_id, parent_version, 0, b"")

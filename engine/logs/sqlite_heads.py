@@ -1,4 +1,4 @@
-"""The streams of a SQLite log and where each stands, kept in memory between batches."""
+"""The streams of a SQLite log and their heads, cached between batches."""
 
 import sqlite3
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from engine.names import ROOT
 from engine.ports import Stream, check_named
 
 _STREAMS_CACHED_MAX = 50_000
-# By the row's id, so that its names are its own, and not those in the index.
+# Selects by the row's id, so that the names are read from the row and not from the index.
 _BY_NAME = (
     "SELECT stream_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
     " WHERE stream_id = (SELECT stream_id FROM streams WHERE run_id = ? AND branch = ?)"
@@ -17,7 +17,7 @@ _BY_NAME = (
 
 
 class CachedHeads:
-    """`engine.ports.StreamHeads`: every stream's head, read once and then kept in step with the batch."""
+    """`engine.ports.StreamHeads`: each stream's head, read once and then kept up to date within the batch."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -37,7 +37,7 @@ class CachedHeads:
         """Return the stream id of a run's root branch.
 
         Raises:
-            RunNotFound: it is lost, whatever branches of it are there.
+            RunNotFound: the run has no root branch, even if it has others.
         """
         root = self.find(run_id, ROOT)
         if root is None:
@@ -77,7 +77,7 @@ class CachedHeads:
         return self._keep(stream)
 
     def moved(self, stream: Stream) -> None:
-        """Note that the stream's head has changed."""
+        """Mark the stream's head as changed, to be written by `flush`."""
         self._changed[stream.stream_id] = stream
 
     def flush(self) -> None:
@@ -88,12 +88,12 @@ class CachedHeads:
         self._changed.clear()
 
     def trim(self) -> None:
-        """Let go of everything once it is much. All of it is written, and no stream is being moved."""
+        """Empty a cache that has grown too large. Call it between batches, when all changes are written."""
         if len(self._by_id) > _STREAMS_CACHED_MAX:
             self.forget()
 
     def forget(self, stream_ids: Collection[int] | None = None) -> None:
-        """Drop what is known of all streams, those moved but not written too; or between batches, that of some."""
+        """Drop all streams, including unwritten changes, or between batches just those given."""
         self._next_id = None
         if stream_ids is not None:
             for stream_id in self._by_id.keys() & stream_ids:
@@ -115,7 +115,7 @@ class CachedHeads:
 
     def _take_id(self) -> int:
         if self._next_id is None:
-            # Never that of a deleted run's: the order of the ids is the order in which streams were opened.
+            # Ids of deleted runs are not reused: the order of ids is the order in which streams were opened.
             last = self._connection.execute(
                 "SELECT max(coalesce((SELECT max(stream_id) FROM streams), 0),"
                 " coalesce((SELECT max(last_stream_id) FROM deleted_runs), 0))"

@@ -1,4 +1,4 @@
-"""Idempotency keys of a SQLite log: what was asked for under a key, and what was recorded for it."""
+"""Idempotency keys of a SQLite log: the digest of each key's request, and the events recorded for it."""
 
 import sqlite3
 from hashlib import blake2b
@@ -14,7 +14,7 @@ from engine.ports import Recorded
 
 
 def has_recorded(connection: sqlite3.Connection, run_id: str, idempotency_key: str) -> bool:
-    """Say whether something was recorded under a key, as any connection sees it."""
+    """Whether a request with that key was recorded for a run."""
     row = connection.execute(
         "SELECT 1 FROM streams JOIN idempotency_keys ON idempotency_keys.root_id = streams.stream_id"
         " WHERE streams.run_id = ? AND streams.branch = '' AND idempotency_key = ?",
@@ -24,7 +24,7 @@ def has_recorded(connection: sqlite3.Connection, run_id: str, idempotency_key: s
 
 
 class Kept(Struct, frozen=True, gc=False):
-    """What was recorded under a key: how many events from a position on, and where they left their stream."""
+    """What was recorded under a key: `events` events from a position on, and the resulting stream version."""
 
     first_position: int
     events: int
@@ -32,16 +32,16 @@ class Kept(Struct, frozen=True, gc=False):
 
 
 class IdempotencyKeys:
-    """The keys of all runs, on the writing connection and inside the caller's transaction."""
+    """The keys of all runs, on the writing connection, inside the caller's transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def find(self, root_id: int, request: Request) -> Kept | None:
-        """Return what is kept of a request's key: where its events are, or None when nothing was recorded under it.
+        """Return what was recorded under a request's key, or None.
 
         Raises:
-            IdempotencyConflict: something else was asked for under it.
+            IdempotencyConflict: the key belongs to a different request.
             LookupError: its row is damaged.
         """
         key = request.idempotency_key
@@ -54,13 +54,13 @@ class IdempotencyKeys:
             return None
         known, first, count, stream_version, written = row
         if written != checksum(root_id, key, known, first, count, stream_version):
-            raise LookupError(f"what is kept of idempotency key {key!r} is not what was written")
+            raise LookupError(f"the row of idempotency key {key!r} does not match its checksum")
         if known != _content(request):
             raise IdempotencyConflict(request.run_id, str(key))
         return Kept(first, count, stream_version)
 
     def read(self, kept: Kept) -> Recorded:
-        """Return what was recorded, once all events are written."""
+        """Return the recorded events as a duplicate answer. All buffered events must have been written."""
         events = self._connection.execute(
             f"{SELECT_EVENTS} WHERE position >= ? AND position < ? ORDER BY position",
             (kept.first_position, kept.first_position + kept.events),
@@ -68,7 +68,7 @@ class IdempotencyKeys:
         return Recorded(tuple(as_recorded(event) for event in events), kept.stream_version, duplicate=True)
 
     def remember(self, root_id: int, request: Request, first: int, answer: Recorded) -> None:
-        """Keep what was recorded under a request's key: so many events, from a position on."""
+        """Store a request's key with its answer, whose events begin at position `first`."""
         row = (
             root_id,
             request.idempotency_key,
@@ -82,5 +82,5 @@ class IdempotencyKeys:
 
 
 def _content(request: Request) -> bytes:
-    """Return what an idempotency key stands for: the digest of what was asked for."""
+    """Return the digest of a request's commands."""
     return blake2b(encode_canonical(asked_for(request.commands)), digest_size=32).digest()

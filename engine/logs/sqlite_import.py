@@ -1,9 +1,9 @@
-"""Taking runs in: the lines of an export as rows of a SQLite log.
+"""Importing runs: the lines of an export as rows of a SQLite log.
 
-All runs of a file are one transaction under the writers' lock: when anything is wrong with a line, or the import is
-interrupted or killed, nothing of the file is there. Events keep their ids, times, payloads and hashes; they get new
-positions, and are folded into the views by the same projectors. Every hash, link and reduction goes through the same
-check as in a verification, on the rows as they were inserted. What is in memory is a piece of a run, and its streams.
+All runs of a file are one transaction under the writers' lock: if a line is refused, or the import is interrupted or
+killed, nothing of the file is recorded. Events keep their ids, times, payloads and hashes; they get new positions, and
+the ordinary projectors fold them into the views. Every hash, link and reduction of the inserted rows is checked as in a
+verification. Memory holds one chunk of a run, and its streams.
 """
 
 import sqlite3
@@ -41,7 +41,7 @@ from engine.transfer.refusals import (
 
 PIECE_EVENTS: Final = 1000
 PIECE_BYTES: Final = 4 * 1024 * 1024
-_HELD_ELSEWHERE_MAX: Final = 10_000  # attempt ids that another run has when an event creates them; kept in memory
+_HELD_ELSEWHERE_MAX: Final = 10_000  # remembered attempt ids that another run holds when an event creates them
 
 _INSERT: Final = (
     "INSERT INTO events (position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at,"
@@ -54,16 +54,16 @@ _EXISTING: Final = (
 
 
 class Interrupted(Exception):
-    """The import was asked to stop; it has been rolled back."""
+    """The import was asked to stop."""
 
 
 class Importing:
     """One import, inside the caller's transaction.
 
     Args:
-        appender: its projectors fold what comes; the caller lets it forget what it knows afterwards.
+        appender: its projectors fold the events; afterwards the caller calls its `forget`.
         event_bytes_max: the largest payload that is accepted, in bytes.
-        pause: called after each piece; it may raise `Interrupted`.
+        pause: called after each chunk; it may raise `Interrupted`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Importing:
         event_bytes_max: int,
         pause: Callable[[], None],
     ) -> None:
-        appender.catch_up()  # or it raises StoreChanged
+        appender.catch_up()  # may raise StoreChanged
         self.connection = connection
         self.projectors = appender.projectors
         self.state: State = appender.state
@@ -88,7 +88,7 @@ class Importing:
         self._held_elsewhere: dict[str, int] = {}
 
     def run(self) -> Imported:
-        """Take in every run of the file.
+        """Import every run of the file.
 
         Raises:
             ImportRefused, DifferentRunExists, ImportedAttemptExists, CannotDecode, ImportedEventTooLarge, Interrupted
@@ -105,13 +105,13 @@ class Importing:
         return Imported(tuple(runs))
 
     def check_free(self, attempt_id: str, stream: Stream, line: int) -> None:
-        """Check that an attempt of that id can be created in a stream.
+        """Check that an attempt with that id can be created in a stream.
 
-        One that another stream holds may be removed further on in the file: runs stand there one after another, and
-        not in the order in which their events were recorded.
+        An id that another stream holds may be freed later in the file, which is ordered by run and not by the order of
+        recording; it is checked again at the end.
 
         Raises:
-            ImportedAttemptExists: it is there, or too many are held elsewhere.
+            ImportedAttemptExists: the stream has the attempt already, or too many ids are held elsewhere.
         """
         if self.state.attempt(attempt_id) is None:
             return
@@ -126,7 +126,7 @@ class Importing:
                 raise ImportedAttemptExists(attempt_id, line)
 
     def _compare(self, existing: StoredStream, events: Iterator[EventLine]) -> ImportedRun:
-        """Go through the events of a run that is there already: it has to be the same run, to the last byte."""
+        """Check that a run that exists already is byte for byte the run of the file."""
         rows = self.connection.execute(_EXISTING, (existing.root_id,))
         branches, count = set(), 0
         for count, line in enumerate(events, start=1):
@@ -142,7 +142,7 @@ class Importing:
 
 
 def _as_line(row: tuple[object, ...], wanted: EventLine) -> EventLine:
-    """Return the line that an existing event would be exported as, at the place of another."""
+    """Return an existing event's export line, with the position and rendering of the line to compare it with."""
     branch, *columns = row
     stored = StoredEvent(*columns)  # type: ignore[arg-type]
     found = event_line(wanted.run, str(branch), wanted.position, stored, readable=False)
@@ -150,7 +150,7 @@ def _as_line(row: tuple[object, ...], wanted: EventLine) -> EventLine:
 
 
 class _NewRun:
-    """A run that was not there before: its rows are inserted, then checked and folded as they stand in the log."""
+    """A run that did not exist before: its rows are inserted, then read back, checked and folded."""
 
     def __init__(self, importing: Importing, opened: RunLine) -> None:
         self._importing = importing
@@ -210,7 +210,7 @@ class _NewRun:
         return stream
 
     def _parent(self, line: EventLine) -> Stream | None:
-        """Return what a stream was forked from, as it stood there; None where nothing of the kind is there."""
+        """Return the stream that a stream was forked from, at the version of the fork, or None."""
         match _read(line.type, line.schema_version, line.payload, self._importing.reader.line):
             case BranchForked(parent=name, parent_version=version):
                 parent = self._importing.heads.find(line.run, name)
@@ -226,7 +226,7 @@ class _NewRun:
         row = None if stored is None else importing.ledger.event_of(stored, event.source_version)
         if row is None or row.hash != event.source_hash:
             source = event.source_run_id, event.source_branch, event.source_version
-            # Raised when the event has turned out to be what was recorded: else that is what is wrong.
+            # Raised only after the event's own hash is verified, whose mismatch takes precedence.
             self._missing = SourceMissing(importing.reader.line, self._opened.run, source)
             return None
         return importing.heads.find(event.source_run_id, event.source_branch)
@@ -234,7 +234,7 @@ class _NewRun:
     def _check_and_fold(self) -> None:
         importing = self._importing
         root = importing.ledger.stream(self._root_id)
-        assert root is not None, "it was inserted just now"
+        assert root is not None, "just inserted"
         check, count, size, carried_over = RunCheck(root), 0, 0, False
         rows = importing.ledger.run_events(self._root_id, 0, importing.position)
         for count, row in enumerate(rows, start=1):
@@ -256,7 +256,7 @@ class _NewRun:
         check.finish(importing.ledger.streams_of(self._opened.run))
         _raise_problem(check, importing.reader.line)
         if carried_over is not self._opened.carried_over:
-            raise HistoryBroken(self._line, "link", "whether its source was carried over is not as its events say")
+            raise HistoryBroken(self._line, "link", "its carried_over does not match its events")
 
     def _fold(self, row: StoredEvent, event: Event, line: int) -> None:
         stream = self._streams[row.stream_id]
@@ -296,11 +296,11 @@ def _attempts_given(event: Event) -> Iterator[str]:
 
 @contextmanager
 def _refused_at(line: int) -> Iterator[None]:
-    """Raise what the tables of the views say of rows that cannot stand beside each other as an error of ours."""
+    """Raise `HistoryBroken` if the events violate a constraint of the views' tables."""
     try:
         yield
     except sqlite3.IntegrityError as error:
-        raise HistoryBroken(line, "link", f"the views cannot hold what the events up to here say: {error}") from error
+        raise HistoryBroken(line, "link", f"the views cannot hold the events up to this line: {error}") from error
 
 
 def _raise_problem(check: RunCheck, line: int) -> None:
@@ -310,16 +310,16 @@ def _raise_problem(check: RunCheck, line: int) -> None:
 
 
 def _check_known(line: EventLine, number: int) -> None:
-    """Raise `UnknownEventType` or `NewerEventVersion` for an event that today's code cannot read."""
+    """Raise `UnknownEventType` or `NewerEventVersion` for an event that this version cannot read."""
     if line.type not in EVENT_TYPES:
         reason = f"line {number}: no such event is known"
         raise UnknownEventType(line.type, line.schema_version, reason)
     current = SCHEMA_VERSIONS[line.type]
     if line.schema_version > current:
-        reason = f"line {number}: this anabranch reads up to version {current}"
+        reason = f"line {number}: this version of anabranch reads it up to version {current}"
         raise NewerEventVersion(line.type, line.schema_version, reason)
     if line.schema_version < 1:
-        raise MalformedLine(number, f"there is no version {line.schema_version} of an event")
+        raise MalformedLine(number, f"schema_version {line.schema_version} is less than 1")
 
 
 def _read(event_type: str, schema_version: int, payload: bytes | None, number: int) -> Event:

@@ -1,4 +1,4 @@
-"""A SQLite log's rows as they are stored, for verification: not even that a text is UTF-8 is believed."""
+"""A SQLite log's stored rows, for verification, which trusts nothing: text may be invalid UTF-8, columns mistyped."""
 
 import heapq
 import sqlite3
@@ -37,9 +37,9 @@ _NEVER_RECORDED: Final = {int: -1, str: "\x1a", bytes: b""}
 
 
 class Tombstone(Struct, frozen=True):
-    """What the store remembers of a run that was deleted: where it stood, how many events it had, and its leaf.
+    """The record of a deleted run: its positions, its number of events, and its leaf in the Merkle tree.
 
-    `deleted_at` in microseconds since 1970: later than that of every run that was deleted before.
+    `deleted_at` in microseconds since 1970, strictly increasing from one deletion to the next.
     """
 
     root_id: int
@@ -52,12 +52,12 @@ class Tombstone(Struct, frozen=True):
     reason: str
 
     def leaf_now(self) -> bytes:
-        """Return the leaf that stands in the tree since it was deleted."""
+        """Return the leaf that the tree has since the deletion."""
         return deleted_leaf(self.run_id, self.leaf, self.deleted_at, self.reason)
 
 
 class SqliteLedger:
-    """`engine.stored.Ledger` on one connection, inside one snapshot."""
+    """`engine.stored.Ledger` on one connection. Use it inside one snapshot."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -85,7 +85,7 @@ class SqliteLedger:
         return (as_event(row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, *types)))
 
     def run_events(self, root_id: int, after: int, limit: int) -> Iterator[StoredEvent]:
-        """Yield the next events of a run, one at a time."""
+        """Yield the next events of a run, reading them lazily."""
         where = "WHERE root_id = ? AND position > ? ORDER BY position LIMIT ?"
         return (as_event(row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, after, limit)))
 
@@ -99,10 +99,10 @@ class SqliteLedger:
         return (as_stream(row) for row in rows)
 
     def runs(self, after: int | None, limit: int) -> list[StoredStream | Tombstone]:
-        """Return the next runs in the order in which they were opened, those that were deleted among them.
+        """Return the next runs in the order in which they were opened, including deleted ones.
 
         Args:
-            after: the id of the root stream of the run before; None for the first runs.
+            after: the root stream id of the previous run; None for the first runs.
         """
         where = "" if after is None else f" > {after}"
         there = self._connection.execute(
@@ -116,17 +116,17 @@ class SqliteLedger:
         return sorted(runs, key=opened_as)[:limit]
 
     def deleted(self, root_id: int | None = None) -> list[Tombstone]:
-        """Return the run that was deleted with that root, or all."""
+        """Return the deleted runs, or just the one with that root stream id."""
         where = "" if root_id is None else f" WHERE root_id = {root_id}"
         return [as_tombstone(row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
 
     def deletions(self) -> int:
-        """Return how many runs were deleted."""
+        """Return the number of deleted runs."""
         (deletions,) = self._connection.execute("SELECT count(*) FROM deleted_runs").fetchone()
         return int(deletions)
 
     def deleted_until(self, deletions: int) -> int:
-        """Return when the last of the first so many runs was deleted, -1 for none."""
+        """Return the time of the n-th deletion, or of the last if there are fewer; -1 if there is none."""
         (deleted_at,) = self._connection.execute(
             "SELECT max(deleted_at) FROM (SELECT deleted_at FROM deleted_runs ORDER BY deleted_at LIMIT ?)",
             (deletions,),
@@ -138,7 +138,7 @@ class SqliteLedger:
         return None if row is None else as_stream(row)
 
     def _event(self, where: str, *values: object) -> StoredEvent | None:
-        # Without a limit sqlite3 looks for a second one, to the end of the run.
+        # Without a limit SQLite goes on looking for a second row, to the end of the run.
         row = self._connection.execute(f"{EVENTS} WHERE {where} LIMIT 1", values).fetchone()
         return None if row is None else as_event(row)
 
@@ -156,7 +156,7 @@ def as_tombstone(row: tuple[Any, ...]) -> Tombstone:
 
 
 def _typed(row: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a row with its columns' types: in a damaged file they may be others, whatever the table says."""
+    """Return a row with mistyped values, which a damaged file may hold, replaced by values that are never recorded."""
     if all(map(isinstance, row, types)):
         return row
     return tuple(
@@ -166,19 +166,19 @@ def _typed(row: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def opened_as(run: StoredStream | Tombstone) -> int:
-    """Return the id of the stream that a run began with."""
+    """Return the id of a run's root stream."""
     return run.stream_id if isinstance(run, StoredStream) else run.root_id
 
 
 def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.Connection], Result]:
-    """Return a reader's job for which bytes that are no UTF-8 are no reason to stop: they are what it looks for."""
+    """Wrap a reader's job so that it reads invalid UTF-8 by `as_text` instead of failing."""
 
     def lenient(connection: sqlite3.Connection) -> Result:
         before = connection.text_factory
         connection.text_factory = as_text
         try:
             return job(connection)
-        except UnicodeDecodeError as error:  # sqlite3's own, over what SQLite has to say of a damaged file
+        except UnicodeDecodeError as error:  # raised by sqlite3 for an error message about a damaged file
             raise sqlite3.DatabaseError(str(error)) from error
         finally:
             connection.text_factory = before
@@ -187,13 +187,13 @@ def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.
 
 
 def leaves(connection: sqlite3.Connection) -> Iterator[bytes]:
-    """Yield the leaf of every run, in the order in which they were opened, those that were deleted among them."""
+    """Yield the leaf of every run, including deleted ones, in the order in which the runs were opened."""
     gone = ((run.root_id, run.leaf_now()) for run in SqliteLedger(connection).deleted())
     return (leaf for _, leaf in heapq.merge(_leaves(connection), gone, key=itemgetter(0)))
 
 
 def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
-    """Yield the root and the leaf of every run that is there."""
+    """Yield the root stream id and the leaf of every existing run."""
     streams = map(as_stream, connection.execute(f"{STREAMS} ORDER BY root_id, stream_id"))
     for root_id, of_run in groupby(streams, key=attrgetter("root_id")):
         first, *rest = of_run
@@ -202,6 +202,6 @@ def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
 
 
 def as_text(stored: bytes) -> str:
-    """Return stored bytes as text; what is no UTF-8 in them becomes a character that no name has."""
+    """Decode stored bytes; invalid UTF-8 becomes a control character, which no recorded name contains."""
     text = stored.decode("utf-8", "surrogateescape")
     return text if text.isascii() else text.translate(_UNREADABLE)

@@ -1,4 +1,4 @@
-"""Opening a SQLite log: a new file becomes one, a state store is migrated, an older log is brought up to date."""
+"""Opening a SQLite log: initialises a new file, migrates a state store, or upgrades an older log."""
 
 import sqlite3
 import threading
@@ -34,16 +34,16 @@ WAL_PAGES_MAX: Final = 1000
 
 _log = get_logger(__name__)
 
-# Held inside `inside_sqlite`, so that no fork happens while it is: see `prepare_file`.
+# Taken only inside `inside_sqlite`, so that no fork happens while it is held. Why it is needed: see `prepare_file`.
 _CONNECTING = threading.Lock()
 
 
 class Settings(Struct, frozen=True, kw_only=True):
     """How a SQLite log is opened.
 
-    `durability="full"` syncs every commit; `"relaxed"` leaves that to checkpoints, and a power cut may lose the last
-    ones. `event_bytes_max` is the largest encoded event in bytes; `busy_timeout` in seconds; `wal_bytes_max` is how
-    large the write-ahead log may grow, in bytes. What is opened `read_only` needs none of these: see `sqlite_to_read`.
+    `durability="full"` syncs every commit; `"relaxed"` syncs only at checkpoints, so a power cut may lose the latest
+    commits. `event_bytes_max` is the largest encoded event, in bytes; `busy_timeout` is in seconds; `wal_bytes_max` is
+    the target limit of the write-ahead log, in bytes. `read_only` uses none of these: see `sqlite_to_read`.
     """
 
     durability: Durability = "full"
@@ -55,7 +55,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class SetUp:
-    """Makes a connection ready to write, and the file one that today's code reads. Runs on the connection's thread."""
+    """Prepares a connection and its file for writing. Runs on the connection's thread."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self._path = path
@@ -63,10 +63,10 @@ class SetUp:
         self._synchronous = "FULL" if settings.durability == "full" else "NORMAL"
 
     def connect(self) -> sqlite3.Connection:
-        """Return a connection to the file, which is created when missing."""
+        """Return a connection to the file, which is created if missing."""
         if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
             needed = ".".join(map(str, SQLITE_VERSION_MIN))
-            raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} is needed")
+            raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} or later is needed")
         self._refuse_lost_file()
         with _CONNECTING:
             if prepare_file(self._path, allow_network=self._settings.allow_network):
@@ -74,7 +74,7 @@ class SetUp:
             return connect(self._path, busy_timeout=self._settings.busy_timeout)
 
     def _refuse_lost_file(self) -> None:
-        # SQLite would take it for a new one, and remove a log that may hold all that was ever written.
+        # SQLite would treat it as new, and delete a write-ahead log that may hold all of the data.
         try:
             left = beside(self._path, WAL).stat().st_size
         except OSError:
@@ -82,36 +82,34 @@ class SetUp:
         if left and not (self._path.exists() and self._path.stat().st_size):
             raise CannotOpen(
                 self._path,
-                f"it is not there, or empty, and its write-ahead log of {left} bytes is: put the file back, or take the"
-                " log away",
+                f"the file is missing or empty, but its write-ahead log of {left} bytes exists: restore the file, or"
+                " move the log away",
             )
 
     def write_log_again(self, lock: FileLock) -> None:
-        """Bring the write-ahead log to the disk once more after a sync failed, before SQLite reads it.
+        """Rewrite and sync the write-ahead log after a failed sync, before SQLite reads it.
 
         Raises:
-            CannotOpen: the disk still does not take it.
+            CannotOpen: writing or syncing fails again.
             StoreBusy
         """
         with self._locked(lock):
             try:
                 write_again(beside(self._path, WAL))
             except OSError as error:
-                raise CannotOpen(
-                    self._path, f"a sync of it failed before, and now: {error.strerror or error}"
-                ) from error
+                cause = f"a sync failed before, and failed again: {error.strerror or error}"
+                raise CannotOpen(self._path, cause) from error
 
     def prepare(self, connection: sqlite3.Connection, lock: FileLock, appender: Appender) -> list[str]:
-        """Return the names of the views that have to be rebuilt.
+        """Bring the file up to date, and return the names of the views that have to be rebuilt.
 
-        A file that is up to date is only read, so that opening it waits for no writer. What is in a state store becomes
-        events by `appender`.
+        A file that is up to date is only read, so that opening it does not wait for writers. The rows of a state store
+        are recorded as events by `appender`.
         """
         execute = connection.execute
         projectors = appender.projectors
         with inside_sqlite():
-            # Somebody else may be making the file just now: seen half before and half after, it would look like a
-            # stranger's.
+            # In one snapshot: a file that another process is just initialising would otherwise look foreign.
             in_snapshot(connection, lambda snapshot: self._check_ours(snapshot, projectors))
             execute(f"PRAGMA synchronous = {self._synchronous}")
             execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
@@ -132,9 +130,9 @@ class SetUp:
     def _bring_up_to_date(self, connection: sqlite3.Connection, appender: Appender) -> list[str]:
         execute = connection.execute
         if is_state_store(connection):
-            # It keeps its journal until it is a log: when it cannot become one, not a byte has changed.
+            # Keep its journal mode during the migration, so that a failed migration does not change a byte.
             execute("PRAGMA synchronous = FULL")
-            execute("PRAGMA foreign_keys = OFF")  # as a state store had them; some builds of SQLite have them on
+            execute("PRAGMA foreign_keys = OFF")  # state stores never enforced them; some builds of SQLite do
         else:
             execute("PRAGMA journal_mode = WAL")
         with transaction(connection), from_state_store(connection, self._path, appender) as migrated:
@@ -143,7 +141,7 @@ class SetUp:
         if migrated:
             _log.warning("state store migrated", path=str(self._path), **migrated)
             execute("PRAGMA journal_mode = WAL")
-            schema_version(connection)  # a connection that has not used the log would not clear it away on closing
+            schema_version(connection)  # a connection that has not used the log would not delete it on closing
             execute(f"PRAGMA synchronous = {self._synchronous}")
         return stale
 
@@ -165,7 +163,7 @@ def _prepare_view(connection: sqlite3.Connection, projector: Projector) -> list[
         return [] if row[0] == projector.version else [projector.name]
     projector.create_tables()
     to_build = last_position(connection) > 0
-    # A new view of an old log has no version until it is built: whoever opens the file after a crash builds it.
+    # A new view of an existing log has version 0 until it is built, so that it is built after a crash, too.
     version = 0 if to_build else projector.version
     connection.execute("INSERT INTO view_checkpoints VALUES (?, ?, 0)", (projector.name, version))
     return [projector.name] if to_build else []

@@ -36,7 +36,7 @@ def as_recorded(row: tuple[Any, ...]) -> RecordedEvent:
 def last_position(connection: sqlite3.Connection) -> int:
     """Return the position of the last event, 0 when there is none.
 
-    It never goes back, also when the run of the last event is deleted: readers hold cursors.
+    It never decreases, even if the run of the last event is deleted, because readers hold positions as cursors.
     """
     position: int = connection.execute(
         "SELECT max(coalesce((SELECT max(position) FROM events), 0),"
@@ -48,13 +48,13 @@ def last_position(connection: sqlite3.Connection) -> int:
 def read_events(
     connection: sqlite3.Connection, events: EventFilter, after: int, until: int | None, limit: int
 ) -> tuple[list[RecordedEvent], int]:
-    """Return up to `limit` events that pass the filter, and the position up to which all were looked at.
+    """Return up to `limit` events that pass the filter, and the position up to which the log was read.
 
-    They are fewer where they are large: see `Chunk`.
+    Large events reduce their number: see `Chunk`.
 
     Raises:
-        RunNotFound, BranchNotFound: what the filter names does not exist.
-        CannotDecode: an event that this version cannot read.
+        RunNotFound, BranchNotFound: the filter's run or branch does not exist.
+        CannotDecode: this version cannot read an event.
     """
     last = last_position(connection)
     until = last if until is None else min(until, last)
@@ -106,15 +106,16 @@ def root_id_of(connection: sqlite3.Connection, run_id: str) -> int:
 
     Raises:
         RunNotFound
+        LookupError: its row is damaged.
     """
     root_id, stream_id, _ = stream_row(connection, run_id, ROOT)
     if root_id != stream_id:
-        raise LookupError(f"the root branch of run {run_id!r} is said to be of another run")
+        raise LookupError(f"the root stream of run {run_id!r} is assigned to another run")
     return root_id
 
 
 def heads_of_run(connection: sqlite3.Connection, run_id: str) -> dict[int, Head]:
-    """Return where each of a run's streams stands, by its id, in the order they were opened: the root first."""
+    """Return the heads of a run's streams by stream id, in the order in which they were opened: the root first."""
     rows = connection.execute(
         "SELECT stream_id, branch, version, hash FROM streams WHERE run_id = ? ORDER BY stream_id", (run_id,)
     )

@@ -1,8 +1,8 @@
 """Rebuilding and checking the views of a SQLite log.
 
-The log is folded in chunks into a scratch database beside the file, while others go on writing. At the end, under the
-lock, the last events are folded too and the scratch tables replace the live ones in one transaction. What was folded
-before something was erased or deleted still holds it: then the folding starts over.
+The log is folded in chunks into a scratch database beside the file, while writers continue. At the end, under the lock,
+the last events are folded and the scratch tables replace the live ones in one transaction. If an event is erased or a
+run deleted meanwhile, the scratch tables still hold it, so folding starts over.
 """
 
 import asyncio
@@ -38,8 +38,8 @@ Result = TypeVar("Result")
 _log = get_logger(__name__)
 
 CHUNK_EVENTS = 4000
-LOCKED_EVENTS_MAX = 1000  # what the swap may fold while it holds up every writer
-_TRIES_MAX = 5  # while others keep taking things out; then all is folded at once, which they wait for
+LOCKED_EVENTS_MAX = 1000  # how many events the swap may fold while it blocks all writers
+_TRIES_MAX = 5  # interrupted by removals; the last one folds everything under the lock
 _ASK_AGAIN_SECONDS = 0.05
 _PROBLEMS_TOLD_MAX = 5
 
@@ -47,24 +47,24 @@ _SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY positi
 
 
 class SqliteViewMaintenance:
-    """`engine.ports.ViewMaintenance` for a SQLite log; `make_rebuilder` makes one for each use."""
+    """`engine.ports.ViewMaintenance` for a SQLite log; `make_rebuilder` creates one for each use."""
 
     def __init__(self, log: SqliteEventLog, make_rebuilder: Callable[[], Rebuilder]) -> None:
         self._log = log
         self._make_rebuilder = make_rebuilder
 
     async def rebuild(self, progress: Progress | None) -> int:
-        """Make every view anew; return how many events there were.
+        """Rebuild every view; return the position that the views are true up to.
 
         Raises:
             RebuildRunning: another process, or another task, is rebuilding this file.
             StoreChanged: newer code has migrated the file since it was opened.
-            ReadFailed, DiskFull: the scratch tables cannot be made.
+            ReadFailed, DiskFull: the scratch tables cannot be created.
         """
         return await self._rebuild(progress, self._log.appender.projectors.versions())
 
     async def _rebuild(self, progress: Progress | None, replaced: Mapping[str, int]) -> int:
-        # `replaced` are the latest versions of views that may be; of those that are not in it, any may.
+        # `replaced` holds the highest version of each view that may be replaced; of other views, any version may.
         self._log.check_writable()
         with _errors_of_ours(self._log.path):
             lock = FileLock(beside(self._log.path, REBUILD_LOCK))
@@ -72,7 +72,7 @@ class SqliteViewMaintenance:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
             damaged = await _is_damaged(self._log.path)
-            # One name for all rebuilds: what one that was killed has left is removed by the next.
+            # All rebuilds use one name, so that the next one removes the leftovers of a killed one.
             return await self._folded(
                 REBUILD,
                 progress,
@@ -84,15 +84,15 @@ class SqliteViewMaintenance:
             lock.close()
 
     async def bring_to(self, versions: Mapping[str, int]) -> None:
-        """Rebuild the views unless they are of these versions; while another process does it, wait."""
+        """Rebuild the views unless they have these versions; while another process rebuilds them, wait."""
         while await self._log.readers.run(lambda connection: _are_of_other_versions(connection, versions)):
             try:
-                await self._rebuild(None, {})  # while it is being opened, its views become ours, whatever they were
+                await self._rebuild(None, {})  # opening may replace views of any version
             except RebuildRunning:
                 await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
-        """Return where the live views differ from views made anew."""
+        """Return where the live views differ from freshly folded ones."""
         self._log.check_open()
         name = f"{COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
         return await self._folded(name, progress, _Scratch.compare)
@@ -100,7 +100,7 @@ class SqliteViewMaintenance:
     async def _folded(
         self, suffix: str, progress: Progress | None, end: Callable[["_Scratch"], Awaitable[Result | None]]
     ) -> Result:
-        """Fold the log into scratch tables and return what comes of them, over again whenever that is None."""
+        """Fold the log into scratch tables and return the result of `end`; start over whenever that is None."""
         tries = 0
         while True:
             tries += 1
@@ -112,18 +112,18 @@ class SqliteViewMaintenance:
 
 
 def remove_scratch(path: Path) -> None:
-    """Remove the scratch files beside a database, those in use too: call `note_removal` first."""
+    """Remove the scratch files beside a database, even if in use: call `note_removal` first."""
     try:
         for found in path.parent.iterdir():
             if is_scratch_name(found.name, path.name):
                 found.unlink(missing_ok=True)
-    except OSError as error:  # it may hold what was erased
-        raise ReadFailed(path, f"its scratch files cannot be looked for and removed: {error}") from error
+    except OSError as error:  # not ignored, because a scratch file may hold erased data
+        raise ReadFailed(path, f"its scratch files cannot be found and removed: {error}") from error
 
 
 @contextmanager
 def _errors_of_ours(path: Path) -> Iterator[None]:
-    """Raise what SQLite and the file system say as errors of ours."""
+    """Translate the errors of SQLite and the file system into the engine's."""
     with reading(path):
         try:
             yield
@@ -142,7 +142,7 @@ def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str
 
 
 def _check_not_newer(connection: sqlite3.Connection, replaced: Mapping[str, int]) -> None:
-    """Raise `StoreChanged` where newer code has migrated the file since it was opened."""
+    """Raise `StoreChanged` if newer code has migrated the file since it was opened."""
     if schema_version(connection) != SCHEMA_VERSION:
         raise StoreChanged("the log's tables")
     if any(version > replaced.get(view, version) for view, version in view_versions(connection).items()):
@@ -150,20 +150,20 @@ def _check_not_newer(connection: sqlite3.Connection, replaced: Mapping[str, int]
 
 
 async def _is_damaged(path: Path) -> bool:
-    """Say whether pages of the file are lost: then none of those that the views have may be given back.
+    """Whether pages of the file are damaged. Then the pages of the old views must not be freed.
 
-    Which they are is what the damaged tables say, and one may be a page of the log.
+    Which pages those are is known only from the damaged tables, and one may really belong to the log.
     """
     with _errors_of_ours(path):
         connection = await ThreadConnection.open(lambda: connect_read_only(path))
         try:
             problems = await connection.run(lambda: damage_in_pages(connection.raw))
         finally:
-            connection.raw.interrupt()  # of a caller that was cancelled
+            connection.raw.interrupt()  # if the caller was cancelled
             await connection.close()
     if problems:
         _log.warning(
-            "pages are damaged: what the views fill is unused until the file is compacted",
+            "pages are damaged: the pages of the old views stay unused until the file is compacted",
             path=str(path),
             problems=problems[:_PROBLEMS_TOLD_MAX],
         )
@@ -178,14 +178,14 @@ def _swap(
     *,
     damaged: bool,
 ) -> int | None:
-    # The writer's lock is held: nothing is appended or removed between the last chunk and the swap, unless somebody has
-    # taken the lock's file away.
+    # The writers' lock is held, so nothing is appended or removed between the last chunk and the swap, unless the lock
+    # file was deleted.
     if scratch.is_outdated(connection):
         return None
     position = last_position(connection)
     while scratch.position < position:
         scratch.fold_chunk(connection)
-    with _errors_of_ours(log.path):  # no descriptor may be left: nothing was written
+    with _errors_of_ours(log.path):  # may fail for lack of descriptors, before anything is written
         connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
         if damaged:
@@ -199,7 +199,7 @@ def _swap(
                 scratch.rebuilder.disown(connection)
             scratch.rebuilder.replace(connection, "scratch", position)
     finally:
-        if damaged:  # a transaction that was rolled back has left its schema in memory
+        if damaged:  # a rollback does not reset the schema in memory
             connection.execute("PRAGMA writable_schema = RESET")
         connection.execute("DETACH scratch")
         log.appender.forget()
@@ -207,29 +207,25 @@ def _swap(
 
 
 def _check_what_remains(connection: sqlite3.Connection, scratch: "_Scratch", path: Path) -> None:
-    """Raise where pages of the log may be written over, once the views are no longer in the schema.
-
-    Raises:
-        ReadFailed
-    """
-    # Not in the transaction that writes: where SQLite has met a page that is lost, it refuses to change the schema.
+    """Raise `ReadFailed` if, without the views in the schema, writing could still overwrite pages of the log."""
+    # Not in the transaction that writes: once SQLite has met a damaged page, it refuses to change the schema.
     connection.execute("BEGIN IMMEDIATE")
     try:
         scratch.rebuilder.disown(connection)
         problems = damage_in_pages(connection)
     finally:
         connection.execute("ROLLBACK")
-        connection.execute("PRAGMA writable_schema = RESET")  # else the schema in memory stays that without them
+        connection.execute("PRAGMA writable_schema = RESET")  # else the schema in memory stays without the views
     if problem := used_twice(problems):
         advice = "nothing was written; `anabranch doctor` says what to do"
-        raise ReadFailed(path, f"pages of its log may be taken for others: {problem}", advice)
+        raise ReadFailed(path, f"pages of its log may be overwritten: {problem}", advice)
 
 
 class _Scratch:
-    """A database beside the file that holds the views as far as they are folded. An async context manager."""
+    """A temporary database with the views as folded so far. An async context manager."""
 
     def __init__(self, log: SqliteEventLog, suffix: str, rebuilder: Rebuilder) -> None:
-        # Nothing is made beside a file that is only read.
+        # Beside the file, unless that is read-only.
         self.path = beside(Path(gettempdir(), log.path.name) if log.is_read_only else log.path, suffix)
         self.rebuilder = rebuilder
         self.position = 0
@@ -255,7 +251,7 @@ class _Scratch:
         await self._source.close(self._remove)
 
     def _connect(self) -> sqlite3.Connection:
-        # The swap folds the last chunk on the writer's thread; the two are never at it at once.
+        # Used on this thread and, for the swap's last chunks, on the writer's, but never on both at once.
         self.path.unlink(missing_ok=True)
         self._scratch = connect_new(self.path)
         self.rebuilder.create(self._scratch)
@@ -272,18 +268,15 @@ class _Scratch:
                 self._scratch.close()
         try:
             self.path.unlink(missing_ok=True)
-        except OSError as error:  # what was to be done is done, or its own error matters more
+        except OSError as error:  # not raised: the work is done, or its own error matters more
             _log.warning("a scratch file is left behind", path=str(self.path), error=str(error))
 
     async def catch_up(self, progress: Progress | None) -> bool:
-        """Fold chunk after chunk until little is left, to which others may be adding all the time.
-
-        It says False when the folding has to start over.
-        """
+        """Fold chunk after chunk until few events are left; return False if folding has to start over."""
         source = self._running()
         while True:
             with _errors_of_ours(self._source_path):
-                # The run of an event may be deleted before its stream is looked up: all of a chunk is of one snapshot.
+                # One snapshot per chunk: an event's run might be deleted before its stream is looked up.
                 last = await source.run(lambda: in_snapshot(source.raw, self._fold_if_up_to_date))
             if last is None:
                 return False
@@ -294,21 +287,21 @@ class _Scratch:
             await asyncio.sleep(0)
 
     def is_outdated(self, source: sqlite3.Connection) -> bool:
-        """Say whether something was taken out of the log since the folding began, and the scratch file with it."""
+        """Whether something was removed from the log since folding began, or the scratch file was removed."""
         return removals(source) != self._removals or not self.path.exists()
 
     async def compare(self) -> list[ViewDifference] | None:
-        """Compare with the live tables in one snapshot; None when the folding has to start over."""
+        """Compare with the live tables in one snapshot; None if folding has to start over."""
         source = self._running()
         with _errors_of_ours(self._source_path):
             return await source.run(lambda: self._compare(source.raw))
 
     def _compare(self, source: sqlite3.Connection) -> list[ViewDifference] | None:
         try:
-            # A plain name would be made anew where the file is gone: that `source` only reads is not handed on.
+            # By URI: an attached plain name would be created if missing, even though `source` is read-only.
             source.execute("ATTACH ? AS scratch", (f"file:{quote(os.fsencode(self.path))}?mode=ro",))
         except sqlite3.Error:
-            if self.is_outdated(source):  # then its file may be gone
+            if self.is_outdated(source):  # its file may have been removed
                 return None
             raise
         with self._limit.reading(source):
@@ -325,11 +318,11 @@ class _Scratch:
         with closing(source.execute(_SELECT, (self.position, last))) as cursor:
             chunk = Chunk(cursor, CHUNK_EVENTS)
             self.rebuilder.fold(self._events.of(source, chunk))
-        # The last events may be of a run that was deleted.
+        # The last position may belong to a deleted run.
         self.position = last if chunk.is_last else chunk.position
 
     def _fold_if_up_to_date(self, source: sqlite3.Connection) -> int | None:
-        # A run that was deleted may have been made anew: what is left of the old one would be in the way of its rows.
+        # A deleted run may have been recreated, whose rows would collide with those of the old one.
         if self.is_outdated(source):
             return None
         self.fold_chunk(source)

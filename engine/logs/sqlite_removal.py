@@ -1,7 +1,7 @@
-"""Taking things out of a SQLite log for good: payloads, whole runs, and the traces of both in the file.
+"""Removing data from a SQLite log permanently: payloads, whole runs, and the traces of both in the file.
 
-Each erasure (`sqlite_erasure`) and each deletion (`sqlite_deletion`) is one transaction under the writers' lock. What
-SQLite frees keeps its bytes until something else is written there; `compact` writes the file anew without them.
+Each erasure (`sqlite_erasure`) and each deletion (`sqlite_deletion`) is one transaction under the writers' lock. Freed
+pages may keep their bytes until they are reused; `compact` rewrites the file without them.
 """
 
 import asyncio
@@ -63,11 +63,11 @@ class SqliteRemoval:
         return await self._exclusively(delete)
 
     async def deletions(self) -> list[Deletion]:
-        """Return what is known of the runs that were deleted, the last deleted first."""
+        """Return the records of deleted runs, the last deleted first."""
         return await self._log.readers.run(as_stored(_deletions))
 
     async def compact(self) -> Compaction:
-        """Write the file anew; see `Engine.compact`."""
+        """Rewrite the file; see `Engine.compact`."""
         before, after = await self._log.exclusively(lambda connection: _vacuum(connection, self._log.path))
         waited = 0.0
         while not (complete := await self._log.exclusively(_emptied)) and waited < READERS_WAITED_FOR_SECONDS:
@@ -80,7 +80,7 @@ class SqliteRemoval:
             try:
                 with _secure_transaction(connection, self._log.appender):
                     return job(connection)
-            except Exception as error:  # noqa: BLE001 - raised again, by its name
+            except Exception as error:  # noqa: BLE001 - re-raised, translated
                 raise named(error, self._log.path)  # noqa: B904 - it has its cause
 
         return await self._log.exclusively(in_transaction)
@@ -107,7 +107,7 @@ def _secure_transaction(connection: sqlite3.Connection, appender: Appender) -> I
     connection.execute("PRAGMA secure_delete = ON")
     try:
         with transaction(connection):
-            appender.catch_up()  # what is cached may be older than what another process has written
+            appender.catch_up()  # another process may have written since the caches were filled
             note_removal(connection)
             yield
     except BaseException:
@@ -118,12 +118,12 @@ def _secure_transaction(connection: sqlite3.Connection, appender: Appender) -> I
 
 
 def _vacuum(connection: sqlite3.Connection, path: Path) -> tuple[int, int]:
-    """Write the file anew, into the write-ahead log; return its size in bytes before and after."""
-    if problems := damage_in_pages(connection):  # what cannot be read would be gone with the old file
+    """Rewrite the file, by way of the write-ahead log; return its size in bytes before and after."""
+    if problems := damage_in_pages(connection):  # unreadable data, which may be recoverable, would be lost
         raise ReadFailed(path, f"{problems[0]}; nothing was written", "`anabranch doctor` says what to do")
     before = _bytes(connection)
     note_removal(connection)
-    remove_scratch(path)  # also what a rebuild that was killed has left
+    remove_scratch(path)  # including those of a killed rebuild
     connection.execute("VACUUM")
     return before, _bytes(connection)
 

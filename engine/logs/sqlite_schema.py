@@ -1,4 +1,4 @@
-"""The SQLite log's own tables, their numbered migrations, and the checks before a file is used."""
+"""The SQLite log's own tables, their numbered migrations, and the checks of a file before it is used."""
 
 import re
 import sqlite3
@@ -13,7 +13,7 @@ from engine.logs.sqlite_errors import is_damage
 from engine.logs.state_store import check_migratable, is_state_store
 
 APPLICATION_ID: Final = 0x616E6162
-"""`anab`, in the header of every file of ours."""
+"""`anab`, in the header of each of the engine's files."""
 
 _VERSION_1 = """
 CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -86,7 +86,7 @@ def _remember_deleted_runs(connection: sqlite3.Connection) -> None:
     connection.execute(_VERSION_2)
 
 
-# Every read, every batch and every new stream asks for the largest of one of these.
+# Every read, batch and new stream looks up the maximum of one of these columns.
 _VERSION_3 = """
 CREATE INDEX deleted_runs_by_stream ON deleted_runs (last_stream_id);
 CREATE INDEX deleted_runs_by_position ON deleted_runs (store_position);
@@ -113,9 +113,11 @@ LOG_TABLES: Final = ("store", "streams", "events", "idempotency_keys", "view_che
 
 
 def check_ours(connection: sqlite3.Connection, path: Path, view_tables: Collection[str]) -> None:
-    """Raise unless the file is empty, one of ours that this version can read, or a state store to be migrated.
+    """Raise unless the file is empty, a log that this version can read, or a state store to be migrated.
 
-    A state store may have tables of somebody's beside its own, but none named like ours; `view_tables` are the views'.
+    Args:
+        view_tables: the names of the views' tables. A state store may have foreign tables, but none by these names, or
+            by those of the log's tables.
 
     Raises:
         ForeignDatabase, NewerDatabase, UnknownStateSchema
@@ -132,9 +134,10 @@ def check_ours(connection: sqlite3.Connection, path: Path, view_tables: Collecti
 
 
 def damage_in_log(connection: sqlite3.Connection) -> list[str]:
-    """Return what SQLite finds damaged in the log's tables and their indexes.
+    """Return the damage that SQLite finds in the log's tables and their indexes.
 
-    Not in the views', which are held against the events: SQLite 3.40 sees NULLs in whole tables without row ids.
+    The views' tables, which are compared with the events, are left out: SQLite 3.40 reports NULLs in intact tables
+    without row ids.
     """
     found = [
         str(problem)
@@ -145,37 +148,33 @@ def damage_in_log(connection: sqlite3.Connection) -> list[str]:
 
 
 def check_roots(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise where two tables or indexes begin on one page: who writes to the one overwrites the other.
-
-    Raises:
-        NotADatabase
-    """
+    """Raise `NotADatabase` if two tables or indexes begin on one page: writing to one would overwrite the other."""
     row = connection.execute(
         "SELECT group_concat(name) FROM sqlite_schema WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1 LIMIT 1"
     ).fetchone()
     if row is not None:
-        raise NotADatabase(path, f"its schema is damaged: {row[0]} begin on one page")
+        raise NotADatabase(path, f"its schema is damaged: {row[0]} begin on the same page")
 
 
 def damage_in_pages(connection: sqlite3.Connection) -> list[str]:
-    """Return what SQLite finds damaged anywhere in the file, but for pages that nothing leads to.
+    """Return the damage that SQLite finds in the whole file, except unused pages.
 
-    Also that two tables lead to one page, of which no check of a single table knows.
+    This includes a page that two tables share, which no check of a single table detects.
     """
     found: list[str] = []
     try:
         found.extend(str(text) for (text,) in connection.execute("PRAGMA quick_check"))
-    except sqlite3.DatabaseError as error:  # behind what it had to say of the pages
-        if is_damage(error):  # and not that a table of somebody else's has a collation that is not here
+    except sqlite3.DatabaseError as error:  # raised after the problems of the pages
+        if is_damage(error):  # and not an unknown collation in a foreign table
             found.append(str(error))
     problems = [problem for text in found for problem in text.splitlines()]
     return [each for each in problems if each != "ok" and not _NO_DAMAGE.fullmatch(each)]
 
 
 def used_twice(problems: Sequence[str]) -> str | None:
-    """Return that of the problems of `damage_in_pages` which says that a page may be another's, too, or is free.
+    """Return the first problem of `damage_in_pages` by which a page in use is shared or counted as free, or None.
 
-    Then what is written next may be written over what is there.
+    The next write could then overwrite existing data.
     """
     return next((each for each in problems if _USED_TWICE.search(each)), None)
 
@@ -194,7 +193,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Return the version of the log's tables, 0 when there are none."""
+    """Return the version of the log's tables, 0 if there are none."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
 

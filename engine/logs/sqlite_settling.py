@@ -1,4 +1,4 @@
-"""Verifying a store whose last sync had failed, before it is written to again."""
+"""Verifying a store after a failed sync, before it may be written to again."""
 
 from engine.errors import AnabranchError
 from engine.logger import get_logger
@@ -9,19 +9,19 @@ _log = get_logger(__name__)
 
 
 async def settle(log: SqliteEventLog, audit: Audit, maintenance: ViewMaintenance) -> None:
-    """Have the log written to again if its history is whole; else it is only to be read.
+    """Enable writing if the history is intact; otherwise the log stays read-only.
 
-    Views that do not say what the events say are made anew.
+    Views that differ from the events are rebuilt.
     """
     try:
         problems = [each.message for each in (await audit.verify(None, None, None)).in_history]
     except AnabranchError as error:
         problems = [str(error)]
     if problems:
-        _log.error("a sync had failed: nothing is written", path=str(log.path), problems=problems)
-        log.settle(f"before it was opened, and its history is not whole: {problems[0]}")
+        _log.error("the history is damaged after a failed sync: read-only", path=str(log.path), problems=problems)
+        log.settle(f"before it was opened, and its history is damaged: {problems[0]}")
         return
     log.settle(None)
-    _log.warning("a sync had failed: its history is whole", path=str(log.path))
+    _log.warning("the history is intact after a failed sync", path=str(log.path))
     if await maintenance.compare(None):
         await maintenance.rebuild(None)

@@ -1,6 +1,6 @@
-"""What the check of no single run can see: positions that are missing, and rows that belong to no run.
+"""The checks that span runs: missing positions, and rows that belong to no run.
 
-Streams are looked up in their table and not in its index, which in a damaged file may still know what the table lost.
+Streams are looked up in their table, not in its index, which in a damaged file may still hold rows that the table lost.
 """
 
 import sqlite3
@@ -12,11 +12,11 @@ from engine.logs.sqlite_ledger import SqliteLedger, Tombstone
 from engine.logs.sqlite_read import last_position
 
 PROBLEMS_MAX = 100
-"""Of each kind."""
+"""The most problems reported by each check."""
 
 
 def strays(connection: sqlite3.Connection) -> list[Problem]:
-    """Return what is wrong with the store beside its runs."""
+    """Return the problems of the store that belong to no existing run."""
     return [*_before_all(connection), *_missing(connection), *_rootless(connection), *_lost(connection)]
 
 
@@ -25,11 +25,11 @@ def _before_all(connection: sqlite3.Connection) -> Iterator[Problem]:
         "SELECT position FROM events WHERE position < 1 ORDER BY position LIMIT ?", (PROBLEMS_MAX,)
     )
     for (position,) in rows:
-        yield Problem(kind="order", message="positions begin at 1: no read shows this event", position=position)
+        yield Problem(kind="order", message="positions begin at 1: reads skip this event", position=position)
 
 
 def _missing(connection: sqlite3.Connection) -> list[Problem]:
-    """Positions have no gaps but those of runs that were deleted, which had so many events."""
+    """Find gaps between positions that deleted runs, with their numbers of events, do not account for."""
     gone = sorted(SqliteLedger(connection).deleted(), key=attrgetter("first_position"))
     (there,) = connection.execute("SELECT count(*) FROM events WHERE position > 0").fetchone()
     missing = last_position(connection) - there - sum(run.events for run in gone)
@@ -42,7 +42,7 @@ def _missing(connection: sqlite3.Connection) -> list[Problem]:
             found.append(_gap(uncovered, last))
             if len(found) == PROBLEMS_MAX:
                 break
-    message = f"{missing} more events are not there than the deleted runs had"
+    message = f"{missing} more events are missing than the deleted runs had"
     return found or [Problem(kind="missing event", message=message, position=gone[0].first_position)]
 
 
@@ -57,7 +57,7 @@ def _gaps(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
 
 
 def _behind_deleted(position: int, gone: Sequence[Tombstone]) -> int:
-    """Return the first position from here on that no deleted run reaches over; these are in the order of positions."""
+    """Return the first position from here on that is in no deleted run's range; `gone` is ordered by position."""
     for run in gone:
         if run.first_position <= position <= run.last_position:
             position = run.last_position + 1
@@ -66,7 +66,7 @@ def _behind_deleted(position: int, gone: Sequence[Tombstone]) -> int:
 
 def _gap(first: int, last: int) -> Problem:
     where = f"position {first} is" if first == last else f"positions {first} to {last} are"
-    return Problem(kind="missing event", message=f"{where} not there", position=first)
+    return Problem(kind="missing event", message=f"{where} missing", position=first)
 
 
 def _rootless(connection: sqlite3.Connection) -> Iterator[Problem]:
@@ -77,7 +77,7 @@ def _rootless(connection: sqlite3.Connection) -> Iterator[Problem]:
     )
     for position, count in rows:
         events = "1 event belongs" if count == 1 else f"{count} events from here on belong"
-        yield Problem(kind="missing stream", message=f"{events} to a run that is not there", position=position)
+        yield Problem(kind="missing stream", message=f"{events} to a run that does not exist", position=position)
 
 
 def _lost(connection: sqlite3.Connection) -> Iterator[Problem]:
@@ -87,5 +87,5 @@ def _lost(connection: sqlite3.Connection) -> Iterator[Problem]:
         (PROBLEMS_MAX,),
     )
     for run_id, branch in rows:
-        message = "the stream of its run's root branch is not there"
+        message = "the stream of its run's root branch is missing"
         yield Problem(kind="missing stream", message=message, run_id=run_id, branch=branch)

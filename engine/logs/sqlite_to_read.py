@@ -1,7 +1,7 @@
-"""Opening a SQLite log to be read only: nothing is made beside the file, and nothing in it changes.
+"""Opening a SQLite log read-only: no file is created beside it, and the file itself is not changed.
 
-SQLite is told that the file is immutable (https://www.sqlite.org/uri.html#uriimmutable): it takes no locks and looks
-for no write-ahead log. So what was written last must be in the file, and nobody may write to it meanwhile.
+SQLite is told that the file is immutable (https://www.sqlite.org/uri.html#uriimmutable): it takes no locks and ignores
+the write-ahead log. So every commit must be in the file, and nothing may write to it meanwhile.
 """
 
 import sqlite3
@@ -14,21 +14,21 @@ from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, check_roots, s
 from engine.logs.sync_failures import SyncFailureMark
 from engine.projectors import Projectors
 
-_OPEN_IT_ELSEWHERE = "open it, or a copy of all its files, where it may be written"
+_OPEN_IT_ELSEWHERE = "open it, or a copy of all its files, where it is writable"
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Return a connection to a file that nobody writes to.
+    """Return a connection to a file that nothing writes to.
 
     Raises:
-        CannotOpen: there is none, or not all that was written is in it.
+        CannotOpen: the file does not exist, or may lack commits that are only in the write-ahead log.
     """
     if not path.is_file():
-        raise CannotOpen(path, "there is no such file, and it is only to be read")
+        raise CannotOpen(path, "there is no such file, and opening it read-only does not create it")
     log = beside(path, WAL)
     left = log.stat().st_size if log.exists() else 0
     if left:
-        cause = f"its write-ahead log of {left} bytes may hold what was written last, and somebody may have it open"
+        cause = f"its write-ahead log of {left} bytes may hold the latest commits, and it may be in use"
         raise CannotOpen(path, f"{cause}: {_OPEN_IT_ELSEWHERE}")
     if SyncFailureMark(path).is_set():
         raise CannotOpen(path, f"a sync of it failed: {_OPEN_IT_ELSEWHERE}")
@@ -36,10 +36,10 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def check_up_to_date(connection: sqlite3.Connection, path: Path, projectors: Projectors) -> None:
-    """Raise unless the file can be read as it is.
+    """Raise unless the file can be read without changing it.
 
     Raises:
-        CannotOpen: it is none of ours, or of another version than this one's.
+        CannotOpen: it is foreign, or its tables have another version than this code's.
     """
 
     def check(snapshot: sqlite3.Connection) -> None:

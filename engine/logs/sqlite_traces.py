@@ -1,8 +1,8 @@
-"""Which events say what another event said.
+"""Finding the events that repeat the content of another event.
 
-Reductions took a value from it, or conflicted on one; a host's store copied one to another branch; what a run saw of a
-source that was deleted was carried over to it; and a step that is logged again, or taken over by a forked run, is
-described as before.
+These are reductions that took a value from it or conflicted on one, copies of parameters to another branch by a host's
+store, carry-overs from a deleted source, and `StepLogged` events with the same description of a step that was logged
+again or taken over by a forked run.
 """
 
 import sqlite3
@@ -25,19 +25,19 @@ from engine.ports import check_opened_before
 _HOLDERS = (
     "SELECT position, stream_id, run_id, branch, stream_version, event_type, schema_version, payload, payload_digest"
     " FROM events JOIN streams USING (stream_id) WHERE events.root_id = ?"
-    # Of the events that set something, few are copies: the others are not decoded.
+    # Few `ParametersSet` events are copies; filter the others out without decoding them.
     " AND (event_type = 'ParametersReduced' OR event_type = 'ParametersSet' AND instr(payload, CAST(? AS BLOB)) > 0)"
     " ORDER BY position"
 )
 
 
 def holders_of(connection: sqlite3.Connection, position: int, roots: Sequence[int]) -> list[Origin]:
-    """Return the reductions and copies in some runs that hold a value of the event at a position, and are not erased.
+    """Return the reductions and copies in some runs that hold a value of the event at a position and are not erased.
 
-    The views have to be current: they say which event set a parameter, also where it was erased.
+    The views must be current: they tell which event set a parameter, even if the event was erased.
 
     Args:
-        roots: the root streams of the runs, each behind the run that it was forked from.
+        roots: the root stream ids of the runs, each after the run that it was forked from.
     """
     carriers, found = {position}, list[Origin]()
     for root_id in roots:
@@ -52,7 +52,7 @@ def holders_of(connection: sqlite3.Connection, position: int, roots: Sequence[in
 
 
 class _Holder:
-    """Where an event stands that may hold values of others, to find the positions of those."""
+    """Finds the positions of the events whose values an event of some stream and version holds."""
 
     def __init__(self, connection: sqlite3.Connection, stream_id: int, version: int) -> None:
         self._connection = connection
@@ -60,7 +60,7 @@ class _Holder:
         self._version = version
 
     def held(self, event: Event) -> Iterator[int | None]:
-        """Yield the position of each event that a value came from, or one side of a conflict."""
+        """Yield the position of each event that a value, or one side of a conflict, came from."""
         match event:
             case ParametersReduced():
                 yield from self._in_reduction(event)
@@ -86,7 +86,7 @@ class _Holder:
         yield self._seen(self._stream_id, conflict.name, self._version - 1, forks=True)
 
     def _child(self, branch: str) -> tuple[int, int]:
-        """Return the stream of a branch of the same run, and the version of its parent that it was forked at."""
+        """Return the stream id of a branch of the same run, and its parent's version at the fork."""
         stream_id, forked_at = self._connection.execute(
             "SELECT stream_id, parent_version FROM streams"
             " WHERE branch = ? AND run_id = (SELECT run_id FROM streams WHERE stream_id = ?)",
@@ -95,7 +95,11 @@ class _Holder:
         return stream_id, forked_at
 
     def _seen(self, stream_id: int | None, name: str, version: int, *, forks: bool) -> int | None:
-        """Return the position of the event that set what a stream sees, or has set itself, as of a version."""
+        """Return the position of the event that set a parameter as a stream sees it as of a version.
+
+        Args:
+            forks: also look for inherited parameters, not only those that the stream set itself.
+        """
         while stream_id is not None:
             row = self._connection.execute(
                 "SELECT position FROM parameters WHERE stream_id = ? AND name = ? AND stream_version <= ?"
@@ -123,9 +127,9 @@ _CARRIED_OVER = (
 
 
 def carried_over_by(connection: sqlite3.Connection, event: Event) -> list[Origin]:
-    """Return the events that carried over to other runs what an event says, and are not erased themselves.
+    """Return the events that carried content of an event over to other runs and are not erased.
 
-    They do not say which events they were made from: every one that says the same is returned.
+    They do not name their original events, so every one with equal content is returned.
     """
     found = []
     for position, run_id, version, event_type, schema_version, payload in connection.execute(_CARRIED_OVER):
@@ -146,7 +150,7 @@ _DESCRIPTIONS = (
 def described_alike(
     connection: sqlite3.Connection, event: StepLogged, stream_id: int, roots: Sequence[int]
 ) -> list[Origin]:
-    """Return the other events of a branch, and of the roots of runs, that say of a step what an event says of it."""
+    """Return the events of a branch, and of the root branches of some runs, that describe a step as an event does."""
     found = []
     for root_id in roots:
         rows = connection.execute(_DESCRIPTIONS, (root_id, stream_id))

@@ -28,16 +28,16 @@ class SqliteTransfer:
         return export_lines(self._log.readers, run_ids, with_sources=with_sources, readable=readable, progress=progress)
 
     async def import_runs(self, file: BinaryIO, progress: Progress | None) -> Imported:
-        """Take in an export; see `Engine.import_runs`.
+        """Import an export; see `Engine.import_runs`.
 
-        A caller who is cancelled waits until the transaction is rolled back, which is until the piece at hand is done.
+        A cancelled caller waits for the rollback, which begins after the current chunk.
         """
         job = _Job(self._log, file, progress)
         return await self._log.exclusively(job.run, stop=job.stop)
 
 
 class _Job:
-    """One import on the writing connection's thread. `progress` is told on the event loop."""
+    """One import on the writing connection's thread. `progress` is called on the event loop."""
 
     def __init__(self, log: SqliteEventLog, file: BinaryIO, progress: Progress | None) -> None:
         self._appender = log.appender
@@ -49,7 +49,7 @@ class _Job:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Let the import end at its next pause, with nothing recorded."""
+        """Make the import end after its current chunk, with nothing recorded."""
         self._stopped.set()
 
     def run(self, connection: sqlite3.Connection) -> Imported:
@@ -74,7 +74,7 @@ class _Job:
 
 
 def _size(file: BinaryIO) -> int:
-    """Return how many bytes are left to read, 0 where that cannot be known."""
+    """Return the number of bytes left to read, 0 if unknown."""
     if not file.seekable():
         return 0
     here = file.tell()

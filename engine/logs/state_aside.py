@@ -1,4 +1,4 @@
-"""The tables of a state store, set aside under other names while their rows become events, and what is read of them."""
+"""The tables of a state store, renamed while their rows become events, and the queries that read them."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _PREFIX: Final = "state_store_"
 
 
 def _aside(statement: str) -> str:
-    """Return a statement that names tables in braces with the names that they have aside."""
+    """Return a statement with its table names in braces replaced by the names that they have while set aside."""
     return statement.format(**{table: _PREFIX + table for table in COLUMNS})
 
 
@@ -27,7 +27,7 @@ ROWS: Final = {
     "tasks": _aside(
         f"SELECT {_columns('tasks', 'row')}, row.{_HAS_RUN}, 1 AS has_task FROM {{tasks}} AS row ORDER BY row.rowid"
     ),
-    # In the order they were written in, but never a later attempt at a task before an earlier one.
+    # In insertion order, but never a later attempt of a task before an earlier one.
     "task_attempts": _aside(
         f"SELECT {_columns('task_attempts', 'row')}, row.{_HAS_RUN}, task.task_id IS NOT NULL AS has_task,"
         " coalesce(task.current_attempt_id = row.attempt_id, 0) AS is_current,"
@@ -43,7 +43,7 @@ ROWS: Final = {
         " ORDER BY row.rowid"
     ),
 }
-"""What is read of each table, in the order in which the tables become events. The first column names the row."""
+"""The query of each table, in the order in which the tables become events. The first column identifies the row."""
 
 _LOST_RUNS = _aside(
     "SELECT run_id FROM {tasks} UNION SELECT run_id FROM {task_attempts} UNION SELECT run_id FROM {external_runs}"
@@ -60,21 +60,21 @@ _LOST_CURRENT = _aside(
 
 
 class TablesAside:
-    """The tables of the state store that `connection` has open; every call is in the caller's transaction."""
+    """The tables of the state store that `connection` has open. Call every method in the caller's transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._found = {table: columns_of(connection, table) for table in tables_of(connection) & COLUMNS.keys()}
 
     def unknown_columns(self) -> list[str]:
-        """Return the columns that no version is known to have, each with its table."""
+        """Return the columns that belong to no known version, each prefixed with its table."""
         return [
             f"{table}.{column}" for table, found in self._found.items() for column in sorted(found - {*COLUMNS[table]})
         ]
 
     def set_aside(self) -> None:
-        """Rename the tables. What the file's version does not have is there too then, and empty."""
-        # Without it, views that somebody has added would be made to read the tables that are set aside.
+        """Rename the tables, and add the tables and columns that the file's version lacks, empty."""
+        # Else SQLite would rewrite views that somebody has added, to read the renamed tables.
         self._connection.execute("PRAGMA legacy_alter_table = ON")
         for table in self._found:
             self._connection.execute(f"ALTER TABLE main.{table} RENAME TO {_PREFIX}{table}")
@@ -91,18 +91,18 @@ class TablesAside:
                 self._connection.execute(f"ALTER TABLE {_PREFIX}{table} ADD COLUMN {column}")
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `ROWS[table]`, read as they are asked for."""
+        """Yield the rows of `ROWS[table]`, reading them lazily."""
         found = self._connection.execute(ROWS[table])
         names = [name for name, *_ in found.description]
         for values in found:
             yield dict(zip(names, values, strict=True))
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows each table has."""
+        """Return the number of rows of each table."""
         return {table: self._one(f"SELECT count(*) FROM {_PREFIX}{table}") for table in ROWS}
 
     def counts_due(self, *, backfill: bool) -> dict[str, int]:
-        """Return how many rows each view should have: those of the table, and what the migration adds."""
+        """Return the number of rows that each view should have: those of the table, and those the migration adds."""
         due = self.counts()
         due["runs"] += self._one(f"SELECT count(*) FROM ({_LOST_RUNS})")
         if backfill:
@@ -110,9 +110,9 @@ class TablesAside:
         return due
 
     def orphans(self, named_max: int) -> Iterator[tuple[str, int, list[str]]]:
-        """Yield what is missing that rows speak of: what it is, how many there are, and the first names.
+        """Yield dangling references of the rows: the kind of target, how many are missing, and the first names.
 
-        The views are there by now.
+        The views must exist.
         """
         for what, statement in (
             ("runs", _LOST_RUNS),

@@ -1,7 +1,7 @@
-"""Turning a state store into a log in place, inside the transaction that makes the log's tables.
+"""Migrating a state store into a log in place, inside the transaction that creates the log's tables.
 
-The old tables are set aside, their rows become events by the ordinary way of appending, and the tables are dropped. A
-kill at any moment leaves the state store as it was, or the log.
+The old tables are renamed, their rows are appended as events in the ordinary way, and the tables are dropped. A kill at
+any moment leaves either the unchanged state store or the complete log.
 """
 
 import sqlite3
@@ -22,13 +22,13 @@ from engine.logs.state_store import back_up, check_migratable, is_state_store, v
 
 Facts: TypeAlias = dict[str, Any]
 
-# What is there already is taken as it is: a state store had no limit, and files stood inside its rows.
+# State stores had no limit, and held whole files in their rows: accept what exists.
 _EVENT_BYTES_MAX: Final = 1024 * 1024 * 1024
 
-_NAMED_MAX: Final = 10  # how many of many things a line of the log names
+_NAMED_MAX: Final = 10  # names listed in one log line
 _WITHOUT_ATTEMPTS: Final = "1"
 
-# What SQLite says of tables and rows that are not as they should be; its other errors are about the file.
+# SQLite's error codes for unexpected tables and rows; its other errors are about the file.
 _BAD_TABLE: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH})
 
 _log = get_logger(__name__)
@@ -36,16 +36,16 @@ _log = get_logger(__name__)
 
 @contextmanager
 def from_state_store(connection: sqlite3.Connection, path: Path, appender: Appender) -> Iterator[Facts]:
-    """Make what is in a state store the log's first events; where the file is no state store, do nothing.
+    """Record the rows of a state store as the log's first events; do nothing if the file is not a state store.
 
-    It is entered at the start of a transaction that holds the write lock, its block makes the tables of the log and of
-    the views, and the caller commits. What it yields is filled at the end, for a line that says what was done: the
-    version, the backup, and how many rows became how many events.
+    Enter it at the start of a transaction that holds the write lock; the block creates the tables of the log and the
+    views, and the caller commits. The yielded dict is filled at the end, for logging: the version, the backup, and the
+    numbers of rows and events.
 
     Raises:
-        CannotMigrate: naming the table, the row and the problem; or an orchestrator is at work on it.
+        CannotMigrate: naming the table, the row and the problem; or an orchestrator is running on the store.
         UnknownStateSchema
-        DiskFull, FolderNotWritable: there is no backup.
+        DiskFull, FolderNotWritable: the backup could not be made.
     """
     facts: Facts = {}
     if not is_state_store(connection):
@@ -57,7 +57,7 @@ def from_state_store(connection: sqlite3.Connection, path: Path, appender: Appen
 
 @contextmanager
 def _at_rest(path: Path) -> Iterator[None]:
-    """Hold the lock that an orchestrator of the old store takes while it is at work, where there is one."""
+    """Hold the lock that a running orchestrator of the old store takes, if its file exists."""
     lock_path = path.with_name(RUN_LOCK_NAME)
     if not lock_path.exists():
         yield
@@ -68,17 +68,17 @@ def _at_rest(path: Path) -> Iterator[None]:
         raise CannotMigrate(path, f"{shown(RUN_LOCK_NAME)} beside it cannot be opened: {error}") from error
     try:
         if not lock.try_acquire():
-            raise CannotMigrate(path, f"{shown(RUN_LOCK_NAME)} beside it is held: an orchestrator is at work on it")
+            raise CannotMigrate(path, f"a running orchestrator holds {shown(RUN_LOCK_NAME)} beside it: stop it first")
         yield
     finally:
         lock.close()
 
 
 def _migrated(connection: sqlite3.Connection, path: Path, appender: Appender, facts: Facts) -> Iterator[Facts]:
-    check_migratable(connection, path, ())  # until now, another program may have changed it
+    check_migratable(connection, path, ())  # again, because another program may have changed it
     version = version_of(connection)
     backup = path.with_name(f"{path.name}.v{version}-backup")
-    # Nobody else can write now: the copy is of what becomes events.
+    # No one else can write now, so the backup is exactly what becomes events.
     back_up(path, backup)
     with _failing_as_migration(path), _any_text(connection):
         migration = _Migration(connection, path, backfill=version == _WITHOUT_ATTEMPTS)
@@ -93,13 +93,13 @@ def _failing_as_migration(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if primary_code(error) in _BAD_TABLE:
-            raise CannotMigrate(path, f"it is a state store that SQLite cannot read as one: {error}") from error
+            raise CannotMigrate(path, f"SQLite cannot read its tables as those of a state store: {error}") from error
         raise
 
 
 @contextmanager
 def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
-    # Bytes that are not UTF-8 are read as surrogates, which no value may hold: so the error names the row.
+    # Read invalid UTF-8 as surrogates, which value checks refuse, so that the error names the row.
     before = connection.text_factory
     connection.text_factory = _with_surrogates
     try:
@@ -113,7 +113,7 @@ def _with_surrogates(text: bytes) -> str:
 
 
 class _Migration:
-    """One state store on its way, and the row it is at."""
+    """The migration of one state store, and its current row."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, *, backfill: bool) -> None:
         self._connection = connection
@@ -126,11 +126,11 @@ class _Migration:
     def begin(self) -> None:
         unknown = self._aside.unknown_columns()
         if unknown:
-            _log.warning("columns that only the backup keeps", path=str(self._path), columns=unknown)
+            _log.warning("unknown columns are kept only in the backup", path=str(self._path), columns=unknown)
         self._aside.set_aside()
 
     def finish(self, appender: Appender) -> Facts:
-        """Record every row, and return how many there were."""
+        """Record every row; return the numbers of rows and events."""
         try:
             appender.record(self._requests(), event_bytes_max=_EVENT_BYTES_MAX)
         except AnabranchError as error:
@@ -139,7 +139,7 @@ class _Migration:
         self._check_whole()
         for what, count, names in self._aside.orphans(_NAMED_MAX):
             first = [shown(name) for name in names]
-            _log.warning("rows speak of what is not there", path=str(self._path), what=what, count=count, first=first)
+            _log.warning("rows refer to missing rows", path=str(self._path), what=what, count=count, first=first)
         counts = self._aside.counts()
         self._aside.drop()
         return {**counts, "events": self._count("events")}
@@ -162,11 +162,11 @@ class _Migration:
                 return external_run_request(row, backfill=self._backfill and bool(row["untried"]))
 
     def _check_whole(self) -> None:
-        # A file whose tables lost their keys may hold rows that cannot stand beside each other in the views.
+        # A file whose tables lost their keys may hold duplicate rows, which the views merge.
         for table, due in self._aside.counts_due(backfill=self._backfill).items():
             found = self._count(table)
             if found != due:
-                raise CannotMigrate(self._path, f"table {table}: of {due} rows only {found} have keys of their own")
+                raise CannotMigrate(self._path, f"table {table}: only {found} of {due} rows have unique keys")
 
     def _count(self, table: str) -> int:
         number: int = self._connection.execute(f"SELECT count(*) FROM main.{table}").fetchone()[0]

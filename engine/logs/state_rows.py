@@ -1,6 +1,6 @@
-"""The rows of a state store as requests: each says with its original times what a row says. Pure.
+"""Converts the rows of a state store into requests, which keep the original times. Pure.
 
-A row is a mapping of column names to what SQLite holds; a column that the file does not have reads as NULL.
+A row is a mapping of column names to SQLite values; a column that the file lacks is NULL.
 """
 
 import json
@@ -30,18 +30,18 @@ Row: TypeAlias = Mapping[str, Any]
 Value = TypeVar("Value")
 
 BACKFILL_NAMESPACE: Final = uuid.UUID("6df7afdd-8f9f-4b0c-9a2c-6f2b0c2b2b1a")
-"""What the ids of attempts that version 1 did not have are made of: the same for everybody who migrates the file."""
+"""The namespace of the ids of backfilled attempts, which version 1 lacks: every migration derives the same ids."""
 
 UNKNOWN: Final = "UNKNOWN"
-"""The status of a run or a step whose row is gone."""
+"""The status of a run or a step whose row is missing."""
 
-LOST_RUN: Final = "opened by the migration: the state store had rows of this run, and not the run"
+LOST_RUN: Final = "opened by the migration: the state store had rows of this run, but not the run itself"
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:?\d\d)?")
 
 
 def run_request(row: Row) -> Request:
-    """Return what opens a run and says why it stands as it does.
+    """Return the request that opens a run, with its status and reason.
 
     Raises:
         InvalidInput: naming the column, as for every row.
@@ -63,7 +63,7 @@ def run_request(row: Row) -> Request:
 
 
 def task_request(row: Row) -> Request:
-    """Return what logs a task's step."""
+    """Return the request that logs a task as a step."""
     task_id = _name(row, "task_id")
     spec = TaskSpec(
         image=row["image"],
@@ -87,10 +87,10 @@ def task_request(row: Row) -> Request:
 
 
 def attempt_request(row: Row, *, backfill: bool) -> Request:
-    """Return what opens an attempt and takes it to where it stands.
+    """Return the request that opens an attempt and brings it to its status.
 
-    Besides its columns the row has `has_run`, `has_task`, `is_current`: whether it is its task's current attempt, and
-    `no_current`: whether its task has none. To `backfill`, an attempt that a migration broken off has left is current.
+    Besides its columns the row has `has_run`, `has_task`, `is_current` (it is its task's current attempt) and
+    `no_current` (its task has none). With `backfill`, an attempt left by an interrupted older migration is current.
     """
     left_behind = backfill and row["no_current"] and row["attempt_id"] == _backfilled_id(row)
     created = AttemptCreated(
@@ -107,7 +107,7 @@ def attempt_request(row: Row, *, backfill: bool) -> Request:
 
 
 def external_run_request(row: Row, *, backfill: bool) -> Request:
-    """Return what registers an external run and, to `backfill`, the attempt that version 1 had no table for.
+    """Return the request that registers an external run and, with `backfill`, its attempt, which version 1 lacks.
 
     Besides its columns the row has `has_run`, `has_task` and `run_created_at`.
     """
@@ -135,7 +135,7 @@ def _progress(row: Row, created: AttemptCreated) -> list[Event]:
     changes = AttemptChanges(
         status=_text(row, "status"),
         status_reason=_optional(row, "status_reason", _text),
-        # Given, None included: the fold stamps the times that are not.
+        # Always given, even as None: the fold would fill in times that are left out.
         submitted_at=_optional(row, "submitted_at", _time),
         ended_at=_optional(row, "ended_at", _time),
     )
@@ -154,7 +154,7 @@ def _operator(row: Row) -> dict[str, Any]:
 
 
 def _request(row: Row, *events: Event) -> Request:
-    """Return the events as a request that also opens the run and logs the step which the row is of and are gone."""
+    """Return the events as a request that also opens the row's run and logs its step, if their rows are missing."""
     commands: list[Command] = []
     if not row["has_run"]:
         lost = RunCreated(branch=ROOT, status=UNKNOWN, description=LOST_RUN)
@@ -210,12 +210,12 @@ def _document(row: Row, column: str) -> dict[str, Any] | None:
 
 
 def _json(row: Row, column: str, missing: Any) -> Any:
-    """Return a JSON column's value; both SQL's NULL and JSON's null are none, which is `missing`."""
+    """Return a JSON column's value, or `missing` for SQL's NULL and JSON's null."""
     text = row[column]
     if text is None:
         return missing
     try:
-        # A JSON column has numeric affinity: a number's text has become the number.
+        # A JSON column has numeric affinity, so SQLite has converted a number's text to the number.
         value = json.loads(text) if isinstance(text, str) else text
     except (ValueError, RecursionError) as error:
         raise InvalidValue(column, text, f"is not JSON: {error}") from error

@@ -1,7 +1,7 @@
-"""The file of a state store: how it is told from other databases, which versions there were, and a copy of it.
+"""The file of a state store: how to recognise it, its known versions, and how to back it up.
 
-State stores are what this project's state views are named after: `runs`, `tasks`, `external_runs` and, from version 2
-on, `task_attempts`, with the version in `schema_info`. Foreign keys were declared in them and never enforced.
+A state store has the tables that the state views are named after: `runs`, `tasks`, `external_runs` and, from version 2
+on, `task_attempts`, with the version in `schema_info`. Its foreign keys were declared, but never enforced.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ _OF_EVERY_VERSION = COLUMNS.keys() - {"task_attempts"}
 
 
 def is_state_store(connection: sqlite3.Connection) -> bool:
-    """Say whether the file has the tables of a state store, and no program's mark: ours has views of those names."""
+    """Whether the file has the tables of a state store but no program's mark: a log has views of the same names."""
     marks = [connection.execute(f"PRAGMA {mark}").fetchone()[0] for mark in ("application_id", "user_version")]
     if any(marks):
         return False
@@ -89,7 +89,7 @@ def is_state_store(connection: sqlite3.Connection) -> bool:
 
 
 def check_migratable(connection: sqlite3.Connection, path: Path, our_tables: Collection[str]) -> None:
-    """Raise unless the state store is of a known version and has room for `our_tables` beside its own.
+    """Raise unless the state store has a known version and no foreign table by one of the names `our_tables`.
 
     Raises:
         UnknownStateSchema, ForeignDatabase
@@ -99,17 +99,17 @@ def check_migratable(connection: sqlite3.Connection, path: Path, our_tables: Col
         raise UnknownStateSchema(path, version)
     taken = sorted(tables_of(connection) & (set(our_tables) - COLUMNS.keys()))
     if taken:
-        raise ForeignDatabase(path, f"it is a state store with a table of another program's: {taken[0]}")
+        raise ForeignDatabase(path, f"it is a state store with another program's table {taken[0]}")
 
 
 def version_of(connection: sqlite3.Connection) -> str | None:
-    """Return what the state store says of its version, None when it says nothing."""
+    """Return the state store's version, or None if it states none."""
     row = connection.execute("SELECT value FROM schema_info WHERE key = 'version'").fetchone()
     return None if row is None else str(row[0])
 
 
 def tables_of(connection: sqlite3.Connection) -> set[str]:
-    """Return the names of tables and views, in lower case: to SQLite the cases are the same."""
+    """Return the names of tables and views, in lower case, since SQLite ignores their case."""
     found = connection.execute("SELECT lower(name) FROM sqlite_schema WHERE type IN ('table', 'view')")
     return {name for (name,) in found}
 
@@ -120,9 +120,9 @@ def columns_of(connection: sqlite3.Connection, table: str) -> set[str]:
 
 
 def back_up(path: Path, target: Path) -> None:
-    """Make `target` a durable copy of the database that its owner alone can read, replacing an earlier one.
+    """Make `target` a durable, owner-only copy of the database, replacing an earlier one.
 
-    The caller keeps others from writing meanwhile.
+    The caller prevents writes meanwhile.
 
     Raises:
         DiskFull, FolderNotWritable
@@ -141,7 +141,7 @@ def back_up(path: Path, target: Path) -> None:
 
 
 def _copy_durably(path: Path, partial: Path) -> None:
-    partial.unlink(missing_ok=True)  # a process that was killed may have left one
+    partial.unlink(missing_ok=True)  # a killed process may have left one
     with contextlib.closing(connect_read_only(path)) as source, contextlib.closing(connect_new(partial)) as copy:
         source.backup(copy)
     sync_file(partial)

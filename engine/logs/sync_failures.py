@@ -1,13 +1,12 @@
-"""What a sync that failed leaves in doubt, and the mark that outlives the process.
+"""Handling a failed sync, with a mark beside the database that outlives the process.
 
-The kernel reports a failed sync once, and takes the pages for clean from then on: they are read as they were written,
-and never reach the disk (https://wiki.postgresql.org/wiki/Fsync_Errors). A commit whose sync failed is not
-acknowledged; but whoever recovers the write-ahead log later, in the same kernel, finds it whole. What he writes behind
-it, and what he copies of it into the database file, would be torn by the next power cut. So nothing is written any
-more, and a mark beside the database has whoever opens it next write the whole log once more, sync it, and verify the
-store, before anything else is done.
+The kernel reports a failed sync once and then treats the pages as clean: reads return them, but they never reach the
+disk (https://wiki.postgresql.org/wiki/Fsync_Errors). The commit is not acknowledged, but a later recovery of the
+write-ahead log under the same kernel finds it intact. The next power cut would then corrupt commits that follow it in
+the log, and pages copied from it into the database file. So writing is disabled, and the mark makes the next opening
+rewrite the whole log, sync it and verify the store before anything else.
 
-The mark needs no sync: a power cut ends the doubt, for what is read after it is what is on the disk.
+The mark itself needs no sync: after a power cut, reads return what is on the disk.
 """
 
 import contextlib
@@ -27,29 +26,29 @@ _FAILED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 
 
 def is_failed_sync(error: sqlite3.Error) -> bool:
-    """Say whether SQLite was told that a sync failed."""
+    """Whether an error of SQLite reports a failed sync."""
     return code_of(error) in _FAILED
 
 
 def sync_folder_of(database: Path) -> None:
-    """Make the names of a database's files durable, and fail as SQLite would, which does this too and tells nobody."""
+    """Sync a database's folder; raise a failure as SQLite's error (SQLite syncs it, too, but ignores failures)."""
     try:
         sync_folder(database.parent)
     except OSError as error:
-        if error.errno in _NOT_OPENED:  # no sync was asked for, and none has failed
-            raise ReadFailed(database, f"its folder cannot be opened to be synced: {error.strerror}") from error
+        if error.errno in _NOT_OPENED:  # no sync was attempted
+            raise ReadFailed(database, f"its folder cannot be opened for syncing: {error.strerror}") from error
         failed = sqlite3.OperationalError(f"the folder cannot be synced: {error.strerror or error}")
         failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_DIR_FSYNC
         raise failed from error
 
 
 def write_again(log: Path) -> None:
-    """Write a write-ahead log over itself, and sync it. Only under the lock that writers queue for.
+    """Overwrite a write-ahead log with its own content and sync it. Only under the lock that writers queue for.
 
-    A power cut meanwhile must leave each sector as it was or as it is written, which is the same.
+    Assumes that a power cut leaves each sector with either its old or its new content.
 
     Raises:
-        OSError: the disk still does not take it.
+        OSError: writing or syncing fails again.
     """
     with contextlib.suppress(FileNotFoundError), log.open("r+b", buffering=0) as file:
         while block := file.read(_BLOCK_BYTES):
@@ -60,19 +59,19 @@ def write_again(log: Path) -> None:
 
 
 class SyncFailureMark:
-    """The file that says that a sync of `database` has failed. Whoever removes it takes the store as it is."""
+    """The empty file that marks a failed sync of `database`."""
 
     def __init__(self, database: Path) -> None:
         self.path = beside(database, UNSYNCED)
 
     def is_set(self) -> bool:
         try:
-            return not self.path.stat().st_size  # what holds something is somebody else's file of that name
+            return not self.path.stat().st_size  # a file with content is not a mark
         except FileNotFoundError:
             return False
 
     def set(self) -> None:
-        """Leave the mark, where the disk still takes a file."""
+        """Create the mark, if the disk still allows it."""
         with contextlib.suppress(OSError):
             self.path.touch(mode=0o600)
 

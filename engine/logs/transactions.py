@@ -1,4 +1,4 @@
-"""One transaction of a writing connection: committed when its block ends, taken back when that fails."""
+"""The write transaction of a connection, as a context manager."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -7,12 +7,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Hold SQLite's write lock for a block, which begins with what is committed by then. The connection autocommits."""
+    """Run a block in a transaction with SQLite's write lock: commit at its end, roll back if it raises.
+
+    The connection must be in autocommit mode.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # SQLite itself has rolled back after some errors of the disk
+        if connection.in_transaction:  # after some I/O errors SQLite has rolled back already
             connection.execute("ROLLBACK")
         raise

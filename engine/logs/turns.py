@@ -1,7 +1,7 @@
-"""Turns at the file's lock: jobs of the writing connection's thread, one after another, each while the lock is held.
+"""The queue of jobs on the writing connection's thread, each run while holding the cross-process lock.
 
-A job waits on its thread until the lock is to be had, and until then it may be taken back: by a caller who was
-cancelled, or once it has waited for other processes as long as it may.
+A job blocks its thread until it has the lock. Until then it may be withdrawn: by a cancelled caller, or after the busy
+timeout.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from engine.logs.forking import inside_sqlite
 Result = TypeVar("Result")
 
 CLOSING_SECONDS_MAX: Final = 0.5
-"""How long closing waits for a turn that nobody waits for any more before it looks who has the lock."""
+"""How long closing waits for a withdrawn job, in seconds, before it checks whether that is blocked on the lock."""
 
 TURN_SECONDS_MIN: Final = 0.05
-"""So long a job waits at least: its thread needs some time to ask for a lock that is free."""
+"""The least busy timeout, in seconds: a thread needs some time to take even a free lock."""
 
 
 class GivenUp(Exception):
-    """A turn that came after nobody waited for it any more."""
+    """The job was withdrawn before it got the lock."""
 
 
 class Turn(Generic[Result]):
-    """A job that waits for the lock on a thread, and may be given up on until it has it."""
+    """A job that waits for the lock on a thread, and may be withdrawn until it has the lock."""
 
     def __init__(self, lock: FileLock, job: Callable[[], Result]) -> None:
         self._lock = lock
@@ -41,10 +41,10 @@ class Turn(Generic[Result]):
         self._begun = False
 
     def take(self) -> Result:
-        """Wait for the lock and do the job, on the thread that may wait.
+        """Wait for the lock and run the job, on the connection's thread.
 
         Raises:
-            GivenUp: the job was not done.
+            GivenUp: the job was withdrawn and not run.
         """
         with self._lock.held():
             with self._mutex:
@@ -55,18 +55,18 @@ class Turn(Generic[Result]):
                 return self._job()
 
     def give_up(self) -> bool:
-        """Say whether the job had not begun; then it never will."""
+        """Withdraw the job unless it has begun; return whether it is withdrawn."""
         with self._mutex:
             self._given_up = not self._begun
             return self._given_up
 
 
 class Turns:
-    """The turns of one connection's jobs at one lock.
+    """The jobs of one connection that need one lock.
 
     Args:
-        connection: whose thread does the jobs, in the order in which they were begun.
-        busy_timeout: how long one may wait for other processes, in seconds.
+        connection: its thread runs the jobs, in the order of `begin`.
+        busy_timeout: how long a job may wait for other processes, in seconds.
     """
 
     def __init__(self, connection: ThreadConnection, lock: FileLock, path: Path, busy_timeout: float) -> None:
@@ -77,26 +77,26 @@ class Turns:
         self._gave_up = False
 
     def begin(self, job: Callable[[], Result]) -> tuple[Turn[Result], asyncio.Future[Result]]:
-        """Queue a job; return its turn, and a future of what it returns or raises, `StoreBusy` among that."""
+        """Queue a job; return its turn and a future of its outcome, which is `StoreBusy` after the busy timeout."""
         turn = Turn(self._lock, job)
         ended = self._connection.start_waiting(turn.take)
         self._have_patience(turn, ended, time.monotonic())
         return turn, ended
 
     def take_back(self, turn: Turn[Result]) -> bool:
-        """Say whether a job had not begun; then it never will."""
+        """Withdraw a job unless it has begun; return whether it is withdrawn."""
         taken_back = turn.give_up()
         self._gave_up |= taken_back
         return taken_back
 
     async def run(self, job: Callable[[], Result], stop: Callable[[], None] | None = None) -> Result:
-        """Return what a job returns; see `SqliteEventLog.exclusively`."""
+        """Queue a job and return its result; see `SqliteEventLog.exclusively`."""
         turn, ended = self.begin(job)
         try:
             await asyncio.wait({ended})
         except asyncio.CancelledError as cancelled:
             if self.take_back(turn):
-                ended.cancel()  # nobody is told any more how it ended
+                ended.cancel()  # its outcome is no longer awaited
                 raise
             if stop is not None:
                 stop()
@@ -108,10 +108,10 @@ class Turns:
         return ended.result()
 
     async def end(self) -> None:
-        """Return once no turn that was taken back is left on the thread.
+        """Wait until no withdrawn job is left on the thread.
 
         Raises:
-            StoreBusy: one still waits for the lock, which nothing can wake it from.
+            StoreBusy: one is still blocked on the lock, which cannot be interrupted.
         """
         if self._gave_up:
             behind = self._connection.start(_nothing)
@@ -122,13 +122,13 @@ class Turns:
                     raise StoreBusy(self._path, CLOSING_SECONDS_MAX)
 
     def _have_patience(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
-        """Give the turn up once it has waited for others, since that time at most, for as long as it may."""
+        """Schedule a check whether the turn, waiting for the lock since `since`, has exceeded the busy timeout."""
         seconds = since + max(self._busy_timeout, TURN_SECONDS_MIN) - time.monotonic()
         timeout = asyncio.get_running_loop().call_later(seconds, self._lose_patience, turn, ended, since)
         ended.add_done_callback(lambda _: timeout.cancel())
 
     def _lose_patience(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
-        # While our own thread is not queued for the lock it is at something else, for as long as it likes.
+        # Time that our own thread spends on other jobs, not queued for the lock, does not count.
         waited_since = self._lock.waited_since or time.monotonic()
         if ended.done():
             return

@@ -1,10 +1,9 @@
-"""How large the write-ahead log may grow.
+"""The limit on the size of the write-ahead log.
 
-SQLite copies it into the database at every thousand pages and begins it anew, unless somebody still reads an older
-state: then it only grows. One long read does that, and so do short ones that overlap. So once it is half as large as
-it may be, the writer waits a moment for those who read, now and then, to empty it, and longer the further it is beyond
-the limit; and a read of ours that is still in the way when the limit is reached is ended. Readers of other programs are
-waited for and written of, no more.
+SQLite checkpoints the log every thousand pages and then reuses it, unless a reader still needs an older snapshot: then
+the log grows. One long read causes that, and so do overlapping short ones. So from half of the limit on, the writer now
+and then waits for readers, longer the further the log exceeds the limit, and truncates it; and a read of the engine's
+own that still blocks this at the limit is interrupted. Readers of other programs are waited for and logged, no more.
 """
 
 import os
@@ -24,17 +23,17 @@ WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 WAL_BYTES_RANGE: Final = (2**20, 2**40)
 
 READ_SECONDS_MIN: Final = 1.0
-"""A read that takes less is never ended: it is not what keeps the log from being emptied."""
+"""A shorter read is never interrupted: it is not what prevents truncating the log."""
 
-_LOOKED_AT_EVERY: Final = 20_000  # steps of SQLite's virtual machine: about a millisecond
-_ATTEMPTS_A_LIMIT: Final = 8  # so much of the limit is written between one attempt to empty it and the next
-_READERS_WAITED_FOR_MS: Final = 25  # up to the limit; four times as long where the log is twice as large
+_LOOKED_AT_EVERY: Final = 20_000  # instructions of SQLite's virtual machine: about a millisecond
+_ATTEMPTS_A_LIMIT: Final = 8  # after a failed truncation, the log may grow by 1/8 of the limit before the next attempt
+_READERS_WAITED_FOR_MS: Final = 25  # up to the limit; beyond, it grows with the square of the log's size
 
 _log = get_logger(__name__)
 
 
 def empty_log(connection: sqlite3.Connection, *, waiting_ms: int) -> bool:
-    """Move all into the file, and cut the log to nothing; say whether no reader of an older state was in the way."""
+    """Checkpoint and truncate the log; return whether no reader of an older snapshot prevented it."""
     (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute(f"PRAGMA busy_timeout = {waiting_ms}")
     try:
@@ -45,7 +44,7 @@ def empty_log(connection: sqlite3.Connection, *, waiting_ms: int) -> bool:
 
 
 class WalLimit:
-    """The limit for one database: `keep` for its writer, `reading` for its readers, each on a thread of its own."""
+    """The limit for one database: `keep` for its writer and `reading` for its readers, each on its own thread."""
 
     def __init__(self, database: Path, bytes_max: int) -> None:
         self._database = database
@@ -55,10 +54,10 @@ class WalLimit:
         self._told = False
 
     def keep(self, connection: sqlite3.Connection) -> None:
-        """Empty the log if it has grown to half of its limit. For the writer, outside a transaction, under the lock.
+        """Truncate the log if it has grown to half of its limit. For the writer, outside a transaction, under the lock.
 
         Raises:
-            sqlite3.Error: what was committed is as safe as before.
+            sqlite3.Error: committed data is not affected.
         """
         size = self._size()
         if size < self._next_attempt:
@@ -70,14 +69,14 @@ class WalLimit:
         self._tell(size, busy=busy)
 
     def _waiting_ms(self, size: int) -> int:
-        # By then every read of ours has ended, or has been: only those of other programs are still in the way.
+        # After that time, reads of our own have ended or been interrupted: only other programs still block.
         beyond = max(1.0, size / self._bytes_max)
         return int(min(_READERS_WAITED_FOR_MS * beyond**2, READ_SECONDS_MIN * 1000))
 
     def _tell(self, size: int, *, busy: bool) -> None:
         if busy and size > self._bytes_max and not self._told:
             _log.warning(
-                "somebody reads an old state of the file, so that its write-ahead log grows",
+                "the write-ahead log exceeds its limit: a reader holds an old snapshot of the file",
                 path=str(self._database),
                 wal_bytes=size,
                 wal_bytes_max=self._bytes_max,
@@ -88,9 +87,9 @@ class WalLimit:
     def reading(
         self, connection: sqlite3.Connection, is_given_up: Callable[[], bool] = lambda: False
     ) -> Iterator[None]:
-        """End what the block reads once that has kept the log from being emptied until it reached its limit.
+        """Interrupt the block's reads once they have blocked truncation until the log reached its limit.
 
-        It ends, too, when nobody waits for it any more.
+        They are interrupted, too, once `is_given_up` returns true.
 
         Raises:
             ReadOvertaken
@@ -116,6 +115,6 @@ class WalLimit:
 
     def _size(self) -> int:
         try:
-            return os.stat(self._path).st_size  # noqa: PTH116 - a path object for each commit takes longer than the call
-        except OSError:  # it is not there, or the folder lets nobody look: what was committed is acknowledged
+            return os.stat(self._path).st_size  # noqa: PTH116 - called for each commit: a path object would be slower
+        except OSError:  # missing or inaccessible, which must not fail a commit
             return 0

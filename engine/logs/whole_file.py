@@ -1,4 +1,4 @@
-"""A file that is there whole or not at all."""
+"""Writing a file atomically: it exists complete or not at all."""
 
 import contextlib
 import os
@@ -13,13 +13,13 @@ from engine.logs.file_system import sync_folder_if_readable, take_name
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, overwrite: bool, taken: type[AlreadyExists]) -> Iterator[BinaryIO]:
-    """Give a file that takes its name when it is complete and synced; whatever happens before, nothing is left of it.
+    """Yield a temporary file that gets its final name once the block has completed; on any failure it is removed.
 
-    When the block has ended the name is there, also after a power cut, unless the folder may not be read.
+    After the block, content and name are durable; the name is not if the folder lacks read permission.
 
     Args:
-        overwrite: replace what has the name.
-        taken: what is raised, with the path, where something has it and is not to be replaced.
+        overwrite: replace an existing file.
+        taken: the error to raise, with the path, if the name is taken and `overwrite` is false.
 
     Raises:
         AlreadyExists, OSError
@@ -47,13 +47,13 @@ def whole_file(path: Path, *, overwrite: bool, taken: type[AlreadyExists]) -> It
 def _take_name(temporary: Path, path: Path, taken: type[AlreadyExists]) -> None:
     try:
         take_name(temporary, path)
-    except FileExistsError:  # it came meanwhile
+    except FileExistsError:  # created meanwhile
         raise taken(path) from None
 
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Raise what fails as an error about the file that is meant, not about the one that stands in for it."""
+    """Raise errors of the block about the final path, not about the temporary one."""
     try:
         yield
     except OSError as error:

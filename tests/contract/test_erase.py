@@ -564,7 +564,7 @@ async def test_what_would_be_lifted_twice_is_not_erased(
     monkeypatch.undo()
     monkeypatch.setitem(UPCASTERS, ("StepLogged", 1), upcaster)
     before = sql(engine.path, "SELECT * FROM events")
-    with pytest.raises(NotErasable, match="StepLogged of version 1 would be read wrongly"):
+    with pytest.raises(NotErasable, match="StepLogged of version 1 would be decoded wrongly"):
         await engine.erase("r", None, 2, "a secret")
     assert sql(engine.path, "SELECT * FROM events") == before
 

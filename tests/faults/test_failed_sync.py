@@ -55,7 +55,7 @@ async def test_a_store_that_is_not_whole_is_only_read(database: Path) -> None:
         connection.execute("UPDATE events SET recorded_at = 0")
     async with open_engine(database) as engine:
         run = await engine.run("r")
-        with pytest.raises(SyncFailed, match="its history is not whole"):
+        with pytest.raises(SyncFailed, match="its history is damaged"):
             await run.set_parameters({"x": 2})
         assert (await run.parameters())["x"].value == 1
     assert mark.exists()
@@ -76,7 +76,7 @@ async def test_a_disk_that_still_refuses(database: Path, monkeypatch: pytest.Mon
     mark = await _in_doubt(database)
     with monkeypatch.context() as patched:
         patched.setattr(sync_failures, "sync_folder", _refuses)
-        with pytest.raises(CannotOpen, match="failed before, and now: Input/output error"):
+        with pytest.raises(CannotOpen, match="failed before, and failed again: Input/output error"):
             await open_engine(database)
     assert mark.exists()
     async with open_engine(database) as engine:

@@ -128,12 +128,12 @@ async def test_a_foreign_reader_causes_a_warning(engine: Engine, database: Path)
         grown = _size(database)
         await asyncio.wait_for(_write_until_warned(run, logs), 60)
     assert grown > LIMIT
-    assert [each["wal_bytes_max"] for each in logs if "reads an old state" in each["event"]] == [LIMIT]
+    assert [each["wal_bytes_max"] for each in logs if "holds an old snapshot" in each["event"]] == [LIMIT]
     await asyncio.wait_for(_write_until_small(run, database), 60)
 
 
 async def _write_until_warned(branch: Branch, logs: list[Any]) -> None:
-    while not any("reads an old state" in each["event"] for each in logs):
+    while not any("holds an old snapshot" in each["event"] for each in logs):
         await _write(branch, WRITE)
 
 

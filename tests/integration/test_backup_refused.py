@@ -105,10 +105,10 @@ async def test_where_no_file_can_be_there_is_no_backup(original: Engine, tmp_pat
 
 
 DAMAGE = {
-    "UPDATE events SET payload = x'80' WHERE position = 3": "the history is not whole: .*position 3",
-    "DELETE FROM streams WHERE branch = 'fit'": "the history is not whole",
-    "UPDATE runs SET status = 'FORGED'": "the view runs is not what the events say",
-    "DROP TABLE runs": "the view runs is not what the events say",
+    "UPDATE events SET payload = x'80' WHERE position = 3": "the history is damaged: .*position 3",
+    "DELETE FROM streams WHERE branch = 'fit'": "the history is damaged",
+    "UPDATE runs SET status = 'FORGED'": "the view runs does not match the events",
+    "DROP TABLE runs": "the view runs does not match the events",
     "PRAGMA user_version = 99": "the copy cannot be read: .*version 99",
     "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE INDEX events_by_run ON events (stream_id)'"
     " WHERE name = 'events_by_run'": "SQLite finds damage in the file: row .* missing from index events_by_run",

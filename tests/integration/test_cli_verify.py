@@ -94,7 +94,7 @@ def test_problems_are_explained(command: Command, recorded: Path) -> None:
     assert out.splitlines()[1:] == [
         "3 problems, the first of each broken branch",
         "missing event  position 8",
-        "    position 8 is not there",
+        "    position 8 is missing",
         "payload  run r, branch b, version 2, position 7",
         "    its payload does not match its hash",
         "missing event  run r, branch a, version 2, position 9",
@@ -159,7 +159,7 @@ def test_a_rewrite_since_a_checkpoint(command: Command, checkpoint: Path, record
     assert code == 1
     assert out.splitlines()[2:] == [
         "checkpoint  position 15",
-        "    the checkpoint saw 15 events, and the log ends at position 13",
+        "    the checkpoint is at position 15, but the log ends at position 13",
     ]
 
 
@@ -176,7 +176,7 @@ def test_runs_that_were_deleted(command: Command, recorded: Path, tmp_path: Path
     assert (code, out.splitlines()[1]) == (1, "2 runs were deleted, according to the store: q, f")
     assert out.splitlines()[2] == "1 run deleted since the checkpoint"
     when = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
-    assert re.search(f"it was deleted at {when}, as the store says: older$", " ".join(out.split()))
+    assert re.search(f"after the checkpoint, at {when} according to the store: older$", " ".join(out.split()))
 
 
 def test_a_signed_checkpoint(command: Command, tmp_path: Path) -> None:

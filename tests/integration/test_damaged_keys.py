@@ -46,7 +46,7 @@ async def test_a_retry_under_a_damaged_key_is_refused_by_name(database: Path, da
     _sql(database, f"UPDATE idempotency_keys SET {damage} WHERE root_id = 1")
     async with open_engine(database) as engine:
         run = await engine.run("r")
-        with pytest.raises(RowDamaged, match="what is kept of idempotency key 'the key' is not what was written"):
+        with pytest.raises(RowDamaged, match="the row of idempotency key 'the key' does not match its checksum"):
             await run.set_parameters({"x": 1}, idempotency_key="the key")
         for found in (await engine.verify(), await engine.verify("r")):
             assert [(each.kind, each.run_id) for each in found.problems] == [("checksum", "r")]
@@ -75,8 +75,8 @@ def test_views_are_rebuilt_and_copies_made_beside_a_damaged_key(
     assert main(["doctor", "--db", str(database)]) == 1
     assert main(["backup", str(database.with_name("copy.db")), "--db", str(database)]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "holds, but records kept beside it are damaged: checksum, run r: what is kept of idempotency key" in told
-    assert "a retry with such a key is refused" in told
+    assert "holds, and what is kept beside it does not: checksum, run r: the row of idempotency key" in told
+    assert "a retry under such a key is refused" in told
 
 
 async def test_rows_without_checksums_get_them(database: Path) -> None:

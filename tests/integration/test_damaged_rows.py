@@ -115,7 +115,7 @@ async def test_a_deletion_takes_no_event_that_only_the_index_gives_to_the_run(en
         connection.commit()
     async with open_engine(database) as reopened:
         position = await reopened.last_position()
-        with pytest.raises(RowDamaged, match="of which"):
+        with pytest.raises(RowDamaged, match="belong to the run"):
             await reopened.delete_run("one", "old")
         assert await reopened.last_position() == position
         assert [run.run_id for run in await reopened.runs()] == ["other", "one"]
@@ -151,7 +151,7 @@ async def test_a_run_that_is_said_to_be_anothers_is_not_deleted(database: Path) 
         connection.execute("UPDATE streams SET root_id = 2 WHERE run_id = 'one'")
         connection.commit()
     async with open_engine(database) as engine:
-        with pytest.raises(RowDamaged, match="said to be of another run"):
+        with pytest.raises(RowDamaged, match="assigned to another run"):
             await engine.delete_run("one", "old")
         assert len([each async for each in engine.events()]) == 2
 
@@ -183,7 +183,7 @@ async def test_a_schema_whose_tables_begin_on_one_page_is_refused(database: Path
             " WHERE name = 'deleted_runs'"
         )
         connection.commit()
-    with pytest.raises(NotADatabase, match="begin on one page"):
+    with pytest.raises(NotADatabase, match="begin on the same page"):
         async with open_engine(database):
             pass
 

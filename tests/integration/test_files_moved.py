@@ -77,7 +77,7 @@ async def test_a_lock_file_that_was_removed_is_made_anew(database: Path, engine:
 async def test_a_store_has_no_name_of_anothers_files(database: Path, engine: Engine, suffix: str) -> None:
     """A name that belongs to another store's files raises CannotOpen; a name that only resembles one is accepted."""
     await engine.create_run("r")
-    with pytest.raises(CannotOpen, match=r"belongs to the database runs\.db beside it"):
+    with pytest.raises(CannotOpen, match=r"reserved for a file of the database runs\.db beside it"):
         await open_engine(f"{database}{suffix}")
     async with open_engine(f"{database}-compare-baseline") as alike:
         await alike.create_run("precious")
@@ -99,7 +99,7 @@ async def test_a_store_may_be_called_like_a_file_of_one_that_is_not_there(tmp_pa
     """A store may be called `x-rebuild` where no store `x` exists, and then owns the names derived from its own."""
     async with open_engine(tmp_path / "x-rebuild") as engine:
         await engine.create_run("r")
-    with pytest.raises(CannotOpen, match=r"belongs to the database x-rebuild beside it"):
+    with pytest.raises(CannotOpen, match=r"reserved for a file of the database x-rebuild beside it"):
         await open_engine(tmp_path / "x-rebuild-journal")
 
 

@@ -96,7 +96,7 @@ async def test_views_are_made_anew_beside_pages_of_the_log_that_are_lost(databas
         run = await engine.run("r")
         assert await run.compile() == before
         (lost,) = (await engine.verify()).problems
-        assert lost.message.startswith("the idempotency keys, and what is kept of deleted runs, cannot be read")
+        assert lost.message.startswith("the idempotency keys or the records of deleted runs cannot be read")
 
 
 async def test_a_rebuild_takes_no_page_that_is_wrongly_free(database: Path) -> None:
@@ -112,7 +112,7 @@ async def test_a_rebuild_takes_no_page_that_is_wrongly_free(database: Path) -> N
     _free_page_with(database, b"\xda\x01\x2f40 ...")
     before = database.read_bytes()
     async with open_engine(database) as engine:
-        with pytest.raises(ReadFailed, match=r"pages of its log may be taken for others: .*; nothing was written"):
+        with pytest.raises(ReadFailed, match=r"pages of its log may be overwritten: .*; nothing was written"):
             await engine.rebuild()
         with pytest.raises(BackupFailed, match="SQLite finds damage"):
             await engine.backup(database.with_name("copy.db"))

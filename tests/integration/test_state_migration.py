@@ -339,7 +339,7 @@ async def test_a_store_that_is_at_work_is_left_alone(database: Path) -> None:
     """A state store whose run lock is held raises CannotMigrate and stays unchanged."""
     old.make(database, "4", {"runs": [old.run("r")]})
     before = database.read_bytes()
-    with RunLock(database.parent), pytest.raises(CannotMigrate, match="an orchestrator is at work"):
+    with RunLock(database.parent), pytest.raises(CannotMigrate, match="a running orchestrator holds"):
         await _opened(database)
     assert database.read_bytes() == before
     await _opened(database)

@@ -127,4 +127,4 @@ def test_the_command_and_the_doctor_name_it(tmp_path: Path, capsys: pytest.Captu
     assert lines[2] == "unreadable  the store"
     assert lines[4].startswith("unreadable  run b")
     assert main(["doctor", "--db", str(path)]) == 1
-    assert "; unreadable, run b: what comes behind position" in capsys.readouterr().out
+    assert "; unreadable, run b: an event after position" in capsys.readouterr().out
