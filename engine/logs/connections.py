@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 _ITER_CHUNK_SIZE = 64  # required by aiosqlite, but unused: cursors are never iterated from the event loop here
 
 
-def let_go_of_cursors(error: BaseException) -> None:
+def release_cursors(error: BaseException) -> None:
     """Clear the frames of an error's tracebacks.
 
     A cursor in one of them would keep the file locked until it is garbage-collected, even if the connection is closed.
@@ -35,7 +35,7 @@ def let_go_of_cursors(error: BaseException) -> None:
             waiting += [each for each in (raised.__context__, raised.__cause__) if each is not None]
 
 
-def _attempted(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
+def _outcome(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
     try:
         return job(), None
     except BaseException as error:  # noqa: BLE001 - raised in the caller's task
@@ -122,7 +122,7 @@ class ThreadConnection:
         waiting = [job]  # the thread keeps its last function alive, which must not keep the job's objects alive
 
         def once() -> None:
-            result, error = _attempted(waiting.pop())
+            result, error = _outcome(waiting.pop())
             with contextlib.suppress(RuntimeError):  # the loop has been closed, so nobody awaits the answer
                 answer.get_loop().call_soon_threadsafe(_settle, answer, result, error)
 

@@ -19,7 +19,7 @@ from engine.logs.file_system import is_named
 RUN_LOCK_NAME: Final = "run.lock"
 """The file beside a database that a running orchestrator holds locked."""
 
-_ASK_AGAIN_SECONDS = 0.001
+_POLL_SECONDS = 0.001
 _PROCESS_IDS_MAX = 2**31
 
 
@@ -57,7 +57,7 @@ class FileLock:
         """
         deadline = time.monotonic() + seconds
         while not (held := self.try_acquire()) and time.monotonic() < deadline:
-            time.sleep(_ASK_AGAIN_SECONDS)
+            time.sleep(_POLL_SECONDS)
         try:
             yield held
         finally:

@@ -22,7 +22,7 @@ from pathlib import Path
 from engine.logs.file_system import create_for_owner
 
 _BUSY_SECONDS = 5.0
-_ASK_AGAIN_SECONDS = 0.0005
+_POLL_SECONDS = 0.0005
 
 
 class _Connection(sqlite3.Connection):
@@ -46,9 +46,9 @@ class _Gate:
     def __init__(self) -> None:
         self._own = threading.local()
         self.end_fork = partial(self._own.__setattr__, "fork", None)
-        self.begin_anew()
+        self.reset()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Reset in a forked child, whose only thread is the one that forked, which is not inside."""
         self._lock = threading.Lock()
         self._inside = 0
@@ -58,7 +58,7 @@ class _Gate:
     @contextmanager
     def entered(self) -> Iterator[None]:
         while not self._enter():
-            time.sleep(_ASK_AGAIN_SECONDS)
+            time.sleep(_POLL_SECONDS)
         try:
             yield
         finally:
@@ -80,7 +80,7 @@ class _Gate:
             try:
                 self._begin_fork()
                 while self._is_entered():
-                    time.sleep(_ASK_AGAIN_SECONDS)
+                    time.sleep(_POLL_SECONDS)
             except BaseException as raised:  # noqa: BLE001 - from a signal handler
                 self._raised = raised.with_traceback(None)  # the traceback would keep the `_Fork` alive
             else:
@@ -144,7 +144,7 @@ def _close_in_forked_child() -> None:
     for connection in list(_CONNECTIONS):
         connection.close()
     _CONNECTIONS.clear()
-    _gate.begin_anew()
+    _gate.reset()
 
 
 os.register_at_fork(before=_gate.before_fork, after_in_parent=_gate.end_fork, after_in_child=_close_in_forked_child)

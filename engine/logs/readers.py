@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from engine.errors import EngineClosed, ReadOvertaken, StoreReplaced
-from engine.logs.connections import ThreadConnection, let_go_of_cursors
+from engine.logs.connections import ThreadConnection, release_cursors
 from engine.logs.file_system import is_named
 from engine.logs.forking import connect
 from engine.logs.sqlite_errors import reading
@@ -145,7 +145,7 @@ def in_snapshot(connection: sqlite3.Connection, job: Callable[[sqlite3.Connectio
     try:
         return job(connection)
     except BaseException as error:
-        let_go_of_cursors(error)  # else the snapshot stays open for later reads as long as the error is referenced
+        release_cursors(error)  # else the snapshot stays open for later reads as long as the error is referenced
         raise
     finally:
         if connection.in_transaction:  # after some errors SQLite has rolled back already

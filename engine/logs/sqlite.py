@@ -27,18 +27,18 @@ from engine.errors import (
 )
 from engine.events import RecordedEvent
 from engine.logger import get_logger
-from engine.logs.connections import ThreadConnection, let_go_of_cursors
+from engine.logs.connections import ThreadConnection, release_cursors
 from engine.logs.file_lock import FileLock
 from engine.logs.file_system import READING_WRITES, is_named, resolved
 from engine.logs.forking import inside_sqlite
 from engine.logs.own_files import LOCK, beside
 from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender, MakeViews
-from engine.logs.sqlite_errors import named, opening_failed, translate
+from engine.logs.sqlite_errors import as_row_damaged, translate, translate_opening
 from engine.logs.sqlite_idempotency import has_recorded
-from engine.logs.sqlite_opening import Settings, SetUp
+from engine.logs.sqlite_opening import Settings, Setup
 from engine.logs.sqlite_read import last_position, read_events
-from engine.logs.sqlite_to_read import check_up_to_date, connect_to_read
+from engine.logs.sqlite_read_only import check_up_to_date, connect_immutable
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
 from engine.logs.turns import CLOSING_SECONDS_MAX, Turn, Turns
 from engine.logs.wal_limit import WalLimit
@@ -77,7 +77,7 @@ class SqliteEventLog:
         self._callbacks: list[Callable[[], None]] = []
         self._owner = Owner()
         self._closed = False
-        self._let_go = False
+        self._is_released = False
         self._folder_synced = False
         self._mark = SyncFailureMark(path)
         self._doubt = "before it was opened" if self._mark.is_set() else None
@@ -90,17 +90,17 @@ class SqliteEventLog:
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
-        turns = self._writing()
-        turn, recording = turns.begin(lambda: self._done(lambda _: self._answers(requests)))
+        turns = self._writable_turns()
+        turn, recording = turns.begin(lambda: self._run_job(lambda _: self._append_batch(requests)))
         recording.add_done_callback(partial(self._appended, turns, turn))
         return recording
 
-    def _answers(self, requests: Sequence[Request]) -> list[Answer]:
-        return [self._translated(answer) for answer in self.appender.append(requests)]
+    def _append_batch(self, requests: Sequence[Request]) -> list[Answer]:
+        return [self._translate_answer(answer) for answer in self.appender.append(requests)]
 
     def _appended(self, turns: Turns, turn: Turn[list[Answer]], recording: asyncio.Future[list[Answer]]) -> None:
         if recording.cancelled():
-            turns.take_back(turn)
+            turns.withdraw(turn)
         elif recording.exception() is None:
             for callback in self._callbacks:
                 callback()
@@ -118,9 +118,9 @@ class SqliteEventLog:
         Raises:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess, WrongEventLoop
         """
-        return await self._writing().run(lambda: self._done(job), stop)
+        return await self._writable_turns().run(lambda: self._run_job(job), stop)
 
-    def _writing(self) -> Turns:
+    def _writable_turns(self) -> Turns:
         """Return the queue of writing jobs, if the log may be written to.
 
         Raises:
@@ -138,7 +138,7 @@ class SqliteEventLog:
         if self.is_read_only:
             raise StoreReadOnly(self.path)
 
-    def _done(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+    def _run_job(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         if not is_named(self.path, self._file):  # SQLite would go on writing to a file that has lost its name
             raise StoreReplaced(self.path)
         try:
@@ -147,18 +147,18 @@ class SqliteEventLog:
                 self._folder_synced = True
             result = job(self._connection.raw)
         except BaseException as error:
-            let_go_of_cursors(error)  # else the job's snapshot stays open as long as the error is referenced
+            release_cursors(error)  # else the job's snapshot stays open as long as the error is referenced
             if isinstance(error, sqlite3.Error):
-                raise self._failed(error) from error
+                raise self._translate_error(error) from error
             raise
-        self._keep_log_small()
+        self._limit_log()
         return result
 
-    def _keep_log_small(self) -> None:
+    def _limit_log(self) -> None:
         try:
             self.wal_limit.keep(self._connection.raw)
         except sqlite3.Error as error:  # the job is committed in the log, so it is acknowledged nevertheless
-            self._failed(error)
+            self._translate_error(error)
 
     async def read(
         self, events: EventFilter, after: int, until: int | None, limit: int
@@ -171,19 +171,19 @@ class SqliteEventLog:
     async def has_recorded(self, run_id: str, idempotency_key: str) -> bool:
         return await self.readers.run(lambda connection: has_recorded(connection, run_id, idempotency_key))
 
-    def _translated(self, answer: Answer) -> Answer:
+    def _translate_answer(self, answer: Answer) -> Answer:
         if isinstance(answer, Recorded):
             return answer
-        let_go_of_cursors(answer)  # as in `_done`; an answer is returned, not raised
-        return self._failed(answer) if isinstance(answer, sqlite3.Error) else named(answer, self.path)
+        release_cursors(answer)  # as in `_run_job`; an answer is returned, not raised
+        return self._translate_error(answer) if isinstance(answer, sqlite3.Error) else as_row_damaged(answer, self.path)
 
-    def _failed(self, error: sqlite3.Error) -> AnabranchError:
+    def _translate_error(self, error: sqlite3.Error) -> AnabranchError:
         _log.info("write failed", path=str(self.path), error=str(error))
         if is_failed_sync(error):
-            self._doubts(str(error))
+            self._disable_writing(str(error))
         return translate(error, self.path, busy_timeout=self._busy_timeout)
 
-    def _doubts(self, cause: str) -> None:
+    def _disable_writing(self, cause: str) -> None:
         self._doubt = cause
         _log.error("a sync failed: writing is disabled until the store is reopened", path=str(self.path), cause=cause)
         self._mark.set()
@@ -217,14 +217,14 @@ class SqliteEventLog:
         """
         self._owner.check()
         self._closed = True
-        if not self._let_go:
+        if not self._is_released:
             await self.readers.close()
             if self._turns is None or self._lock is None:
                 await self._connection.close()
             else:
                 await self._turns.end()
                 await _close(self._connection, self.path, self._lock, self._busy_timeout)
-            self._let_go = True
+            self._is_released = True
 
 
 async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings) -> tuple[SqliteEventLog, list[str]]:
@@ -236,11 +236,11 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
     path = resolved(path)  # so that all paths to a file share its lock and its write-ahead log
     if settings.read_only:
         return await _open_to_read(path, make_views, settings), []
-    set_up = SetUp(path, settings)
+    set_up = Setup(path, settings)
     try:
         connection = await ThreadConnection.open(set_up.connect)
     except sqlite3.Error as error:
-        raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
+        raise translate_opening(error, path, busy_timeout=settings.busy_timeout) from error
     lock = await _open_lock(connection, path)
     try:
         if SyncFailureMark(path).is_set():
@@ -248,35 +248,35 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
         appender = Appender(connection.raw, make_views, event_bytes_max=settings.event_bytes_max)
         stale = await connection.run_waiting(lambda: set_up.prepare(connection.raw, lock, appender))
     except BaseException as error:
-        let_go_of_cursors(error)
+        release_cursors(error)
         await _close(connection, path, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error) and is_failed_sync(error):
             SyncFailureMark(path).set()
-        _raise_named(error, path, settings)
+        _raise_translated(error, path, settings)
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
 
 
 async def _open_to_read(path: Path, make_views: MakeViews, settings: Settings) -> SqliteEventLog:
     try:
-        connection = await ThreadConnection.open(lambda: connect_to_read(path))
+        connection = await ThreadConnection.open(lambda: connect_immutable(path))
     except sqlite3.Error as error:
-        raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
+        raise translate_opening(error, path, busy_timeout=settings.busy_timeout) from error
     try:
         appender = Appender(connection.raw, make_views, event_bytes_max=settings.event_bytes_max)
         await connection.run(lambda: check_up_to_date(connection.raw, path, appender.projectors))
     except BaseException as error:
-        let_go_of_cursors(error)
+        release_cursors(error)
         await connection.close()
-        _raise_named(error, path, settings)
+        _raise_translated(error, path, settings)
         raise
     return SqliteEventLog(path, connection, None, appender, settings)
 
 
-def _raise_named(error: BaseException, path: Path, settings: Settings) -> None:
+def _raise_translated(error: BaseException, path: Path, settings: Settings) -> None:
     """Raise the engine's error for an error of sqlite3 while opening; return for any other."""
     if isinstance(error, sqlite3.Error):
-        raise opening_failed(error, path, busy_timeout=settings.busy_timeout) from error
+        raise translate_opening(error, path, busy_timeout=settings.busy_timeout) from error
     if isinstance(error, UnicodeDecodeError):  # raised by sqlite3 for names in a damaged schema
         raise NotADatabase(path, f"its schema is damaged: {error}") from error
 

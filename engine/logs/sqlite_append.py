@@ -48,7 +48,7 @@ _EVENT_COLUMNS = (
 
 _CAUGHT_UP_EVENTS_MAX = 10_000  # after more events of other processes, dropping the whole cache is no slower
 
-_RECORDED_TOGETHER = 256  # requests of one transaction that are buffered in memory before they are written
+_REQUESTS_BUFFERED_MAX = 256  # requests of one transaction that are buffered in memory before they are written
 
 
 class Appender:
@@ -74,7 +74,7 @@ class Appender:
         self._keys = IdempotencyKeys(connection)
         self._epoch: Epoch | None = None
         self._rows: list[tuple[object, ...]] = []
-        self._touched = False
+        self._partly_applied = False
 
     @property
     def projectors(self) -> Projectors:
@@ -109,17 +109,14 @@ class Appender:
         """
         limit, self._event_bytes_max = self._event_bytes_max, event_bytes_max or self._event_bytes_max
         try:
-            self._record_all(requests)
+            self.catch_up()
+            for count, request in enumerate(requests, start=1):
+                self._record(request)
+                if count % _REQUESTS_BUFFERED_MAX == 0:
+                    self._flush()
+            self._flush()
         finally:
             self._event_bytes_max = limit
-
-    def _record_all(self, requests: Iterable[Request]) -> None:
-        self.catch_up()
-        for count, request in enumerate(requests, start=1):
-            self._record(request)
-            if count % _RECORDED_TOGETHER == 0:
-                self._flush()
-        self._flush()
 
     def _transaction(self, requests: Sequence[Request]) -> list[Answer]:
         try:
@@ -151,13 +148,13 @@ class Appender:
         """
         version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._data_version:
-            self._forget_changed()
+            self._forget_outdated()
             self._data_version = version
         self._recorded_at = time.time_ns() // 1000
         self._moment = from_microseconds(self._recorded_at)
         self._milliseconds = as_milliseconds(self._recorded_at)
 
-    def _forget_changed(self) -> None:
+    def _forget_outdated(self) -> None:
         """Drop cache entries of streams that another process appended to, or all of them if it did more than append."""
         epoch = read_epoch(self._connection)
         position = last_position(self._connection)
@@ -180,17 +177,17 @@ class Appender:
             raise StoreChanged("its views")
 
     def _answer(self, request: Request) -> Answer:
-        self._touched = False
+        self._partly_applied = False
         try:
             return self._record(request)
         except Exception as error:
-            if self._touched or isinstance(error, sqlite3.Error):
+            if self._partly_applied or isinstance(error, sqlite3.Error):
                 raise
             return error
 
     def _record(self, request: Request) -> Recorded:
         run_id = request.run_id
-        if request.idempotency_key is not None and (recorded := self._recorded_before(request)) is not None:
+        if request.idempotency_key is not None and (recorded := self._find_duplicate(request)) is not None:
             return recorded
         branch = request.commands[0].branch
         guarded = self._heads.find(run_id, branch)
@@ -204,7 +201,7 @@ class Appender:
         guarded = guarded or self._heads.find(run_id, branch)
         answer = Recorded(tuple(events), 0 if guarded is None else guarded.version)
         if request.idempotency_key is not None:
-            self._touched = True
+            self._partly_applied = True
             self._keys.remember(self._heads.root_id(run_id), request, first, answer)
         return answer
 
@@ -213,7 +210,7 @@ class Appender:
         if not decision.events:
             return
         encoded = [self._encoded(event) for event in decision.events]
-        self._touched = True
+        self._partly_applied = True
         stream = decision.stream
         if decision.opens is not None:
             stream = self._heads.open(run_id, decision.opens.branch, decision.opens.parent)
@@ -225,17 +222,9 @@ class Appender:
             event_id = self._event_ids.take(self._milliseconds)
             self._position += 1
             stream.version += 1
-            stream.hash = link(
-                stream.hash,
-                run_id,
-                branch,
-                stream.version,
-                event_type,
-                schema_version,
-                event_id,
-                self._recorded_at,
-                payload_digest(payload),
-            )
+            digest = payload_digest(payload)
+            header = event_type, schema_version, event_id, self._recorded_at
+            stream.hash = link(stream.hash, run_id, branch, stream.version, *header, digest)
             row = (
                 self._position,
                 root_id,
@@ -251,18 +240,11 @@ class Appender:
             )
             self._rows.append(row)
             envelope = RecordedEvent(
-                self._position,
-                run_id,
-                branch,
-                stream.version,
-                event_id.hex(),
-                self._moment,
-                stream.hash,
-                event,
+                self._position, run_id, branch, stream.version, event_id.hex(), self._moment, stream.hash, event
             )
             self._projectors.apply(stream, envelope)
             recorded.append(envelope)
-        self._heads.moved(stream)
+        self._heads.mark_changed(stream)
 
     def _encoded(self, event: Event) -> bytes:
         payload = encode_canonical(event)
@@ -270,7 +252,7 @@ class Appender:
             raise EventTooLarge(type(event).__name__, len(payload), self._event_bytes_max)
         return payload
 
-    def _recorded_before(self, request: Request) -> Recorded | None:
+    def _find_duplicate(self, request: Request) -> Recorded | None:
         root = self._heads.find(request.run_id, ROOT)
         if root is None:
             return None
@@ -283,7 +265,7 @@ class Appender:
     def _flush(self) -> None:
         self._write()
         self._heads.trim()
-        note_checkpoints(self._connection, self._projectors, self._position)
+        write_checkpoints(self._connection, self._projectors, self._position)
 
     def _write(self) -> None:
         """Write the rows buffered so far, so that SQL can read them within the batch."""
@@ -296,7 +278,7 @@ class Appender:
         self._rows.clear()
 
 
-def note_checkpoints(connection: sqlite3.Connection, projectors: Projectors, position: int) -> None:
+def write_checkpoints(connection: sqlite3.Connection, projectors: Projectors, position: int) -> None:
     """Set the views' checkpoints."""
     connection.executemany(
         "UPDATE view_checkpoints SET position = ? WHERE view = ?",

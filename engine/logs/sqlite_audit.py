@@ -18,7 +18,7 @@ from engine.findings import Problem, Verification
 from engine.logs.readers import Readers
 from engine.logs.sqlite_checksums import changed_rows
 from engine.logs.sqlite_errors import is_damage
-from engine.logs.sqlite_ledger import SqliteLedger, Tombstone, as_stored, leaves, opened_as
+from engine.logs.sqlite_ledger import SqliteLedger, Tombstone, as_stored, leaves, root_stream_id
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_strays import PROBLEMS_MAX, strays
 from engine.model import Head
@@ -93,35 +93,39 @@ class _StoreCheck:
         self._broken: dict[int, int] = {}
         self._deleted: list[str] = []
         self._unprovable = self._unreadable = False
-        self._seen_until = -1
+        self._deletions_seen_until = -1
         self._total = 0
         self._runs = self._streams = self._events = 0
 
     async def begin(self) -> None:
         """Find the end of the log."""
-        last = await self._try(last_position, "the end of the log")
+        last = await self._read_or_report(last_position, "the end of the log")
         self._last = self._total = await self._read(_folded_until) if last is None else last
         positions = [self._last] if self._since is None else [self._since.position, self._last]
         self._cuts = [_Cut(position) for position in positions]
 
     async def store(self) -> None:
         """Check every run, and the rows that belong to none."""
-        self._problems += await self._try(strays, "the rows that belong to no run") or []
+        self._problems += await self._read_or_report(strays, "the rows that belong to no run") or []
         kept = "the idempotency keys or the records of deleted runs"
-        self._problems += await self._try(lambda each: list(islice(changed_rows(each), PROBLEMS_MAX)), kept) or []
+        self._problems += (
+            await self._read_or_report(lambda each: list(islice(changed_rows(each), PROBLEMS_MAX)), kept) or []
+        )
         if self._since is not None:
             deletions = self._since.deletions
-            until = await self._try(lambda each: SqliteLedger(each).deleted_until(deletions), "the times of deletions")
-            self._seen_until = -1 if until is None else until
+            until = await self._read_or_report(
+                lambda each: SqliteLedger(each).deleted_until(deletions), "the times of deletions"
+            )
+            self._deletions_seen_until = -1 if until is None else until
         after: int | None = None
         listed = "the list of the runs"
-        while runs := await self._try(lambda each: SqliteLedger(each).runs(after, CHUNK_RUNS), listed):  # noqa: B023
+        while runs := await self._read_or_report(lambda each: SqliteLedger(each).runs(after, CHUNK_RUNS), listed):  # noqa: B023
             for run in runs:
                 if isinstance(run, Tombstone):
-                    self._remember(run)
+                    self._add_deleted(run)
                 else:
                     await self._check(run)
-            after = opened_as(runs[-1])
+            after = root_stream_id(runs[-1])
         self._check_since()
 
     async def one(self, run_id: str) -> None:
@@ -136,47 +140,50 @@ class _StoreCheck:
         sources = await self._read(lambda each: _sources(SqliteLedger(each), root))
         ids = [each.stream_id for each in (*sources, root)]
         self._total = (
-            await self._try(lambda each: sum(map(SqliteLedger(each).count, ids)), "the run's number of events") or 0
+            await self._read_or_report(
+                lambda each: sum(map(SqliteLedger(each).count, ids)), "the run's number of events"
+            )
+            or 0
         )
         for source in sources:
             await self._check(source, in_tree=False)
         if not await self._check(root):
             raise RunNotFound(run_id)
         keys = "the run's idempotency keys"
-        self._problems += await self._try(lambda each: list(changed_rows(each, root.stream_id)), keys) or []
+        self._problems += await self._read_or_report(lambda each: list(changed_rows(each, root.stream_id)), keys) or []
 
     async def _check(self, root: StoredStream, *, in_tree: bool = True) -> bool:
         """Check a run up to its last event, or to the first unreadable one; return whether the run still exists."""
-        found = _RunPass(root, [cut.position for cut in self._cuts], self._broken)
+        run = _RunPass(root, [cut.position for cut in self._cuts], self._broken)
         try:
-            await self._check_pieces(found)
+            await self._check_chunks(run)
         except ReadFailed as error:
-            what = f"an event after position {found.after}, or one that it is linked to,"
-            self._note_unreadable(error, what, root.run_id)
-            found.check.lose(await self._read(lambda each: list(SqliteLedger(each).streams_of(root.run_id))))
-        if found.deleted is not None:
+            what = f"an event after position {run.after}, or one that it is linked to,"
+            self._report_unreadable(error, what, root.run_id)
+            run.check.mark_unreadable(await self._read(lambda each: list(SqliteLedger(each).streams_of(root.run_id))))
+        if run.deleted is not None:
             if in_tree:
-                self._remember(found.deleted)
+                self._add_deleted(run.deleted)
             return False
         for cut in self._cuts:
-            if in_tree and found.heads.get(cut.position):
-                cut.tree.add(run_leaf(root.run_id, found.heads[cut.position]))
+            if in_tree and run.heads.get(cut.position):
+                cut.tree.add(run_leaf(root.run_id, run.heads[cut.position]))
         self._runs += 1
-        self._streams += found.check.streams
-        self._problems += found.check.problems
+        self._streams += run.check.streams
+        self._problems += run.check.problems
         return True
 
-    async def _check_pieces(self, found: "_RunPass") -> None:
-        while not found.done:
-            before = found.check.events
+    async def _check_chunks(self, run: "_RunPass") -> None:
+        while not run.done:
+            before = run.check.events
             try:
-                await self._read(found.piece)
+                await self._read(run.check_chunk)
             finally:
-                self._events += found.check.events - before
+                self._events += run.check.events - before
             if self._progress is not None:
                 self._progress(min(self._events, self._total), self._total)
 
-    def _note_unreadable(self, error: ReadFailed, what: str, run_id: str | None = None) -> None:
+    def _report_unreadable(self, error: ReadFailed, what: str, run_id: str | None = None) -> None:
         """Report that part of the file is damaged; re-raise an error that has another cause."""
         if not is_damage(error.__cause__):
             raise error
@@ -184,38 +191,38 @@ class _StoreCheck:
         self._problems.append(Problem(kind="unreadable", message=message, run_id=run_id))
         self._unreadable = True
 
-    async def _try(self, job: Callable[[sqlite3.Connection], Result], what: str) -> Result | None:
+    async def _read_or_report(self, job: Callable[[sqlite3.Connection], Result], what: str) -> Result | None:
         """Return the result of a job, or None after reporting that the file is damaged there."""
         try:
             return await self._read(job)
         except ReadFailed as error:
-            self._note_unreadable(error, what)
+            self._report_unreadable(error, what)
             return None
 
     async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         return await self._readers.run(as_stored(job))
 
-    def _remember(self, gone: Tombstone) -> None:
+    def _add_deleted(self, deleted: Tombstone) -> None:
         """Add a deleted run's leaf in place of the run's."""
         first = self._cuts[0].position
-        if gone.first_position <= first:
-            self._deleted.append(gone.run_id)
-        later = self._since is not None and gone.deleted_at > self._seen_until
+        if deleted.first_position <= first:
+            self._deleted.append(deleted.run_id)
+        later = self._since is not None and deleted.deleted_at > self._deletions_seen_until
         for cut in self._cuts:
-            if gone.first_position <= cut.position:
+            if deleted.first_position <= cut.position:
                 # The checkpoint covers either the run or its deletion, which comparing the roots confirms. Its time
                 # cannot tell which: a deletion may have begun before the checkpoint and been committed after it.
-                cut.tree.add(gone.leaf if later and cut is self._cuts[0] else gone.leaf_now())
-        when = from_microseconds(gone.deleted_at).isoformat(timespec="seconds")
-        if later and gone.last_position <= first:
-            message = f"the run was deleted after the checkpoint, at {when} according to the store: {gone.reason}"
-            self._problems.append(Problem(kind="deleted", message=message, run_id=gone.run_id))
-        if self._since is not None and gone.first_position <= first < gone.last_position:
+                cut.tree.add(deleted.leaf if later and cut is self._cuts[0] else deleted.leaf_now())
+        when = from_microseconds(deleted.deleted_at).isoformat(timespec="seconds")
+        if later and deleted.last_position <= first:
+            message = f"the run was deleted after the checkpoint, at {when} according to the store: {deleted.reason}"
+            self._problems.append(Problem(kind="deleted", message=message, run_id=deleted.run_id))
+        if self._since is not None and deleted.first_position <= first < deleted.last_position:
             message = (
                 f"the run continued after the checkpoint and was deleted at {when}, according to the store:"
-                f" {gone.reason}; its state at the checkpoint cannot be proven"
+                f" {deleted.reason}; its state at the checkpoint cannot be proven"
             )
-            self._problems.append(Problem(kind="checkpoint", message=message, run_id=gone.run_id, position=first))
+            self._problems.append(Problem(kind="checkpoint", message=message, run_id=deleted.run_id, position=first))
             self._unprovable = True
 
     def _check_since(self) -> None:
@@ -263,7 +270,7 @@ class _RunPass:
         self._cuts = cuts
         self.after = 0
 
-    def piece(self, connection: sqlite3.Connection) -> None:
+    def check_chunk(self, connection: sqlite3.Connection) -> None:
         """Check the next chunk of events and, after the last event, the heads in the same snapshot."""
         ledger = SqliteLedger(connection)
         before = self.check.events

@@ -39,8 +39,8 @@ Prove: TypeAlias = Callable[[Path, BackupProgress], Awaitable[Proof]]
 """Opens a copy as a store, verifies its history and, if that is intact, compares its views."""
 
 _STEP_PAGES: Final = 1024
-_TOLD_SECONDS: Final = 0.1
-_ASKED_OPERATIONS: Final = 100_000  # instructions of SQLite's virtual machine: a few milliseconds
+_PROGRESS_SECONDS: Final = 0.1
+_INSTRUCTIONS_BETWEEN_CHECKS: Final = 100_000  # instructions of SQLite's virtual machine: a few milliseconds
 
 
 class SqliteBackup:
@@ -53,12 +53,12 @@ class SqliteBackup:
     async def backup(self, path: Path, progress: BackupProgress | None) -> BackedUp:
         """Make and verify a copy at `path`; see `engine.upkeep.Upkeep.backup`."""
         self._log.check_open()
-        target = await finish(asyncio.to_thread(_checked, path, self._log.path))
+        target = await finish(asyncio.to_thread(_checked_target, path, self._log.path))
         with _failing_as_backup(target):
             await finish(asyncio.to_thread(remove_abandoned, target.parent))
             folder = PartialFolder(target.parent)
             try:
-                return await self._made(folder.path / "copy.db", target, progress or _tell_nobody)
+                return await self._made(folder.path / "copy.db", target, progress or _ignore_progress)
             finally:
                 await finish(asyncio.to_thread(folder.remove))
 
@@ -86,7 +86,7 @@ class SqliteBackup:
         )
 
 
-def _tell_nobody(_what: str, _done: int, _total: int) -> None:
+def _ignore_progress(_what: str, _done: int, _total: int) -> None:
     pass
 
 
@@ -104,7 +104,7 @@ class _Copying:
         running = self._source.start(job)
         try:
             while not running.done():
-                await asyncio.wait({running}, timeout=_TOLD_SECONDS)
+                await asyncio.wait({running}, timeout=_PROGRESS_SECONDS)
                 progress(self._pages_copied, self._pages)
             return running.result()
         except BaseException:
@@ -127,11 +127,11 @@ class _Copying:
 
     def check(self) -> list[str]:
         with contextlib.closing(connect(self._path)) as copy:
-            copy.set_progress_handler(lambda: self._stopped, _ASKED_OPERATIONS)
+            copy.set_progress_handler(lambda: self._stopped, _INSTRUCTIONS_BETWEEN_CHECKS)
             return damage_in_log(copy) or damage_in_pages(copy)
 
 
-def _checked(path: Path, database: Path) -> Path:
+def _checked_target(path: Path, database: Path) -> Path:
     """Return the backup's path with its folder resolved.
 
     Raises:

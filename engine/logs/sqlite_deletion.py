@@ -19,7 +19,7 @@ from engine.proof.merkle import run_leaf
 from engine.removal import Collected, DeletedRun, Expiry
 
 _CARRIED_BYTES_MAX = 1 << 30  # the limit for callers does not apply: an attempt may be made of several of their events
-_RUNS_TOLD_MAX = 100  # of a chain of runs that were each forked from the previous one
+_RUNS_NAMED_MAX = 100  # of a chain of runs that were each forked from the previous one
 _LAST_POSITION = "SELECT max(position) FROM events WHERE root_id = runs.stream_id"
 _LAST_EVENT = f"SELECT recorded_at FROM events WHERE position = ({_LAST_POSITION})"
 
@@ -107,15 +107,15 @@ def delete_run(
     forks = _forks(connection, run_id)
     if forks and not carry_over:
         raise RunHasForks(run_id, forks)
-    runs = _given_behind(connection, root_id)[:_RUNS_TOLD_MAX]
+    runs = _carried_over_ancestry(connection, root_id)[:_RUNS_NAMED_MAX]
     for fork in forks:
-        appender.record([_carrying(appender.state, fork, runs)], event_bytes_max=_CARRIED_BYTES_MAX)
+        appender.record([_carry_over_request(appender.state, fork, runs)], event_bytes_max=_CARRIED_BYTES_MAX)
         # Its first event keeps naming the source; reads no longer go through it.
         connection.execute(
             "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''", (fork,)
         )
         appender.forget()
-    deleted = _remember(connection, root_id, run_id, reason)
+    deleted = _record_deletion(connection, root_id, run_id, reason)
     appender.projectors.clear(list(heads_of_run(connection, run_id)))
     _delete_events(connection, root_id, deleted)
     connection.execute("DELETE FROM idempotency_keys WHERE root_id = ?", (root_id,))
@@ -144,7 +144,7 @@ def _forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
     return [fork for (fork,) in rows]
 
 
-def _given_behind(connection: sqlite3.Connection, root_id: int) -> list[str]:
+def _carried_over_ancestry(connection: sqlite3.Connection, root_id: int) -> list[str]:
     """Return the runs in a run's ancestry, itself included, that got something carried over, nearest first."""
     source: int | None = root_id
     while source is not None:
@@ -161,7 +161,7 @@ def _given_behind(connection: sqlite3.Connection, root_id: int) -> list[str]:
     return []
 
 
-def _carrying(state: State, fork: str, runs: Sequence[str]) -> Request:
+def _carry_over_request(state: State, fork: str, runs: Sequence[str]) -> Request:
     root = state.stream(fork, ROOT)
     if root is None:
         raise RunNotFound(fork)
@@ -170,7 +170,7 @@ def _carrying(state: State, fork: str, runs: Sequence[str]) -> Request:
     return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, hidden, runs)),))
 
 
-def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:
+def _record_deletion(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:
     """Keep what later checks need of a deleted run: its leaf in the Merkle tree and its positions."""
     heads = heads_of_run(connection, run_id)
     first, last, events = connection.execute(
@@ -185,7 +185,7 @@ def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason:
         events,
         run_leaf(run_id, heads.values()),
         last_position(connection),
-        _now(connection),
+        _deletion_time(connection),
         reason,
     )
     insert = "INSERT INTO deleted_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -193,7 +193,7 @@ def _remember(connection: sqlite3.Connection, root_id: int, run_id: str, reason:
     return DeletedRun(run_id=run_id, branches=len(heads), events=events)
 
 
-def _now(connection: sqlite3.Connection) -> int:
+def _deletion_time(connection: sqlite3.Connection) -> int:
     """Return the time, but later than every earlier deletion's, which `deleted_until` orders deletions by."""
     (last,) = connection.execute("SELECT coalesce(max(deleted_at), 0) FROM deleted_runs").fetchone()
     return int(max(last + 1, time.time_ns() // 1000))

@@ -10,7 +10,7 @@ from msgspec import Struct
 from engine.codec import GENESIS_HASH, decode_event, encode_canonical, payload_digest
 from engine.commands import Record, Request
 from engine.errors import CannotDecode, NotErasable, PointNotFound
-from engine.events import PayloadErased, RunCreated, RunForked, SourceCarriedOver, StepLogged
+from engine.events import Event, PayloadErased, RunCreated, RunForked, SourceCarriedOver, StepLogged
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_ledger import SqliteLedger
@@ -54,33 +54,31 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
     carried = holders_of(connection, row.position, sorted(roots))
     if row.payload_digest is not None:
         return Erasure(erased=False, carried=carried)
-    said = decoded(row)
+    event = decoded(row)
     _check_hash(ledger, stream, row)
-    left = encode_canonical(redacted(said))
-    if not _reads_as_written(row.event_type, row.schema_version, left):
-        raise NotErasable(row.event_type, f"of version {row.schema_version} would be decoded wrongly once it is erased")
+    remaining = _redacted_payload(row, event)
     connection.execute(
         "UPDATE events SET payload = ?, payload_digest = ? WHERE position = ?",
-        (left, payload_digest(row.payload or b""), row.position),
+        (remaining, payload_digest(row.payload or b""), row.position),
     )
     # Only now, so that the erased event itself is not found as a copy.
-    carried += [copy for copy in carried_over_by(connection, said) if copy not in carried]
-    if isinstance(said, StepLogged):
-        carried += described_alike(connection, said, stream_id, sorted(roots))
-    event = PayloadErased(
+    carried += [copy for copy in carried_over_by(connection, event) if copy not in carried]
+    if isinstance(event, StepLogged):
+        carried += described_alike(connection, event, stream_id, sorted(roots))
+    erasure = PayloadErased(
         branch=what.branch,
         stream_version=what.version,
         event_type=row.event_type,
         reason=what.reason,
         by=what.by,
-        redacted=payload_digest(left),
+        redacted=payload_digest(remaining),
     )
-    appender.record([Request(run_id=what.run_id, commands=(Record(branch=what.branch, events=(event,)),))])
-    if isinstance(said, _REPEATED_BY_FORKS):
-        _fold_runs_anew(connection, appender, run_ids)
+    appender.record([Request(run_id=what.run_id, commands=(Record(branch=what.branch, events=(erasure,)),))])
+    if isinstance(event, _REPEATED_BY_FORKS):
+        _refold_runs(connection, appender, run_ids)
     else:
         appender.projectors.clear([stream_id])
-        _fold(connection, appender, "root_id = ? AND stream_id = ?", (root_id, stream_id))
+        _refold(connection, appender, "root_id = ? AND stream_id = ?", (root_id, stream_id))
     return Erasure(erased=True, carried=carried)
 
 
@@ -93,12 +91,21 @@ def _check_hash(ledger: SqliteLedger, stream: StoredStream, row: StoredEvent) ->
         raise LookupError(f"its {problem[0]} is damaged: {problem[1]}; run `anabranch verify` for details")
 
 
-def _reads_as_written(event_type: str, schema_version: int, left: bytes) -> bool:
+def _redacted_payload(row: StoredEvent, event: Event) -> bytes:
+    """Return what remains of a payload.
+
+    Raises:
+        NotErasable
+    """
+    payload = encode_canonical(redacted(event))
     # It has the current shape under the hashed version number, so upcasters must leave it unchanged.
     try:
-        return encode_canonical(decode_event(event_type, schema_version, left)) == left
+        is_unchanged = encode_canonical(decode_event(row.event_type, row.schema_version, payload)) == payload
     except CannotDecode:
-        return False
+        is_unchanged = False
+    if not is_unchanged:
+        raise NotErasable(row.event_type, f"of version {row.schema_version} would be decoded wrongly once it is erased")
+    return payload
 
 
 def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
@@ -112,13 +119,13 @@ def _with_forks(connection: sqlite3.Connection, run_id: str) -> list[str]:
     return [found for (found,) in rows]
 
 
-def _fold_runs_anew(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
+def _refold_runs(connection: sqlite3.Connection, appender: Appender, run_ids: Sequence[str]) -> None:
     appender.projectors.clear([stream_id for run_id in run_ids for stream_id in heads_of_run(connection, run_id)])
     roots = json.dumps([root_id_of(connection, run_id) for run_id in run_ids])
-    _fold(connection, appender, "root_id IN (SELECT value FROM json_each(?))", (roots,))
+    _refold(connection, appender, "root_id IN (SELECT value FROM json_each(?))", (roots,))
 
 
-def _fold(connection: sqlite3.Connection, appender: Appender, where: str, values: tuple[int | str, ...]) -> None:
+def _refold(connection: sqlite3.Connection, appender: Appender, where: str, values: tuple[int | str, ...]) -> None:
     """Fold events into cleared view rows, inside the transaction."""
     rows = connection.execute(f"{SELECT_FOLDED} WHERE {where} ORDER BY position", values)
     events = FoldedEvents()

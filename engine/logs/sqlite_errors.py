@@ -24,7 +24,7 @@ BAD_ROW = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sq
 _NOT_WRITABLE = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 
 
-def opening_failed(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
+def translate_opening(error: sqlite3.Error, path: Path, *, busy_timeout: float) -> AnabranchError:
     """Return the engine's error for a failed opening, which has left the file unchanged."""
     code = primary_code(error)
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
@@ -63,7 +63,7 @@ _PAGES_LOST: Final = frozenset(
 _ADVICE: Final = "`anabranch doctor` says what to do"
 
 # What code raises for a damaged row: a text instead of a number, half a document, a missing row.
-_DAMAGED: Final = (
+_ROW_DAMAGE: Final = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -74,14 +74,14 @@ _DAMAGED: Final = (
 )
 
 
-def named(error: Exception, path: Path) -> Exception:
+def as_row_damaged(error: Exception, path: Path) -> Exception:
     """Return `RowDamaged` for an error that a damaged row has caused, and any other error unchanged.
 
     Only for code that processes the engine's own rows: the errors of a caller's file or function are the caller's.
     """
-    if isinstance(error, AnabranchError) or not isinstance(error, _DAMAGED):
+    if isinstance(error, AnabranchError) or not isinstance(error, _ROW_DAMAGE):
         return error
-    damaged = RowDamaged(path, _said(error))
+    damaged = RowDamaged(path, _described(error))
     damaged.__cause__ = error
     return damaged
 
@@ -95,11 +95,11 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except (sqlite3.Error, UnicodeDecodeError) as error:  # sqlite3 raises the latter for damaged names
         raise ReadFailed(path, str(error), _ADVICE) from error
-    except _DAMAGED as error:
-        raise ReadFailed(path, f"a row is damaged: {_said(error)}", _ADVICE) from error
+    except _ROW_DAMAGE as error:
+        raise ReadFailed(path, f"a row is damaged: {_described(error)}", _ADVICE) from error
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from engine.errors import RunNotFound
 from engine.events import PayloadErased, RunForked, SourceCarriedOver
 from engine.logs.readers import Readers
+from engine.logs.sqlite_ledger import EVENTS_OF_RUN
 from engine.logs.sqlite_read import last_position
 from engine.names import ROOT
 from engine.ports import Progress
@@ -34,11 +35,7 @@ from engine.transfer.refusals import ExportOvertaken
 PIECE_EVENTS: Final = 2000
 PIECE_BYTES: Final = 4 * 1024 * 1024
 
-_EVENTS: Final = (
-    "SELECT branch, position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at, payload,"
-    " payload_digest, events.hash FROM events JOIN streams USING (stream_id)"
-    " WHERE events.root_id = ? AND position > ? AND position <= ? ORDER BY position LIMIT ?"
-)
+_EVENTS: Final = f"{EVENTS_OF_RUN} AND position > ? AND position <= ? ORDER BY position LIMIT ?"
 
 # A run and all runs it inherits from. After a carry-over there is no source any more.
 _WITH_SOURCES: Final = (
@@ -62,16 +59,16 @@ async def export_lines(
     total, done = sum(run.events for run in runs), 0
     yield encode_line(Header(format=FORMAT, version=FORMAT_VERSION, readable=readable))
     for run in runs:
-        given = _GivenRun(run, readable=readable)
-        while not given.ended:
-            yield await readers.run(given.piece)
+        export = _RunExport(run, readable=readable)
+        while not export.ended:
+            yield await readers.run(export.next_chunk)
             if progress is not None:
-                progress(min(done + given.events, total), total)
-        done += given.events
+                progress(min(done + export.events, total), total)
+        done += export.events
     yield encode_line(End(runs=len(runs), events=done))
 
 
-class _GivenRun:
+class _RunExport:
     """One run, chunk by chunk. `events` is the number of events exported so far."""
 
     def __init__(self, run: _Run, *, readable: bool) -> None:
@@ -84,7 +81,7 @@ class _GivenRun:
         self._expected = 0
         self._heads: dict[str, tuple[int, str]] = {}
 
-    def piece(self, connection: sqlite3.Connection) -> bytes:
+    def next_chunk(self, connection: sqlite3.Connection) -> bytes:
         """Return the next lines; after the last event, including the heads and the run's end."""
         opening = self._begin(connection) if self._until is None else b""
         events = self._next_events(connection)

@@ -18,7 +18,7 @@ _SELECT_STREAMS: Final = (
     " WHERE stream_id >= ? ORDER BY stream_id LIMIT ?"
 )
 _STREAMS_READ_TOGETHER: Final = 64
-_STREAMS_KNOWN_MAX: Final = 2000
+_STREAMS_CACHED_MAX: Final = 2000
 _NO_ID: Final = b""
 
 
@@ -64,7 +64,7 @@ class FoldedEvents:
             yield stream, recorded
 
     def _read(self, connection: sqlite3.Connection, stream_id: int) -> Stream | None:
-        if len(self._streams) >= _STREAMS_KNOWN_MAX:
+        if len(self._streams) >= _STREAMS_CACHED_MAX:
             self._streams.clear()
         # Read ahead: the streams of a run have neighbouring ids, and its events are often consecutive.
         rows = connection.execute(_SELECT_STREAMS, (stream_id, _STREAMS_READ_TOGETHER))

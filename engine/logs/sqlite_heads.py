@@ -76,7 +76,7 @@ class CachedHeads:
         )
         return self._keep(stream)
 
-    def moved(self, stream: Stream) -> None:
+    def mark_changed(self, stream: Stream) -> None:
         """Mark the stream's head as changed, to be written by `flush`."""
         self._changed[stream.stream_id] = stream
 

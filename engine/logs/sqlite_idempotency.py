@@ -55,7 +55,7 @@ class IdempotencyKeys:
         known, first, count, stream_version, written = row
         if written != checksum(root_id, key, known, first, count, stream_version):
             raise LookupError(f"the row of idempotency key {key!r} does not match its checksum")
-        if known != _content(request):
+        if known != _request_digest(request):
             raise IdempotencyConflict(request.run_id, str(key))
         return Kept(first, count, stream_version)
 
@@ -72,7 +72,7 @@ class IdempotencyKeys:
         row = (
             root_id,
             request.idempotency_key,
-            _content(request),
+            _request_digest(request),
             first,
             len(answer.events),
             answer.stream_version,
@@ -81,6 +81,6 @@ class IdempotencyKeys:
         self._connection.execute(insert, (*row, checksum(*row)))
 
 
-def _content(request: Request) -> bytes:
+def _request_digest(request: Request) -> bytes:
     """Return the digest of a request's commands."""
     return blake2b(encode_canonical(asked_for(request.commands)), digest_size=32).digest()

@@ -17,9 +17,9 @@ from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event
 from engine.errors import CannotDecode, NewerEventVersion, UnknownEventType
 from engine.events import AttemptCreated, BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
 from engine.free_form import INTEGER_MAX
-from engine.logs.sqlite_append import Appender, note_checkpoints
+from engine.logs.sqlite_append import Appender, write_checkpoints
 from engine.logs.sqlite_heads import CachedHeads
-from engine.logs.sqlite_ledger import SqliteLedger
+from engine.logs.sqlite_ledger import EVENTS_OF_RUN, SqliteLedger
 from engine.logs.sqlite_read import last_position
 from engine.names import ROOT
 from engine.ports import State, Stream
@@ -46,10 +46,6 @@ _HELD_ELSEWHERE_MAX: Final = 10_000  # remembered attempt ids that another run h
 _INSERT: Final = (
     "INSERT INTO events (position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at,"
     " payload, payload_digest, hash, root_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_EXISTING: Final = (
-    "SELECT branch, position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at, payload,"
-    " payload_digest, events.hash FROM events JOIN streams USING (stream_id) WHERE events.root_id = ? ORDER BY position"
 )
 
 
@@ -97,11 +93,11 @@ class Importing:
         for opened, events in self.reader.runs():
             existing = self.ledger.named(opened.run, ROOT)
             if existing is None:
-                runs.append(_NewRun(self, opened).take(events))
+                runs.append(_NewRun(self, opened).record(events))
             else:
                 runs.append(self._compare(existing, events))
         self._check_held_once()
-        note_checkpoints(self.connection, self.projectors, self.position)
+        write_checkpoints(self.connection, self.projectors, self.position)
         return Imported(tuple(runs))
 
     def check_free(self, attempt_id: str, stream: Stream, line: int) -> None:
@@ -127,7 +123,7 @@ class Importing:
 
     def _compare(self, existing: StoredStream, events: Iterator[EventLine]) -> ImportedRun:
         """Check that a run that exists already is byte for byte the run of the file."""
-        rows = self.connection.execute(_EXISTING, (existing.root_id,))
+        rows = self.connection.execute(f"{EVENTS_OF_RUN} ORDER BY position", (existing.root_id,))
         branches, count = set(), 0
         for count, line in enumerate(events, start=1):
             row = rows.fetchone()
@@ -160,7 +156,7 @@ class _NewRun:
         self._streams: dict[int, Stream] = {}
         self._missing: SourceMissing | None = None
 
-    def take(self, events: Iterator[EventLine]) -> ImportedRun:
+    def record(self, events: Iterator[EventLine]) -> ImportedRun:
         """Record the run.
 
         Raises:
@@ -200,7 +196,7 @@ class _NewRun:
             raise MalformedLine(importing.reader.line, str(error)) from error
         importing.position = row.position
         stream.version, stream.hash = row.stream_version, row.hash
-        importing.heads.moved(stream)
+        importing.heads.mark_changed(stream)
         return row
 
     def _open(self, line: EventLine) -> Stream:

@@ -17,11 +17,16 @@ from engine.stored import StoredEvent, StoredStream
 
 Result = TypeVar("Result")
 
-STREAMS: Final = "SELECT stream_id, root_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
+_STREAMS: Final = "SELECT stream_id, root_id, run_id, branch, parent_id, parent_version, version, hash FROM streams"
 EVENTS: Final = (
     "SELECT position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at, payload,"
     " payload_digest, hash FROM events"
 )
+EVENTS_OF_RUN: Final = (
+    "SELECT branch, position, stream_id, stream_version, event_type, schema_version, event_id, recorded_at, payload,"
+    " payload_digest, events.hash FROM events JOIN streams USING (stream_id) WHERE events.root_id = ?"
+)
+"""A run's events, each row with its branch before the columns of a `StoredEvent`."""
 _DELETED: Final = (
     "SELECT root_id, run_id, first_position, last_position, events, leaf, deleted_at, reason FROM deleted_runs"
 )
@@ -82,12 +87,12 @@ class SqliteLedger:
     def events_of_types(self, root_id: int, types: Collection[str]) -> Iterator[StoredEvent]:
         marks = ", ".join("?" * len(types))
         where = f"WHERE root_id = ? AND event_type IN ({marks}) ORDER BY position"
-        return (as_event(row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, *types)))
+        return (_as_event(row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, *types)))
 
     def run_events(self, root_id: int, after: int, limit: int) -> Iterator[StoredEvent]:
         """Yield the next events of a run, reading them lazily."""
         where = "WHERE root_id = ? AND position > ? ORDER BY position LIMIT ?"
-        return (as_event(row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, after, limit)))
+        return (_as_event(row) for row in self._connection.execute(f"{EVENTS} {where}", (root_id, after, limit)))
 
     def count(self, root_id: int) -> int:
         """Return how many events a run has."""
@@ -95,8 +100,8 @@ class SqliteLedger:
         return int(events)
 
     def streams_of(self, run_id: str) -> Iterator[StoredStream]:
-        rows = self._connection.execute(f"{STREAMS} WHERE run_id = ? ORDER BY stream_id", (run_id,))
-        return (as_stream(row) for row in rows)
+        rows = self._connection.execute(f"{_STREAMS} WHERE run_id = ? ORDER BY stream_id", (run_id,))
+        return (_as_stream(row) for row in rows)
 
     def runs(self, after: int | None, limit: int) -> list[StoredStream | Tombstone]:
         """Return the next runs in the order in which they were opened, including deleted ones.
@@ -106,19 +111,19 @@ class SqliteLedger:
         """
         where = "" if after is None else f" > {after}"
         there = self._connection.execute(
-            f"{STREAMS} WHERE branch = ''{where and f' AND stream_id{where}'} ORDER BY stream_id LIMIT {limit}"
+            f"{_STREAMS} WHERE branch = ''{where and f' AND stream_id{where}'} ORDER BY stream_id LIMIT {limit}"
         ).fetchall()
         gone = self._connection.execute(
             f"{_DELETED}{where and f' WHERE root_id{where}'} ORDER BY root_id LIMIT {limit}"
         ).fetchall()
-        runs: list[StoredStream | Tombstone] = [as_stream(row) for row in there]
-        runs += [as_tombstone(row) for row in gone]
-        return sorted(runs, key=opened_as)[:limit]
+        runs: list[StoredStream | Tombstone] = [_as_stream(row) for row in there]
+        runs += [_as_tombstone(row) for row in gone]
+        return sorted(runs, key=root_stream_id)[:limit]
 
     def deleted(self, root_id: int | None = None) -> list[Tombstone]:
         """Return the deleted runs, or just the one with that root stream id."""
         where = "" if root_id is None else f" WHERE root_id = {root_id}"
-        return [as_tombstone(row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
+        return [_as_tombstone(row) for row in self._connection.execute(f"{_DELETED}{where} ORDER BY root_id")]
 
     def deletions(self) -> int:
         """Return the number of deleted runs."""
@@ -134,24 +139,24 @@ class SqliteLedger:
         return deleted_at if isinstance(deleted_at, int) else -1
 
     def _stream(self, where: str, *values: object) -> StoredStream | None:
-        row = self._connection.execute(f"{STREAMS} WHERE {where}", values).fetchone()
-        return None if row is None else as_stream(row)
+        row = self._connection.execute(f"{_STREAMS} WHERE {where}", values).fetchone()
+        return None if row is None else _as_stream(row)
 
     def _event(self, where: str, *values: object) -> StoredEvent | None:
         # Without a limit SQLite goes on looking for a second row, to the end of the run.
         row = self._connection.execute(f"{EVENTS} WHERE {where} LIMIT 1", values).fetchone()
-        return None if row is None else as_event(row)
+        return None if row is None else _as_event(row)
 
 
-def as_event(row: tuple[Any, ...]) -> StoredEvent:
+def _as_event(row: tuple[Any, ...]) -> StoredEvent:
     return StoredEvent(*_typed(row, _EVENT_COLUMNS))
 
 
-def as_stream(row: tuple[Any, ...]) -> StoredStream:
+def _as_stream(row: tuple[Any, ...]) -> StoredStream:
     return StoredStream(*_typed(row, _STREAM_COLUMNS))
 
 
-def as_tombstone(row: tuple[Any, ...]) -> Tombstone:
+def _as_tombstone(row: tuple[Any, ...]) -> Tombstone:
     return Tombstone(*_typed(row, _TOMBSTONE_COLUMNS))
 
 
@@ -165,7 +170,7 @@ def _typed(row: tuple[Any, ...], types: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-def opened_as(run: StoredStream | Tombstone) -> int:
+def root_stream_id(run: StoredStream | Tombstone) -> int:
     """Return the id of a run's root stream."""
     return run.stream_id if isinstance(run, StoredStream) else run.root_id
 
@@ -194,7 +199,7 @@ def leaves(connection: sqlite3.Connection) -> Iterator[bytes]:
 
 def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
     """Yield the root stream id and the leaf of every existing run."""
-    streams = map(as_stream, connection.execute(f"{STREAMS} ORDER BY root_id, stream_id"))
+    streams = map(_as_stream, connection.execute(f"{_STREAMS} ORDER BY root_id, stream_id"))
     for root_id, of_run in groupby(streams, key=attrgetter("root_id")):
         first, *rest = of_run
         heads = [Head(each.branch, each.version, each.hash) for each in (first, *rest)]

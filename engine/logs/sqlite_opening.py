@@ -43,7 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `durability="full"` syncs every commit; `"relaxed"` syncs only at checkpoints, so a power cut may lose the latest
     commits. `event_bytes_max` is the largest encoded event, in bytes; `busy_timeout` is in seconds; `wal_bytes_max` is
-    the target limit of the write-ahead log, in bytes. `read_only` uses none of these: see `sqlite_to_read`.
+    the target limit of the write-ahead log, in bytes. `read_only` uses none of these: see `sqlite_read_only`.
     """
 
     durability: Durability = "full"
@@ -54,7 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
-class SetUp:
+class Setup:
     """Prepares a connection and its file for writing. Runs on the connection's thread."""
 
     def __init__(self, path: Path, settings: Settings) -> None:

@@ -28,7 +28,7 @@ from engine.logs.sqlite_epoch import removals
 from engine.logs.sqlite_errors import reading, translate
 from engine.logs.sqlite_fold import SELECT_FOLDED, FoldedEvents
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import SCHEMA_VERSION, damage_in_pages, schema_version, used_twice, view_versions
+from engine.logs.sqlite_schema import SCHEMA_VERSION, damage_in_pages, first_shared_page, schema_version, view_versions
 from engine.logs.transactions import transaction
 from engine.ports import Progress, Rebuilder, ViewDifference
 from engine.row_chunks import Chunk
@@ -40,7 +40,7 @@ _log = get_logger(__name__)
 CHUNK_EVENTS = 4000
 LOCKED_EVENTS_MAX = 1000  # how many events the swap may fold while it blocks all writers
 _TRIES_MAX = 5  # interrupted by removals; the last one folds everything under the lock
-_ASK_AGAIN_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _PROBLEMS_TOLD_MAX = 5
 
 _SELECT = f"{SELECT_FOLDED} WHERE position > ? AND position <= ? ORDER BY position"
@@ -66,14 +66,14 @@ class SqliteViewMaintenance:
     async def _rebuild(self, progress: Progress | None, replaced: Mapping[str, int]) -> int:
         # `replaced` holds the highest version of each view that may be replaced; of other views, any version may.
         self._log.check_writable()
-        with _errors_of_ours(self._log.path):
+        with _translated_errors(self._log.path):
             lock = FileLock(beside(self._log.path, REBUILD_LOCK))
         try:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
             damaged = await _is_damaged(self._log.path)
             # All rebuilds use one name, so that the next one removes the leftovers of a killed one.
-            return await self._folded(
+            return await self._fold_then(
                 REBUILD,
                 progress,
                 lambda scratch: self._log.exclusively(
@@ -85,19 +85,19 @@ class SqliteViewMaintenance:
 
     async def bring_to(self, versions: Mapping[str, int]) -> None:
         """Rebuild the views unless they have these versions; while another process rebuilds them, wait."""
-        while await self._log.readers.run(lambda connection: _are_of_other_versions(connection, versions)):
+        while await self._log.readers.run(lambda connection: _have_other_versions(connection, versions)):
             try:
                 await self._rebuild(None, {})  # opening may replace views of any version
             except RebuildRunning:
-                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def compare(self, progress: Progress | None) -> list[ViewDifference]:
         """Return where the live views differ from freshly folded ones."""
         self._log.check_open()
         name = f"{COMPARE}{secrets.token_hex(8)}"  # any number of processes may compare at once
-        return await self._folded(name, progress, _Scratch.compare)
+        return await self._fold_then(name, progress, _Scratch.compare)
 
-    async def _folded(
+    async def _fold_then(
         self, suffix: str, progress: Progress | None, end: Callable[["_Scratch"], Awaitable[Result | None]]
     ) -> Result:
         """Fold the log into scratch tables and return the result of `end`; start over whenever that is None."""
@@ -122,7 +122,7 @@ def remove_scratch(path: Path) -> None:
 
 
 @contextmanager
-def _errors_of_ours(path: Path) -> Iterator[None]:
+def _translated_errors(path: Path) -> Iterator[None]:
     """Translate the errors of SQLite and the file system into the engine's."""
     with reading(path):
         try:
@@ -136,7 +136,7 @@ def _errors_of_ours(path: Path) -> Iterator[None]:
             raise
 
 
-def _are_of_other_versions(connection: sqlite3.Connection, versions: Mapping[str, int]) -> bool:
+def _have_other_versions(connection: sqlite3.Connection, versions: Mapping[str, int]) -> bool:
     found = view_versions(connection)
     return any(found.get(view) != version for view, version in versions.items())
 
@@ -154,7 +154,7 @@ async def _is_damaged(path: Path) -> bool:
 
     Which pages those are is known only from the damaged tables, and one may really belong to the log.
     """
-    with _errors_of_ours(path):
+    with _translated_errors(path):
         connection = await ThreadConnection.open(lambda: connect_read_only(path))
         try:
             problems = await connection.run(lambda: damage_in_pages(connection.raw))
@@ -185,11 +185,11 @@ def _swap(
     position = last_position(connection)
     while scratch.position < position:
         scratch.fold_chunk(connection)
-    with _errors_of_ours(log.path):  # may fail for lack of descriptors, before anything is written
+    with _translated_errors(log.path):  # may fail for lack of descriptors, before anything is written
         connection.execute("ATTACH ? AS scratch", (os.fsencode(scratch.path),))
     try:
         if damaged:
-            with _errors_of_ours(log.path):
+            with _translated_errors(log.path):
                 _check_what_remains(connection, scratch, log.path)
         with transaction(connection):
             _check_not_newer(connection, replaced)
@@ -216,7 +216,7 @@ def _check_what_remains(connection: sqlite3.Connection, scratch: "_Scratch", pat
     finally:
         connection.execute("ROLLBACK")
         connection.execute("PRAGMA writable_schema = RESET")  # else the schema in memory stays without the views
-    if problem := used_twice(problems):
+    if problem := first_shared_page(problems):
         advice = "nothing was written; `anabranch doctor` says what to do"
         raise ReadFailed(path, f"pages of its log may be overwritten: {problem}", advice)
 
@@ -239,7 +239,7 @@ class _Scratch:
 
     async def __aenter__(self) -> "_Scratch":
         try:
-            with _errors_of_ours(self._source_path):
+            with _translated_errors(self._source_path):
                 self._source = await ThreadConnection.open(self._connect)
         except BaseException:
             self._remove()
@@ -275,7 +275,7 @@ class _Scratch:
         """Fold chunk after chunk until few events are left; return False if folding has to start over."""
         source = self._running()
         while True:
-            with _errors_of_ours(self._source_path):
+            with _translated_errors(self._source_path):
                 # One snapshot per chunk: an event's run might be deleted before its stream is looked up.
                 last = await source.run(lambda: in_snapshot(source.raw, self._fold_if_up_to_date))
             if last is None:
@@ -293,7 +293,7 @@ class _Scratch:
     async def compare(self) -> list[ViewDifference] | None:
         """Compare with the live tables in one snapshot; None if folding has to start over."""
         source = self._running()
-        with _errors_of_ours(self._source_path):
+        with _translated_errors(self._source_path):
             return await source.run(lambda: self._compare(source.raw))
 
     def _compare(self, source: sqlite3.Connection) -> list[ViewDifference] | None:

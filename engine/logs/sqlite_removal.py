@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,19 +19,19 @@ from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_deletion import check_expired, delete_run, find_expired, recorded_until
 from engine.logs.sqlite_epoch import note_removal
 from engine.logs.sqlite_erasure import ToErase, erase_payload
-from engine.logs.sqlite_errors import named
+from engine.logs.sqlite_errors import as_row_damaged
 from engine.logs.sqlite_ledger import SqliteLedger, as_stored
 from engine.logs.sqlite_rebuild import remove_scratch
 from engine.logs.sqlite_schema import damage_in_pages
 from engine.logs.transactions import transaction
-from engine.logs.wal_limit import empty_log
+from engine.logs.wal_limit import truncate_log
 from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry
 from engine.times import from_microseconds
 
 Result = TypeVar("Result")
 
 READERS_WAITED_FOR_SECONDS: Final = 5.0
-_ASK_AGAIN_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 
 
 class SqliteRemoval:
@@ -70,9 +71,10 @@ class SqliteRemoval:
         """Rewrite the file; see `Engine.compact`."""
         before, after = await self._log.exclusively(lambda connection: _vacuum(connection, self._log.path))
         waited = 0.0
-        while not (complete := await self._log.exclusively(_emptied)) and waited < READERS_WAITED_FOR_SECONDS:
-            await asyncio.sleep(_ASK_AGAIN_SECONDS)  # without the lock: writers go on
-            waited += _ASK_AGAIN_SECONDS
+        truncate = partial(truncate_log, waiting_ms=0)
+        while not (complete := await self._log.exclusively(truncate)) and waited < READERS_WAITED_FOR_SECONDS:
+            await asyncio.sleep(_POLL_SECONDS)  # without the lock, so that writers can continue
+            waited += _POLL_SECONDS
         return Compaction(bytes_before=before, bytes_after=after, complete=complete)
 
     async def _exclusively(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
@@ -81,7 +83,7 @@ class SqliteRemoval:
                 with _secure_transaction(connection, self._log.appender):
                     return job(connection)
             except Exception as error:  # noqa: BLE001 - re-raised, translated
-                raise named(error, self._log.path)  # noqa: B904 - it has its cause
+                raise as_row_damaged(error, self._log.path)  # noqa: B904 - it has its cause
 
         return await self._log.exclusively(in_transaction)
 
@@ -132,7 +134,3 @@ def _bytes(connection: sqlite3.Connection) -> int:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (size,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages) * int(size)
-
-
-def _emptied(connection: sqlite3.Connection) -> bool:
-    return empty_log(connection, waiting_ms=0)

@@ -82,7 +82,7 @@ CREATE TABLE deleted_runs (
 """
 
 
-def _remember_deleted_runs(connection: sqlite3.Connection) -> None:
+def _create_deleted_runs(connection: sqlite3.Connection) -> None:
     connection.execute(_VERSION_2)
 
 
@@ -102,7 +102,7 @@ def _index_deleted_runs(connection: sqlite3.Connection) -> None:
 # Migration n takes the log's tables from version n - 1 to n; version 0 is an empty file.
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,
-    _remember_deleted_runs,
+    _create_deleted_runs,
     _index_deleted_runs,
     add_checksums,
 )
@@ -171,15 +171,15 @@ def damage_in_pages(connection: sqlite3.Connection) -> list[str]:
     return [each for each in problems if each != "ok" and not _NO_DAMAGE.fullmatch(each)]
 
 
-def used_twice(problems: Sequence[str]) -> str | None:
+def first_shared_page(problems: Sequence[str]) -> str | None:
     """Return the first problem of `damage_in_pages` by which a page in use is shared or counted as free, or None.
 
     The next write could then overwrite existing data.
     """
-    return next((each for each in problems if _USED_TWICE.search(each)), None)
+    return next((each for each in problems if _SHARED_PAGE.search(each)), None)
 
 
-_USED_TWICE: Final = re.compile(r"reelist|2nd reference|invalid page number", re.IGNORECASE)
+_SHARED_PAGE: Final = re.compile(r"reelist|2nd reference|invalid page number", re.IGNORECASE)
 _NO_DAMAGE: Final = re.compile(r"\*\*\* in database main \*\*\*|Page \d+ is never used")
 
 

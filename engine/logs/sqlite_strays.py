@@ -17,10 +17,15 @@ PROBLEMS_MAX = 100
 
 def strays(connection: sqlite3.Connection) -> list[Problem]:
     """Return the problems of the store that belong to no existing run."""
-    return [*_before_all(connection), *_missing(connection), *_rootless(connection), *_lost(connection)]
+    return [
+        *_below_first_position(connection),
+        *_missing_positions(connection),
+        *_events_without_run(connection),
+        *_streams_without_root(connection),
+    ]
 
 
-def _before_all(connection: sqlite3.Connection) -> Iterator[Problem]:
+def _below_first_position(connection: sqlite3.Connection) -> Iterator[Problem]:
     rows = connection.execute(
         "SELECT position FROM events WHERE position < 1 ORDER BY position LIMIT ?", (PROBLEMS_MAX,)
     )
@@ -28,22 +33,22 @@ def _before_all(connection: sqlite3.Connection) -> Iterator[Problem]:
         yield Problem(kind="order", message="positions begin at 1: reads skip this event", position=position)
 
 
-def _missing(connection: sqlite3.Connection) -> list[Problem]:
+def _missing_positions(connection: sqlite3.Connection) -> list[Problem]:
     """Find gaps between positions that deleted runs, with their numbers of events, do not account for."""
-    gone = sorted(SqliteLedger(connection).deleted(), key=attrgetter("first_position"))
+    deleted = sorted(SqliteLedger(connection).deleted(), key=attrgetter("first_position"))
     (there,) = connection.execute("SELECT count(*) FROM events WHERE position > 0").fetchone()
-    missing = last_position(connection) - there - sum(run.events for run in gone)
+    missing = last_position(connection) - there - sum(run.events for run in deleted)
     if missing <= 0:
         return []
     found = []
     for first, last in _gaps(connection):
-        uncovered = _behind_deleted(first, gone)
+        uncovered = _skip_deleted(first, deleted)
         if uncovered <= last:
             found.append(_gap(uncovered, last))
             if len(found) == PROBLEMS_MAX:
                 break
     message = f"{missing} more events are missing than the deleted runs had"
-    return found or [Problem(kind="missing event", message=message, position=gone[0].first_position)]
+    return found or [Problem(kind="missing event", message=message, position=deleted[0].first_position)]
 
 
 def _gaps(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
@@ -56,9 +61,9 @@ def _gaps(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
         yield last + 1, last_position(connection)
 
 
-def _behind_deleted(position: int, gone: Sequence[Tombstone]) -> int:
-    """Return the first position from here on that is in no deleted run's range; `gone` is ordered by position."""
-    for run in gone:
+def _skip_deleted(position: int, deleted: Sequence[Tombstone]) -> int:
+    """Return the first position from here on that is in no deleted run's range; `deleted` is ordered by position."""
+    for run in deleted:
         if run.first_position <= position <= run.last_position:
             position = run.last_position + 1
     return position
@@ -69,7 +74,7 @@ def _gap(first: int, last: int) -> Problem:
     return Problem(kind="missing event", message=f"{where} missing", position=first)
 
 
-def _rootless(connection: sqlite3.Connection) -> Iterator[Problem]:
+def _events_without_run(connection: sqlite3.Connection) -> Iterator[Problem]:
     rows = connection.execute(
         "SELECT min(position), count(*) FROM events WHERE root_id NOT IN"
         " (SELECT stream_id FROM streams NOT INDEXED WHERE branch = '') GROUP BY root_id ORDER BY 1 LIMIT ?",
@@ -80,7 +85,7 @@ def _rootless(connection: sqlite3.Connection) -> Iterator[Problem]:
         yield Problem(kind="missing stream", message=f"{events} to a run that does not exist", position=position)
 
 
-def _lost(connection: sqlite3.Connection) -> Iterator[Problem]:
+def _streams_without_root(connection: sqlite3.Connection) -> Iterator[Problem]:
     rows = connection.execute(
         "SELECT run_id, branch FROM streams NOT INDEXED WHERE run_id NOT IN"
         " (SELECT run_id FROM streams NOT INDEXED WHERE branch = '') ORDER BY stream_id LIMIT ?",

@@ -44,14 +44,14 @@ def holders_of(connection: sqlite3.Connection, position: int, roots: Sequence[in
         for row in connection.execute(_HOLDERS, (root_id, "copied_from")):
             at, stream_id, run_id, branch, version, event_type, schema_version, payload, erased = row
             event = decode_event(event_type, schema_version, payload, at)
-            if any(source in carriers for source in _Holder(connection, stream_id, version).held(event)):
+            if any(source in carriers for source in _ValueSources(connection, stream_id, version).positions(event)):
                 carriers.add(at)
                 if erased is None:
                     found.append(Origin(run_id, branch, version))
     return found
 
 
-class _Holder:
+class _ValueSources:
     """Finds the positions of the events whose values an event of some stream and version holds."""
 
     def __init__(self, connection: sqlite3.Connection, stream_id: int, version: int) -> None:
@@ -59,7 +59,7 @@ class _Holder:
         self._stream_id = stream_id
         self._version = version
 
-    def held(self, event: Event) -> Iterator[int | None]:
+    def positions(self, event: Event) -> Iterator[int | None]:
         """Yield the position of each event that a value, or one side of a conflict, came from."""
         match event:
             case ParametersReduced():
@@ -67,23 +67,23 @@ class _Holder:
             case ParametersSet(copied_from=Source() as source):
                 stream_id, _ = self._child(source.branch)
                 for name in event.values:
-                    yield self._seen(stream_id, name, source.stream_version, forks=True)
+                    yield self._position_set(stream_id, name, source.stream_version, forks=True)
             case _:
                 pass
 
     def _in_reduction(self, event: ParametersReduced) -> Iterator[int | None]:
         for name, sources in event.sources.items():
             for source in sources:
-                yield self._seen(self._child(source.branch)[0], name, source.stream_version, forks=False)
+                yield self._position_set(self._child(source.branch)[0], name, source.stream_version, forks=False)
         heads = {head.branch: head.stream_version for head in event.children}
         for conflict in event.conflicts:
             yield from self._in_conflict(conflict, heads[conflict.branch])
 
     def _in_conflict(self, conflict: ParameterConflict, child_version: int) -> Iterator[int | None]:
         child_id, forked_at = self._child(conflict.branch)
-        yield self._seen(child_id, conflict.name, child_version, forks=False)
-        yield self._seen(self._stream_id, conflict.name, forked_at, forks=True)
-        yield self._seen(self._stream_id, conflict.name, self._version - 1, forks=True)
+        yield self._position_set(child_id, conflict.name, child_version, forks=False)
+        yield self._position_set(self._stream_id, conflict.name, forked_at, forks=True)
+        yield self._position_set(self._stream_id, conflict.name, self._version - 1, forks=True)
 
     def _child(self, branch: str) -> tuple[int, int]:
         """Return the stream id of a branch of the same run, and its parent's version at the fork."""
@@ -94,7 +94,7 @@ class _Holder:
         ).fetchone()
         return stream_id, forked_at
 
-    def _seen(self, stream_id: int | None, name: str, version: int, *, forks: bool) -> int | None:
+    def _position_set(self, stream_id: int | None, name: str, version: int, *, forks: bool) -> int | None:
         """Return the position of the event that set a parameter as a stream sees it as of a version.
 
         Args:
@@ -134,7 +134,7 @@ def carried_over_by(connection: sqlite3.Connection, event: Event) -> list[Origin
     found = []
     for position, run_id, version, event_type, schema_version, payload in connection.execute(_CARRIED_OVER):
         carried = decode_event(event_type, schema_version, payload, position)
-        if isinstance(carried, SourceCarriedOver) and _says(carried, event):
+        if isinstance(carried, SourceCarriedOver) and _repeats(carried, event):
             found.append(Origin(run_id, ROOT, version))
     return found
 
@@ -156,23 +156,23 @@ def described_alike(
         rows = connection.execute(_DESCRIPTIONS, (root_id, stream_id))
         for position, run_id, branch, version, event_type, schema_version, payload in rows:
             other = decode_event(event_type, schema_version, payload, position)
-            if isinstance(other, StepLogged) and other.step == event.step and _shares(other, event, _DESCRIBING):
+            if isinstance(other, StepLogged) and other.step == event.step and _share_a_field(other, event, _DESCRIBING):
                 found.append(Origin(run_id, branch, version))
     return found
 
 
-def _says(carried: SourceCarriedOver, event: Event) -> bool:
+def _repeats(carried: SourceCarriedOver, event: Event) -> bool:
     match event:
         case ParametersSet(values=values) | ParametersReduced(values=values):
-            return _holds_some(carried.values, values)
+            return _share_a_value(carried.values, values)
         case RunConfigured(config=config):
-            return _holds_some(carried.config, config)
+            return _share_a_value(carried.config, config)
         case RunCreated():
             return _describes_alike(carried, event)
         case SourceCarriedOver(values=values, config=config):
             return (
-                _holds_some(carried.values, values)
-                or _holds_some(carried.config, config)
+                _share_a_value(carried.values, values)
+                or _share_a_value(carried.config, config)
                 or _describes_alike(carried, event)
                 or not _steps_of(carried).isdisjoint(_steps_of(event))
             )
@@ -185,12 +185,12 @@ def _steps_of(carried: SourceCarriedOver) -> set[str]:
 
 
 def _describes_alike(carried: SourceCarriedOver, event: RunCreated | SourceCarriedOver) -> bool:
-    return _shares(carried, event, ("workspace_slug", "root_path", "description", "tags"))
+    return _share_a_field(carried, event, ("workspace_slug", "root_path", "description", "tags"))
 
 
-def _shares(one: Event, other: Event, fields: Sequence[str]) -> bool:
+def _share_a_field(one: Event, other: Event, fields: Sequence[str]) -> bool:
     return any(getattr(one, name) and same(getattr(one, name), getattr(other, name)) for name in fields)
 
 
-def _holds_some(kept: Mapping[str, object], said: Mapping[str, object]) -> bool:
+def _share_a_value(kept: Mapping[str, object], said: Mapping[str, object]) -> bool:
     return any(name in kept and same(kept[name], value) for name, value in said.items())

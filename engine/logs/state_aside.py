@@ -99,14 +99,14 @@ class TablesAside:
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each table."""
-        return {table: self._one(f"SELECT count(*) FROM {_PREFIX}{table}") for table in ROWS}
+        return {table: self._scalar(f"SELECT count(*) FROM {_PREFIX}{table}") for table in ROWS}
 
     def counts_due(self, *, backfill: bool) -> dict[str, int]:
         """Return the number of rows that each view should have: those of the table, and those the migration adds."""
         due = self.counts()
-        due["runs"] += self._one(f"SELECT count(*) FROM ({_LOST_RUNS})")
+        due["runs"] += self._scalar(f"SELECT count(*) FROM ({_LOST_RUNS})")
         if backfill:
-            due["task_attempts"] += self._one(f"SELECT count(*) FROM ({ROWS['external_runs']}) WHERE untried")
+            due["task_attempts"] += self._scalar(f"SELECT count(*) FROM ({ROWS['external_runs']}) WHERE untried")
         return due
 
     def orphans(self, named_max: int) -> Iterator[tuple[str, int, list[str]]]:
@@ -121,13 +121,13 @@ class TablesAside:
         ):
             first = [name for (name,) in islice(self._connection.execute(statement), named_max)]
             if first:
-                yield what, self._one(f"SELECT count(*) FROM ({statement})"), first
+                yield what, self._scalar(f"SELECT count(*) FROM ({statement})"), first
 
     def drop(self) -> None:
         """Drop the tables that were set aside."""
         for table in reversed(COLUMNS):
             self._connection.execute(f"DROP TABLE {_PREFIX}{table}")
 
-    def _one(self, statement: str) -> int:
+    def _scalar(self, statement: str) -> int:
         number: int = self._connection.execute(statement).fetchone()[0]
         return number

@@ -51,12 +51,12 @@ def from_state_store(connection: sqlite3.Connection, path: Path, appender: Appen
     if not is_state_store(connection):
         yield facts
         return
-    with _at_rest(path):
+    with _no_orchestrator(path):
         yield from _migrated(connection, path, appender, facts)
 
 
 @contextmanager
-def _at_rest(path: Path) -> Iterator[None]:
+def _no_orchestrator(path: Path) -> Iterator[None]:
     """Hold the lock that a running orchestrator of the old store takes, if its file exists."""
     lock_path = path.with_name(RUN_LOCK_NAME)
     if not lock_path.exists():
@@ -101,15 +101,11 @@ def _failing_as_migration(path: Path) -> Iterator[None]:
 def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
     # Read invalid UTF-8 as surrogates, which value checks refuse, so that the error names the row.
     before = connection.text_factory
-    connection.text_factory = _with_surrogates
+    connection.text_factory = lambda stored: stored.decode("utf-8", "surrogateescape")
     try:
         yield
     finally:
         connection.text_factory = before
-
-
-def _with_surrogates(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")
 
 
 class _Migration:
@@ -136,7 +132,7 @@ class _Migration:
         except AnabranchError as error:
             reason = f"table {self._table}, row {shown(self._row_id)}: {error}"
             raise CannotMigrate(self._path, reason) from error
-        self._check_whole()
+        self._check_counts()
         for what, count, names in self._aside.orphans(_NAMED_MAX):
             first = [shown(name) for name in names]
             _log.warning("rows refer to missing rows", path=str(self._path), what=what, count=count, first=first)
@@ -161,7 +157,7 @@ class _Migration:
             case _:
                 return external_run_request(row, backfill=self._backfill and bool(row["untried"]))
 
-    def _check_whole(self) -> None:
+    def _check_counts(self) -> None:
         # A file whose tables lost their keys may hold duplicate rows, which the views merge.
         for table, due in self._aside.counts_due(backfill=self._backfill).items():
             found = self._count(table)

@@ -26,7 +26,7 @@ TURN_SECONDS_MIN: Final = 0.05
 """The least busy timeout, in seconds: a thread needs some time to take even a free lock."""
 
 
-class GivenUp(Exception):
+class Withdrawn(Exception):
     """The job was withdrawn before it got the lock."""
 
 
@@ -37,28 +37,28 @@ class Turn(Generic[Result]):
         self._lock = lock
         self._job = job
         self._mutex = threading.Lock()
-        self._given_up = False
+        self._withdrawn = False
         self._begun = False
 
     def take(self) -> Result:
         """Wait for the lock and run the job, on the connection's thread.
 
         Raises:
-            GivenUp: the job was withdrawn and not run.
+            Withdrawn: the job was withdrawn and not run.
         """
         with self._lock.held():
             with self._mutex:
-                if self._given_up:
-                    raise GivenUp
+                if self._withdrawn:
+                    raise Withdrawn
                 self._begun = True
             with inside_sqlite():
                 return self._job()
 
-    def give_up(self) -> bool:
+    def withdraw(self) -> bool:
         """Withdraw the job unless it has begun; return whether it is withdrawn."""
         with self._mutex:
-            self._given_up = not self._begun
-            return self._given_up
+            self._withdrawn = not self._begun
+            return self._withdrawn
 
 
 class Turns:
@@ -74,20 +74,20 @@ class Turns:
         self._lock = lock
         self._path = path
         self._busy_timeout = busy_timeout
-        self._gave_up = False
+        self._has_withdrawn = False
 
     def begin(self, job: Callable[[], Result]) -> tuple[Turn[Result], asyncio.Future[Result]]:
         """Queue a job; return its turn and a future of its outcome, which is `StoreBusy` after the busy timeout."""
         turn = Turn(self._lock, job)
         ended = self._connection.start_waiting(turn.take)
-        self._have_patience(turn, ended, time.monotonic())
+        self._schedule_timeout(turn, ended, time.monotonic())
         return turn, ended
 
-    def take_back(self, turn: Turn[Result]) -> bool:
+    def withdraw(self, turn: Turn[Result]) -> bool:
         """Withdraw a job unless it has begun; return whether it is withdrawn."""
-        taken_back = turn.give_up()
-        self._gave_up |= taken_back
-        return taken_back
+        withdrawn = turn.withdraw()
+        self._has_withdrawn |= withdrawn
+        return withdrawn
 
     async def run(self, job: Callable[[], Result], stop: Callable[[], None] | None = None) -> Result:
         """Queue a job and return its result; see `SqliteEventLog.exclusively`."""
@@ -95,7 +95,7 @@ class Turns:
         try:
             await asyncio.wait({ended})
         except asyncio.CancelledError as cancelled:
-            if self.take_back(turn):
+            if self.withdraw(turn):
                 ended.cancel()  # its outcome is no longer awaited
                 raise
             if stop is not None:
@@ -113,30 +113,26 @@ class Turns:
         Raises:
             StoreBusy: one is still blocked on the lock, which cannot be interrupted.
         """
-        if self._gave_up:
-            behind = self._connection.start(_nothing)
-            while not behind.done():
-                await asyncio.wait({behind}, timeout=CLOSING_SECONDS_MAX)
-                if not behind.done() and self._lock.waited_since is not None:
-                    behind.cancel()
+        if self._has_withdrawn:
+            last = self._connection.start(lambda: None)
+            while not last.done():
+                await asyncio.wait({last}, timeout=CLOSING_SECONDS_MAX)
+                if not last.done() and self._lock.waited_since is not None:
+                    last.cancel()
                     raise StoreBusy(self._path, CLOSING_SECONDS_MAX)
 
-    def _have_patience(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
+    def _schedule_timeout(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
         """Schedule a check whether the turn, waiting for the lock since `since`, has exceeded the busy timeout."""
         seconds = since + max(self._busy_timeout, TURN_SECONDS_MIN) - time.monotonic()
-        timeout = asyncio.get_running_loop().call_later(seconds, self._lose_patience, turn, ended, since)
+        timeout = asyncio.get_running_loop().call_later(seconds, self._on_timeout, turn, ended, since)
         ended.add_done_callback(lambda _: timeout.cancel())
 
-    def _lose_patience(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
+    def _on_timeout(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
         # Time that our own thread spends on other jobs, not queued for the lock, does not count.
         waited_since = self._lock.waited_since or time.monotonic()
         if ended.done():
             return
         if waited_since > since:
-            self._have_patience(turn, ended, waited_since)
-        elif self.take_back(turn):
+            self._schedule_timeout(turn, ended, waited_since)
+        elif self.withdraw(turn):
             ended.set_exception(StoreBusy(self._path, self._busy_timeout))
-
-
-def _nothing() -> None:
-    """What is done once all before it is."""

@@ -25,14 +25,14 @@ WAL_BYTES_RANGE: Final = (2**20, 2**40)
 READ_SECONDS_MIN: Final = 1.0
 """A shorter read is never interrupted: it is not what prevents truncating the log."""
 
-_LOOKED_AT_EVERY: Final = 20_000  # instructions of SQLite's virtual machine: about a millisecond
-_ATTEMPTS_A_LIMIT: Final = 8  # after a failed truncation, the log may grow by 1/8 of the limit before the next attempt
-_READERS_WAITED_FOR_MS: Final = 25  # up to the limit; beyond, it grows with the square of the log's size
+_INSTRUCTIONS_BETWEEN_CHECKS: Final = 20_000  # instructions of SQLite's virtual machine: about a millisecond
+_ATTEMPTS_PER_LIMIT: Final = 8  # after a failed truncation, the log grows by 1/8 of the limit before the next attempt
+_READERS_WAIT_MS: Final = 25  # up to the limit; beyond, it grows with the square of the log's size
 
 _log = get_logger(__name__)
 
 
-def empty_log(connection: sqlite3.Connection, *, waiting_ms: int) -> bool:
+def truncate_log(connection: sqlite3.Connection, *, waiting_ms: int) -> bool:
     """Checkpoint and truncate the log; return whether no reader of an older snapshot prevented it."""
     (timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute(f"PRAGMA busy_timeout = {waiting_ms}")
@@ -51,7 +51,7 @@ class WalLimit:
         self._path = str(beside(database, WAL))
         self._bytes_max = bytes_max
         self._next_attempt = bytes_max // 2
-        self._told = False
+        self._is_warned = False
 
     def keep(self, connection: sqlite3.Connection) -> None:
         """Truncate the log if it has grown to half of its limit. For the writer, outside a transaction, under the lock.
@@ -62,26 +62,26 @@ class WalLimit:
         size = self._size()
         if size < self._next_attempt:
             return
-        busy = not empty_log(connection, waiting_ms=self._waiting_ms(size))
+        busy = not truncate_log(connection, waiting_ms=self._waiting_ms(size))
         size = self._size()
-        later = size + max(size, self._bytes_max) // _ATTEMPTS_A_LIMIT
+        later = size + max(size, self._bytes_max) // _ATTEMPTS_PER_LIMIT
         self._next_attempt = later if busy else self._bytes_max // 2
-        self._tell(size, busy=busy)
+        self._warn(size, busy=busy)
 
     def _waiting_ms(self, size: int) -> int:
         # After that time, reads of our own have ended or been interrupted: only other programs still block.
         beyond = max(1.0, size / self._bytes_max)
-        return int(min(_READERS_WAITED_FOR_MS * beyond**2, READ_SECONDS_MIN * 1000))
+        return int(min(_READERS_WAIT_MS * beyond**2, READ_SECONDS_MIN * 1000))
 
-    def _tell(self, size: int, *, busy: bool) -> None:
-        if busy and size > self._bytes_max and not self._told:
+    def _warn(self, size: int, *, busy: bool) -> None:
+        if busy and size > self._bytes_max and not self._is_warned:
             _log.warning(
                 "the write-ahead log exceeds its limit: a reader holds an old snapshot of the file",
                 path=str(self._database),
                 wal_bytes=size,
                 wal_bytes_max=self._bytes_max,
             )
-        self._told = busy and (self._told or size > self._bytes_max)
+        self._is_warned = busy and (self._is_warned or size > self._bytes_max)
 
     @contextmanager
     def reading(
@@ -96,14 +96,14 @@ class WalLimit:
         """
         begun, size = time.monotonic(), self._size()
 
-        def is_to_end() -> bool:
+        def must_interrupt() -> bool:
             if is_given_up():
                 return True
             if time.monotonic() - begun < READ_SECONDS_MIN:
                 return False
             return self._size() > max(size, self._bytes_max)
 
-        connection.set_progress_handler(is_to_end, _LOOKED_AT_EVERY)
+        connection.set_progress_handler(must_interrupt, _INSTRUCTIONS_BETWEEN_CHECKS)
         try:
             yield
         except sqlite3.OperationalError as error:

@@ -22,11 +22,11 @@ _EVENT_ID_BYTES: Final = 16
 
 
 class Erased(Struct, frozen=True):
-    """An event whose payload was erased; `left` is the digest of its redacted payload, `b""` if there is none."""
+    """An event whose payload was erased; `redacted_digest` is that of its redacted payload, `b""` if there is none."""
 
     position: int
     event_type: str
-    left: bytes
+    redacted_digest: bytes
 
     @classmethod
     def of(cls, row: StoredEvent) -> "Erased":

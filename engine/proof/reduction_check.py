@@ -24,7 +24,7 @@ ParameterEvent: TypeAlias = ParametersSet | ParametersReduced | SourceCarriedOve
 
 _READ_NAMES_MAX: Final = 20_000
 
-_SETTING: Final = ("ParametersSet", "ParametersReduced")
+_SETTING_TYPES: Final = ("ParametersSet", "ParametersReduced")
 
 
 class _Unprovable(Exception):
@@ -46,7 +46,7 @@ class _History:
         return place < len(self.copies) and self.copies[place] == version
 
 
-class _ReadValues:
+class _ValueCache:
     """An LRU cache of decoded parameter values by event position, bounded by the total number of names."""
 
     def __init__(self) -> None:
@@ -73,10 +73,10 @@ class ParameterIndexes:
     def __init__(self, root_id: int, broken: Mapping[int, int]) -> None:
         self._streams: dict[int, dict[str, _History]] = {}
         self._broken = broken
-        self._lost: dict[int, int] = {}
+        self._unknown_from: dict[int, int] = {}
         self._root_id = root_id
         self._sources: dict[int, int | None] = {}
-        self._read = _ReadValues()
+        self._read = _ValueCache()
 
     def add(self, row: StoredEvent, event: ParameterEvent) -> None:
         """Index the parameters that an event set."""
@@ -88,16 +88,16 @@ class ParameterIndexes:
             if isinstance(event, ParametersSet) and event.copied_from is not None:
                 history.copies.append(row.stream_version)
 
-    def lose(self, row: StoredEvent) -> None:
+    def mark_unknown(self, row: StoredEvent) -> None:
         """Note that it is unknown which parameters an event set."""
-        if row.event_type in _SETTING or row.event_type not in EVENT_TYPES:
-            self._lost.setdefault(row.stream_id, row.stream_version)
+        if row.event_type in _SETTING_TYPES or row.event_type not in EVENT_TYPES:
+            self._unknown_from.setdefault(row.stream_id, row.stream_version)
 
     def own(
         self, stream_id: int, version: int, ledger: Ledger, names: Collection[str] | None = None
     ) -> dict[str, OwnParameter]:
         """Return the parameters that a stream itself set or reduced up to a version."""
-        if self._lost.get(stream_id, version + 1) <= version:
+        if self._unknown_from.get(stream_id, version + 1) <= version:
             raise _Unprovable
         known = self._streams.get(stream_id, {})
         found = {}
@@ -112,7 +112,7 @@ class ParameterIndexes:
 
     def set_between(self, stream_id: int, after: int, until: int, names: Iterable[str]) -> set[str]:
         """Return which of the names a stream itself set or reduced after one version, and up to another."""
-        if self._lost.get(stream_id, until + 1) <= until:
+        if self._unknown_from.get(stream_id, until + 1) <= until:
             raise _Unprovable
         known = self._streams.get(stream_id, {})
         return {
@@ -148,17 +148,17 @@ class ParameterIndexes:
         root = ledger.stream(root_id)
         self._sources[root_id] = None if root is None else root.parent_id
         self.carried_over(root_id, ledger)
-        for row in ledger.events_of_types(root_id, _SETTING):
+        for row in ledger.events_of_types(root_id, _SETTING_TYPES):
             try:
-                self.add(row, _left(row))
+                self.add(row, _decoded(row))
             except _Unprovable:  # reported when its own run is checked
-                self.lose(row)
+                self.mark_unknown(row)
 
     def carried_over(self, root_id: int, ledger: Ledger) -> None:
         """Index the parameters carried over to a run when its source was deleted, as set at its first version."""
         for row in ledger.events_of_types(root_id, ("SourceCarriedOver",)):
             with suppress(_Unprovable):
-                self.add(structs.replace(row, stream_version=1), _left(row))
+                self.add(structs.replace(row, stream_version=1), _decoded(row))
 
 
 def reduction_problem(
@@ -168,11 +168,11 @@ def reduction_problem(
 
     Values computed by a caller's function are taken as recorded; their sources are checked.
     """
-    absent = event.rules.keys() ^ event.values.keys()
-    if absent:
-        return f"parameter {min(absent)!r} has a rule without a value, or a value without a rule"
+    unpaired = event.rules.keys() ^ event.values.keys()
+    if unpaired:
+        return f"parameter {min(unpaired)!r} has a rule without a value, or a value without a rule"
     try:
-        made = _made_again(indexes, parent, row, event, ledger)
+        made = _recomputed(indexes, parent, row, event, ledger)
     except ReductionImpossible as error:
         return str(error)
     except _Unprovable:
@@ -188,7 +188,7 @@ def reduction_problem(
     return None if same(event.conflicts, made.conflicts) else "its conflicts do not follow from the children's events"
 
 
-def _made_again(
+def _recomputed(
     indexes: ParameterIndexes, parent: StoredStream, row: StoredEvent, event: ParametersReduced, ledger: Ledger
 ) -> Outcome:
     now = row.stream_version - 1
@@ -236,7 +236,7 @@ def _values(ledger: Ledger, position: int) -> dict[str, Parameter]:
     row = ledger.event_at(position)
     if row is None or row.payload_digest is not None:
         raise _Unprovable
-    return _left(row).values
+    return _decoded(row).values
 
 
 def _value(values: Mapping[str, Parameter], name: str) -> Parameter:
@@ -245,7 +245,7 @@ def _value(values: Mapping[str, Parameter], name: str) -> Parameter:
     return values[name]
 
 
-def _left(row: StoredEvent) -> ParameterEvent:
+def _decoded(row: StoredEvent) -> ParameterEvent:
     """Return the decoded event; an erased one has its names, but not its values."""
     if row.payload is None:
         raise _Unprovable

@@ -46,8 +46,8 @@ class RunCheck:
         self._root = structs.replace(root, root_id=root.stream_id)
         self._broken: dict[int, int] = {} if broken is None else broken
         self._chains: dict[int, Chain] = {}
-        self._open: dict[str, Chain] = {}
-        self._found: dict[int, Problem] = {}
+        self._by_branch: dict[str, Chain] = {}
+        self._reported: dict[int, Problem] = {}
         self._misplaced: set[int] = set()
         self._finalized: set[str] = set()
         self._parameters = ParameterIndexes(root.stream_id, self._broken)
@@ -64,14 +64,14 @@ class RunCheck:
     def check(self, row: StoredEvent, ledger: Ledger) -> None:
         """Check the run's next event."""
         self.events += 1
-        chain = self._chains.get(row.stream_id) or self._opened(row, ledger)
+        chain = self._chains.get(row.stream_id) or self._open_chain(row, ledger)
         if chain is None:
             return
         if not chain.broken:
             self._check_event(chain, row, ledger)
         chain.version, chain.hash = row.stream_version, row.hash
 
-    def lose(self, streams: Iterable[StoredStream]) -> None:
+    def mark_unreadable(self, streams: Iterable[StoredStream]) -> None:
         """Note, instead of `finish`, that the events after the last checked one of each stream cannot be read."""
         for stream in streams:
             chain = self._chains.get(stream.stream_id)
@@ -86,11 +86,11 @@ class RunCheck:
                 continue
             if not chain.broken:
                 self._check_head(chain, stream)
-                self._check_announced(chain)
+                self._check_recorded(chain)
             if stream.root_id != self._root.root_id:
                 self._report("head", stream, "the stream's row assigns it to another run")
 
-    def _check_announced(self, chain: Chain) -> None:
+    def _check_recorded(self, chain: Chain) -> None:
         if chain.cut_off:
             message = "its source is missing, and no event records that it was carried over"
             self._report("link", chain.stream, message, stream_version=1)
@@ -106,19 +106,21 @@ class RunCheck:
             message = f"the stream's head does not match its last event, version {chain.version}"
             self._report("head", stream, message, stream_version=chain.version)
 
-    def _opened(self, row: StoredEvent, ledger: Ledger) -> Chain | None:
+    def _open_chain(self, row: StoredEvent, ledger: Ledger) -> Chain | None:
         stream = ledger.stream(row.stream_id)
         if stream is None:
-            self._misplace("missing stream", row, f"the stream {row.stream_id} of this event is missing")
+            self._report_misplaced("missing stream", row, f"the stream {row.stream_id} of this event is missing")
             return None
         if stream.run_id != self._root.run_id and stream.root_id != self._root.root_id:
-            self._misplace("order", row, f"its row names this run, but its stream belongs to run {stream.run_id!r}")
+            self._report_misplaced(
+                "order", row, f"its row names this run, but its stream belongs to run {stream.run_id!r}"
+            )
             return None
         chain = Chain(structs.replace(stream, root_id=self._root.root_id))
-        self._chains[row.stream_id] = self._open[stream.branch] = chain
+        self._chains[row.stream_id] = self._by_branch[stream.branch] = chain
         return chain
 
-    def _misplace(self, kind: ProblemKind, row: StoredEvent, message: str) -> None:
+    def _report_misplaced(self, kind: ProblemKind, row: StoredEvent, message: str) -> None:
         if row.stream_id in self._misplaced:
             return
         self._misplaced.add(row.stream_id)
@@ -140,18 +142,18 @@ class RunCheck:
         if row.payload_digest is not None:
             chain.erased[row.stream_version] = Erased.of(row)
             if row.payload is None:
-                self._parameters.lose(row)
+                self._parameters.mark_unknown(row)
                 return
         try:
             event = decoded(row)
         except MalformedPayload as error:
             self._break(chain, row, "payload", str(error))
         except CannotDecode:  # written by a newer version: its hash matches, its content cannot be checked
-            self._parameters.lose(row)
+            self._parameters.mark_unknown(row)
         else:
-            self._check_said(chain, row, event, ledger)
+            self._check_content(chain, row, event, ledger)
 
-    def _check_said(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> None:
+    def _check_content(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> None:
         message = self._event_problem(chain, row, event, ledger)
         if message is not None:
             self._break(chain, row, "link", message)
@@ -181,15 +183,15 @@ class RunCheck:
                 self._break(chain, row, "link", f"it records the erasure of version {version}, which is missing")
             elif known.payload_digest is None:
                 message = f"version {row.stream_version} records its erasure, but its payload is present"
-                self._break_before(chain, version, known.position, message)
-        elif (erased.left, erased.event_type) != (event.redacted, event.event_type):
+                self._break_at(chain, version, known.position, message)
+        elif (erased.redacted_digest, erased.event_type) != (event.redacted, event.event_type):
             message = f"its redacted payload is not the one that version {row.stream_version} records"
-            self._break_before(chain, version, erased.position, message)
+            self._break_at(chain, version, erased.position, message)
 
     def _is_whole(self, parent: StoredStream, children: Iterable[Head]) -> bool:
         """Whether no stream that a reduction read has a problem, without which the reduction cannot be checked."""
-        read = {parent.stream_id, *(self._open[head.branch].stream.stream_id for head in children)}
-        return self._found.keys().isdisjoint(read)
+        read = {parent.stream_id, *(self._by_branch[head.branch].stream.stream_id for head in children)}
+        return self._reported.keys().isdisjoint(read)
 
     def _event_problem(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> str | None:
         stream = chain.stream
@@ -217,7 +219,7 @@ class RunCheck:
 
     def _fork_problem(self, stream: StoredStream, event: BranchForked) -> str | None:
         problem = self._head_problem(Head(event.parent, event.parent_version, event.parent_hash))
-        return problem or _parent_row_problem(stream, self._open[event.parent].stream, event.parent_version)
+        return problem or _parent_row_problem(stream, self._by_branch[event.parent].stream, event.parent_version)
 
     def _source_problem(self, chain: Chain, row: StoredEvent, event: RunForked, ledger: Ledger) -> str | None:
         stream = chain.stream
@@ -246,7 +248,7 @@ class RunCheck:
             problem = self._head_problem(head)
             if problem is not None:
                 return problem
-            child = self._open[head.branch]
+            child = self._by_branch[head.branch]
             if child.stream.parent_id != stream.stream_id and not child.broken:
                 return f"it names branch {head.branch!r}, which was not forked from this one"
         return None
@@ -259,7 +261,7 @@ class RunCheck:
         if event.part == 1:
             self._finalized = set()
         self._finalized.update(head.branch for head in event.heads)
-        left_out = self._open.keys() - self._finalized
+        left_out = self._by_branch.keys() - self._finalized
         if event.part >= event.parts and left_out:
             return f"it leaves out branch {min(left_out)!r}"
         return None
@@ -267,7 +269,7 @@ class RunCheck:
     def _head_problem(self, head: Head) -> str | None:
         """Return why a linked head of this run is wrong, or None: it has to be the stream's head at this point."""
         where = f"branch {head.branch!r}"
-        chain = self._open.get(head.branch)
+        chain = self._by_branch.get(head.branch)
         if chain is None:
             return f"it names {where}, which is missing"
         if chain.broken:
@@ -284,7 +286,7 @@ class RunCheck:
         version = chain.version + 1 if kind == "missing event" else row.stream_version
         self._report(kind, chain.stream, message, stream_version=version, position=row.position)
 
-    def _break_before(self, chain: Chain, version: int, position: int, message: str) -> None:
+    def _break_at(self, chain: Chain, version: int, position: int, message: str) -> None:
         chain.broken = True
         self._report("payload", chain.stream, message, stream_version=version, position=position)
 
@@ -298,7 +300,7 @@ class RunCheck:
         position: int | None = None,
     ) -> None:
         """Report a problem of a stream, unless an earlier one of the stream is known."""
-        before = self._found.get(stream.stream_id)
+        before = self._reported.get(stream.stream_id)
         if before is not None:
             if stream_version is None or (before.stream_version or 0) <= stream_version:
                 return
@@ -311,7 +313,7 @@ class RunCheck:
             stream_version=stream_version,
             position=position,
         )
-        self._found[stream.stream_id] = problem
+        self._reported[stream.stream_id] = problem
         self.problems.append(problem)
         if stream_version is not None and kind != "head":
             known = self._broken.get(stream.stream_id, stream_version)

@@ -287,10 +287,10 @@ def test_an_export_interrupted_leaves_no_file(recorded: Path, tmp_path: Path) ->
     """An interrupted export exits with 130 and removes its temporary file."""
     script = (
         "import sys\nfrom engine.cli import main\nfrom engine.logs import sqlite_export\n"
-        "given = sqlite_export._GivenRun.piece\n"
+        "given = sqlite_export._RunExport.next_chunk\n"
         "def held(*arguments):\n"
         "    print('exporting', flush=True)\n    sys.stdin.read()\n    return given(*arguments)\n"
-        "sqlite_export._GivenRun.piece = held\n"
+        "sqlite_export._RunExport.next_chunk = held\n"
         "sys.exit(main(['export', '--all', '--to', 'all.jsonl']))"
     )
     before = set(tmp_path.iterdir())

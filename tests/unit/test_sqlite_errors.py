@@ -14,7 +14,7 @@ from engine.errors import (
     OutcomeUnknown,
     StoreBusy,
 )
-from engine.logs.sqlite_errors import opening_failed, translate
+from engine.logs.sqlite_errors import translate, translate_opening
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_each_code_is_translated_to_its_error(code: int | None, error: type[Anab
     failure = sqlite3.OperationalError("database is locked")
     if code is not None:
         failure.sqlite_errorcode = code
-    opening = opening_failed(failure, Path("runs.db"), busy_timeout=2)
+    opening = translate_opening(failure, Path("runs.db"), busy_timeout=2)
     assert type(opening) is error
     assert getattr(opening, "path", None) == Path("runs.db")
     # After a failed write, it is not known whether the file was changed.

@@ -17,7 +17,7 @@ from engine.projectors import Projectors
 _OPEN_IT_ELSEWHERE = "open it, or a copy of all its files, where it is writable"
 
 
-def connect_to_read(path: Path) -> sqlite3.Connection:
+def connect_immutable(path: Path) -> sqlite3.Connection:
     """Return a connection to a file that nothing writes to.
 
     Raises:
