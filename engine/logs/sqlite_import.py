@@ -26,7 +26,7 @@ from engine.ports import State, Stream
 from engine.proof.verification import RunCheck
 from engine.stored import StoredEvent, StoredStream
 from engine.times import from_microseconds
-from engine.transfer.grounds import unfounded, unrecordable
+from engine.transfer.event_checks import check_form, check_references
 from engine.transfer.lines import EventLine, RunLine, event_line, stored_event
 from engine.transfer.port import Imported, ImportedRun
 from engine.transfer.reading import ExportReader
@@ -256,33 +256,24 @@ class _NewRun:
 
     def _fold(self, row: StoredEvent, event: Event, line: int) -> None:
         stream = self._streams[row.stream_id]
-        refusal = unrecordable(row, event, line) or unfounded(event, stream, self._importing.state, line)
-        if refusal is not None:
-            raise refusal
-        given = set[str]()
-        for attempt_id in _attempts_given(event):
-            if attempt_id in given:
+        check_form(row, event, line)
+        check_references(event, stream, self._importing.state, line)
+        created = set[str]()
+        for attempt_id in _attempts_created(event):
+            if attempt_id in created:
                 raise ImportedAttemptExists(attempt_id, line)
-            given.add(attempt_id)
+            created.add(attempt_id)
             self._importing.check_free(attempt_id, stream, line)
-        recorded = RecordedEvent(
-            row.position,
-            stream.run_id,
-            stream.branch,
-            row.stream_version,
-            row.event_id.hex(),
-            from_microseconds(row.recorded_at),
-            row.hash,
-            event,
-        )
-        self._importing.projectors.apply(stream, recorded)
+        moment = from_microseconds(row.recorded_at)
+        envelope = stream.run_id, stream.branch, row.stream_version, row.event_id.hex(), moment, row.hash
+        self._importing.projectors.apply(stream, RecordedEvent(row.position, *envelope, event))
 
     def _flush(self) -> None:
         self._importing.projectors.flush()
         self._importing.pause()
 
 
-def _attempts_given(event: Event) -> Iterator[str]:
+def _attempts_created(event: Event) -> Iterator[str]:
     if isinstance(event, AttemptCreated):
         yield event.attempt_id
     elif isinstance(event, SourceCarriedOver):

@@ -6,7 +6,7 @@ A forger who recomputes every hash can still not bring the views into an inconsi
 from collections.abc import Iterator
 
 from engine.codec import SCHEMA_VERSIONS, encode_canonical
-from engine.errors import AnabranchError, InvalidName, shown
+from engine.errors import InvalidName, shown
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
@@ -26,23 +26,25 @@ from engine.stored import StoredEvent
 from engine.transfer.refusals import HistoryBroken, MalformedLine
 
 
-def unrecordable(row: StoredEvent, event: Event, line: int) -> AnabranchError | None:
-    """Return the error if an event's encoding, branch or names are never recorded, or None.
+def check_form(row: StoredEvent, event: Event, line: int) -> None:
+    """Raise unless an event's encoding, branch and names can have been recorded.
 
     Args:
         event: the decoded row.
         line: the event's line number, for the error.
+
+    Raises:
+        MalformedLine, HistoryBroken
     """
     if row.schema_version == SCHEMA_VERSIONS[row.event_type] and encode_canonical(event) != row.payload:
-        return MalformedLine(line, "its payload is not in the canonical encoding of an event")
+        raise MalformedLine(line, "its payload is not in the canonical encoding of an event")
     if is_misplaced(event):
-        return HistoryBroken(line, "link", f"a {row.event_type} cannot be in branch {shown(event.branch)}")
+        raise HistoryBroken(line, "link", f"a {row.event_type} cannot be in branch {shown(event.branch)}")
     try:
         for what, name in _names_given(event):
             check_name(name, what)
     except InvalidName as error:
-        return MalformedLine(line, str(error))
-    return None
+        raise MalformedLine(line, str(error)) from error
 
 
 def _names_given(event: Event) -> Iterator[tuple[str, str]]:
@@ -63,8 +65,8 @@ def _names_given(event: Event) -> Iterator[tuple[str, str]]:
             yield from (("attempt id", attempt.attempt_id) for attempt in carried.log.attempts)
 
 
-def unfounded(event: Event, stream: Stream, state: State, line: int) -> AnabranchError | None:
-    """Return the error if an event refers to a step, attempt or external run that does not exist, or None.
+def check_references(event: Event, stream: Stream, state: State, line: int) -> None:
+    """Raise `HistoryBroken` if an event refers to a step, attempt or external run that does not exist.
 
     Args:
         line: the event's line number, for the error.
@@ -73,14 +75,13 @@ def unfounded(event: Event, stream: Stream, state: State, line: int) -> Anabranc
         case AttemptUpdated(attempt_id=attempt_id):
             attempt = state.attempt(attempt_id, stream)
             if attempt is None or attempt.task_id != event.step:
-                return _missing(line, "attempt", attempt_id)
+                raise _missing(line, "attempt", attempt_id)
         case AttemptCreated(step=step) | StepStatusChanged(step=step) if state.step(stream, step) is None:
-            return _missing(line, "step", step)
+            raise _missing(line, "step", step)
         case ExternalRunUpdated(task_id=task_id) if state.external_run(stream, task_id) is None:
-            return _missing(line, "external run of task", task_id)
+            raise _missing(line, "external run of task", task_id)
         case _:
             pass
-    return None
 
 
 def _missing(line: int, what: str, name: str) -> HistoryBroken:
