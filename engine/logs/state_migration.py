@@ -14,9 +14,9 @@ from engine.commands import Request
 from engine.errors import AnabranchError, CannotMigrate, shown
 from engine.logger import get_logger
 from engine.logs.file_lock import RUN_LOCK_NAME, FileLock
+from engine.logs.old_tables import ROWS, OldTables
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import primary_code
-from engine.logs.state_aside import ROWS, TablesAside
 from engine.logs.state_rows import attempt_request, external_run_request, run_request, task_request
 from engine.logs.state_store import back_up, check_migratable, is_state_store, version_of
 
@@ -115,15 +115,15 @@ class _Migration:
         self._connection = connection
         self._path = path
         self._backfill = backfill
-        self._aside = TablesAside(connection)
+        self._old = OldTables(connection)
         self._table = ""
         self._row_id: object = None
 
     def begin(self) -> None:
-        unknown = self._aside.unknown_columns()
+        unknown = self._old.unknown_columns()
         if unknown:
             _log.warning("unknown columns are kept only in the backup", path=str(self._path), columns=unknown)
-        self._aside.set_aside()
+        self._old.set_aside()
 
     def finish(self, appender: Appender) -> Facts:
         """Record every row; return the numbers of rows and events."""
@@ -133,16 +133,16 @@ class _Migration:
             reason = f"table {self._table}, row {shown(self._row_id)}: {error}"
             raise CannotMigrate(self._path, reason) from error
         self._check_counts()
-        for what, count, names in self._aside.orphans(_NAMED_MAX):
+        for what, count, names in self._old.orphans(_NAMED_MAX):
             first = [shown(name) for name in names]
             _log.warning("rows refer to missing rows", path=str(self._path), what=what, count=count, first=first)
-        counts = self._aside.counts()
-        self._aside.drop()
+        counts = self._old.counts()
+        self._old.drop()
         return {**counts, "events": self._count("events")}
 
     def _requests(self) -> Iterator[Request]:
         for self._table in ROWS:
-            for row in self._aside.rows(self._table):
+            for row in self._old.rows(self._table):
                 self._row_id = next(iter(row.values()))
                 yield self._request(row)
 
@@ -159,7 +159,7 @@ class _Migration:
 
     def _check_counts(self) -> None:
         # A file whose tables lost their keys may hold duplicate rows, which the views merge.
-        for table, due in self._aside.counts_due(backfill=self._backfill).items():
+        for table, due in self._old.counts_due(backfill=self._backfill).items():
             found = self._count(table)
             if found != due:
                 raise CannotMigrate(self._path, f"table {table}: only {found} of {due} rows have unique keys")

@@ -10,7 +10,7 @@ from engine.logs.state_store import COLUMNS, columns_of, tables_of
 _PREFIX: Final = "state_store_"
 
 
-def _aside(statement: str) -> str:
+def _on_old_tables(statement: str) -> str:
     """Return a statement with its table names in braces replaced by the names that they have while set aside."""
     return statement.format(**{table: _PREFIX + table for table in COLUMNS})
 
@@ -23,19 +23,19 @@ _HAS_RUN = "run_id IN (SELECT run_id FROM {runs}) AS has_run"
 _SAME_TASK = "{tasks} AS task ON task.task_id = row.task_id AND task.run_id = row.run_id"
 
 ROWS: Final = {
-    "runs": _aside(f"SELECT {_columns('runs', 'row')} FROM {{runs}} AS row ORDER BY rowid"),
-    "tasks": _aside(
+    "runs": _on_old_tables(f"SELECT {_columns('runs', 'row')} FROM {{runs}} AS row ORDER BY rowid"),
+    "tasks": _on_old_tables(
         f"SELECT {_columns('tasks', 'row')}, row.{_HAS_RUN}, 1 AS has_task FROM {{tasks}} AS row ORDER BY row.rowid"
     ),
     # In insertion order, but never a later attempt of a task before an earlier one.
-    "task_attempts": _aside(
+    "task_attempts": _on_old_tables(
         f"SELECT {_columns('task_attempts', 'row')}, row.{_HAS_RUN}, task.task_id IS NOT NULL AS has_task,"
         " coalesce(task.current_attempt_id = row.attempt_id, 0) AS is_current,"
         " task.current_attempt_id IS NULL AS no_current"
         f" FROM {{task_attempts}} AS row LEFT JOIN {_SAME_TASK} ORDER BY"
         " max(row.rowid) OVER (PARTITION BY row.run_id, row.task_id ORDER BY row.attempt_index), row.attempt_index"
     ),
-    "external_runs": _aside(
+    "external_runs": _on_old_tables(
         f"SELECT {_columns('external_runs', 'row')}, row.{_HAS_RUN}, task.task_id IS NOT NULL AS has_task,"
         " run.created_at AS run_created_at, NOT EXISTS (SELECT 1 FROM {task_attempts} AS attempt"
         " WHERE attempt.task_id = row.task_id AND attempt.run_id = row.run_id) AS untried"
@@ -45,21 +45,21 @@ ROWS: Final = {
 }
 """The query of each table, in the order in which the tables become events. The first column identifies the row."""
 
-_LOST_RUNS = _aside(
+_LOST_RUNS = _on_old_tables(
     "SELECT run_id FROM {tasks} UNION SELECT run_id FROM {task_attempts} UNION SELECT run_id FROM {external_runs}"
     " EXCEPT SELECT run_id FROM {runs}"
 )
-_LOST_TASKS = _aside(
+_LOST_TASKS = _on_old_tables(
     "SELECT DISTINCT task_id FROM (SELECT run_id, task_id FROM {task_attempts}"
     " UNION SELECT run_id, task_id FROM {external_runs} EXCEPT SELECT run_id, task_id FROM {tasks})"
 )
-_LOST_CURRENT = _aside(
+_LOST_CURRENT = _on_old_tables(
     "SELECT old.task_id FROM {tasks} AS old JOIN main.tasks AS new ON new.task_id = old.task_id"
     " AND new.run_id = old.run_id WHERE old.current_attempt_id != coalesce(new.current_attempt_id, '')"
 )
 
 
-class TablesAside:
+class OldTables:
     """The tables of the state store that `connection` has open. Call every method in the caller's transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
