@@ -13,7 +13,7 @@ from engine.logs.own_files import refuse_names_of_others
 _SMALLEST_DATABASE: Final = 512  # bytes: one page
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
-READING_WRITES: Final = "read_only=True only reads what is there"
+READ_ONLY_ADVICE: Final = "open it with read_only=True to read it"
 """The advice if a file or its folder is not writable."""
 
 
@@ -115,7 +115,7 @@ def _check_writable(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not os.access(path, os.R_OK | os.W_OK):
-        raise PermissionError(errno.EACCES, f"the file may not be written; {READING_WRITES}")
+        raise PermissionError(errno.EACCES, f"the file is not writable; {READ_ONLY_ADVICE}")
     if 0 < path.stat().st_size < _SMALLEST_DATABASE:  # SQLite would treat it as empty
         raise NotADatabase(path, "it is shorter than any database")
 

@@ -21,8 +21,12 @@ NETWORK_FILE_SYSTEMS = frozenset(
         "glusterfs",
         "fuse.glusterfs",
         "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
     }
-    | {"ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
 )
 
 _MOUNTS = Path("/proc/self/mountinfo")

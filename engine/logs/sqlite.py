@@ -29,7 +29,7 @@ from engine.events import RecordedEvent
 from engine.logger import get_logger
 from engine.logs.connections import ThreadConnection, release_cursors
 from engine.logs.file_lock import FileLock
-from engine.logs.file_system import READING_WRITES, is_named, resolved
+from engine.logs.file_system import READ_ONLY_ADVICE, is_named, resolved
 from engine.logs.forking import inside_sqlite
 from engine.logs.own_files import LOCK, beside
 from engine.logs.readers import Readers, kept_open
@@ -149,16 +149,13 @@ class SqliteEventLog:
         except BaseException as error:
             release_cursors(error)  # else the job's snapshot stays open as long as the error is referenced
             if isinstance(error, sqlite3.Error):
-                raise self._translate_error(error) from error
+                raise self._write_failed(error) from error
             raise
-        self._limit_log()
-        return result
-
-    def _limit_log(self) -> None:
         try:
             self.wal_limit.keep(self._connection.raw)
-        except sqlite3.Error as error:  # the job is committed in the log, so it is acknowledged nevertheless
-            self._translate_error(error)
+        except sqlite3.Error as error:  # not raised: the job is committed, so it must be acknowledged
+            self._write_failed(error)
+        return result
 
     async def read(
         self, events: EventFilter, after: int, until: int | None, limit: int
@@ -175,18 +172,17 @@ class SqliteEventLog:
         if isinstance(answer, Recorded):
             return answer
         release_cursors(answer)  # as in `_run_job`; an answer is returned, not raised
-        return self._translate_error(answer) if isinstance(answer, sqlite3.Error) else as_row_damaged(answer, self.path)
+        return self._write_failed(answer) if isinstance(answer, sqlite3.Error) else as_row_damaged(answer, self.path)
 
-    def _translate_error(self, error: sqlite3.Error) -> AnabranchError:
-        _log.info("write failed", path=str(self.path), error=str(error))
+    def _write_failed(self, error: sqlite3.Error) -> AnabranchError:
+        """Log a failed write and return the engine's error; after a failed sync, disable writing."""
+        cause = str(error)
+        _log.info("write failed", path=str(self.path), error=cause)
         if is_failed_sync(error):
-            self._disable_writing(str(error))
+            self._doubt = cause
+            _log.error("a sync failed: writing is disabled until reopening", path=str(self.path), cause=cause)
+            self._mark.set()
         return translate(error, self.path, busy_timeout=self._busy_timeout)
-
-    def _disable_writing(self, cause: str) -> None:
-        self._doubt = cause
-        _log.error("a sync failed: writing is disabled until the store is reopened", path=str(self.path), cause=cause)
-        self._mark.set()
 
     @property
     def is_in_doubt(self) -> bool:
@@ -286,7 +282,7 @@ async def _open_lock(connection: ThreadConnection, path: Path) -> FileLock:
         return FileLock(beside(path, LOCK))
     except OSError as error:
         await connection.close()
-        raise FolderNotWritable(path, f"its lock file: {error.strerror or error}; {READING_WRITES}") from error
+        raise FolderNotWritable(path, f"its lock file: {error.strerror or error}; {READ_ONLY_ADVICE}") from error
 
 
 async def _close(connection: ThreadConnection, path: Path, lock: FileLock, busy_timeout: float) -> None:

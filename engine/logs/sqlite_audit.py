@@ -35,7 +35,7 @@ CHUNK_EVENTS = 2000
 CHUNK_RUNS = 500
 
 
-class _Cut(Struct):
+class _TreeAt(Struct):
     """The Merkle tree over the runs as of a position."""
 
     position: int
@@ -88,7 +88,7 @@ class _StoreCheck:
         self._last = 0
         self._since = since
         self._progress = progress
-        self._cuts: list[_Cut] = []
+        self._trees: list[_TreeAt] = []
         self._problems: list[Problem] = []
         self._broken: dict[int, int] = {}
         self._deleted: list[str] = []
@@ -102,7 +102,7 @@ class _StoreCheck:
         last = await self._read_or_report(last_position, "the end of the log")
         self._last = self._total = await self._read(_folded_until) if last is None else last
         positions = [self._last] if self._since is None else [self._since.position, self._last]
-        self._cuts = [_Cut(position) for position in positions]
+        self._trees = [_TreeAt(position) for position in positions]
 
     async def store(self) -> None:
         """Check every run, and the rows that belong to none."""
@@ -154,7 +154,7 @@ class _StoreCheck:
 
     async def _check(self, root: StoredStream, *, in_tree: bool = True) -> bool:
         """Check a run up to its last event, or to the first unreadable one; return whether the run still exists."""
-        run = _RunPass(root, [cut.position for cut in self._cuts], self._broken)
+        run = _RunPass(root, [each.position for each in self._trees], self._broken)
         try:
             await self._check_chunks(run)
         except ReadFailed as error:
@@ -165,9 +165,9 @@ class _StoreCheck:
             if in_tree:
                 self._add_deleted(run.deleted)
             return False
-        for cut in self._cuts:
-            if in_tree and run.heads.get(cut.position):
-                cut.tree.add(run_leaf(root.run_id, run.heads[cut.position]))
+        for each in self._trees:
+            if in_tree and run.heads.get(each.position):
+                each.tree.add(run_leaf(root.run_id, run.heads[each.position]))
         self._runs += 1
         self._streams += run.check.streams
         self._problems += run.check.problems
@@ -204,15 +204,15 @@ class _StoreCheck:
 
     def _add_deleted(self, deleted: Tombstone) -> None:
         """Add a deleted run's leaf in place of the run's."""
-        first = self._cuts[0].position
+        first = self._trees[0].position
         if deleted.first_position <= first:
             self._deleted.append(deleted.run_id)
         later = self._since is not None and deleted.deleted_at > self._deletions_seen_until
-        for cut in self._cuts:
-            if deleted.first_position <= cut.position:
+        for each in self._trees:
+            if deleted.first_position <= each.position:
                 # The checkpoint covers either the run or its deletion, which comparing the roots confirms. Its time
                 # cannot tell which: a deletion may have begun before the checkpoint and been committed after it.
-                cut.tree.add(deleted.leaf if later and cut is self._cuts[0] else deleted.leaf_now())
+                each.tree.add(deleted.leaf if later and each is self._trees[0] else deleted.leaf_now())
         when = from_microseconds(deleted.deleted_at).isoformat(timespec="seconds")
         if later and deleted.last_position <= first:
             message = f"the run was deleted after the checkpoint, at {when} according to the store: {deleted.reason}"
@@ -233,9 +233,9 @@ class _StoreCheck:
             message = f"the checkpoint is at position {since.position}, but the log ends at position {self._last}"
         elif self._unreadable:
             return  # the heads of the unreadable runs are unknown
-        elif (runs := self._cuts[0].tree.size) != since.runs:
+        elif (runs := self._trees[0].tree.size) != since.runs:
             message = f"the checkpoint covers {since.runs} runs up to position {since.position}, but the log has {runs}"
-        elif self._cuts[0].tree.root().hex() != since.root and not self._unprovable:
+        elif self._trees[0].tree.root().hex() != since.root and not self._unprovable:
             message = f"the history up to position {since.position} does not match the checkpoint"
         else:
             return
@@ -248,7 +248,7 @@ class _StoreCheck:
             runs=self._runs,
             streams=self._streams,
             events=self._events,
-            root=self._cuts[-1].tree.root().hex(),
+            root=self._trees[-1].tree.root().hex(),
             problems=self._problems,
             deleted=self._deleted,
         )
@@ -257,17 +257,17 @@ class _StoreCheck:
 class _RunPass:
     """The check of one run, chunk by chunk, so far up to the position `after`.
 
-    `heads` holds the run's heads at each of the positions `cuts` that the check has passed, none if the run began
-    later. `deleted` is set if the run was deleted before its last chunk was read.
+    `heads` holds, for each of the given positions that the check has passed, the run's heads there, none if the run
+    began later. `deleted` is set if the run was deleted before its last chunk was read.
     """
 
-    def __init__(self, root: StoredStream, cuts: list[int], broken: dict[int, int]) -> None:
+    def __init__(self, root: StoredStream, positions: list[int], broken: dict[int, int]) -> None:
         self.check = RunCheck(root, broken)
         self.done = False
         self.deleted: Tombstone | None = None
         self.heads: dict[int, list[Head]] = {}
         self._root = root
-        self._cuts = cuts
+        self._positions = positions
         self.after = 0
 
     def check_chunk(self, connection: sqlite3.Connection) -> None:
@@ -275,24 +275,21 @@ class _RunPass:
         ledger = SqliteLedger(connection)
         before = self.check.events
         for event in ledger.run_events(self._root.stream_id, self.after, CHUNK_EVENTS):
-            self._note_heads(event.position)
+            self._keep_heads(event.position)
             self.check.check(event, ledger)
             self.after = event.position
         if self.check.events - before < CHUNK_EVENTS:
-            self._note_heads(None)
+            self._keep_heads(None)
             self.check.finish(ledger.streams_of(self._root.run_id))
-            self._look_for_deletion(ledger)
+            if ledger.stream(self._root.stream_id) is None:
+                self.deleted = next(iter(ledger.deleted(self._root.stream_id)), None)
             self.done = True
 
-    def _look_for_deletion(self, ledger: SqliteLedger) -> None:
-        if ledger.stream(self._root.stream_id) is None:
-            self.deleted = next(iter(ledger.deleted(self._root.stream_id)), None)
-
-    def _note_heads(self, coming: int | None) -> None:
-        """Keep the heads for every cut before the position of the run's next event, None at the end of the run."""
-        for cut in self._cuts:
-            if cut not in self.heads and (coming is None or coming > cut):
-                self.heads[cut] = self.check.heads()
+    def _keep_heads(self, next_position: int | None) -> None:
+        """Keep the heads for the positions before the run's next event; `None` means the end of the run."""
+        for position in self._positions:
+            if position not in self.heads and (next_position is None or next_position > position):
+                self.heads[position] = self.check.heads()
 
 
 def _sources(ledger: SqliteLedger, root: StoredStream) -> list[StoredStream]:

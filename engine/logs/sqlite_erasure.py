@@ -51,9 +51,9 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
         raise PointNotFound(what.run_id, what.branch, what.version, head)
     run_ids = _with_forks(connection, what.run_id)
     roots = [root_id_of(connection, run_id) for run_id in run_ids]
-    carried = holders_of(connection, row.position, sorted(roots))
+    copies = holders_of(connection, row.position, sorted(roots))
     if row.payload_digest is not None:
-        return Erasure(erased=False, carried=carried)
+        return Erasure(erased=False, carried=copies)
     event = decoded(row)
     _check_hash(ledger, stream, row)
     remaining = _redacted_payload(row, event)
@@ -62,9 +62,9 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
         (remaining, payload_digest(row.payload or b""), row.position),
     )
     # Only now, so that the erased event itself is not found as a copy.
-    carried += [copy for copy in carried_over_by(connection, event) if copy not in carried]
+    copies += [copy for copy in carried_over_by(connection, event) if copy not in copies]
     if isinstance(event, StepLogged):
-        carried += described_alike(connection, event, stream_id, sorted(roots))
+        copies += described_alike(connection, event, stream_id, sorted(roots))
     erasure = PayloadErased(
         branch=what.branch,
         stream_version=what.version,
@@ -79,7 +79,7 @@ def erase_payload(connection: sqlite3.Connection, appender: Appender, what: ToEr
     else:
         appender.projectors.clear([stream_id])
         _refold(connection, appender, "root_id = ? AND stream_id = ?", (root_id, stream_id))
-    return Erasure(erased=True, carried=carried)
+    return Erasure(erased=True, carried=copies)
 
 
 def _check_hash(ledger: SqliteLedger, stream: StoredStream, row: StoredEvent) -> None:

@@ -109,15 +109,15 @@ class SqliteLedger:
         Args:
             after: the root stream id of the previous run; None for the first runs.
         """
-        where = "" if after is None else f" > {after}"
-        there = self._connection.execute(
-            f"{_STREAMS} WHERE branch = ''{where and f' AND stream_id{where}'} ORDER BY stream_id LIMIT {limit}"
-        ).fetchall()
-        gone = self._connection.execute(
-            f"{_DELETED}{where and f' WHERE root_id{where}'} ORDER BY root_id LIMIT {limit}"
-        ).fetchall()
-        runs: list[StoredStream | Tombstone] = [_as_stream(row) for row in there]
-        runs += [_as_tombstone(row) for row in gone]
+
+        def next_rows(select: str, root_id: str) -> list[tuple[Any, ...]]:
+            beyond = "" if after is None else f" AND {root_id} > {after}"
+            return self._connection.execute(f"{select}{beyond} ORDER BY {root_id} LIMIT {limit}").fetchall()
+
+        runs: list[StoredStream | Tombstone] = [
+            *map(_as_stream, next_rows(f"{_STREAMS} WHERE branch = ''", "stream_id")),
+            *map(_as_tombstone, next_rows(f"{_DELETED} WHERE true", "root_id")),
+        ]
         return sorted(runs, key=root_stream_id)[:limit]
 
     def deleted(self, root_id: int | None = None) -> list[Tombstone]:
@@ -193,11 +193,11 @@ def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.
 
 def leaves(connection: sqlite3.Connection) -> Iterator[bytes]:
     """Yield the leaf of every run, including deleted ones, in the order in which the runs were opened."""
-    gone = ((run.root_id, run.leaf_now()) for run in SqliteLedger(connection).deleted())
-    return (leaf for _, leaf in heapq.merge(_leaves(connection), gone, key=itemgetter(0)))
+    deleted = ((run.root_id, run.leaf_now()) for run in SqliteLedger(connection).deleted())
+    return (leaf for _, leaf in heapq.merge(_existing_leaves(connection), deleted, key=itemgetter(0)))
 
 
-def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
+def _existing_leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
     """Yield the root stream id and the leaf of every existing run."""
     streams = map(_as_stream, connection.execute(f"{_STREAMS} ORDER BY root_id, stream_id"))
     for root_id, of_run in groupby(streams, key=attrgetter("root_id")):

@@ -36,8 +36,8 @@ class Erased(Struct, frozen=True):
 class Chain(Struct):
     """A stream, up to the last event checked.
 
-    `erased` holds the erased events without a `PayloadErased` so far, by version; `cut_off` is set while the stream of
-    a forked run has no source and no `SourceCarriedOver` so far.
+    `erased` holds, by version, the erased events without a `PayloadErased` so far; `lacks_source` is set while the
+    stream of a forked run has no source and no `SourceCarriedOver` so far.
     """
 
     stream: StoredStream
@@ -45,7 +45,7 @@ class Chain(Struct):
     hash: bytes = GENESIS_HASH
     broken: bool = False
     erased: dict[int, Erased] = field(default_factory=dict)
-    cut_off: bool = False
+    lacks_source: bool = False
 
 
 def chain_problem(chain: Chain, row: StoredEvent, ledger: Ledger) -> tuple[ProblemKind, str] | None:

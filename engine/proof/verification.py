@@ -91,7 +91,7 @@ class RunCheck:
                 self._report("head", stream, "the stream's row assigns it to another run")
 
     def _check_recorded(self, chain: Chain) -> None:
-        if chain.cut_off:
+        if chain.lacks_source:
             message = "its source is missing, and no event records that it was carried over"
             self._report("link", chain.stream, message, stream_version=1)
         for version, erased in sorted(chain.erased.items())[:1]:
@@ -162,7 +162,7 @@ class RunCheck:
         if (
             isinstance(event, ParametersReduced)
             and row.payload_digest is None
-            and self._is_whole(stream, event.children)
+            and self._is_intact(stream, event.children)
         ):
             message = reduction_problem(self._parameters, stream, row, event, ledger)
             if message is not None:
@@ -170,7 +170,7 @@ class RunCheck:
         if isinstance(event, ParametersSet | ParametersReduced):
             self._parameters.add(row, event)
         elif isinstance(event, SourceCarriedOver):
-            chain.cut_off = False
+            chain.lacks_source = False
         elif isinstance(event, PayloadErased):
             self._check_erasure(chain, row, event, ledger)
 
@@ -188,7 +188,7 @@ class RunCheck:
             message = f"its redacted payload is not the one that version {row.stream_version} records"
             self._break_at(chain, version, erased.position, message)
 
-    def _is_whole(self, parent: StoredStream, children: Iterable[Head]) -> bool:
+    def _is_intact(self, parent: StoredStream, children: Iterable[Head]) -> bool:
         """Whether no stream that a reduction read has a problem, without which the reduction cannot be checked."""
         read = {parent.stream_id, *(self._by_branch[head.branch].stream.stream_id for head in children)}
         return self._reported.keys().isdisjoint(read)
@@ -224,7 +224,7 @@ class RunCheck:
     def _source_problem(self, chain: Chain, row: StoredEvent, event: RunForked, ledger: Ledger) -> str | None:
         stream = chain.stream
         if stream.parent_id is None:
-            chain.cut_off = True
+            chain.lacks_source = True
             self._parameters.carried_over(stream.root_id, ledger)
             return _parent_row_problem(stream, None, 0)
         version = event.source_version
