@@ -32,16 +32,16 @@ _Item: TypeAlias = Mapping[str, Parameter] | CarriedStep | _Configured
 
 
 def carried_over(
-    run_id: str, seen: FromSource, hidden: Collection[str], runs: Sequence[str]
+    run_id: str, inherited: FromSource, hidden: Collection[str], runs: Sequence[str]
 ) -> tuple[SourceCarriedOver, ...]:
     """Return the events that give a run what it inherited from its source.
 
     Args:
-        seen: what the run inherited, as of the fork.
+        inherited: what the run inherited, as of the fork.
         hidden: the steps that the run has since logged or removed itself.
         runs: the runs in its ancestry that themselves got something carried over, nearest first.
     """
-    parts = [_part(items, hidden) for items in in_parts(_items(run_id, seen), PART_BYTES_MAX)]
+    parts = [_part(items, hidden) for items in in_parts(_items(run_id, inherited), PART_BYTES_MAX)]
     return tuple(
         SourceCarriedOver(
             branch=ROOT,
@@ -51,7 +51,7 @@ def carried_over(
             config=part.config,
             part=number,
             parts=len(parts),
-            **({"runs": list(runs), **seen.described} if number == 1 else {}),
+            **({"runs": list(runs), **inherited.described} if number == 1 else {}),
         )
         for number, part in enumerate(parts, start=1)
     )
@@ -69,12 +69,12 @@ def _part(items: Iterable[_Item], hidden: Collection[str]) -> _Part:
     return part
 
 
-def _items(run_id: str, seen: FromSource) -> Iterator[_Item]:
+def _items(run_id: str, inherited: FromSource) -> Iterator[_Item]:
     """Yield the units that are not split: a parameter, a configuration key, a step with at most one attempt."""
-    yield from ({name: value} for name, value in seen.parameters.items())
-    yield from (_Configured({key: value}) for key, value in seen.config.items())
+    yield from ({name: value} for name, value in inherited.parameters.items())
+    yield from (_Configured({key: value}) for key, value in inherited.config.items())
     place = 0
-    for step in seen.steps.values():
+    for step in inherited.steps.values():
         ids = {attempt.attempt_id: _attempt_id(run_id, step, attempt) for attempt in step.attempts}
         current = ids.get(step.current_attempt_id or "")
         log = structs.replace(step, attempts=[], current_attempt_id=current, inherited_from=None)

@@ -88,10 +88,10 @@ class FileLock:
             if is_named(self.path, os.fstat(self._file.fileno())):
                 return
             try:
-                there = io.FileIO(self.path, "a", opener=_open_for_owner)
+                current = io.FileIO(self.path, "a", opener=_open_for_owner)
             except OSError:  # then no other process can create a new one either
                 return
-            removed, self._file = self._file, there
+            removed, self._file = self._file, current
             removed.close()
 
     def _flock(self, operation: int) -> None:

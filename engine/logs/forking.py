@@ -44,8 +44,8 @@ class _Gate:
     """
 
     def __init__(self) -> None:
-        self._own = threading.local()
-        self.end_fork = partial(self._own.__setattr__, "fork", None)
+        self._local = threading.local()
+        self.end_fork = partial(self._local.__setattr__, "fork", None)
         self.reset()
 
     def reset(self) -> None:
@@ -87,7 +87,7 @@ class _Gate:
                 return
 
     def _begin_fork(self) -> None:
-        fork = self._own.fork = _Fork()
+        fork = self._local.fork = _Fork()
         with self._lock:
             self._forks.append(weakref.ref(fork))
 
@@ -132,11 +132,11 @@ def connect(database: Path | str, *, uri: bool = False, busy_timeout: float = _B
 def connect_new(path: Path) -> sqlite3.Connection:
     """Return a connection to a new owner-only file, without a journal or syncs: after any failure, discard the file."""
     create_for_owner(path)
-    with ExitStack() as unless_made:
-        connection = unless_made.enter_context(closing(connect(path)))
+    with ExitStack() as on_failure:
+        connection = on_failure.enter_context(closing(connect(path)))
         connection.execute("PRAGMA journal_mode = OFF")  # SQLite opens the file at the first statement
         connection.execute("PRAGMA synchronous = OFF")
-        unless_made.pop_all()
+        on_failure.pop_all()
     return connection
 
 

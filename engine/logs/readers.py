@@ -39,9 +39,9 @@ def kept_open(path: Path) -> Iterator[None]:
     The last connection to close checkpoints and deletes the write-ahead log. If the file cannot be opened here, that
     happens under SQLite's exclusive lock, while no other connection exists.
     """
-    with contextlib.ExitStack() as until_then:
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(sqlite3.Error):
-            connection = until_then.enter_context(contextlib.closing(connect_read_only(path)))
+            connection = stack.enter_context(contextlib.closing(connect_read_only(path)))
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # SQLite opens the file only now
         yield
 

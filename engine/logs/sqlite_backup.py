@@ -58,11 +58,11 @@ class SqliteBackup:
             await finish(asyncio.to_thread(remove_abandoned, target.parent))
             folder = PartialFolder(target.parent)
             try:
-                return await self._made(folder.path / "copy.db", target, progress or _ignore_progress)
+                return await self._make(folder.path / "copy.db", target, progress or _ignore_progress)
             finally:
                 await finish(asyncio.to_thread(folder.remove))
 
-    async def _made(self, copy: Path, target: Path, progress: BackupProgress) -> BackedUp:
+    async def _make(self, copy: Path, target: Path, progress: BackupProgress) -> BackedUp:
         source = await ThreadConnection.open(
             lambda: connect_read_only(self._log.path, immutable=self._log.is_read_only)
         )

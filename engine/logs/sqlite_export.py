@@ -55,7 +55,7 @@ async def export_lines(
     readers: Readers, run_ids: Sequence[str] | None, *, with_sources: bool, readable: bool, progress: Progress | None
 ) -> AsyncGenerator[bytes, None]:
     """Yield whole lines, several at a time; see `Engine.export_runs`."""
-    runs = await readers.run(lambda connection: _chosen(connection, run_ids, with_sources=with_sources))
+    runs = await readers.run(lambda connection: _select_runs(connection, run_ids, with_sources=with_sources))
     total, done = sum(run.events for run in runs), 0
     yield encode_line(Header(format=FORMAT, version=FORMAT_VERSION, readable=readable))
     for run in runs:
@@ -83,14 +83,14 @@ class _RunExport:
 
     def next_chunk(self, connection: sqlite3.Connection) -> bytes:
         """Return the next lines; after the last event, including the heads and the run's end."""
-        opening = self._begin(connection) if self._until is None else b""
+        opening = self._begin_lines(connection) if self._until is None else b""
         events = self._next_events(connection)
         if self.ended:
             self._check_whole(connection)
-            events.append(self._closing())
+            events.append(self._end_lines())
         return opening + b"".join(events)
 
-    def _begin(self, connection: sqlite3.Connection) -> bytes:
+    def _begin_lines(self, connection: sqlite3.Connection) -> bytes:
         self._until = last_position(connection)
         (self._expected,) = connection.execute(
             "SELECT count(*) FROM events WHERE root_id = ?", (self._run.root_id,)
@@ -121,7 +121,7 @@ class _RunExport:
         if changed is not None or not self.events or self.events != self._expected:
             raise ExportOvertaken(self._run.run_id)
 
-    def _closing(self) -> bytes:
+    def _end_lines(self) -> bytes:
         run = self._run.run_id
         heads = [
             HeadLine(run=run, branch=branch, stream_version=version, hash=hash_)
@@ -131,14 +131,14 @@ class _RunExport:
         return b"".join([*map(encode_line, heads), encode_line(end)])
 
 
-def _chosen(connection: sqlite3.Connection, run_ids: Sequence[str] | None, *, with_sources: bool) -> list[_Run]:
+def _select_runs(connection: sqlite3.Connection, run_ids: Sequence[str] | None, *, with_sources: bool) -> list[_Run]:
     """Return the runs in the order in which they were opened, so sources come before their forks."""
     if run_ids is None:
         return [_Run(*row) for row in connection.execute(f"{_RUNS} ORDER BY stream_id")]
     wanted = set(run_ids)
     if with_sources:
         wanted = {found for run_id in wanted for (found,) in connection.execute(_WITH_SOURCES, (run_id,))}
-    runs = [_named(connection, run_id) for run_id in sorted(wanted)]
+    runs = [_find_run(connection, run_id) for run_id in sorted(wanted)]
     return sorted(runs, key=lambda run: run.root_id)
 
 
@@ -148,7 +148,7 @@ _RUNS: Final = (
 )
 
 
-def _named(connection: sqlite3.Connection, run_id: str) -> _Run:
+def _find_run(connection: sqlite3.Connection, run_id: str) -> _Run:
     row = connection.execute(f"{_RUNS} AND run_id = ?", (run_id,)).fetchone()
     if row is None:
         raise RunNotFound(run_id)

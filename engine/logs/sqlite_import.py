@@ -90,10 +90,10 @@ class Importing:
             ImportRefused, DifferentRunExists, ImportedAttemptExists, CannotDecode, ImportedEventTooLarge, Interrupted
         """
         runs = []
-        for opened, events in self.reader.runs():
-            existing = self.ledger.named(opened.run, ROOT)
+        for run_line, events in self.reader.runs():
+            existing = self.ledger.named(run_line.run, ROOT)
             if existing is None:
-                runs.append(_NewRun(self, opened).record(events))
+                runs.append(_NewRun(self, run_line).record(events))
             else:
                 runs.append(self._compare(existing, events))
         self._check_held_once()
@@ -148,13 +148,13 @@ def _as_line(row: tuple[object, ...], wanted: EventLine) -> EventLine:
 class _NewRun:
     """A run that did not exist before: its rows are inserted, then read back, checked and folded."""
 
-    def __init__(self, importing: Importing, opened: RunLine) -> None:
+    def __init__(self, importing: Importing, run_line: RunLine) -> None:
         self._importing = importing
-        self._opened = opened
+        self._run_line = run_line
         self._line = importing.reader.line
         self._root_id = 0
         self._streams: dict[int, Stream] = {}
-        self._missing: SourceMissing | None = None
+        self._missing_source: SourceMissing | None = None
 
     def record(self, events: Iterator[EventLine]) -> ImportedRun:
         """Record the run.
@@ -164,7 +164,7 @@ class _NewRun:
         """
         count = self._insert(events)
         self._check_and_fold()
-        return ImportedRun(run_id=self._opened.run, branches=len(self._streams), events=count, existed=False)
+        return ImportedRun(run_id=self._run_line.run, branches=len(self._streams), events=count, existed=False)
 
     def _insert(self, events: Iterator[EventLine]) -> int:
         piece, size, count = list[tuple[Any, ...]](), 0, 0
@@ -210,7 +210,7 @@ class _NewRun:
         match _read(line.type, line.schema_version, line.payload, self._importing.reader.line):
             case BranchForked(parent=name, parent_version=version):
                 parent = self._importing.heads.find(line.run, name)
-            case RunForked(source_version=version) as event if not self._opened.carried_over:
+            case RunForked(source_version=version) as event if not self._run_line.carried_over:
                 parent = self._source(event)
             case _:
                 return None
@@ -223,7 +223,7 @@ class _NewRun:
         if row is None or row.hash != event.source_hash:
             source = event.source_run_id, event.source_branch, event.source_version
             # Raised only after the event's own hash is verified, whose mismatch takes precedence.
-            self._missing = SourceMissing(importing.reader.line, self._opened.run, source)
+            self._missing_source = SourceMissing(importing.reader.line, self._run_line.run, source)
             return None
         return importing.heads.find(event.source_run_id, event.source_branch)
 
@@ -237,8 +237,8 @@ class _NewRun:
             line = self._line + count
             check.check(row, importing.ledger)
             _raise_problem(check, line)
-            if self._missing is not None:
-                raise self._missing
+            if self._missing_source is not None:
+                raise self._missing_source
             event = _read(row.event_type, row.schema_version, row.payload, line)
             carried_over |= isinstance(event, SourceCarriedOver)
             size += len(row.payload or b"")
@@ -249,9 +249,9 @@ class _NewRun:
                     size = 0
         with _refused_at(self._line + count):
             self._flush()
-        check.finish(importing.ledger.streams_of(self._opened.run))
+        check.finish(importing.ledger.streams_of(self._run_line.run))
         _raise_problem(check, importing.reader.line)
-        if carried_over is not self._opened.carried_over:
+        if carried_over is not self._run_line.carried_over:
             raise HistoryBroken(self._line, "link", "its carried_over does not match its events")
 
     def _fold(self, row: StoredEvent, event: Event, line: int) -> None:

@@ -63,8 +63,8 @@ class SqliteViewMaintenance:
         """
         return await self._rebuild(progress, self._log.appender.projectors.versions())
 
-    async def _rebuild(self, progress: Progress | None, replaced: Mapping[str, int]) -> int:
-        # `replaced` holds the highest version of each view that may be replaced; of other views, any version may.
+    async def _rebuild(self, progress: Progress | None, replaceable: Mapping[str, int]) -> int:
+        # `replaceable` holds, by view, the highest version that may be replaced; of other views, any version may.
         self._log.check_writable()
         with _translated_errors(self._log.path):
             lock = FileLock(beside(self._log.path, REBUILD_LOCK))
@@ -77,7 +77,7 @@ class SqliteViewMaintenance:
                 REBUILD,
                 progress,
                 lambda scratch: self._log.exclusively(
-                    lambda each: _swap(each, scratch, self._log, replaced, damaged=damaged)
+                    lambda each: _swap(each, scratch, self._log, replaceable, damaged=damaged)
                 ),
             )
         finally:
@@ -141,11 +141,11 @@ def _have_other_versions(connection: sqlite3.Connection, versions: Mapping[str, 
     return any(found.get(view) != version for view, version in versions.items())
 
 
-def _check_not_newer(connection: sqlite3.Connection, replaced: Mapping[str, int]) -> None:
+def _check_not_newer(connection: sqlite3.Connection, replaceable: Mapping[str, int]) -> None:
     """Raise `StoreChanged` if newer code has migrated the file since it was opened."""
     if schema_version(connection) != SCHEMA_VERSION:
         raise StoreChanged("the log's tables")
-    if any(version > replaced.get(view, version) for view, version in view_versions(connection).items()):
+    if any(version > replaceable.get(view, version) for view, version in view_versions(connection).items()):
         raise StoreChanged("its views")
 
 
@@ -174,7 +174,7 @@ def _swap(
     connection: sqlite3.Connection,
     scratch: "_Scratch",
     log: SqliteEventLog,
-    replaced: Mapping[str, int],
+    replaceable: Mapping[str, int],
     *,
     damaged: bool,
 ) -> int | None:
@@ -190,9 +190,9 @@ def _swap(
     try:
         if damaged:
             with _translated_errors(log.path):
-                _check_what_remains(connection, scratch, log.path)
+                _check_log_pages(connection, scratch, log.path)
         with transaction(connection):
-            _check_not_newer(connection, replaced)
+            _check_not_newer(connection, replaceable)
             if last_position(connection) != position or scratch.is_outdated(connection):
                 return None
             if damaged:
@@ -206,7 +206,7 @@ def _swap(
     return position
 
 
-def _check_what_remains(connection: sqlite3.Connection, scratch: "_Scratch", path: Path) -> None:
+def _check_log_pages(connection: sqlite3.Connection, scratch: "_Scratch", path: Path) -> None:
     """Raise `ReadFailed` if, without the views in the schema, writing could still overwrite pages of the log."""
     # Not in the transaction that writes: once SQLite has met a damaged page, it refuses to change the schema.
     connection.execute("BEGIN IMMEDIATE")
@@ -255,11 +255,11 @@ class _Scratch:
         self.path.unlink(missing_ok=True)
         self._scratch = connect_new(self.path)
         self.rebuilder.create(self._scratch)
-        with ExitStack() as unless_read:
+        with ExitStack() as on_failure:
             connecting = connect_read_only(self._source_path, immutable=self._is_immutable)
-            source = unless_read.enter_context(closing(connecting))
+            source = on_failure.enter_context(closing(connecting))
             self._removals = removals(source)
-            unless_read.pop_all()
+            on_failure.pop_all()
         return source
 
     def _remove(self) -> None:

@@ -36,8 +36,8 @@ def _below_first_position(connection: sqlite3.Connection) -> Iterator[Problem]:
 def _missing_positions(connection: sqlite3.Connection) -> list[Problem]:
     """Find gaps between positions that deleted runs, with their numbers of events, do not account for."""
     deleted = sorted(SqliteLedger(connection).deleted(), key=attrgetter("first_position"))
-    (there,) = connection.execute("SELECT count(*) FROM events WHERE position > 0").fetchone()
-    missing = last_position(connection) - there - sum(run.events for run in deleted)
+    (existing,) = connection.execute("SELECT count(*) FROM events WHERE position > 0").fetchone()
+    missing = last_position(connection) - existing - sum(run.events for run in deleted)
     if missing <= 0:
         return []
     found = []

@@ -65,7 +65,7 @@ class _ValueSources:
             case ParametersReduced():
                 yield from self._in_reduction(event)
             case ParametersSet(copied_from=Source() as source):
-                stream_id, _ = self._child(source.branch)
+                stream_id, _ = self._branch_stream(source.branch)
                 for name in event.values:
                     yield self._position_set(stream_id, name, source.stream_version, forks=True)
             case _:
@@ -74,18 +74,19 @@ class _ValueSources:
     def _in_reduction(self, event: ParametersReduced) -> Iterator[int | None]:
         for name, sources in event.sources.items():
             for source in sources:
-                yield self._position_set(self._child(source.branch)[0], name, source.stream_version, forks=False)
+                stream_id, _ = self._branch_stream(source.branch)
+                yield self._position_set(stream_id, name, source.stream_version, forks=False)
         heads = {head.branch: head.stream_version for head in event.children}
         for conflict in event.conflicts:
             yield from self._in_conflict(conflict, heads[conflict.branch])
 
     def _in_conflict(self, conflict: ParameterConflict, child_version: int) -> Iterator[int | None]:
-        child_id, forked_at = self._child(conflict.branch)
+        child_id, forked_at = self._branch_stream(conflict.branch)
         yield self._position_set(child_id, conflict.name, child_version, forks=False)
         yield self._position_set(self._stream_id, conflict.name, forked_at, forks=True)
         yield self._position_set(self._stream_id, conflict.name, self._version - 1, forks=True)
 
-    def _child(self, branch: str) -> tuple[int, int]:
+    def _branch_stream(self, branch: str) -> tuple[int, int]:
         """Return the stream id of a branch of the same run, and its parent's version at the fork."""
         stream_id, forked_at = self._connection.execute(
             "SELECT stream_id, parent_version FROM streams"

@@ -172,31 +172,33 @@ def reduction_problem(
     if unpaired:
         return f"parameter {min(unpaired)!r} has a rule without a value, or a value without a rule"
     try:
-        made = _recomputed(indexes, parent, row, event, ledger)
+        outcome = _recomputed(indexes, parent, row, event, ledger)
     except ReductionImpossible as error:
         return str(error)
     except _Unprovable:
         return None
-    for what, recorded, again in (
-        ("values", event.values, made.values),
-        ("rules", event.rules, made.rules),
-        ("sources", event.sources, made.sources),
+    for what, recorded, due in (
+        ("values", event.values, outcome.values),
+        ("rules", event.rules, outcome.rules),
+        ("sources", event.sources, outcome.sources),
     ):
-        differing = [name for name in sorted({*recorded, *again}) if not same(recorded.get(name), again.get(name))]
+        differing = [name for name in sorted({*recorded, *due}) if not same(recorded.get(name), due.get(name))]
         if differing:
             return f"its {what} of {', '.join(map(ascii, differing))} do not follow from the children's events"
-    return None if same(event.conflicts, made.conflicts) else "its conflicts do not follow from the children's events"
+    if not same(event.conflicts, outcome.conflicts):
+        return "its conflicts do not follow from the children's events"
+    return None
 
 
 def _recomputed(
     indexes: ParameterIndexes, parent: StoredStream, row: StoredEvent, event: ParametersReduced, ledger: Ledger
 ) -> Outcome:
-    now = row.stream_version - 1
+    before = row.stream_version - 1
     contested = set[str]()
-    children = [_child(indexes, parent, head, now, contested, ledger) for head in event.children]
+    children = [_child(indexes, parent, head, before, contested, ledger) for head in event.children]
     return fold(
         children,
-        indexes.own(parent.stream_id, now, ledger, contested),
+        indexes.own(parent.stream_id, before, ledger, contested),
         rules=event.rules,
         default_rule="last",
         keep_parent=event.on_conflict == "parent",
@@ -206,14 +208,14 @@ def _recomputed(
 
 
 def _child(
-    indexes: ParameterIndexes, parent: StoredStream, head: Head, now: int, contested: set[str], ledger: Ledger
+    indexes: ParameterIndexes, parent: StoredStream, head: Head, until: int, contested: set[str], ledger: Ledger
 ) -> Child:
-    """Return a child as it was reduced; add to `contested` the names that the parent also set since the fork."""
+    """Return a child as it was reduced; add to `contested` its names that the parent set between fork and `until`."""
     stream = ledger.named(parent.run_id, head.branch)
     if stream is None:
         raise _Unprovable
     own = written_itself(indexes.own(stream.stream_id, head.stream_version, ledger))
-    since = indexes.set_between(parent.stream_id, stream.parent_version, now, own)
+    since = indexes.set_between(parent.stream_id, stream.parent_version, until, own)
     contested |= since
     return Child(head, own, stream.parent_version, indexes.resolved(parent, stream.parent_version, since, ledger))
 

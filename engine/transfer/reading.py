@@ -52,11 +52,11 @@ class ExportReader:
         """
         self._read_header()
         runs = events = 0
-        known = set[str]()
+        seen = set[str]()
         while not isinstance(opened := self._next(), End):
             if not isinstance(opened, RunLine):
                 raise self._out_of_place(opened, "a run or the end of the export")
-            self._check_run(opened.run, known)
+            self._check_run(opened.run, seen)
             found = RunEvents(self, opened)
             yield opened, iter(found)
             runs, events = runs + 1, events + found.count
@@ -116,10 +116,10 @@ class ExportReader:
         except ValueError as error:
             raise MalformedLine(self.line, str(error)) from error
 
-    def _check_run(self, run_id: str, known: set[str]) -> None:
-        if run_id in known:
+    def _check_run(self, run_id: str, seen: set[str]) -> None:
+        if run_id in seen:
             raise LineOutOfPlace(self.line, f"run {shown(run_id)} occurs twice in the file")
-        known.add(run_id)
+        seen.add(run_id)
         try:
             check_name(run_id, "run id")
         except InvalidInput as error:
@@ -146,35 +146,35 @@ class RunEvents:
             yield line
             line = self._reader.next_in(self._run)
         if not self.count:
-            raise self._wrong(f"run {shown(self._run.run)} has no events")
+            raise self._out_of_order(f"run {shown(self._run.run)} has no events")
         for branch, (version, hash_) in self._heads.items():
             wanted = HeadLine(run=self._run.run, branch=branch, stream_version=version, hash=hash_)
             if line != wanted:
-                raise self._wrong(f"expected the head of branch {shown(branch)}, as of its last event")
+                raise self._out_of_order(f"expected the head of branch {shown(branch)}, as of its last event")
             line = self._reader.next_in(self._run)
         if line != RunEnd(run=self._run.run, branches=len(self._heads), events=self.count):
             counts = f"{len(self._heads)} branches and {self.count} events"
-            raise self._wrong(f"expected the end of run {shown(self._run.run)}, with {counts}")
+            raise self._out_of_order(f"expected the end of run {shown(self._run.run)}, with {counts}")
 
     def _check(self, line: EventLine) -> None:
         self.count += 1
         if line.position != self.count:
-            raise self._wrong(f"expected event {self.count} of its run, not event {line.position}")
+            raise self._out_of_order(f"expected event {self.count} of its run, not event {line.position}")
         version, _ = self._heads.get(line.branch, (0, ""))
         if line.stream_version != version + 1:
             where = f"of branch {shown(line.branch)}"
-            raise self._wrong(f"expected version {version + 1} {where}, not version {line.stream_version}")
+            raise self._out_of_order(f"expected version {version + 1} {where}, not version {line.stream_version}")
         if version == 0:
             self._check_opened(line)
         self._heads[line.branch] = line.stream_version, line.hash
 
     def _check_opened(self, line: EventLine) -> None:
         if (line.branch == ROOT) is not (self.count == 1):
-            raise self._wrong("the first event of a run, and only that, opens its root branch")
+            raise self._out_of_order("the first event of a run, and only that, opens its root branch")
         try:
             check_branch(line.branch)
         except InvalidInput as error:
             raise MalformedLine(self._reader.line, str(error)) from error
 
-    def _wrong(self, reason: str) -> LineOutOfPlace:
+    def _out_of_order(self, reason: str) -> LineOutOfPlace:
         return LineOutOfPlace(self._reader.line, reason)
