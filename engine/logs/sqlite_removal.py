@@ -21,8 +21,8 @@ from engine.logs.sqlite_epoch import note_removal
 from engine.logs.sqlite_erasure import ToErase, erase_payload
 from engine.logs.sqlite_errors import as_row_damaged
 from engine.logs.sqlite_ledger import SqliteLedger, as_stored
-from engine.logs.sqlite_rebuild import remove_scratch
 from engine.logs.sqlite_schema import damage_in_pages
+from engine.logs.sqlite_scratch import remove_scratch
 from engine.logs.transactions import transaction
 from engine.logs.wal_limit import truncate_log
 from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry

@@ -24,7 +24,7 @@ from engine.errors import (
     UnknownEventType,
 )
 from engine.events import ParametersSet, PayloadErased
-from engine.logs import sqlite_rebuild, sqlite_removal
+from engine.logs import sqlite_removal, sqlite_scratch
 from engine.logs.sqlite import SqliteEventLog
 from engine.model import ERASED, Origin, Parameter, TaskSpec
 from engine.proof.redaction import ERASED_DOCUMENT
@@ -435,10 +435,10 @@ async def test_writers_go_on_while_a_reader_is_waited_for(database: Path) -> Non
 @pytest.fixture
 def erased_while_folding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let another engine erase and delete, once, what a rebuild or a comparison has already folded."""
-    catch_up = sqlite_rebuild._Scratch.catch_up
+    catch_up = sqlite_scratch.Scratch.catch_up
     overtaken: list[bool] = []
 
-    async def catch_up_and_be_overtaken(scratch: sqlite_rebuild._Scratch, progress: Any) -> bool:
+    async def catch_up_and_be_overtaken(scratch: sqlite_scratch.Scratch, progress: Any) -> bool:
         up_to_date = await catch_up(scratch, progress)
         if not overtaken:
             overtaken.append(True)
@@ -447,7 +447,7 @@ def erased_while_folding(monkeypatch: pytest.MonkeyPatch) -> None:
                 await other.delete_run("gone", "a key")
         return up_to_date
 
-    monkeypatch.setattr(sqlite_rebuild._Scratch, "catch_up", catch_up_and_be_overtaken)
+    monkeypatch.setattr(sqlite_scratch.Scratch, "catch_up", catch_up_and_be_overtaken)
 
 
 @pytest.mark.usefixtures("erased_while_folding")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, open_engine
-from engine.logs import sqlite_rebuild
+from engine.logs import sqlite_scratch
 from engine.logs.sqlite_fold import FoldedEvents
 from engine.transfer import DifferentRunExists
 
@@ -53,7 +53,7 @@ async def test_a_file_that_is_compacted_while_a_rebuild_begins(
 ) -> None:
     """A rebuild whose scratch file is removed by a compaction starts over with another one."""
     await engine.create_run("a")
-    meanwhile(monkeypatch, sqlite_rebuild, "removals", database, lambda other: other.compact())
+    meanwhile(monkeypatch, sqlite_scratch, "removals", database, lambda other: other.compact())
     await engine.rebuild()
     assert await engine.verify_views() == []
 
@@ -78,8 +78,8 @@ async def test_a_run_that_is_deleted_and_made_anew_between_two_chunks(
     database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Rebuilding and comparing the views start over when a run is deleted and created again between two chunks."""
-    monkeypatch.setattr(sqlite_rebuild, "CHUNK_EVENTS", 10)
-    monkeypatch.setattr(sqlite_rebuild, "LOCKED_EVENTS_MAX", 5)
+    monkeypatch.setattr(sqlite_scratch, "CHUNK_EVENTS", 10)
+    monkeypatch.setattr(sqlite_scratch, "LOCKED_EVENTS_MAX", 5)
     await engine.create_run("a")
     other_run = await engine.create_run("b")
     await asyncio.gather(*(other_run.set_parameters({"x": turn}) for turn in range(30)))

@@ -130,8 +130,8 @@ async def test_a_whole_number_is_no_fraction(database: Path, engine: Engine) -> 
 
 async def test_progress_is_reported_with_rising_positions(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rebuild reports after each chunk the position it has reached and the last position."""
-    monkeypatch.setattr("engine.logs.sqlite_rebuild.CHUNK_EVENTS", 10)
-    monkeypatch.setattr("engine.logs.sqlite_rebuild.LOCKED_EVENTS_MAX", 1)
+    monkeypatch.setattr("engine.logs.sqlite_scratch.CHUNK_EVENTS", 10)
+    monkeypatch.setattr("engine.logs.sqlite_scratch.LOCKED_EVENTS_MAX", 1)
     await populated(engine, "r", sets=100)
     last = await engine.last_position()
     reached: list[tuple[int, int]] = []
@@ -183,8 +183,8 @@ async def test_views_are_rebuilt_and_checked_while_others_write(
     database: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rebuilds and checks succeed, with true views, while this process and others write."""
-    monkeypatch.setattr("engine.logs.sqlite_rebuild.CHUNK_EVENTS", 100)
-    monkeypatch.setattr("engine.logs.sqlite_rebuild.LOCKED_EVENTS_MAX", 20)
+    monkeypatch.setattr("engine.logs.sqlite_scratch.CHUNK_EVENTS", 100)
+    monkeypatch.setattr("engine.logs.sqlite_scratch.LOCKED_EVENTS_MAX", 20)
     await engine.create_run("r")
     own = await engine.create_run("own")
     workers = [await start_worker("write_branches", database, f"w{index}", 8, 100) for index in range(2)]
