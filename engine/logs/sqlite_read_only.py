@@ -21,18 +21,28 @@ def connect_immutable(path: Path) -> sqlite3.Connection:
     """Return a connection to a file that nothing writes to.
 
     Raises:
-        CannotOpen: the file does not exist, or may lack commits that are only in the write-ahead log.
+        CannotOpen: the file does not exist or is inaccessible, or may lack commits that are only in the write-ahead
+            log.
     """
+    try:
+        _check_complete(path)
+    except OSError as error:
+        raise CannotOpen(path, str(error.strerror or error)) from error
+    return connect_read_only(path, immutable=True)
+
+
+def _check_complete(path: Path) -> None:
     if not path.is_file():
         raise CannotOpen(path, "there is no such file, and opening it read-only does not create it")
-    log = beside(path, WAL)
-    left = log.stat().st_size if log.exists() else 0
+    try:
+        left = beside(path, WAL).stat().st_size
+    except FileNotFoundError:
+        left = 0
     if left:
         cause = f"its write-ahead log of {left} bytes may hold the latest commits, and it may be in use"
         raise CannotOpen(path, f"{cause}: {_OPEN_IT_ELSEWHERE}")
     if SyncFailureMark(path).is_set():
         raise CannotOpen(path, f"a sync of it failed: {_OPEN_IT_ELSEWHERE}")
-    return connect_read_only(path, immutable=True)
 
 
 def check_up_to_date(connection: sqlite3.Connection, path: Path, projectors: Projectors) -> None:

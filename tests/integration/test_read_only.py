@@ -145,6 +145,13 @@ def test_the_command_reads_what_may_not_be_written(
     assert [path.name for path in archive.parent.iterdir()] == [archive.name]
 
 
+async def test_a_file_in_a_folder_that_may_not_be_entered_is_refused(archive: Path) -> None:
+    """By the engine's own error, not by the system's."""
+    archive.parent.chmod(0)
+    with unprivileged(), pytest.raises(CannotOpen, match="Permission denied"):
+        await open_engine(archive, read_only=True)
+
+
 def test_the_command_says_why_it_cannot_read_it(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A command that can open a file in neither way reports both reasons."""
     Path(f"{archive}-wal").write_bytes(b"x" * 100)
