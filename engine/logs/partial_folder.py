@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -61,13 +60,13 @@ def remove_abandoned(parent: Path) -> list[Path]:
 
 
 def bytes_in(folder: Path) -> int:
-    """Return the total size of a folder's files in bytes."""
-    return sum(path.stat().st_size for path in _files(folder))
-
-
-def _files(folder: Path) -> Iterator[Path]:
+    """Return the total size of a folder's files in bytes, without those that are removed meanwhile."""
+    size = 0
     with contextlib.suppress(OSError):
-        yield from (path for path in folder.iterdir() if path.is_file())
+        for path in folder.iterdir():
+            if path.is_file():
+                size += path.stat().st_size
+    return size
 
 
 def _is_abandoned(path: Path) -> bool:

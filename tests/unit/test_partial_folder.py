@@ -43,6 +43,17 @@ def test_what_was_abandoned_is_found_and_removed(tmp_path: Path, killed: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["runs.db"]
 
 
+def test_a_file_that_is_removed_while_it_is_measured_counts_nothing(
+    killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may remove the folder at any moment."""
+    for path in killed.iterdir():
+        path.unlink()
+    (killed / "copy.db").symlink_to("removed")
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    assert partial_folder.bytes_in(killed) == 0
+
+
 def test_what_is_in_use_or_new_or_not_ours_is_kept(tmp_path: Path, killed: Path) -> None:
     """A folder that is locked, new or named otherwise is kept, and so are links and files."""
     in_use = PartialFolder(tmp_path)
