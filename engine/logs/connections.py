@@ -99,25 +99,20 @@ class ThreadConnection:
             raise failures[0]
         opened.append(opening)
 
-    async def run(self, job: Callable[[], Result]) -> Result:
-        """Run `job` on the thread and return its result. Once begun, it completes even if the caller is cancelled."""
-        return await self.start(job)
+    def run(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
+        """Run `job` on the thread, after those before it, even if nobody awaits the future of its result any more.
 
-    def start(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
-        """`run` as a plain future of the job's outcome, not a task: code that cancels all tasks does not reach it."""
+        The future is not a task, so code that cancels all tasks does not reach it.
+        """
 
         def run() -> Result:
             with inside_sqlite():
                 return job()
 
-        return self.start_waiting(run)
+        return self.run_waiting(run)
 
-    async def run_waiting(self, job: Callable[[], Result]) -> Result:
+    def run_waiting(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
         """`run` a job that first waits for something, and then enters `inside_sqlite` itself."""
-        return await self.start_waiting(job)
-
-    def start_waiting(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
-        """`run_waiting` as a future. Jobs run in the order in which they were started."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = [job]  # the thread keeps its last function alive, which must not keep the job's objects alive
 

@@ -80,7 +80,7 @@ class Readers:
         self._owner.check()
         with reading(self._path):
             connection, given_up = await self._take(), threading.Event()
-            ended = connection.start(lambda: self._read(connection.raw, job, given_up))
+            ended = connection.run(lambda: self._read(connection.raw, job, given_up))
             ended.add_done_callback(partial(self._give_back, connection, given_up))
             try:
                 return await asyncio.shield(ended)

@@ -101,7 +101,7 @@ class _Copying:
 
     async def run(self, job: Callable[[], Result], progress: Callable[[int, int], None]) -> Result:
         """Run one of the jobs below and report its pages; on cancellation, stop the job and wait for its end."""
-        running = self._source.start(job)
+        running = self._source.run(job)
         try:
             while not running.done():
                 await asyncio.wait({running}, timeout=_PROGRESS_SECONDS)

@@ -79,7 +79,7 @@ class Turns:
     def begin(self, job: Callable[[], Result]) -> tuple[Turn[Result], asyncio.Future[Result]]:
         """Queue a job; return its turn and a future of its outcome, which is `StoreBusy` after the busy timeout."""
         turn = Turn(self._lock, job)
-        ended = self._connection.start_waiting(turn.take)
+        ended = self._connection.run_waiting(turn.take)
         self._schedule_timeout(turn, ended, time.monotonic())
         return turn, ended
 
@@ -114,7 +114,7 @@ class Turns:
             StoreBusy: one is still blocked on the lock, which cannot be interrupted.
         """
         if self._has_withdrawn:
-            last = self._connection.start(lambda: None)
+            last = self._connection.run(lambda: None)
             while not last.done():
                 await asyncio.wait({last}, timeout=CLOSING_SECONDS_MAX)
                 if not last.done() and self._lock.waited_since is not None:
