@@ -65,12 +65,6 @@ def _mount_points(mounts: Path) -> Iterator[tuple[Path, str]]:
         return
     for line in table.splitlines():
         fields, _, source = line.partition(b" - ")
-        yield Path(os.fsdecode(_ESCAPED.sub(_unescape, fields.split(b" ")[4]))), source.split(b" ")[0].decode()
-
-
-# The table escapes spaces and some other characters of a mount point as octal codes.
-_ESCAPED = re.compile(rb"\\([0-7]{3})")
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    return bytes([int(match[1], 8)])
+        # The table escapes spaces and some other characters of a mount point as octal codes.
+        mount_point = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), fields.split(b" ")[4])
+        yield Path(os.fsdecode(mount_point)), source.split(b" ")[0].decode()

@@ -109,10 +109,7 @@ class Readers:
         self._free.release()
 
     def _read(
-        self,
-        connection: sqlite3.Connection,
-        job: Callable[[sqlite3.Connection], Result],
-        given_up: threading.Event,
+        self, connection: sqlite3.Connection, job: Callable[[sqlite3.Connection], Result], given_up: threading.Event
     ) -> Result:
         with self._limit.reading(connection, given_up.is_set):
             return in_snapshot(connection, job)

@@ -95,7 +95,8 @@ class Appender:
         try:
             return self._transaction(requests)
         except Exception as error:  # noqa: BLE001 - each caller gets the error of its own request
-            if len(requests) == 1 or _is_about_the_file(error):
+            is_about_the_file = isinstance(error, sqlite3.Error) and not isinstance(error, BAD_ROW)
+            if len(requests) == 1 or is_about_the_file:
                 return [error] * len(requests)
         return [answer for request in requests for answer in self.append([request])]
 
@@ -284,7 +285,3 @@ def write_checkpoints(connection: sqlite3.Connection, projectors: Projectors, po
         "UPDATE view_checkpoints SET position = ? WHERE view = ?",
         [(position, projector.name) for projector in projectors.all],
     )
-
-
-def _is_about_the_file(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error) and not isinstance(error, BAD_ROW)

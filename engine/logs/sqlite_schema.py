@@ -60,12 +60,6 @@ CREATE TABLE view_checkpoints (
 """
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    for statement in _VERSION_1.split(";\n"):
-        connection.execute(statement)
-    connection.execute("INSERT INTO store VALUES ('store_id', ?)", (str(uuid.uuid4()),))
-
-
 _VERSION_2 = """
 CREATE TABLE deleted_runs (
     root_id INTEGER PRIMARY KEY,
@@ -82,10 +76,6 @@ CREATE TABLE deleted_runs (
 """
 
 
-def _create_deleted_runs(connection: sqlite3.Connection) -> None:
-    connection.execute(_VERSION_2)
-
-
 # Every read, batch and new stream looks up the maximum of one of these columns.
 _VERSION_3 = """
 CREATE INDEX deleted_runs_by_stream ON deleted_runs (last_stream_id);
@@ -94,16 +84,22 @@ CREATE INDEX deleted_runs_by_time ON deleted_runs (deleted_at);
 """
 
 
-def _index_deleted_runs(connection: sqlite3.Connection) -> None:
-    for statement in _VERSION_3.split(";\n"):
+def _create(connection: sqlite3.Connection) -> None:
+    _execute_each(connection, _VERSION_1)
+    connection.execute("INSERT INTO store VALUES ('store_id', ?)", (str(uuid.uuid4()),))
+
+
+def _execute_each(connection: sqlite3.Connection, script: str) -> None:
+    """Execute the statements of a script in the caller's transaction, which `executescript` would commit."""
+    for statement in script.split(";\n"):
         connection.execute(statement)
 
 
 # Migration n takes the log's tables from version n - 1 to n; version 0 is an empty file.
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _create,
-    _create_deleted_runs,
-    _index_deleted_runs,
+    lambda connection: _execute_each(connection, _VERSION_2),
+    lambda connection: _execute_each(connection, _VERSION_3),
     add_checksums,
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)

@@ -44,7 +44,8 @@ def _missing_positions(connection: sqlite3.Connection) -> list[Problem]:
     for first, last in _gaps(connection):
         uncovered = _skip_deleted(first, deleted)
         if uncovered <= last:
-            found.append(_gap(uncovered, last))
+            where = f"position {last} is" if uncovered == last else f"positions {uncovered} to {last} are"
+            found.append(Problem(kind="missing event", message=f"{where} missing", position=uncovered))
             if len(found) == PROBLEMS_MAX:
                 break
     message = f"{missing} more events are missing than the deleted runs had"
@@ -67,11 +68,6 @@ def _skip_deleted(position: int, deleted: Sequence[Tombstone]) -> int:
         if run.first_position <= position <= run.last_position:
             position = run.last_position + 1
     return position
-
-
-def _gap(first: int, last: int) -> Problem:
-    where = f"position {first} is" if first == last else f"positions {first} to {last} are"
-    return Problem(kind="missing event", message=f"{where} missing", position=first)
 
 
 def _events_without_run(connection: sqlite3.Connection) -> Iterator[Problem]:
