@@ -71,12 +71,12 @@ def check_expired(connection: sqlite3.Connection, run_id: str, expiry: Expiry) -
     last, last_event_at = connection.execute(
         "SELECT position, recorded_at FROM events WHERE root_id = ? ORDER BY position DESC LIMIT 1", (root_id,)
     ).fetchone()
-    status = _event(connection, root_id, RunCreated, RunForked, RunStatusChanged, order="DESC").status
+    status = _find_event(connection, root_id, RunCreated, RunForked, RunStatusChanged, order="DESC").status
     if status not in expiry.statuses or last_event_at > expiry.last_event_until or last > expiry.last_position_until:
         raise RunNotExpired(run_id, status)
 
 
-def _event(connection: sqlite3.Connection, root_id: int, *types: type, order: Literal["ASC", "DESC"]) -> Any:
+def _find_event(connection: sqlite3.Connection, root_id: int, *types: type, order: Literal["ASC", "DESC"]) -> Any:
     """Return the first or last event of some types in a run, or None.
 
     Read from the log, not from the views, because an irreversible deletion depends on it.
@@ -102,7 +102,7 @@ def delete_run(
         RunNotFound, RunIsPinned, RunHasForks
     """
     root_id = root_id_of(connection, run_id)
-    if isinstance(_event(connection, root_id, RunPinned, RunUnpinned, order="DESC"), RunPinned):
+    if isinstance(_find_event(connection, root_id, RunPinned, RunUnpinned, order="DESC"), RunPinned):
         raise RunIsPinned(run_id)
     forks = _forks(connection, run_id)
     if forks and not carry_over:
@@ -153,7 +153,7 @@ def _carried_over_ancestry(connection: sqlite3.Connection, root_id: int) -> list
             " LEFT JOIN streams AS parent ON parent.stream_id = root.parent_id WHERE root.stream_id = ?",
             (source,),
         ).fetchone()
-        carried = _event(connection, source, SourceCarriedOver, order="ASC")
+        carried = _find_event(connection, source, SourceCarriedOver, order="ASC")
         if carried is not None:
             return [run_id, *carried.runs]
         check_opened_before(parent_id, source)
@@ -165,9 +165,9 @@ def _carry_over_request(state: State, fork: str, runs: Sequence[str]) -> Request
     root = state.stream(fork, ROOT)
     if root is None:
         raise RunNotFound(fork)
-    seen = state.from_source(root)
-    hidden = [step for step in seen.steps if state.inherited_step(root, step) is None]
-    return Request(run_id=fork, commands=(Record(events=carried_over(fork, seen, hidden, runs)),))
+    inherited = state.from_source(root)
+    hidden = [step for step in inherited.steps if state.inherited_step(root, step) is None]
+    return Request(run_id=fork, commands=(Record(events=carried_over(fork, inherited, hidden, runs)),))
 
 
 def _record_deletion(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:

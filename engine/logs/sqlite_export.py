@@ -32,8 +32,8 @@ from engine.transfer.lines import (
 )
 from engine.transfer.refusals import ExportOvertaken
 
-PIECE_EVENTS: Final = 2000
-PIECE_BYTES: Final = 4 * 1024 * 1024
+CHUNK_EVENTS: Final = 2000
+CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 _EVENTS: Final = f"{EVENTS_OF_RUN} AND position > ? AND position <= ? ORDER BY position LIMIT ?"
 
@@ -86,7 +86,7 @@ class _RunExport:
         opening = self._begin_lines(connection) if self._until is None else b""
         events = self._next_events(connection)
         if self.ended:
-            self._check_whole(connection)
+            self._check_complete(connection)
             events.append(self._end_lines())
         return opening + b"".join(events)
 
@@ -99,7 +99,7 @@ class _RunExport:
 
     def _next_events(self, connection: sqlite3.Connection) -> list[bytes]:
         lines, size = list[bytes](), 0
-        rows = connection.execute(_EVENTS, (self._run.root_id, self._after, self._until, PIECE_EVENTS))
+        rows = connection.execute(_EVENTS, (self._run.root_id, self._after, self._until, CHUNK_EVENTS))
         for branch, *columns in rows:
             row = StoredEvent(*columns)
             self.events += 1
@@ -108,12 +108,12 @@ class _RunExport:
             self._after = row.position
             lines.append(encode_line(line))
             size += len(lines[-1])
-            if size > PIECE_BYTES:
+            if size > CHUNK_BYTES:
                 return lines
-        self.ended = len(lines) < PIECE_EVENTS
+        self.ended = len(lines) < CHUNK_EVENTS
         return lines
 
-    def _check_whole(self, connection: sqlite3.Connection) -> None:
+    def _check_complete(self, connection: sqlite3.Connection) -> None:
         changed = connection.execute(
             "SELECT 1 FROM events WHERE root_id = ? AND position > ? AND event_type IN (?, ?)",
             (self._run.root_id, self._until, PayloadErased.__name__, SourceCarriedOver.__name__),

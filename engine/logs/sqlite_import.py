@@ -39,8 +39,8 @@ from engine.transfer.refusals import (
     SourceMissing,
 )
 
-PIECE_EVENTS: Final = 1000
-PIECE_BYTES: Final = 4 * 1024 * 1024
+CHUNK_EVENTS: Final = 1000
+CHUNK_BYTES: Final = 4 * 1024 * 1024
 _HELD_ELSEWHERE_MAX: Final = 10_000  # remembered attempt ids that another run holds when an event creates them
 
 _INSERT: Final = (
@@ -130,7 +130,7 @@ class Importing:
             if row is None or _as_line(row, line) != line:
                 raise DifferentRunExists(existing.run_id, self.reader.line)
             branches.add(line.branch)
-            if count % PIECE_EVENTS == 0:
+            if count % CHUNK_EVENTS == 0:
                 self.pause()
         if rows.fetchone() is not None:
             raise DifferentRunExists(existing.run_id, self.reader.line)
@@ -167,19 +167,19 @@ class _NewRun:
         return ImportedRun(run_id=self._run_line.run, branches=len(self._streams), events=count, existed=False)
 
     def _insert(self, events: Iterator[EventLine]) -> int:
-        piece, size, count = list[tuple[Any, ...]](), 0, 0
+        chunk, size, count = list[tuple[Any, ...]](), 0, 0
         for line in events:
             count += 1
-            piece.append((*structs.astuple(self._row(line)), self._root_id))
+            chunk.append((*structs.astuple(self._row(line)), self._root_id))
             size += len(line.payload or b"")
-            if len(piece) >= PIECE_EVENTS or size >= PIECE_BYTES:
-                self._insert_piece(piece)
-                piece, size = [], 0
-        self._insert_piece(piece)
+            if len(chunk) >= CHUNK_EVENTS or size >= CHUNK_BYTES:
+                self._insert_chunk(chunk)
+                chunk, size = [], 0
+        self._insert_chunk(chunk)
         return count
 
-    def _insert_piece(self, piece: Sequence[tuple[Any, ...]]) -> None:
-        self._importing.connection.executemany(_INSERT, piece)
+    def _insert_chunk(self, chunk: Sequence[tuple[Any, ...]]) -> None:
+        self._importing.connection.executemany(_INSERT, chunk)
         self._importing.heads.flush()
         self._importing.pause()
 
@@ -244,7 +244,7 @@ class _NewRun:
             size += len(row.payload or b"")
             with _refused_at(line):
                 self._fold(row, event, line)
-                if count % PIECE_EVENTS == 0 or size >= PIECE_BYTES:
+                if count % CHUNK_EVENTS == 0 or size >= CHUNK_BYTES:
                     self._flush()
                     size = 0
         with _refused_at(self._line + count):

@@ -289,7 +289,7 @@ async def test_a_run_erased_from_during_its_export_is_not_half_exported(
     source: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export raises ExportOvertaken when an event of the run is erased meanwhile."""
-    monkeypatch.setattr("engine.logs.sqlite_export.PIECE_EVENTS", 5)
+    monkeypatch.setattr("engine.logs.sqlite_export.CHUNK_EVENTS", 5)
     found = source.export_runs(["nightly"])
     await anext(found)
     await anext(found)
@@ -303,7 +303,7 @@ async def test_a_run_deleted_during_its_export_is_not_half_exported(
     source: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export raises ExportOvertaken when the run is deleted meanwhile."""
-    monkeypatch.setattr("engine.logs.sqlite_export.PIECE_EVENTS", 5)
+    monkeypatch.setattr("engine.logs.sqlite_export.CHUNK_EVENTS", 5)
     found = source.export_runs(["nightly"])
     await anext(found)
     await anext(found)
@@ -318,7 +318,7 @@ async def test_what_comes_during_an_export_is_left_out(
 ) -> None:
     """An export leaves out events that are recorded after it began with the run."""
     export = await exported(source, "nightly")
-    monkeypatch.setattr("engine.logs.sqlite_export.PIECE_EVENTS", 5)
+    monkeypatch.setattr("engine.logs.sqlite_export.CHUNK_EVENTS", 5)
     found = source.export_runs(["nightly"])
     lines = [await anext(found), await anext(found)]
     await (await source.run("nightly")).set_parameters({"late": 1})
@@ -330,8 +330,8 @@ async def test_what_comes_during_an_export_is_left_out(
 async def test_pieces_are_as_good_as_the_whole(source: Engine, target: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports and imports in small pieces give the same result as in one."""
     export = await exported(source)
-    monkeypatch.setattr("engine.logs.sqlite_export.PIECE_BYTES", 1000)
-    monkeypatch.setattr("engine.logs.sqlite_import.PIECE_EVENTS", 3)
+    monkeypatch.setattr("engine.logs.sqlite_export.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("engine.logs.sqlite_import.CHUNK_EVENTS", 3)
 
     assert await exported(source) == export
     await imported(target, export)
@@ -402,7 +402,7 @@ async def test_an_import_that_is_cancelled_leaves_nothing(
     source: Engine, target: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancelled import records nothing, and the store can be written to at once."""
-    monkeypatch.setattr("engine.logs.sqlite_import.PIECE_EVENTS", 1)
+    monkeypatch.setattr("engine.logs.sqlite_import.CHUNK_EVENTS", 1)
     file, before = _Held(await exported(source)), rows(target.path)
     importing = asyncio.ensure_future(target.import_runs(file))
     await file.reached.wait()

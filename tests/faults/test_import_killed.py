@@ -22,7 +22,7 @@ import asyncio, sys
 from engine import open_engine
 from engine.logs import sqlite_import, sqlite_transfer
 
-sqlite_import.PIECE_EVENTS = 1
+sqlite_import.CHUNK_EVENTS = 1
 sqlite_transfer._Job._pause = lambda job: (print("pause", flush=True), sys.stdin.readline())
 
 async def main():

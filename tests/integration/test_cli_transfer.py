@@ -315,7 +315,7 @@ def test_an_import_interrupted_leaves_the_store_as_it_was(ran: Ran, tmp_path: Pa
         "import sys\nfrom engine.cli import main\nfrom engine.logs import sqlite_import, sqlite_transfer\n"
         "given = sqlite_transfer._Job._pause\n"
         "def held(job):\n    print('importing', flush=True)\n    job._stopped.wait()\n    return given(job)\n"
-        "sqlite_transfer._Job._pause, sqlite_import.PIECE_EVENTS = held, 20\n"
+        "sqlite_transfer._Job._pause, sqlite_import.CHUNK_EVENTS = held, 20\n"
         "sys.exit(main(['import', 'all.jsonl', '--db', 'other.db']))"
     )
     importing = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
