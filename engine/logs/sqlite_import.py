@@ -13,9 +13,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event
-from engine.errors import CannotDecode, NewerEventVersion, UnknownEventType
-from engine.events import AttemptCreated, BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
+from engine.events import BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
 from engine.free_form import INTEGER_MAX
 from engine.logs.sqlite_append import Appender, write_checkpoints
 from engine.logs.sqlite_heads import CachedHeads
@@ -26,7 +24,7 @@ from engine.ports import State, Stream
 from engine.proof.verification import RunCheck
 from engine.stored import StoredEvent, StoredStream
 from engine.times import from_microseconds
-from engine.transfer.event_checks import check_form, check_references
+from engine.transfer.event_checks import attempts_created, check_form, check_known, check_references, decoded_at
 from engine.transfer.lines import EventLine, RunLine, event_line, stored_event
 from engine.transfer.port import Imported, ImportedRun
 from engine.transfer.reading import ExportReader
@@ -185,7 +183,7 @@ class _NewRun:
 
     def _row(self, line: EventLine) -> StoredEvent:
         importing = self._importing
-        _check_known(line, importing.reader.line)
+        check_known(line, importing.reader.line)
         size = len(line.payload or b"")
         if size > importing.event_bytes_max:
             raise ImportedEventTooLarge(line.type, size, importing.event_bytes_max, importing.reader.line)
@@ -207,7 +205,7 @@ class _NewRun:
 
     def _parent(self, line: EventLine) -> Stream | None:
         """Return the stream that a stream was forked from, at the version of the fork, or None."""
-        match _read(line.type, line.schema_version, line.payload, self._importing.reader.line):
+        match decoded_at(self._importing.reader.line, line.type, line.schema_version, line.payload):
             case BranchForked(parent=name, parent_version=version):
                 parent = self._importing.heads.find(line.run, name)
             case RunForked(source_version=version) as event if not self._run_line.carried_over:
@@ -239,7 +237,7 @@ class _NewRun:
             _raise_problem(check, line)
             if self._missing_source is not None:
                 raise self._missing_source
-            event = _read(row.event_type, row.schema_version, row.payload, line)
+            event = decoded_at(line, row.event_type, row.schema_version, row.payload)
             carried_over |= isinstance(event, SourceCarriedOver)
             size += len(row.payload or b"")
             with _refused_at(line):
@@ -259,7 +257,7 @@ class _NewRun:
         check_form(row, event, line)
         check_references(event, stream, self._importing.state, line)
         created = set[str]()
-        for attempt_id in _attempts_created(event):
+        for attempt_id in attempts_created(event):
             if attempt_id in created:
                 raise ImportedAttemptExists(attempt_id, line)
             created.add(attempt_id)
@@ -271,14 +269,6 @@ class _NewRun:
     def _flush(self) -> None:
         self._importing.projectors.flush()
         self._importing.pause()
-
-
-def _attempts_created(event: Event) -> Iterator[str]:
-    if isinstance(event, AttemptCreated):
-        yield event.attempt_id
-    elif isinstance(event, SourceCarriedOver):
-        for carried in (*event.steps, *event.hidden):
-            yield from (attempt.attempt_id for attempt in carried.log.attempts)
 
 
 @contextmanager
@@ -294,23 +284,3 @@ def _raise_problem(check: RunCheck, line: int) -> None:
     if check.problems:
         problem = check.problems[0]
         raise HistoryBroken(line, problem.kind, problem.message)
-
-
-def _check_known(line: EventLine, number: int) -> None:
-    """Raise `UnknownEventType` or `NewerEventVersion` for an event that this version cannot read."""
-    if line.type not in EVENT_TYPES:
-        reason = f"line {number}: no such event is known"
-        raise UnknownEventType(line.type, line.schema_version, reason)
-    current = SCHEMA_VERSIONS[line.type]
-    if line.schema_version > current:
-        reason = f"line {number}: this version of anabranch reads it up to version {current}"
-        raise NewerEventVersion(line.type, line.schema_version, reason)
-    if line.schema_version < 1:
-        raise MalformedLine(number, f"schema_version {line.schema_version} is less than 1")
-
-
-def _read(event_type: str, schema_version: int, payload: bytes | None, number: int) -> Event:
-    try:
-        return decode_event(event_type, schema_version, payload or b"")
-    except CannotDecode as error:
-        raise type(error)(event_type, schema_version, f"line {number}: {error.reason}") from error

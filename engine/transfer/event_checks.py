@@ -1,12 +1,12 @@
-"""Checks that the engine could have recorded an imported event: canonical encoding, valid names, existing references.
+"""Checks of an imported event: its type is known, and the engine could have recorded it where it is.
 
 A forger who recomputes every hash can still not bring the views into an inconsistent state.
 """
 
 from collections.abc import Iterator
 
-from engine.codec import SCHEMA_VERSIONS, encode_canonical
-from engine.errors import InvalidName, shown
+from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS, decode_event, encode_canonical
+from engine.errors import CannotDecode, InvalidName, NewerEventVersion, UnknownEventType, shown
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
@@ -23,7 +23,40 @@ from engine.events import (
 from engine.names import check_name
 from engine.ports import State, Stream
 from engine.stored import StoredEvent
+from engine.transfer.lines import EventLine
 from engine.transfer.refusals import HistoryBroken, MalformedLine
+
+
+def check_known(line: EventLine, number: int) -> None:
+    """Raise unless this version reads events of a line's type and schema version.
+
+    Args:
+        number: the line's, for the error.
+
+    Raises:
+        UnknownEventType, NewerEventVersion, MalformedLine
+    """
+    if line.type not in EVENT_TYPES:
+        reason = f"line {number}: no such event is known"
+        raise UnknownEventType(line.type, line.schema_version, reason)
+    current = SCHEMA_VERSIONS[line.type]
+    if line.schema_version > current:
+        reason = f"line {number}: this version of anabranch reads it up to version {current}"
+        raise NewerEventVersion(line.type, line.schema_version, reason)
+    if line.schema_version < 1:
+        raise MalformedLine(number, f"schema_version {line.schema_version} is less than 1")
+
+
+def decoded_at(line: int, event_type: str, schema_version: int, payload: bytes | None) -> Event:
+    """Return a decoded event.
+
+    Raises:
+        CannotDecode: naming the line.
+    """
+    try:
+        return decode_event(event_type, schema_version, payload or b"")
+    except CannotDecode as error:
+        raise type(error)(event_type, schema_version, f"line {line}: {error.reason}") from error
 
 
 def check_form(row: StoredEvent, event: Event, line: int) -> None:
@@ -86,3 +119,12 @@ def check_references(event: Event, stream: Stream, state: State, line: int) -> N
 
 def _missing(line: int, what: str, name: str) -> HistoryBroken:
     return HistoryBroken(line, "link", f"it refers to {what} {shown(name)}, which does not exist")
+
+
+def attempts_created(event: Event) -> Iterator[str]:
+    """Yield the ids of the attempts that an event creates."""
+    if isinstance(event, AttemptCreated):
+        yield event.attempt_id
+    elif isinstance(event, SourceCarriedOver):
+        for carried in (*event.steps, *event.hidden):
+            yield from (attempt.attempt_id for attempt in carried.log.attempts)
