@@ -31,6 +31,7 @@ from engine.logs.connections import ThreadConnection, release_cursors
 from engine.logs.file_lock import FileLock
 from engine.logs.file_system import READ_ONLY_ADVICE, is_named, resolved
 from engine.logs.forking import inside_sqlite
+from engine.logs.job_queue import CLOSING_SECONDS_MAX, JobQueue, LockedJob
 from engine.logs.own_files import LOCK, beside
 from engine.logs.readers import Readers, kept_open
 from engine.logs.sqlite_append import Appender, MakeViews
@@ -40,7 +41,6 @@ from engine.logs.sqlite_opening import Settings, Setup
 from engine.logs.sqlite_read import last_position, read_events
 from engine.logs.sqlite_read_only import check_up_to_date, connect_immutable
 from engine.logs.sync_failures import SyncFailureMark, is_failed_sync, sync_folder_of
-from engine.logs.turns import CLOSING_SECONDS_MAX, Turn, Turns
 from engine.logs.wal_limit import WalLimit
 from engine.owner import Owner
 from engine.ports import Answer, Capabilities, EventFilter, Recorded
@@ -72,7 +72,7 @@ class SqliteEventLog:
         self.appender = appender
         self._connection = connection
         self._lock = lock
-        self._turns = None if lock is None else Turns(connection, lock, path, settings.busy_timeout)
+        self._queue = None if lock is None else JobQueue(connection, lock, path, settings.busy_timeout)
         self._busy_timeout = settings.busy_timeout
         self._callbacks: list[Callable[[], None]] = []
         self._owner = Owner()
@@ -90,17 +90,19 @@ class SqliteEventLog:
 
     def append(self, requests: Sequence[Request]) -> asyncio.Future[list[Answer]]:
         """Record a batch as one transaction; see `engine.ports.EventLog`."""
-        turns = self._writable_turns()
-        turn, recording = turns.begin(lambda: self._run_job(lambda _: self._append_batch(requests)))
-        recording.add_done_callback(partial(self._appended, turns, turn))
+        queue = self._writable_queue()
+        queued, recording = queue.put(lambda: self._run_job(lambda _: self._append_batch(requests)))
+        recording.add_done_callback(partial(self._appended, queue, queued))
         return recording
 
     def _append_batch(self, requests: Sequence[Request]) -> list[Answer]:
         return [self._translate_answer(answer) for answer in self.appender.append(requests)]
 
-    def _appended(self, turns: Turns, turn: Turn[list[Answer]], recording: asyncio.Future[list[Answer]]) -> None:
+    def _appended(
+        self, queue: JobQueue, queued: LockedJob[list[Answer]], recording: asyncio.Future[list[Answer]]
+    ) -> None:
         if recording.cancelled():
-            turns.withdraw(turn)
+            queue.withdraw(queued)
         elif recording.exception() is None:
             for callback in self._callbacks:
                 callback()
@@ -118,9 +120,9 @@ class SqliteEventLog:
         Raises:
             StoreUnavailable, OutcomeUnknown, EngineClosed, WrongProcess, WrongEventLoop
         """
-        return await self._writable_turns().run(lambda: self._run_job(job), stop)
+        return await self._writable_queue().run(lambda: self._run_job(job), stop)
 
-    def _writable_turns(self) -> Turns:
+    def _writable_queue(self) -> JobQueue:
         """Return the queue of writing jobs, if the log may be written to.
 
         Raises:
@@ -129,8 +131,8 @@ class SqliteEventLog:
         self.check_writable()
         if self._doubt is not None:
             raise SyncFailed(self.path, self._doubt)
-        assert self._turns is not None, "writable"
-        return self._turns
+        assert self._queue is not None, "writable"
+        return self._queue
 
     def check_writable(self) -> None:
         """Raise `StoreReadOnly`, or as `check_open` does, unless files beside the log may be created."""
@@ -215,10 +217,10 @@ class SqliteEventLog:
         self._closed = True
         if not self._is_released:
             await self.readers.close()
-            if self._turns is None or self._lock is None:
+            if self._queue is None or self._lock is None:
                 await self._connection.close()
             else:
-                await self._turns.end()
+                await self._queue.end()
                 await _close(self._connection, self.path, self._lock, self._busy_timeout)
             self._is_released = True
 

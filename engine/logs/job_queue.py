@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 CLOSING_SECONDS_MAX: Final = 0.5
 """How long closing waits for a withdrawn job, in seconds, before it checks whether that is blocked on the lock."""
 
-TURN_SECONDS_MIN: Final = 0.05
+WAIT_SECONDS_MIN: Final = 0.05
 """The least busy timeout, in seconds: a thread needs some time to take even a free lock."""
 
 
@@ -30,7 +30,7 @@ class Withdrawn(Exception):
     """The job was withdrawn before it got the lock."""
 
 
-class Turn(Generic[Result]):
+class LockedJob(Generic[Result]):
     """A job that waits for the lock on a thread, and may be withdrawn until it has the lock."""
 
     def __init__(self, lock: FileLock, job: Callable[[], Result]) -> None:
@@ -40,7 +40,7 @@ class Turn(Generic[Result]):
         self._withdrawn = False
         self._begun = False
 
-    def take(self) -> Result:
+    def run(self) -> Result:
         """Wait for the lock and run the job, on the connection's thread.
 
         Raises:
@@ -61,11 +61,11 @@ class Turn(Generic[Result]):
             return self._withdrawn
 
 
-class Turns:
+class JobQueue:
     """The jobs of one connection that need one lock.
 
     Args:
-        connection: its thread runs the jobs, in the order of `begin`.
+        connection: its thread runs the jobs, in the order of `put`.
         busy_timeout: how long a job may wait for other processes, in seconds.
     """
 
@@ -76,26 +76,26 @@ class Turns:
         self._busy_timeout = busy_timeout
         self._has_withdrawn = False
 
-    def begin(self, job: Callable[[], Result]) -> tuple[Turn[Result], asyncio.Future[Result]]:
-        """Queue a job; return its turn and a future of its outcome, which is `StoreBusy` after the busy timeout."""
-        turn = Turn(self._lock, job)
-        ended = self._connection.run_waiting(turn.take)
-        self._schedule_timeout(turn, ended, time.monotonic())
-        return turn, ended
+    def put(self, job: Callable[[], Result]) -> tuple[LockedJob[Result], asyncio.Future[Result]]:
+        """Queue a job; return it queued and a future of its outcome, which is `StoreBusy` after the busy timeout."""
+        queued = LockedJob(self._lock, job)
+        ended = self._connection.run_waiting(queued.run)
+        self._schedule_timeout(queued, ended, time.monotonic())
+        return queued, ended
 
-    def withdraw(self, turn: Turn[Result]) -> bool:
+    def withdraw(self, queued: LockedJob[Result]) -> bool:
         """Withdraw a job unless it has begun; return whether it is withdrawn."""
-        withdrawn = turn.withdraw()
+        withdrawn = queued.withdraw()
         self._has_withdrawn |= withdrawn
         return withdrawn
 
     async def run(self, job: Callable[[], Result], stop: Callable[[], None] | None = None) -> Result:
         """Queue a job and return its result; see `SqliteEventLog.exclusively`."""
-        turn, ended = self.begin(job)
+        queued, ended = self.put(job)
         try:
             await asyncio.wait({ended})
         except asyncio.CancelledError as cancelled:
-            if self.withdraw(turn):
+            if self.withdraw(queued):
                 ended.cancel()  # its outcome is no longer awaited
                 raise
             if stop is not None:
@@ -121,18 +121,18 @@ class Turns:
                     last.cancel()
                     raise StoreBusy(self._path, CLOSING_SECONDS_MAX)
 
-    def _schedule_timeout(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
-        """Schedule a check whether the turn, waiting for the lock since `since`, has exceeded the busy timeout."""
-        seconds = since + max(self._busy_timeout, TURN_SECONDS_MIN) - time.monotonic()
-        timeout = asyncio.get_running_loop().call_later(seconds, self._on_timeout, turn, ended, since)
+    def _schedule_timeout(self, queued: LockedJob[Result], ended: asyncio.Future[Result], since: float) -> None:
+        """Schedule a check whether a job, waiting for the lock since `since`, has exceeded the busy timeout."""
+        seconds = since + max(self._busy_timeout, WAIT_SECONDS_MIN) - time.monotonic()
+        timeout = asyncio.get_running_loop().call_later(seconds, self._on_timeout, queued, ended, since)
         ended.add_done_callback(lambda _: timeout.cancel())
 
-    def _on_timeout(self, turn: Turn[Result], ended: asyncio.Future[Result], since: float) -> None:
+    def _on_timeout(self, queued: LockedJob[Result], ended: asyncio.Future[Result], since: float) -> None:
         # Time that our own thread spends on other jobs, not queued for the lock, does not count.
         waited_since = self._lock.waited_since or time.monotonic()
         if ended.done():
             return
         if waited_since > since:
-            self._schedule_timeout(turn, ended, waited_since)
-        elif self.withdraw(turn):
+            self._schedule_timeout(queued, ended, waited_since)
+        elif self.withdraw(queued):
             ended.set_exception(StoreBusy(self._path, self._busy_timeout))
