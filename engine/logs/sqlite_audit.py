@@ -5,7 +5,7 @@ read and write meanwhile. Events recorded during the check are checked too, but 
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TypeVar
@@ -18,7 +18,7 @@ from engine.findings import Problem, Verification
 from engine.logs.readers import Readers
 from engine.logs.sqlite_checksums import changed_rows
 from engine.logs.sqlite_errors import is_damage
-from engine.logs.sqlite_ledger import SqliteLedger, Tombstone, as_stored, leaves, root_stream_id
+from engine.logs.sqlite_ledger import SqliteLedger, Tombstone, leaves, lenient, root_stream_id
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_strays import PROBLEMS_MAX, strays
 from engine.model import Head
@@ -64,11 +64,11 @@ class SqliteAudit:
                 created_at=datetime.now(UTC),
             )
 
-        return await self._readers.run(as_stored(read))
+        return await self._readers.run(lenient(read))
 
     async def verify(self, run_id: str | None, since: Checkpoint | None, progress: Progress | None) -> Verification:
         """Check one run or the whole store; see `Engine.verify`."""
-        store_id = await self._readers.run(as_stored(_store_id))
+        store_id = await self._readers.run(lenient(_store_id))
         if since is not None:
             if run_id is not None:
                 raise InvalidValue("run_id", run_id, "cannot be combined with a checkpoint, which covers the store")
@@ -106,16 +106,12 @@ class _StoreCheck:
 
     async def store(self) -> None:
         """Check every run, and the rows that belong to none."""
-        self._problems += await self._read_or_report(strays, "the rows that belong to no run") or []
+        await self._find(strays, "the rows that belong to no run")
         kept = "the idempotency keys or the records of deleted runs"
-        self._problems += (
-            await self._read_or_report(lambda each: list(islice(changed_rows(each), PROBLEMS_MAX)), kept) or []
-        )
+        await self._find(lambda each: islice(changed_rows(each), PROBLEMS_MAX), kept)
         if self._since is not None:
-            deletions = self._since.deletions
-            until = await self._read_or_report(
-                lambda each: SqliteLedger(each).deleted_until(deletions), "the times of deletions"
-            )
+            deletions, what = self._since.deletions, "the times of deletions"
+            until = await self._read_or_report(lambda each: SqliteLedger(each).time_of_deletion(deletions), what)
             self._deletions_seen_until = -1 if until is None else until
         after: int | None = None
         listed = "the list of the runs"
@@ -139,18 +135,13 @@ class _StoreCheck:
             raise RunNotFound(run_id)
         sources = await self._read(lambda each: _sources(SqliteLedger(each), root))
         ids = [each.stream_id for each in (*sources, root)]
-        self._total = (
-            await self._read_or_report(
-                lambda each: sum(map(SqliteLedger(each).count, ids)), "the run's number of events"
-            )
-            or 0
-        )
+        what = "the run's number of events"
+        self._total = await self._read_or_report(lambda each: sum(map(SqliteLedger(each).count, ids)), what) or 0
         for source in sources:
             await self._check(source, in_tree=False)
         if not await self._check(root):
             raise RunNotFound(run_id)
-        keys = "the run's idempotency keys"
-        self._problems += await self._read_or_report(lambda each: list(changed_rows(each, root.stream_id)), keys) or []
+        await self._find(lambda each: changed_rows(each, root.stream_id), "the run's idempotency keys")
 
     async def _check(self, root: StoredStream, *, in_tree: bool = True) -> bool:
         """Check a run up to its last event, or to the first unreadable one; return whether the run still exists."""
@@ -191,6 +182,10 @@ class _StoreCheck:
         self._problems.append(Problem(kind="unreadable", message=message, run_id=run_id))
         self._unreadable = True
 
+    async def _find(self, job: Callable[[sqlite3.Connection], Iterable[Problem]], what: str) -> None:
+        """Report the problems that a job yields."""
+        self._problems += await self._read_or_report(lambda each: list(job(each)), what) or []
+
     async def _read_or_report(self, job: Callable[[sqlite3.Connection], Result], what: str) -> Result | None:
         """Return the result of a job, or None after reporting that the file is damaged there."""
         try:
@@ -200,7 +195,7 @@ class _StoreCheck:
             return None
 
     async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
-        return await self._readers.run(as_stored(job))
+        return await self._readers.run(lenient(job))
 
     def _add_deleted(self, deleted: Tombstone) -> None:
         """Add a deleted run's leaf in place of the run's."""

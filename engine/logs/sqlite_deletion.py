@@ -194,6 +194,6 @@ def _record_deletion(connection: sqlite3.Connection, root_id: int, run_id: str, 
 
 
 def _deletion_time(connection: sqlite3.Connection) -> int:
-    """Return the time, but later than every earlier deletion's, which `deleted_until` orders deletions by."""
+    """Return the time, but later than every earlier deletion's, which `time_of_deletion` orders deletions by."""
     (last,) = connection.execute("SELECT coalesce(max(deleted_at), 0) FROM deleted_runs").fetchone()
     return int(max(last + 1, time.time_ns() // 1000))

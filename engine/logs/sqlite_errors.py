@@ -52,7 +52,7 @@ def is_damage(error: BaseException | None) -> bool:
     """Whether an error means that pages of the file are damaged or cannot be read from the disk."""
     code = code_of(error)
     if code is None:
-        return type(error) is sqlite3.DatabaseError  # raised by sqlite3 or `as_stored` for undecodable text
+        return type(error) is sqlite3.DatabaseError  # raised by sqlite3 or `lenient` for undecodable text
     return code in _PAGES_LOST or primary_code(error) == sqlite3.SQLITE_CORRUPT
 
 

@@ -130,7 +130,7 @@ class SqliteLedger:
         (deletions,) = self._connection.execute("SELECT count(*) FROM deleted_runs").fetchone()
         return int(deletions)
 
-    def deleted_until(self, deletions: int) -> int:
+    def time_of_deletion(self, deletions: int) -> int:
         """Return the time of the n-th deletion, or of the last if there are fewer; -1 if there is none."""
         (deleted_at,) = self._connection.execute(
             "SELECT max(deleted_at) FROM (SELECT deleted_at FROM deleted_runs ORDER BY deleted_at LIMIT ?)",
@@ -175,10 +175,10 @@ def root_stream_id(run: StoredStream | Tombstone) -> int:
     return run.stream_id if isinstance(run, StoredStream) else run.root_id
 
 
-def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.Connection], Result]:
+def lenient(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.Connection], Result]:
     """Wrap a reader's job so that it reads invalid UTF-8 by `as_text` instead of failing."""
 
-    def lenient(connection: sqlite3.Connection) -> Result:
+    def run(connection: sqlite3.Connection) -> Result:
         before = connection.text_factory
         connection.text_factory = as_text
         try:
@@ -188,7 +188,7 @@ def as_stored(job: Callable[[sqlite3.Connection], Result]) -> Callable[[sqlite3.
         finally:
             connection.text_factory = before
 
-    return lenient
+    return run
 
 
 def leaves(connection: sqlite3.Connection) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from engine.logs.sqlite_deletion import check_expired, delete_run, find_expired,
 from engine.logs.sqlite_epoch import note_removal
 from engine.logs.sqlite_erasure import ToErase, erase_payload
 from engine.logs.sqlite_errors import as_row_damaged
-from engine.logs.sqlite_ledger import SqliteLedger, as_stored
+from engine.logs.sqlite_ledger import SqliteLedger, lenient
 from engine.logs.sqlite_schema import damage_in_pages
 from engine.logs.sqlite_scratch import remove_scratch
 from engine.logs.transactions import transaction
@@ -65,7 +65,7 @@ class SqliteRemoval:
 
     async def deletions(self) -> list[Deletion]:
         """Return the records of deleted runs, the last deleted first."""
-        return await self._log.readers.run(as_stored(_deletions))
+        return await self._log.readers.run(lenient(_deletions))
 
     async def compact(self) -> Compaction:
         """Rewrite the file; see `Engine.compact`."""

@@ -177,20 +177,20 @@ def _check_rendering(line: EventLine) -> None:
     if line.event is UNSET:
         return
     try:
-        says = _rendered(line.payload)
+        rendered = _rendered(line.payload)
     except (msgspec.MsgspecError, ValueError, RecursionError, TypeError) as error:
         raise ValueError(f"its payload cannot be read: {error}") from error
-    if bytes(line.event) != says:
+    if bytes(line.event) != rendered:
         raise ValueError("its event does not match its payload")
 
 
 def _rendered(payload: bytes | None) -> bytes:
     # From the payload, not from the decoded event: new fields of a later version must not change this rendering.
-    said: Any = None
+    content: Any = None
     if payload is not None:
         check_keys(payload)
-        said = msgspec.msgpack.decode(payload)
-    return _ENCODER.encode(said)
+        content = msgspec.msgpack.decode(payload)
+    return _ENCODER.encode(content)
 
 
 def _microseconds(text: str) -> int:
