@@ -62,7 +62,7 @@ class LockedJob(Generic[Result]):
 
 
 class JobQueue:
-    """The jobs of one connection that need one lock.
+    """Runs jobs on one connection's thread, one after another, each while holding one lock.
 
     Args:
         connection: its thread runs the jobs, in the order of `put`.
@@ -77,7 +77,7 @@ class JobQueue:
         self._has_withdrawn = False
 
     def put(self, job: Callable[[], Result]) -> tuple[LockedJob[Result], asyncio.Future[Result]]:
-        """Queue a job; return it queued and a future of its outcome, which is `StoreBusy` after the busy timeout."""
+        """Queue a job; return its entry and a future of its outcome, which is `StoreBusy` after the busy timeout."""
         queued = LockedJob(self._lock, job)
         ended = self._connection.run_waiting(queued.run)
         self._schedule_timeout(queued, ended, time.monotonic())

@@ -130,11 +130,11 @@ class SqliteLedger:
         (deletions,) = self._connection.execute("SELECT count(*) FROM deleted_runs").fetchone()
         return int(deletions)
 
-    def time_of_deletion(self, deletions: int) -> int:
-        """Return the time of the n-th deletion, or of the last if there are fewer; -1 if there is none."""
+    def time_of_deletion(self, number: int) -> int:
+        """Return the time of the deletion with that number, from 1, or of the last if there are fewer; -1 for none."""
         (deleted_at,) = self._connection.execute(
             "SELECT max(deleted_at) FROM (SELECT deleted_at FROM deleted_runs ORDER BY deleted_at LIMIT ?)",
-            (deletions,),
+            (number,),
         ).fetchone()
         return deleted_at if isinstance(deleted_at, int) else -1
 
