@@ -75,8 +75,8 @@ def test_views_are_rebuilt_and_copies_made_beside_a_damaged_key(
     assert main(["doctor", "--db", str(database)]) == 1
     assert main(["backup", str(database.with_name("copy.db")), "--db", str(database)]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "holds, and what is kept beside it does not: checksum, run r: the row of idempotency key" in told
-    assert "a retry under such a key is refused" in told
+    assert "holds, but records kept beside it are damaged: checksum, run r: the row of idempotency key" in told
+    assert "a retry with such a key is refused" in told
 
 
 async def test_rows_without_checksums_get_them(database: Path) -> None:
