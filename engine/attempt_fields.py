@@ -1,6 +1,6 @@
 """The attempt fields that callers may set, and their validation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, TypedDict
 
@@ -51,12 +51,9 @@ def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:
     """Return the validated initial fields of an attempt.
 
     Raises:
-        InvalidValue: as `attempt_changes`, or a field that only an update may set.
+        InvalidValue: an unknown field, one that only an update may set, or a value that the field cannot hold.
     """
-    for name in NOT_INITIAL_FIELDS:
-        if name in fields:
-            raise InvalidValue("attempt", name, "is not a field that an attempt can start with")
-    return attempt_changes(fields)
+    return _checked(fields, [name for name in _CHECKS if name not in NOT_INITIAL_FIELDS])
 
 
 def attempt_changes(fields: Mapping[str, Any]) -> AttemptChanges:
@@ -65,12 +62,15 @@ def attempt_changes(fields: Mapping[str, Any]) -> AttemptChanges:
     Raises:
         InvalidValue: an unknown field, or a value that the field cannot hold.
     """
+    return _checked(fields, _CHECKS)
+
+
+def _checked(fields: Mapping[str, Any], allowed: Collection[str]) -> AttemptChanges:
     checked: dict[str, Any] = {}
     for name, value in fields.items():
-        check = _CHECKS.get(name)
-        if check is None:
-            raise InvalidValue("attempt", name, f"is not one of the fields {', '.join(_CHECKS)}")
-        checked[name] = None if value is None and name in _NULLABLE else check(value, name)
+        if name not in allowed:
+            raise InvalidValue("attempt", name, f"is not one of the fields {', '.join(allowed)}")
+        checked[name] = None if value is None and name in _NULLABLE else _CHECKS[name](value, name)
     return AttemptChanges(**checked)
 
 
