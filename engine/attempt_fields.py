@@ -53,7 +53,7 @@ def attempt_fields(fields: Mapping[str, Any]) -> AttemptChanges:
     Raises:
         InvalidValue: an unknown field, one that only an update may set, or a value that the field cannot hold.
     """
-    return _checked(fields, [name for name in _CHECKS if name not in NOT_INITIAL_FIELDS])
+    return _checked(fields, _INITIAL_FIELDS)
 
 
 def attempt_changes(fields: Mapping[str, Any]) -> AttemptChanges:
@@ -115,4 +115,5 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "submitted_at": _time,
     "ended_at": _time,
 }
+_INITIAL_FIELDS = tuple(name for name in _CHECKS if name not in NOT_INITIAL_FIELDS)
 _NULLABLE = frozenset(_CHECKS) - {"status", "message", "inputs", "outputs", "metrics", "details"}
