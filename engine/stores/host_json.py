@@ -2,8 +2,8 @@
 
 The host's `timeline` command reads it. What the host recorded is unchanged. What other callers recorded is adapted:
 statuses are translated; times become naive and in UTC, because the host cannot sort aware and naive times together;
-branches that no step opened get a step around them; and zero durations become a microsecond, because the host divides
-by them.
+branches that no step opened get a step around them; erased values, which the host does not know, become None; and zero
+durations become a microsecond, because the host divides by them.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from engine.engine import Engine
-from engine.model import COMPLETED, FAILED, RUNNING
+from engine.model import COMPLETED, FAILED, RUNNING, Parameter
 from engine.stores.documents import BranchLog, RunLog, StepAttempt, StepLog
 from engine.stores.partitioned import PartitionedRunLogStore
 
@@ -34,18 +34,26 @@ async def host_json(engine: Engine, run_id: str) -> str:
 
 def _plain(value: Any) -> Any:
     match value:
-        case RunLog() | BranchLog():
-            return _fields(structs.replace(value, steps=_steps(value, getattr(value, "internal_name", ""))))
-        case StepAttempt():
-            return _fields(_with_host_times(value))
         case Struct():
-            return _fields(value)
+            return _fields(_adapted(value))
         case dict():
             return {name: _plain(member) for name, member in value.items()}
         case list():
             return [_plain(member) for member in value]
         case _:
             return value
+
+
+def _adapted(struct: Struct) -> Struct:
+    match struct:
+        case RunLog() | BranchLog():
+            return structs.replace(struct, steps=_steps(struct, getattr(struct, "internal_name", "")))
+        case StepAttempt():
+            return _with_host_times(struct)
+        case Parameter(kind="erased"):
+            return Parameter(None)
+        case _:
+            return struct
 
 
 def _fields(struct: Struct) -> dict[str, Any]:

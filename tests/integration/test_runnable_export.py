@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
-from runnable.datastore import RunLog
+from runnable.datastore import JsonParameter, RunLog
 
 from engine import open_engine
 from engine.cli import main
+from engine.model import AttemptDocument, Parameter
 from engine.stores import PartitionedRunLogStore, StepAttempt, StepLog
 from tests.exports import exported, imported
 from tests.integration.runnable_host import (
@@ -86,3 +87,23 @@ def test_times_of_the_engine_and_of_the_host_go_together(tmp_path: Path) -> None
     assert times["ours"][1] == "2999-01-02 03:04:05.000006"
     assert times["theirs"][0] == "2026-01-02 03:04:05.500000"
     assert all(datetime.fromisoformat(time).tzinfo is None for pair in times.values() for time in pair)
+
+
+async def _with_an_erased_value(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("erased")
+        recorded = await run.set_parameters({"x": "secret"})
+        await run.log_step("s", attempts=[AttemptDocument(status="SUCCESS", inputs={"i": Parameter("secret")})])
+        await engine.erase("erased", None, recorded.stream_version, "on request", compact=False)
+        attempt = (await run.head()).stream_version - 1
+        await engine.erase("erased", None, attempt, "on request", compact=False)
+
+
+def test_the_host_reads_an_exported_run_with_an_erased_value(tmp_path: Path) -> None:
+    """An erased value is exported as None of the kind `json`: the host knows no erased values."""
+    host = our_host(tmp_path / "ours")
+    asyncio.run(_with_an_erased_value(host.folder / "runs.db"))
+    log = RunLog(**json.loads(export(host, "erased").read_text()))
+    nothing = JsonParameter(kind="json", value=None)
+    assert log.parameters == {"x": nothing}
+    assert log.steps["s"].attempts[0].input_parameters == {"i": nothing}
