@@ -1,11 +1,13 @@
 """The engine's compiled logs as documents. Pure."""
 
 from collections.abc import Mapping
+from types import NoneType
+from typing import Any
 
 from engine import model
 from engine.names import dotted_prefixes
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document
-from engine.stores.recording import ATTEMPT_DETAILS, time_text
+from engine.stores.recording import time_text
 
 
 def run_document(log: model.RunLog) -> RunLog:
@@ -13,8 +15,8 @@ def run_document(log: model.RunLog) -> RunLog:
     branches = _branch_documents(log.branches)
     return RunLog(
         run_id=log.run_id,
-        dag_hash=log.details.get("dag_hash", log.dag_hash),
-        tag=log.details.get("tag", log.tag),
+        dag_hash=_detail(log.details, "dag_hash", log.dag_hash, str),
+        tag=_detail(log.details, "tag", log.tag, str, NoneType),
         status=log.status,
         steps=_steps(log.steps, branches),
         job=None if log.job is None else as_document(log.job, JobLog),
@@ -35,7 +37,7 @@ def _branch_documents(logs: Mapping[str, model.BranchLog]) -> dict[str, BranchLo
     for log in reversed([each for top in logs.values() for each in model.branches_of(top)]):
         branches = {name: made[name] for name in log.branches}
         made[log.branch] = BranchLog(
-            internal_name=log.details.get("internal_name", log.branch),
+            internal_name=_detail(log.details, "internal_name", log.branch, str),
             status=log.status,
             steps=_steps(log.steps, branches),
             parameters=log.parameters,
@@ -55,18 +57,17 @@ def step_log(step: model.StepLog, branches: dict[str, BranchLog] | None = None) 
         mock=step.mock,
         attempts=[_attempt(attempt) for attempt in step.attempts],
         branches=branches or {},
-        data_catalog=step.details.get("data_catalog", []),
+        data_catalog=_detail(step.details, "data_catalog", [], list),
     )
 
 
 def _attempt(attempt: model.AttemptLog) -> StepAttempt:
     # Details that no document gave, or that can be derived, come from the engine's own number and times.
-    details = {
+    derived = {
         "attempt_number": attempt.attempt_index,
         "start_time": time_text(attempt.submitted_at),
         "end_time": time_text(attempt.ended_at),
         "retry_indicator": "",
-        **{name: attempt.details[name] for name in ATTEMPT_DETAILS if name in attempt.details},
     }
     return StepAttempt(
         status=attempt.status,
@@ -74,9 +75,15 @@ def _attempt(attempt: model.AttemptLog) -> StepAttempt:
         input_parameters=attempt.inputs,
         output_parameters=attempt.outputs,
         user_defined_metrics=attempt.metrics,
-        code_identities=attempt.details.get("code_identities", []),
-        **details,
+        code_identities=_detail(attempt.details, "code_identities", [], list),
+        **{name: _detail(attempt.details, name, value, type(value)) for name, value in derived.items()},
     )
+
+
+def _detail(details: Mapping[str, Any], name: str, default: object, *types: type) -> Any:
+    """Return what a document said; details of that name and of another type are some other caller's."""
+    value = details.get(name, default)
+    return value if type(value) in types else default
 
 
 def _steps(steps: dict[str, model.StepLog], branches: dict[str, BranchLog]) -> dict[str, StepLog]:

@@ -6,7 +6,7 @@ kept in `details`.
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct, structs, to_builtins
 
@@ -28,9 +28,6 @@ from engine.model import CREATED, ERASED, TERMINAL_STATUSES, AttemptDocument, Pa
 from engine.names import ROOT, check_branch, check_name
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document, as_mapping
 from engine.values import check_document, check_optional, check_parameters, check_text
-
-ATTEMPT_DETAILS: Final = ("attempt_number", "start_time", "end_time", "retry_indicator")
-"""An attempt's fields in the host's own format, kept verbatim if they cannot be derived from the other fields."""
 
 
 class Recorder(Struct, frozen=True):
@@ -148,15 +145,14 @@ def step_document(document: StepLog) -> StepDocument:
 def attempt_document(document: StepAttempt, place: int) -> AttemptDocument:
     """Convert an attempt to the engine's form, by its place among the step's attempts, counted from 1."""
     began_at, ended_at = _as_time(document.start_time), _as_time(document.end_time)
-    # What reading would derive. None never equals the host's text: without a time of the host's, the engine stamps its
-    # own, so the text has to be kept even if it is empty.
+    # What reading would derive; a field in the host's own format that differs is kept verbatim. None never equals the
+    # host's text: without a time of the host's, the engine stamps its own, so even an empty text has to be kept.
     derived: dict[str, object] = {"attempt_number": place, "start_time": "", "end_time": "", "retry_indicator": ""}
     if document.status != CREATED:
         derived["start_time"] = time_text(began_at) or None
     if ended_at is not None or document.status in TERMINAL_STATUSES:
         derived["end_time"] = time_text(ended_at) or None
-    given = {name: getattr(document, name) for name in ATTEMPT_DETAILS}
-    details = {name: value for name, value in given.items() if value != derived[name]}
+    details = {name: value for name in derived if (value := getattr(document, name)) != derived[name]}
     if document.code_identities:
         details["code_identities"] = [as_mapping(each, "code_identities") for each in document.code_identities]
     return AttemptDocument(

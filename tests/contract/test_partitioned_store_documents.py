@@ -1,5 +1,6 @@
 """Documents: repeated ones record nothing, partial ones delete nothing, and unreadable ones are refused."""
 
+import json
 import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from engine.errors import BranchNotFound, InvalidValue, RunNotFound
 from engine.events import BranchForked, ParametersReduced, ParametersSet
 from engine.model import Parameter, Source
 from engine.stores import BranchLog, JobLog, PartitionedRunLogStore, RunLog, StepAttempt, StepLog
+from engine.stores.host_json import host_json
 from tests.contract.run_log_stores import values
 
 
@@ -117,6 +119,30 @@ async def test_attempts_made_through_the_engine_have_its_number_and_times(
     assert (attempt.attempt_number, attempt.status) == (1, "COMPLETED")
     assert attempt.start_time <= attempt.end_time
     assert attempt.start_time
+
+
+async def test_details_that_no_document_gave_are_not_the_documents(
+    store: PartitionedRunLogStore, engine: Engine
+) -> None:
+    """A caller of the engine may use a document's names for details of its own, of any type: they are not read here."""
+    run = await engine.create_run("r", tag="t", dag_hash="h")
+    await run.describe({"tag": 1, "dag_hash": [], "internal_name": {}})
+    branch = await run.fork("b")
+    await branch.describe({"internal_name": 5})
+    await run.log_step("s", details={"data_catalog": "in S3"})
+    own = {"attempt_number": "first", "start_time": 17.5, "retry_indicator": None, "code_identities": {"git": "4f0a"}}
+    async with run.attempt("s", details=own):
+        pass
+
+    log = await store.get_run_log_by_id("r", full=True)
+    assert (log.tag, log.dag_hash, log.branches["b"].internal_name) == ("t", "h", "b")
+    step = log.steps["s"]
+    (attempt,) = step.attempts
+    assert (step.data_catalog, attempt.attempt_number, attempt.retry_indicator) == ([], 1, "")
+    assert datetime.fromisoformat(attempt.start_time) <= datetime.fromisoformat(attempt.end_time)
+    assert attempt.code_identities == []
+    await store.put_run_log(log)
+    assert json.loads(await host_json(engine, "r"))["steps"]["s"]["attempts"][0]["attempt_number"] == 1
 
 
 async def test_an_attempt_has_the_times_of_its_document(store: PartitionedRunLogStore, engine: Engine) -> None:
