@@ -336,9 +336,8 @@ class Branch(BranchReads):
         if children is not None:
             names = tuple(self._child_name(child) for child in check_several(children, "children"))
         command = Reduce(branch=self._name, children=names, default_rule=default, on_conflict=on_conflict)
-        write = partial(self._write, expected_version=expected_version, idempotency_key=idempotency_key)
-        is_recorded = partial(self._writer.has_recorded, self._run_id, check_key(idempotency_key))
-        return await reduce(self._run_id, write, self._views, command, {} if rules is None else rules, is_recorded)
+        request = self._request(command, expected_version=expected_version, idempotency_key=idempotency_key)
+        return await reduce(self._writer, self._views, request, {} if rules is None else rules)
 
     def _child_name(self, child: "Branch | str") -> str:
         if not isinstance(child, Branch):

@@ -6,20 +6,20 @@ if a child has written in between, the result is computed again, up to ten times
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 from msgspec import structs
 
-from engine.commands import Command, Reduce
+from engine.commands import Reduce, Request
 from engine.errors import HeadsMoved, InvalidValue, ReductionImpossible, shown
 from engine.events import ParametersReduced
 from engine.model import Parameter, Reduction
 from engine.names import check_name
-from engine.ports import Recorded
 from engine.reduction import FUNCTION_RULE, check_rule
 from engine.values import check_parameter
 from engine.views import Views
+from engine.writer import Writer
 
 TRIES_MAX: Final = 10
 
@@ -28,26 +28,17 @@ Rule: TypeAlias = str | Function
 """The name of a built-in rule, or a function from the children's values, in the children's order, to the result."""
 
 
-Write: TypeAlias = Callable[[Command], Awaitable[Recorded]]
-"""Writes a command to the parent branch, with the caller's expected version and idempotency key."""
-
-
-async def reduce(
-    run_id: str,
-    write: Write,
-    views: Views,
-    command: Reduce,
-    rules: Mapping[str, Rule],
-    is_recorded: Callable[[], Awaitable[bool]],
-) -> Reduction:
-    """Record the reduction; see `Branch.reduce`.
+async def reduce(writer: Writer, views: Views, request: Request, rules: Mapping[str, Rule]) -> Reduction:
+    """Record a reduction; see `Branch.reduce`.
 
     Args:
-        is_recorded: returns whether the idempotency key is recorded already, in which case no function is called.
+        request: of one `Reduce`, which has no rules by name yet.
+        rules: the rules by name. No function is called if the request's idempotency key is recorded already.
 
     Raises:
         HeadsMoved: children wrote during every one of the tries.
     """
+    command = cast("Reduce", request.commands[0])
     rules = _checked(rules)
     functions = {name: rule for name, rule in rules.items() if not isinstance(rule, str)}
     command = structs.replace(
@@ -56,12 +47,12 @@ async def reduce(
         default_rule=str.__str__(command.default_rule),
         on_conflict=str.__str__(command.on_conflict),
     )
-    if not functions or await is_recorded():
-        return _as_reduction(await write(command))
+    if not functions or await writer.has_recorded(request.run_id, request.idempotency_key):
+        return await _recorded(writer, request, command)
     for _ in range(TRIES_MAX - 1):
         with contextlib.suppress(HeadsMoved):
-            return _as_reduction(await write(await _computed(run_id, views, command, functions)))
-    return _as_reduction(await write(await _computed(run_id, views, command, functions)))
+            return await _recorded(writer, request, await _computed(request.run_id, views, command, functions))
+    return await _recorded(writer, request, await _computed(request.run_id, views, command, functions))
 
 
 def _checked(rules: object) -> dict[str, Rule]:
@@ -101,7 +92,8 @@ async def _computed(run_id: str, views: Views, command: Reduce, functions: Mappi
     return structs.replace(command, computed=computed, relies_on=read.heads)
 
 
-def _as_reduction(recorded: Recorded) -> Reduction:
+async def _recorded(writer: Writer, request: Request, command: Reduce) -> Reduction:
+    recorded = await writer.submit(structs.replace(request, commands=(command,)))
     envelope = recorded.events[-1]
     event = cast("ParametersReduced", envelope.event)
     return Reduction(
