@@ -6,6 +6,7 @@ from typing_extensions import Unpack, override
 
 from engine.attempt_fields import AttemptFields, AttemptUpdates, attempt_changes
 from engine.commands import Request, UpdateAttempt
+from engine.events import AttemptCreated
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
 from engine.model import COMPLETED, TERMINAL_STATUSES, AttemptChanges, AttemptLog
 from engine.names import check_key, check_name
@@ -27,9 +28,7 @@ class Attempt:
         views: Views,
         run_id: str,
         branch: str,
-        step: str,
-        attempt_id: str,
-        attempt_index: int,
+        known: AttemptCreated | AttemptLog,
         *,
         duplicate: bool = False,
     ) -> None:
@@ -37,9 +36,9 @@ class Attempt:
         self._views = views
         self.run_id = run_id
         self.branch = branch
-        self.step = step
-        self.attempt_id = attempt_id
-        self.attempt_index = attempt_index
+        self.step = known.step
+        self.attempt_id = known.attempt_id
+        self.attempt_index = known.attempt_index
         self.duplicate = duplicate
         self._finished = False
 

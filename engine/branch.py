@@ -273,16 +273,7 @@ class Branch(BranchReads):
 
     def _started(self, recorded: Recorded) -> Attempt:
         created = next(each.event for each in recorded.events if isinstance(each.event, AttemptCreated))
-        return Attempt(
-            self._writer,
-            self._views,
-            self._run_id,
-            self._name,
-            created.step,
-            created.attempt_id,
-            created.attempt_index,
-            duplicate=recorded.duplicate,
-        )
+        return Attempt(self._writer, self._views, self._run_id, self._name, created, duplicate=recorded.duplicate)
 
     def attempt(self, step: str, **options: Unpack[StartOptions]) -> AbstractAsyncContextManager[Attempt]:
         """Run a block as an attempt: `RUNNING`, then `COMPLETED`, `FAILED` or, when cancelled, `CANCELLED`.

@@ -42,7 +42,7 @@ class Run(Branch):
             AttemptNotFound
         """
         branch, log = await self._views.attempt(self.run_id, check_name(attempt_id, "attempt id"))
-        return Attempt(self._writer, self._views, self.run_id, branch, log.step, log.attempt_id, log.attempt_index)
+        return Attempt(self._writer, self._views, self.run_id, branch, log)
 
     async def info(self, *, at: Point = None) -> RunInfo:
         """Return the run's row in the list of runs, now or as of a point."""
