@@ -73,6 +73,10 @@ class Projectors:
         for projector in self.all:
             projector.clear(stream_ids)
 
+    def tables(self) -> list[str]:
+        """Return the names of all tables."""
+        return [table for projector in self.all for table in projector.tables()]
+
     def versions(self) -> dict[str, int]:
         """Return the version of each view, by name."""
         return {projector.name: projector.version for projector in self.all}

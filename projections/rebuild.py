@@ -44,7 +44,7 @@ class ViewRebuilder:
         connection.execute("PRAGMA writable_schema = ON")  # https://sqlite.org/pragma.html#pragma_writable_schema
         try:
             # A view has no pages, but while there is one, SQLite 3.40 may skip free pages in its integrity check.
-            names = [*(table for projector in self._projectors.all for table in projector.tables()), *SQL_VIEWS]
+            names = [*self._projectors.tables(), *SQL_VIEWS]
             connection.executemany("DELETE FROM main.sqlite_schema WHERE tbl_name = ?", [(name,) for name in names])
         finally:
             connection.execute("PRAGMA writable_schema = RESET")  # switches it off and reloads the schema
@@ -72,7 +72,7 @@ class ViewRebuilder:
         reveal a broken index. A trigger, or an SQL view with another definition, counts as unexpected.
         """
         found = []
-        for table in (table for projector in self._projectors.all for table in projector.tables()):
+        for table in self._projectors.tables():
             due, live = f"{scratch_name}.{table}", f"main.{table}"
             there = _columns(connection, "main", table)
             if there == _columns(connection, scratch_name, table):

@@ -147,7 +147,7 @@ class Setup:
 
     def _check_ours(self, connection: sqlite3.Connection, projectors: Projectors) -> None:
         check_roots(connection, self._path)
-        check_ours(connection, self._path, [table for projector in projectors.all for table in projector.tables()])
+        check_ours(connection, self._path, projectors.tables())
 
 
 def _is_current(connection: sqlite3.Connection, projectors: Projectors) -> bool:

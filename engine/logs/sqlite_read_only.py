@@ -54,7 +54,7 @@ def check_up_to_date(connection: sqlite3.Connection, path: Path, projectors: Pro
 
     def check(snapshot: sqlite3.Connection) -> None:
         check_roots(snapshot, path)
-        check_ours(snapshot, path, [table for projector in projectors.all for table in projector.tables()])
+        check_ours(snapshot, path, projectors.tables())
         if schema_version(snapshot) != SCHEMA_VERSION or view_versions(snapshot) != projectors.versions():
             raise CannotOpen(path, f"it is empty, or of an earlier version: {_OPEN_IT_ELSEWHERE}")
 
