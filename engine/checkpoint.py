@@ -76,7 +76,7 @@ def sign(checkpoint: Checkpoint, private_key: Path) -> Checkpoint:
         InvalidValue: the file does not hold such a key.
         OSError: it cannot be read.
     """
-    serialization, ed25519 = _cryptography()
+    _, serialization, ed25519 = _cryptography()
     key = _key(private_key, "private key", ed25519.Ed25519PrivateKey)
     public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     value = key.sign(_signed(checkpoint))
@@ -96,9 +96,7 @@ def check_signature(checkpoint: Checkpoint, public_key: Path | None = None) -> N
         InvalidValue: the file does not hold such a key.
         OSError: it cannot be read.
     """
-    _, ed25519 = _cryptography()
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as in `_cryptography`
-
+    exceptions, _, ed25519 = _cryptography()
     expected = None if public_key is None else _key(public_key, "public key", ed25519.Ed25519PublicKey)
     signature = checkpoint.signature
     if signature is None:
@@ -106,21 +104,19 @@ def check_signature(checkpoint: Checkpoint, public_key: Path | None = None) -> N
     try:
         named = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
         (expected or named).verify(bytes.fromhex(signature.value), _signed(checkpoint))
-    except (InvalidSignature, ValueError) as error:
+    except (exceptions.InvalidSignature, ValueError) as error:
         raise SignatureInvalid("its signature does not match the key and the text") from error
 
 
 def _key(path: Path, what: Literal["private key", "public key"], key_type: type) -> Any:
-    serialization, _ = _cryptography()
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as in `_cryptography`
-
+    exceptions, serialization, _ = _cryptography()
     pem = path.read_bytes()
     try:
         if what == "private key":
             key = serialization.load_pem_private_key(pem, password=None)
         else:
             key = serialization.load_pem_public_key(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, exceptions.UnsupportedAlgorithm) as error:
         raise InvalidValue(what, str(path), f"is not a {what}: {error}") from error
     if not isinstance(key, key_type):
         raise InvalidValue(what, str(path), "is not an Ed25519 key")
@@ -131,11 +127,12 @@ def _signed(checkpoint: Checkpoint) -> bytes:
     return structs.replace(checkpoint, signature=None).to_json().encode()
 
 
-def _cryptography() -> tuple[Any, Any]:
+def _cryptography() -> tuple[Any, Any, Any]:
     try:
         # An optional extra, needed only for signed checkpoints.
+        from cryptography import exceptions  # noqa: PLC0415
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError as error:
         raise SigningUnavailable from error
-    return serialization, ed25519
+    return exceptions, serialization, ed25519
