@@ -71,27 +71,30 @@ class ViewRebuilder:
         Errors that SQLite's integrity check finds in the live tables count as missing rows: comparing rows does not
         reveal a broken index. A trigger, or an SQL view with another definition, counts as unexpected.
         """
-        found = []
-        for table in self._projectors.tables():
-            due, live = f"{scratch_name}.{table}", f"main.{table}"
-            there = _columns(connection, "main", table)
-            if there == _columns(connection, scratch_name, table):
-                columns = _comparison_columns(connection, scratch_name, table)
-                missing = _count_except(connection, columns, due, live)
-                # Rows are unique, so with none missing and an equal count there are no unexpected ones.
-                whole = not missing and _count(connection, live) == _count(connection, due)
-                unexpected = 0 if whole else _count_except(connection, columns, live, due)
-                missing += _integrity_errors(connection, table)
-            else:  # another table with that name, or none
-                missing, unexpected = _count(connection, due), _count(connection, live) if there else 0
-            unexpected += len(_definitions(connection, "main", table, "trigger"))
-            if missing or unexpected:
-                found.append(ViewDifference(table, missing, unexpected))
-        for view in SQL_VIEWS:
-            expected, actual = (_definitions(connection, schema, view, "view") for schema in (scratch_name, "main"))
-            if expected != actual:
-                found.append(ViewDifference(view, len(expected - actual), len(actual - expected)))
-        return found
+        tables = [_table_difference(connection, scratch_name, table) for table in self._projectors.tables()]
+        views = [_view_difference(connection, scratch_name, view) for view in SQL_VIEWS]
+        return [each for each in (*tables, *views) if each.missing or each.unexpected]
+
+
+def _table_difference(connection: sqlite3.Connection, scratch_name: str, table: str) -> ViewDifference:
+    due, live = f"{scratch_name}.{table}", f"main.{table}"
+    there = _columns(connection, "main", table)
+    if there == _columns(connection, scratch_name, table):
+        columns = _comparison_columns(connection, scratch_name, table)
+        missing = _count_except(connection, columns, due, live)
+        # Rows are unique, so with none missing and an equal count there are no unexpected ones.
+        whole = not missing and _count(connection, live) == _count(connection, due)
+        unexpected = 0 if whole else _count_except(connection, columns, live, due)
+        missing += _integrity_errors(connection, table)
+    else:  # another table with that name, or none
+        missing, unexpected = _count(connection, due), _count(connection, live) if there else 0
+    unexpected += len(_definitions(connection, "main", table, "trigger"))
+    return ViewDifference(table, missing, unexpected)
+
+
+def _view_difference(connection: sqlite3.Connection, scratch_name: str, view: str) -> ViewDifference:
+    expected, actual = (_definitions(connection, schema, view, "view") for schema in (scratch_name, "main"))
+    return ViewDifference(view, len(expected - actual), len(actual - expected))
 
 
 def _definitions(connection: sqlite3.Connection, schema: str, name: str, kind: str) -> set[str]:
