@@ -87,7 +87,7 @@ class BlockingEngine:
         Raises:
             InvalidValue: `work` did not return an awaitable.
             CannotOpen, StoreBusy: the file cannot be opened; the next call tries again.
-            EngineClosed: `close` was called.
+            EngineClosed: `close` was called, or the interpreter is exiting and has closed the engine.
             WouldDeadlock: the calling thread is the one that runs the engine's event loop.
         """
         call = _Call(work)
@@ -121,7 +121,7 @@ class BlockingEngine:
     def _begin(self, call: "_Call[Any]") -> "_EngineThread":
         with self._changed:
             self._check_not_own_thread()
-            if self._closed:
+            if self._closed or (self._engine_thread is not None and self._engine_thread.is_stopping):
                 raise EngineClosed
             if self._engine_thread is None:
                 self._engine_thread = _EngineThread(self._path, self._options, self._calls)
@@ -146,7 +146,7 @@ class _EngineThread:
     def __init__(self, path: str, options: OpenOptions, calls: "set[_Call[Any]]") -> None:
         opened: Future[_Opened] = Future()
         self.calls = calls
-        self._stopping = False
+        self.is_stopping = False
         self.thread = threading.Thread(
             target=self._run, args=(path, options, opened), name="anabranch-engine", daemon=True
         )
@@ -180,8 +180,8 @@ class _EngineThread:
 
     def stop_soon(self) -> None:
         """Ask the thread to close the engine, once; callable from any thread, ignored in a forked child."""
-        if self in _ENGINE_THREADS and not self._stopping:
-            self._stopping = True
+        if self in _ENGINE_THREADS and not self.is_stopping:
+            self.is_stopping = True
             self._stop()
 
     def _run(self, path: str, options: OpenOptions, opened: "Future[_Opened]") -> None:

@@ -3,6 +3,7 @@
 Start: `python -m tests.integration.blocking_children NAME DATABASE`.
 """
 
+import atexit
 import contextlib
 import fcntl
 import logging
@@ -15,9 +16,11 @@ import time
 from pathlib import Path
 
 import anyio
+import pytest
 
-from engine import Engine
+from engine import Engine, blocking
 from engine.blocking import BlockingEngine, shared_engine
+from engine.errors import EngineClosed
 from engine.stores import BlockingRunLogStore
 
 WRITES = 20
@@ -34,6 +37,20 @@ def exit_without_closing(database: Path) -> None:
     """Exit with two engines left open: one of a store, and a shared one."""
     BlockingRunLogStore(database).set_parameters("r", {"x": 1})
     shared_engine(database).call(lambda engine: engine.last_position())
+
+
+def call_after_the_engine_has_ended(database: Path) -> None:
+    """Make a call in a handler that runs at exit after the engine's own, as one registered before its import does."""
+    store = BlockingRunLogStore(database)
+    store.set_parameters("r", {"x": 1})
+
+    def late() -> None:
+        with pytest.raises(EngineClosed):
+            store.set_parameters("r", {"x": 2})
+
+    atexit.unregister(blocking._stop_idle_at_exit)
+    atexit.register(late)
+    atexit.register(blocking._stop_idle_at_exit)
 
 
 def thread_outlives_main(database: Path) -> None:

@@ -50,6 +50,12 @@ def test_a_process_ends_without_closing(database: Path) -> None:
     assert parameters(database) == {"x": 1}
 
 
+def test_a_call_after_the_end_is_refused(database: Path) -> None:
+    """At exit engines end; a handler that runs later gets `EngineClosed`, and what was recorded stays."""
+    run("call_after_the_engine_has_ended", database)
+    assert parameters(database) == {"x": 1}
+
+
 @pytest.mark.skipif((3, 12) <= sys.version_info < (3, 12, 2), reason="Python 3.12.0 and 3.12.1 start no thread then")
 def test_a_thread_may_call_when_the_main_thread_has_ended(database: Path) -> None:
     """A thread that outlives the main thread can still make calls and open a store."""
