@@ -153,12 +153,13 @@ class _EngineThread:
         try:
             self.thread.start()
             self._engine, self._portal, self._stop = opened.result()
-        except BaseException as error:
-            if isinstance(error, Exception):
-                if self.thread.ident is not None:
-                    self.thread.join()
-            else:  # interrupted: close the engine as soon as it is open
-                opened.add_done_callback(_close_unused)
+        except Exception as error:
+            if self.thread.ident is None:  # out of threads, or the interpreter is exiting
+                raise CannotOpen(Path(path), f"its thread cannot be started: {error}") from error
+            self.thread.join()
+            raise
+        except BaseException:  # interrupted: close the engine as soon as it is open
+            opened.add_done_callback(_close_unused)
             raise
         _ENGINE_THREADS.add(self)
 

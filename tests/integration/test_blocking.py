@@ -17,7 +17,7 @@ import pytest
 
 from engine import Engine, Run
 from engine.blocking import BlockingEngine, shared_engine
-from engine.errors import EngineClosed, InvalidValue, NotADatabase, RunNotFound, WouldDeadlock
+from engine.errors import CannotOpen, EngineClosed, InvalidValue, NotADatabase, RunNotFound, WouldDeadlock
 from engine.stores import BlockingRunLogStore
 
 
@@ -58,6 +58,21 @@ def test_work_that_returns_nothing_awaitable_is_refused(blocking_engine: Blockin
     for work in works:
         with pytest.raises(InvalidValue, match="not awaitable; pass a function that returns an awaitable"):
             blocking_engine.call(work)
+    assert blocking_engine.call(position) == 0
+
+
+def test_an_engine_without_a_thread_fails_by_name(
+    blocking_engine: BlockingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the system has no thread left for the engine, a call raises CannotOpen, and a later one tries again."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # what Python raises then
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(CannotOpen, match="can't start new thread"):
+        blocking_engine.call(position)
+    monkeypatch.undo()
     assert blocking_engine.call(position) == 0
 
 
