@@ -5,6 +5,7 @@ from types import NoneType
 from typing import Any
 
 from engine import model
+from engine.errors import InvalidValue
 from engine.names import dotted_prefixes
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document
 from engine.stores.recording import time_text
@@ -19,11 +20,19 @@ def run_document(log: model.RunLog) -> RunLog:
         tag=_detail(log.details, "tag", log.tag, str, NoneType),
         status=log.status,
         steps=_steps(log.steps, branches),
-        job=None if log.job is None else as_document(log.job, JobLog),
+        job=_job(log.job),
         parameters=log.parameters,
         run_config=log.config,
         branches=branches,
     )
+
+
+def _job(document: object) -> JobLog | None:
+    """Return a job's log; None if there is none, or one in another caller's format."""
+    try:
+        return None if document is None else as_document(document, JobLog)
+    except InvalidValue:
+        return None
 
 
 def branch_document(log: model.BranchLog) -> BranchLog:

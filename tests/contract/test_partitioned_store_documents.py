@@ -12,7 +12,7 @@ from msgspec import structs
 
 from engine import Engine
 from engine.commands import Fork, MergeParameters, OpenRun, Reduce
-from engine.errors import BranchNotFound, InvalidValue, RunNotFound
+from engine.errors import BranchNotFound, InvalidValue, JobNotFound, RunNotFound
 from engine.events import BranchForked, ParametersReduced, ParametersSet
 from engine.model import Parameter, Source
 from engine.stores import BranchLog, JobLog, PartitionedRunLogStore, RunLog, StepAttempt, StepLog
@@ -143,6 +143,17 @@ async def test_details_that_no_document_gave_are_not_the_documents(
     assert attempt.code_identities == []
     await store.put_run_log(log)
     assert json.loads(await host_json(engine, "r"))["steps"]["s"]["attempts"][0]["attempt_number"] == 1
+
+
+async def test_a_job_of_another_form_is_not_a_run_logs(store: PartitionedRunLogStore, engine: Engine) -> None:
+    """A run whose job was logged in another caller's format has a log without a job."""
+    run = await engine.create_run("r")
+    await run.log_job({"attempts": 3})
+    assert (await store.get_run_log_by_id("r")).job is None
+    with pytest.raises(JobNotFound):
+        await store.get_job_log("r")
+    await store.put_run_log(await store.get_run_log_by_id("r"))
+    assert (await run.compile()).job == {"attempts": 3}
 
 
 async def test_an_attempt_has_the_times_of_its_document(store: PartitionedRunLogStore, engine: Engine) -> None:
