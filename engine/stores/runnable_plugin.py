@@ -29,6 +29,7 @@ from engine.errors import (
     StepNotFound,
 )
 from engine.names import check_name, dotted_prefixes
+from engine.stores.documents import as_parameter
 from engine.stores.partitioned import PartitionedRunLogStore
 from engine.stores.visible import VisibleParameters
 from engine.values import check_text
@@ -135,7 +136,9 @@ class AnabranchRunLogStore(BaseRunLogStore):  # type: ignore[misc] # the host sh
                 own = self._call(lambda store: store.get_parameters(run_id, internal_branch_name))
                 return _PARAMETERS.validate_python(_plain(own))
             seen, inherited = self._call(lambda store: store.get_visible_parameters(run_id, internal_branch_name))
-        return VisibleParameters(_PARAMETERS.validate_python(_plain(seen)), inherited)
+        values = _PARAMETERS.validate_python(_plain(seen))
+        # As the host reads them: an erased value that it gives back is None.
+        return VisibleParameters(values, {name: as_parameter(values[name]) for name in inherited})
 
     @override
     def set_parameters(self, run_id: str, parameters: dict[str, Any], internal_branch_name: str = "") -> None:

@@ -20,7 +20,7 @@ class VisibleParameters(dict[str, Any]):
 
     Args:
         values: all parameters that the branch sees.
-        inherited: those among them that come through the fork, as recorded.
+        inherited: those among them that come through the fork.
     """
 
     def __init__(

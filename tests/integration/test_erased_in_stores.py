@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runnable.datastore import JobLog, JsonParameter, RunLog, StepAttempt, StepLog
+from runnable.datastore import BranchLog, JobLog, JsonParameter, RunLog, StepAttempt, StepLog
 
 from engine import Engine, open_engine
 from engine.errors import NotErasable
@@ -97,3 +97,24 @@ def test_the_plug_in_shows_its_host_nothing_where_a_value_was_erased(database: P
     store.engine.close()
     assert in_engine(database, _since)[-1] == "ParametersSet"
     assert all(SECRET.encode() not in path.read_bytes() for path in database.parent.iterdir())
+
+
+def test_an_erased_value_that_a_branch_inherits_is_not_its_own(database: Path) -> None:
+    """A branch that writes back an erased value of its parent sets nothing; its merge leaves the parent's new value."""
+    store = AnabranchRunLogStore(path=str(database), inherit=True)
+    store.create_run_log("r")
+    store.set_parameters("r", {"x": JsonParameter(kind="json", value=SECRET)})
+    store.add_branch_log(BranchLog(internal_name="b"), "r")
+    store.engine.close()
+    in_engine(database, _erase_all)
+
+    new = {"x": JsonParameter(kind="json", value=1)}
+    store.set_parameters("r", new)
+    branch = store.get_parameters("r", "b")
+    assert branch == {"x": JsonParameter(kind="json", value=None)}
+    store.set_parameters("r", branch, "b")
+    merged = store.get_parameters("r")
+    merged.update(branch)
+    assert merged == new
+    store.engine.close()
+    assert in_engine(database, _since) == ["ParametersSet"]
