@@ -119,10 +119,15 @@ class DescribeRun(_Command, frozen=True):
 
 
 class LogStep(_Command, frozen=True):
-    """Record the differences between a step document and the log."""
+    """Record the differences between a step document and the log.
+
+    `own_details` names the details of the step and of its attempts that the document determines; others stay unchanged.
+    None means all.
+    """
 
     document: StepDocument
     spec: TaskSpec | None = None
+    own_details: tuple[str, ...] | None = None
 
 
 class SetStepStatus(_Command, frozen=True):

@@ -3,7 +3,7 @@
 A step document is compared with the log and becomes the events for the differences.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -62,7 +62,7 @@ def _log_step(command: LogStep, stream: Stream, state: State) -> Sequence[Event]
             last = known[-1].attempt_index if known else 0
             events.append(_created(stream, document, attempt, last + index - len(known)))
         else:
-            events.extend(_updated(stream, document.step, attempt, known[index - 1]))
+            events.extend(_updated(command, stream, attempt, known[index - 1]))
     return events
 
 
@@ -81,7 +81,7 @@ def _step_description(command: LogStep, stream: Stream, state: State) -> Sequenc
 
 def _described(command: LogStep, known: StepLogged) -> StepLogged:
     """Return a known step's description, updated by a command."""
-    said = {name: value for name, value in _step_fields(command.document).items() if value is not None}
+    said = {name: value for name, value in _step_fields(command, known).items() if value is not None}
     return structs.replace(known, **said, spec=known.spec if command.spec is None else command.spec)
 
 
@@ -115,11 +115,20 @@ def taken_over(inherited: StepLog) -> StepLogged:
     )
 
 
-def _step_fields(document: StepDocument) -> dict[str, Any]:
-    """Return a document's fields for the step itself, without the attempts."""
-    fields = structs.asdict(document)
+def _step_fields(command: LogStep, known: StepLogged | StepLog) -> dict[str, Any]:
+    """Return a document's fields for the known step itself, without the attempts."""
+    fields = structs.asdict(command.document)
     del fields["attempts"]
+    if fields["details"] is not None:
+        fields["details"] = _others(known.details, command) | fields["details"]
     return fields
+
+
+def _others(details: Mapping[str, Any], command: LogStep) -> dict[str, Any]:
+    """Return the known details that a command's document does not determine."""
+    if command.own_details is None:
+        return {}
+    return {name: value for name, value in details.items() if name not in command.own_details}
 
 
 def _created(stream: Stream, document: StepDocument, attempt: AttemptDocument, index: int) -> AttemptCreated:
@@ -150,26 +159,28 @@ def _attempt_id(stream: Stream, step: str, index: int) -> str:
 def _adds_nothing(command: LogStep, step: StepLog) -> bool:
     """Return whether a step's log already holds everything that is to be logged, attempts included."""
     document = command.document
-    said = _step_fields(document) | {"spec": command.spec}
+    said = _step_fields(command, step) | {"spec": command.spec}
     return (
         all(value is None or same(getattr(step, name), value) for name, value in said.items())
         and len(document.attempts) <= len(step.attempts)
-        and not any(_changed(*pair) for pair in zip(document.attempts, step.attempts, strict=False))
+        and not any(_changed(command, *pair) for pair in zip(document.attempts, step.attempts, strict=False))
     )
 
 
-def _changed(attempt: AttemptDocument, known: AttemptLog) -> dict[str, Any]:
+def _changed(command: LogStep, attempt: AttemptDocument, known: AttemptLog) -> dict[str, Any]:
     """Return the differences between an attempt's document and its log."""
-    changed = {name: value for name, value in _attempt_fields(attempt).items() if not same(getattr(known, name), value)}
+    fields = _attempt_fields(attempt)
+    fields["details"] = _others(known.details, command) | attempt.details
+    changed = {name: value for name, value in fields.items() if not same(getattr(known, name), value)}
     return changed | _times(attempt, known)
 
 
-def _updated(stream: Stream, step: str, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
-    changed = _changed(attempt, known)
+def _updated(command: LogStep, stream: Stream, attempt: AttemptDocument, known: AttemptLog) -> Sequence[Event]:
+    changed = _changed(command, attempt, known)
     if not changed:
         return ()
     changes = AttemptChanges(**changed)
-    return (AttemptUpdated(branch=stream.branch, step=step, attempt_id=known.attempt_id, changes=changes),)
+    return (AttemptUpdated(branch=stream.branch, step=known.step, attempt_id=known.attempt_id, changes=changes),)
 
 
 def _times(attempt: AttemptDocument, known: AttemptLog) -> dict[str, datetime | None]:

@@ -6,7 +6,7 @@ kept in `details`.
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct, structs, to_builtins
 
@@ -28,6 +28,9 @@ from engine.model import CREATED, ERASED, TERMINAL_STATUSES, AttemptDocument, Pa
 from engine.names import ROOT, check_branch, check_name
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document, as_mapping
 from engine.values import check_document, check_optional, check_parameters, check_text
+
+_DETAILS: Final = ("data_catalog", "code_identities", "attempt_number", "start_time", "end_time", "retry_indicator")
+"""The details of a step and its attempts that come from documents."""
 
 
 class Recorder(Struct, frozen=True):
@@ -97,7 +100,7 @@ class Recorder(Struct, frozen=True):
             logs: dict[str, BranchLog] = {}
             for each in steps.values():
                 step = as_document(each, StepLog)
-                yield LogStep(branch=branch, document=step_document(step))
+                yield LogStep(branch=branch, document=step_document(step), own_details=_DETAILS)
                 logs.update(step.branches)
             below = []
             for name, log in {**logs, **branches}.items():

@@ -145,6 +145,27 @@ async def test_details_that_no_document_gave_are_not_the_documents(
     assert json.loads(await host_json(engine, "r"))["steps"]["s"]["attempts"][0]["attempt_number"] == 1
 
 
+async def test_documents_leave_other_callers_details_alone(store: PartitionedRunLogStore, engine: Engine) -> None:
+    """A step's log that is handed back, or changed, keeps what another caller has recorded with the step."""
+    run = await engine.create_run("r")
+    await run.log_step("s", details={"note": "mine"})
+    async with run.attempt("s", details={"gpu": "a100"}):
+        pass
+    read = await store.get_step_log("s", "r")
+    version = (await run.head()).stream_version
+    await store.add_step_log(read, "r")
+    assert (await run.head()).stream_version == version
+
+    attempt = structs.replace(read.attempts[0], retry_indicator="2", code_identities=[{"git": "4f0a"}])
+    changed = structs.replace(read, data_catalog=[{"name": "d"}], attempts=[attempt])
+    await store.add_step_log(changed, "r")
+    assert await store.get_step_log("s", "r") == changed
+    await store.add_step_log(read, "r")
+    assert await store.get_step_log("s", "r") == read
+    step = await run.step("s")
+    assert (step.details, step.attempts[0].details) == ({"note": "mine"}, {"gpu": "a100"})
+
+
 async def test_a_job_of_another_form_is_not_a_run_logs(store: PartitionedRunLogStore, engine: Engine) -> None:
     """A run whose job was logged in another caller's format has a log without a job."""
     run = await engine.create_run("r")
