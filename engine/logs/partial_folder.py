@@ -75,6 +75,8 @@ def _is_abandoned(path: Path) -> bool:
     try:
         if time.time() - path.stat().st_mtime < _NEW_SECONDS:
             return False
+        if path / _LOCK not in path.iterdir():  # killed before it was locked; a new lock would make it look new
+            return True
         lock = FileLock(path / _LOCK)
     except OSError:  # belongs to another user, or is gone
         return False

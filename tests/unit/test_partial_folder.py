@@ -43,6 +43,16 @@ def test_what_was_abandoned_is_found_and_removed(tmp_path: Path, killed: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["runs.db"]
 
 
+def test_looking_at_what_was_abandoned_changes_nothing(tmp_path: Path, killed: Path) -> None:
+    """A folder is found again and again, even if its process was killed before it had locked the folder."""
+    (killed / "lock").unlink()
+    _aged(killed)
+    before = killed.stat().st_mtime
+    assert [abandoned(tmp_path) for _ in range(2)] == [[killed], [killed]]
+    assert (list(killed.iterdir()), killed.stat().st_mtime) == ([killed / "copy.db"], before)
+    assert remove_abandoned(tmp_path) == [killed]
+
+
 def test_a_file_that_is_removed_while_it_is_measured_counts_nothing(
     killed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
