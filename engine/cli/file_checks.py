@@ -88,11 +88,11 @@ def check_file_system(database: Path) -> Check:
 
 def check_syncs(database: Path, *, had_failed: bool) -> Check:
     """Check whether a sync of the file is known to have failed. `had_failed` is whether one had before this opening."""
-    mark = SyncFailureMark(database).path
-    if mark.exists():
+    mark = SyncFailureMark(database)
+    if mark.is_set():
         text = "one failed, and the file is damaged: it can be read, but not written to"
-        advice = f"anabranch verify says what is wrong; {RESTORE}, or remove {mark.name} to write to it as it is"
-        return Check(name="syncs", state="found", text=text, advice=advice, details={"mark": str(mark)})
+        advice = f"anabranch verify says what is wrong; {RESTORE}, or remove {mark.path.name} to write to it as it is"
+        return Check(name="syncs", state="found", text=text, advice=advice, details={"mark": str(mark.path)})
     if had_failed:
         text = "one had failed; opening the file has rewritten everything. Reopen the engines that saw the failure"
         return Check(name="syncs", text=text)

@@ -213,6 +213,12 @@ def test_leftovers_of_a_killed_backup_are_removed(database: Path, examined: Exam
     folders[0].remove()
 
 
+def test_a_file_with_content_marks_no_failed_sync(database: Path, examined: Examined) -> None:
+    """Only the empty file that the engine leaves is a mark; anybody else's file by that name is not."""
+    SyncFailureMark(database).path.write_bytes(b"notes")
+    assert examined() == (0, {})
+
+
 def _sql(database: Path, statement: str) -> list[Any]:
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
         return connection.execute(statement).fetchall()
