@@ -63,24 +63,24 @@ def check_run_lock(database: Path) -> Check:
 def check_leftovers(database: Path, *, fix: bool) -> Check:
     """Look for leftovers of killed rebuilds, comparisons, backups and imports; with `fix`, remove the unused ones."""
     scratch = sorted(path for path in database.parent.iterdir() if is_scratch_name(path.name, database.name))
-    backups = abandoned(database.parent)
     with _no_rebuild(database, scratch) as no_rebuild:
         unused = [path for path in scratch if _is_unused(path, database, no_rebuild=no_rebuild)]
-        left = [*backups, *unused]
-        size = sum(map(bytes_in, backups)) + sum(map(_size, unused))
+        sizes = {path: bytes_in(path) for path in abandoned(database.parent)} | {path: _size(path) for path in unused}
         if fix:
             remove_abandoned(database.parent)
             for path in unused:
                 path.unlink(missing_ok=True)
     used = len(scratch) - len(unused)
-    if not left:
+    if not sizes:
         return Check(name="leftovers", text=f"none; {counted(used, 'scratch file')} may be in use" if used else "none")
-    named = f"{', '.join(path.name for path in left)} ({size:,} bytes)"
+    remaining = [path for path in sizes if path.exists()]
+    left = remaining or list(sizes)
+    named = f"{', '.join(path.name for path in left)} ({sum(sizes[path] for path in left):,} bytes)"
     details = [str(path) for path in left]
-    if fix:
+    if fix and not remaining:
         return Check(name="leftovers", state="fixed", text=f"removed {named}", details=details)
     text = f"of killed rebuilds, comparisons, backups or imports; they only take up space: {named}"
-    advice = "anabranch doctor --fix removes them"
+    advice = "they could not be removed: remove them by hand" if fix else "anabranch doctor --fix removes them"
     return Check(name="leftovers", state="found", text=text, advice=advice, details=details)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -211,6 +212,29 @@ def test_leftovers_of_a_killed_backup_are_removed(database: Path, examined: Exam
     assert examined() == (0, {})
     assert [each.name for each in database.parent.glob("anabranch-partial-*")] == [folders[0].path.name]
     folders[0].remove()
+
+
+def test_leftovers_that_cannot_be_removed_remain_a_finding(
+    database: Path, examined: Examined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--fix` reports as fixed only what is gone."""
+    folders = [PartialFolder(database.parent) for _ in range(2)]
+    for folder in folders:
+        os.utime(folder.path, (time.time() - 120, time.time() - 120))
+        folder._lock.close()
+    kept, remove = folders[0].path, shutil.rmtree
+
+    def refuse(path: Path) -> None:
+        if path == kept:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    code, found = examined("--fix")
+    assert (code, found["leftovers"]["details"]) == (1, [str(kept)])
+    assert [each.name for each in database.parent.glob("anabranch-partial-*")] == [kept.name]
+    monkeypatch.undo()
+    assert examined("--fix")[1]["leftovers"]["state"] == "fixed"
 
 
 def test_a_file_with_content_marks_no_failed_sync(database: Path, examined: Examined) -> None:
