@@ -10,7 +10,7 @@ garbage-collected and no other connection exists, SQLite checkpoints under its o
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -232,13 +232,15 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
         CannotOpen, StoreUnavailable: the file is unchanged.
     """
     path = resolved(path)  # so that all paths to a file share its lock and its write-ahead log
-    if settings.read_only:
-        return await _open_to_read(path, make_views, settings), []
+    with _opening(path, settings.busy_timeout):
+        if settings.read_only:
+            return await _open_to_read(path, make_views, settings), []
+        return await _open_to_write(path, make_views, settings)
+
+
+async def _open_to_write(path: Path, make_views: MakeViews, settings: Settings) -> tuple[SqliteEventLog, list[str]]:
     set_up = Setup(path, settings)
-    try:
-        connection = await ThreadConnection.open(set_up.connect)
-    except sqlite3.Error as error:
-        raise translate_opening(error, path, busy_timeout=settings.busy_timeout) from error
+    connection = await ThreadConnection.open(set_up.connect)
     lock = await _open_lock(connection, path)
     try:
         if SyncFailureMark(path).is_set():
@@ -250,32 +252,30 @@ async def open_sqlite_log(path: Path, make_views: MakeViews, settings: Settings)
         await _close(connection, path, lock, settings.busy_timeout)
         if isinstance(error, sqlite3.Error) and is_failed_sync(error):
             SyncFailureMark(path).set()
-        _raise_translated(error, path, settings)
         raise
     return SqliteEventLog(path, connection, lock, appender, settings), stale
 
 
 async def _open_to_read(path: Path, make_views: MakeViews, settings: Settings) -> SqliteEventLog:
-    try:
-        connection = await ThreadConnection.open(lambda: connect_immutable(path))
-    except sqlite3.Error as error:
-        raise translate_opening(error, path, busy_timeout=settings.busy_timeout) from error
+    connection = await ThreadConnection.open(lambda: connect_immutable(path))
     try:
         appender = Appender(connection.raw, make_views, event_bytes_max=settings.event_bytes_max)
         await connection.run(lambda: check_up_to_date(connection.raw, path, appender.projectors))
     except BaseException as error:
         release_cursors(error)
         await connection.close()
-        _raise_translated(error, path, settings)
         raise
     return SqliteEventLog(path, connection, None, appender, settings)
 
 
-def _raise_translated(error: BaseException, path: Path, settings: Settings) -> None:
-    """Raise the engine's error for an error of sqlite3 while opening; return for any other."""
-    if isinstance(error, sqlite3.Error):
-        raise translate_opening(error, path, busy_timeout=settings.busy_timeout) from error
-    if isinstance(error, UnicodeDecodeError):  # raised by sqlite3 for names in a damaged schema
+@contextlib.contextmanager
+def _opening(path: Path, busy_timeout: float) -> Iterator[None]:
+    """Raise the engine's error for an error of sqlite3 while opening."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate_opening(error, path, busy_timeout=busy_timeout) from error
+    except UnicodeDecodeError as error:  # raised by sqlite3 for names in a damaged schema
         raise NotADatabase(path, f"its schema is damaged: {error}") from error
 
 
