@@ -15,7 +15,8 @@ from engine.commands import ChangeAttempt
 from engine.errors import CannotDecode, EventOutOfPlace, ReadFailed
 from engine.logs.forking import inside_sqlite
 from engine.logs.readers import connect_read_only
-from engine.logs.sqlite_schema import LOG_TABLES, damage_in_log, damage_in_pages
+from engine.logs.sqlite_damage import damage_in_log, damage_in_pages
+from engine.logs.sqlite_schema import LOG_TABLES
 from engine.model import FAILED_INIT, AttemptChanges
 from engine.names import ROOT
 from engine.ports import Progress, ViewDifference

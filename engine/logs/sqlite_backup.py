@@ -27,9 +27,9 @@ from engine.logs.own_files import WOULD_JOIN, beside, is_own_name
 from engine.logs.partial_folder import PartialFolder, remove_abandoned
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite import SqliteEventLog
+from engine.logs.sqlite_damage import damage_in_log, damage_in_pages
 from engine.logs.sqlite_errors import code_of
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import damage_in_log, damage_in_pages
 from engine.ports import ViewDifference
 
 Result = TypeVar("Result")

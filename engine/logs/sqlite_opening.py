@@ -18,8 +18,9 @@ from engine.logs.forking import connect, inside_sqlite
 from engine.logs.own_files import WAL, beside
 from engine.logs.readers import in_snapshot
 from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_damage import check_roots
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, check_roots, migrate, schema_version, view_versions
+from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
 from engine.logs.state_migration import from_state_store
 from engine.logs.state_store import is_state_store
 from engine.logs.sync_failures import write_again

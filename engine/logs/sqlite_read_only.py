@@ -10,7 +10,8 @@ from pathlib import Path
 from engine.errors import CannotOpen
 from engine.logs.own_files import WAL, beside
 from engine.logs.readers import connect_read_only, in_snapshot
-from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, check_roots, schema_version, view_versions
+from engine.logs.sqlite_damage import check_roots
+from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, schema_version, view_versions
 from engine.logs.sync_failures import SyncFailureMark
 from engine.projectors import Projectors
 

@@ -20,8 +20,9 @@ from engine.logs.file_lock import FileLock
 from engine.logs.own_files import COMPARE, REBUILD, REBUILD_LOCK, beside
 from engine.logs.readers import connect_read_only
 from engine.logs.sqlite import SqliteEventLog
+from engine.logs.sqlite_damage import damage_in_pages, first_shared_page
 from engine.logs.sqlite_read import last_position
-from engine.logs.sqlite_schema import SCHEMA_VERSION, damage_in_pages, first_shared_page, schema_version, view_versions
+from engine.logs.sqlite_schema import SCHEMA_VERSION, schema_version, view_versions
 from engine.logs.sqlite_scratch import Scratch, translated_errors
 from engine.logs.transactions import transaction
 from engine.ports import Progress, Rebuilder, ViewDifference

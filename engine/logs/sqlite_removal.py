@@ -16,12 +16,12 @@ from typing import Final, TypeVar
 from engine.errors import ReadFailed
 from engine.logs.sqlite import SqliteEventLog
 from engine.logs.sqlite_append import Appender
+from engine.logs.sqlite_damage import damage_in_pages
 from engine.logs.sqlite_deletion import check_expired, delete_run, find_expired, recorded_until
 from engine.logs.sqlite_epoch import note_removal
 from engine.logs.sqlite_erasure import ToErase, erase_payload
 from engine.logs.sqlite_errors import as_row_damaged
 from engine.logs.sqlite_ledger import SqliteLedger, lenient
-from engine.logs.sqlite_schema import damage_in_pages
 from engine.logs.sqlite_scratch import remove_scratch
 from engine.logs.transactions import transaction
 from engine.logs.wal_limit import truncate_log

@@ -22,7 +22,7 @@ from engine import Engine, Position, open_engine
 from engine.checkpoint import Checkpoint
 from engine.codec import encode_canonical
 from engine.errors import AnabranchError, CannotDecode, EventOutOfPlace, ReadFailed
-from engine.logs.sqlite_schema import damage_in_log
+from engine.logs.sqlite_damage import damage_in_log
 from engine.views import STATE_SCHEMA_VERSION
 from tests.faults.rich_runs import record_branches, record_rich_run
 
