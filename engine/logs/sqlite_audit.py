@@ -7,10 +7,9 @@ read and write meanwhile. Events recorded during the check are checked too, but 
 import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import TypeVar
-
-from msgspec import Struct, field
 
 from engine.checkpoint import Checkpoint
 from engine.errors import CheckpointOfAnotherStore, InvalidValue, ReadFailed, RunNotFound
@@ -21,25 +20,18 @@ from engine.logs.sqlite_errors import is_damage
 from engine.logs.sqlite_ledger import SqliteLedger, Tombstone, leaves, lenient, root_stream_id
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_strays import PROBLEMS_MAX, strays
+from engine.logs.sqlite_trees import Trees
 from engine.model import Head
 from engine.names import ROOT
 from engine.ports import Progress
-from engine.proof.merkle import Tree, run_leaf
+from engine.proof.merkle import Tree
 from engine.proof.verification import RunCheck
 from engine.stored import StoredStream
-from engine.times import from_microseconds
 
 Result = TypeVar("Result")
 
 CHUNK_EVENTS = 2000
 CHUNK_RUNS = 500
-
-
-class _TreeAt(Struct):
-    """The Merkle tree over the runs as of a position."""
-
-    position: int
-    tree: Tree = field(default_factory=Tree)
 
 
 class SqliteAudit:
@@ -74,58 +66,65 @@ class SqliteAudit:
                 raise InvalidValue("run_id", run_id, "cannot be combined with a checkpoint, which covers the store")
             if since.store_id != store_id:
                 raise CheckpointOfAnotherStore(since.store_id, store_id)
-        check = _StoreCheck(self._readers, since, progress)
-        await check.begin()
-        await (check.store() if run_id is None else check.one(run_id))
-        return check.verification(store_id)
+        check = _LogCheck(self._readers, progress)
+        last = await check.find_end()
+        trees = await (check.store(last, since) if run_id is None else check.run(last, run_id))
+        return Verification(
+            store_id=store_id,
+            position=last,
+            runs=check.runs,
+            streams=check.streams,
+            events=check.events,
+            root=trees.root,
+            problems=check.problems,
+            deleted=trees.deleted,
+        )
 
 
-class _StoreCheck:
-    """One pass over the log."""
+class _LogCheck:
+    """One pass over the log, or over one run. `problems`, and the counts of what was checked, are those so far."""
 
-    def __init__(self, readers: Readers, since: Checkpoint | None, progress: Progress | None) -> None:
+    def __init__(self, readers: Readers, progress: Progress | None) -> None:
+        self.problems: list[Problem] = []
+        self.runs = self.streams = self.events = 0
         self._readers = readers
-        self._last = 0
-        self._since = since
         self._progress = progress
-        self._trees: list[_TreeAt] = []
-        self._problems: list[Problem] = []
-        self._broken: dict[int, int] = {}
-        self._deleted: list[str] = []
-        self._unprovable = self._unreadable = False
-        self._deletions_seen_until = -1
         self._total = 0
-        self._runs = self._streams = self._events = 0
+        self._broken: dict[int, int] = {}
+        self._unreadable = False
 
-    async def begin(self) -> None:
-        """Find the end of the log."""
+    async def find_end(self) -> int:
+        """Return the last position of the log."""
         last = await self._read_or_report(last_position, "the end of the log")
-        self._last = self._total = await self._read(_folded_until) if last is None else last
-        positions = [self._last] if self._since is None else [self._since.position, self._last]
-        self._trees = [_TreeAt(position) for position in positions]
+        return await self._read(_folded_until) if last is None else last
 
-    async def store(self) -> None:
+    async def store(self, last: int, since: Checkpoint | None) -> Trees:
         """Check every run, and the rows that belong to none."""
+        self._total = last
         await self._find(strays, "the rows that belong to no run")
         kept = "the idempotency keys or the records of deleted runs"
         await self._find(lambda each: islice(changed_rows(each), PROBLEMS_MAX), kept)
-        if self._since is not None:
-            deletions, what = self._since.deletions, "the times of deletions"
-            until = await self._read_or_report(lambda each: SqliteLedger(each).time_of_deletion(deletions), what)
-            self._deletions_seen_until = -1 if until is None else until
+        trees = Trees(last, since, deletions_until=await self._last_deletion(since))
         after: int | None = None
-        listed = "the list of the runs"
-        while runs := await self._read_or_report(lambda each: SqliteLedger(each).runs(after, CHUNK_RUNS), listed):  # noqa: B023
+        while runs := await self._read_or_report(partial(_next_runs, after), "the list of the runs"):
             for run in runs:
-                if isinstance(run, Tombstone):
-                    self._add_deleted(run)
-                else:
-                    await self._check(run)
+                deleted = run if isinstance(run, Tombstone) else await self._check(run, trees)
+                if deleted is not None:
+                    self.problems += trees.add_deleted(deleted)
             after = root_stream_id(runs[-1])
-        self._check_since()
+        self.problems += trees.differences(unreadable=self._unreadable)
+        return trees
 
-    async def one(self, run_id: str) -> None:
-        """Check one run.
+    async def _last_deletion(self, since: Checkpoint | None) -> int:
+        """Return the time of the last deletion that a checkpoint covers, -1 if that is none or unknown."""
+        if since is None:
+            return -1
+        count, what = since.deletions, "the times of deletions"
+        until = await self._read_or_report(lambda each: SqliteLedger(each).time_of_deletion(count), what)
+        return -1 if until is None else until
+
+    async def run(self, last: int, run_id: str) -> Trees:
+        """Check one run, and the runs that it inherits from.
 
         Raises:
             RunNotFound
@@ -137,15 +136,17 @@ class _StoreCheck:
         ids = [each.stream_id for each in (*sources, root)]
         what = "the run's number of events"
         self._total = await self._read_or_report(lambda each: sum(map(SqliteLedger(each).count, ids)), what) or 0
+        trees = Trees(last)
         for source in sources:
-            await self._check(source, in_tree=False)
-        if not await self._check(root):
+            await self._check(source, None)
+        if await self._check(root, trees) is not None:
             raise RunNotFound(run_id)
         await self._find(lambda each: changed_rows(each, root.stream_id), "the run's idempotency keys")
+        return trees
 
-    async def _check(self, root: StoredStream, *, in_tree: bool = True) -> bool:
-        """Check a run up to its last event, or to the first unreadable one; return whether the run still exists."""
-        run = _RunPass(root, [each.position for each in self._trees], self._broken)
+    async def _check(self, root: StoredStream, trees: Trees | None) -> Tombstone | None:
+        """Check a run up to its last event, or to the first unreadable one; return its record if it was deleted."""
+        run = _RunPass(root, [] if trees is None else trees.positions, self._broken)
         try:
             await self._check_chunks(run)
         except ReadFailed as error:
@@ -153,16 +154,13 @@ class _StoreCheck:
             self._report_unreadable(error, what, root.run_id)
             run.check.mark_unreadable(await self._read(lambda each: list(SqliteLedger(each).streams_of(root.run_id))))
         if run.deleted is not None:
-            if in_tree:
-                self._add_deleted(run.deleted)
-            return False
-        for each in self._trees:
-            if in_tree and run.heads.get(each.position):
-                each.tree.add(run_leaf(root.run_id, run.heads[each.position]))
-        self._runs += 1
-        self._streams += run.check.streams
-        self._problems += run.check.problems
-        return True
+            return run.deleted
+        if trees is not None:
+            trees.add(root.run_id, run.heads)
+        self.runs += 1
+        self.streams += run.check.streams
+        self.problems += run.check.problems
+        return None
 
     async def _check_chunks(self, run: "_RunPass") -> None:
         while not run.done:
@@ -170,21 +168,21 @@ class _StoreCheck:
             try:
                 await self._read(run.check_chunk)
             finally:
-                self._events += run.check.events - before
+                self.events += run.check.events - before
             if self._progress is not None:
-                self._progress(min(self._events, self._total), self._total)
+                self._progress(min(self.events, self._total), self._total)
 
     def _report_unreadable(self, error: ReadFailed, what: str, run_id: str | None = None) -> None:
         """Report that part of the file is damaged; re-raise an error that has another cause."""
         if not is_damage(error.__cause__):
             raise error
         message = f"{what} cannot be read: {error.cause}"
-        self._problems.append(Problem(kind="unreadable", message=message, run_id=run_id))
+        self.problems.append(Problem(kind="unreadable", message=message, run_id=run_id))
         self._unreadable = True
 
     async def _find(self, job: Callable[[sqlite3.Connection], Iterable[Problem]], what: str) -> None:
         """Report the problems that a job yields."""
-        self._problems += await self._read_or_report(lambda each: list(job(each)), what) or []
+        self.problems += await self._read_or_report(lambda each: list(job(each)), what) or []
 
     async def _read_or_report(self, job: Callable[[sqlite3.Connection], Result], what: str) -> Result | None:
         """Return the result of a job, or None after reporting that the file is damaged there."""
@@ -196,57 +194,6 @@ class _StoreCheck:
 
     async def _read(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
         return await self._readers.run(lenient(job))
-
-    def _add_deleted(self, deleted: Tombstone) -> None:
-        """Add a deleted run's leaf in place of the run's."""
-        first = self._trees[0].position
-        if deleted.first_position <= first:
-            self._deleted.append(deleted.run_id)
-        later = self._since is not None and deleted.deleted_at > self._deletions_seen_until
-        for each in self._trees:
-            if deleted.first_position <= each.position:
-                # The checkpoint covers either the run or its deletion, which comparing the roots confirms. Its time
-                # cannot tell which: a deletion may have begun before the checkpoint and been committed after it.
-                each.tree.add(deleted.leaf if later and each is self._trees[0] else deleted.leaf_now())
-        when = from_microseconds(deleted.deleted_at).isoformat(timespec="seconds")
-        if later and deleted.last_position <= first:
-            message = f"the run was deleted after the checkpoint, at {when} according to the store: {deleted.reason}"
-            self._problems.append(Problem(kind="deleted", message=message, run_id=deleted.run_id))
-        if self._since is not None and deleted.first_position <= first < deleted.last_position:
-            message = (
-                f"the run continued after the checkpoint and was deleted at {when}, according to the store:"
-                f" {deleted.reason}; its state at the checkpoint cannot be proven"
-            )
-            self._problems.append(Problem(kind="checkpoint", message=message, run_id=deleted.run_id, position=first))
-            self._unprovable = True
-
-    def _check_since(self) -> None:
-        since = self._since
-        if since is None:
-            return
-        if self._last < since.position:
-            message = f"the checkpoint is at position {since.position}, but the log ends at position {self._last}"
-        elif self._unreadable:
-            return  # the heads of the unreadable runs are unknown
-        elif (runs := self._trees[0].tree.size) != since.runs:
-            message = f"the checkpoint covers {since.runs} runs up to position {since.position}, but the log has {runs}"
-        elif self._trees[0].tree.root().hex() != since.root and not self._unprovable:
-            message = f"the history up to position {since.position} does not match the checkpoint"
-        else:
-            return
-        self._problems.append(Problem(kind="checkpoint", message=message, position=since.position))
-
-    def verification(self, store_id: str) -> Verification:
-        return Verification(
-            store_id=store_id,
-            position=self._last,
-            runs=self._runs,
-            streams=self._streams,
-            events=self._events,
-            root=self._trees[-1].tree.root().hex(),
-            problems=self._problems,
-            deleted=self._deleted,
-        )
 
 
 class _RunPass:
@@ -285,6 +232,10 @@ class _RunPass:
         for position in self._positions:
             if position not in self.heads and (next_position is None or next_position > position):
                 self.heads[position] = self.check.heads()
+
+
+def _next_runs(after: int | None, connection: sqlite3.Connection) -> list[StoredStream | Tombstone]:
+    return SqliteLedger(connection).runs(after, CHUNK_RUNS)
 
 
 def _sources(ledger: SqliteLedger, root: StoredStream) -> list[StoredStream]:
