@@ -4,8 +4,7 @@ The caller passes the run's events one by one, in order of position. Only the fi
 reported; later events of that stream prove nothing and are not checked. A wrong reduction does not break the chain, so
 checks continue: it may be due to a tampered redacted payload, which shows only at the later `PayloadErased`.
 
-A link names the head of another stream when the link was recorded, so it also fixes the order of the two streams. The
-relative order of events that no link connects is not hashed and cannot be checked.
+The relative order of events that no link connects is not hashed and cannot be checked.
 """
 
 from collections.abc import Iterable
@@ -13,21 +12,11 @@ from collections.abc import Iterable
 from msgspec import structs
 
 from engine.errors import CannotDecode, MalformedPayload
-from engine.events import (
-    BranchForked,
-    Event,
-    ParametersReduced,
-    ParametersSet,
-    PayloadErased,
-    RunCreated,
-    RunFinalized,
-    RunForked,
-    SourceCarriedOver,
-)
+from engine.events import Event, ParametersReduced, ParametersSet, PayloadErased, RunForked, SourceCarriedOver
 from engine.findings import Problem, ProblemKind
 from engine.model import Head
-from engine.names import ROOT
 from engine.proof.hash_chain import Chain, Erased, chain_problem, decoded
+from engine.proof.link_check import LinkCheck
 from engine.proof.reduction_check import ParameterIndexes, reduction_problem
 from engine.stored import Ledger, StoredEvent, StoredStream
 
@@ -49,7 +38,7 @@ class RunCheck:
         self._by_branch: dict[str, Chain] = {}
         self._reported: dict[int, Problem] = {}
         self._misplaced: set[int] = set()
-        self._finalized: set[str] = set()
+        self._links = LinkCheck(self._by_branch, self._broken)
         self._parameters = ParameterIndexes(root.stream_id, self._broken)
 
     @property
@@ -154,7 +143,7 @@ class RunCheck:
             self._check_content(chain, row, event, ledger)
 
     def _check_content(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> None:
-        message = self._event_problem(chain, row, event, ledger)
+        message = self._links.problem(chain.stream, row, event, ledger)
         if message is not None:
             self._break(chain, row, "link", message)
             return
@@ -169,6 +158,9 @@ class RunCheck:
                 self._report("reduction", stream, message, stream_version=row.stream_version, position=row.position)
         if isinstance(event, ParametersSet | ParametersReduced):
             self._parameters.add(row, event)
+        elif isinstance(event, RunForked) and stream.parent_id is None:
+            chain.lacks_source = True
+            self._parameters.carried_over(stream.root_id, ledger)
         elif isinstance(event, SourceCarriedOver):
             chain.lacks_source = False
         elif isinstance(event, PayloadErased):
@@ -192,93 +184,6 @@ class RunCheck:
         """Whether no stream that a reduction read has a problem, without which the reduction cannot be checked."""
         read = {parent.stream_id, *(self._by_branch[head.branch].stream.stream_id for head in children)}
         return self._reported.keys().isdisjoint(read)
-
-    def _event_problem(self, chain: Chain, row: StoredEvent, event: Event, ledger: Ledger) -> str | None:
-        stream = chain.stream
-        if event.branch != stream.branch:
-            return f"it names branch {event.branch!r}, but is in branch {stream.branch!r}"
-        opens = RunCreated | RunForked if stream.branch == ROOT else BranchForked
-        if isinstance(event, opens) != (row.stream_version == 1):
-            return f"an event of type {row.event_type} cannot be version {row.stream_version}"
-        if isinstance(event, RunForked):
-            return self._source_problem(chain, row, event, ledger)
-        return self._link_problem(stream, event)
-
-    def _link_problem(self, stream: StoredStream, event: Event) -> str | None:
-        match event:
-            case RunCreated():
-                return _parent_row_problem(stream, None, 0)
-            case BranchForked():
-                return self._fork_problem(stream, event)
-            case ParametersReduced():
-                return self._children_problem(stream, event)
-            case RunFinalized():
-                return self._finalized_problem(event)
-            case _:
-                return None
-
-    def _fork_problem(self, stream: StoredStream, event: BranchForked) -> str | None:
-        problem = self._head_problem(Head(event.parent, event.parent_version, event.parent_hash))
-        return problem or _parent_row_problem(stream, self._by_branch[event.parent].stream, event.parent_version)
-
-    def _source_problem(self, chain: Chain, row: StoredEvent, event: RunForked, ledger: Ledger) -> str | None:
-        stream = chain.stream
-        if stream.parent_id is None:
-            chain.lacks_source = True
-            self._parameters.carried_over(stream.root_id, ledger)
-            return _parent_row_problem(stream, None, 0)
-        version = event.source_version
-        where = f"branch {event.source_branch!r} of run {event.source_run_id!r}"
-        source = ledger.named(event.source_run_id, event.source_branch)
-        if source is None:
-            return f"it names {where}, which is missing"
-        if self._broken.get(source.stream_id, version + 1) > version:  # else it is reported there
-            found = ledger.event_of(source, version)
-            if found is None or found.position > row.position:
-                return f"it names version {version} of {where}, which is missing"
-            if found.hash != event.source_hash:
-                return f"it names version {version} of {where} with another hash than the recorded one"
-        return _parent_row_problem(stream, source, version)
-
-    def _children_problem(self, stream: StoredStream, event: ParametersReduced) -> str | None:
-        names = [head.branch for head in event.children]
-        if len(set(names)) != len(names):
-            return "it names a child twice"
-        for head in event.children:
-            problem = self._head_problem(head)
-            if problem is not None:
-                return problem
-            child = self._by_branch[head.branch]
-            if child.stream.parent_id != stream.stream_id and not child.broken:
-                return f"it names branch {head.branch!r}, which was not forked from this one"
-        return None
-
-    def _finalized_problem(self, event: RunFinalized) -> str | None:
-        for head in event.heads:
-            problem = self._head_problem(head)
-            if problem is not None:
-                return problem
-        if event.part == 1:
-            self._finalized = set()
-        self._finalized.update(head.branch for head in event.heads)
-        left_out = self._by_branch.keys() - self._finalized
-        if event.part >= event.parts and left_out:
-            return f"it leaves out branch {min(left_out)!r}"
-        return None
-
-    def _head_problem(self, head: Head) -> str | None:
-        """Return why a linked head of this run is wrong, or None: it has to be the stream's head at this point."""
-        where = f"branch {head.branch!r}"
-        chain = self._by_branch.get(head.branch)
-        if chain is None:
-            return f"it names {where}, which is missing"
-        if chain.broken:
-            return None  # reported there
-        if chain.version != head.stream_version:
-            return f"it names version {head.stream_version} of {where}, whose head was version {chain.version}"
-        if chain.hash != head.hash:
-            return f"it names version {head.stream_version} of {where} with another hash than the recorded one"
-        return None
 
     def _break(self, chain: Chain, row: StoredEvent, kind: ProblemKind, message: str) -> None:
         chain.broken = True
@@ -318,11 +223,3 @@ class RunCheck:
         if stream_version is not None and kind != "head":
             known = self._broken.get(stream.stream_id, stream_version)
             self._broken[stream.stream_id] = min(stream_version, known)
-
-
-def _parent_row_problem(stream: StoredStream, parent: StoredStream | None, version: int) -> str | None:
-    if (stream.parent_id, stream.parent_version) == (None if parent is None else parent.stream_id, version):
-        return None
-    if parent is None:
-        return "its stream's row has a parent, but the event names none"
-    return f"its stream's row has another parent than version {version} of branch {parent.branch!r}"
