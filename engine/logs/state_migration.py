@@ -14,11 +14,11 @@ from engine.commands import Request
 from engine.errors import AnabranchError, CannotMigrate, shown
 from engine.logger import get_logger
 from engine.logs.file_lock import RUN_LOCK_NAME, FileLock
-from engine.logs.old_tables import ROWS, OldTables
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_errors import primary_code
 from engine.logs.state_rows import attempt_request, external_run_request, run_request, task_request
 from engine.logs.state_store import back_up, check_migratable, is_state_store, version_of
+from engine.logs.state_tables import ROWS, OldTables
 
 Facts: TypeAlias = dict[str, Any]
 
