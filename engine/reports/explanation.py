@@ -8,7 +8,7 @@ has succeeded or was skipped. A failed or cancelled task also meets a dependency
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct, structs
 
@@ -40,13 +40,13 @@ from engine.reports.standing import (
 Kind: TypeAlias = Literal[
     "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready"
 ]
-"""`ended`: with a status that is neither a success nor a failure. `missing`: depends on tasks that do not exist.
+"""What was found, in the order of reporting.
+
+`ended`: with a status that is neither a success nor a failure. `missing`: depends on tasks that do not exist.
 `cycle`: depends on itself, directly or through others. `blocked`: cannot run without intervention. `waiting`: can run
 once running or ready tasks have succeeded."""
 
-_KINDS: Final[tuple[Kind, ...]] = (
-    "failed", "missing", "cycle", "cancelled", "ended", "blocked", "orphaned", "running", "waiting", "ready",
-)  # fmt: skip
+_KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 _BLOCKING: Final = frozenset({"failed", "missing", "cycle", "cancelled", "ended", "blocked"})
 
 
