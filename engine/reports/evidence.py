@@ -241,13 +241,15 @@ def _is_carried_over(carried: Sequence[str], difference: Difference, found: Any,
     if not isinstance(given, str):
         return False
     # Any of these runs may have held the attempt when the bundle was made; each later carry-over derived a new id.
-    for first in range(len(carried)):
-        attempt_id = given
-        for run_id in reversed(carried[: first + 1]):
-            attempt_id = derived_id(run_id, expected["step"], attempt_id)
-        if attempt_id == expected[name]:
-            return True
-    return False
+    later = (carried[:count] for count in range(1, len(carried) + 1))
+    return any(_carried_id(given, expected["step"], runs) == expected[name] for runs in later)
+
+
+def _carried_id(attempt_id: str, step: str, runs: Sequence[str]) -> str:
+    """Return the id that an attempt has after it was carried over to each of some runs, the last of them first."""
+    for run_id in reversed(runs):
+        attempt_id = derived_id(run_id, step, attempt_id)
+    return attempt_id
 
 
 def _head_found(head: _BundleHead, found: tuple[Head, int] | None) -> HeadFound:
