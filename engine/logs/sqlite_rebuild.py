@@ -10,6 +10,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,14 +63,13 @@ class SqliteViewMaintenance:
             if not lock.try_acquire():
                 raise RebuildRunning(self._log.path)
             damaged = await _is_damaged(self._log.path)
+
+            async def swap(scratch: Scratch) -> int | None:
+                swapping = partial(_swap, scratch=scratch, log=self._log, replaceable=replaceable, damaged=damaged)
+                return await self._log.exclusively(swapping)
+
             # All rebuilds use one name, so that the next one removes the leftovers of a killed one.
-            return await self._fold_then(
-                REBUILD,
-                progress,
-                lambda scratch: self._log.exclusively(
-                    lambda each: _swap(each, scratch, self._log, replaceable, damaged=damaged)
-                ),
-            )
+            return await self._fold_then(REBUILD, progress, swap)
         finally:
             lock.close()
 
@@ -88,7 +88,7 @@ class SqliteViewMaintenance:
         return await self._fold_then(name, progress, Scratch.compare)
 
     async def _fold_then(
-        self, suffix: str, progress: Progress | None, end: Callable[["Scratch"], Awaitable[Result | None]]
+        self, suffix: str, progress: Progress | None, end: Callable[[Scratch], Awaitable[Result | None]]
     ) -> Result:
         """Fold the log into scratch tables and return the result of `end`; start over whenever that is None."""
         tries = 0
@@ -137,10 +137,10 @@ async def _is_damaged(path: Path) -> bool:
 
 def _swap(
     connection: sqlite3.Connection,
-    scratch: "Scratch",
+    *,
+    scratch: Scratch,
     log: SqliteEventLog,
     replaceable: Mapping[str, int],
-    *,
     damaged: bool,
 ) -> int | None:
     # The writers' lock is held, so nothing is appended or removed between the last chunk and the swap, unless the lock
@@ -171,7 +171,7 @@ def _swap(
     return position
 
 
-def _check_log_pages(connection: sqlite3.Connection, scratch: "Scratch", path: Path) -> None:
+def _check_log_pages(connection: sqlite3.Connection, scratch: Scratch, path: Path) -> None:
     """Raise `ReadFailed` if, without the views in the schema, writing could still overwrite pages of the log."""
     # Not in the transaction that writes: once SQLite has met a damaged page, it refuses to change the schema.
     connection.execute("BEGIN IMMEDIATE")
