@@ -22,6 +22,7 @@ from engine.cli.terminal import output
 from engine.cli.text import counted
 from engine.codec import EVENT_BYTES_MAX
 from engine.composition import EVENT_BYTES_RANGE
+from engine.plain_json import plain
 from engine.transfer import Imported, NotAnExport
 from engine.transfer.lines import format_version
 
@@ -102,11 +103,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _print(imported: Imported, *, as_json: bool) -> None:
     if as_json:
-        runs = [
-            {"run_id": each.run_id, "branches": each.branches, "events": each.events, "existed": each.existed}
-            for each in imported.runs
-        ]
-        print_json({"runs": runs, "events": imported.events})
+        print_json({"runs": plain(imported.runs), "events": imported.events})
         return
     new = sum(not each.existed for each in imported.runs)
     known = len(imported.runs) - new

@@ -50,15 +50,14 @@ class Replay:
     def parameters(self, name: str) -> dict[str, Parameter]:
         """Return what a branch sees: its own writes, then those its parent saw at the fork."""
         seen: dict[str, Parameter] = {}
-        until, branch = self.branches[name].version, self.branches.get(name)
+        branch: ReplayedBranch | None = self.branches[name]
+        until = self.branches[name].version
         while branch is not None:
             for version, values in reversed(branch.writes):
                 if version <= until:
                     seen = {**values, **seen}
-            until, branch = (
-                branch.parent_version,
-                self.branches.get(branch.parent) if branch.parent is not None else None,
-            )
+            until = branch.parent_version
+            branch = None if branch.parent is None else self.branches.get(branch.parent)
         return seen
 
     def differences(self, log: RunLog) -> list[str]:

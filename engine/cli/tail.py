@@ -150,4 +150,4 @@ async def _start(engine: Engine, wanted: _Wanted, lines: int) -> int:
         events = engine.events(run_id=run_id, types=wanted.types, after=begin, until=last)
         found = [recorded.position async for recorded in events if wanted.passes(recorded)]
         window *= 2
-    return found[-lines] - 1 if len(found) >= lines else 0 if found else last
+    return found[-lines:][0] - 1 if found else last

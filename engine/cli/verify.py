@@ -47,6 +47,8 @@ def verify(
     \b
       anabranch verify --since monday.json
     """
+    if key is not None and since is None:
+        raise typer.BadParameter("--key checks the signature of a checkpoint, and needs --since")
 
     async def command() -> int:
         checkpoint = None if since is None else _trusted(since, key)
@@ -59,8 +61,6 @@ def verify(
             _print(found, checkpoint, key)
         return FAILED if found.problems else OK
 
-    if key is not None and since is None:
-        raise typer.BadParameter("--key checks the signature of a checkpoint, and needs --since")
     run(command(), as_json=json)
 
 
