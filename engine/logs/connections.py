@@ -68,17 +68,6 @@ class ThreadConnection:
 
         If the caller is cancelled, connecting still runs to its end and the connection is closed, so nothing leaks.
         """
-        opened: list[ThreadConnection] = []
-        try:
-            await finish(cls._connect(connector, opened))
-        except asyncio.CancelledError:
-            for connection in opened:
-                await connection.close()
-            raise
-        return opened[0]
-
-    @classmethod
-    async def _connect(cls, connector: Callable[[], sqlite3.Connection], opened: list["ThreadConnection"]) -> None:
         failures: list[Exception] = []
 
         def connect() -> sqlite3.Connection:
@@ -93,11 +82,15 @@ class ThreadConnection:
         connection = aiosqlite.Connection(connect, _ITER_CHUNK_SIZE)
         # An engine that was not closed must not keep the process alive; committed data is safe.
         connection._thread.daemon = True  # noqa: SLF001 - as above
-        opening = cls(await connection)
+        try:
+            opened = cls(await finish(connection))
+        except asyncio.CancelledError:
+            await cls(connection).close()
+            raise
         if failures:
-            await opening.close()
+            await opened.close()
             raise failures[0]
-        opened.append(opening)
+        return opened
 
     def run(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
         """Run `job` on the thread, after those before it, even if nobody awaits the future of its result any more.
