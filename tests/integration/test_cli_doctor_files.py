@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine.cli import checks as doctors_checks
-from engine.cli import file_checks, main
-from engine.cli.file_checks import check_log_size, check_sqlite, reading
+from engine.cli import main
+from engine.cli.doctor import checks as doctors_checks
+from engine.cli.doctor import file_checks
+from engine.cli.doctor.file_checks import check_log_size, check_sqlite, reading
 from engine.logs.partial_folder import PartialFolder
 from engine.logs.sync_failures import SyncFailureMark
 from engine.logs.wal_limit import WAL_BYTES_MAX

@@ -11,9 +11,10 @@ import anyio
 import pytest
 
 from engine import open_engine
-from engine.cli import census, folder, main
-from engine.cli.census_progress import CensusProgress
-from engine.cli.replay import Replay
+from engine.cli import main
+from engine.cli.demo import census, folder
+from engine.cli.demo.census_progress import CensusProgress
+from engine.cli.demo.replay import Replay
 from engine.cli.terminal import Terminal
 from engine.engine import Engine
 

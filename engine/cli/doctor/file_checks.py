@@ -10,7 +10,7 @@ from typing import Final
 
 from rich.filesize import decimal
 
-from engine.cli.checks import RESTORE, Check
+from engine.cli.doctor.checks import RESTORE, Check
 from engine.cli.text import counted
 from engine.logs.mounts import NETWORK_FILE_SYSTEMS, mounted_as
 from engine.logs.own_files import LOCK, SHARED_MEMORY, WAL, beside

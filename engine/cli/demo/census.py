@@ -14,12 +14,12 @@ import anyio.to_thread
 from msgspec import Struct, field
 
 from engine import Branch, Engine, Parameter, Run
-from engine.cli import folder
 from engine.cli.default_names import dated, first_free
+from engine.cli.demo import folder
+from engine.cli.demo.folder import Found, Place, Skip
+from engine.cli.demo.tally import RULES, Tally, unreadable
 from engine.cli.escapes import visible
 from engine.cli.failures import first_error
-from engine.cli.folder import Found, Place, Skip
-from engine.cli.tally import RULES, Tally, unreadable
 from engine.errors import BranchExists
 from engine.model import CANCELLED, COMPLETED, FAILED, RUNNING
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from engine.cli.checks import Check
+from engine.cli.doctor.checks import Check
 from engine.cli.text import counted
 from engine.logs.file_lock import RUN_LOCK_NAME, FileLock, noted_holder
 from engine.logs.own_files import LOCK, REBUILD, REBUILD_LOCK, beside, is_scratch_name

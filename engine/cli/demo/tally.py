@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from engine import Parameter
-from engine.cli.folder import Found
+from engine.cli.demo.folder import Found
 
 UNREADABLE_NAMED_MAX: Final = 3
 """How many of a branch's unreadable entries are named; all are counted."""

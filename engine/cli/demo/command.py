@@ -10,19 +10,19 @@ from msgspec import Struct
 from rich.text import Text
 
 from engine import Engine, Run, open_engine
-from engine.cli.census import DEPTH_MAX, EVENT_BYTES_MAX, Plan, take_census
-from engine.cli.census_progress import CensusProgress
 from engine.cli.counts import Counts, count
 from engine.cli.database import DEFAULT_DATABASE
+from engine.cli.demo.census import DEPTH_MAX, EVENT_BYTES_MAX, Plan, take_census
+from engine.cli.demo.census_progress import CensusProgress
+from engine.cli.demo.folder import Skip, legible
+from engine.cli.demo.replay import Replay
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
-from engine.cli.folder import Skip, legible
 from engine.cli.options import AsJson, Database
 from engine.cli.parameters import parameters_document, parameters_table
 from engine.cli.progress import event_bars, reporting
 from engine.cli.provenance import Supplied, supplied_parameters
-from engine.cli.replay import Replay
 from engine.cli.terminal import Terminal, errors, output
 from engine.cli.text import counted, duration_text
 from engine.cli.tree import branch_tree

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import Engine, open_engine
-from engine.cli.checks import (
+from engine.cli.database import DEFAULT_DATABASE, check_ours, check_there
+from engine.cli.doctor.checks import (
     RESTORE,
     Check,
     check_attempts,
@@ -23,11 +24,7 @@ from engine.cli.checks import (
     checked,
     message_of,
 )
-from engine.cli.database import DEFAULT_DATABASE, check_ours, check_there
-from engine.cli.document import print_json
-from engine.cli.escapes import visible
-from engine.cli.failures import FAILED, OK, run
-from engine.cli.file_checks import (
+from engine.cli.doctor.file_checks import (
     check_disk,
     check_file_system,
     check_log_size,
@@ -35,7 +32,10 @@ from engine.cli.file_checks import (
     check_sqlite,
     check_syncs,
 )
-from engine.cli.lock_checks import check_leftovers, check_run_lock, check_write_lock
+from engine.cli.doctor.lock_checks import check_leftovers, check_run_lock, check_write_lock
+from engine.cli.document import print_json
+from engine.cli.escapes import visible
+from engine.cli.failures import FAILED, OK, run
 from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output
