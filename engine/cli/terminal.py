@@ -73,7 +73,7 @@ def table(
 
 def facts(rows: Iterable[tuple[str, Text]]) -> Table:
     """Return a table of names and values, one pair per line."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    made = Table.grid(padding=(0, 2, 0, 0))
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
     for name, text in rows:

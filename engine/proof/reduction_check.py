@@ -12,11 +12,12 @@ from typing import Final, TypeAlias
 
 from msgspec import structs
 
-from engine.codec import EVENT_TYPES, decode_event, same
+from engine.codec import EVENT_TYPES, same
 from engine.errors import CannotDecode, ReductionImpossible
 from engine.events import ParametersReduced, ParametersSet, SourceCarriedOver
 from engine.model import ERASED, Head, Parameter
 from engine.ports import OwnParameter
+from engine.proof.hash_chain import decoded
 from engine.reduction import FUNCTION_RULE, Child, Outcome, fold, written_itself
 from engine.stored import Ledger, StoredEvent, StoredStream
 
@@ -150,7 +151,7 @@ class ParameterIndexes:
         self.carried_over(root_id, ledger)
         for row in ledger.events_of_types(root_id, _SETTING_TYPES):
             try:
-                self.add(row, _decoded(row))
+                self.add(row, _parameter_event(row))
             except _Unprovable:  # reported when its own run is checked
                 self.mark_unknown(row)
 
@@ -158,7 +159,7 @@ class ParameterIndexes:
         """Index the parameters carried over to a run when its source was deleted, as set at its first version."""
         for row in ledger.events_of_types(root_id, ("SourceCarriedOver",)):
             with suppress(_Unprovable):
-                self.add(structs.replace(row, stream_version=1), _decoded(row))
+                self.add(structs.replace(row, stream_version=1), _parameter_event(row))
 
 
 def reduction_problem(
@@ -238,7 +239,7 @@ def _values(ledger: Ledger, position: int) -> dict[str, Parameter]:
     row = ledger.event_at(position)
     if row is None or row.payload_digest is not None:
         raise _Unprovable
-    return _decoded(row).values
+    return _parameter_event(row).values
 
 
 def _value(values: Mapping[str, Parameter], name: str) -> Parameter:
@@ -247,12 +248,12 @@ def _value(values: Mapping[str, Parameter], name: str) -> Parameter:
     return values[name]
 
 
-def _decoded(row: StoredEvent) -> ParameterEvent:
+def _parameter_event(row: StoredEvent) -> ParameterEvent:
     """Return the decoded event; an erased one has its names, but not its values."""
     if row.payload is None:
         raise _Unprovable
     try:
-        event = decode_event(row.event_type, row.schema_version, row.payload, row.position)
+        event = decoded(row)
     except CannotDecode as error:
         raise _Unprovable from error
     if not isinstance(event, ParameterEvent):

@@ -140,7 +140,7 @@ async def _examine_unreadable(path: Path, error: AnabranchError) -> list[Check]:
 
 
 def _print(checks: list[Check], path: Path) -> None:
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    made = Table.grid(padding=(0, 2, 0, 0))
     made.add_column(no_wrap=True)
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
