@@ -76,31 +76,25 @@ def _advice(error: Exception) -> str:
 
 async def check_file(engine: Engine) -> Check:
     """Check with SQLite that the log's tables and their indexes are intact."""
-    advice = f"{RESTORE}; anabranch verify names what is lost"
-    intact = "SQLite finds the log's tables intact"
-    return await _integrity_check(engine, damage_in_log, "file", intact, "is damaged", advice)
+    problems = await asyncio.to_thread(_read, engine, damage_in_log)
+    if not problems:
+        return Check(name="file", text="SQLite finds the log's tables intact")
+    text, advice = f"is damaged; {_first_of(problems)}", f"{RESTORE}; anabranch verify names what is lost"
+    return Check(name="file", state="found", text=text, advice=advice, details=problems)
 
 
 async def check_pages(engine: Engine) -> Check:
     """Check with SQLite that every page of the file is either free or belongs to one table."""
-    advice = f"anabranch rebuild repairs damage that is only in the views; otherwise {RESTORE}"
-    intact = "each belongs to one table, or is free"
-    return await _integrity_check(engine, damage_in_pages, "pages", intact, "are damaged", advice)
-
-
-async def _integrity_check(
-    engine: Engine,
-    question: Callable[[sqlite3.Connection], list[str]],
-    name: str,
-    intact: str,
-    damaged: str,
-    advice: str,
-) -> Check:
-    problems = await asyncio.to_thread(_read, engine, question)
+    problems = await asyncio.to_thread(_read, engine, damage_in_pages)
     if not problems:
-        return Check(name=name, text=intact)
-    text = f"{damaged}; SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
-    return Check(name=name, state="found", text=text, advice=advice, details=problems)
+        return Check(name="pages", text="each belongs to one table, or is free")
+    advice = f"anabranch rebuild repairs damage that is only in the views; otherwise {RESTORE}"
+    text = f"are damaged; {_first_of(problems)}"
+    return Check(name="pages", state="found", text=text, advice=advice, details=problems)
+
+
+def _first_of(problems: Sequence[str]) -> str:
+    return f"SQLite says: {'; '.join(problems[:_NAMED_MAX])}"
 
 
 async def check_history(engine: Engine, progress: Callable[[str], Progress]) -> Check:
