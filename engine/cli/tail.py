@@ -72,8 +72,8 @@ def tail(
     async def command() -> None:
         async with existing(db) as engine:
             start = await _start(engine, wanted, lines) if after is None else after
-            if run_id is not None and not json:
-                await _report_missing_run(engine, run_id)
+            if not json and (missing := await _missing(engine, run_id)) is not None:
+                errors().out(f"{visible(str(missing))}; waiting for it", highlight=False)
             shown = _Shown(start, event_printer(as_json=json, with_runs=run_id is None))
             try:
                 await _follow(engine, wanted, shown)
@@ -109,45 +109,37 @@ async def _follow(engine: Engine, wanted: _Wanted, shown: _Shown) -> None:
                     if wanted.passes(recorded):
                         shown.show(recorded)
         except (ReadFailed, StoreUnavailable) as error:
-            errors().print(f"{type(error).__name__}: {error}; retrying", soft_wrap=True)
+            errors().print(visible(f"{type(error).__name__}: {error}; retrying"), soft_wrap=True)
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _live(engine: Engine, wanted: _Wanted, after: int) -> AsyncGenerator[RecordedEvent, None]:
     # A run that does not exist yet cannot be subscribed to: wait for it among the events of all runs.
-    run_id = wanted.run_id if await _exists(engine, wanted.run_id) else None
+    run_id = wanted.run_id if await _missing(engine, wanted.run_id) is None else None
     async with contextlib.aclosing(engine.subscribe(run_id=run_id, types=wanted.types, after=after)) as found:
         async for recorded in found:
             yield recorded
 
 
-async def _report_missing_run(engine: Engine, run_id: str) -> None:
+async def _missing(engine: Engine, run_id: str | None) -> RunNotFound | None:
+    """Return the error for a run that does not exist; None if it does, or if none is named."""
     try:
-        await engine.run(run_id)
+        if run_id is not None:
+            await engine.run(run_id)
     except RunNotFound as error:
-        errors().out(f"{visible(str(error))}; waiting for it", highlight=False)
-
-
-async def _exists(engine: Engine, run_id: str | None) -> bool:
-    if run_id is None:
-        return False
-    try:
-        await engine.run(run_id)
-    except RunNotFound:
-        return False
-    return True
+        return error
+    return None
 
 
 async def _start(engine: Engine, wanted: _Wanted, lines: int) -> int:
     """Return the position after which the last `lines` wanted events are, searching back in growing windows."""
     last = await engine.last_position()
-    run_id = wanted.run_id if await _exists(engine, wanted.run_id) else None
-    if not lines or (wanted.run_id is not None and run_id is None):
+    if not lines or await _missing(engine, wanted.run_id) is not None:
         return last
     window, found = _WINDOW_EVENTS, list[int]()
     while len(found) < lines and window < 2 * last + _WINDOW_EVENTS:
         begin = max(last - window, 0)
-        events = engine.events(run_id=run_id, types=wanted.types, after=begin, until=last)
+        events = engine.events(run_id=wanted.run_id, types=wanted.types, after=begin, until=last)
         found = [recorded.position async for recorded in events if wanted.passes(recorded)]
         window *= 2
     return found[-lines:][0] - 1 if found else last
