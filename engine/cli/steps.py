@@ -14,8 +14,17 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Statuses, as_point
 from engine.cli.parameters import origin_text
 from engine.cli.terminal import output, table
-from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, counted, elapsed_text, none_found, parameters_text, so_far_text, status, time_text
+from engine.cli.text import (
+    branch_cell,
+    cell,
+    counted,
+    elapsed_text,
+    none_found,
+    parameters_text,
+    so_far_text,
+    status,
+    time_text,
+)
 from engine.errors import TaskNotFound
 from engine.model import CREATED, AttemptLog, StepLog, branches_of
 from engine.point import Point

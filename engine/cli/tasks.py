@@ -10,8 +10,7 @@ from engine.cli.escapes import visible
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, Statuses, as_point
 from engine.cli.terminal import output, table
-from engine.cli.text import branch as branch_cell
-from engine.cli.text import cell, counted, none_found, status
+from engine.cli.text import branch_cell, cell, counted, none_found, status
 from engine.names import ROOT
 from engine.plain_json import plain
 from engine.reports.standing import PlacedStep, read_steps

@@ -37,13 +37,13 @@ def status(name: str) -> Text:
     return cell(name, _STYLES.get(name, ""))
 
 
-def branch(name: str) -> Text:
+def branch_cell(name: str) -> Text:
     """Return a branch's name; the root branch, whose name is empty, is shown as `(root)`."""
     return cell("(root)", "dim") if name == ROOT else cell(name)
 
 
 def branch_text(name: str) -> str:
-    """`branch` as plain text."""
+    """`branch_cell` as plain text."""
     return "(root)" if name == ROOT else visible(name)
 
 
