@@ -5,11 +5,11 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
-from engine.codec import encode_canonical
+from engine.codec import decode_recorded, encode_canonical
 from engine.commands import Request, asked_for
 from engine.errors import IdempotencyConflict
 from engine.logs.sqlite_checksums import checksum
-from engine.logs.sqlite_read import SELECT_EVENTS, as_recorded
+from engine.logs.sqlite_read import SELECT_EVENTS
 from engine.ports import Recorded
 
 
@@ -65,7 +65,7 @@ class IdempotencyKeys:
             f"{SELECT_EVENTS} WHERE position >= ? AND position < ? ORDER BY position",
             (kept.first_position, kept.first_position + kept.events),
         )
-        return Recorded(tuple(as_recorded(event) for event in events), kept.stream_version, duplicate=True)
+        return Recorded(tuple(decode_recorded(*event) for event in events), kept.stream_version, duplicate=True)
 
     def remember(self, root_id: int, request: Request, first: int, answer: Recorded) -> None:
         """Store a request's key with its answer, whose events begin at position `first`."""

@@ -16,21 +16,13 @@ SELECT_EVENTS = (
     "SELECT position, run_id, branch, stream_version, event_id, recorded_at, events.hash, event_type,"
     " schema_version, payload FROM events JOIN streams USING (stream_id)"
 )
+"""Selects the arguments of `decode_recorded`."""
 
 _DESCENDANTS = (
     "WITH RECURSIVE descendants (stream_id) AS (SELECT ? UNION SELECT streams.stream_id FROM streams"
     " JOIN descendants ON streams.parent_id = descendants.stream_id WHERE streams.run_id = ?)"
     " SELECT stream_id FROM descendants"
 )
-
-
-def as_recorded(row: tuple[Any, ...]) -> RecordedEvent:
-    """Return a row of `SELECT_EVENTS` as a recorded event.
-
-    Raises:
-        CannotDecode: naming the type and the position.
-    """
-    return decode_recorded(*row)
 
 
 def last_position(connection: sqlite3.Connection) -> int:
@@ -64,7 +56,7 @@ def read_events(
     )
     with closing(cursor):
         chunk = Chunk(cursor, limit)
-        found = [as_recorded(row) for row in chunk]
+        found = [decode_recorded(*row) for row in chunk]
     return found, max(until, after) if chunk.is_last else chunk.position
 
 
