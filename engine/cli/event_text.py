@@ -53,18 +53,14 @@ def _given(event: Event, names: Iterable[str]) -> str:
 
 
 def _status(event: RunStatusChanged | BranchStatusChanged) -> str:
-    return _with_reason(event.status, event.reason)
+    return _with_reason(visible(event.status), event.reason)
 
 
 def _step_status(event: StepStatusChanged) -> str:
-    return _with_reason(f"{event.step} {event.status}", event.reason)
+    return _with_reason(visible(f"{event.step} {event.status}"), event.reason)
 
 
-def _with_reason(text: str, reason: str | None) -> str:
-    return _reasoned(visible(text), reason)
-
-
-def _reasoned(shown: str, reason: str | None) -> str:
+def _with_reason(shown: str, reason: str | None) -> str:
     return f"{shown}: {visible(reason)}" if reason else shown
 
 
@@ -113,7 +109,7 @@ def _attempt_updated(event: AttemptUpdated) -> str:
     }
     statuses = f"{visible(event.step)} {status}".rstrip() + _with_its_step(event)
     parts = statuses, _pairs(changed), parameters_text(parameters, _VALUE_CHARACTERS_MAX)
-    return _reasoned(" ".join(part for part in parts if part), reason)
+    return _with_reason(" ".join(part for part in parts if part), reason)
 
 
 def _with_its_step(event: AttemptCreated | AttemptUpdated) -> str:
@@ -143,7 +139,7 @@ _SUMMARIES: Final[dict[type, Callable[[Any], str]]] = {
     ParametersReduced: _reduced,
     StepLogged: _step_logged,
     StepStatusChanged: _step_status,
-    StepRemoved: lambda event: _with_reason(event.step, event.reason),
+    StepRemoved: lambda event: _with_reason(visible(event.step), event.reason),
     AttemptCreated: _attempt_created,
     AttemptUpdated: _attempt_updated,
     ExternalRunRegistered: _external_run,

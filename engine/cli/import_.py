@@ -87,18 +87,15 @@ async def _imported_into(opening: AbstractAsyncContextManager[Engine], file: Bin
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file; a pipe's content is first copied to a file, so that no writer waits for the pipe."""
-    if str(path) != "-" and path.is_file():
-        with path.open("rb") as file:
-            yield file
-        return
-    with tempfile.TemporaryFile() as kept:
-        if str(path) == "-":
-            shutil.copyfileobj(sys.stdin.buffer, kept)
-        else:
-            with path.open("rb") as pipe:
-                shutil.copyfileobj(pipe, kept)
-        kept.seek(0)
-        yield kept
+    is_input = str(path) == "-"
+    with contextlib.nullcontext(sys.stdin.buffer) if is_input else path.open("rb") as given:
+        if not is_input and path.is_file():
+            yield given
+            return
+        with tempfile.TemporaryFile() as kept:
+            shutil.copyfileobj(given, kept)
+            kept.seek(0)
+            yield kept
 
 
 def _print(imported: Imported, *, as_json: bool) -> None:

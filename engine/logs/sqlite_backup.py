@@ -58,7 +58,7 @@ class SqliteBackup:
             await finish(asyncio.to_thread(remove_abandoned, target.parent))
             folder = PartialFolder(target.parent)
             try:
-                return await self._make(folder.path / "copy.db", target, progress or _ignore_progress)
+                return await self._make(folder.path / "copy.db", target, progress or (lambda *_: None))
             finally:
                 await finish(asyncio.to_thread(folder.remove))
 
@@ -84,10 +84,6 @@ class SqliteBackup:
             position=found.position,
             root=found.root,
         )
-
-
-def _ignore_progress(_what: str, _done: int, _total: int) -> None:
-    pass
 
 
 class _Copying:

@@ -44,9 +44,9 @@ def check_run_lock(database: Path) -> Check:
     holder = noted_holder(path)
     with _lock_attempt(path, 0) as free:
         if free:
-            return Check(name="run lock", text="is free", details=_lock_details(path, None))
+            return Check(name="run lock", text="is free", details={"path": str(path), "holder": None})
     alive = None if holder is None else _is_alive(holder)
-    details = {**_lock_details(path, holder), "alive": alive}
+    details = {"path": str(path), "holder": holder, "alive": alive}
     if holder is None:
         return Check(name="run lock", text="is held; its file does not name the holder", details=details)
     if alive:
@@ -102,10 +102,6 @@ def _lock_attempt(path: Path, seconds: float) -> Iterator[bool]:
             yield held
     finally:
         lock.close()
-
-
-def _lock_details(path: Path, holder: int | None) -> dict[str, object]:
-    return {"path": str(path), "holder": holder}
 
 
 def _is_alive(process_id: int) -> bool:
