@@ -64,11 +64,12 @@ async def assert_same_runs(source: Engine, target: Engine) -> None:
 
 
 class Written(Struct, frozen=True):
-    """An event whose payload may be any bytes."""
+    """An event whose payload may be any bytes; the schema version is the current one unless given."""
 
     branch: str
     event_type: str
     payload: bytes
+    schema_version: int | None = None
 
     @classmethod
     def of(cls, event: Event) -> "Written":
@@ -97,7 +98,7 @@ def forged(*events: Event | Written, run_id: str = "forged", carried_over: bool 
 
 def _row(run_id: str, before: StoredEvent | None, event: Written) -> StoredEvent:
     version = 1 if before is None else before.stream_version + 1
-    schema_version = SCHEMA_VERSIONS[event.event_type]
+    schema_version = SCHEMA_VERSIONS[event.event_type] if event.schema_version is None else event.schema_version
     header = version, event.event_type, schema_version, bytes(16), 0
     previous = GENESIS_HASH if before is None else before.hash
     hash_ = link(previous, run_id, event.branch, *header, payload_digest(event.payload))

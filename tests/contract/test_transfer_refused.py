@@ -26,6 +26,7 @@ from engine.events import (
     ExternalRunUpdated,
     ParametersReduced,
     ParametersSet,
+    RunConfigured,
     RunCreated,
     RunForked,
     SourceCarriedOver,
@@ -365,6 +366,30 @@ async def test_a_forged_history_with_every_hash_right(target: Engine, events: li
     assert problem in error.reason
 
 
+async def test_a_forged_event_of_the_whole_run_in_a_branch(target: Engine) -> None:
+    """An event that only a root branch can hold raises HistoryBroken if it is in another branch."""
+    root = json.loads(forged(CREATED).splitlines()[2])["hash"]
+    child = BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes.fromhex(root))
+    with unchanged(target):
+        error = await refusal(target, forged(CREATED, child, RunConfigured(branch="fit", config={"a": 1})))
+    assert (type(error), error.line) == (HistoryBroken, 5)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes(32))],
+        [BranchForked(branch="fit", parent="", parent_version=1, parent_hash=bytes(32)), CREATED],
+    ],
+    ids=["without a root", "before its root"],
+)
+async def test_a_forged_run_that_does_not_begin_with_its_root(target: Engine, events: list[Event]) -> None:
+    """A run whose first event is not of its root branch raises LineOutOfPlace."""
+    with unchanged(target):
+        error = await refusal(target, forged(*events))
+    assert (type(error), error.line) == (LineOutOfPlace, 3)
+
+
 async def test_a_forged_reduction(target: Engine) -> None:
     """A reduction whose values do not follow from its children's events raises HistoryBroken."""
     root = json.loads(forged(CREATED).splitlines()[2])["hash"]
@@ -463,6 +488,34 @@ async def test_a_name_that_could_not_be_given(target: Engine, event: Event) -> N
     with unchanged(target):
         error = await refusal(target, forged(CREATED, STEP, event))
     assert (type(error), error.line) == (MalformedLine, 5)
+
+
+async def test_a_branch_name_that_could_not_be_given(target: Engine) -> None:
+    """An event that opens a branch with an invalid name raises MalformedLine."""
+    root = json.loads(forged(CREATED).splitlines()[2])["hash"]
+    opened = BranchForked(branch="a\nb", parent="", parent_version=1, parent_hash=bytes.fromhex(root))
+    with unchanged(target):
+        error = await refusal(target, forged(CREATED, opened))
+    assert (type(error), error.line) == (MalformedLine, 4)
+
+
+@pytest.mark.parametrize("schema_version", [0, -1])
+async def test_a_schema_version_that_never_was(target: Engine, schema_version: int) -> None:
+    """An event of a schema version below 1 raises MalformedLine, although its hash is right."""
+    event = Written("", "ParametersSet", encode_canonical(ParametersSet(branch="", values={})), schema_version)
+    with unchanged(target):
+        error = await refusal(target, forged(CREATED, event))
+    assert (type(error), error.line) == (MalformedLine, 4)
+
+
+@pytest.mark.parametrize("readable", [False, True])
+async def test_events_that_are_readable_against_the_header(engine: Engine, target: Engine, readable: bool) -> None:  # noqa: FBT001 - pytest passes it
+    """Events with a readable copy raise MalformedLine if the header states that there is none, and the reverse."""
+    await engine.create_run("r1")
+    lines = (await exported(engine, readable=readable)).splitlines(keepends=True)
+    with unchanged(target):
+        error = await refusal(target, edited(lines, 1, readable=not readable))
+    assert (type(error), error.line) == (MalformedLine, 3)
 
 
 @pytest.mark.parametrize(
