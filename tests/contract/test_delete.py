@@ -15,7 +15,7 @@ from engine import Branch, Engine, Position, Run, TaskSpec, open_engine
 from engine.errors import InvalidValue, RunHasForks, RunIsPinned, RunNotFound
 from engine.events import SourceCarriedOver
 from engine.logs import carried_over, sqlite_deletion
-from engine.model import COMPLETED, ERASED, AttemptLog, Parameter, RunInfo, RunLog, StepLog
+from engine.model import COMPLETED, ERASED, AttemptLog, Origin, Parameter, RunInfo, RunLog, StepLog
 from engine.proof.redaction import ERASED_TEXT
 from engine.removal import DeletedRun, Expiry
 from engine.times import to_microseconds
@@ -335,6 +335,15 @@ async def test_what_callers_recorded_in_several_events_is_carried_over_in_one(en
     parts = [each.event async for each in engine.events(run_id="f", types=[SourceCarriedOver])]
     assert [bool(part.tags) for part in parts if isinstance(part, SourceCarriedOver)] == [True, False]
     await assert_sound(engine)
+
+
+async def test_the_source_of_what_was_carried_over_is_the_event_that_carried_it(engine: Engine) -> None:
+    """`sources` names the event that carried a value over, beside values that the fork has set itself."""
+    await engine.create_run("r", parameters={"x": 1, "z": 1})
+    f = await engine.fork_run("r", run_id="f")
+    await f.set_parameters({"a": 2, "z": 2})
+    await engine.delete_run("r", "old", carry_over=True)
+    assert await f.sources() == {"a": Origin("f", "", 2), "x": Origin("f", "", 3), "z": Origin("f", "", 2)}
 
 
 async def test_nothing_that_was_carried_over_is_at_work(engine: Engine) -> None:

@@ -38,7 +38,7 @@ class TestBounds:
         run = await engine.run("r")
         whole = list((await run.lineage("x")).walk())
         *above, last = (await run.lineage("x", depth=2)).walk()
-        assert (len(above), last.sources, last.more) == (2, [], 1)
+        assert (len(above), last.sources, last.passed_over, last.more) == (2, [], [], 1)
         rest = (await run.branch(last.branch)).lineage("x", at=last.stream_version)
         assert [place(each) for each in [*above, *(await rest).walk()]] == [place(each) for each in whole]
 

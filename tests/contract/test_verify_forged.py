@@ -84,6 +84,22 @@ async def test_a_conflict_that_was_none_before(
     assert [each[:3] for each in found(await engine.verify())] == problems
 
 
+@pytest.mark.parametrize("forged", ["x", "y"])
+async def test_a_conflict_with_what_a_source_inherited(engine: Engine, store: Tampered, forged: str) -> None:
+    """A forged conflict is found, also a later one whose base was inherited through several forked runs."""
+    await engine.create_run("first", parameters={"x": 0, "y": 0})
+    await engine.fork_run("first", run_id="second")
+    run = await engine.fork_run("second", run_id="third")
+    versions = {}
+    for name in ("x", "y"):
+        await (await run.fork(name)).set_parameters({name: 1})
+        await run.set_parameters({name: 2})
+        versions[name] = (await run.reduce([name])).stream_version
+    assert found(await engine.verify()) == []
+    rewrite(store.connection, change(("third", "", versions[forged]), conflicts=[]), relink=True)
+    assert [each[:3] for each in found(await engine.verify())] == [("reduction", "third", "")]
+
+
 async def test_a_child_that_is_rewritten(engine: Engine, store: Tampered) -> None:
     """A rewritten child, with its own hashes correct, breaks the link of its reduction."""
     rewrite(store.connection, change(("r", "b", 2), values={"x": Parameter(6), "y": Parameter(2)}), only=[("r", "b")])

@@ -122,6 +122,18 @@ async def erased_at_the_source(engine: Engine) -> None:
     await engine.erase("r", "", 3, "asked to", compact=False)
 
 
+async def bases_from_several_levels(engine: Engine) -> None:
+    """A reduction has conflicts whose bases were set by different ancestors."""
+    run = await engine.create_run("r", parameters={"x": 1, "y": 1})
+    branch = await run.fork("a")
+    await branch.set_parameters({"x": 2})
+    below = await branch.fork("below")
+    await below.set_parameters({"x": 3, "y": 3})
+    await branch.set_parameters({"x": 4, "y": 4})
+    reduced = await branch.reduce()
+    assert {each.name: each.base and each.base.value for each in reduced.conflicts} == {"x": 2, "y": 1}
+
+
 async def deleted(engine: Engine) -> None:
     await record_three_runs(engine)
     await engine.delete_run("q", "expired")
@@ -151,6 +163,7 @@ SHAPES = [
     erased,
     set_again_and_erased,
     erased_at_the_source,
+    bases_from_several_levels,
     deleted,
     carried_over,
 ]

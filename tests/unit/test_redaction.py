@@ -7,8 +7,8 @@ from msgspec import Struct, structs
 
 from engine.codec import EVENT_TYPES, decode_event, encode_canonical
 from engine.errors import NotErasable
-from engine.events import Event
-from engine.model import ERASED, AttemptChanges, Parameter
+from engine.events import Event, ParametersReduced
+from engine.model import ERASED, AttemptChanges, Parameter, ParameterConflict
 from engine.proof.redaction import redacted
 from tests.golden.samples import SAMPLES, golden_events
 
@@ -118,6 +118,15 @@ def test_names_of_parameters_stay(event: Event) -> None:
     """The remainder keeps the names of parameters, each with the erased value."""
     values = getattr(event, "values", {})
     assert getattr(redacted(event), "values", {}) == dict.fromkeys(values, ERASED)
+
+
+def test_a_conflict_without_a_base_still_has_none() -> None:
+    """An erased conflict has a base only if it had one before."""
+    bare, based = (ParameterConflict("x", "a", base, Parameter(1), Parameter(2)) for base in (None, Parameter(0)))
+    event = ParametersReduced(branch="", children=[], rules={}, values={}, sources={}, conflicts=[bare, based])
+    left = redacted(event)
+    assert isinstance(left, ParametersReduced)
+    assert [each.base for each in left.conflicts] == [None, ERASED]
 
 
 @pytest.mark.parametrize("event", SAMPLES_ERASABLE, ids=name_of)
