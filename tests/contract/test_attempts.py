@@ -357,6 +357,18 @@ async def test_a_step_and_its_task_go_on_with_the_attempt(engine: Engine, databa
     assert await statuses() == ("COMPLETED", None, "COMPLETED")
 
 
+async def test_a_reason_belongs_to_the_status_it_was_given_for(engine: Engine) -> None:
+    """A status may be set again with another reason, which stays until the step is logged with another status."""
+    run = await engine.create_run("r")
+    await run.log_step("train")
+    await run.set_step_status("train", "PAUSED", "no reason")
+    await run.set_step_status("train", "PAUSED", "a holiday")
+    await run.log_step("train", message="waits")
+    assert (await run.step("train")).status_reason == "a holiday"
+    await run.log_step("train", status="RUNNING", message="goes on")
+    assert (await run.step("train")).status_reason is None
+
+
 async def test_a_step_that_becomes_a_task_keeps_its_current_attempt(engine: Engine, database: Path) -> None:
     """A step that gets a spec after its first attempt has that attempt as `current_attempt_id` in the `tasks` view."""
     run = await engine.create_run("late")

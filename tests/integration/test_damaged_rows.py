@@ -22,6 +22,8 @@ LATE = f"UPDATE events SET recorded_at = {2**62} WHERE event_type = 'ParametersS
 
 CIRCLE = "UPDATE branches SET parent_stream_id = stream_id WHERE branch <> ''"
 
+ITS_OWN_SOURCE = "UPDATE streams SET parent_id = stream_id, parent_version = version WHERE branch = ''"
+
 CASES: list[tuple[str, Read]] = [
     (LATE, lambda e, r: events(e)),
     (LATE, lambda e, r: r.lineage("a")),
@@ -46,6 +48,8 @@ CASES: list[tuple[str, Read]] = [
     (CIRCLE, lambda e, r: _below(r, "parameters")),
     (CIRCLE, lambda e, r: _below(r, "lineage", "absent")),
     (CIRCLE, lambda e, r: _below(r, "compile")),
+    (ITS_OWN_SOURCE, lambda e, r: r.steps()),
+    (ITS_OWN_SOURCE, lambda e, r: r.step("absent")),
     (
         f"INSERT INTO deleted_runs VALUES (9, 'x', 9, 9, 9, 1, x'00', 9, {2**62}, 'why', x'')",
         lambda e, r: e.deletions(),

@@ -242,6 +242,31 @@ def test_a_reader_sees_what_a_call_has_written(database: Path) -> None:
             assert [row["status"] for row in rows(database, "runs")] == [status]
 
 
+async def test_sql_sees_a_parameter_through_its_forks(engine: Engine, database: Path) -> None:
+    """`resolved_parameters` has one row per parameter that a branch sees, with the value of `Branch.parameters`."""
+    run = await engine.create_run("r", parameters={"x": 1, "y": 1, "z": 1})
+    await run.set_parameters({"z": 2})
+    child = await run.fork("a")
+    await run.set_parameters({"x": 3, "late": 3})
+    await (await run.fork("sibling")).set_parameters({"y": 4})
+    await child.set_parameters({"y": 4})
+    await child.set_parameters({"y": 5})
+    below = await child.fork("below")
+    await child.set_parameters({"y": 6})
+    for branch in (run, child, below):
+        seen = {name: each.value for name, each in (await branch.parameters()).items()}
+        with reading(database) as connection:
+            found = connection.execute(
+                "SELECT name, json(value) FROM resolved_parameters WHERE run_id = 'r' AND branch = ?", (branch.name,)
+            ).fetchall()
+        assert sorted((name, json.loads(value)) for name, value in found) == sorted(seen.items())
+    with reading(database) as connection:
+        origins = connection.execute(
+            "SELECT name, source_branch, source_version FROM resolved_parameters WHERE branch = 'a.below' ORDER BY name"
+        ).fetchall()
+    assert [tuple(each) for each in origins] == [("x", "", 2), ("y", "a", 3), ("z", "", 3)]
+
+
 async def test_sqlites_own_check_finds_the_file_whole(engine: Engine, database: Path) -> None:
     """`PRAGMA integrity_check` finds no fault in the file, also for a task with unspecified fields."""
     await fill(engine)
