@@ -15,7 +15,7 @@ from engine import Engine, Run, Subscription, open_engine
 from engine.errors import ReadFailed
 from engine.events import BranchForked, ParametersSet, RecordedEvent
 from engine.ports import EventFilter
-from engine.subscription import Follower
+from engine.subscription import POLL_SECONDS, Follower
 from tests.faults.children import finished, next_line, start_worker
 
 LOG = logging.getLogger(__name__)
@@ -263,6 +263,61 @@ async def test_polling_survives_a_failure(caplog: pytest.LogCaptureFixture) -> N
     await events.aclose()
     await follower.close()
     assert "polling failed" in caplog.text
+
+
+class _GrowingLog:
+    """A log that another process writes to while a subscriber's first read ends without an event."""
+
+    def __init__(self) -> None:
+        self.position = self.polls = 0
+        self.polled, self.noticed = asyncio.Event(), asyncio.Event()
+
+    def on_append(self, callback: Callable[[], None]) -> None:
+        pass
+
+    async def last_position(self) -> int:
+        self.polls += 1
+        self.polled.set()
+        if self.position and not self.noticed.is_set():
+            asyncio.get_running_loop().call_soon(self.noticed.set)
+        return self.position
+
+    async def read(self, events: EventFilter, after: int, _until: int | None, _limit: int) -> tuple[list[Any], int]:
+        if events.run_id == "waiting":
+            return [], self.position
+        if not self.position:
+            self.position = 1
+            await self.noticed.wait()
+            return [], after
+        return [self.position], self.position
+
+
+async def test_what_is_recorded_between_reading_and_waiting_is_found() -> None:
+    """A subscriber finds an event that was noticed after it had read and before it began to wait."""
+    log = _GrowingLog()
+    follower = Follower(log)  # type: ignore[arg-type]
+    other = asyncio.ensure_future(anext(follower.follow(EventFilter(run_id="waiting"), 0)))
+    await log.polled.wait()
+    async with asyncio.timeout(30):
+        found: Any = await anext(follower.follow(EventFilter(), 0))
+    assert found == 1
+    await follower.close()
+    with pytest.raises(StopAsyncIteration):
+        await other
+
+
+async def test_nobody_polls_for_nobody() -> None:
+    """Once nobody waits for events any more, the log is no longer polled."""
+    log = _GrowingLog()
+    follower = Follower(log)  # type: ignore[arg-type]
+    waiting = asyncio.ensure_future(anext(follower.follow(EventFilter(run_id="waiting"), 0)))
+    await log.polled.wait()
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    before = log.polls
+    await asyncio.sleep(5 * POLL_SECONDS)
+    assert log.polls <= before + 1
+    await follower.close()
 
 
 async def test_who_gives_up_waiting_loses_nothing(engine: Engine) -> None:

@@ -78,6 +78,21 @@ def test_try_acquire_takes_it_only_when_free_and_keeps_it_until_closed(path: Pat
     other.close()
 
 
+def test_trying_for_a_time_takes_it_as_soon_as_it_is_free(path: Path) -> None:
+    """`tried_for` waits for a lock that is released in time, and gives up on one that is not."""
+    holder, other = FileLock(path), FileLock(path)
+    assert holder.try_acquire()
+    with other.tried_for(0.05) as held:
+        assert not held
+    release = threading.Timer(0.1, holder.close)
+    release.start()
+    with other.tried_for(30) as held:
+        assert held
+    release.join()
+    assert is_free(path)
+    other.close()
+
+
 def test_closing_frees_it_and_closing_twice_is_nothing(path: Path) -> None:
     """Closing releases the lock, and closing again does nothing."""
     lock = FileLock(path)
