@@ -287,6 +287,19 @@ class TestDuring:
         await child.set_parameters({"x": 1})
 
     @staticmethod
+    async def updated(child: Branch, _run: Run) -> None:
+        attempt = await child.start_attempt("s")
+        await attempt.update(message="half way")
+        await child.set_parameters({"x": 1})
+
+    @staticmethod
+    async def reopened(child: Branch, _run: Run) -> None:
+        attempt = await child.start_attempt("s")
+        await attempt.finish("FAILED")
+        await attempt.update(status="RUNNING", ended_at=None)
+        await child.set_parameters({"x": 1})
+
+    @staticmethod
     async def in_one_transaction(child: Branch, _run: Run) -> None:
         await child.write(
             StartAttempt(branch="a", step="s", attempt_id="i", status="RUNNING"),
@@ -322,6 +335,8 @@ class TestDuring:
             (inside, 1),
             (retried, 2),
             (left_open, 1),
+            (updated, 1),
+            (reopened, 1),
             (in_one_transaction, 1),
             (after, 0),
             (before, 0),

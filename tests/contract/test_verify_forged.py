@@ -84,6 +84,18 @@ async def test_a_conflict_that_was_none_before(
     assert [each[:3] for each in found(await engine.verify())] == problems
 
 
+async def test_a_reduction_beside_an_erased_value(engine: Engine, store: Tampered) -> None:
+    """A forged reduction is found, also if the parent's own value from before the fork was erased."""
+    run = await engine.create_run("erased", parameters={"x": 1})
+    await (await run.fork("a")).set_parameters({"x": 2})
+    reduced = await run.reduce()
+    await engine.erase("erased", "", 2, "asked to", compact=False)
+    assert found(await engine.verify()) == []
+    forge = change(("erased", "", reduced.stream_version), values={"x": Parameter(3)})
+    rewrite(store.connection, forge, relink=True)
+    assert [each[:3] for each in found(await engine.verify())] == [("reduction", "erased", "")]
+
+
 @pytest.mark.parametrize("forged", ["x", "y"])
 async def test_a_conflict_with_what_a_source_inherited(engine: Engine, store: Tampered, forged: str) -> None:
     """A forged conflict is found, also a later one whose base was inherited through several forked runs."""

@@ -4,6 +4,7 @@ Nothing here is timed. Work that grows with the square of the size would not end
 have one hash took a minute.
 """
 
+import base64
 import io
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -115,6 +116,11 @@ WORST_LINES: dict[str, Callable[[int], bytes]] = {
     "base64 with a mistake": lambda size: RUN + EVENT % (TIME, b"1", b"A" * (size // 4 * 4) + b"A") + b"\n",
     "a time": lambda size: RUN + EVENT % (TIME[:-1] + b"1" * size + b"Z", b"1", b"gA==") + b"\n",
     "a version": lambda size: RUN + EVENT % (TIME, b"1" + b"0" * size, b"gA==") + b"\n",
+    "keys of one hash": lambda size: (
+        RUN.replace(b"false", b"true", 1)
+        + EVENT[:-1] % (TIME, b"1", base64.b64encode(_colliding(size)))
+        + b',"event":{}}\n'
+    ),
     "a header": lambda size: HEADER[:-2] + b',"x":"' + b"x" * size + b'"}\n',
     "no end of a line": lambda size: HEADER + b"x" * (20 * size),
 }

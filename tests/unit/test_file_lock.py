@@ -49,6 +49,16 @@ def test_a_file_that_was_removed_is_made_anew(path: Path, again: bool) -> None: 
     lock.close()
 
 
+def test_it_can_be_taken_after_its_folder_was_removed(path: Path) -> None:
+    """A lock whose folder was removed can still be taken and released: nobody else can take one at the path."""
+    lock = FileLock(path)
+    path.unlink()
+    path.parent.rmdir()
+    with lock.held():
+        assert not path.exists()
+    lock.close()
+
+
 def test_a_second_lock_waits_for_the_first(path: Path) -> None:
     """A second lock on a path waits until the first is released."""
     order: list[str] = []
@@ -91,6 +101,16 @@ def test_trying_for_a_time_takes_it_as_soon_as_it_is_free(path: Path) -> None:
     release.join()
     assert is_free(path)
     other.close()
+
+
+def test_a_note_replaces_the_one_before(path: Path) -> None:
+    """The file holds only the last holder's note, even if an earlier one was longer."""
+    for note in ("a long note", "short"):
+        lock = FileLock(path)
+        with lock.held():
+            lock.leave_note(note)
+        lock.close()
+    assert path.read_text() == "short"
 
 
 def test_closing_frees_it_and_closing_twice_is_nothing(path: Path) -> None:
