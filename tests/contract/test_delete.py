@@ -253,6 +253,17 @@ async def test_carried_attempts_are_the_runs_own(engine: Engine) -> None:
     await assert_sound(engine)
 
 
+async def test_carried_tasks_are_the_runs_own(engine: Engine) -> None:
+    """A carried-over step with a specification is a row of the fork in the `tasks` view."""
+    run = await engine.create_run("r")
+    await run.log_step("train", status=COMPLETED, spec=TaskSpec(command="python train.py"))
+    await engine.fork_run("r", run_id="f")
+    tasks = "SELECT run_id, task_id, command, status FROM tasks"
+    assert sql(engine.path, tasks) == [("r", "train", "python train.py", COMPLETED)]
+    await engine.delete_run("r", "old", carry_over=True)
+    assert sql(engine.path, tasks) == [("f", "train", "python train.py", COMPLETED)]
+
+
 async def test_carried_attempts_are_in_their_order(engine: Engine) -> None:
     """Carried-over attempts are listed step by step, in each step by their index."""
     run = await engine.create_run("r")

@@ -88,6 +88,15 @@ async def test_the_state_is_that_of_the_point(engine: Engine, run: Run) -> None:
         assert await new.parameters() == {"lr": Parameter(0.1), "rows": Parameter(7)}
 
 
+async def test_an_inherited_step_that_is_logged_as_it_is_stays_inherited(engine: Engine, run: Run) -> None:
+    """Logging an inherited step records nothing unless an argument differs; those not given stay unchanged."""
+    new = await engine.fork_run("r", run_id="new")
+    assert (await new.log_step("prepare")).events == ()
+    assert (await new.log_step("prepare", status="COMPLETED")).events == ()
+    assert [type(each.event) for each in (await new.log_step("prepare", message="m")).events] == [StepLogged]
+    assert ((await run.step("prepare")).message, (await new.step("prepare")).status) == ("", "COMPLETED")
+
+
 async def test_a_step_that_changes_later_is_inherited_as_it_was(engine: Engine, run: Run) -> None:
     """Steps that the source changes, removes or completes after the fork do not change the fork's inherited steps."""
     new = await engine.fork_run("r", run_id="new")

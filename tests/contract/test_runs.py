@@ -55,6 +55,15 @@ class TestRuns:
         assert {name: getattr(info, name) for name in fields} == fields
         assert (info.run_id, info.finalized, info.status_reason) == ("r", False, None)
 
+    async def test_the_time_of_the_last_status_change_is_its_info(self, engine: Engine) -> None:
+        """`status_changed_at` is None for the initial status, then the time at which the last change was recorded."""
+        run = await engine.create_run("r", status="RUNNING")
+        assert (await run.info()).status_changed_at is None
+        for status in ("FAILED", "COMPLETED"):
+            (changed,) = (await run.set_status(status)).events
+            await run.set_parameters({"x": status})
+            assert (await run.info()).status_changed_at == changed.recorded_at
+
     async def test_a_run_that_may_exist_is_returned_as_it_is(self, engine: Engine) -> None:
         """`create_run` with `exist_ok` returns an existing run unchanged."""
         await engine.create_run("r", parameters={"x": 1}, tag="old")
