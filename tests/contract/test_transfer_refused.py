@@ -294,6 +294,14 @@ async def test_an_event_that_was_edited(lines: list[bytes], target: Engine, chan
         await imported(target, edited(lines, 4, **changes))
 
 
+async def test_the_same_time_in_another_form(lines: list[bytes], target: Engine) -> None:
+    """A time that is not written as an export writes it raises MalformedLine, although it is the hashed time."""
+    recorded_at = json.loads(lines[3])["recorded_at"]
+    with unchanged(target):
+        error = await refusal(target, edited(lines, 4, recorded_at=recorded_at.replace("Z", "+00:00")))
+    assert (type(error), error.line) == (MalformedLine, 4)
+
+
 async def test_an_event_of_an_unknown_type(lines: list[bytes], target: Engine) -> None:
     """An event of an unknown type raises UnknownEventType."""
     with unchanged(target), pytest.raises(UnknownEventType, match="'FutureEvent' version 2: line 4: no such event"):

@@ -112,6 +112,18 @@ async def test_a_conflict_with_what_a_source_inherited(engine: Engine, store: Ta
     assert [each[:3] for each in found(await engine.verify())] == [("reduction", "third", "")]
 
 
+async def test_a_source_that_lost_its_end(engine: Engine, store: Tampered) -> None:
+    """A missing last event is reported in its own run, and not again in the run that was forked from it."""
+    await engine.create_run("short", parameters={"x": 1})
+    await engine.fork_run("short", run_id="fork of short")
+    store.connection.execute(
+        "DELETE FROM events WHERE (stream_id, stream_version) ="
+        " (SELECT stream_id, version FROM streams WHERE run_id = 'short')"
+    )
+    problems = [each[:3] for each in found(await engine.verify())]
+    assert problems == [("missing event", None, None), ("missing event", "short", "")]
+
+
 async def test_a_child_that_is_rewritten(engine: Engine, store: Tampered) -> None:
     """A rewritten child, with its own hashes correct, breaks the link of its reduction."""
     rewrite(store.connection, change(("r", "b", 2), values={"x": Parameter(6), "y": Parameter(2)}), only=[("r", "b")])
