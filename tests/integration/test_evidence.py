@@ -14,7 +14,7 @@ from engine import Engine, Position, TaskSpec, open_engine
 from engine.cli import main
 from engine.commands import LogExternalRun
 from engine.errors import InvalidValue, NotErasable, RunNotFound
-from engine.events import ExternalRunUpdated
+from engine.events import ExternalRunRegistered, ExternalRunUpdated
 from engine.model import Origin
 from engine.reports.evidence import EvidenceExists, EvidenceNotFound, check_evidence, collect_evidence, export_evidence
 from engine.reports.evidence_report import report
@@ -228,6 +228,29 @@ async def test_the_log_holds_what_the_bundle_names(bundle: Any, recorded: Path, 
         ended = ExternalRunUpdated(branch="", task_id="legacy", status="COMPLETED", external_id="9")
         await run.write(LogExternalRun(event=ended))
         assert (await check_evidence(engine, "r1", tmp_path / "evidence")).holds
+
+
+async def test_evidence_holds_however_far_each_branch_goes_on(database: Path, tmp_path: Path) -> None:
+    """A bundle still holds once a branch has a version at which the bundle names another branch's head."""
+    async with open_engine(database) as engine:
+        run = await engine.create_run("r", parameters={"x": 1})
+        branch = await run.fork("a")
+        await run.set_parameters({"x": 2})
+        await export_evidence(engine, "r", tmp_path)
+        for value in range(3):
+            await branch.set_parameters({"x": value})
+        assert (await check_evidence(engine, "r", tmp_path)).holds
+
+
+async def test_an_external_run_of_a_branch_is_in_the_bundle(database: Path) -> None:
+    """A bundle contains the external run of a branch's task."""
+    async with open_engine(database) as engine:
+        branch = await (await engine.create_run("r")).fork("a")
+        await branch.log_step("t", spec=TaskSpec())
+        event = ExternalRunRegistered(branch="a", task_id="t", operator_type="HPC", status="RUNNING", external_id="7")
+        await branch.write(LogExternalRun(branch="a", event=event))
+        (task,) = (await collect_evidence(engine, "r"))["tasks"]
+    assert (task["branch"], task["external_run"].external_id) == ("a", "7")
 
 
 TAMPERED = {
