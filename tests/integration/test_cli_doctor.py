@@ -195,6 +195,12 @@ def test_orphaned_attempts_are_marked_in_any_run(healthy: Path, examined: Examin
     assert states(examined("--timeout", "3600")[1]) == {}
 
 
+@pytest.mark.parametrize("timeout", ["inf", "nan", "-1"])
+def test_the_timeout_is_a_number_of_seconds(healthy: Path, timeout: str) -> None:
+    """A timeout that no attempt could ever reach is wrong usage, and not a problem of the database."""
+    assert main(["doctor", "--db", str(healthy), "--timeout", timeout]) == 2
+
+
 def test_the_timeout_decides_what_is_orphaned(healthy: Path, examined: Examined) -> None:
     """A shorter `--timeout` counts younger attempts as orphaned, too."""
     asyncio.run(_record_orphans(healthy))

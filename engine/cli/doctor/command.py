@@ -47,6 +47,7 @@ from engine.plain_json import plain
 from engine.reports.standing import ORPHANED_SECONDS
 
 _BUSY_SECONDS: Final = 1.0
+_TIMEOUT_SECONDS_MAX: Final = 1e12
 _UNREADABLE: Final = NotADatabase, CannotDecode, EventOutOfPlace, ReadFailed
 """Errors that opening a damaged store raises."""
 
@@ -58,7 +59,10 @@ def doctor(
     db: Database = DEFAULT_DATABASE,
     fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired safely.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Age at which an unsubmitted attempt is orphaned.")
+        float,
+        typer.Option(
+            min=0, max=_TIMEOUT_SECONDS_MAX, metavar="SECONDS", help="Age at which an unsubmitted attempt is orphaned."
+        ),
     ] = ORPHANED_SECONDS,
     json: AsJson = False,
 ) -> None:
