@@ -1,6 +1,7 @@
 """Writing a file atomically: it exists complete or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -18,14 +19,17 @@ def whole_file(path: Path, *, overwrite: bool, taken: type[AlreadyExists]) -> It
     After the block, content and name are durable; the name is not if the folder lacks read permission.
 
     Args:
-        overwrite: replace an existing file.
+        overwrite: replace an existing file, but no folder, pipe or device.
         taken: the error to raise, with the path, if the name is taken and `overwrite` is false.
 
     Raises:
         AlreadyExists, OSError
     """
-    if not overwrite and path.exists():
-        raise taken(path)
+    if path.exists():
+        if not overwrite:
+            raise taken(path)
+        if not path.is_file():
+            raise FileExistsError(errno.EEXIST, "not a regular file", str(path))
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
         with _naming(path):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -148,6 +149,17 @@ def test_an_export_that_cannot_be_written_names_its_file(ran: Ran, tmp_path: Pat
     (tmp_path / "folder").mkdir()
     code, _, error = ran("export", "nightly", "--to", target, "--force")
     assert (code, error.endswith(f": '{target}'\n")) == (1, True)
+
+
+@pytest.mark.parametrize("target", [".", "/", "pipe", "folder"])
+def test_an_export_replaces_only_files(ran: Ran, tmp_path: Path, target: str) -> None:
+    """Not even `--force` replaces a folder, a pipe or a device: as root, that would remove `/dev/stdout`."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    code, _, error = ran("export", "nightly", "--to", target, "--force")
+    assert (code, error) == (1, f"anabranch: FileExistsError: [Errno 17] not a regular file: '{target}'\n")
+    assert (sorted(tmp_path.iterdir()), (tmp_path / "pipe").is_fifo()) == (before, True)
 
 
 def test_an_import_counts_runs_that_were_already_there(ran: Ran) -> None:
