@@ -10,6 +10,9 @@ from engine.errors import NotADatabase
 from engine.logs.sqlite_errors import is_damage
 from engine.logs.sqlite_schema import LOG_TABLES
 
+_SHARED_PAGE: Final = re.compile(r"reelist|2nd reference|invalid page number", re.IGNORECASE)
+_NO_DAMAGE: Final = re.compile(r"\*\*\* in database main \*\*\*|Page \d+ is never used")
+
 
 def damage_in_log(connection: sqlite3.Connection) -> list[str]:
     """Return the damage that SQLite finds in the log's tables and their indexes.
@@ -46,10 +49,6 @@ def first_shared_page(problems: Sequence[str]) -> str | None:
     The next write could then overwrite existing data.
     """
     return next((each for each in problems if _SHARED_PAGE.search(each)), None)
-
-
-_SHARED_PAGE: Final = re.compile(r"reelist|2nd reference|invalid page number", re.IGNORECASE)
-_NO_DAMAGE: Final = re.compile(r"\*\*\* in database main \*\*\*|Page \d+ is never used")
 
 
 def check_roots(connection: sqlite3.Connection, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any
 
@@ -353,21 +354,32 @@ async def test_where_histories_part(engine: Engine, run: Run) -> None:
         await run.parting(late, other_at=99)
 
 
-async def test_a_source_that_is_made_anew_while_it_is_forked_is_not_the_one_that_was_asked_for(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+def replace_while_forked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, recreate: Callable[[], Awaitable[object]]
 ) -> None:
-    """`fork_run` raises SourceReplaced when its source is deleted and recreated while the point is looked up."""
-    source = await engine.create_run("source", parameters={"x": 1})
+    """Have every fork's source, a run named `source`, deleted and recreated once the fork's point is looked up."""
     find = engine.views.head_at
 
     async def find_and_replace(run_id: str, branch: str, at: int) -> Head:
         head = await find(run_id, branch, at)
         await engine.delete_run("source", reason="to be made anew")
-        again = await engine.create_run("source", parameters={"x": 10})
-        await again.set_parameters({"x": 11})
+        await recreate()
         return head
 
     monkeypatch.setattr(engine.views, "head_at", find_and_replace)
+
+
+async def test_a_source_that_is_made_anew_while_it_is_forked_is_not_the_one_that_was_asked_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fork_run` raises SourceReplaced when its source is deleted and recreated while the point is looked up."""
+    source = await engine.create_run("source", parameters={"x": 1})
+
+    async def recreate() -> None:
+        again = await engine.create_run("source", parameters={"x": 10})
+        await again.set_parameters({"x": 11})
+
+    replace_while_forked(engine, monkeypatch, recreate)
     await source.set_parameters({"x": 2})
     with pytest.raises(SourceReplaced, match="run 'source' was deleted and recreated"):
         await engine.fork_run("source", run_id="new", at=2)
@@ -382,15 +394,7 @@ async def test_a_source_replaced_by_a_shorter_run_has_no_such_point(
 ) -> None:
     """A fork whose source is replaced by a shorter run meanwhile raises PointNotFound, and records nothing."""
     source = await engine.create_run("source", parameters={"x": 1})
-    find = engine.views.head_at
-
-    async def find_and_replace(run_id: str, branch: str, at: int) -> Head:
-        head = await find(run_id, branch, at)
-        await engine.delete_run("source", reason="to be made anew")
-        await engine.create_run("source")
-        return head
-
-    monkeypatch.setattr(engine.views, "head_at", find_and_replace)
+    replace_while_forked(engine, monkeypatch, lambda: engine.create_run("source"))
     await source.set_parameters({"x": 2})
     with pytest.raises(PointNotFound):
         await engine.fork_run("source", run_id="new", at=3)
