@@ -27,8 +27,8 @@ from anyio.from_thread import BlockingPortal
 from typing_extensions import Unpack, override
 
 from engine.composition import OpenOptions, as_path, open_engine
-from engine.engine import Engine
 from engine.errors import CannotOpen, EngineClosed, InvalidValue, WouldDeadlock
+from engine.handles.engine import Engine
 
 Result = TypeVar("Result")
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from engine.encoding.free_form import INTEGER_MAX
 from engine.errors import InvalidValue, SignatureInvalid, SigningUnavailable
-from engine.free_form import INTEGER_MAX
 
 FORMAT: Final = 1
 

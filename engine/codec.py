@@ -18,10 +18,10 @@ from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 
+from engine.encoding.free_form import check_of
+from engine.encoding.text_keys import check_keys
 from engine.errors import CannotDecode, MalformedPayload, NewerEventVersion, UnknownEventType
 from engine.events import Event, RecordedEvent
-from engine.free_form import check_of
-from engine.text_keys import check_keys
 from engine.times import from_microseconds
 
 Value = TypeVar("Value")

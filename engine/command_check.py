@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, structs
 
 from engine.codec import SCHEMA_VERSIONS, decode_event, encode_canonical
 from engine.commands import Command, Configure, Finalize, LogExternalRun, OpenRun, Pin, Record, StartAttempt
+from engine.encoding.free_form import check_of
 from engine.errors import CannotDecode, InvalidName, InvalidValue
 from engine.events import (
     AttemptCreated,
@@ -35,7 +36,6 @@ from engine.events import (
     StepStatusChanged,
     is_misplaced,
 )
-from engine.free_form import check_of
 from engine.model import NOT_INITIAL_FIELDS
 from engine.names import ROOT, check_branch, check_name
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct, field, structs
 
-from engine.canonical import Canonical
+from engine.encoding.canonical import Canonical
 from engine.errors import InvalidValue
 from engine.events import Event, ExternalRunRegistered, ExternalRunUpdated, RunCreated, RunForked
 from engine.expected_version import ANY, ExpectedVersion

@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from engine.backup import BackupProgress
 from engine.codec import EVENT_BYTES_MAX
-from engine.engine import Engine
+from engine.encoding.values import check_flag
 from engine.errors import AlreadyEntered, InvalidValue
+from engine.handles.engine import Engine
 from engine.logs.sqlite import open_sqlite_log
 from engine.logs.sqlite_audit import SqliteAudit
 from engine.logs.sqlite_backup import Proof, SqliteBackup
@@ -23,7 +24,6 @@ from engine.logs.sqlite_transfer import SqliteTransfer
 from engine.logs.wal_limit import WAL_BYTES_MAX, WAL_BYTES_RANGE
 from engine.ports import State, StreamHeads
 from engine.projectors import Projectors
-from engine.values import check_flag
 from projections.decision_state import DecisionState
 from projections.partitions import Partitions
 from projections.queries import SqliteViews

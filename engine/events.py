@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct, field
 
-from engine.canonical import Canonical
+from engine.encoding.canonical import Canonical
 from engine.model import (
     CREATED,
     AttemptChanges,

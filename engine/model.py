@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field, to_builtins
 
-from engine.canonical import Canonical
+from engine.encoding.canonical import Canonical
 from engine.names import ROOT
 
 ParameterKind = Literal["json", "metric", "object", "erased"]

@@ -15,10 +15,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from engine.codec import same
+from engine.encoding.values import check_parameter
 from engine.errors import InvalidValue, ReductionImpossible, shown
 from engine.model import Head, Parameter, ParameterConflict, Source
 from engine.ports import OwnParameter
-from engine.values import check_parameter
 
 FUNCTION_RULE: Final = "function"
 """The rule recorded for a value that the caller's function computed."""

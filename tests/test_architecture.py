@@ -129,10 +129,12 @@ def test_either_side_may_be_imported_first() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", [path for path in in_engine() if path != Path("engine/__init__.py")], ids=str)
+@pytest.mark.parametrize("path", in_engine(), ids=str)
 def test_imports_point_down_the_layers(path: Path) -> None:
-    """Every module of the engine has a layer and imports nothing from a layer above its own."""
+    """Every module of the engine that imports others has a layer, and imports nothing from a layer above its own."""
     own = layer_of(module_of(path))
+    if not imports_of(path):  # the docstring of a package whose modules are in several layers
+        return
     assert own is not None, f"{path} has no place in LAYERS"
     above = {module for module in imports_of(path) if is_inside(module, "engine") and (layer_of(module) or 0) > own}
     assert above == set()

@@ -16,7 +16,7 @@ from engine.cli.options import AsJson, Database
 from engine.cli.progress import reporting_each, share_bars
 from engine.cli.terminal import facts, output
 from engine.cli.text import counted, duration_text
-from engine.plain_json import plain
+from engine.encoding.plain_json import plain
 
 
 def backup(

@@ -12,10 +12,10 @@ from engine.cli.hints import did_you_mean, in_branches
 from engine.cli.lineage_tree import LineageTree
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.terminal import output
+from engine.encoding.plain_json import plain
 from engine.errors import ParameterNotFound
 from engine.lineage import LIMIT_DEFAULT
 from engine.model import branches_of
-from engine.plain_json import plain
 from engine.point import Point
 
 _LIMIT_SHOWN: Final = 100

@@ -20,8 +20,8 @@ from engine.cli.parameters import origin_text
 from engine.cli.places import Named, Place, find_place
 from engine.cli.terminal import is_cut, output, table
 from engine.cli.text import CHARACTERS_MAX, branch_cell, cell, counted, parameter_text, shortened
+from engine.encoding.plain_json import plain
 from engine.model import ERASED, Origin
-from engine.plain_json import plain
 from engine.reports.difference import BranchDifference, Difference, FieldDifference, StepOutcome, difference
 
 _SIDE_CELLS_MIN: Final = 24

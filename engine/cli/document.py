@@ -1,13 +1,13 @@
-"""JSON output for scripts: values as in `engine.plain_json`, control characters as escapes."""
+"""JSON output for scripts: values as in `engine.encoding.plain_json`, control characters as escapes."""
 
 import json
 import sys
 from typing import Any
 
 from engine.cli.escapes import json_visible
+from engine.encoding.plain_json import plain
 from engine.events import RecordedEvent
 from engine.model import AttemptLog, StepLog
-from engine.plain_json import plain
 
 
 def event_document(recorded: RecordedEvent) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_cell, cell, counted
+from engine.encoding.plain_json import plain
 from engine.findings import Problem
-from engine.plain_json import plain
 from engine.reports.evidence import EvidenceCheck, HeadFound, check_evidence, export_evidence
 
 

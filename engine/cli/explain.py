@@ -16,8 +16,8 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.terminal import output
 from engine.cli.text import branch_text, counted, elapsed_text, shortened_inside, status
+from engine.encoding.plain_json import plain
 from engine.names import ROOT
-from engine.plain_json import plain
 from engine.reports.explanation import Explanation, Finding, Job, Kind, explain_run
 from engine.reports.standing import Place
 

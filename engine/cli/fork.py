@@ -17,10 +17,10 @@ from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_
 from engine.cli.parameters import origin_text
 from engine.cli.terminal import facts, output
 from engine.cli.text import cell, counted
+from engine.encoding.plain_json import plain
 from engine.errors import StepNotFound
 from engine.events import RunForked
 from engine.model import Origin, branches_of
-from engine.plain_json import plain
 
 
 def fork(

@@ -22,7 +22,7 @@ from engine.cli.terminal import output
 from engine.cli.text import counted
 from engine.codec import EVENT_BYTES_MAX
 from engine.composition import EVENT_BYTES_RANGE
-from engine.plain_json import plain
+from engine.encoding.plain_json import plain
 from engine.transfer import Imported, NotAnExport
 from engine.transfer.lines import format_version
 

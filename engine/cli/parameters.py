@@ -13,8 +13,8 @@ from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted, parameter_text, shortened
+from engine.encoding.plain_json import plain
 from engine.model import Origin
-from engine.plain_json import plain
 
 _HEADERS: Final = "PARAMETER", "KIND", "VALUE", "SET BY", "RULE", "SUPPLIED BY"
 _FLEXIBLE: Final = "PARAMETER", "VALUE", "SET BY", "SUPPLIED BY"

@@ -14,9 +14,9 @@ from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted, duration_text
+from engine.encoding.plain_json import plain
 from engine.errors import AnabranchError, shown
 from engine.findings import Problem
-from engine.plain_json import plain
 from engine.ports import ViewDifference
 
 

@@ -12,9 +12,9 @@ from engine.cli.failures import FAILED, INTERRUPTED, OK, run
 from engine.cli.options import AsJson, BranchName, Database, RunId, as_age
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted
+from engine.encoding.plain_json import plain
 from engine.model import TERMINAL_STATUSES
 from engine.names import ROOT
-from engine.plain_json import plain
 from engine.removal import Collected, Compaction, DeletedRun
 
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept on record.", show_default=False)]

@@ -14,8 +14,8 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, Database, Statuses, as_time_or_ago
 from engine.cli.terminal import Terminal, is_cut, output, table
 from engine.cli.text import cell, elapsed_text, none_found, shortened_inside, so_far_text, status, time_text
+from engine.encoding.plain_json import plain
 from engine.model import ACTIVE_STATUSES, RunInfo, RunPage, has_ended
-from engine.plain_json import plain
 from engine.removal import Deletion
 
 _RUN_CELLS_MAX: Final = 40

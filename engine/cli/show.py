@@ -17,9 +17,9 @@ from engine.cli.parameters import origin_text, parameters_document, parameters_t
 from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import facts, output
 from engine.cli.text import cell, counted, elapsed_text, status, time_text, value_text
+from engine.encoding.plain_json import plain
 from engine.events import RunFinalized, RunForked
 from engine.model import Origin, RunInfo
-from engine.plain_json import plain
 from engine.point import Point
 from engine.reports.standing import job_state
 

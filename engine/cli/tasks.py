@@ -11,8 +11,8 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, Statuses, as_point
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_cell, cell, counted, none_found, status
+from engine.encoding.plain_json import plain
 from engine.names import ROOT
-from engine.plain_json import plain
 from engine.reports.standing import PlacedStep, read_steps
 
 

@@ -8,10 +8,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from engine.cli.escapes import visible
+from engine.encoding.plain_json import plain
 from engine.findings import Problem
 from engine.model import COMPLETED, CREATED, FAILED, FAILED_INIT, RUNNING, Parameter
 from engine.names import ROOT
-from engine.plain_json import plain
 
 _STYLES: Final = {
     COMPLETED: "green",

@@ -15,8 +15,8 @@ from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, Database, RunId, as_point
 from engine.cli.terminal import output
 from engine.cli.text import counted, shortened_inside, status
+from engine.encoding.plain_json import plain
 from engine.model import FAILED_STATUSES, BranchLog, RunLog, StepLog, branches_of
-from engine.plain_json import plain
 
 _NAME_CHARACTERS_MAX: Final = 48
 

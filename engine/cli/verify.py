@@ -15,8 +15,8 @@ from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted, place_of, shortened
+from engine.encoding.plain_json import plain
 from engine.findings import Problem, Verification
-from engine.plain_json import plain
 
 
 def verify(

@@ -14,8 +14,8 @@ from engine.bulk_insert import insert_rows
 from engine.codec import SCHEMA_VERSIONS, encode_canonical, link, payload_digest
 from engine.commands import Request
 from engine.decisions import Decision, decide
+from engine.encoding.event_ids import EventIds, as_milliseconds
 from engine.errors import EventTooLarge, StoreChanged, VersionConflict
-from engine.event_ids import EventIds, as_milliseconds
 from engine.events import Event, RecordedEvent
 from engine.expected_version import holds
 from engine.logs.sqlite_epoch import Epoch, read_epoch

@@ -51,7 +51,7 @@ class SqliteBackup:
         self._prove = prove
 
     async def backup(self, path: Path, progress: BackupProgress | None) -> BackedUp:
-        """Make and verify a copy at `path`; see `engine.upkeep.Upkeep.backup`."""
+        """Make and verify a copy at `path`; see `engine.handles.upkeep.Upkeep.backup`."""
         self._log.check_open()
         target = await finish(asyncio.to_thread(_checked_target, path, self._log.path))
         with _failing_as_backup(target):

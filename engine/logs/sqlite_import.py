@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from msgspec import structs
 
+from engine.encoding.free_form import INTEGER_MAX
 from engine.events import BranchForked, Event, RecordedEvent, RunForked, SourceCarriedOver
-from engine.free_form import INTEGER_MAX
 from engine.logs.sqlite_append import Appender, write_checkpoints
 from engine.logs.sqlite_heads import CachedHeads
 from engine.logs.sqlite_ledger import EVENTS_OF_RUN, SqliteLedger

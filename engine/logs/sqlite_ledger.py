@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
-from engine.free_form import INTEGER_MAX, INTEGER_MIN
+from engine.encoding.free_form import INTEGER_MAX, INTEGER_MIN
 from engine.model import Head
 from engine.proof.merkle import deleted_leaf, run_leaf
 from engine.stored import StoredEvent, StoredStream

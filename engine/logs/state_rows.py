@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
 from engine.commands import Command, LogStep, OpenRun, Record, Request
+from engine.encoding.values import check_document, check_task_spec, check_text, check_value
 from engine.errors import InvalidValue
 from engine.events import (
     AttemptCreated,
@@ -24,7 +25,6 @@ from engine.events import (
 from engine.model import CREATED, AttemptChanges, StepDocument, TaskSpec
 from engine.names import ROOT, check_name
 from engine.times import to_microseconds
-from engine.values import check_document, check_task_spec, check_text, check_value
 
 Row: TypeAlias = Mapping[str, Any]
 Value = TypeVar("Value")

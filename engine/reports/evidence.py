@@ -15,15 +15,15 @@ import msgspec
 from msgspec import Struct
 
 from engine.codec import derived_id
-from engine.engine import Engine
+from engine.encoding.free_form import check_json
+from engine.encoding.plain_json import plain
 from engine.errors import AlreadyExists, InvalidValue, NotFound, shown
 from engine.events import PayloadErased, RunForked, SourceCarriedOver
 from engine.findings import Problem
-from engine.free_form import check_json
+from engine.handles.engine import Engine
 from engine.logs.file_system import make_folders
 from engine.logs.whole_file import whole_file
 from engine.model import Head
-from engine.plain_json import plain
 from engine.ports import Progress
 from engine.reports.evidence_bundle import FORMAT, FORMAT_VERSION, as_json, bundle_as_of, remove_version_2_fields
 from engine.reports.evidence_differences import Difference, differences, is_attempt

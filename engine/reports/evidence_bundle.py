@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from engine.engine import Engine
+from engine.encoding.plain_json import plain
+from engine.handles.engine import Engine
 from engine.model import AttemptLog, BranchLog, Head
-from engine.plain_json import plain
 from engine.point import Position
 from engine.reports.standing import PlacedStep, RunSteps, read_steps
 
@@ -38,7 +38,7 @@ def remove_version_2_fields(bundle: dict[str, Any]) -> None:
 
 
 def as_json(document: Any) -> str:
-    """Return a document as JSON text in ASCII, with values as in `engine.plain_json`."""
+    """Return a document as JSON text in ASCII, with values as in `engine.encoding.plain_json`."""
     return json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
 
 

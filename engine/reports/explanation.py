@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct, structs
 
-from engine.engine import Engine
+from engine.handles.engine import Engine
 from engine.model import (
     ACTIVE_STATUSES,
     CANCELLED,

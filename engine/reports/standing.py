@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from engine.engine import Engine
+from engine.handles.engine import Engine
 from engine.model import (
     SUCCEEDED_STATUSES,
     TERMINAL_STATUSES,

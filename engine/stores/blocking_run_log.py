@@ -2,7 +2,7 @@
 
 from typing_extensions import override
 
-from engine.engine import Engine
+from engine.handles.engine import Engine
 from engine.stores.partitioned import PartitionedRunLogStore
 from engine.stores.twin import BlockingTwin, blocking
 

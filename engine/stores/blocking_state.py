@@ -5,7 +5,7 @@ from pathlib import Path
 from typing_extensions import Unpack, override
 
 from engine.composition import OpenOptions
-from engine.engine import Engine
+from engine.handles.engine import Engine
 from engine.stores.run_lock import RunLock
 from engine.stores.state import StateStore
 from engine.stores.task_documents import Factories, checked_factories

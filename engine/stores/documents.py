@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, field, structs
 
+from engine.encoding.values import check_document
 from engine.errors import InvalidValue
 from engine.model import CREATED, Parameter
-from engine.values import check_document
 
 Document = TypeVar("Document", bound=Struct)
 

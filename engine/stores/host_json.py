@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from engine.engine import Engine
+from engine.handles.engine import Engine
 from engine.model import COMPLETED, FAILED, RUNNING, Parameter
 from engine.stores.documents import BranchLog, RunLog, StepAttempt, StepLog
 from engine.stores.partitioned import PartitionedRunLogStore

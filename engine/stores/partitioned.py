@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.commands import Command, Configure, Finalize, Fork, OpenRun, Reduce, SetStatus
-from engine.engine import Engine
 from engine.errors import BranchNotFound, JobNotFound, RunNotFound, StepNotFound
+from engine.handles.engine import Engine
 from engine.model import CREATED, Parameter
 from engine.names import ROOT, check_branch, check_name, dotted_prefixes
 from engine.stores.documents import (

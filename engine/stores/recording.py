@@ -23,11 +23,11 @@ from engine.commands import (
     SetStatus,
     Unless,
 )
+from engine.encoding.values import check_document, check_optional, check_parameters, check_text
 from engine.events import RunCreated
 from engine.model import CREATED, ERASED, TERMINAL_STATUSES, AttemptDocument, Parameter, StepDocument
 from engine.names import ROOT, check_branch, check_name
 from engine.stores.documents import BranchLog, JobLog, RunLog, StepAttempt, StepLog, as_document, as_mapping
-from engine.values import check_document, check_optional, check_parameters, check_text
 
 _DETAILS: Final = ("data_catalog", "code_identities", "attempt_number", "start_time", "end_time", "retry_indicator")
 """The details of a step and its attempts that come from documents."""

@@ -18,6 +18,7 @@ from typing_extensions import override
 from engine import model
 from engine.blocking import BlockingEngine, shared_engine
 from engine.codec import EVENT_BYTES_MAX
+from engine.encoding.values import check_text
 from engine.errors import (
     AnabranchError,
     BranchNotFound,
@@ -32,7 +33,6 @@ from engine.names import check_name, dotted_prefixes
 from engine.stores.documents import as_parameter
 from engine.stores.partitioned import PartitionedRunLogStore
 from engine.stores.visible import VisibleParameters
-from engine.values import check_text
 
 Result = TypeVar("Result")
 

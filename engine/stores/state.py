@@ -27,10 +27,11 @@ from engine.commands import (
     SetStatus,
     SetStepStatus,
 )
-from engine.engine import Engine
+from engine.encoding.event_ids import new_event_id
+from engine.encoding.values import check_document, check_function, check_several, check_text
 from engine.errors import ExternalRunNotFound, InvalidValue, RunNotFound, StepNotFound, TaskNotFound
-from engine.event_ids import new_event_id
 from engine.events import AttemptUpdated, ExternalRunRegistered, ExternalRunUpdated
+from engine.handles.engine import Engine
 from engine.model import CREATED, FAILED_INIT, TERMINAL_STATUSES, AttemptChanges, RunInfo
 from engine.names import check_name
 from engine.ports import Recorded
@@ -51,7 +52,6 @@ from engine.stores.task_places import Place, TaskPlaces, attempts_of
 from engine.stores.task_recording import optional_document, optional_text, status_of
 from engine.stores.twin import checked_engine
 from engine.times import to_microseconds
-from engine.values import check_document, check_function, check_several, check_text
 from engine.views import PlacedAttempt
 
 

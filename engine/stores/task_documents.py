@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar, cast
 from msgspec import Struct, field, structs
 
 from engine import model
+from engine.encoding.values import check_flag
 from engine.errors import InvalidValue
 from engine.model import CREATED, TaskSpec
-from engine.values import check_flag
 from engine.views import PlacedAttempt
 
 Made = TypeVar("Made", bound=Struct)

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from msgspec import NODEFAULT
 
+from engine.encoding.values import check_document, check_task_spec, check_text
 from engine.errors import InvalidValue, shown
 from engine.events import ExternalRunRegistered, ExternalRunUpdated, RunCreated
 from engine.model import CREATED, TaskSpec
 from engine.names import ROOT, check_name
 from engine.stores.task_documents import RunMetadata
 from engine.times import plain_time
-from engine.values import check_document, check_task_spec, check_text
 
 
 def run_id_of(handle: object) -> str:

@@ -11,8 +11,8 @@ from typing_extensions import Unpack
 
 from engine.blocking import BlockingEngine
 from engine.composition import OpenOptions
-from engine.engine import Engine
 from engine.errors import InvalidValue
+from engine.handles.engine import Engine
 
 Store = TypeVar("Store")
 Parameters = ParamSpec("Parameters")

@@ -21,8 +21,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from engine.encoding.text_keys import check_keys
 from engine.stored import StoredEvent
-from engine.text_keys import check_keys
 from engine.times import from_microseconds, iso_text, to_microseconds
 
 FORMAT: Final = "anabranch-export"

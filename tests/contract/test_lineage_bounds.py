@@ -9,9 +9,9 @@ import pytest
 
 from engine import Engine
 from engine.commands import Command, Fork, Reduce
+from engine.encoding.plain_json import plain
 from engine.errors import InvalidName, InvalidValue, ParameterNotFound, PointNotFound
 from engine.lineage import DEPTH_MAX, LIMIT_MAX, LineageQuery
-from engine.plain_json import plain
 from projections.lineage import read_lineage
 from projections.own_parameters import LATEST
 from projections.streams import find_stream

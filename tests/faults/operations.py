@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 
 from engine import Branch, Engine, Run
-from engine.attempt import Attempt
+from engine.handles.attempt import Attempt
 from engine.model import AttemptDocument
 from tests.exports import exported
 

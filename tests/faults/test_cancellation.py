@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from engine import Engine, Run, open_engine
-from engine.attempt import Attempt
+from engine.handles.attempt import Attempt
 from tests.faults.audit import assert_whole
 from tests.faults.cancelling import WAYS, Way, by_cancel, pass_turns
 from tests.faults.leaks import assert_no_transaction, nothing_left

@@ -12,6 +12,7 @@ import pytest
 from typing_extensions import override
 
 from engine import Engine, Position, Run
+from engine.encoding.values import VALUE_DEPTH_MAX
 from engine.errors import (
     InvalidInput,
     InvalidName,
@@ -20,7 +21,6 @@ from engine.errors import (
 from engine.model import AttemptDocument, Parameter, TaskSpec
 from engine.names import NAME_BYTES_MAX
 from engine.stores import PartitionedRunLogStore, StateStore
-from engine.values import VALUE_DEPTH_MAX
 from tests.integration.refusals import events, refused, subscribed
 
 Call = Callable[[Engine, Run], Awaitable[Any]]

@@ -18,6 +18,7 @@ from engine.cli.escapes import visible
 from engine.cli.event_text import event_text
 from engine.cli.text import duration_text, elapsed_text, shortened_inside, time_text, value_text
 from engine.codec import EVENT_TYPES
+from engine.encoding.plain_json import plain
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
@@ -44,7 +45,6 @@ from engine.events import (
     StepStatusChanged,
 )
 from engine.model import AttemptChanges, Head, Source
-from engine.plain_json import plain
 
 _HOSTILE = "\x1b[31m\x9b2J\u202e\u200b\x07[bold]x[/bold] :smile:\n\ud800"
 _HASH = bytes(32)

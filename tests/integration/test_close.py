@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from engine import Engine, Run, open_engine
-from engine.attempt import Attempt
 from engine.errors import EngineClosed, RunExists, VersionConflict
+from engine.handles.attempt import Attempt
 from tests.faults.children import finished, start_worker
 from tests.faults.leaks import nothing_left, open_files
 from tests.integration.refusals import events, subscribed

@@ -16,7 +16,7 @@ from engine.cli.demo import census, folder
 from engine.cli.demo.census_progress import CensusProgress
 from engine.cli.demo.replay import Replay
 from engine.cli.terminal import Terminal
-from engine.engine import Engine
+from engine.handles.engine import Engine
 
 Census = Callable[..., dict[str, Any]]
 

@@ -156,7 +156,7 @@ async def test_what_cannot_be_written_leaves_nothing(
         raise OSError("no space left")
 
     async with open_engine(recorded) as engine:
-        monkeypatch.setattr("engine.logs.whole_file.os.fsync", refuse)
+        monkeypatch.setattr("engine.logs.file_system.os.fsync", refuse)
         with pytest.raises(OSError, match="no space left"):
             await export_evidence(engine, "r1", folder, overwrite=True)
     assert {path.name: path.read_text() for path in folder.iterdir()} == before

@@ -9,7 +9,7 @@ import pytest
 from engine import Engine
 from engine.blocking import BlockingEngine
 from engine.errors import Conflict, HeadsMoved
-from engine.reducing import TRIES_MAX
+from engine.handles.reducing import TRIES_MAX
 
 
 @pytest.mark.parametrize("moves", [TRIES_MAX - 1, TRIES_MAX])

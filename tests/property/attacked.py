@@ -14,11 +14,11 @@ from runnable import datastore
 from runnable import exceptions as host
 
 from engine import Engine, Run, open_engine
-from engine.attempt import Attempt
-from engine.branch import Branch
 from engine.commands import CreateAttempt, Fork, LogExternalRun, LogStep, LogTask, MergeParameters, OpenRun
 from engine.errors import AnabranchError
 from engine.events import ExternalRunRegistered, RecordedEvent
+from engine.handles.attempt import Attempt
+from engine.handles.branch import Branch
 from engine.model import Parameter, StepDocument, TaskSpec
 from engine.stores import BlockingRunLogStore, PartitionedRunLogStore, SQLiteStateStore, StateStore
 from engine.stores.runnable_plugin import AnabranchRunLogStore

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
+from engine.encoding.values import VALUE_DEPTH_MAX
 from engine.errors import InvalidName
 from engine.names import NAME_BYTES_MAX, check_name
-from engine.values import VALUE_DEPTH_MAX
 from tests.strategies import documents, values
 
 TRICKS: Final = (

@@ -13,8 +13,8 @@ from msgspec import Struct
 from typing_extensions import override
 
 from engine import Engine, Run
-from engine.attempt import Attempt
-from engine.branch import Branch
+from engine.handles.attempt import Attempt
+from engine.handles.branch import Branch
 from engine.model import AttemptDocument, Parameter, TaskSpec
 from engine.stores import BlockingRunLogStore, PartitionedRunLogStore, SQLiteStateStore, StateStore
 from engine.stores.runnable_plugin import AnabranchRunLogStore

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from engine import Engine
 from engine.codec import EVENT_BYTES_MAX, encode_canonical, same
+from engine.encoding.values import VALUE_DEPTH_MAX
 from engine.errors import EventTooLarge, InvalidValue
 from engine.events import ParametersSet
 from engine.model import Parameter
-from engine.values import VALUE_DEPTH_MAX
 from tests.property.attacked import World
 from tests.property.hostile import BOTTOMLESS, EXTREMES, TRICKS, VALUES, nested
 from tests.property.public_face import cases

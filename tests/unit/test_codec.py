@@ -23,7 +23,7 @@ from engine.codec import (
     payload_digest,
 )
 from engine.commands import Fork
-from engine.engine import Engine
+from engine.encoding.values import VALUE_DEPTH_MAX
 from engine.errors import (
     CannotDecode,
     InvalidValue,
@@ -32,9 +32,9 @@ from engine.errors import (
     UnknownEventType,
 )
 from engine.events import BranchLogged, Event, ParametersSet, RunCreated, StepLogged
+from engine.handles.engine import Engine
 from engine.model import AttemptDocument, Parameter, TaskSpec
 from engine.times import from_microseconds, to_microseconds
-from engine.values import VALUE_DEPTH_MAX
 from tests.strategies import documents, names, parameters
 
 

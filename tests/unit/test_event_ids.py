@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from engine.event_ids import EventIds, as_milliseconds, new_event_id
+from engine.encoding.event_ids import EventIds, as_milliseconds, new_event_id
 
 
 def test_ids_are_version_7_and_ordered_by_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ import inspect
 from typing import get_type_hints
 
 from engine import Branch, open_engine
-from engine.attempt_fields import AttemptFields, AttemptUpdates, StartOptions
 from engine.composition import OpenOptions
+from engine.handles.attempt_fields import AttemptFields, AttemptUpdates, StartOptions
 from engine.model import NOT_INITIAL_FIELDS, AttemptChanges
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.text_keys import check_keys
+from engine.encoding.text_keys import check_keys
 from tests.strategies import values
 
 LARGE = 300

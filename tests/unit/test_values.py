@@ -13,9 +13,7 @@ from hypothesis import given
 from typing_extensions import override
 
 from engine.codec import same
-from engine.errors import InvalidName, InvalidValue
-from engine.model import Parameter
-from engine.values import (
+from engine.encoding.values import (
     VALUE_DEPTH_MAX,
     check_document,
     check_parameter,
@@ -23,6 +21,8 @@ from engine.values import (
     check_text,
     check_value,
 )
+from engine.errors import InvalidName, InvalidValue
+from engine.model import Parameter
 from projections.columns import from_json, to_json
 from tests.strategies import documents, values
 

@@ -26,10 +26,10 @@ from engine.cli.provenance import Supplied, supplied_parameters
 from engine.cli.terminal import Terminal, errors, output
 from engine.cli.text import counted, duration_text
 from engine.cli.tree import branch_tree
+from engine.encoding.plain_json import plain
 from engine.logs.file_system import resolved
 from engine.model import RunLog
 from engine.names import is_hidden
-from engine.plain_json import plain
 
 _BRANCHES_SHOWN_MAX = 60
 

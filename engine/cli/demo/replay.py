@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, field
 
+from engine.encoding.plain_json import plain
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
@@ -21,7 +22,6 @@ from engine.events import (
     StepStatusChanged,
 )
 from engine.model import Parameter, RunLog, branches_of
-from engine.plain_json import plain
 
 
 class ReplayedBranch(Struct):

@@ -40,10 +40,10 @@ from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import output
 from engine.cli.text import counted
+from engine.encoding.plain_json import plain
 from engine.errors import AnabranchError, CannotDecode, CannotOpen, EventOutOfPlace, NotADatabase, ReadFailed
 from engine.logs.file_system import resolved
 from engine.logs.sync_failures import SyncFailureMark
-from engine.plain_json import plain
 from engine.reports.standing import ORPHANED_SECONDS
 
 _BUSY_SECONDS: Final = 1.0

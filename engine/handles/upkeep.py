@@ -7,6 +7,7 @@ from pathlib import Path
 from engine.backup import BackedUp, Backup, BackupProgress
 from engine.checkpoint import Checkpoint
 from engine.commands import Pin, Request
+from engine.encoding.values import check_flag, check_function, check_optional, check_text, check_version
 from engine.errors import InvalidValue, RunKept, RunNotFound, TracesLeft
 from engine.findings import Verification
 from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES
@@ -14,7 +15,6 @@ from engine.names import check_branch, check_name
 from engine.ports import Audit, Progress, Recorded, ViewDifference, ViewMaintenance
 from engine.removal import Collected, Compaction, DeletedRun, Deletion, Erasure, Expiry, Removal
 from engine.times import to_microseconds
-from engine.values import check_flag, check_function, check_optional, check_text, check_version
 from engine.writer import Writer
 
 

@@ -5,15 +5,15 @@ from typing import Any
 
 from typing_extensions import override
 
-from engine.attempt import Attempt
-from engine.branch import Branch
 from engine.commands import Command, Configure, Finalize, SetStatus
+from engine.encoding.values import check_document, check_flag
 from engine.expected_version import ANY, ExpectedVersion
+from engine.handles.attempt import Attempt
+from engine.handles.branch import Branch
 from engine.model import AttemptLog, RunInfo, RunLog
 from engine.names import ROOT, check_branch, check_name
 from engine.point import Point
 from engine.ports import Recorded
-from engine.values import check_document, check_flag
 from engine.views import Views
 from engine.writer import Writer
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import BinaryIO
 
 from engine.codec import EVENT_TYPES
+from engine.encoding.values import check_flag, check_function, check_optional, check_position, check_several
 from engine.errors import InvalidValue
 from engine.events import RecordedEvent
 from engine.names import check_branch, check_name
@@ -12,7 +13,6 @@ from engine.point import Position
 from engine.ports import EventFilter, EventLog, Progress
 from engine.subscription import Follower, Subscription, read_log
 from engine.transfer.port import Imported, Transfer
-from engine.values import check_flag, check_function, check_optional, check_position, check_several
 
 
 class History:

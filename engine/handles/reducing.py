@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias, cast
 from msgspec import structs
 
 from engine.commands import Reduce, Request
+from engine.encoding.values import check_parameter
 from engine.errors import HeadsMoved, InvalidValue, ReductionImpossible, shown
 from engine.events import ParametersReduced
 from engine.model import Parameter, Reduction
 from engine.names import check_name
 from engine.reduction import FUNCTION_RULE, check_rule
-from engine.values import check_parameter
 from engine.views import Views
 from engine.writer import Writer
 

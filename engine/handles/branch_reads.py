@@ -13,12 +13,12 @@ from collections.abc import Collection
 
 from typing_extensions import override
 
+from engine.encoding.values import check_flag, check_whole
 from engine.errors import InvalidValue
 from engine.lineage import DEPTH_DEFAULT, DEPTH_MAX, LIMIT_DEFAULT, LIMIT_MAX, Lineage, LineageQuery
 from engine.model import AttemptLog, BranchLog, Head, Origin, Parameter, StepLog
 from engine.names import check_name
 from engine.point import PlacedPoint, Point
-from engine.values import check_flag, check_whole
 from engine.views import Views
 
 

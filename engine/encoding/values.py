@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from engine.encoding.free_form import INTEGER_MAX, INTEGER_MIN
 from engine.errors import InvalidValue, shown
-from engine.free_form import INTEGER_MAX, INTEGER_MIN
 from engine.model import Parameter, ParameterKind, TaskSpec
 from engine.names import check_name
 from engine.point import Position

@@ -10,10 +10,6 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from engine.attempt import Attempt
-from engine.attempt_block import AttemptBlock, Started
-from engine.attempt_fields import AttemptFields, StartOptions, attempt_fields, check_attempt_document
-from engine.branch_reads import BranchReads
 from engine.codec import derived_id
 from engine.command_check import checked
 from engine.commands import (
@@ -30,15 +26,8 @@ from engine.commands import (
     SetStepStatus,
     StartAttempt,
 )
-from engine.errors import InvalidValue, shown
-from engine.event_ids import new_event_id
-from engine.events import AttemptCreated, ParametersSet
-from engine.expected_version import ANY, ExpectedVersion, check_expected_version
-from engine.model import CREATED, RUNNING, AttemptDocument, Reduction, StepDocument, TaskSpec
-from engine.names import check_key, check_name, child_branch
-from engine.ports import Recorded
-from engine.reducing import Rule, reduce
-from engine.values import (
+from engine.encoding.event_ids import new_event_id
+from engine.encoding.values import (
     check_document,
     check_flag,
     check_optional,
@@ -47,6 +36,17 @@ from engine.values import (
     check_task_spec,
     check_text,
 )
+from engine.errors import InvalidValue, shown
+from engine.events import AttemptCreated, ParametersSet
+from engine.expected_version import ANY, ExpectedVersion, check_expected_version
+from engine.handles.attempt import Attempt
+from engine.handles.attempt_block import AttemptBlock, Started
+from engine.handles.attempt_fields import AttemptFields, StartOptions, attempt_fields, check_attempt_document
+from engine.handles.branch_reads import BranchReads
+from engine.handles.reducing import Rule, reduce
+from engine.model import CREATED, RUNNING, AttemptDocument, Reduction, StepDocument, TaskSpec
+from engine.names import check_key, check_name, child_branch
+from engine.ports import Recorded
 from engine.views import Views
 from engine.writer import Writer
 

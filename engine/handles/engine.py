@@ -10,20 +10,20 @@ from engine.backup import Backup
 from engine.cancellation import finish
 from engine.command_check import checked
 from engine.commands import SOURCE_HEAD, SOURCE_UNKNOWN, Command, OpenRun, Request
+from engine.encoding.values import check_document, check_flag, check_optional, check_parameters, check_text
 from engine.errors import StoreBusy
 from engine.events import RunCreated, RunForked
-from engine.history import History
+from engine.handles.history import History
+from engine.handles.run import Run
+from engine.handles.upkeep import Upkeep
 from engine.model import CREATED, Head, RunPage
 from engine.names import ROOT, check_branch, check_key, check_name
 from engine.owner import Owner
 from engine.point import Point, Position, no_point
 from engine.ports import Audit, EventLog, Recorded, ViewMaintenance
 from engine.removal import Removal
-from engine.run import Run
 from engine.times import plain_time, to_microseconds
 from engine.transfer.port import Transfer
-from engine.upkeep import Upkeep
-from engine.values import check_document, check_flag, check_optional, check_parameters, check_text
 from engine.views import Views
 from engine.writer import Writer
 

@@ -6,9 +6,9 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from engine.attempt import Attempt
 from engine.cancellation import OpenBlocks
 from engine.errors import AlreadyEntered, AnabranchError
+from engine.handles.attempt import Attempt
 from engine.logger import get_logger
 from engine.model import CANCELLED, COMPLETED, FAILED
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from typing_extensions import Unpack, override
 
-from engine.attempt_fields import AttemptFields, AttemptUpdates, attempt_changes
 from engine.commands import Request, UpdateAttempt
 from engine.events import AttemptCreated
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
+from engine.handles.attempt_fields import AttemptFields, AttemptUpdates, attempt_changes
 from engine.model import COMPLETED, TERMINAL_STATUSES, AttemptChanges, AttemptLog
 from engine.names import check_key, check_name
 from engine.ports import Recorded

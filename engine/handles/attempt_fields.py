@@ -6,12 +6,12 @@ from typing import Any, TypedDict
 
 from msgspec import structs
 
+from engine.encoding.values import check_document, check_parameters, check_text
 from engine.errors import InvalidValue
 from engine.expected_version import ExpectedVersion
 from engine.model import NOT_INITIAL_FIELDS, AttemptChanges, AttemptDocument
 from engine.names import check_name
 from engine.times import plain_time
-from engine.values import check_document, check_parameters, check_text
 
 
 class AttemptFields(TypedDict, total=False):

@@ -1,0 +1,1 @@
+"""Encoding: checks of callers' values and of decoded payloads, event ids, and structs and values in plain JSON."""

@@ -1,0 +1,1 @@
+"""The handles: `Engine`, `Run`, `Branch` and `Attempt`, and what they share."""
