@@ -16,7 +16,7 @@ import sqlite3
 from pathlib import Path
 
 from engine.errors import ReadFailed
-from engine.logs.file_system import sync_folder
+from engine.logs.file_system import sync_descriptor, sync_folder
 from engine.logs.own_files import UNSYNCED, beside
 from engine.logs.sqlite_errors import code_of
 
@@ -54,7 +54,7 @@ def write_again(log: Path) -> None:
         while block := file.read(_BLOCK_BYTES):
             file.seek(-len(block), os.SEEK_CUR)
             file.write(block)
-        os.fsync(file)
+        sync_descriptor(file.fileno())
     sync_folder(log.parent)
 
 

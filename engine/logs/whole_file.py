@@ -2,14 +2,13 @@
 
 import contextlib
 import errno
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import AlreadyExists
-from engine.logs.file_system import sync_folder_if_readable, take_name
+from engine.logs.file_system import sync_descriptor, sync_folder_if_readable, take_name
 
 
 @contextlib.contextmanager
@@ -37,7 +36,7 @@ def whole_file(path: Path, *, overwrite: bool, taken: type[AlreadyExists]) -> It
         with opened as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            sync_descriptor(file.fileno())
         with _naming(path):
             if overwrite:
                 temporary.replace(path)

@@ -1,12 +1,14 @@
 """Where a database file may be placed."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
 from engine.errors import CannotOpen, FolderNotWritable, NetworkFileSystem
+from engine.logs import file_system
 from engine.logs.file_system import prepare_file, sync_folder, sync_folder_if_readable
 from engine.logs.mounts import NETWORK_FILE_SYSTEMS, mounted_as, refuse_mounted_alone, refuse_network
 from engine.logs.own_files import is_own_name
@@ -128,6 +130,18 @@ def test_a_folder_that_cannot_be_synced_is_reported(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(FolderNotWritable, match="Input/output error"):
         prepare_file(tmp_path / "runs.db", allow_network=False)
+
+
+@pytest.mark.parametrize("full_sync", [fcntl.F_GETFD, -1])
+def test_the_disk_is_synced_where_the_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_sync: int
+) -> None:
+    """A system's command for a full sync replaces `fsync`; where the file system refuses it, `fsync` is called."""
+    synced: list[int] = []
+    monkeypatch.setattr(file_system, "_FULL_SYNC", full_sync)
+    monkeypatch.setattr(os, "fsync", synced.append)
+    sync_folder(tmp_path)
+    assert len(synced) == (1 if full_sync == -1 else 0)
 
 
 def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path: Path) -> None:
