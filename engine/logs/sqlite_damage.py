@@ -11,7 +11,9 @@ from engine.logs.sqlite_errors import is_damage
 from engine.logs.sqlite_schema import LOG_TABLES
 
 _SHARED_PAGE: Final = re.compile(r"reelist|2nd reference|invalid page number", re.IGNORECASE)
-_NO_DAMAGE: Final = re.compile(r"\*\*\* in database main \*\*\*|Page \d+ is never used")
+_NO_DAMAGE: Final = re.compile(
+    r"\*\*\* in database main \*\*\*|Page \d+(?: is|:) never used"
+)  # SQLite 3.40's words, and 3.43's
 
 
 def damage_in_log(connection: sqlite3.Connection) -> list[str]:

@@ -19,6 +19,7 @@ from engine.logs.own_files import WAL, beside
 from engine.logs.readers import in_snapshot
 from engine.logs.sqlite_append import Appender
 from engine.logs.sqlite_damage import check_roots
+from engine.logs.sqlite_library import check_library
 from engine.logs.sqlite_read import last_position
 from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, migrate, schema_version, view_versions
 from engine.logs.state_migration import from_state_store
@@ -30,7 +31,6 @@ from engine.projectors import Projector, Projectors
 
 Durability: TypeAlias = Literal["full", "relaxed"]
 
-SQLITE_VERSION_MIN: Final = (3, 37, 0)  # the first with STRICT tables
 WAL_PAGES_MAX: Final = 1000
 
 _log = get_logger(__name__)
@@ -65,9 +65,7 @@ class Setup:
 
     def connect(self) -> sqlite3.Connection:
         """Return a connection to the file, which is created if missing."""
-        if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
-            needed = ".".join(map(str, SQLITE_VERSION_MIN))
-            raise CannotOpen(self._path, f"SQLite {sqlite3.sqlite_version} is too old; {needed} or later is needed")
+        check_library(self._path)
         self._refuse_lost_file()
         with _CONNECTING:
             if prepare_file(self._path, allow_network=self._settings.allow_network):
@@ -113,6 +111,7 @@ class Setup:
             # In one snapshot: a file that another process is just initialising would otherwise look foreign.
             in_snapshot(connection, lambda snapshot: self._check_ours(snapshot, projectors))
             execute(f"PRAGMA synchronous = {self._synchronous}")
+            execute("PRAGMA fullfsync = ON")  # macOS only: its fsync leaves data in the disk's own cache
             execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
             execute(f"PRAGMA journal_size_limit = {int(self._settings.wal_bytes_max) // 2}")
             if _is_current(connection, projectors):

@@ -11,6 +11,7 @@ from engine.errors import CannotOpen
 from engine.logs.own_files import WAL, beside
 from engine.logs.readers import connect_read_only, in_snapshot
 from engine.logs.sqlite_damage import check_roots
+from engine.logs.sqlite_library import check_library
 from engine.logs.sqlite_schema import SCHEMA_VERSION, check_ours, schema_version, view_versions
 from engine.logs.sync_failures import SyncFailureMark
 from engine.projectors import Projectors
@@ -23,8 +24,9 @@ def connect_immutable(path: Path) -> sqlite3.Connection:
 
     Raises:
         CannotOpen: the file does not exist or is inaccessible, or may lack commits that are only in the write-ahead
-            log.
+            log; or this process's SQLite lacks something.
     """
+    check_library(path)
     try:
         _check_complete(path)
     except OSError as error:

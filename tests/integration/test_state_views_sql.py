@@ -178,13 +178,13 @@ async def test_an_external_run_is_a_row(database: Path, engine: Engine) -> None:
 
 @pytest.mark.parametrize(("table", "column"), [("runs", "created_at"), ("task_attempts", "submitted_at")])
 async def test_sqlite_reads_the_times(database: Path, engine: Engine, table: str, column: str) -> None:
-    """SQLite's `unixepoch` and Python's `fromisoformat` read a time as the same moment."""
+    """SQLite's time functions and Python's `fromisoformat` read a time as the same moment."""
     await fill(engine)
     with reading(database) as connection:
         text, seconds = connection.execute(
-            f"SELECT {column}, unixepoch({column}) FROM {table} WHERE {column} IS NOT NULL"
+            f"SELECT {column}, strftime('%s', {column}) FROM {table} WHERE {column} IS NOT NULL"
         ).fetchone()
-    assert int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) == seconds
+    assert int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) == int(seconds)
 
 
 async def test_sqlite_reads_the_json(database: Path, engine: Engine) -> None:
@@ -192,7 +192,7 @@ async def test_sqlite_reads_the_json(database: Path, engine: Engine) -> None:
     await fill(engine)
     with reading(database) as connection:
         tag, dependencies = connection.execute(
-            "SELECT tags ->> 'a', json_array_length(dependencies) FROM runs JOIN tasks USING (run_id)"
+            "SELECT json_extract(tags, '$.a'), json_array_length(dependencies) FROM runs JOIN tasks USING (run_id)"
             " WHERE task_id = 'a'"
         ).fetchone()
     assert (tag, dependencies) == ("ü", 2)
