@@ -24,6 +24,7 @@ from engine.events import PayloadErased
 from engine.findings import Problem
 from engine.logs.sqlite_ledger import as_text
 from engine.model import Parameter
+from examples.independent_check import check
 from tests.property.histories import HISTORIES, Move, grow
 from tests.tampered import Tampered, copy_store, tampering
 
@@ -38,6 +39,8 @@ INTEGERS = {
     "events": ["position", "root_id", "stream_id", "stream_version", "schema_version", "recorded_at"],
     "streams": ["stream_id", "root_id", "parent_id", "parent_version", "version"],
 }
+HASHED = {"content", "hash", "header", "missing event", "payload"}
+"""The kinds of problems that `examples/independent_check.py` finds, too."""
 BYTES = {
     "events": ["event_type", "event_id", "payload", "payload_digest", "hash"],
     "streams": ["run_id", "branch", "hash"],
@@ -260,6 +263,8 @@ class Checked:
                 places = Places(self.store, change)
                 assert any(places.has(problem) for problem in problems), (change, problems)
                 assert self._related(problems, change), (change, problems)
+                if any(problem.kind in HASHED for problem in problems):
+                    assert check(self.path).problems, (change, problems)
             else:
                 assert await self._says_now() == await self._said(), change
         finally:
