@@ -27,9 +27,9 @@ SELECT position, run_id, branch, stream_version, event_type, schema_version, eve
 FROM events LEFT JOIN streams USING (stream_id) ORDER BY position
 """
 RUNS = """
-SELECT root_id, run_id, 0, NULL, 0, NULL FROM streams WHERE branch = ''
+SELECT root_id, run_id, 0, 0, NULL, 0, NULL FROM streams WHERE branch = ''
 UNION ALL
-SELECT root_id, run_id, first_position, leaf, deleted_at, reason FROM deleted_runs ORDER BY root_id
+SELECT root_id, run_id, first_position, last_position, leaf, deleted_at, reason FROM deleted_runs ORDER BY root_id
 """
 MISFILED = """
 SELECT position, root.run_id FROM events JOIN streams USING (stream_id)
@@ -155,8 +155,8 @@ def check_since(history: History, store: sqlite3.Connection, checkpoint: dict[st
     position, deletions = checkpoint["position"], checkpoint["deletions"]
     times = [at for (at,) in store.execute("SELECT deleted_at FROM deleted_runs ORDER BY deleted_at")]
     covered_until = times[deletions - 1] if 0 < deletions <= len(times) else -1
-    leaves = []
-    for _, run, first_position, leaf, deleted_at, reason in store.execute(RUNS):
+    leaves, lost = [], False
+    for _, run, first_position, last_position, leaf, deleted_at, reason in store.execute(RUNS):
         if leaf is None:
             heads = list(heads_at(history.runs.get(run, {}), position))
             leaves += [leaf_of(run, heads)] if heads else []
@@ -165,7 +165,8 @@ def check_since(history: History, store: sqlite3.Connection, checkpoint: dict[st
         elif first_position <= position:
             yield f"run {run!r} was deleted since the checkpoint: {reason}"
             leaves.append(leaf)
-    if (len(leaves), root_of(leaves).hex()) != (checkpoint["runs"], checkpoint["root"]):
+            lost = lost or last_position > position  # it went on, and `leaf` is of its end
+    if len(leaves) != checkpoint["runs"] or (root_of(leaves).hex() != checkpoint["root"] and not lost):
         yield f"the history up to position {position} is not the one that the checkpoint commits to"
 
 

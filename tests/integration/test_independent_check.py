@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from engine import Checkpoint, Engine
-from engine.codec import EVENT_TYPES
+from engine.codec import EVENT_TYPES, SCHEMA_VERSIONS
 from examples.independent_check import check
 from tests.contract.test_verify_since import REWRITES, Forge
 from tests.faults.rich_runs import record_rich_run
@@ -19,6 +20,9 @@ from tests.tampered import record_three_runs, tampering
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "examples" / "independent_check.py"
+
+EMPTY = (None, "", False, b"", msgspec.NODEFAULT)
+"""The defaults that the description of the format shows as a question mark; those from a factory are empty, too."""
 
 TAMPERINGS = {
     "a payload": (
@@ -101,7 +105,7 @@ async def test_what_only_a_checkpoint_shows_is_found(engine: Engine, database: P
 async def test_a_checkpoint_of_another_store_does_not_fit(engine: Engine, database: Path) -> None:
     """A checkpoint names its store."""
     await record_three_runs(engine)
-    other = msgspec.structs.replace(await engine.checkpoint(), store_id="another")
+    other = structs.replace(await engine.checkpoint(), store_id="another")
     (problem,) = problems(database, other)
     assert problem.startswith("the checkpoint is of store another")
 
@@ -110,7 +114,7 @@ def test_the_description_names_every_column(database: Path, engine: Engine) -> N
     """docs/format.md has a row for each column of the log's tables, and the numbers in the file's header."""
     page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        for table in ("streams", "events"):
+        for table in ("streams", "events", "deleted_runs"):
             (rows,) = re.findall(rf"^\| `{table}` \| \|\n\|---\|---\|\n((?:\|.*\n)+)", page, flags=re.MULTILINE)
             named = [name for row in rows.splitlines() for name in re.findall("`([a-z_]+)`", row.split("|")[1])]
             assert sorted(named) == sorted(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
@@ -121,13 +125,31 @@ def test_the_description_names_every_column(database: Path, engine: Engine) -> N
     assert f"user_version`, now {version}," in page.replace("\n", " ")
 
 
-def test_the_description_names_the_fields_of_links() -> None:
-    """Every field in the table of links in docs/format.md is one of that event."""
+def test_the_description_lists_every_event() -> None:
+    """docs/format.md has a row for each type of event, with its version, its fields and their defaults."""
     page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
-    (rows,) = re.findall(r"^\| event \| its links \|\n\|---\|---\|\n((?:\|.*\n)+)", page, flags=re.MULTILINE)
-    for row in rows.splitlines():
-        event, *fields = re.findall("`([A-Za-z_]+)`", row)
-        assert set(fields) <= {each.name for each in msgspec.structs.fields(EVENT_TYPES[event])}
+    listed = re.findall(r"^\| `([A-Z][A-Za-z]+)` \| (\d) \| (.*) \|$", page, flags=re.MULTILINE)
+    fields = {
+        name: ", ".join(described(field) for field in structs.fields(event) if field.name != "branch")
+        for name, event in EVENT_TYPES.items()
+    }
+    assert listed == [(name, str(SCHEMA_VERSIONS[name]), fields[name]) for name in EVENT_TYPES]
+
+
+def described(field: structs.FieldInfo) -> str:
+    """Return how the description shows a field: with its default, or a question mark if that is empty."""
+    if field.required:
+        return f"`{field.name}`"
+    return f"`{field.name}` = {field.default}" if field.default not in EMPTY else f"`{field.name}`?"
+
+
+async def test_a_run_that_went_on_and_was_deleted(engine: Engine, database: Path) -> None:
+    """A run that went on after a checkpoint and was then deleted is named, and nothing else is said to be wrong."""
+    await record_three_runs(engine)
+    checkpoint = await engine.checkpoint()
+    await (await engine.run("q")).set_parameters({"z": 2})
+    await engine.delete_run("q", "old")
+    assert problems(database, checkpoint) == ["run 'q' was deleted since the checkpoint: old"]
 
 
 async def test_it_is_a_program(engine: Engine, database: Path, tmp_path: Path) -> None:
