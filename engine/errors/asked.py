@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors.root import AnabranchError, shown
+
+if TYPE_CHECKING:  # the model imports the errors
+    from engine.model import ParameterConflict
 
 
 class NotFound(AnabranchError, ValueError):
@@ -219,7 +223,7 @@ class SourceReplaced(Conflict):
 class ReductionConflict(Conflict):
     """`conflicts` holds a `model.ParameterConflict` for each conflict."""
 
-    def __init__(self, run_id: str, branch: str, conflicts: Sequence[object]) -> None:
+    def __init__(self, run_id: str, branch: str, conflicts: "Sequence[ParameterConflict]") -> None:
         self.run_id, self.branch, self.conflicts = run_id, branch, tuple(conflicts)
         names = ", ".join(sorted({shown(getattr(conflict, "name", conflict)) for conflict in conflicts}))
         super().__init__(f"reduction into {_branch_of(run_id, branch)} conflicts on {names}")

@@ -45,13 +45,13 @@ class TestReduction:
             await run.reduce([stranger])
 
     async def test_conflicts_can_be_an_error_or_left_to_the_parent(self, engine: Engine) -> None:
-        """`on_conflict="error"` names every conflict and records nothing; `"parent"` keeps the parent's value."""
+        """`on_conflict="error"` names every conflict and its values, and records nothing; `"parent"` keeps its own."""
         run, _ = await family(engine)
         await run.set_parameters({"x": 100})
         last = await engine.last_position()
         with pytest.raises(ReductionConflict) as caught:
             await run.reduce(on_conflict="error")
-        assert [getattr(each, "branch", None) for each in caught.value.conflicts] == ["a", "b"]
+        assert [(each.branch, each.parent.value) for each in caught.value.conflicts] == [("a", 100), ("b", 100)]
         assert await engine.last_position() == last
         kept = await run.reduce(on_conflict="parent")
         assert (kept.values, len(kept.conflicts)) == ({}, 2)

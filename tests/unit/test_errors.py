@@ -28,7 +28,7 @@ SAMPLES: dict[str, Any] = {
     "datetime.datetime | None": datetime(2026, 1, 2, tzinfo=UTC),
     "collections.abc.Sequence[str]": ("r1", "r2"),
     "collections.abc.Sequence[tuple[str, str]]": (("r1", ""), ("r2", "a")),
-    "collections.abc.Sequence[object]": (CONFLICT,),
+    "'Sequence[ParameterConflict]'": (CONFLICT,),
 }
 """A sample argument for each type that an error takes."""
 
