@@ -89,7 +89,7 @@ def _position_by(connection: sqlite3.Connection, stream: Stream, at: object) -> 
     # Everything up to the last event with such a time, including events in between from before a clock was set back.
     row = connection.execute(
         f"SELECT position FROM events WHERE {_OF_RUN} AND recorded_at <= ? ORDER BY position DESC LIMIT 1",
-        (stream.run_id, ROOT, to_microseconds(at)),
+        (stream.run_id, ROOT, to_microseconds(at, "at")),
     ).fetchone()
     return 0 if row is None else int(row[0])
 

@@ -22,14 +22,14 @@ Checked = TypeVar("Checked")
 _KINDS: Final[tuple[ParameterKind, ...]] = ("json", "metric", "object")
 
 
-def check_parameters(values: object) -> dict[str, Parameter]:
+def check_parameters(values: object, where: str = "parameters") -> dict[str, Parameter]:
     """Return validated parameters; a plain value becomes `Parameter(value)`.
 
     Raises:
         InvalidName, InvalidValue: naming the parameter.
     """
     if not isinstance(values, Mapping):
-        raise InvalidValue("parameters", values, "is not a mapping of names to values")
+        raise InvalidValue(where, values, "is not a mapping of names to values")
     checked = {}
     for name, value in values.items():
         plain = check_name(name, "parameter name")

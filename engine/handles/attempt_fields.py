@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from msgspec import structs
 
-from engine.encoding.values import check_document, check_parameters, check_text
+from engine.encoding.values import check_document, check_optional, check_parameters, check_text
 from engine.errors import InvalidValue
 from engine.expected_version import ExpectedVersion
 from engine.model import NOT_INITIAL_FIELDS, AttemptChanges, AttemptDocument
@@ -83,20 +83,12 @@ def check_attempt_document(attempt: object) -> AttemptDocument:
         status=check_name(attempt.status, "status"),
         message=check_text(attempt.message, "message"),
         details=check_document(attempt.details, "details"),
-        inputs=check_parameters(attempt.inputs),
-        outputs=check_parameters(attempt.outputs),
-        metrics=check_parameters(attempt.metrics),
-        began_at=None if attempt.began_at is None else plain_time(attempt.began_at),
-        ended_at=None if attempt.ended_at is None else plain_time(attempt.ended_at),
+        inputs=check_parameters(attempt.inputs, "inputs"),
+        outputs=check_parameters(attempt.outputs, "outputs"),
+        metrics=check_parameters(attempt.metrics, "metrics"),
+        began_at=check_optional(plain_time, attempt.began_at, "began_at"),
+        ended_at=check_optional(plain_time, attempt.ended_at, "ended_at"),
     )
-
-
-def _parameters(value: Any, _name: str) -> Any:
-    return check_parameters(value)
-
-
-def _time(value: Any, _name: str) -> Any:
-    return plain_time(value)
 
 
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
@@ -108,12 +100,12 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "operator_data": check_document,
     "relative_path": check_text,
     "message": check_text,
-    "inputs": _parameters,
-    "outputs": _parameters,
-    "metrics": _parameters,
+    "inputs": check_parameters,
+    "outputs": check_parameters,
+    "metrics": check_parameters,
     "details": check_document,
-    "submitted_at": _time,
-    "ended_at": _time,
+    "submitted_at": plain_time,
+    "ended_at": plain_time,
 }
 _INITIAL_FIELDS = tuple(name for name in _CHECKS if name not in NOT_INITIAL_FIELDS)
 _NULLABLE = frozenset(_CHECKS) - {"status", "message", "inputs", "outputs", "metrics", "details"}

@@ -127,7 +127,7 @@ class Engine(History, Upkeep):
             status=check_name(status, "status"),
             use_cached=check_flag(use_cached, "use_cached"),
             tags=check_document({} if tags is None else tags, "tags"),
-            created_at=None if created_at is None else plain_time(created_at),
+            created_at=None if created_at is None else plain_time(created_at, "created_at"),
             **{name: check_text(text, name) for name, text in texts.items() if text is not None},
         )
         command = OpenRun(
@@ -247,9 +247,9 @@ class Engine(History, Upkeep):
             limit: 1 to 1,000 runs.
             cursor: the previous page's.
         """
-        for moment in (created_from, created_until):
+        for name, moment in (("created_from", created_from), ("created_until", created_until)):
             if moment is not None:
-                to_microseconds(moment)
+                to_microseconds(moment, name)
         for name, text in (("status", status), ("tag", tag)):
             if text is not None:
                 check_text(text, name)
@@ -269,5 +269,5 @@ def _point_text(at: Point, from_step: str | None) -> str:
         return ""
     if not isinstance(at, int | Position | datetime | None):
         raise no_point(at)
-    moment = f"{to_microseconds(at)} µs" if isinstance(at, datetime) else f"{at}"
+    moment = f"{to_microseconds(at, 'at')} µs" if isinstance(at, datetime) else f"{at}"
     return moment if from_step is None else f"{moment} {from_step}"

@@ -234,7 +234,7 @@ class Upkeep:
             InvalidValue: before anything is deleted.
         """
         reason = _checked_reason(reason)
-        until = to_microseconds(_cutoff(older_than))
+        until = to_microseconds(_cutoff(older_than), "older_than")
         expiry = Expiry(_checked_statuses(statuses), until, await self._removal.recorded_until(until))
         found = await self._removal.expired(expiry)
         if check_flag(dry_run, "dry_run"):

@@ -284,7 +284,7 @@ class StateStore:
             InvalidValue: the timeout is not a number of seconds, or the clock returns anything but an aware time.
         """
         now, age = self._clock(), _seconds(timeout_seconds)
-        to_microseconds(now)
+        to_microseconds(now, "clock")
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
         return [self._attempt(each) for each in found if is_orphaned(each.log, now, age)]
 
