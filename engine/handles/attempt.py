@@ -7,7 +7,7 @@ from typing_extensions import Unpack, override
 from engine.commands import Request, UpdateAttempt
 from engine.events import AttemptCreated
 from engine.expected_version import ANY, ExpectedVersion, check_expected_version
-from engine.handles.attempt_fields import AttemptFields, AttemptUpdates, attempt_changes
+from engine.handles.attempt_fields import AttemptEnding, AttemptUpdates, attempt_changes
 from engine.model import COMPLETED, TERMINAL_STATUSES, AttemptChanges, AttemptLog
 from engine.names import check_key, check_name
 from engine.ports import Recorded
@@ -81,7 +81,7 @@ class Attempt:
         *,
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
-        **fields: Unpack[AttemptFields],
+        **fields: Unpack[AttemptEnding],
     ) -> Recorded:
         """Set the attempt's final status, and the step's status too if this is the step's current attempt.
 
@@ -90,7 +90,7 @@ class Attempt:
         ended changes its status and keeps its `ended_at`.
 
         Args:
-            fields: other fields to set, such as `outputs` and `metrics`; see `update`.
+            fields: other fields to set, such as `outputs`, `metrics` and `ended_at`; see `update`.
         """
         status = check_name(status, "status")
         ending = _ending(status, reason, **fields)

@@ -29,13 +29,18 @@ class AttemptFields(TypedDict, total=False):
     details: Mapping[str, Any]
 
 
-class AttemptUpdates(AttemptFields, total=False):
+class AttemptEnding(AttemptFields, total=False):
+    """The fields that callers may set when an attempt ends, besides its status and reason."""
+
+    submitted_at: datetime | None
+    ended_at: datetime | None
+
+
+class AttemptUpdates(AttemptEnding, total=False):
     """The fields that callers may update."""
 
     status: str
     status_reason: str | None
-    submitted_at: datetime | None
-    ended_at: datetime | None
 
 
 class StartOptions(AttemptFields, total=False):

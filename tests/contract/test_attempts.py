@@ -409,6 +409,15 @@ async def test_an_attempt_ends_with_what_it_made(engine: Engine) -> None:
         await attempt.finish(output={"rows": 7})  # type: ignore[call-arg]
 
 
+async def test_an_attempt_ends_when_its_caller_says(engine: Engine) -> None:
+    """`finish` takes the times that a scheduler reports for an attempt, and records them as given."""
+    run = await engine.create_run("r")
+    attempt = await run.start_attempt("s")
+    await attempt.finish("FAILED", "walltime exceeded", submitted_at=NOON, ended_at=NOON)
+    log = await attempt.log()
+    assert (log.status, log.submitted_at, log.ended_at) == ("FAILED", NOON, NOON)
+
+
 @pytest.mark.parametrize("raised", [None, LookupError()])
 async def test_an_attempt_that_is_taken_up_again_in_its_block_ends_with_it(
     engine: Engine, raised: LookupError | None
