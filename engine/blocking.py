@@ -85,11 +85,13 @@ class BlockingEngine:
         """Run `work` with the open engine on its event loop, and return what it returns.
 
         Raises:
-            InvalidValue: `work` did not return an awaitable.
+            InvalidValue: `work` is not a function, or did not return an awaitable.
             CannotOpen, StoreBusy: the file cannot be opened; the next call tries again.
             EngineClosed: `close` was called, or the interpreter is exiting and has closed the engine.
             WouldDeadlock: the calling thread is the one that runs the engine's event loop.
         """
+        if not callable(work):
+            raise InvalidValue("work", work, f"is {type(work).__name__}, not a function of the engine")
         call = _Call(work)
         try:  # a KeyboardInterrupt may arrive at any moment
             return self._begin(call).call(call)

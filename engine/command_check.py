@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct, structs
 from engine.codec import SCHEMA_VERSIONS, decode_event, encode_canonical
 from engine.commands import Command, Configure, Finalize, LogExternalRun, OpenRun, Pin, Record, StartAttempt
 from engine.encoding.free_form import check_of
-from engine.errors import CannotDecode, InvalidName, InvalidValue
+from engine.errors import CannotDecode, InvalidName, InvalidValue, shown
 from engine.events import (
     AttemptCreated,
     AttemptUpdated,
@@ -36,7 +36,7 @@ from engine.events import (
     StepStatusChanged,
     is_misplaced,
 )
-from engine.model import NOT_INITIAL_FIELDS
+from engine.model import NOT_INITIAL_FIELDS, Parameter
 from engine.names import ROOT, check_branch, check_name
 
 _EXTERNAL_RUN_EVENTS: Final = (ExternalRunRegistered, ExternalRunUpdated)
@@ -74,8 +74,18 @@ def checked(command: Command) -> Command:
     except InvalidName:
         raise
     except (CannotDecode, msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidValue("command", command, f"cannot be recorded: {error}") from error
+        raise InvalidValue("command", command, f"cannot be recorded: {_plain_value(command) or error}") from error
     return copied
+
+
+def _plain_value(command: Command) -> str:
+    """Name a value of the command that is not a `Parameter`, a likely mistake; return "" if there is none."""
+    for field in _PARAMETER_FIELDS:
+        values = getattr(command, field, None)
+        for name, value in values.items() if type(values) is dict else ():
+            if not isinstance(value, Parameter):
+                return f"{shown(name)} is {shown(value)}, not a Parameter"
+    return ""
 
 
 def _copier_of(command_type: type[Struct]) -> Callable[[Any], Any]:

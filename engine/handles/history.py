@@ -1,6 +1,7 @@
 """Access to the events: reading and following them, and exporting and importing runs."""
 
 import contextlib
+import io
 from collections.abc import AsyncGenerator, Iterable
 from typing import BinaryIO
 
@@ -123,6 +124,8 @@ class History:
         """
         if not callable(getattr(file, "read", None)):
             raise InvalidValue("file", file, f"is {type(file).__name__}, not a file open for reading")
+        if isinstance(file, io.TextIOBase):
+            raise InvalidValue("file", file, 'is open for text, not for bytes: open it with mode="rb"')
         return await self._transfer.import_runs(file, check_function(progress, "progress"))
 
     async def last_position(self) -> int:

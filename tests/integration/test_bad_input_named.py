@@ -2,11 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import AttemptDocument, Engine, Run
+from engine import AttemptDocument, Engine, Parameter, Run
+from engine.blocking import BlockingEngine
+from engine.commands import MergeParameters, OpenRun
 from engine.errors import InvalidValue
 from engine.stores import StateStore
 
@@ -57,3 +60,35 @@ async def test_an_age_is_named_too(engine: Engine) -> None:
     """An age before the year 1 is an error about `older_than`."""
     with pytest.raises(InvalidValue, match=r"^older_than: .* reaches back before the year 1"):
         await engine.collect(timedelta(days=999_999))
+
+
+async def test_a_plain_value_in_a_command_is_named(engine: Engine) -> None:
+    """A command takes `Parameter`s only: an error about a plain value names it, and what it should be."""
+    run = await engine.create_run("r")
+    values: Any = {"lr": Parameter(0.1), "epochs": 3}
+    with pytest.raises(InvalidValue, match=r"cannot be recorded: 'epochs' is 3, not a Parameter$"):
+        await run.write(MergeParameters(values=values))
+    with pytest.raises(InvalidValue, match=r"cannot be recorded: 'epochs' is 3, not a Parameter$"):
+        await engine.write("new", OpenRun(parameters=values))
+    assert await engine.last_position() == 1
+
+
+async def test_an_export_that_is_opened_as_text_is_refused(engine: Engine, tmp_path: Path) -> None:
+    """An export opened without "rb" is an error about the file's mode, not about the export in it."""
+    path = tmp_path / "runs.jsonl"
+    await engine.create_run("r")
+    path.write_bytes(b"".join([lines async for lines in engine.export_runs()]))
+    with path.open() as file, pytest.raises(InvalidValue, match=r"^file: .* is open for text, not for bytes"):
+        await engine.import_runs(file)  # type: ignore[arg-type]
+
+
+def test_a_coroutine_in_place_of_a_function_is_refused(database: Path) -> None:
+    """`BlockingEngine.call` takes a function of the engine; a coroutine raises InvalidValue."""
+
+    async def work() -> int:
+        return 1
+
+    coroutine: Any = work()
+    with BlockingEngine(database) as engine, pytest.raises(InvalidValue, match=r"is coroutine, not a function"):
+        engine.call(coroutine)
+    coroutine.close()
