@@ -119,7 +119,8 @@ class ParameterConflict(Struct, frozen=True, gc=False):
 class AttemptLog(Struct, frozen=True, kw_only=True):
     """One attempt at a step. `attempt_index` counts 1, 2, 3 … per step of a branch.
 
-    `inputs`, `outputs` and `metrics` are parameters; `details` holds any other data of the caller.
+    `inputs`, `outputs` and `metrics` are parameters; `details` holds any other data of the caller. An attempt that was
+    resumed keeps the `ended_at` of its first end: `has_ended` tells whether it has ended.
     """
 
     attempt_id: str

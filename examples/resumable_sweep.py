@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine import Branch, Run, open_engine
-from engine.model import COMPLETED, FAILED
+from engine.model import COMPLETED, FAILED, has_ended
 
 RUN_ID = "sweep"
 RATES = 0.001, 0.01, 0.05, 0.2, 2.0
@@ -59,7 +59,7 @@ async def reduced(run: Run, found: Sequence[Branch]) -> str:
 async def end_orphaned_attempts(run: Run) -> None:
     """End the attempts that a killed process left open. Only one process works on this run, so none is in progress."""
     for _, attempt in await run.all_attempts():
-        if attempt.ended_at is None:
+        if not has_ended(attempt.status, attempt.ended_at):
             left = await run.find_attempt(attempt.attempt_id)
             await left.finish_unless_finished(FAILED, "its process was killed")
 

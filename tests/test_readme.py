@@ -4,6 +4,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,34 @@ def test_the_commands_of_one_write_print_what_the_guide_says(tmp_path: Path) -> 
     example = blocks("python", RECORDING_GUIDE)[0]
     ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (ran.stdout, ran.stderr) == (blocks("text", RECORDING_GUIDE)[0], "")
+
+
+_CRASHED = """
+import asyncio
+from engine import open_engine
+
+async def main():
+    async with open_engine("crashed.db") as engine:
+        run = await engine.create_run("r")
+        ended = await run.start_attempt("ended")
+        await ended.finish("TIMED_OUT")
+        await run.start_attempt("open")
+        resumed = await run.start_attempt("resumed")
+        await resumed.finish("FAILED", "node lost")
+        await resumed.update(status="RUNNING")
+{}
+        print({{attempt.step: attempt.status for attempt in await run.attempts()}})
+
+asyncio.run(main())
+"""
+
+
+def test_the_next_orchestrator_ends_every_attempt_that_was_left_open(tmp_path: Path) -> None:
+    """The guide's lines for after a crash end open attempts, also resumed ones, and leave ended ones alone."""
+    lines = textwrap.indent(blocks("python", RECORDING_GUIDE)[1], " " * 8)
+    example = _CRASHED.format(lines)
+    ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout == "{'ended': 'TIMED_OUT', 'open': 'FAILED', 'resumed': 'FAILED'}\n"
 
 
 def test_the_sql_for_readers_of_the_file_runs(tmp_path: Path) -> None:
