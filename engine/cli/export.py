@@ -65,7 +65,7 @@ def runs(
         bool, typer.Option("--with-sources", help="Include the runs that they were forked from.")
     ] = False,
     compact: Annotated[
-        bool, typer.Option("--compact", help="Leave out the events' readable form: half the size.")
+        bool, typer.Option("--compact", help="Leave out the events' readable form: up to half the size.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     json: AsJson = False,

@@ -16,7 +16,7 @@ class NotFound(AnabranchError, ValueError):
 
 
 class RunNotFound(NotFound):
-    """`deleted_at` and `reason` say when and why the run was deleted; None if it never existed."""
+    """`deleted_at` and `reason` say when and why the run was deleted, if `Engine.run` finds that it was; else None."""
 
     def __init__(self, run_id: str, deleted_at: datetime | None = None, reason: str | None = None) -> None:
         self.run_id, self.deleted_at, self.reason = run_id, deleted_at, reason

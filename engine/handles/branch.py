@@ -58,8 +58,10 @@ class Branch(BranchReads):
     `ANY`, `NO_STREAM` or `STREAM_EXISTS`; `fork` takes none, because it writes to the child's stream. With an
     `idempotency_key` (unique in the run) a write is recorded once, however often it is retried.
 
-    Every write may raise `VersionConflict`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable` and
-    `EngineClosed`, in which case nothing was recorded, or `OutcomeUnknown`, in which case it may have been.
+    Every write may raise `VersionConflict`, `IdempotencyConflict`, `InvalidInput`, `RunNotFound` (if the run was
+    deleted), `StoreUnavailable` and `EngineClosed`, in which case nothing was recorded, or `OutcomeUnknown`, in which
+    case it may have been. On a damaged file it may raise `RowDamaged`, `RowRefused`, `EventOutOfPlace` and
+    `CannotDecode`, and nothing was recorded either.
     """
 
     def __init__(self, writer: Writer, views: Views, run_id: str, name: str) -> None:
@@ -305,8 +307,9 @@ class Branch(BranchReads):
 
         The event names every source of every value: about 40 bytes per child for each name whose rule uses all children
         (`collect`, `sum`, `mean`, `merge`, `concat`, `unanimous`, functions). 1,000 children and about 25 such names
-        make an event of 1 MiB; a larger `event_bytes_max` allows more. Reducing the children in several calls is not
-        equivalent: the second call sets its sum, it does not add it to the first.
+        make an event of 1 MiB; a larger `event_bytes_max` allows more. It also holds every conflict with its values, at
+        least 60 bytes each: far more if children are reduced again whose `sum` is already here. Reducing the children
+        in several calls is not equivalent: the second call sets its sum, it does not add it to the first.
 
         Args:
             children: handles, or full names such as `"fit.a"`, in the order in which the rules take them. The default

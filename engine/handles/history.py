@@ -63,7 +63,7 @@ class History:
     ) -> Subscription:
         """Follow the events: those recorded so far, then new ones from any process, without gaps or duplicates.
 
-        Takes the arguments of `events`; ends when the engine is closed.
+        Takes the arguments of `events` except `until`; ends when the engine is closed.
 
         Raises:
             EngineClosed, InvalidInput
@@ -88,7 +88,8 @@ class History:
         Args:
             run_ids: the default is every run.
             with_sources: include the runs that they were forked from, recursively.
-            readable: add each payload in readable form to its bytes; without it the export is about half as long.
+            readable: add each payload in readable form to its bytes; without it the export is shorter: by a fifth
+                if the values are small, by almost half if they are large.
             progress: called with the number of events done and their total.
 
         Raises:
