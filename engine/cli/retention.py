@@ -13,7 +13,7 @@ from engine.cli.options import AsJson, BranchName, Database, RunId, as_age
 from engine.cli.terminal import output, table
 from engine.cli.text import branch_text, cell, counted
 from engine.encoding.plain_json import plain
-from engine.model import TERMINAL_STATUSES
+from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES
 from engine.names import ROOT
 from engine.removal import Collected, Compaction, DeletedRun
 
@@ -220,9 +220,14 @@ def _print_collected(collected: Collected, compaction: Compaction | None, *, dry
         terminal.show(table(("RUN", "BRANCHES", "EVENTS"), rows, flexible=("RUN",), right=("BRANCHES", "EVENTS")))
     verb = "would delete" if dry_run else "deleted"
     terminal.print(f"{verb} {counted(len(collected.deleted), 'run')}{_freed(compaction)}")
-    if collected.others:
-        named = ", ".join(f"{visible(status)} {count:,}" for status, count in sorted(collected.others.items()))
-        terminal.print(f"equally old, with other statuses (--status): {named}", style="dim", soft_wrap=True)
+    unfinished = UNENDED_STATUSES & collected.others.keys()
+    for what, statuses in (
+        ("with other statuses (--status)", collected.others.keys() - unfinished),
+        ("but not finished", unfinished),
+    ):
+        if statuses:
+            named = ", ".join(f"{visible(status)} {collected.others[status]:,}" for status in sorted(statuses))
+            terminal.print(f"equally old, {what}: {named}", style="dim", soft_wrap=True)
     for run_id, why in collected.kept.items():
         terminal.print(f"kept {visible(run_id)}: {visible(why)}", style="yellow")
 

@@ -166,7 +166,7 @@ def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any])
     _, dry, _ = said("gc", "--older-than", "0m", "--dry-run")
     assert dry.splitlines()[-3:] == [
         "would delete 1 run",
-        "equally old, with other statuses (--status): CREATED 1, RUNNING 1",
+        "equally old, but not finished: CREATED 1, RUNNING 1",
         "kept old 1: run 'old 1' is the source of 'fork'; delete it with carry_over",
     ]
     _, done, _ = said("gc", "--older-than", "0m", "--yes")
@@ -177,10 +177,16 @@ def test_collecting_shows_what_it_does(said: Said, document: Callable[..., Any])
 
 
 def test_old_runs_with_other_statuses_are_counted(said: Said, document: Callable[..., Any]) -> None:
-    """`gc` counts runs that are old enough but have a status other than the selected ones."""
+    """`gc` counts runs that are old enough but have a status other than the selected ones.
+
+    Those that `--status` cannot select, because they are not finished, are counted apart.
+    """
     told = said("gc", "--older-than", "0m", "--dry-run", "--status", "DONE")[1].splitlines()
     assert told[0] == "would delete 0 runs"
     assert told[1].startswith("equally old, with other statuses (--status): COMPLETED ")
+    assert "RUNNING" not in told[1]
+    assert told[2] == "equally old, but not finished: CREATED 1, RUNNING 1"
+    assert said("gc", "--older-than", "0m", "--dry-run", "--status", "RUNNING")[0] == 1
     assert document("gc", "--older-than", "0m", "--dry-run", "--status", "DONE")["others"]["COMPLETED"] > 0
 
 
