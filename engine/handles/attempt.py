@@ -56,9 +56,10 @@ class Attempt:
         """Set fields: `status`, `status_reason`, `operator_key`, `operator_type`, `external_id`, `operator_data`,
         `relative_path`, `message`, `inputs`, `outputs`, `metrics`, `details`, `submitted_at`, `ended_at`.
 
-        Fields that are not given stay unchanged; without any, nothing is recorded. `submitted_at` is stamped when the
-        status first leaves `CREATED`, and `ended_at` when it first becomes terminal, never earlier than the attempt's
-        creation or submission, even if the clock was set back. Explicit times are recorded as given.
+        Fields that are not given stay unchanged; without any, nothing is recorded. A mapping, such as `metrics`,
+        replaces the earlier one. `submitted_at` is stamped when the status first leaves `CREATED`, and `ended_at` when
+        it first becomes terminal, never earlier than the attempt's creation or submission, even if the clock was set
+        back. Explicit times are recorded as given.
 
         Args:
             expected_version, idempotency_key: as for every write of a `Branch`.

@@ -113,7 +113,10 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set the branch's status; on the root branch, the run's. Records nothing if both arguments are unchanged."""
+        """Set the branch's status; on the root branch, the run's. A new status without a reason clears the earlier one.
+
+        Records nothing if the status is unchanged and no other reason is given.
+        """
         command = SetStatus(
             branch=self._name, status=check_name(status, "status"), reason=check_optional(check_text, reason, "reason")
         )
@@ -126,7 +129,7 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set the details of the branch's log."""
+        """Set the details of the branch's log. They replace the earlier ones."""
         command = DescribeBranch(branch=self._name, details=check_document(details, "details"))
         return await self._write(command, expected_version=expected_version, idempotency_key=idempotency_key)
 
@@ -153,7 +156,7 @@ class Branch(BranchReads):
         Args:
             step: its internal name.
             name: its display name.
-            details: anything else to keep with it.
+            details: anything else to keep with it; replaces the earlier details.
             attempts: all attempts so far, in order.
             spec: makes the step a task.
         """
@@ -179,7 +182,9 @@ class Branch(BranchReads):
         expected_version: ExpectedVersion = ANY,
         idempotency_key: str | None = None,
     ) -> Recorded:
-        """Set a step's status. Records nothing if it is unchanged.
+        """Set a step's status. A new status without a reason clears the earlier one.
+
+        Records nothing if the status is unchanged and no other reason is given.
 
         Raises:
             StepNotFound

@@ -134,7 +134,10 @@ class BranchReads:
         return await self._views.step(self._run_id, self._name, check_name(step, "step name"), at=at)
 
     async def attempts(self, step: str | None = None, *, at: Point = None) -> list[AttemptLog]:
-        """Return the attempts of this branch, or of one of its steps, in order of creation."""
+        """Return the attempts of this branch, or of one of its steps, in order of creation.
+
+        Those of an inherited step are the source's: `step`, `steps` and `compile` return them.
+        """
         if step is not None:
             step = check_name(step, "step name")
         found = await self._views.attempts(self._run_id, self._name, step, at=at)
