@@ -63,7 +63,8 @@ class History:
     ) -> Subscription:
         """Follow the events: those recorded so far, then new ones from any process, without gaps or duplicates.
 
-        Takes the arguments of `events` except `until`; ends when the engine is closed.
+        Takes the arguments of `events` except `until`. Ends when the engine is closed, also if events are left: to go
+        on later, pass the position of the last one as `after`.
 
         Raises:
             EngineClosed, InvalidInput
