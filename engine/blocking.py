@@ -86,7 +86,7 @@ class BlockingEngine:
 
         Raises:
             InvalidValue: `work` is not a function, or did not return an awaitable.
-            CannotOpen, StoreBusy: the file cannot be opened; the next call tries again.
+            CannotOpen, StoreUnavailable: the file cannot be opened; the next call tries again.
             EngineClosed: `close` was called, or the interpreter is exiting and has closed the engine.
             WouldDeadlock: the calling thread is the one that runs the engine's event loop.
         """

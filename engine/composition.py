@@ -75,7 +75,7 @@ def open_engine(
 
     Raises:
         InvalidValue: at once.
-        CannotOpen, StoreBusy: when the engine is entered or awaited.
+        CannotOpen, StoreUnavailable, such as StoreBusy and DiskFull: when the engine is entered or awaited.
     """
     if durability not in ("full", "relaxed"):
         raise InvalidValue("durability", durability, 'is neither "full" nor "relaxed"')

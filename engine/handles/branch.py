@@ -318,11 +318,12 @@ class Branch(BranchReads):
 
         Args:
             children: handles, or full names such as `"fit.a"`, in the order in which the rules take them. The default
-                is all children of this branch, whatever their status, including children that were reduced before:
+                is all children of this branch in fork order, whatever their status, including those reduced before:
                 their values are folded again, over what this branch has set since. Name the children to exclude some.
             rules: by parameter name: `last`, `first`, `collect`, `sum`, `min`, `max`, `mean`, `merge`, `concat`,
-                `unanimous`, or a function of the children's values. A function is called now, never on replay. `min`
-                and `max` return a NaN if there is one among the values. A rule for a name that no child set is ignored.
+                `unanimous`, or a function of the list of values. Only children that set the name take part. A function
+                is called now, on the event loop, never on replay; what it raises is raised here. `min` and `max` return
+                a NaN if there is one among the values. A rule for a name that no child set is ignored.
             default: the built-in rule for every other name.
             on_conflict: what to do with a name that this branch has changed since the fork and a child has set to a
                 different value: take the `"child"`'s value (by the rule), keep the `"parent"`'s, or raise an `"error"`

@@ -14,7 +14,7 @@ class BlockingRunLogStore(BlockingTwin[PartitionedRunLogStore]):
         path: a SQLite file, or a URL; created if missing. A relative path is resolved against the current folder now.
 
     Raises (from its first call on):
-        CannotOpen, StoreBusy
+        CannotOpen, StoreUnavailable
     """
 
     @override

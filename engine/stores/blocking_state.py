@@ -25,7 +25,7 @@ class SQLiteStateStore(BlockingTwin[StateStore]):
         db_path: absolute.
 
     Raises:
-        CannotOpen, StoreBusy
+        CannotOpen, StoreUnavailable
         InvalidValue: `factories` is not a `Factories`.
     """
 

@@ -94,7 +94,8 @@ class ExternalRunHandle(Struct, frozen=True, kw_only=True):
 class Factories(Struct, frozen=True, kw_only=True):
     """Callables that make the objects a store returns, each replacing one struct.
 
-    A factory gets the struct's fields as keyword arguments: those that its signature names, or all if it takes any.
+    A factory gets the struct's fields as keyword arguments: those that its signature names, or all if it takes any. To
+    a type checker a store still returns the structs.
 
     Args:
         naive_times: times are naive, in UTC: for hosts that compute with `datetime.utcnow()`.
