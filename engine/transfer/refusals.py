@@ -66,12 +66,12 @@ class HistoryBroken(ImportRefused):
 class SourceMissing(ImportRefused):
     def __init__(self, line: int, run_id: str, source: tuple[str, str, int]) -> None:
         self.run_id, (self.source_run_id, self.source_branch, self.source_version) = run_id, source
-        branch = f", branch {shown(self.source_branch)}," if self.source_branch else ""
+        branch = f", branch {shown(self.source_branch)}" if self.source_branch else ""
         super().__init__(
             line,
             f"run {shown(run_id)} was forked from version {self.source_version} of run"
-            f" {shown(self.source_run_id)}{branch} which the store does not have with that hash: import the source"
-            " first, or export with sources",
+            f" {shown(self.source_run_id)}{branch}, which the store does not have with that hash: import the"
+            " source first, or export with sources",
         )
 
 
