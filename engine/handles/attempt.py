@@ -65,7 +65,8 @@ class Attempt:
             expected_version, idempotency_key: as for every write of a `Branch`.
 
         Raises:
-            InvalidValue, AttemptNotFound
+            InvalidName, InvalidValue
+            AttemptNotFound: the step was removed.
         """
         request = self._request(
             attempt_changes(changes), None, expected_version=expected_version, idempotency_key=idempotency_key
@@ -92,6 +93,9 @@ class Attempt:
 
         Args:
             fields: other fields to set, such as `outputs`, `metrics` and `ended_at`; see `update`.
+
+        Raises:
+            InvalidName, InvalidValue, AttemptNotFound
         """
         status = check_name(status, "status")
         ending = _ending(status, reason, **fields)
@@ -102,12 +106,19 @@ class Attempt:
         """Finish the attempt unless it has already ended; a cancelled caller still waits for the record.
 
         It is idempotent without a key: a second call finds the attempt ended.
+
+        Raises:
+            InvalidName, InvalidValue, AttemptNotFound
         """
         if not self._finished:
             await self._write(self._request(_ending(status, reason), status, unless_ended=True), ends=True)
 
     async def log(self) -> AttemptLog:
-        """Return the attempt's current log."""
+        """Return the attempt's current log.
+
+        Raises:
+            AttemptNotFound: the step was removed, or the run deleted.
+        """
         _, log = await self._views.attempt(self.run_id, self.attempt_id)
         return log
 

@@ -19,7 +19,7 @@ from engine.writer import Writer
 
 
 class Run(Branch):
-    """A run, which is its own root branch; returned by `Engine.create_run` and `Engine.run`."""
+    """A run, which is its own root branch; returned by `Engine.create_run`, `run` and `fork_run`."""
 
     def __init__(self, writer: Writer, views: Views, run_id: str) -> None:
         super().__init__(writer, views, run_id, ROOT)
