@@ -83,7 +83,7 @@ def _plain_value(command: Command) -> str:
     for field in _PARAMETER_FIELDS:
         values = getattr(command, field, None)
         for name, value in values.items() if type(values) is dict else ():
-            if not isinstance(value, Parameter):
+            if not issubclass(type(value), Parameter):  # not `isinstance`, which would ask the value itself
                 return f"{shown(name)} is {shown(value)}, not a Parameter"
     return ""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from engine import AttemptDocument, Engine, Parameter, Run
 from engine.blocking import BlockingEngine
@@ -71,6 +72,24 @@ async def test_a_plain_value_in_a_command_is_named(engine: Engine) -> None:
     with pytest.raises(InvalidValue, match=r"cannot be recorded: 'epochs' is 3, not a Parameter$"):
         await engine.write("new", OpenRun(parameters=values))
     assert await engine.last_position() == 1
+
+
+class Nameless:
+    @override
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    @override
+    def __repr__(self) -> str:
+        raise KeyError
+
+
+async def test_a_value_that_says_nothing_of_itself_is_named_too(engine: Engine) -> None:
+    """A value whose class and text cannot be asked for is an InvalidValue like any other."""
+    run = await engine.create_run("r")
+    values: Any = {"x": Nameless()}
+    with pytest.raises(InvalidValue, match=r"'x' is <Nameless>, not a Parameter$"):
+        await run.write(MergeParameters(values=values))
 
 
 async def test_an_export_that_is_opened_as_text_is_refused(engine: Engine, tmp_path: Path) -> None:
