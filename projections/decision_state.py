@@ -1,13 +1,13 @@
 """The current state for decisions: the log's stream heads and the partitions' rows, including those of the batch."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from engine.errors import RunNotFound
 from engine.events import StepLogged
 from engine.model import AttemptLog, ExternalRun, Parameter, StepLog
 from engine.names import ROOT
-from engine.ports import AttemptState, FromSource, OwnParameter, StepState, Stream, StreamHeads
+from engine.ports import AttemptState, FromSource, OwnParameter, StepState, Stream, StreamHeads, check_opened_before
 from projections.columns import from_json
 from projections.configuration import inherited_configuration
 from projections.own_parameters import LATEST
@@ -131,13 +131,26 @@ class DecisionState:
         )
 
     def inherited_step(self, stream: Stream, step: str) -> StepLog | None:
-        if stream.parent_id is None or stream.branch != ROOT or self._hides(stream.stream_id, step):
+        if stream.parent_id is None or stream.branch != ROOT or self._knows(stream.stream_id, step):
             return None
-        return self._inherited.of(stream).get(step)
+        # Most steps that a fork logs are new: then the steps of its sources, which may be thousands, are not read.
+        if not any(self._knows(source, step) for source in self._sources(stream)):
+            return None
+        return self._inherited.step(stream, step)
 
-    def _hides(self, stream_id: int, step: str) -> bool:
+    def _knows(self, stream_id: int, step: str) -> bool:
+        """Return whether a stream has ever logged a step."""
         own, removed = self._partitions.steps, self._partitions.removed
         return own.get(stream_id, step) is not None or removed.get(stream_id, step) is not None
+
+    def _sources(self, root: Stream) -> Iterator[int]:
+        """Yield the streams whose steps the root branch of a forked run may inherit, nearest first."""
+        below, source = root.stream_id, root.parent_id
+        while source is not None:
+            check_opened_before(source, below)
+            yield source
+            row = self._partitions.branches.get(source)
+            below, source = source, None if row is None or row.branch != ROOT else row.parent_stream_id
 
     def attempt(self, attempt_id: str, stream: Stream | None = None) -> AttemptState | None:
         return self._views.attempt(attempt_id, None if stream is None else stream.stream_id)

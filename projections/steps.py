@@ -15,6 +15,7 @@ from projections.reading import as_attempt, as_step, attempt_rows, removed_steps
 from projections.streams import stream_of
 
 _CACHED_STEPS_MAX = 4_000
+_ASKED_POINTS_MAX = 4_000
 
 
 def steps_of(connection: sqlite3.Connection, stream: Stream, version: int = LATEST) -> dict[str, StepLog]:
@@ -124,6 +125,21 @@ class InheritedSteps:
         self._connection = connection
         self._write_batch = write_batch
         self._by_point: dict[tuple[int | None, int], dict[str, StepLog]] = {}
+        self._asked: set[tuple[int | None, int]] = set()
+
+    def step(self, root: Stream, name: str) -> StepLog | None:
+        """Return one of `inherited_steps`, for a root branch that has neither logged nor removed it itself.
+
+        Only from the second request for a fork point on, all of its steps are read: many processes need just one.
+        """
+        point = root.parent_id, root.parent_version
+        if point in self._asked or point in self._by_point:
+            return self.of(root).get(name)
+        if len(self._asked) == _ASKED_POINTS_MAX:
+            self._asked.clear()
+        self._asked.add(point)
+        self._write_batch()
+        return step_of(self._connection, root, name)
 
     def of(self, root: Stream) -> Mapping[str, StepLog]:
         """Return `inherited_steps` of a root branch."""
@@ -140,3 +156,4 @@ class InheritedSteps:
     def forget(self) -> None:
         """Empty the cache."""
         self._by_point.clear()
+        self._asked.clear()
