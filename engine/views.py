@@ -1,8 +1,8 @@
 """The reads of handles and stores: the protocol between them and the projections, and its data types."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -10,6 +10,8 @@ from engine.lineage import Lineage, LineageQuery
 from engine.model import AttemptLog, BranchLog, ExternalRun, Head, Origin, Parameter, RunInfo, RunLog, RunPage, StepLog
 from engine.point import PlacedPoint, Point, Position
 from engine.ports import Stream
+
+Result = TypeVar("Result")
 
 STATE_SCHEMA_VERSION: Final = "4"
 """The version in `schema_info`, for SQL readers of the state views: their columns are those of that state store."""
@@ -133,3 +135,12 @@ class Views(Protocol):
     async def compile_branch(
         self, run_id: str, branch: str, *, at: Point = None, nested: bool, inherited: bool
     ) -> BranchLog: ...
+    async def compile_as(
+        self, make: Callable[[RunLog], Result], run_id: str, *, nested: bool, inherited: bool
+    ) -> Result:
+        """Return what `make` makes of a run's compiled log, in the thread that reads it: a log may be long."""
+        ...
+
+    async def compile_branch_as(
+        self, make: Callable[[BranchLog], Result], run_id: str, branch: str, *, nested: bool, inherited: bool
+    ) -> Result: ...

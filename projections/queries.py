@@ -213,6 +213,24 @@ class SqliteViews:
 
         return await self._as_of(run_id, branch, at, read, whole_run=nested)
 
+    async def compile_as(
+        self, make: Callable[[RunLog], Result], run_id: str, *, nested: bool, inherited: bool
+    ) -> Result:
+        def read(connection: sqlite3.Connection) -> Result:
+            root = find_stream(connection, run_id, ROOT)
+            return make(compile_run(connection, root, nested=nested, inherited=inherited))
+
+        return await self._readers.run(read)
+
+    async def compile_branch_as(
+        self, make: Callable[[BranchLog], Result], run_id: str, branch: str, *, nested: bool, inherited: bool
+    ) -> Result:
+        def read(connection: sqlite3.Connection) -> Result:
+            stream = find_stream(connection, run_id, branch)
+            return make(compile_branch(connection, stream, nested=nested, inherited=inherited))
+
+        return await self._readers.run(read)
+
     async def _of_stream(
         self, run_id: str, branch: str, at: Point, job: Callable[[sqlite3.Connection, Stream, int], Result]
     ) -> Result:

@@ -24,6 +24,7 @@ from engine.ports import Audit, EventLog, Recorded, ViewMaintenance
 from engine.removal import Removal
 from engine.times import plain_time, to_microseconds
 from engine.transfer.port import Transfer
+from engine.turns import listed
 from engine.views import Views
 from engine.writer import Writer
 
@@ -223,7 +224,7 @@ class Engine(History, Upkeep):
             InvalidInput: a command cannot be recorded.
             RunNotFound, and the errors of the commands.
         """
-        return await self._write(run_id, tuple(map(checked, commands)), idempotency_key)
+        return await self._write(run_id, tuple(await listed(map(checked, commands))), idempotency_key)
 
     async def _write(self, run_id: str, commands: tuple[Command, ...], idempotency_key: str | None) -> Recorded:
         key = check_key(idempotency_key)

@@ -27,6 +27,7 @@ from engine.stores.documents import (
 from engine.stores.reading import branch_document, run_document, step_log
 from engine.stores.recording import Recorder, job_document, opening_details, run_created
 from engine.stores.twin import checked_engine
+from engine.turns import listed
 
 
 class PartitionedRunLogStore:
@@ -76,7 +77,7 @@ class PartitionedRunLogStore:
             RunNotFound
         """
         check_name(run_id, "run id")
-        return run_document(await self._views.compile(run_id, nested=full, inherited=self._inherited))
+        return await self._views.compile_as(run_document, run_id, nested=full, inherited=self._inherited)
 
     async def put_run_log(self, run_log: object) -> None:
         """Record what is new in a run's log. What the log leaves out is unchanged.
@@ -84,7 +85,7 @@ class PartitionedRunLogStore:
         Steps that a forked run inherits stay inherited if the log says nothing new about them.
         """
         document = as_document(run_log, RunLog)
-        await self._write(document.run_id, *self._recorder.run(document))
+        await self._write(document.run_id, *await listed(self._recorder.run(document)))
 
     async def update_run_log_status(self, run_id: str, status: str) -> None:
         """Set a run's status."""
@@ -185,7 +186,9 @@ class PartitionedRunLogStore:
         if not internal_branch_name:
             return await self.get_run_log_by_id(run_id, full)
         branch = await self._full_name(run_id, internal_branch_name, parent_branch_name)
-        return branch_document(await self._views.compile_branch(run_id, branch, nested=full, inherited=self._inherited))
+        return await self._views.compile_branch_as(
+            branch_document, run_id, branch, nested=full, inherited=self._inherited
+        )
 
     async def add_branch_log(self, branch_log: object, run_id: str, parent_branch_name: str | None = None) -> None:
         """Record a branch's log, or a run's, opening the branch if it is new.
@@ -199,7 +202,7 @@ class PartitionedRunLogStore:
         document = as_document(branch_log, BranchLog)
         branch = await self._full_name(run_id, document.internal_name, parent_branch_name)
         parent = None if parent_branch_name is None else check_branch(parent_branch_name)
-        recorded = self._recorder.branch(branch, document, parent)
+        recorded = await listed(self._recorder.branch(branch, document, parent))
         return await self._write(run_id, *self._recorder.opening(parent or ROOT), *recorded)
 
     async def get_run_config(self, run_id: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ from engine.stores.task_places import Place, TaskPlaces, attempts_of
 from engine.stores.task_recording import optional_document, optional_text, status_of
 from engine.stores.twin import checked_engine
 from engine.times import to_microseconds
+from engine.turns import listed
 from engine.views import PlacedAttempt
 
 
@@ -135,7 +136,7 @@ class StateStore:
         Raises:
             RunNotFound
         """
-        specs = recording.task_specs(workflow)
+        specs = await listed(recording.task_specs(workflow))
         if not specs:
             await self._views.run_info(check_name(run_id, "run id"))
             return
@@ -144,7 +145,7 @@ class StateStore:
     async def get_tasks(self, run_id: str) -> list[Task]:
         """Return a run's tasks in the order they were first added."""
         found = await self._views.tasks.tasks(check_name(run_id, "run id"))
-        return [make(self._factories, documents.task(step)) for _, step in found]
+        return await listed(make(self._factories, documents.task(step)) for _, step in found)
 
     async def get_task_status(self, task_id: str, run_id: str | None = None) -> str | None:
         found = await self._places.step(task_id, run_id)
@@ -266,7 +267,7 @@ class StateStore:
     async def get_active_attempts(self, run_id: str) -> list[TaskAttempt]:
         """Return the attempts that have not ended, in the order of creation."""
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
-        return [self._attempt(each) for each in found]
+        return await listed(map(self._attempt, found))
 
     async def get_attempt_task_ids(self, run_id: str) -> set[str]:
         """Return the ids of the tasks that have had attempts."""
@@ -286,7 +287,7 @@ class StateStore:
         now, age = self._clock(), _seconds(timeout_seconds)
         to_microseconds(now, "clock")
         found = await self._views.tasks.unfinished(check_name(run_id, "run id"))
-        return [self._attempt(each) for each in found if is_orphaned(each.log, now, age)]
+        return await listed(self._attempt(each) for each in found if is_orphaned(each.log, now, age))
 
     async def update_attempt(
         self,

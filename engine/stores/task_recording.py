@@ -3,7 +3,7 @@
 Any object with the attributes of the structs in `task_documents` is accepted, or a mapping with these keys.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from enum import Enum
@@ -46,16 +46,14 @@ def _as_utc(moment: Any) -> datetime:
     return plain_time(moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment)
 
 
-def task_specs(workflow: object) -> list[tuple[str, TaskSpec]]:
-    """Return the ids and specifications of a workflow's tasks, in its order."""
+def task_specs(workflow: object) -> Iterator[tuple[str, TaskSpec]]:
+    """Yield the ids and specifications of a workflow's tasks, in its order."""
     tasks = _attribute(workflow, "tasks", "workflow")
     if not isinstance(tasks, Mapping):
         raise InvalidValue("workflow.tasks", tasks, "is not a mapping of ids to tasks")
-    found = []
-    for key, task in tasks.items():
+    for key, task in list(tasks.items()):  # a copy, because the caller may go on between two of them
         task_id = check_name(_attribute(task, "task_id", "task", key), "task id")
-        found.append((task_id, _task_spec(task, f"task {shown(task_id)}")))
-    return found
+        yield task_id, _task_spec(task, f"task {shown(task_id)}")
 
 
 _DEFAULTS: Final = {name: getattr(TaskSpec(), name) for name in TaskSpec.__struct_fields__}
