@@ -116,7 +116,7 @@ class ParameterConflict(Struct, frozen=True, gc=False):
     child: Parameter
 
 
-class AttemptLog(Struct, frozen=True, kw_only=True):
+class AttemptLog(Struct, frozen=True, kw_only=True, gc=False):
     """One attempt at a step. `attempt_index` counts 1, 2, 3 … per step of a branch.
 
     `inputs`, `outputs` and `metrics` are parameters; `details` holds any other data of the caller. An attempt that was
@@ -211,7 +211,7 @@ class StepDocument(Canonical, frozen=True, kw_only=True):
     attempts: list[AttemptDocument] = field(default_factory=list)
 
 
-class StepLog(Struct, frozen=True, kw_only=True):
+class StepLog(Struct, frozen=True, kw_only=True, gc=False):
     """One step of a branch, with its attempts in order. `step` is its internal name, `name` its display name.
 
     `spec` is set if the step is a task. `inherited_from` is set if a forked run inherits the step from its source: it
