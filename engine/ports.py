@@ -155,10 +155,15 @@ class OwnParameter(Struct, frozen=True, gc=False):
 
 
 class FromSource(Struct, frozen=True):
-    """What a forked run inherits from its source; `described` are the fields that its row repeats from the source's."""
+    """What a forked run inherits from its source.
+
+    `hidden` are the steps that it has logged or removed itself; `described` are the fields that its row repeats from
+    the source's.
+    """
 
     parameters: dict[str, Parameter]
     steps: dict[str, StepLog]
+    hidden: Collection[str]
     config: dict[str, Any]
     described: dict[str, Any]
 

@@ -17,6 +17,7 @@ from projections.reading import (
     as_external_run,
     as_task_spec,
     attempt_rows,
+    logged_steps,
     seen_parameters,
 )
 from projections.state import StateViews
@@ -95,6 +96,7 @@ class DecisionState:
         return FromSource(
             self.parameters(stream, version=1),
             dict(self._inherited.of(stream)),
+            logged_steps(self._connection, stream.stream_id),
             inherited_configuration(self._connection, stream),
             described,
         )
@@ -134,7 +136,7 @@ class DecisionState:
         if stream.parent_id is None or stream.branch != ROOT or self._knows(stream.stream_id, step):
             return None
         # Most steps that a fork logs are new: then the steps of its sources, which may be thousands, are not read.
-        if not any(self._knows(source, step) for source in self._sources(stream)):
+        if not (self._inherited.has_read(stream) or any(self._knows(source, step) for source in self._sources(stream))):
             return None
         return self._inherited.step(stream, step)
 

@@ -47,6 +47,12 @@ def removed_steps(connection: sqlite3.Connection, stream_id: int) -> set[str]:
     return {step for (step,) in connection.execute("SELECT step FROM removed_steps WHERE stream_id = ?", (stream_id,))}
 
 
+def logged_steps(connection: sqlite3.Connection, stream_id: int) -> set[str]:
+    """Return the steps that a branch has ever logged, or that were carried over into it."""
+    rows = connection.execute("SELECT step FROM step_logs WHERE stream_id = ?", (stream_id,))
+    return {step for (step,) in rows} | removed_steps(connection, stream_id)
+
+
 def branch_rows(connection: sqlite3.Connection, clauses: str, values: Sequence[Any]) -> list[BranchRow]:
     return [BranchRow(*row) for row in connection.execute(f"{_BRANCHES} {clauses}", values).fetchall()]
 

@@ -133,13 +133,17 @@ class InheritedSteps:
         Only from the second request for a fork point on, all of its steps are read: many processes need just one.
         """
         point = root.parent_id, root.parent_version
-        if point in self._asked or point in self._by_point:
+        if point in self._asked or self.has_read(root):
             return self.of(root).get(name)
         if len(self._asked) == _ASKED_POINTS_MAX:
             self._asked.clear()
         self._asked.add(point)
         self._write_batch()
         return step_of(self._connection, root, name)
+
+    def has_read(self, root: Stream) -> bool:
+        """Return whether all steps of a root branch's fork point are in the cache."""
+        return (root.parent_id, root.parent_version) in self._by_point
 
     def of(self, root: Stream) -> Mapping[str, StepLog]:
         """Return `inherited_steps` of a root branch."""

@@ -31,17 +31,14 @@ class _Configured(Struct):
 _Item: TypeAlias = Mapping[str, Parameter] | CarriedStep | _Configured
 
 
-def carried_over(
-    run_id: str, inherited: FromSource, hidden: Collection[str], runs: Sequence[str]
-) -> tuple[SourceCarriedOver, ...]:
+def carried_over(run_id: str, inherited: FromSource, runs: Sequence[str]) -> tuple[SourceCarriedOver, ...]:
     """Return the events that give a run what it inherited from its source.
 
     Args:
         inherited: what the run inherited, as of the fork.
-        hidden: the steps that the run has since logged or removed itself.
         runs: the runs in its ancestry that themselves got something carried over, nearest first.
     """
-    parts = [_part(items, hidden) for items in in_parts(_items(run_id, inherited), PART_BYTES_MAX)]
+    parts = [_part(items, inherited.hidden) for items in in_parts(_items(run_id, inherited), PART_BYTES_MAX)]
     return tuple(
         SourceCarriedOver(
             branch=ROOT,

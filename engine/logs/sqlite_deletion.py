@@ -108,13 +108,15 @@ def delete_run(
     if forks and not carry_over:
         raise RunHasForks(run_id, forks)
     runs = _carried_over_ancestry(connection, root_id)[:_RUNS_NAMED_MAX]
-    for fork in forks:
-        appender.record([_carry_over_request(appender.state, fork, runs)], event_bytes_max=_CARRIED_BYTES_MAX)
-        # Its first event keeps naming the source; reads no longer go through it.
-        connection.execute(
-            "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''", (fork,)
-        )
-        appender.forget()
+    # One after another, with the same caches: many forks may inherit the same thousands of steps.
+    requests = (_carry_over_request(appender.state, fork, runs) for fork in forks)
+    appender.record(requests, event_bytes_max=_CARRIED_BYTES_MAX)
+    # Their first events keep naming the source; reads no longer go through it.
+    connection.executemany(
+        "UPDATE streams SET parent_id = NULL, parent_version = 0 WHERE run_id = ? AND branch = ''",
+        [(fork,) for fork in forks],
+    )
+    appender.forget()
     deleted = _record_deletion(connection, root_id, run_id, reason)
     appender.projectors.clear(list(heads_of_run(connection, run_id)))
     _delete_events(connection, root_id, deleted)
@@ -165,9 +167,8 @@ def _carry_over_request(state: State, fork: str, runs: Sequence[str]) -> Request
     root = state.stream(fork, ROOT)
     if root is None:
         raise RunNotFound(fork)
-    inherited = state.from_source(root)
-    hidden = [step for step in inherited.steps if state.inherited_step(root, step) is None]
-    return Request(run_id=fork, commands=(Record(events=carried_over(fork, inherited, hidden, runs)),))
+    events = carried_over(fork, state.from_source(root), runs)
+    return Request(run_id=fork, commands=(Record(events=events),))
 
 
 def _record_deletion(connection: sqlite3.Connection, root_id: int, run_id: str, reason: str) -> DeletedRun:

@@ -1,6 +1,7 @@
 """What writing to a forked run costs, in instructions of SQLite, however long the history of its sources is."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -77,6 +78,35 @@ async def test_a_chain_of_forks_is_built_in_linear_time(tmp_path: Path, instruct
             assert len(await (await engine.run(f"r{length}")).steps()) == length
     short, long = costs
     assert 0 < long < short * 2.2
+
+
+async def test_the_steps_that_many_forks_inherit_are_read_once_to_be_carried_over(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleting a run with `carry_over` reads its steps and attempts once for all 10 forks of one point."""
+    connect, executed = sqlite3.connect, Counter[str]()
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.set_trace_callback(lambda statement: executed.update([statement]))
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    async with open_engine(database) as engine:
+        run = await engine.create_run("source")
+        for number in range(5):
+            async with run.attempt(f"s{number}"):
+                pass
+        for number in range(10):
+            await engine.fork_run("source", run_id=f"fork{number}")
+        executed.clear()
+        await engine.delete_run("source", "old", carry_over=True)
+        reads = {
+            each: count for each, count in executed.items() if each.startswith("SELECT") and "task_attempts" in each
+        }
+        assert set(reads.values()) == {1}
+        for number in range(10):
+            assert len(await (await engine.run(f"fork{number}")).attempts()) == 5
 
 
 async def create_run(engine: Engine, run_id: str, count: int) -> None:
