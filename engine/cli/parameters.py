@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from rich.table import Table
 from rich.text import Text
 
 from engine.cli.database import DEFAULT_DATABASE, existing
@@ -11,7 +10,7 @@ from engine.cli.document import print_json
 from engine.cli.failures import run
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.provenance import Supplied, supplied_parameters
-from engine.cli.terminal import output, table
+from engine.cli.terminal import Listing, output, table
 from engine.cli.text import branch_text, cell, counted, parameter_text, shortened
 from engine.encoding.plain_json import plain
 from engine.model import Origin
@@ -66,7 +65,7 @@ def parameters_document(found: Mapping[str, Supplied]) -> dict[str, Any]:
     }
 
 
-def parameters_table(run_id: str, found: Mapping[str, Supplied], *, without: Collection[str] = ()) -> Table:
+def parameters_table(run_id: str, found: Mapping[str, Supplied], *, without: Collection[str] = ()) -> Listing:
     """Return a table of parameters: name, kind, value, the event that set it, the rule, and the events behind it.
 
     Args:

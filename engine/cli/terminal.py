@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
 _UNCUT_COLUMNS = 100_000
+_BETWEEN = "  "
 
 
 class Terminal(Console):
@@ -28,9 +30,13 @@ class Terminal(Console):
         if self.is_terminal:
             self.print(*parts, sep="\n")
             return
-        with self.capture() as captured:
-            self.print(*parts, sep="\n")
-        self.out("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", highlight=False)
+        for part in parts:
+            lines = part.plain(self.width) if isinstance(part, Listing) else None
+            if lines is None:
+                with self.capture() as captured:
+                    self.print(part)
+                lines = captured.get().removesuffix("\n").split("\n")
+            self.out("\n".join(line.rstrip() for line in lines), highlight=False)
 
 
 def output() -> Terminal:
@@ -51,24 +57,57 @@ def is_cut(terminal: Console) -> bool:
     return terminal.width < _UNCUT_COLUMNS
 
 
+class Listing:
+    """A table of one-line cells with two spaces between its columns, made by `table`."""
+
+    def __init__(
+        self, headers: Sequence[str], rows: Iterable[Sequence[Text]], flexible: Sequence[str], right: Sequence[str]
+    ) -> None:
+        self._headers = headers
+        self._rows = list(rows)
+        self._flexible = flexible
+        self._right = right
+
+    def __rich__(self) -> Table:
+        made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for header in self._headers:
+            justify: Literal["left", "right"] = "right" if header in self._right else "left"
+            made.add_column(
+                Text(header, no_wrap=True, overflow="ellipsis"), justify=justify, no_wrap=header not in self._flexible
+            )
+        for row in self._rows:
+            made.add_row(*row)
+        return made
+
+    def plain(self, width: int) -> list[str] | None:
+        """Return the lines as rich draws them without colours, in a tenth of its time; None if they have to be cut."""
+        rows = [self._headers, *([cell.plain for cell in row] for row in self._rows)]
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+        if sum(widths) + len(_BETWEEN) * (len(widths) - 1) > width:
+            return None
+        at_right = [header in self._right for header in self._headers]
+        columns = list(zip(widths, at_right, strict=True))
+        return [
+            _BETWEEN.join(_padded(text, at, right=right) for text, (at, right) in zip(row, columns, strict=True))
+            for row in rows
+        ]
+
+
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[Text]], *, flexible: Sequence[str], right: Sequence[str] = ()
-) -> Table:
-    """Return a table of one-line cells with two spaces between its columns.
+) -> Listing:
+    """Return a listing.
 
     Args:
         flexible: the headers of the columns to cut if the terminal is too narrow.
         right: the headers of the columns to align to the right.
     """
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for header in headers:
-        justify: Literal["left", "right"] = "right" if header in right else "left"
-        made.add_column(
-            Text(header, no_wrap=True, overflow="ellipsis"), justify=justify, no_wrap=header not in flexible
-        )
-    for row in rows:
-        made.add_row(*row)
-    return made
+    return Listing(headers, rows, flexible, right)
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    padding = " " * (width - cell_len(text))
+    return padding + text if right else text + padding
 
 
 def facts(rows: Iterable[tuple[str, Text]]) -> Table:
