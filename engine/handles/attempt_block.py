@@ -109,7 +109,18 @@ def _single_errors(error: BaseException) -> Iterator[BaseException]:
 
 def _described(error: BaseException) -> str:
     message = _message(error)
+    if isinstance(error, asyncio.CancelledError):
+        return _cancellation(message)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _cancellation(message: str) -> str:
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        what, instead = "awaited something that was cancelled", ""
+    else:  # asyncio does not tell who cancelled a task, nor why, unless they gave a message
+        what, instead = "cancelled from outside", ", perhaps by a timeout, a task group or a shutdown"
+    return what + (f": {message}" if message else instead)
 
 
 def _message(error: BaseException) -> str:

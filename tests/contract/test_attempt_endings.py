@@ -2,13 +2,14 @@
 
 import asyncio
 import fcntl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio.lowlevel
 import pytest
 from typing_extensions import override
 
-from engine import Branch, Engine, open_engine
+from engine import Branch, Engine, Run, open_engine
 from engine.errors import AlreadyEntered, StoreBusy
 from engine.stores import StateStore
 
@@ -210,6 +211,50 @@ async def test_the_reason_says_what_went_wrong(engine: Engine, error: Exception,
             raise error
     (log,) = await run.attempts()
     assert log.status_reason == reason
+
+
+_NO_MESSAGE = "cancelled from outside, perhaps by a timeout, a task group or a shutdown"
+
+
+async def _cancelled_from_outside(run: Run, message: str | None) -> None:
+    async with run.attempt("s"):
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel, message)
+        await anyio.sleep_forever()
+
+
+async def _timed_out(run: Run) -> None:
+    async with asyncio.timeout(None) as limit, run.attempt("s"):
+        limit.reschedule(0)
+        await anyio.sleep_forever()
+
+
+async def _awaiting_something_cancelled(run: Run) -> None:
+    async with run.attempt("s"):
+        other = asyncio.create_task(asyncio.Event().wait())
+        other.cancel("no more of it")
+        await other
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        (lambda run: _cancelled_from_outside(run, None), _NO_MESSAGE),
+        (lambda run: _cancelled_from_outside(run, "node 7 drains"), "cancelled from outside: node 7 drains"),
+        (_timed_out, _NO_MESSAGE),
+        (_awaiting_something_cancelled, "awaited something that was cancelled: no more of it"),
+    ],
+)
+async def test_the_reason_says_what_was_cancelled(
+    engine: Engine, work: Callable[[Run], Awaitable[None]], reason: str
+) -> None:
+    """The reason of a cancelled attempt tells whether the block or what it awaited was cancelled, and the message."""
+    run = await engine.create_run("r")
+    with pytest.raises((asyncio.CancelledError, TimeoutError)):
+        await work(run)
+    (log,) = await run.attempts()
+    assert (log.status, log.status_reason) == ("CANCELLED", reason)
 
 
 async def test_a_block_serves_once(engine: Engine) -> None:
