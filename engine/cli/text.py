@@ -93,9 +93,10 @@ def clock_text(moment: datetime) -> str:
 
 def duration_text(seconds: float) -> str:
     """Return a duration in a suitable unit."""
-    if seconds < 1:
+    # The limits are where rounding would give 1000 ms or 60.00 s.
+    if seconds < 0.9995:  # noqa: PLR2004 - as above
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:  # noqa: PLR2004 - seconds in a minute
+    if seconds < 59.995:  # noqa: PLR2004 - as above
         return f"{seconds:.2f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
