@@ -1,11 +1,11 @@
 """`anabranch export`: runs as files, to be imported elsewhere or read by the host's own tools."""
 
 import contextlib
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
@@ -21,6 +21,7 @@ from engine.cli.file_output import standard_output, whole_file
 from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
 from engine.cli.terminal import errors, output
+from engine.cli.text import counted
 from engine.logs.file_system import resolved
 from engine.logs.own_files import is_own_name
 from engine.stores.host_json import host_json
@@ -54,10 +55,10 @@ def runs(
         Format, typer.Option("--format", help="Events with their envelopes, or compiled run logs.")
     ] = Format.JSONL,
     to: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE",
-            help="The file to write, or - for standard output; a folder for several run logs.",
+            help="The file to write, or - for standard output; for run logs also a folder, such as logs/.",
             show_default="-",
         ),
     ] = None,
@@ -76,7 +77,8 @@ def runs(
     that were hashed. Exporting the same runs again gives the same bytes. A forked run needs its source, either in the
     file (--with-sources) or in the importing store. Idempotency keys are not exported.
 
-    json is the compiled log as runnable's own store writes it: `runnable timeline FILE` draws it.
+    json is the compiled log as runnable's own store writes it: `runnable timeline FILE` draws it. With several runs, or
+    --all, --to is a folder with a file for each run.
 
     To export a run named `evidence` or `runs`, put `runs` before it: anabranch export runs evidence.
 
@@ -87,7 +89,10 @@ def runs(
     """
     if bool(run_ids) == every:
         raise typer.BadParameter("give either RUN... or --all")
-    target = None if to is None or str(to) == "-" else to
+    target = None if to is None or to == "-" else Path(to)
+    # With --all also for one run: where it goes must not depend on how many there are by then.
+    several = every or len({*(run_ids or ())}) > 1
+    is_folder = target is not None and (several or str(to).endswith("/") or target.is_dir())
 
     async def command() -> None:
         if target is not None and _is_of_database(target, db):
@@ -98,10 +103,14 @@ def runs(
                 await _export_events(
                     engine, chosen, target, with_sources=with_sources, readable=not compact, force=force
                 )
+                written, what = target, ""
             else:
-                await _export_logs(engine, await _named(engine, run_ids), target, force=force)
-        if target is not None:
-            _tell(target, json=json)
+                files = _log_files(await _named(engine, run_ids), target, is_folder=is_folder)
+                await _export_logs(engine, files, force=force)
+                written = target if several else next(iter(files.values()))
+                what = f"{counted(len(files), 'run log')} into " if several else ""
+        if written is not None:
+            _tell(what, written, json=json)
 
     run(command(), as_json=json)
 
@@ -132,20 +141,22 @@ async def _named(engine: Engine, asked: list[str] | None) -> list[str]:
     return list(dict.fromkeys(asked)) if asked else [run_id async for run_id in ids_of_runs(engine)]
 
 
-async def _export_logs(engine: Engine, run_ids: list[str], target: Path | None, *, force: bool) -> None:
-    if target is None and len(run_ids) > 1:
+def _log_files(run_ids: Sequence[str], target: Path | None, *, is_folder: bool) -> dict[str, Path | None]:
+    """Return the file of each run's log; None is standard output."""
+    if target is not None and is_folder:
+        return {run_id: target / _file_name(run_id) for run_id in run_ids}
+    if len(run_ids) > 1:
         raise typer.BadParameter("several run logs need --to FOLDER")
-    for run_id in run_ids:
+    return dict.fromkeys(run_ids, target)
+
+
+async def _export_logs(engine: Engine, files: Mapping[str, Path | None], *, force: bool) -> None:
+    for run_id, path in files.items():
         text = await host_json(engine, run_id)
-        opened = standard_output() if target is None else _log_file(target, run_id, len(run_ids), force=force)
-        with opened as file:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with standard_output() if path is None else whole_file(path, overwrite=force) as file:
             file.write(text.encode())
-
-
-def _log_file(target: Path, run_id: str, logs: int, *, force: bool) -> AbstractContextManager[BinaryIO]:
-    path = target / _file_name(run_id) if logs > 1 or target.is_dir() else target
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return whole_file(path, overwrite=force)
 
 
 def _file_name(run_id: str) -> str:
@@ -163,8 +174,8 @@ _FILE_NAME_BYTES_MAX: Final = 250  # 255 with the suffix
 _CUT_TO_BYTES: Final = 100
 
 
-def _tell(target: Path, *, json: bool) -> None:
+def _tell(what: str, target: Path, *, json: bool) -> None:
     if json:
         print_json({"written": str(target)})
     else:
-        errors().print(f"wrote {visible(str(target))}", soft_wrap=True)
+        errors().print(f"wrote {what}{visible(str(target))}", soft_wrap=True)

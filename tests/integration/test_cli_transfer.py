@@ -391,3 +391,35 @@ def test_compiled_logs_of_several_runs_go_into_a_folder(ran: Ran, tmp_path: Path
     assert found == ["..%2Fup.json", "empty.json", "evidence.json", "forked.json", "nightly.json"]
     for path in (tmp_path / "logs").iterdir():
         assert RunLog(**json.loads(path.read_text())).status
+
+
+@pytest.mark.parametrize("target", ["there", "new/", "new/below/"])
+def test_a_compiled_log_in_a_folder_is_reported_with_its_name(ran: Ran, tmp_path: Path, target: str) -> None:
+    """One run log goes into a folder that is there, or that a slash marks, and `export` names the file it wrote."""
+    (tmp_path / "there").mkdir()
+    written = Path(target) / "nightly.json"
+    command = ("export", "nightly", "--format", "json", "--to", target)
+    assert ran(*command) == (0, "", f"wrote {written}\n")
+    assert written.is_file()
+    assert json.loads(ran(*command, "--force", "--json")[1]) == {"written": str(written)}
+
+
+def test_several_compiled_logs_are_counted(ran: Ran) -> None:
+    """`export` says how many run logs it wrote into which folder."""
+    assert ran("export", "nightly", "empty", "--format", "json", "--to", "logs")[2] == "wrote 2 run logs into logs\n"
+    assert json.loads(ran("export", "--all", "--format", "json", "--to", "all", "--json")[1]) == {"written": "all"}
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_all_compiled_logs_go_into_a_folder_however_few(ran: Ran, tmp_path: Path, runs: int) -> None:
+    """`export --all --format json` makes a folder also when there is one run, or none."""
+
+    async def record() -> None:
+        async with open_engine(tmp_path / "few.db") as engine:
+            for number in range(runs):
+                await engine.create_run(f"r{number}")
+
+    asyncio.run(record())
+    said = ran("export", "--all", "--format", "json", "--to", "logs", "--db", "few.db")
+    assert said == (0, "", ["wrote 0 run logs into logs\n", "wrote 1 run log into logs\n"][runs])
+    assert len([*(tmp_path / "logs").glob("*")]) == runs
