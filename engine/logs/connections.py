@@ -51,6 +51,10 @@ def _settle(answer: asyncio.Future[Any], result: object, error: BaseException | 
         answer.set_exception(error)
 
 
+class ThreadNotStarted(sqlite3.OperationalError):
+    """The system has no thread left for a connection, or the interpreter is exiting. Translated as SQLite's errors."""
+
+
 class ThreadConnection:
     """A connection and its thread; created by `ThreadConnection.open`, closed by `close`."""
 
@@ -67,6 +71,9 @@ class ThreadConnection:
         """Run `connector` on a new thread.
 
         If the caller is cancelled, connecting still runs to its end and the connection is closed, so nothing leaks.
+
+        Raises:
+            ThreadNotStarted, and what `connector` raises
         """
         failures: list[Exception] = []
 
@@ -81,9 +88,14 @@ class ThreadConnection:
 
         connection = aiosqlite.Connection(connect, _ITER_CHUNK_SIZE)
         # An engine that was not closed must not keep the process alive; committed data is safe.
-        connection._thread.daemon = True  # noqa: SLF001 - as above
+        thread = connection._thread  # noqa: SLF001 - as above
+        thread.daemon = True
         try:
             opened = cls(await finish(connection))
+        except RuntimeError as error:
+            if thread.ident is not None:
+                raise
+            raise ThreadNotStarted(f"its thread cannot be started: {error}") from error
         except asyncio.CancelledError:
             await cls(connection).close()
             raise

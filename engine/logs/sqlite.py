@@ -18,6 +18,7 @@ from typing import TypeVar
 from engine.commands import Request
 from engine.errors import (
     AnabranchError,
+    CannotOpen,
     EngineClosed,
     FolderNotWritable,
     NotADatabase,
@@ -27,7 +28,7 @@ from engine.errors import (
 )
 from engine.events import RecordedEvent
 from engine.logger import get_logger
-from engine.logs.connections import ThreadConnection, release_cursors
+from engine.logs.connections import ThreadConnection, ThreadNotStarted, release_cursors
 from engine.logs.file_lock import FileLock
 from engine.logs.file_system import READ_ONLY_ADVICE, is_named, resolved
 from engine.logs.forking import inside_sqlite
@@ -273,6 +274,8 @@ def _opening(path: Path, busy_timeout: float) -> Iterator[None]:
     """Raise the engine's error for an error of sqlite3 while opening."""
     try:
         yield
+    except ThreadNotStarted as error:
+        raise CannotOpen(path, str(error)) from error
     except sqlite3.Error as error:
         raise translate_opening(error, path, busy_timeout=busy_timeout) from error
     except UnicodeDecodeError as error:  # raised by sqlite3 for names in a damaged schema
