@@ -31,6 +31,7 @@ from projections.runs import RunsQuery, run_info, run_not_found, runs_page
 from projections.steps import step_of, steps_of
 from projections.streams import (
     branch_name,
+    branch_names,
     children_of,
     find_stream,
     head_of,
@@ -180,6 +181,9 @@ class SqliteViews:
             return [child.branch for child in children]
 
         return await self._readers.run(read)
+
+    async def branch_names(self, run_id: str, *, limit: int) -> list[str]:
+        return await self._readers.run(lambda connection: branch_names(connection, run_id, limit))
 
     async def own_values(self, run_id: str, branch: str, children: Sequence[str] | None) -> ChildValues:
         def read(connection: sqlite3.Connection) -> ChildValues:

@@ -214,3 +214,11 @@ def stream_name(connection: sqlite3.Connection, stream_id: int) -> tuple[str, st
 def branch_name(connection: sqlite3.Connection, stream_id: int) -> str:
     """Return the branch of a stream."""
     return stream_name(connection, stream_id)[1]
+
+
+def branch_names(connection: sqlite3.Connection, run_id: str, limit: int) -> list[str]:
+    """Return the names of a run's branches other than the root, sorted, at most `limit`."""
+    rows = connection.execute(
+        "SELECT branch FROM streams WHERE run_id = ? AND branch > ? ORDER BY branch LIMIT ?", (run_id, ROOT, limit)
+    )
+    return [branch for (branch,) in rows]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from engine import Engine, open_engine
-from engine.cli.hints import did_you_mean
+from engine.cli.hints import did_you_mean, did_you_mean_branch
 from engine.cli.text import branch_text
 from engine.errors import BranchNotFound, CannotOpen, FolderNotWritable, NotADatabase, RunNotFound
 from engine.logger import get_logger
@@ -32,7 +32,7 @@ DEFAULT_DATABASE: Final = Path("anabranch.db")
 _log = get_logger(__name__)
 
 _PAGE_RUNS: Final = 1000
-_SIMILAR_AMONG_MAX: Final = 20_000  # runs to search for similar ids: a fifth of a second
+_SIMILAR_AMONG_MAX: Final = 20_000  # runs or branches to search for similar names: a fifth of a second
 
 
 class DatabaseNotFound(CannotOpen):
@@ -57,8 +57,8 @@ async def existing(path: Path) -> AsyncIterator[Engine]:
         except RunNotFound as error:
             raise await _explained(engine, error) from error
         except BranchNotFound as error:
-            if error.branch == branch_text(ROOT):
-                error.add_note("omit --branch for the root branch")
+            if hint := await _hint(engine, error):
+                error.add_note(hint)
             raise
 
 
@@ -86,6 +86,14 @@ async def _explained(engine: Engine, error: RunNotFound) -> RunNotFound:
         if hint := did_you_mean(error.run_id, known):
             error.add_note(hint)
     return error
+
+
+async def _hint(engine: Engine, error: BranchNotFound) -> str:
+    """Return a hint to what a branch's name may have meant; empty if there is none."""
+    if error.branch == branch_text(ROOT):
+        return "omit --branch for the root branch"
+    known = await engine.views.branch_names(error.run_id, limit=_SIMILAR_AMONG_MAX)
+    return did_you_mean_branch(error.branch, known)
 
 
 async def ids_of_runs(engine: Engine, runs_max: int | None = None) -> AsyncIterator[str]:

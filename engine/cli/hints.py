@@ -12,8 +12,17 @@ _NAMED_MAX: Final = 3
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a question that suggests similar names; empty if there are none."""
-    close = difflib.get_close_matches(name, list(known), n=_NAMED_MAX)
-    return f"did you mean {' or '.join(map(shown, close))}?" if close else ""
+    return _asked(difflib.get_close_matches(name, list(known), n=_NAMED_MAX))
+
+
+def did_you_mean_branch(name: str, known: Sequence[str]) -> str:
+    """`did_you_mean` for a branch: the nested ones of that name are meant rather than others with a similar one."""
+    nested = [each for each in known if each.endswith(f".{name}")]
+    return _asked(nested[:_NAMED_MAX]) or did_you_mean(name, known)
+
+
+def _asked(names: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(map(shown, names))}?" if names else ""
 
 
 def in_branches(names: Sequence[str]) -> str:

@@ -324,6 +324,24 @@ def test_an_unknown_run(shown: Shown, recorded: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.endswith("; did you mean 'r1'?\n")
 
 
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("fit.aa", "; did you mean 'fit.a' or 'fit.b'?"),
+        ("fib.b", "; did you mean 'fit.b' or 'fit.a'?"),
+        ("b", "; did you mean 'fit.b'?"),
+        ("(root)", "; omit --branch for the root branch"),
+        ("quite another", ""),
+    ],
+)
+def test_an_unknown_branch(recorded: Path, capsys: pytest.CaptureFixture[str], asked: str, hint: str) -> None:
+    """The error for an unknown branch suggests the branches that end with this name, or have a similar one."""
+    assert recorded.exists()
+    for command in ("params", "events", "steps"):
+        assert main([command, "r1", "--branch", asked]) == 1
+        assert capsys.readouterr().err == f"anabranch: BranchNotFound: no branch '{asked}' in run 'r1'{hint}\n"
+
+
 def test_a_status_in_lower_case(shown: Shown) -> None:
     """`steps --status` with a status in the wrong case finds nothing, and suggests the recorded spelling."""
     assert shown("steps", "r1", "--status", "failed") == "no steps that are failed; did you mean FAILED?\n"
