@@ -149,7 +149,7 @@ def make(factories: Factories, made: Made) -> Made:
     if factory is type(made):
         return made
     fields = structs.asdict(made)
-    names = _accepted_names(factory)
+    names = _accepted_names(factory) if _is_hashable(factory) else _accepted_names.__wrapped__(factory)
     # The caller knows what its own factory returns; without one it is the struct, which is the declared type.
     return cast("Made", factory(**{name: value for name, value in fields.items() if names is None or name in names}))
 
@@ -157,6 +157,14 @@ def make(factories: Factories, made: Made) -> Made:
 def _with_naive_times(made: Made) -> Made:
     times = {name: time for name, time in structs.asdict(made).items() if isinstance(time, datetime)}
     return structs.replace(made, **{name: time.replace(tzinfo=None) for name, time in times.items()})
+
+
+def _is_hashable(factory: Callable[..., Any]) -> bool:
+    try:
+        hash(factory)
+    except TypeError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=64)

@@ -286,6 +286,24 @@ async def test_a_factory_is_given_what_it_takes_by_name(engine: Engine) -> None:
         await store.get_run("r")
 
 
+@dataclass
+class CountingFactory:
+    """A factory with a state; as it can be compared by that, it cannot be hashed."""
+
+    made: int = 0
+
+    def __call__(self, run_id: str) -> str:
+        self.made += 1
+        return f"{run_id}, read {self.made} times"
+
+
+async def test_a_factory_need_not_be_hashable(engine: Engine) -> None:
+    """A factory may be any callable, also one that cannot be hashed, and gets the fields that it accepts."""
+    store: Any = StateStore(engine, Factories(run=CountingFactory()))
+    await store.create_run(handle())
+    assert [await store.get_run("r"), await store.get_run("r")] == ["r, read 1 times", "r, read 2 times"]
+
+
 def test_one_factory_alone_leaves_the_others(database: Path) -> None:
     """Without a factory, a store returns its own frozen struct."""
     with SQLiteStateStore(database, Factories(metadata=dict)) as store:
