@@ -162,6 +162,32 @@ def test_an_export_replaces_only_files(ran: Ran, tmp_path: Path, target: str) ->
     assert (sorted(tmp_path.iterdir()), (tmp_path / "pipe").is_fifo()) == (before, True)
 
 
+@pytest.mark.parametrize("exists", [True, False], ids=["to a file", "dangling"])
+def test_an_export_to_a_link_goes_where_the_link_leads(ran: Ran, tmp_path: Path, *, exists: bool) -> None:
+    """`--force` on a symbolic link replaces or creates the file that it leads to; otherwise the link is in the way."""
+    (tmp_path / "folder").mkdir()
+    file, link = tmp_path / "folder" / "nightly.jsonl", tmp_path / "latest"
+    link.symlink_to("folder/nightly.jsonl")
+    if exists:
+        file.write_text("of yesterday")
+    assert ran("export", "nightly", "--to", "latest")[0] == 1
+    assert file.exists() == exists
+    assert ran("export", "nightly", "--to", "latest", "--force")[0] == 0
+    assert (link.is_symlink(), runs_of(file.read_text())) == (True, ["nightly"])
+    assert [*(tmp_path / "folder").iterdir()] == [file]
+
+
+def test_an_export_to_a_link_does_not_replace_the_database(ran: Ran, recorded: Path, tmp_path: Path) -> None:
+    """Not even through a symbolic link is an export written over the database or a file that belongs to it."""
+    before = rows(recorded)
+    for suffix in ("", "-wal", "-lock"):
+        (tmp_path / f"link{suffix}").symlink_to(f"{recorded.name}{suffix}")
+        assert ran("export", "nightly", "--force", "--to", f"link{suffix}")[0] == 2
+    (tmp_path / "loop").symlink_to("loop")
+    assert ran("export", "nightly", "--force", "--to", "loop")[0] == 1
+    assert (rows(recorded), (tmp_path / "loop").is_symlink()) == (before, True)
+
+
 def test_an_import_counts_runs_that_were_already_there(ran: Ran) -> None:
     """`import` says, as text and as JSON, which runs existed already."""
     ran("export", "--all", "--to", "all.jsonl")
