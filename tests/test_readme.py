@@ -33,11 +33,12 @@ def test_the_example_prints_what_the_readme_says(tmp_path: Path) -> None:
     assert ran.stderr == ""
 
 
-def test_the_commands_of_one_write_print_what_the_guide_says(tmp_path: Path) -> None:
-    """The guide's example of several writes at once prints the block below it."""
-    example = blocks("python", RECORDING_GUIDE)[0]
+@pytest.mark.parametrize("index", [0, 1], ids=["several writes at once", "following events"])
+def test_the_examples_of_recording_print_what_the_guide_says(tmp_path: Path, index: int) -> None:
+    """Each whole example of the guide prints the block below it."""
+    example = blocks("python", RECORDING_GUIDE)[index]
     ran = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert (ran.stdout, ran.stderr) == (blocks("text", RECORDING_GUIDE)[0], "")
+    assert (ran.stdout, ran.stderr) == (blocks("text", RECORDING_GUIDE)[index], "")
 
 
 _CRASHED = """

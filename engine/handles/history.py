@@ -69,7 +69,8 @@ class History:
         Raises:
             EngineClosed, InvalidInput
             RunNotFound, BranchNotFound, CannotDecode: when the next event is requested. The run and the branch have to
-                exist; if the run is deleted meanwhile, that is noticed at the next event of any run.
+                exist (to wait for them, follow all runs, and select by `recorded.run_id` and `branch`); if the run is
+                deleted meanwhile, that is noticed at the next event of any run.
         """
         selected = _filter(run_id, branch, types, descendants=descendants)
         return self._follower.follow(selected, check_position(after, "after"))
