@@ -43,7 +43,7 @@ _HELP: Final = """Inspect runs recorded by anabranch.
   anabranch explain RUN          say what failed or is blocked, and why
 
 Every command uses the database given by --db or ANABRANCH_DB (by default anabranch.db in the current folder), accepts
---json, and shows times in UTC.
+--json, and shows times in UTC. A narrow terminal gets fewer columns, and values that are cut.
 
 In JSON, times are ISO 8601, hashes are hexadecimal, and NaN and the infinities are the strings "NaN", "Infinity" and
 "-Infinity". `events --json` prints one object per line.

@@ -15,10 +15,11 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, run
+from engine.cli.listing import Listing
 from engine.cli.options import AsJson, Database
 from engine.cli.parameters import origin_text
 from engine.cli.places import Named, Place, find_place
-from engine.cli.terminal import is_cut, output, table
+from engine.cli.terminal import is_cut, output
 from engine.cli.text import CHARACTERS_MAX, branch_cell, cell, counted, parameter_text, shortened
 from engine.encoding.plain_json import plain
 from engine.model import ERASED, Origin
@@ -120,7 +121,7 @@ def _print(compared: Compared) -> None:
     headers = "", "BRANCH", "WHAT", compared.before.text, compared.after.text
     rows = [row for name, each in compared.difference.branches.items() for row in _rows(name, each)]
     characters_max = _SIDE_CELLS_MIN if is_cut(terminal) else CHARACTERS_MAX
-    terminal.show(table(headers, (_cells(row, characters_max) for row in rows), flexible=headers[1:]))
+    terminal.show(Listing(headers, (_cells(row, characters_max) for row in rows), flexible=headers[1:]))
 
 
 def _rows(name: str, branch: BranchDifference) -> list[_Row]:

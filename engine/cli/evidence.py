@@ -10,9 +10,10 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, OK, run
+from engine.cli.listing import Listing
 from engine.cli.options import AsJson, Database
 from engine.cli.progress import event_bars, reporting
-from engine.cli.terminal import output, table
+from engine.cli.terminal import output
 from engine.cli.text import branch_cell, cell, counted
 from engine.encoding.plain_json import plain
 from engine.findings import Problem
@@ -94,7 +95,7 @@ def _print_check(found: EvidenceCheck, *, as_json: bool) -> int:
         rows += [
             (cell(""), cell(""), cell(f"the bundle's {place} differs from the log", "red")) for place in found.differing
         ]
-        output().show(table(("BRANCH", "VERSION", "WHAT"), rows, flexible=("BRANCH", "WHAT"), right=("VERSION",)))
+        output().show(Listing(("BRANCH", "VERSION", "WHAT"), rows, flexible=("BRANCH", "WHAT"), right=("VERSION",)))
     return OK if found.holds else FAILED
 
 

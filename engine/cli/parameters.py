@@ -8,9 +8,10 @@ from rich.text import Text
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.failures import run
+from engine.cli.listing import Listing
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, as_point
 from engine.cli.provenance import Supplied, supplied_parameters
-from engine.cli.terminal import Listing, output, table
+from engine.cli.terminal import output
 from engine.cli.text import branch_text, cell, counted, parameter_text, shortened
 from engine.encoding.plain_json import plain
 from engine.model import Origin
@@ -73,7 +74,7 @@ def parameters_table(run_id: str, found: Mapping[str, Supplied], *, without: Col
     """
     kept = [header for header in _HEADERS if header not in without]
     rows = (_row(run_id, name, each) for name, each in found.items())
-    return table(kept, ([row[header] for header in kept] for row in rows), flexible=_FLEXIBLE)
+    return Listing(kept, ([row[header] for header in kept] for row in rows), flexible=_FLEXIBLE)
 
 
 def _row(run_id: str, name: str, each: Supplied) -> dict[str, Text]:

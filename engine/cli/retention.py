@@ -9,8 +9,9 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import FAILED, INTERRUPTED, OK, run
+from engine.cli.listing import Listing
 from engine.cli.options import AsJson, BranchName, Database, RunId, as_age
-from engine.cli.terminal import output, table
+from engine.cli.terminal import output
 from engine.cli.text import branch_text, cell, counted
 from engine.encoding.plain_json import plain
 from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES
@@ -217,7 +218,7 @@ def _print_collected(collected: Collected, compaction: Compaction | None, *, dry
     terminal = output()
     if collected.deleted:
         rows = [(cell(each.run_id), cell(each.branches), cell(each.events)) for each in collected.deleted]
-        terminal.show(table(("RUN", "BRANCHES", "EVENTS"), rows, flexible=("RUN",), right=("BRANCHES", "EVENTS")))
+        terminal.show(Listing(("RUN", "BRANCHES", "EVENTS"), rows, flexible=("RUN",), right=("BRANCHES", "EVENTS")))
     verb = "would delete" if dry_run else "deleted"
     terminal.print(f"{verb} {counted(len(collected.deleted), 'run')}{_freed(compaction)}")
     unfinished = UNENDED_STATUSES & collected.others.keys()

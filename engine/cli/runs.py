@@ -11,8 +11,9 @@ from rich.text import Text
 from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import print_json
 from engine.cli.failures import run
+from engine.cli.listing import Listing
 from engine.cli.options import AsJson, Database, Statuses, as_time_or_ago
-from engine.cli.terminal import Terminal, is_cut, output, table
+from engine.cli.terminal import Terminal, is_cut, output
 from engine.cli.text import cell, elapsed_text, none_found, shortened_inside, so_far_text, status, time_text
 from engine.encoding.plain_json import plain
 from engine.model import ACTIVE_STATUSES, RunInfo, RunPage, has_ended
@@ -85,7 +86,7 @@ def _print_deleted(found: Sequence[Deletion], limit: int) -> None:
         )
         for each in found[:limit]
     )
-    terminal.show(table(("RUN", "DELETED (UTC)", "EVENTS", "REASON"), rows, flexible=("REASON",), right=("EVENTS",)))
+    terminal.show(Listing(("RUN", "DELETED (UTC)", "EVENTS", "REASON"), rows, flexible=("REASON",), right=("EVENTS",)))
     if len(found) > limit:
         terminal.print(f"{len(found) - limit:,} more: use --limit, or --until for earlier ones", style="dim")
 
@@ -98,7 +99,7 @@ def _print(page: RunPage, none: str) -> None:
     headers = "RUN", "STATUS", "CREATED (UTC)", "TOOK", "TAG", "ABOUT"
     cells_max = _run_cells_max(terminal)
     rows = (_row(each, cells_max) for each in page.runs)
-    terminal.show(table(headers, rows, flexible=("TAG", "ABOUT"), right=("TOOK",)))
+    terminal.show(Listing(headers, rows, flexible=("TAG", "ABOUT"), right=("TOOK",), spare=("TOOK", "TAG", "ABOUT")))
     if page.cursor is not None:
         terminal.print(f"more: add --cursor {page.cursor}", style="dim")
 

@@ -11,9 +11,10 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import attempt_document, print_json, step_document
 from engine.cli.escapes import visible
 from engine.cli.failures import run
+from engine.cli.listing import Listing
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Statuses, as_point
 from engine.cli.parameters import origin_text
-from engine.cli.terminal import output, table
+from engine.cli.terminal import output
 from engine.cli.text import (
     branch_cell,
     cell,
@@ -62,7 +63,8 @@ def steps(
         elif found:
             headers = "BRANCH", "STEP", "STATUS", "ATTEMPTS", "TOOK", "REASON"
             rows = (_step_row(name, step, run_id, now) for name, step in found)
-            output().show(table(headers, rows, flexible=("BRANCH", "STEP", "REASON"), right=("ATTEMPTS", "TOOK")))
+            flexible = "BRANCH", "STEP", "REASON"
+            output().show(Listing(headers, rows, flexible=flexible, right=("ATTEMPTS", "TOOK"), spare=("TOOK",)))
         else:
             output().print(none_found("no steps", status=with_status, branch=branch), soft_wrap=True)
 
@@ -109,7 +111,8 @@ def attempts(
         elif found:
             headers = "STARTED (UTC)", "BRANCH", "STEP", "#", "STATUS", "TOOK", "OUTCOME"
             rows = (_attempt_row(name, attempt, now) for name, attempt in found)
-            output().show(table(headers, rows, flexible=("BRANCH", "STEP", headers[-1]), right=("#", "TOOK")))
+            flexible, spare = ("BRANCH", "STEP", headers[-1]), (headers[0], "TOOK")
+            output().show(Listing(headers, rows, flexible=flexible, right=("#", "TOOK"), spare=spare))
         else:
             said = "no attempts of its own" if tried else "no attempts"
             output().print(none_found(said, step=step, status=with_status, branch=branch), soft_wrap=True)

@@ -8,8 +8,9 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import attempt_document, print_json
 from engine.cli.escapes import visible
 from engine.cli.failures import run
+from engine.cli.listing import Listing
 from engine.cli.options import AsJson, AtPoint, Database, RunId, Statuses, as_point
-from engine.cli.terminal import output, table
+from engine.cli.terminal import output
 from engine.cli.text import branch_cell, cell, counted, none_found, status
 from engine.encoding.plain_json import plain
 from engine.names import ROOT
@@ -75,7 +76,7 @@ def _print(tasks: list[PlacedStep]) -> None:
         headers.insert(0, "BRANCH")
         rows = [(branch_cell(task.branch), *row) for task, row in zip(tasks, rows, strict=True)]
     flexible = "BRANCH", "TASK", "OPERATOR", "EXTERNAL ID", "DEPENDS ON"
-    output().show(table(headers, rows, flexible=flexible, right=("#",)))
+    output().show(Listing(headers, rows, flexible=flexible, right=("#",)))
 
 
 def _row(task: PlacedStep) -> tuple[Text, ...]:

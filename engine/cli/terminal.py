@@ -5,17 +5,16 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable
 
-from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from engine.cli.listing import Listing
+
 _UNCUT_COLUMNS = 100_000
-_BETWEEN = "  "
 
 
 class Terminal(Console):
@@ -55,59 +54,6 @@ def errors() -> Terminal:
 def is_cut(terminal: Console) -> bool:
     """Return whether lines are cut at the terminal's width."""
     return terminal.width < _UNCUT_COLUMNS
-
-
-class Listing:
-    """A table of one-line cells with two spaces between its columns, made by `table`."""
-
-    def __init__(
-        self, headers: Sequence[str], rows: Iterable[Sequence[Text]], flexible: Sequence[str], right: Sequence[str]
-    ) -> None:
-        self._headers = headers
-        self._rows = list(rows)
-        self._flexible = flexible
-        self._right = right
-
-    def __rich__(self) -> Table:
-        made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for header in self._headers:
-            justify: Literal["left", "right"] = "right" if header in self._right else "left"
-            made.add_column(
-                Text(header, no_wrap=True, overflow="ellipsis"), justify=justify, no_wrap=header not in self._flexible
-            )
-        for row in self._rows:
-            made.add_row(*row)
-        return made
-
-    def plain(self, width: int) -> list[str] | None:
-        """Return the lines as rich draws them without colours, in a tenth of its time; None if they have to be cut."""
-        rows = [self._headers, *([cell.plain for cell in row] for row in self._rows)]
-        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-        if sum(widths) + len(_BETWEEN) * (len(widths) - 1) > width:
-            return None
-        at_right = [header in self._right for header in self._headers]
-        columns = list(zip(widths, at_right, strict=True))
-        return [
-            _BETWEEN.join(_padded(text, at, right=right) for text, (at, right) in zip(row, columns, strict=True))
-            for row in rows
-        ]
-
-
-def table(
-    headers: Sequence[str], rows: Iterable[Sequence[Text]], *, flexible: Sequence[str], right: Sequence[str] = ()
-) -> Listing:
-    """Return a listing.
-
-    Args:
-        flexible: the headers of the columns to cut if the terminal is too narrow.
-        right: the headers of the columns to align to the right.
-    """
-    return Listing(headers, rows, flexible, right)
-
-
-def _padded(text: str, width: int, *, right: bool) -> str:
-    padding = " " * (width - cell_len(text))
-    return padding + text if right else text + padding
 
 
 def facts(rows: Iterable[tuple[str, Text]]) -> Table:

@@ -355,6 +355,34 @@ def test_lines_fit_the_terminal(shown: Shown, monkeypatch: pytest.MonkeyPatch, c
     assert max(len(line) for line in shown(command, "r1").splitlines()) <= 60
 
 
+async def _record_narrow(database: Path) -> None:
+    async with open_engine(database) as engine:
+        run = await engine.create_run("narrow", status="RUNNING", created_at=datetime.now(UTC) - _HOUR, tag="nightly")
+        attempt = await (await run.fork("evaluate")).start_attempt("training")
+        await attempt.finish("FAILED", "the loss is not a number")
+
+
+@pytest.mark.parametrize(
+    ("command", "columns", "headers"),
+    [
+        ("attempts narrow", "60", ["BRANCH", "STEP", "#", "STATUS", "TOOK", "OUTCOME"]),
+        ("attempts narrow", "42", ["BRANCH", "STEP", "#", "STATUS", "OUTCOME"]),
+        ("steps narrow", "50", ["BRANCH", "STEP", "STATUS", "ATTEMPTS", "REASON"]),
+        ("runs", "60", ["RUN", "STATUS", "CREATED", "(UTC)", "TAG", "ABOUT"]),
+    ],
+)
+def test_a_narrow_terminal_has_fewer_columns(
+    recorded: Path, shown: Shown, monkeypatch: pytest.MonkeyPatch, command: str, columns: str, headers: list[str]
+) -> None:
+    """On a narrow terminal, columns of times are left out rather than names and statuses cut to a letter or two."""
+    asyncio.run(_record_narrow(recorded))
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = rows(shown(*command.split()))
+    assert lines[0] == headers
+    names = {"evaluate", "training", "FAILED"} if "narrow" in command else {"narrow", "RUNNING", "nightly"}
+    assert names <= set(lines[1])
+
+
 def test_steps_and_attempts_as_of_a_version(document: Callable[..., Any]) -> None:
     """`steps --at` and `attempts --at` show what the branch held at that version, and nothing later."""
     now = document("attempts", "r1", "--branch", "fit.b")["attempts"]
