@@ -97,15 +97,17 @@ def runs(
     async def command() -> None:
         if target is not None and _is_of_database(target, db):
             raise typer.BadParameter("--to names the database itself, or one of the files that belong to it")
+        # A link that was named leads to the file that is meant, as for cp and editors.
+        place = resolved(target) if target is not None and force and target.is_symlink() else target
         async with existing(db) as engine:
             if kind is Format.JSONL:
                 chosen = None if every else run_ids
                 await _export_events(
-                    engine, chosen, target, with_sources=with_sources, readable=not compact, force=force
+                    engine, chosen, place, with_sources=with_sources, readable=not compact, force=force
                 )
                 written, what = target, ""
             else:
-                files = _log_files(await _named(engine, run_ids), target, is_folder=is_folder)
+                files = _log_files(await _named(engine, run_ids), place, is_folder=is_folder)
                 await _export_logs(engine, files, force=force)
                 written = target if several else next(iter(files.values()))
                 what = f"{counted(len(files), 'run log')} into " if several else ""

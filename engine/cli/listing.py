@@ -31,23 +31,20 @@ class Listing:
         spare: Sequence[str] = (),
     ) -> None:
         lines = list(rows)
-        self._columns = {header: [line[index] for line in lines] for index, header in enumerate(headers)}
-        self._widths = {
-            header: max(map(cell_len, (header, *(cell.plain for cell in cells))))
-            for header, cells in self._columns.items()
-        }
-        self._flexible = flexible
-        self._right = right
+        self._columns = [
+            _Column(header, [line[at] for line in lines], is_flexible=header in flexible, is_right=header in right)
+            for at, header in enumerate(headers)
+        ]
         self._spare = spare
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Table]:
         made = Table(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="bold")
-        headers = self._shown(options.max_width)
-        for header in headers:
-            justify: Literal["left", "right"] = "right" if header in self._right else "left"
-            title = Text(header, no_wrap=True, overflow="ellipsis")
-            made.add_column(title, justify=justify, no_wrap=header not in self._flexible)
-        for row in zip(*(self._columns[header] for header in headers), strict=True):
+        columns = self._shown(options.max_width)
+        for column in columns:
+            justify: Literal["left", "right"] = "right" if column.is_right else "left"
+            title = Text(column.header, no_wrap=True, overflow="ellipsis")
+            made.add_column(title, justify=justify, no_wrap=not column.is_flexible)
+        for row in zip(*(column.cells for column in columns), strict=True):
             made.add_row(*row)
         yield made
 
@@ -56,30 +53,39 @@ class Listing:
 
         They are the ones that rich draws, in a tenth of its time: into a file, there may be 100,000 of them.
         """
-        headers = self._shown(width)
-        if _together([self._widths[header] for header in headers]) > width:
+        columns = self._shown(width)
+        if _together(column.width for column in columns) > width:
             return None
-        columns = [self._padded(header) for header in headers]
-        return [_GAP.join(row) for row in zip(*columns, strict=True)]
+        return [_GAP.join(row) for row in zip(*(column.padded() for column in columns), strict=True)]
 
-    def _shown(self, width: int) -> list[str]:
-        """Return the headers of the columns to show in that width."""
-        shown = list(self._columns)
+    def _shown(self, width: int) -> list["_Column"]:
+        """Return the columns to show in that width."""
+        shown = self._columns
         for header in self._spare:
-            if _together([self._least(each) for each in shown]) > width:
-                shown.remove(header)
+            if _together(column.legible_width for column in shown) > width:
+                shown = [column for column in shown if column.header != header]
         return shown
 
-    def _least(self, header: str) -> int:
-        width = self._widths[header]
-        return min(width, _LEGIBLE_CELLS) if header in self._flexible else width
 
-    def _padded(self, header: str) -> list[str]:
-        width, right = self._widths[header], header in self._right
-        texts = (header, *(cell.plain for cell in self._columns[header]))
-        padded = ((text, " " * (width - cell_len(text))) for text in texts)
-        return [padding + text if right else text + padding for text, padding in padded]
+class _Column:
+    """A column of a listing; `width` is that of its widest cell, `legible_width` the one to which it may be cut."""
+
+    def __init__(self, header: str, cells: list[Text], *, is_flexible: bool, is_right: bool) -> None:
+        self.header = header
+        self.cells = cells
+        self.is_flexible = is_flexible
+        self.is_right = is_right
+        self._texts = [header, *(cell.plain for cell in cells)]
+        self.width = max(map(cell_len, self._texts))
+        self.legible_width = min(self.width, _LEGIBLE_CELLS) if is_flexible else self.width
+
+    def padded(self) -> list[str]:
+        """Return the header and the cells at full width."""
+        padded = ((text, " " * (self.width - cell_len(text))) for text in self._texts)
+        return [padding + text if self.is_right else text + padding for text, padding in padded]
 
 
-def _together(widths: Sequence[int]) -> int:
-    return sum(widths) + len(_GAP) * (len(widths) - 1)
+def _together(widths: Iterable[int]) -> int:
+    """Return the width of columns beside each other."""
+    each = list(widths)
+    return sum(each) + len(_GAP) * (len(each) - 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import AlreadyExists
-from engine.logs.file_system import resolved, sync_descriptor, sync_folder_if_readable, take_name
+from engine.logs.file_system import sync_descriptor, sync_folder_if_readable, take_name
 
 
 @contextlib.contextmanager
@@ -18,21 +18,18 @@ def whole_file(path: Path, *, overwrite: bool, taken: type[AlreadyExists]) -> It
     After the block, content and name are durable; the name is not if the folder lacks read permission.
 
     Args:
-        overwrite: replace an existing file, but no folder, pipe or device. A symbolic link is followed, as editors do:
-            the file that it leads to is replaced or created.
+        overwrite: replace an existing file, but no folder, pipe or device. A symbolic link is replaced itself.
         taken: the error to raise, with the path, if the name is taken and `overwrite` is false.
 
     Raises:
         AlreadyExists, OSError
-        CannotOpen: symbolic links form a loop.
     """
     if path.exists():
         if not overwrite:
             raise taken(path)
         if not path.is_file():
             raise FileExistsError(errno.EEXIST, "not a regular file", str(path))
-    target = resolved(path) if path.is_symlink() else path
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
         with _naming(path):
             opened = temporary.open("xb")
@@ -42,10 +39,10 @@ def whole_file(path: Path, *, overwrite: bool, taken: type[AlreadyExists]) -> It
             sync_descriptor(file.fileno())
         with _naming(path):
             if overwrite:
-                temporary.replace(target)
+                temporary.replace(path)
             else:
                 _take_name(temporary, path, taken)
-            sync_folder_if_readable(target.parent)
+            sync_folder_if_readable(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

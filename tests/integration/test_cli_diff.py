@@ -51,6 +51,22 @@ def document(told: Told) -> Callable[..., Any]:
     return lambda *arguments: json.loads(told(*arguments, "--json")[1])
 
 
+def test_runs_may_be_named_like_a_column(told: Told, database: Path) -> None:
+    """`diff` shows both sides also of runs whose names are headers of its table."""
+
+    async def record() -> None:
+        async with open_engine(database) as engine:
+            await engine.create_run("WHAT", parameters={"lr": 1})
+            await engine.create_run("BRANCH", parameters={"lr": 2})
+
+    asyncio.run(record())
+    lines = told("diff", "WHAT", "BRANCH")[1].splitlines()
+    assert [line.split() for line in lines] == [
+        ["BRANCH", "WHAT", "WHAT", "BRANCH"],
+        ["~", "(root)", "parameter", "lr", "1", "2"],
+    ]
+
+
 def test_two_points_of_a_run(told: Told) -> None:
     """`diff` of two points marks every change between them: status, parameters, steps with attempts, and branches."""
     code, text = told("diff", "r1", "r1", "--a-at", "2")

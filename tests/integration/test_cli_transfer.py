@@ -178,11 +178,19 @@ def test_an_export_to_a_link_goes_where_the_link_leads(ran: Ran, tmp_path: Path,
 
 
 def test_an_export_to_a_link_does_not_replace_the_database(ran: Ran, recorded: Path, tmp_path: Path) -> None:
-    """Not even through a symbolic link is an export written over the database or a file that belongs to it."""
+    """Not even through a symbolic link is an export written over the database or a file that belongs to it.
+
+    In a folder, a link in the place of a file is replaced itself.
+    """
     before = rows(recorded)
     for suffix in ("", "-wal", "-lock"):
         (tmp_path / f"link{suffix}").symlink_to(f"{recorded.name}{suffix}")
         assert ran("export", "nightly", "--force", "--to", f"link{suffix}")[0] == 2
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "nightly.json").symlink_to(recorded)
+    assert ran("export", "nightly", "--force", "--format", "json", "--to", "logs/nightly.json")[0] == 2
+    assert ran("export", "nightly", "--force", "--format", "json", "--to", "logs")[0] == 0
+    assert not (tmp_path / "logs" / "nightly.json").is_symlink()
     (tmp_path / "loop").symlink_to("loop")
     assert ran("export", "nightly", "--force", "--to", "loop")[0] == 1
     assert (rows(recorded), (tmp_path / "loop").is_symlink()) == (before, True)
