@@ -25,10 +25,10 @@ def whole_file(path: Path, *, overwrite: bool, taken: type[AlreadyExists]) -> It
         AlreadyExists, OSError
     """
     if path.exists():
-        if not overwrite:
-            raise taken(path)
         if not path.is_file():
             raise FileExistsError(errno.EEXIST, "not a regular file", str(path))
+        if not overwrite:
+            raise taken(path)
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
         with _naming(path):

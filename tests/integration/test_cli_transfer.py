@@ -153,12 +153,13 @@ def test_an_export_that_cannot_be_written_names_its_file(ran: Ran, tmp_path: Pat
 
 @pytest.mark.parametrize("target", [".", "/", "pipe", "folder"])
 def test_an_export_replaces_only_files(ran: Ran, tmp_path: Path, target: str) -> None:
-    """Not even `--force` replaces a folder, a pipe or a device: as root, that would remove `/dev/stdout`."""
+    """Not even `--force` replaces a folder, a pipe or a device, nor is it suggested: as root, it would remove them."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
-    code, _, error = ran("export", "nightly", "--to", target, "--force")
-    assert (code, error) == (1, f"anabranch: FileExistsError: [Errno 17] not a regular file: '{target}'\n")
+    for force in ((), ("--force",)):
+        code, _, error = ran("export", "nightly", "--to", target, *force)
+        assert (code, error) == (1, f"anabranch: FileExistsError: [Errno 17] not a regular file: '{target}'\n")
     assert (sorted(tmp_path.iterdir()), (tmp_path / "pipe").is_fifo()) == (before, True)
 
 
