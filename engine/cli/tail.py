@@ -17,7 +17,7 @@ from engine.cli.event_match import EventMatch
 from engine.cli.failures import run
 from engine.cli.options import AsJson, BranchName, Database, EventStatus, EventStep, EventTypes
 from engine.cli.terminal import errors
-from engine.errors import ReadFailed, RunNotFound, StoreUnavailable
+from engine.errors import BranchNotFound, NotFound, ReadFailed, RunNotFound, StoreUnavailable
 from engine.events import RecordedEvent
 
 _LINES: Final = 10
@@ -57,8 +57,8 @@ def tail(
 ) -> None:
     """Print events as they are recorded by any process, until interrupted.
 
-    Waits for a run that does not exist yet. When interrupted, the last line on standard error says where to resume, so
-    that nothing is missed between two calls.
+    Waits for a run or a branch that does not exist yet. When interrupted, the last line on standard error says where to
+    resume, so that nothing is missed between two calls.
 
     \b
       anabranch tail
@@ -72,7 +72,7 @@ def tail(
     async def command() -> None:
         async with existing(db) as engine:
             start = await _start(engine, wanted, lines) if after is None else after
-            if not json and (missing := await _missing(engine, run_id)) is not None:
+            if not json and (missing := await _awaited(engine, wanted)) is not None:
                 errors().out(f"{visible(str(missing))}; waiting for it", highlight=False)
             shown = _Shown(start, event_printer(as_json=json, with_runs=run_id is None))
             try:
@@ -119,6 +119,16 @@ async def _live(engine: Engine, wanted: _Wanted, after: int) -> AsyncGenerator[R
     async with contextlib.aclosing(engine.subscribe(run_id=run_id, types=wanted.types, after=after)) as found:
         async for recorded in found:
             yield recorded
+
+
+async def _awaited(engine: Engine, wanted: _Wanted) -> NotFound | None:
+    """Return the error for the run or the branch if it does not exist yet."""
+    try:
+        if wanted.run_id is not None:
+            await (await engine.run(wanted.run_id)).branch(wanted.branch)
+    except (RunNotFound, BranchNotFound) as error:
+        return error
+    return None
 
 
 async def _missing(engine: Engine, run_id: str | None) -> RunNotFound | None:

@@ -166,6 +166,20 @@ def test_people_are_told_that_a_run_is_waited_for(tail: Callable[..., Tail], rec
     assert "RunCreated" in follower.next()
 
 
+def test_people_are_told_that_a_branch_is_waited_for(tail: Callable[..., Tail], recorded: Path) -> None:
+    """`tail --branch` says on standard error that it waits for a branch that does not exist."""
+
+    async def fork(engine: Engine) -> None:
+        await (await engine.run("r1")).fork("late")
+
+    follower = tail("r1", "--branch", "late")
+    assert follower.process.stderr is not None
+    assert follower.process.stderr.readline() == b"no branch 'late' in run 'r1'; waiting for it\n"
+    use(recorded, fork)
+    assert follower.next().endswith(" UTC\n")
+    assert "BranchForked" in follower.next()
+
+
 def test_it_resumes_where_it_ended(tail: Callable[..., Tail], recorded: Path) -> None:
     """`tail --after` shows what was recorded between two calls."""
     follower = tail("--json", "-n", "1")
