@@ -19,6 +19,8 @@ from engine.cli.options import (
     RunId,
     as_time_or_ago,
 )
+from engine.cli.terminal import errors
+from engine.cli.text import none_found
 
 
 def events(
@@ -55,10 +57,13 @@ def events(
             await (await engine.run(run_id)).branch(branch)
             read = engine.subscribe if follow else engine.events
             found = read(run_id=run_id, branch=branch, descendants=descendants, types=types or None, after=after)
-            show = event_printer(as_json=json)
+            show, is_empty = event_printer(as_json=json), True
             async with contextlib.aclosing(found):
                 async for recorded in found:
                     if match.admits(recorded):
                         show(recorded)
+                        is_empty = False
+        if is_empty and not json:
+            errors().out(none_found("no events", step=step, status=status, branch=branch), highlight=False)
 
     run(command(), as_json=json)

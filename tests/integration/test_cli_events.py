@@ -54,6 +54,15 @@ def test_only_matching_events_are_printed(shown: Callable[..., str], filters: li
     assert [json.loads(line)["position"] for line in lines] == positions
 
 
+def test_people_are_told_that_no_event_matches(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If no event matches, `events` says so on standard error; with `--json` it prints nothing."""
+    assert recorded.exists()
+    assert main(["events", "r1", "--step", "trian", "--status", "running"]) == 0
+    assert capsys.readouterr() == ("", "no events at trian that are running; did you mean RUNNING?\n")
+    assert main(["events", "r1", "--step", "trian", "--json"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 def test_since_includes_its_own_time(shown: Callable[..., str]) -> None:
     """An event recorded exactly at the time is printed, and none recorded before it."""
     times = [json.loads(line)["recorded_at"] for line in shown("events", "r1", "--json").splitlines()]
