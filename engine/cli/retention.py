@@ -14,6 +14,7 @@ from engine.cli.options import AsJson, BranchName, Database, RunId, as_age
 from engine.cli.terminal import output
 from engine.cli.text import branch_text, cell, counted
 from engine.encoding.plain_json import plain
+from engine.errors import RunHasForks
 from engine.model import TERMINAL_STATUSES, UNENDED_STATUSES
 from engine.names import ROOT
 from engine.removal import Collected, Compaction, DeletedRun
@@ -130,7 +131,11 @@ def delete(
 
     async def command() -> None:
         async with existing(db) as engine:
-            deleted = await engine.delete_run(run_id, reason, carry_over=carry_over)
+            try:
+                deleted = await engine.delete_run(run_id, reason, carry_over=carry_over)
+            except RunHasForks as error:
+                error.add_note("add --carry-over")
+                raise
             compaction = None if keep_size else await engine.compact()
         if json:
             print_json({**plain(deleted), "compaction": plain(compaction)})

@@ -156,7 +156,7 @@ def test_deleted_runs_are_listed(said: Said, document: Callable[..., Any]) -> No
 def test_a_forked_run_is_deleted_when_it_is_carried_over(said: Said) -> None:
     """Deleting a forked run is refused with the names of its forks, unless `--carry-over` is given."""
     code, _, error = said("delete", "old 1", "--reason", "old", "--yes")
-    assert (code, "'fork'" in error) == (1, True)
+    assert (code, "'fork'" in error, error.endswith("; add --carry-over\n")) == (1, True, True)
     assert said("delete", "old 1", "--reason", "old", "--yes", "--carry-over")[0] == 0
     assert "xxx" in said("params", "fork")[1]
 
