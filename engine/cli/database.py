@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from engine import Engine, open_engine
-from engine.cli.hints import did_you_mean, did_you_mean_branch
+from engine.cli.hints import SIMILAR_AMONG_MAX, did_you_mean, did_you_mean_branch
 from engine.cli.text import branch_text
 from engine.errors import BranchNotFound, CannotOpen, FolderNotWritable, NotADatabase, RunNotFound
 from engine.logger import get_logger
@@ -32,7 +32,6 @@ DEFAULT_DATABASE: Final = Path("anabranch.db")
 _log = get_logger(__name__)
 
 _PAGE_RUNS: Final = 1000
-_SIMILAR_AMONG_MAX: Final = 20_000  # runs or branches to search for similar names: a fifth of a second
 
 
 class DatabaseNotFound(CannotOpen):
@@ -82,7 +81,7 @@ async def _explained(engine: Engine, error: RunNotFound) -> RunNotFound:
     except RunNotFound as told:
         error = told
     if error.deleted_at is None:
-        known = [run_id async for run_id in ids_of_runs(engine, _SIMILAR_AMONG_MAX)]
+        known = [run_id async for run_id in ids_of_runs(engine, SIMILAR_AMONG_MAX)]
         if hint := did_you_mean(error.run_id, known):
             error.add_note(hint)
     return error
@@ -92,7 +91,7 @@ async def _hint(engine: Engine, error: BranchNotFound) -> str:
     """Return a hint to what a branch's name may have meant; empty if there is none."""
     if error.branch == branch_text(ROOT):
         return "omit --branch for the root branch"
-    known = await engine.views.branch_names(error.run_id, limit=_SIMILAR_AMONG_MAX)
+    known = await engine.views.branch_names(error.run_id, limit=SIMILAR_AMONG_MAX)
     return did_you_mean_branch(error.branch, known)
 
 

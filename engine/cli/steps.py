@@ -11,6 +11,7 @@ from engine.cli.database import DEFAULT_DATABASE, existing
 from engine.cli.document import attempt_document, print_json, step_document
 from engine.cli.escapes import visible
 from engine.cli.failures import run
+from engine.cli.hints import did_you_mean
 from engine.cli.listing import Listing
 from engine.cli.options import AsJson, AtPoint, BranchName, Database, RunId, Statuses, as_point
 from engine.cli.parameters import origin_text
@@ -104,7 +105,7 @@ def attempts(
             ]
             inherited = [] if branch else await _inherited(engine, run_id, step, point)
             if step is not None and not (found or inherited or await engine.views.tasks.places(step, run_id)):
-                raise TaskNotFound(run_id, step)
+                raise await _not_found(engine, run_id, step)
             tried = [each for each in inherited if each.attempts and with_status is None]
         if json:
             print_json({"run_id": run_id, "attempts": [attempt_document(name, attempt) for name, attempt in found]})
@@ -120,6 +121,15 @@ def attempts(
             output().print(_inherited_text(tried, run_id))
 
     run(command(), as_json=json)
+
+
+async def _not_found(engine: Engine, run_id: str, step: str) -> TaskNotFound:
+    """Return the error for a task or a step that a run does not have, with similar names."""
+    error = TaskNotFound(run_id, step)
+    known = dict.fromkeys(each.step for _, each in await _steps(engine, run_id, None, None))
+    if hint := did_you_mean(step, known):
+        error.add_note(hint)
+    return error
 
 
 async def _inherited(engine: Engine, run_id: str, step: str | None, at: Point) -> list[StepLog]:

@@ -394,6 +394,7 @@ def test_steps_and_attempts_as_of_a_version(document: Callable[..., Any]) -> Non
 
 @pytest.mark.usefixtures("recorded")
 def test_an_unknown_task_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """`attempts --task` with an unknown task is an error, not an empty list."""
-    assert main(["attempts", "r1", "--task", "nope"]) == 1
-    assert capsys.readouterr().err == "anabranch: TaskNotFound: no task 'nope' in run 'r1'\n"
+    """`attempts --task` with an unknown task is an error, not an empty list, and suggests steps of a similar name."""
+    for task, hint in (("nope", ""), ("trian", "; did you mean 'train'?")):
+        assert main(["attempts", "r1", "--task", task]) == 1
+        assert capsys.readouterr().err == f"anabranch: TaskNotFound: no task '{task}' in run 'r1'{hint}\n"
