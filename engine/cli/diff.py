@@ -20,11 +20,12 @@ from engine.cli.options import AsJson, Database
 from engine.cli.parameters import origin_text
 from engine.cli.places import Named, Place, find_place
 from engine.cli.terminal import is_cut, output
-from engine.cli.text import CHARACTERS_MAX, branch_cell, cell, counted, parameter_text, shortened
+from engine.cli.text import CHARACTERS_MAX, branch_cell, cell, counted, parameter_text, shortened, shortened_inside
 from engine.encoding.plain_json import plain
 from engine.model import ERASED, Origin
 from engine.reports.difference import BranchDifference, Difference, FieldDifference, StepOutcome, difference
 
+_SIGN_AND_GAPS_CELLS: Final = 9
 _SIDE_CELLS_MIN: Final = 24
 """The width of one side of a difference on a terminal of 80 columns."""
 
@@ -118,7 +119,10 @@ def _print(compared: Compared) -> None:
     if not compared.difference:
         terminal.print("nothing differs")
         return
-    headers = "", "BRANCH", "WHAT", compared.before.text, compared.after.text
+    # Points of one run differ at the end of their names. Each of the four columns gets at least this width.
+    cells_max = (terminal.width - _SIGN_AND_GAPS_CELLS) // 4
+    sides = (shortened_inside(place.text, cells_max) for place in (compared.before, compared.after))
+    headers = "", "BRANCH", "WHAT", *sides
     rows = [row for name, each in compared.difference.branches.items() for row in _rows(name, each)]
     characters_max = _SIDE_CELLS_MIN if is_cut(terminal) else CHARACTERS_MAX
     terminal.show(Listing(headers, (_cells(row, characters_max) for row in rows), flexible=headers[1:]))

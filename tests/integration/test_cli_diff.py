@@ -51,6 +51,23 @@ def document(told: Told) -> Callable[..., Any]:
     return lambda *arguments: json.loads(told(*arguments, "--json")[1])
 
 
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_a_narrow_terminal_tells_the_sides_apart(
+    told: Told, database: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    """The heading of each side of `diff` keeps the end of a long name, where the points of a run differ."""
+
+    async def record() -> None:
+        async with open_engine(database) as engine:
+            run = await engine.create_run("census-20261128-212547", parameters={"bytes": 1})
+            await run.set_parameters({"bytes": 2, "newest": "x" * 80})
+
+    asyncio.run(record())
+    monkeypatch.setenv("COLUMNS", columns)
+    heading = told("diff", "census-20261128-212547@2", "census-20261128-212547@3")[1].splitlines()[0]
+    assert [word[-2:] for word in heading.split()[2:]] == ["@2", "@3"]
+
+
 def test_runs_may_be_named_like_a_column(told: Told, database: Path) -> None:
     """`diff` shows both sides also of runs whose names are headers of its table."""
 
