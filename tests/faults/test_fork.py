@@ -196,12 +196,15 @@ class _Interrupted(Exception):
     """Raised by a signal's handler."""
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a fork raises nothing
 @pytest.mark.parametrize("error", [KeyboardInterrupt, _Interrupted])
-def test_a_fork_that_a_signal_interrupts_waits_all_the_same(error: type[BaseException]) -> None:
+def test_a_fork_that_a_signal_interrupts_waits_all_the_same(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fork waits until no thread is inside SQLite even if a signal's handler raises, since Python forks all the same;
-    afterwards SQLite can be used.
+    afterwards SQLite can be used, and the error is raised if it is a KeyboardInterrupt, else reported.
     """
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: reported.append(told.exc_type))
     inside, go_on = threading.Event(), threading.Event()
 
     def stay() -> None:
@@ -238,4 +241,5 @@ def test_a_fork_that_a_signal_interrupts_waits_all_the_same(error: type[BaseExce
         for thread in others:
             thread.join()
     assert codes == [0] or (error is KeyboardInterrupt and not codes), "the error may come before the code is noted"
+    assert reported == ([] if error is KeyboardInterrupt else [error])
     _use_sqlite()

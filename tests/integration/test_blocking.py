@@ -8,6 +8,7 @@ import gc
 import os
 import pickle
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -262,6 +263,20 @@ def test_an_engine_that_is_garbage_ends_its_thread(database: Path) -> None:
     gc.collect()
     thread.join(timeout=30)
     assert not thread.is_alive()
+
+
+def test_a_closed_engine_is_let_go_of(database: Path) -> None:
+    """A closed engine that its owner lets go of is garbage: no list of the process keeps it."""
+    blocking_engine = BlockingEngine(database)
+
+    async def weakly(engine: Engine) -> weakref.ref[Engine]:
+        return weakref.ref(engine)
+
+    engine = blocking_engine.call(weakly)
+    blocking_engine.close()
+    del blocking_engine
+    gc.collect()
+    assert engine() is None
 
 
 def test_a_pickled_engine_opens_its_file_where_it_arrives(blocking_engine: BlockingEngine) -> None:

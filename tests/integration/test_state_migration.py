@@ -301,6 +301,21 @@ async def test_what_else_is_in_the_file_stays(database: Path) -> None:
         assert ("new",) in connection.execute("SELECT run_id FROM ids").fetchall()
 
 
+def _tables(database: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+
+@every_version
+async def test_a_migrated_file_has_the_tables_of_a_new_one(database: Path, tmp_path: Path, version: str) -> None:
+    """Nothing of the old tables is left in the file, neither under their names nor under others."""
+    old.make(database, version, old.rich_rows())
+    for path in (database, new := tmp_path / "new.db"):
+        async with open_engine(path):
+            pass
+    assert _tables(database) == _tables(new)
+
+
 async def test_an_empty_state_store_becomes_an_empty_log(database: Path) -> None:
     """An empty state store becomes an empty log that accepts writes."""
     old.make(database, "4", {})
@@ -321,6 +336,20 @@ async def test_an_upgrade_that_was_broken_off_is_finished(database: Path) -> Non
     old.make(database, "2", rows, "UPDATE schema_info SET value = '1'")
     async with open_engine(database) as engine:
         assert (await (await engine.run("r")).step("t")).current_attempt_id == backfilled
+
+
+async def test_a_task_without_a_current_attempt_stays_without(database: Path) -> None:
+    """A task of version 2 that has no current attempt has none afterwards, even if an upgrade made its only attempt."""
+    backfilled = str(uuid5(UUID("6df7afdd-8f9f-4b0c-9a2c-6f2b0c2b2b1a"), "r:t"))
+    rows = {
+        "runs": [old.run("r")],
+        "tasks": [old.task("t", "r", current_attempt_id=None)],
+        "task_attempts": [old.attempt(backfilled, "t", "r")],
+    }
+    old.make(database, "2", rows)
+    async with open_engine(database) as engine:
+        step = await (await engine.run("r")).step("t")
+    assert (step.current_attempt_id, [attempt.attempt_id for attempt in step.attempts]) == (None, [backfilled])
 
 
 async def test_rows_of_any_size_are_taken(database: Path) -> None:

@@ -341,6 +341,20 @@ async def test_who_gives_up_waiting_loses_nothing(engine: Engine) -> None:
     assert given_up > 0
 
 
+async def test_the_engines_own_writes_wake_a_subscriber_at_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscriber gets what its own engine records without waiting for the next poll of the file."""
+    monkeypatch.setattr("engine.subscription.POLL_SECONDS", 3600)
+    run = await engine.create_run("r")
+    async with asyncio.timeout(60), engine.subscribe(after=1) as events:
+        for value in range(3):
+            waiting = asyncio.ensure_future(anext(events))
+            await engine.last_position()  # meanwhile the subscriber begins to wait
+            await run.set_parameters({"a": value})
+            assert (await waiting).position == value + 2
+
+
 async def _set_one_by_one(run: Run, count: int) -> None:
     for value in range(count):
         await run.set_parameters({"v": value})

@@ -372,6 +372,18 @@ async def test_to_the_end_a_cancellation_that_comes_with_the_answer_loses_nothin
     assert cancelled is not None
 
 
+async def test_to_the_end_a_full_queue_makes_callers_wait() -> None:
+    """`submit_shielded` keeps to the queue's limit, too, unless it is cancelled."""
+    log = StubLog()
+    writer = Writer(log, queued_requests_max=2)
+    tasks = [submit_shielded(writer, name) for name in "abc"]
+    await settle()
+    assert log.batches == [["a", "b"]]
+    log.release()
+    await asyncio.gather(*tasks)
+    assert log.batches == [["a", "b"], ["c"]]
+
+
 async def test_who_is_queued_outlives_a_log_that_is_cancelled() -> None:
     """When the log's task is cancelled, its batch is cancelled and the next queued request is recorded."""
     log = StubLog(batch_requests_max=1)
@@ -419,3 +431,19 @@ async def test_to_the_end_in_front_of_a_closed_writer_a_cancelled_caller_is_canc
     with pytest.raises(asyncio.CancelledError) as raised:
         await waiting
     assert isinstance(raised.value.__cause__, EngineClosed)
+
+
+@pytest.mark.parametrize("ending", ["recorded", "failed", "cancelled"])
+async def test_to_the_end_a_place_in_the_queue_is_given_back(ending: str) -> None:
+    """A request of `submit_shielded` frees its place in the queue however it ends, so the next caller gets it."""
+    log = StubLog()
+    log.failure = StoreUnavailable("gone") if ending == "failed" else None
+    writer = Writer(log, queued_requests_max=1)
+    tasks = [submit_shielded(writer, name) for name in "ab"]
+    await settle()
+    if ending == "cancelled":
+        tasks[0].cancel()
+    log.release()
+    await settle()
+    assert log.batches == [["a"], ["b"]]
+    await asyncio.gather(*tasks, return_exceptions=True)
