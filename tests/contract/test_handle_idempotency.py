@@ -225,3 +225,12 @@ async def test_a_reduction_says_that_it_was_recorded_before(engine: Engine) -> N
     assert (first.duplicate, again.duplicate) == (False, True)
     assert (await run.reduce([child])).values["x"].value == 2
     assert structs.replace(again, duplicate=False) == first
+
+
+async def test_an_attempt_says_that_it_was_started_before(engine: Engine) -> None:
+    """A retried start returns the same attempt, marked as a duplicate."""
+    run = await engine.create_run("r")
+    first = await run.start_attempt("s", idempotency_key="k")
+    again = await run.start_attempt("s", idempotency_key="k")
+    assert first.attempt_id == again.attempt_id
+    assert (first.duplicate, again.duplicate) == (False, True)

@@ -122,6 +122,18 @@ async def test_any_line_left_out_or_twice(lines: list[bytes], target: Engine) ->
                 )
 
 
+@pytest.mark.parametrize("count", ["branches", "events"])
+async def test_a_run_that_ends_with_other_counts(lines: list[bytes], target: Engine, count: str) -> None:
+    """A run whose last line states another number of branches or events than it holds is refused at that line."""
+    place = next(place for place, line in enumerate(lines) if json.loads(line)["line"] == "run end")
+    stated = json.loads(lines[place])
+    lines[place] = json.dumps({**stated, count: stated[count] + 1}, separators=(",", ":")).encode() + b"\n"
+    with unchanged(target):
+        error = await refusal(target, b"".join(lines))
+    assert (type(error), error.line) == (LineOutOfPlace, place + 1)
+    assert "with 2 branches and" in str(error)
+
+
 async def test_a_run_twice_in_one_file(lines: list[bytes], target: Engine) -> None:
     """An export that holds a run twice is refused."""
     run = lines[1:-5]

@@ -79,11 +79,12 @@ def interrupt_call(database: Path) -> None:
         engine.call(lambda each: each.create_run("r"))
 
 
+def serving() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "anabranch-engine"]
+
+
 def interrupt_opening(database: Path) -> None:
     """Receive SIGINT while another holder of the lock delays the opening, then wait until no engine thread is left."""
-
-    def serving() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name == "anabranch-engine"]
 
     def interrupt() -> None:
         while not serving():
@@ -111,6 +112,25 @@ def raw_fork(database: Path) -> None:
     if child:
         _, status = os.waitpid(child, 0)
         sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def fork_during_opening(database: Path) -> None:
+    """Fork while another thread's first call waits for a lock to open the file; then call in parent and child."""
+    engine = BlockingEngine(database)
+    opening = threading.Thread(target=engine.call, args=(lambda each: each.create_run("r"),))
+    with database.with_name(f"{database.name}-lock").open("xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        opening.start()
+        while not serving():
+            time.sleep(0.001)
+        child = os.fork()
+    if not child:
+        engine.call(lambda each: each.create_run("child"))
+        return
+    _, status = os.waitpid(child, 0)
+    opening.join()
+    engine.call(lambda each: each.create_run("parent"))
+    sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def fork_amid_threads(database: Path) -> None:

@@ -135,8 +135,9 @@ async def test_an_error_without_a_code_fails_the_backup(
         raise sqlite3.OperationalError("Could not decode to UTF-8 column")
 
     monkeypatch.setattr(sqlite_backup, "damage_in_log", undecodable)
-    with pytest.raises(BackupFailed, match="Could not decode to UTF-8 column"):
+    with pytest.raises(BackupFailed, match="Could not decode to UTF-8 column") as caught:
         await original.backup(target)
+    assert caught.value.path == target
     assert left_in(target) == []
 
 

@@ -90,6 +90,14 @@ def test_a_fork_waits_for_no_thread_that_the_child_lacks(database: Path) -> None
         assert engine.call(lambda opened: opened.verify_views()) == []
 
 
+def test_a_child_opens_the_file_while_a_thread_of_its_parent_does(database: Path) -> None:
+    """A child forked while another thread waits for the engine to open does not wait for that thread."""
+    run("fork_during_opening", database)
+    with BlockingEngine(database) as engine:
+        runs = engine.call(lambda each: each.runs())
+    assert sorted(info.run_id for info in runs) == ["child", "parent", "r"]
+
+
 def test_a_child_may_fork_too(database: Path) -> None:
     """A forked child and its own forked child can each use the engine."""
     run("fork_of_a_fork", database)

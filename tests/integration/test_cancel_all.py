@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 
 from engine import Engine, Run, cancellation, open_engine
-from engine.errors import EngineClosed
+from engine.errors import EngineClosed, VersionConflict
 from tests.faults.leaks import nothing_left
 
 
@@ -196,12 +196,35 @@ async def test_a_task_that_goes_on_as_if_it_had_not_been_cancelled_holds_up_no_c
     assert await _statuses(database) == ["RUNNING"]
 
 
-async def test_a_block_that_nobody_leaves_holds_up_no_close(database: Path) -> None:
+async def test_a_block_that_nobody_leaves_holds_up_no_close(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The close does not wait for a task that is not being cancelled; its attempt stays RUNNING."""
+    monkeypatch.setattr(cancellation, "LEAVING_SECONDS_MAX", 3600)
     begun = asyncio.Barrier(2)
-    async with open_engine(database) as engine:
+    async with asyncio.timeout(60), open_engine(database) as engine:
         worker = asyncio.create_task(_working(await engine.create_run("r"), "s", begun))
         await begun.wait()
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)
     assert await _statuses(database) == ["RUNNING"]
+
+
+async def test_an_attempt_that_did_not_start_holds_up_no_close(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The close does not wait for a cancelled task whose attempt was refused, as it has no end to record."""
+    monkeypatch.setattr(cancellation, "LEAVING_SECONDS_MAX", 3600)
+    refused, may_end = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(run: Run) -> None:
+        with pytest.raises(VersionConflict):
+            async with run.attempt("s", expected_version=100):
+                pass
+        with contextlib.suppress(asyncio.CancelledError):
+            refused.set()
+            await asyncio.Event().wait()
+        await may_end.wait()
+
+    async with asyncio.timeout(60), open_engine(database) as engine:
+        worker = asyncio.create_task(stubborn(await engine.create_run("r")))
+        await refused.wait()
+        worker.cancel()
+    may_end.set()
+    await worker
