@@ -283,6 +283,8 @@ async def test_what_is_no_document_is_refused(store: PartitionedRunLogStore, bad
     [
         JobLog(attempts=[StepAttempt(output_parameters={"x": Parameter(2**70)})]),
         JobLog(attempts=[StepAttempt(code_identities=[3])]),
+        JobLog(code_identities=[3]),
+        JobLog(data_catalog=[3]),
         SimpleNamespace(status=3),
     ],
 )

@@ -260,6 +260,7 @@ async def test_what_a_field_cannot_hold_is_refused(engine: Engine, run: Run, cas
 
 TOLD: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
     "older_than: 30 is int, not a timedelta or a datetime": lambda e, r: e.collect(30),
+    "since: 3 is int, not a Checkpoint": lambda e, r: e.verify(since=3),
     "reason: 5 is int, not text": lambda e, r: r.set_status("X", 5),
     "default: <built-in function max> is a function; functions must be given by name in rules": (
         lambda e, r: r.reduce(default=max)

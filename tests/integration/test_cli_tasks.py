@@ -219,8 +219,9 @@ async def _record_job(database: Path) -> None:
         await store.create_run_log("job")
         attempt = StepAttempt(status="FAIL", message="no such function")
         await store.add_job_log("job", JobLog(status="FAIL", attempts=[attempt]))
-        run = await engine.create_run("shapeless")
-        await run.log_job({"attempts": "none", "status": 7})
+        for run_id, attempts in (("shapeless", "none"), ("stranger", ["none"])):
+            run = await engine.create_run(run_id)
+            await run.log_job({"attempts": attempts, "status": 7})
 
 
 def test_a_run_that_is_a_single_job_is_explained_by_it(shown: Shown, recorded: Path) -> None:
@@ -231,7 +232,9 @@ def test_a_run_that_is_a_single_job_is_explained_by_it(shown: Shown, recorded: P
     asyncio.run(_record_job(recorded))
     assert shown("explain", "job") == "job is FAIL: its job is FAIL: no such function\n"
     assert ["job", "FAIL: no such function"] in [line.split(None, 1) for line in shown("show", "job").splitlines()]
-    assert shown("explain", "shapeless") == "shapeless is CREATED: no step or branch failed, and none is waiting\n"
+    for run_id in ("shapeless", "stranger"):
+        told = f"{run_id} is CREATED: no step or branch failed, and none is waiting\n"
+        assert shown("explain", run_id) == told
 
 
 async def _hostile(database: Path) -> None:

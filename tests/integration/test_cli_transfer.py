@@ -98,7 +98,9 @@ def test_evidence_is_still_exported(ran: Ran, tmp_path: Path) -> None:
     assert (tmp_path / "folder" / "bundle.json").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["r1", "--all"], ["r1", "--format", "xml"], ["--all", "--format", "json"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["r1", "--all"], ["r1", "--format", "xml"], ["nightly", "forked", "--format", "json"]]
+)
 def test_a_command_line_that_says_too_little_or_too_much(ran: Ran, arguments: list[str]) -> None:
     """`export` needs either run ids or `--all`, a known format, and a folder for several run logs."""
     assert ran("export", *arguments)[0] == 2
@@ -458,3 +460,19 @@ def test_all_compiled_logs_go_into_a_folder_however_few(ran: Ran, tmp_path: Path
     said = ran("export", "--all", "--format", "json", "--to", "logs", "--db", "few.db")
     assert said == (0, "", ["wrote 0 run logs into logs\n", "wrote 1 run log into logs\n"][runs])
     assert len([*(tmp_path / "logs").glob("*")]) == runs
+
+
+def test_compiled_logs_of_long_run_ids_have_short_names(ran: Ran, tmp_path: Path) -> None:
+    """A run id that is too long for a file name is cut between two characters, and stays unique."""
+    ids = ["x" + "é" * 200 + end for end in "ab"]
+
+    async def record() -> None:
+        async with open_engine(tmp_path / "runs.db") as engine:
+            for run_id in ids:
+                await engine.create_run(run_id)
+
+    asyncio.run(record())
+    assert ran("export", *ids, "--format", "json", "--to", "logs")[0] == 0
+    found = {json.loads(path.read_text())["run_id"]: path.name for path in (tmp_path / "logs").iterdir()}
+    assert sorted(found) == ids
+    assert all(name.startswith("x" + "é" * 49 + "%~") for name in found.values())

@@ -189,6 +189,21 @@ async def test_a_bundle_is_of_one_moment(engine: Engine) -> None:
     await writing
 
 
+@pytest.mark.parametrize(
+    ("reason", "message", "told"),
+    [("exit code 1", "no data", "exit code 1"), (None, "no data", "no data"), (None, "", "given up")],
+)
+async def test_the_report_says_why_a_step_failed(engine: Engine, reason: str | None, message: str, told: str) -> None:
+    """A step's row has the reason of its last attempt, else its message, else the step's own reason."""
+    run = await engine.create_run("r")
+    branch = await run.fork("b")
+    await (await branch.start_attempt("s")).finish("FAILED", reason, message=message)
+    await branch.set_step_status("s", "FAILED", "given up")
+    text = report(await collect_evidence(engine, "r"))
+    of_the_step = next(line for line in text.splitlines() if line.startswith("| b | s |"))
+    assert told in [cell.strip() for cell in split_cells(of_the_step)]
+
+
 async def test_no_text_breaks_the_report(engine: Engine) -> None:
     """Recorded texts can neither break a table of the report nor add markup, links or HTML."""
     hostile = "a|b\n# c\r\\|`d` [x](http://y) <img src=z> **e** \u202e"
@@ -385,6 +400,7 @@ EDITS: dict[str, Callable[[Any], object]] = {
     "tasks": lambda bundle: bundle["tasks"].pop(),
     "task_counts.FAILED": lambda bundle: bundle["task_counts"].update(FAILED=0),
     "run.status": lambda bundle: bundle["run"].update(status="COMPLETED"),
+    "tasks[1].attempts[1].attempt_index": lambda bundle: bundle["tasks"][1]["attempts"][1].update(attempt_index=2.0),
     "log.heads": lambda bundle: bundle["log"].update(heads=[]),
     "tasks[1].attempts[0].status_reason": lambda bundle: bundle["tasks"][1]["attempts"][0].update(status_reason="x"),
 }

@@ -89,6 +89,23 @@ def test_times_of_the_engine_and_of_the_host_go_together(tmp_path: Path) -> None
     assert all(datetime.fromisoformat(time).tzinfo is None for pair in times.values() for time in pair)
 
 
+async def _ended_at_once(database: Path) -> None:
+    async with open_engine(database) as engine:
+        await engine.create_run("quick")
+        moment = "2026-01-02 03:04:05.500000"
+        attempt = StepAttempt(status="SUCCESS", start_time=moment, end_time=moment)
+        store = PartitionedRunLogStore(engine)
+        await store.add_step_log(StepLog(internal_name="s", status="SUCCESS", attempts=[attempt]), "quick")
+
+
+def test_times_of_the_host_are_exported_as_they_are(tmp_path: Path) -> None:
+    """An attempt that the host's clock ended in the moment that it began keeps both of its times."""
+    host = our_host(tmp_path / "ours")
+    asyncio.run(_ended_at_once(host.folder / "runs.db"))
+    (attempt,) = json.loads(export(host, "quick").read_text())["steps"]["s"]["attempts"]
+    assert (attempt["start_time"], attempt["end_time"]) == ("2026-01-02 03:04:05.500000",) * 2
+
+
 async def _with_an_erased_value(database: Path) -> None:
     async with open_engine(database) as engine:
         run = await engine.create_run("erased")

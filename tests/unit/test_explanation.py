@@ -187,6 +187,15 @@ def test_an_operator_is_named_by_its_key_or_else_by_its_type(operator: dict[str,
     assert job.operator == name
 
 
+@pytest.mark.parametrize(("submitted_at", "since"), [(NOW, NOW), (None, LONG_AGO)])
+def test_a_job_runs_since_it_was_submitted(submitted_at: datetime | None, since: datetime) -> None:
+    """A job runs since its attempt was submitted, or if that is unknown, since it was created."""
+    running = attempt("RUNNING", created_at=LONG_AGO, submitted_at=submitted_at)
+    job = of(explained(task("t", attempts=[running])), "t").job
+    assert job is not None
+    assert job.since == since
+
+
 def test_a_message_stands_in_for_a_reason() -> None:
     """An attempt's message is the reason if it has no status reason."""
     found = explained(task("a", status="FAIL", attempts=[attempt("FAIL", message="exit code 1")]))
