@@ -84,6 +84,28 @@ async def test_a_bad_name_is_refused(store: Any, call: str) -> None:
     assert await last_position(store) == before
 
 
+BY_OPTIONAL_RUN: dict[str, Call] = {
+    "get_task_status": lambda store, bad: store.get_task_status("a", bad),
+    "update_task_status": lambda store, bad: store.update_task_status("a", "RUNNING", bad),
+    "delete_task": lambda store, bad: store.delete_task("a", bad),
+    "update_external_run": lambda store, bad: store.update_external_run(external("a"), bad),
+    "get_external_run": lambda store, bad: store.get_external_run("a", bad),
+    "cancel_external_runs": lambda store, bad: store.cancel_external_runs("a", bad),
+    "list_attempts": lambda store, bad: store.list_attempts("a", bad),
+    "get_current_attempt": lambda store, bad: store.get_current_attempt("a", bad),
+}
+
+
+@pytest.mark.parametrize("call", BY_OPTIONAL_RUN)
+async def test_a_bad_run_is_refused_where_one_may_be_given(store: Any, call: str) -> None:
+    """An invalid run id raises InvalidName where a run may be named or left out as None."""
+    before = await last_position(store)
+    for bad in NAMES[1:]:
+        with pytest.raises(InvalidName):
+            await BY_OPTIONAL_RUN[call](store, bad)
+    assert await last_position(store) == before
+
+
 BY_TEXT: dict[str, Call] = {
     "create_run, workspace": lambda store, bad: store.create_run(handle("new", workspace_slug=bad)),
     "create_run, root": lambda store, bad: store.create_run(handle("new", root_path=bad)),

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from engine import Engine, TaskSpec
+from engine.commands import LogExternalRun, LogTask
 from engine.errors import ExternalRunNotFound, RunNotFound, TaskNotFound
-from engine.stores import ExternalRunHandle
+from engine.events import ExternalRunRegistered
+from engine.stores import ExternalRunHandle, StateStore
 from tests.contract.state_stores import TWINS, begin, external, last_position, opened
 
 
@@ -142,3 +145,13 @@ async def test_an_update_has_to_say_the_status(store: Any) -> None:
     with pytest.raises(ValueError, match="has no status"):
         await store.update_external_run({"task_id": "a", "external_id": "1"})
     assert await last_position(store) == before
+
+
+async def test_what_the_engine_did_not_say_of_it_is_empty(engine: Engine) -> None:
+    """An external run that was recorded without operator data is read with an empty mapping."""
+    registered = ExternalRunRegistered(branch="", task_id="t", operator_type="HPC", status="SUBMITTED")
+    run = await engine.create_run("r")
+    await run.write(LogTask(task_id="t", spec=TaskSpec()), LogExternalRun(event=registered))
+    found = await StateStore(engine).get_external_run("t")
+    assert found is not None
+    assert found.operator_data == {}

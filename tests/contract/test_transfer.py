@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import gc
 import io
 import sqlite3
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -396,6 +398,16 @@ class _Held(io.BytesIO):
             self._loop.call_soon_threadsafe(self.reached.set)
             self.released.wait()
         return super().readline(size)
+
+
+async def test_an_import_lets_go_of_its_file(source: Engine, target: Engine) -> None:
+    """Once the import has returned, nothing of the engine keeps its file in memory."""
+    file = io.BytesIO(await exported(source))
+    imported_from = weakref.ref(file)
+    await target.import_runs(file)
+    del file
+    gc.collect()
+    assert imported_from() is None
 
 
 async def test_an_import_that_is_cancelled_leaves_nothing(

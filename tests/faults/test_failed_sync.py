@@ -76,8 +76,9 @@ async def test_a_disk_that_still_refuses(database: Path, monkeypatch: pytest.Mon
     mark = await _in_doubt(database)
     with monkeypatch.context() as patched:
         patched.setattr(sync_failures, "sync_folder", _refuses)
-        with pytest.raises(CannotOpen, match="failed before, and failed again: Input/output error"):
+        with pytest.raises(CannotOpen, match="failed before, and failed again: Input/output error") as refused:
             await open_engine(database)
+    assert refused.value.path == database
     assert mark.exists()
     async with open_engine(database) as engine:
         await engine.create_run("s")

@@ -30,6 +30,9 @@ async def _record(database: Path) -> None:
         attempt = await doubtful.start_attempt("train")
         await doubtful.set_parameters({"loss": 0.1})
         await attempt.finish("FAILED", "killed")
+        long = await engine.create_run("long")
+        for number in range(150):
+            await long.set_parameters({"x": number})
         wide = await engine.create_run("wide")
         for number in range(150):
             await (await wide.fork(f"b{number}")).set_parameters({"least": number, "all": number})
@@ -194,3 +197,11 @@ def test_hostile_names_and_values_reach_no_terminal(
 def test_a_value_set_by_a_failed_attempt_names_it(shown: Shown) -> None:
     """`blame` says of a value that the attempt which set it failed."""
     assert "set during train #1, which is FAILED" in untimed(shown("doubtful", "loss"))[1]
+
+
+def test_a_long_history_says_where_it_goes_on(shown: Shown) -> None:
+    """`blame --history` shows a limited number of values, and the command for the earlier ones."""
+    text = shown("long", "x", "--history")
+    assert text.count("overwrote") == 100
+    told = " ".join(text.split())
+    assert told.endswith("… and earlier values, from (root)@50: see anabranch blame long x --at 50 --history")

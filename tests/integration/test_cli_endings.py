@@ -191,7 +191,7 @@ def test_a_closed_pipe_ends_a_command_quietly(recorded: Path) -> None:
 def test_an_output_that_cannot_be_written_is_an_error(
     recorded: Path, command: list[str], environment: dict[str, str]
 ) -> None:
-    """A full disk behind standard output ends a command with exit code 1 and one line of error."""
+    """A full disk behind standard output ends a command with exit code 1 and one line of error, as JSON if asked."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [*_COMMAND, *command],
@@ -199,6 +199,7 @@ def test_an_output_that_cannot_be_written_is_an_error(
             env={**os.environ, "ANABRANCH_DB": str(recorded), **environment},
         )  # fmt: skip
     assert (done.returncode, done.stderr.count(b"\n"), done.stderr.count(b"No space left")) == (1, 1, 1)
+    assert done.stderr.startswith(b"{") is ("--json" in command)
 
 
 @pytest.mark.parametrize("command", [["runs"], ["runs", "--json"], ["export", "r1"], ["nothing"]], ids=" ".join)

@@ -42,6 +42,20 @@ def test_going_on_from_a_step(recorded: Path, capsys: pytest.CaptureFixture[str]
     assert "prepare" in capsys.readouterr().out
 
 
+async def _prepare_again(database: Path) -> None:
+    async with open_engine(database) as engine, (await engine.run("r2")).attempt("prepare"):
+        pass
+
+
+def test_attempts_of_a_fork_as_of_a_point(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`attempts --at` names the run whose step a fork inherited then, although the fork has repeated it since."""
+    assert main(["fork", "r1", "--from-step", "train", "--as", "r2"]) == 0
+    asyncio.run(_prepare_again(recorded))
+    capsys.readouterr()
+    assert main(["attempts", "r2", "--at", "1"]) == 0
+    assert capsys.readouterr().out == "no attempts of its own\n1 attempt at inherited steps: r1: (root)@6\n"
+
+
 def test_the_fork_is_there_for_scripts(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`fork --json` prints the same facts, with a generated run id where none is given."""
     assert main(["fork", "r1", "--branch", "a", "--at", "2", "--tag", "again", "--json"]) == 0

@@ -117,6 +117,13 @@ def test_attempts_of_a_task(document: Callable[..., Any]) -> None:
     assert found == document("attempts", "r1", "--step", "relax")
 
 
+def test_attempts_that_run_are_shown_with_the_time_so_far(shown: Shown) -> None:
+    """`attempts` says of a running attempt how long it has taken so far; one that has not begun has no time."""
+    lines = shown("attempts", "r1").splitlines()
+    assert [line.split()[3:5] for line in lines if "so far" in line] == [["plot", "1"]]
+    assert any("lost" in line for line in lines)
+
+
 def test_explain_answers_in_one_line_first(shown: Shown) -> None:
     """The first line of `explain` says what failed, how much that blocks, and what else holds up the run."""
     answer, *_ = shown("explain", "r1").splitlines()

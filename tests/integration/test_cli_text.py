@@ -16,7 +16,7 @@ from engine.cli import main
 from engine.cli.document import json_text
 from engine.cli.escapes import visible
 from engine.cli.event_text import event_text
-from engine.cli.text import duration_text, elapsed_text, shortened_inside, time_text, value_text
+from engine.cli.text import duration_text, elapsed_text, shortened_inside, so_far_text, time_text, value_text
 from engine.codec import EVENT_TYPES
 from engine.encoding.plain_json import plain
 from engine.events import (
@@ -189,11 +189,13 @@ def test_times_have_four_digits_of_the_year() -> None:
 
 
 def test_negative_durations_are_not_printed() -> None:
-    """`elapsed_text` is empty when the end lies before the start."""
+    """`elapsed_text` and `so_far_text` are empty when the end lies before the start."""
     moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert elapsed_text(moment, moment + timedelta(days=1)) == "1 d 0 h"
     assert elapsed_text(moment, moment) == "0 ms"
     assert elapsed_text(moment, moment - timedelta(microseconds=1)) == ""
+    assert so_far_text(moment, moment + timedelta(days=1)) == "1 d 0 h so far"
+    assert so_far_text(moment, moment - timedelta(microseconds=1)) == ""
 
 
 async def _record_hostile(database: Path) -> None:

@@ -173,7 +173,11 @@ async def test_what_is_not_what_was_hashed_is_not_erased(engine: Engine, run: Ru
         await engine.erase("r", None, 2, "a name")
 
 
-async def test_a_schema_whose_tables_begin_on_one_page_is_refused(database: Path) -> None:
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_schema_whose_tables_begin_on_one_page_is_refused(
+    database: Path,
+    read_only: bool,  # noqa: FBT001 - a column of the table
+) -> None:
     """A file in which two tables start on the same page raises NotADatabase.
 
     A write to one table would overwrite the other.
@@ -188,7 +192,7 @@ async def test_a_schema_whose_tables_begin_on_one_page_is_refused(database: Path
         )
         connection.commit()
     with pytest.raises(NotADatabase, match="begin on the same page"):
-        async with open_engine(database):
+        async with open_engine(database, read_only=read_only):
             pass
 
 
