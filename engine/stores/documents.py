@@ -6,7 +6,7 @@ unchanged.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct, field, structs
@@ -16,6 +16,8 @@ from engine.errors import InvalidValue
 from engine.model import CREATED, Parameter
 
 Document = TypeVar("Document", bound=Struct)
+
+_REASON_CHARACTERS_MAX: Final = 300
 
 
 class StepAttempt(Struct, frozen=True, kw_only=True):
@@ -94,7 +96,8 @@ def as_document(given: object, document: type[Document]) -> Document:
         return msgspec.convert(attributes, document, from_attributes=True)
     # msgspec itself fails on lone surrogates, and on some attributes of foreign classes
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidValue(document.__name__, given, f"is not one: {error}") from error
+        # msgspec's text ends with the path to the fault, which is as long as the document is deep.
+        raise InvalidValue(document.__name__, given, f"is not one: {str(error)[:_REASON_CHARACTERS_MAX]}") from error
 
 
 def is_branch_log(given: object) -> bool:

@@ -313,6 +313,25 @@ async def test_what_no_document_can_be_read_from_is_refused(store: PartitionedRu
         await store.set_parameters("r", [bad])  # type: ignore[arg-type]
 
 
+def _nested(innermost: SimpleNamespace, depth: int) -> SimpleNamespace:
+    """Return a step with that many steps inside each other below it; with a depth of 0, one that contains itself."""
+    step = innermost
+    for _ in range(depth):
+        below = SimpleNamespace(internal_name="b", steps={"s": step})
+        step = SimpleNamespace(internal_name="s", branches={"b": below})
+    if not depth:
+        step.branches = {"b": SimpleNamespace(internal_name="b", steps={"s": step})}
+    return step
+
+
+@pytest.mark.parametrize("depth", [0, 100])
+async def test_a_document_of_any_depth_is_refused_briefly(store: PartitionedRunLogStore, depth: int) -> None:
+    """A document that contains itself, or whose fault is deep inside, raises InvalidValue with a short message."""
+    with pytest.raises(InvalidValue) as refused:
+        await store.add_step_log(_nested(SimpleNamespace(internal_name=5 if depth else "s"), depth), "r")
+    assert len(str(refused.value)) < 1000
+
+
 class Model:
     """An object with the dump method of a host's model class, such as pydantic's."""
 
