@@ -82,11 +82,14 @@ async def test_reading_what_is_not_there_says_what_is_missing(store: Any) -> Non
 
 
 async def test_bad_names_are_refused_and_nothing_is_opened(store: Any) -> None:
-    """Setting parameters with an invalid branch or parameter name raises InvalidName and creates no run."""
+    """An invalid run id, branch or parameter name raises InvalidName and creates no run."""
     with pytest.raises(InvalidName):
         await store.set_parameters("r", {"x": parameter(1)}, "line\nbreak")
     with pytest.raises(InvalidName):
         await store.set_parameters("r", {"": parameter(1)}, "b")
+    for branch in (None, "b"):
+        with pytest.raises(InvalidName):
+            await store.get_step_log("s", "r\ud800", branch)
     with pytest.raises(RunNotFound):
         await store.get_run_log_by_id("r")
 

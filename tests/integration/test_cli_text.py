@@ -1,5 +1,6 @@
 """Recorded values are safe when printed to a terminal, and exact when printed as JSON."""
 
+import io
 import json
 import math
 import unicodedata
@@ -137,6 +138,13 @@ def test_json_is_exact_and_safe(document: object) -> None:
 
     assert json.loads(text) == document
     assert hidden(text) <= {"\n"}
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("UTF-8", '"é"'), ("latin-1", '"\\u00e9"')])
+def test_json_is_legible_where_it_can_be(monkeypatch: pytest.MonkeyPatch, encoding: str, text: str) -> None:
+    """JSON has letters of other languages as they are in a UTF-8 output, and escaped in any other."""
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert json_text("é") == text
 
 
 def test_json_needs_no_special_parser() -> None:

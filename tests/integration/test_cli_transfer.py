@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from engine.cli import main
 from engine.cli.file_output import FileIsThere, whole_file
 from engine.cli.new_database import MadeMeanwhile, new_database
 from engine.codec import EVENT_BYTES_MAX
+from engine.errors import FolderNotWritable
 from engine.logs import mounts as mounts_module
 from engine.model import AttemptDocument
 from tests.exports import documents, rows
@@ -293,6 +295,18 @@ async def test_a_database_created_meanwhile_is_not_touched(tmp_path: Path, name:
         async with new_database(tmp_path / "other.db", event_bytes_max=EVENT_BYTES_MAX):
             (tmp_path / name).write_text("theirs")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "theirs"}
+
+
+async def test_a_database_that_cannot_get_its_name_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file system refuses the name of a new database, the import fails with that reason and leaves nothing."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(FolderNotWritable, match="Input/output error"):
+        async with new_database(tmp_path / "other.db", event_bytes_max=EVENT_BYTES_MAX):
+            monkeypatch.setattr(Path, "hardlink_to", refused)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"x" * 100_000])
