@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except BrokenPipeError:
         return leave_quietly()
-    except OSError as error:  # raised by writing the last lines, such as those of --help
+    except OSError as error:  # raised by a command, or by writing the last lines, such as those of --help
         return report_unwritten(error, as_json="--json" in given)
     return code or 0
 

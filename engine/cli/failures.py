@@ -40,8 +40,6 @@ def run(command: Coroutine[Any, Any, int | None], *, as_json: bool) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         code = leave_quietly()
-    except OSError as error:
-        code = report_unwritten(error, as_json=as_json)
     except AnabranchError as error:
         message = "; ".join([str(error), *getattr(error, "__notes__", [])])
         code = report(type(error).__name__, message, as_json=as_json)
