@@ -133,6 +133,30 @@ def fork_during_opening(database: Path) -> None:
     sys.exit(os.waitstatus_to_exitcode(status))
 
 
+def fork_during_a_call(database: Path) -> None:
+    """Fork while another thread is in a call; then call and close in the child, and only then end the thread's call."""
+    engine = BlockingEngine(database)
+    begun, may_end = threading.Event(), threading.Event()
+
+    async def held(opened: Engine) -> None:
+        begun.set()
+        await anyio.to_thread.run_sync(may_end.wait)
+        await opened.create_run("r")
+
+    calling = threading.Thread(target=engine.call, args=(held,))
+    calling.start()
+    begun.wait()
+    child = os.fork()
+    if not child:
+        engine.call(lambda each: each.create_run("child"))
+        engine.close()
+        return
+    _, status = os.waitpid(child, 0)
+    may_end.set()
+    calling.join()
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
 def fork_amid_threads(database: Path) -> None:
     """Fork while other threads are inside calls."""
     store = BlockingRunLogStore(database)

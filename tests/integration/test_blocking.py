@@ -135,14 +135,17 @@ def test_a_file_that_cannot_be_opened_can_be_tried_again(database: Path) -> None
 
 
 def test_many_threads_may_call_at_once(blocking_engine: BlockingEngine) -> None:
-    """Calls of many threads share one engine, and none is lost."""
+    """Calls of many threads share one engine, the first calls included, and none is lost."""
+    shared = set[int]()
 
     async def set_one(engine: Engine, index: int) -> None:
+        shared.add(id(engine))
         run = await engine.create_run("r", exist_ok=True)
         await run.set_parameters({f"p{index}": index})
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda index: blocking_engine.call(lambda engine: set_one(engine, index)), range(64)))
+    assert len(shared) == 1
     assert len(blocking_engine.call(parameters)) == 64
 
 

@@ -98,6 +98,14 @@ def test_a_child_opens_the_file_while_a_thread_of_its_parent_does(database: Path
     assert sorted(info.run_id for info in runs) == ["child", "parent", "r"]
 
 
+def test_a_child_closes_while_a_thread_of_its_parent_calls(database: Path) -> None:
+    """The close of a forked child does not wait for the calls that were under way in its parent."""
+    run("fork_during_a_call", database)
+    with BlockingEngine(database) as engine:
+        runs = engine.call(lambda each: each.runs())
+    assert sorted(info.run_id for info in runs) == ["child", "r"]
+
+
 def test_a_child_may_fork_too(database: Path) -> None:
     """A forked child and its own forked child can each use the engine."""
     run("fork_of_a_fork", database)
