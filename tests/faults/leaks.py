@@ -51,7 +51,7 @@ async def nothing_left(folder: Path) -> AsyncIterator[None]:
     yield
     gc.collect()
     for thread in set(threading.enumerate()) - threads:
-        if not thread.name.startswith("asyncio_"):  # the event loop's own pool
+        if not thread.name.startswith(("asyncio_", "uvloop_")):  # the event loop's own pool
             thread.join(_JOIN_SECONDS_MAX)
             assert not thread.is_alive(), thread
     assert asyncio.all_tasks() <= tasks
