@@ -154,7 +154,10 @@ async def test_a_file_in_a_folder_that_may_not_be_entered_is_refused(archive: Pa
 
 def test_the_command_says_why_it_cannot_read_it(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A command that can open a file in neither way reports both reasons."""
+    mode = archive.parent.stat().st_mode
+    archive.parent.chmod(0o700)
     Path(f"{archive}-wal").write_bytes(b"x" * 100)
+    archive.parent.chmod(mode)
     with unprivileged():
         assert main(["runs", "--db", str(archive)]) == 1
     error = capsys.readouterr().err
