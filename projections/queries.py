@@ -220,20 +220,18 @@ class SqliteViews:
     async def compile_as(
         self, make: Callable[[RunLog], Result], run_id: str, *, nested: bool, inherited: bool
     ) -> Result:
-        def read(connection: sqlite3.Connection) -> Result:
-            root = find_stream(connection, run_id, ROOT)
+        def read(connection: sqlite3.Connection, root: Stream) -> Result:
             return make(compile_run(connection, root, nested=nested, inherited=inherited))
 
-        return await self._readers.run(read)
+        return await self._as_of(run_id, ROOT, None, read, whole_run=nested)
 
     async def compile_branch_as(
         self, make: Callable[[BranchLog], Result], run_id: str, branch: str, *, nested: bool, inherited: bool
     ) -> Result:
-        def read(connection: sqlite3.Connection) -> Result:
-            stream = find_stream(connection, run_id, branch)
+        def read(connection: sqlite3.Connection, stream: Stream) -> Result:
             return make(compile_branch(connection, stream, nested=nested, inherited=inherited))
 
-        return await self._readers.run(read)
+        return await self._as_of(run_id, branch, None, read, whole_run=nested)
 
     async def _of_stream(
         self, run_id: str, branch: str, at: Point, job: Callable[[sqlite3.Connection, Stream, int], Result]

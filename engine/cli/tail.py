@@ -72,7 +72,7 @@ def tail(
     async def command() -> None:
         async with existing(db) as engine:
             start = await _start(engine, wanted, lines) if after is None else after
-            if not json and (missing := await _awaited(engine, wanted)) is not None:
+            if not json and (missing := await _missing(engine, wanted)) is not None:
                 errors().out(f"{visible(str(missing))}; waiting for it", highlight=False)
             shown = _Shown(start, event_printer(as_json=json, with_runs=run_id is None))
             try:
@@ -115,14 +115,14 @@ async def _follow(engine: Engine, wanted: _Wanted, shown: _Shown) -> None:
 
 async def _live(engine: Engine, wanted: _Wanted, after: int) -> AsyncGenerator[RecordedEvent, None]:
     # A run that does not exist yet cannot be subscribed to: wait for it among the events of all runs.
-    run_id = wanted.run_id if await _missing(engine, wanted.run_id) is None else None
+    run_id = None if isinstance(await _missing(engine, wanted), RunNotFound) else wanted.run_id
     async with contextlib.aclosing(engine.subscribe(run_id=run_id, types=wanted.types, after=after)) as found:
         async for recorded in found:
             yield recorded
 
 
-async def _awaited(engine: Engine, wanted: _Wanted) -> NotFound | None:
-    """Return the error for the run or the branch if it does not exist yet."""
+async def _missing(engine: Engine, wanted: _Wanted) -> NotFound | None:
+    """Return the error for the named run or branch if it does not exist yet."""
     try:
         if wanted.run_id is not None:
             await (await engine.run(wanted.run_id)).branch(wanted.branch)
@@ -131,20 +131,10 @@ async def _awaited(engine: Engine, wanted: _Wanted) -> NotFound | None:
     return None
 
 
-async def _missing(engine: Engine, run_id: str | None) -> RunNotFound | None:
-    """Return the error for a run that does not exist; None if it does, or if none is named."""
-    try:
-        if run_id is not None:
-            await engine.run(run_id)
-    except RunNotFound as error:
-        return error
-    return None
-
-
 async def _start(engine: Engine, wanted: _Wanted, lines: int) -> int:
     """Return the position after which the last `lines` wanted events are, searching back in growing windows."""
     last = await engine.last_position()
-    if not lines or await _missing(engine, wanted.run_id) is not None:
+    if not lines or await _missing(engine, wanted) is not None:
         return last
     window, found = _WINDOW_EVENTS, list[int]()
     while len(found) < lines and window < 2 * last + _WINDOW_EVENTS:
